@@ -1,0 +1,179 @@
+"""A recorder that keeps everything in memory: for tests and trials."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC
+from typing import Any, Literal
+
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.popo import POPOApplicationRecorder
+
+from returnable.adapters.eventstore.recorder import (
+    CaseRecorder,
+    Placement,
+    Row,
+    check_next,
+    conflict,
+    refuse_unknown,
+    stream_of,
+)
+from returnable.domain.errors import StoreUnusable
+from returnable.domain.ports import Name, Receipt
+
+
+class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
+    """Keeps the stored bytes of every event; gone with the process.
+
+    The library's recorder keeps the log and the streams, this class what binds them to cases.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: list[tuple[str, int]] = []
+        self._cases: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        self._names: dict[tuple[str, str], str] = {}
+        self._receipts: dict[str, Receipt] = {}
+        self._policies: dict[str, str] = {}
+        self._closed = False
+
+    def insert_events(
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        cases: Sequence[Placement] | None = None,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        **kwargs: Any,
+    ) -> Sequence[int]:
+        refuse_unknown(kwargs)
+        with self._database_lock:
+            self._check_open()
+            places = self._places_of(stored_events, cases)
+            self._check_conflicts(stored_events, places, cases, names, receipt)
+            positions = self._update_table(stored_events) or ()
+            for position, (case_id, case_seq) in zip(positions, places, strict=True):
+                self._places.append((case_id, case_seq))
+                self._cases[case_id][case_seq] = position
+            for name in names:
+                self._names[name.kind, name.name] = name.case_id
+            if receipt is not None:
+                first, last = (positions[0], positions[-1]) if positions else (0, 0)
+                at = receipt.at.astimezone(UTC)
+                self._receipts[receipt.command_id] = replace(receipt, at=at, first=first, last=last)
+        self._wake_followers()
+        return positions
+
+    def _places_of(self, events: Sequence[StoredEvent], cases: Sequence[Placement] | None) -> list[tuple[str, int]]:
+        if cases is None:
+            return [(stream_of(event.originator_id), event.originator_version) for event in events]
+        return [(case.case_id, case.after + nth) for case in cases for nth in range(1, case.size + 1)]
+
+    def _check_conflicts(
+        self,
+        events: Sequence[StoredEvent],
+        places: Sequence[tuple[str, int]],
+        cases: Sequence[Placement] | None,
+        names: Sequence[Name],
+        receipt: Receipt | None,
+    ) -> None:
+        seen = receipt is not None and receipt.command_id in self._receipts
+        taken = next((name for name in names if (name.kind, name.name) in self._names), None)
+        stale = self._stale_case(cases or ())
+        streams = [(stream_of(event.originator_id), event.originator_version) for event in events]
+        named = [(name.kind, name.name) for name in names]
+        impossible = (
+            any(case_seq in self._cases.get(case_id, ()) for case_id, case_seq in places)
+            or any(version in self._stored_events_index.get(stream, ()) for stream, version in streams)
+            or any(len(set(keys)) < len(keys) for keys in (places, streams, named))
+        )
+        if seen or taken is not None or stale is not None or (impossible and cases is None):
+            raise conflict(
+                seen=seen, taken=taken, stale=stale, receipt=receipt, cases=cases, names=names, cause="recorded already"
+            )
+        if cases is not None:
+            self._check_streams(events, cases)
+        if impossible:
+            raise conflict(
+                seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause="recorded already"
+            )
+
+    def _stale_case(self, cases: Sequence[Placement]) -> str | None:
+        counts: dict[str, int] = {}
+        for case in cases:
+            known = counts.get(case.case_id, max(self._cases.get(case.case_id, ()), default=0))
+            if known != case.after:
+                return case.case_id
+            counts[case.case_id] = case.after + case.size
+        return None
+
+    def _check_streams(self, events: Sequence[StoredEvent], cases: Sequence[Placement]) -> None:
+        begin = 0
+        stands_at: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for case in cases:
+            known = stands_at[case.case_id]
+            if not known:
+                known.update((stream, version) for _, _, _, stream, version, _, _ in self.case_rows(case.case_id))
+            for event in events[begin : begin + case.size]:
+                stream, version = stream_of(event.originator_id), event.originator_version
+                check_next(stream, known.get(stream, 0), version)
+                known[stream] = version
+            begin += case.size
+
+    def rows(self, after: int, limit: int | None, upto: int | None = None, topics: Sequence[str] = ()) -> list[Row]:
+        with self._database_lock:
+            self._check_open()
+            found: list[Row] = []
+            for position in range(max(after, 0) + 1, min(len(self._places), upto or len(self._places)) + 1):
+                if limit is not None and len(found) >= limit:
+                    break
+                if not topics or self._stored_events[position - 1].topic in topics:
+                    found.append(self._row(position))
+            return found
+
+    def case_rows(self, case_id: str) -> list[Row]:
+        with self._database_lock:
+            self._check_open()
+            return [self._row(position) for _, position in sorted(self._cases.get(case_id, {}).items())]
+
+    def each_case(self) -> Iterator[tuple[str, list[Row]]]:
+        with self._database_lock:
+            self._check_open()
+            case_ids, head = sorted(self._cases), len(self._places)
+        for case_id in case_ids:
+            yield case_id, [row for row in self.case_rows(case_id) if row[0] <= head]
+
+    def _row(self, position: int) -> Row:
+        event, (case_id, case_seq) = self._stored_events[position - 1], self._places[position - 1]
+        stream = stream_of(event.originator_id)
+        return position, case_id, case_seq, stream, event.originator_version, event.topic, event.state
+
+    def max_notification_id(self) -> int | None:
+        self._check_open()
+        return super().max_notification_id()
+
+    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+        self._check_open()
+        return self._names.get((kind, name))
+
+    def receipt(self, command_id: str) -> Receipt | None:
+        self._check_open()
+        return self._receipts.get(command_id)
+
+    def keep_policy(self, sha256: str, document: str) -> None:
+        self._check_open()
+        self._policies.setdefault(sha256, document)
+
+    def policy(self, sha256: str) -> str | None:
+        self._check_open()
+        return self._policies.get(sha256)
+
+    def close(self) -> None:
+        self._closed = True
+        super().close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnusable("memory: the store is closed")

@@ -1,0 +1,259 @@
+"""A recorder on an SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+
+from returnable.adapters.eventstore.connections import Connections, Synchronous
+from returnable.adapters.eventstore.recorder import (
+    CaseRecorder,
+    Placement,
+    Row,
+    check_next,
+    conflict,
+    refuse_unknown,
+    stream_of,
+)
+from returnable.domain.errors import Stale
+from returnable.domain.fields import to_text
+from returnable.domain.ports import Name, Receipt
+
+_COLUMNS = "position, case_id, case_seq, stream, version, type, content"
+
+_INSERT_FACT = "INSERT INTO facts (case_id, case_seq, stream, version, type, content) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_NAME = "INSERT INTO names (kind, name, case_id) VALUES (?, ?, ?)"
+_INSERT_RECEIPT = "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?)"
+_FACT_AT = "SELECT stream, version FROM facts WHERE case_id = ? AND case_seq = ?"
+_VERSION_OF_STREAM = (
+    "SELECT version FROM facts WHERE case_id = ? AND case_seq <= ? AND stream = ? ORDER BY case_seq DESC LIMIT 1"
+)
+_LAST_OF_CASE = "SELECT coalesce(max(case_seq), 0) FROM facts WHERE case_id = ?"
+
+
+class SQLiteCaseRecorder(CaseRecorder):
+    """Records in an SQLite file, which is created when it does not exist; one store for any number of processes.
+
+    What is returned from an insert survives a power failure, except with ``synchronous="NORMAL"``. An id of a case
+    stands in its rows and in one index. Streams have no index of their own: a full one costs 4 % of the appends and 30
+    bytes a fact. Instead their first facts are unique in the whole store (index ``beginnings``), and every further
+    version must follow the last one of its stream in its case, which the write lock and the unique place in the case
+    make as good as a constraint, and which a unique index would not even notice if it left a gap.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, synchronous: Synchronous = "FULL", busy_timeout_seconds: float = 5.0
+    ) -> None:
+        """Raises :class:`StoreUnusable`, with the path and the cause, when the file cannot be used or trusted."""
+        super().__init__()
+        self._connections = Connections(path, synchronous, busy_timeout_seconds)
+
+    def insert_events(
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        cases: Sequence[Placement] | None = None,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        **kwargs: Any,
+    ) -> Sequence[int]:
+        refuse_unknown(kwargs)
+        cursor = self._connections.take_writer()
+        try:
+            positions = _insert(cursor, stored_events, cases, names, receipt)
+        except BaseException as error:
+            raise self._connections.recover_writer(error) from error.__cause__
+        finally:
+            self._connections.release_writer()
+        self._wake_followers()
+        return positions
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        stream = stream_of(originator_id)
+        query = (
+            "SELECT stream, version, type, content FROM facts WHERE stream = ?1 AND case_id IN"
+            " (?1, (SELECT case_id FROM facts WHERE stream = ?1 AND version = 1)) AND version > ?2 AND version <= ?3"
+            f" ORDER BY version {'DESC' if desc else 'ASC'} LIMIT ?4"
+        )
+        bounds = (-1 if gt is None else gt, _NO_LIMIT if lte is None else lte, -1 if limit is None else limit)
+        with self._connections.reading() as connection:
+            return [StoredEvent(*row) for row in connection.execute(query, (stream, *bounds)).fetchall()]
+
+    def rows(self, after: int, limit: int | None, upto: int | None = None, topics: Sequence[str] = ()) -> list[Row]:
+        wanted = f" AND type IN ({', '.join('?' * len(topics))})" if topics else ""
+        query = f"SELECT {_COLUMNS} FROM facts WHERE position > ? AND position <= ?{wanted} ORDER BY position LIMIT ?"
+        bounds = (after, _NO_LIMIT if upto is None else upto)
+        with self._connections.reading() as connection:
+            return connection.execute(query, (*bounds, *topics, -1 if limit is None else limit)).fetchall()
+
+    def case_rows(self, case_id: str) -> list[Row]:
+        query = f"SELECT {_COLUMNS} FROM facts WHERE case_id = ? ORDER BY case_seq"
+        with self._connections.reading() as connection:
+            return connection.execute(query, (case_id,)).fetchall()
+
+    def each_case(self) -> Iterator[tuple[str, list[Row]]]:
+        # The index is named because SQLite would rather sort the whole log.
+        query = f"SELECT {_COLUMNS} FROM facts INDEXED BY facts_by_case ORDER BY case_id, case_seq"
+        with self._connections.reading() as connection:
+            cursor = connection.execute(query)
+            try:
+                for case_id, rows in groupby(cursor, key=itemgetter(1)):
+                    yield case_id, list(rows)
+            finally:
+                # An unfinished query would keep its snapshot, and with it the WAL from being reused.
+                cursor.close()
+
+    def max_notification_id(self) -> int | None:
+        with self._connections.reading() as connection:
+            head: int | None = connection.execute("SELECT max(position) FROM facts").fetchone()[0]
+            return head
+
+    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+        query = "SELECT case_id FROM names WHERE kind = ? AND name = ?"
+        with self._connections.reading() as connection:
+            row = connection.execute(query, (kind, name)).fetchone()
+        return None if row is None else row[0]
+
+    def receipt(self, command_id: str) -> Receipt | None:
+        with self._connections.reading() as connection:
+            row = connection.execute("SELECT * FROM commands WHERE command_id = ?", (command_id,)).fetchone()
+        if row is None:
+            return None
+        _, digest, command, at, outcome, first, last = row
+        return Receipt(command_id, digest, command, datetime.fromisoformat(at), outcome, first, last)
+
+    def keep_policy(self, sha256: str, document: str) -> None:
+        cursor = self._connections.take_writer()
+        try:
+            cursor.execute("INSERT OR IGNORE INTO policies (sha256, document) VALUES (?, ?)", (sha256, document))
+        except BaseException as error:
+            raise self._connections.recover_writer(error) from error.__cause__
+        finally:
+            self._connections.release_writer()
+
+    def policy(self, sha256: str) -> str | None:
+        with self._connections.reading() as connection:
+            row = connection.execute("SELECT document FROM policies WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if row is None else row[0]
+
+    def close(self) -> None:
+        super().close()
+        self._connections.close()
+
+
+_NO_LIMIT = 2**63 - 1
+
+
+def _insert(
+    cursor: sqlite3.Cursor,
+    events: Sequence[StoredEvent],
+    cases: Sequence[Placement] | None,
+    names: Sequence[Name],
+    receipt: Receipt | None,
+) -> list[int]:
+    execute = cursor.execute
+    positions: list[int] = []
+    execute("BEGIN IMMEDIATE")
+    try:
+        if cases is None:
+            for event in events:
+                stream, version = stream_of(event.originator_id), event.originator_version
+                execute(_INSERT_FACT, (stream, version, stream, version, event.topic, event.state))
+                positions.append(cursor.lastrowid or 0)
+        else:
+            nth = 0
+            for case_id, after, size in cases:
+                known = _known_of_case(cursor, case_id, after, size)
+                for case_seq in range(after + 1, after + size + 1):
+                    event = events[nth]
+                    nth += 1
+                    stream, version = stream_of(event.originator_id), event.originator_version
+                    stands_at = known.get(stream)
+                    if stands_at is None:
+                        stands_at = 0 if version == 1 else _version_of(cursor, case_id, after, stream)
+                    check_next(stream, stands_at, version)
+                    known[stream] = version
+                    execute(_INSERT_FACT, (case_id, case_seq, stream, version, event.topic, event.state))
+                    positions.append(cursor.lastrowid or 0)
+        for name in names:
+            execute(_INSERT_NAME, (name.kind, name.name, name.case_id))
+        if receipt is not None:
+            execute(_INSERT_RECEIPT, _receipt_values(receipt, positions))
+    except (sqlite3.IntegrityError, Stale) as error:
+        # Undone first, so that what explains the conflict is what others stored.
+        execute("ROLLBACK")
+        raise _conflict(cursor, cases, names, receipt, str(error)) from None
+    execute("COMMIT")
+    return positions
+
+
+def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int) -> dict[str, int]:
+    """The stream and version of the last known fact. Raises :class:`Stale` when the case has fewer facts than known.
+
+    That it has no more, its unique index finds out, unless nothing is inserted.
+    """
+    if not size and _count_of_case(cursor, case_id) != after:
+        raise Stale(case_id)
+    if not after:
+        return {}
+    last = cursor.execute(_FACT_AT, (case_id, after)).fetchone()
+    if last is None:
+        raise Stale(case_id)
+    stream, version = last
+    return {stream: version}
+
+
+def _count_of_case(cursor: sqlite3.Cursor, case_id: str) -> int:
+    count: int = cursor.execute(_LAST_OF_CASE, (case_id,)).fetchone()[0]
+    return count
+
+
+def _version_of(cursor: sqlite3.Cursor, case_id: str, after: int, stream: str) -> int:
+    row = cursor.execute(_VERSION_OF_STREAM, (case_id, after, stream)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def _receipt_values(receipt: Receipt, positions: Sequence[int]) -> tuple[str, str, str, str, str, int, int]:
+    first, last = (positions[0], positions[-1]) if positions else (0, 0)
+    at = to_text(receipt.at if receipt.at.tzinfo is UTC else receipt.at.astimezone(UTC))
+    return receipt.command_id, receipt.digest, receipt.command, at, receipt.outcome, first, last
+
+
+def _conflict(
+    cursor: sqlite3.Cursor,
+    cases: Sequence[Placement] | None,
+    names: Sequence[Name],
+    receipt: Receipt | None,
+    cause: str,
+) -> Exception:
+    def exists(query: str, *values: str) -> bool:
+        return cursor.execute(query, values).fetchone() is not None
+
+    seen = receipt is not None and exists("SELECT 1 FROM commands WHERE command_id = ?", receipt.command_id)
+    taken = next((n for n in names if exists("SELECT 1 FROM names WHERE kind = ? AND name = ?", n.kind, n.name)), None)
+    stale: str | None = None
+    counts: dict[str, int] = {}
+    for case_id, after, size in cases or ():
+        known = counts.get(case_id)
+        if known is None:
+            known = _count_of_case(cursor, case_id)
+        if stale is None and known != after:
+            stale = case_id
+        counts[case_id] = after + size
+    return conflict(seen=seen, taken=taken, stale=stale, receipt=receipt, cases=cases, names=names, cause=cause)

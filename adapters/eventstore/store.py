@@ -1,0 +1,136 @@
+"""Facts in and out of a recorder: the :class:`EventStore` of the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+from eventsourcing.persistence import StoredEvent
+
+from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecorder, Placement, Row
+from returnable.adapters.eventstore.subscription import PollingSubscription
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import decode, encode
+from returnable.domain.ports import Batch, Name, Receipt, Recorded
+
+
+class FactStore:
+    """Keeps facts as stored events of a recorder; what each method promises stands in ``EventStore``.
+
+    Every method raises :class:`StoreUnusable` after :meth:`close`, and reading raises :class:`HistoryBroken` for a fact
+    that cannot be read.
+    """
+
+    def __init__(self, recorder: CaseRecorder) -> None:
+        self._recorder = recorder
+        self._policies_kept: set[str] = set()
+
+    def load(self, case_id: str) -> Sequence[Recorded]:
+        """Every fact of a case, in order; empty when there is no such case."""
+        return [_recorded(row) for row in self._recorder.case_rows(case_id)]
+
+    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+        """The case in which a return, claim or refund of that id is known."""
+        return self._recorder.case_of(kind, name)
+
+    def append(
+        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+    ) -> Sequence[int]:
+        """Append in one transaction; the positions of the facts.
+
+        Besides the errors of the protocol raises ``ValueError`` when the versions of an entry do not continue its
+        stream without a gap, or when the moment of the receipt has no offset.
+        """
+        if receipt is not None and receipt.at.utcoffset() is None:
+            raise ValueError(f"the moment of command {receipt.command_id!r} has no offset")
+        events: list[StoredEvent] = []
+        cases: list[Placement] = []
+        for batch in batches:
+            for entry in batch.entries:
+                topic, state = encode(entry.fact)
+                events.append(StoredEvent(entry.stream, entry.version, topic, state))
+            cases.append(Placement(batch.case_id, batch.after, len(batch.entries)))
+        return self._recorder.insert_events(events, cases=cases, names=names, receipt=receipt)
+
+    def receipt(self, command_id: str) -> Receipt | None:
+        """What is kept of the command with that id; its moment is in UTC."""
+        return self._recorder.receipt(command_id)
+
+    def read(self, after: int = 0, limit: int = 500, upto: int | None = None) -> Sequence[Recorded]:
+        """At most ``limit`` facts with positions above ``after`` (and at most ``upto``), in order of position."""
+        return [_recorded(row) for row in self._recorder.rows(after, limit, upto)]
+
+    def cases(self) -> Iterator[tuple[str, Sequence[Recorded]]]:
+        """Every case with its facts, in order of case id, as of the moment the iteration began."""
+        for case_id, rows in self._recorder.each_case():
+            yield case_id, [_recorded(row) for row in rows]
+
+    def head(self) -> int:
+        """The position of the last fact; 0 for an empty store."""
+        return self._recorder.max_notification_id() or 0
+
+    def follow(self, after: int = 0) -> Following:
+        """Facts with positions above ``after`` as they come, blocking; also those that other processes write."""
+        return Following(self._recorder.subscribe(after))
+
+    def keep_policy(self, sha256: str, document: str) -> None:
+        """Keep the canonical document of a policy; costs nothing when this store kept it before."""
+        if sha256 not in self._policies_kept:
+            self._recorder.keep_policy(sha256, document)
+            self._policies_kept.add(sha256)
+
+    def policy(self, sha256: str) -> str | None:
+        """The canonical document of the policy with that hash."""
+        return self._recorder.policy(sha256)
+
+    def close(self) -> None:
+        """Release files and connections and end every :class:`Following`; harmless when repeated."""
+        self._recorder.close()
+
+
+class Following(Iterator[Recorded]):
+    """Facts as they come. Ends when its context is left, the store is closed, or :meth:`stop` is called.
+
+    A fact that cannot be read raises :class:`HistoryBroken` once; the next one can then be asked for.
+    """
+
+    def __init__(self, subscription: PollingSubscription) -> None:
+        self._subscription = subscription
+
+    def __enter__(self) -> Self:
+        self._subscription.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._subscription.__exit__(kind, error, traceback)
+
+    def __next__(self) -> Recorded:
+        notification = next(self._subscription)
+        assert isinstance(notification, CaseNotification)
+        return _recorded(
+            (
+                notification.id,
+                notification.case_id,
+                notification.case_seq,
+                str(notification.originator_id),
+                notification.originator_version,
+                notification.topic,
+                notification.state,
+            )
+        )
+
+    def stop(self) -> None:
+        """End the iteration, also of a thread that is blocked in it."""
+        self._subscription.stop()
+
+
+def _recorded(row: Row) -> Recorded:
+    position, case_id, case_seq, stream, version, topic, content = row
+    try:
+        fact = decode(topic, content)
+    except HistoryBroken as error:
+        raise HistoryBroken(f"the fact at position {position}, of case {case_id!r}: {error}") from error
+    return Recorded(position, case_id, case_seq, stream, version, fact)

@@ -1,0 +1,331 @@
+"""Scenarios: JSON Lines of commands and questions, each at its own instant, with expectations that can be checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_core import from_json
+
+from returnable.adapters.wiring import Parts
+from returnable.domain.commands import invalid, parse_command, parse_question
+from returnable.domain.errors import ErrorCode, Impossible, ReturnableError
+from returnable.domain.fields import Model, parse_instant
+from returnable.domain.outcome import Outcome, OutcomeView, error_view
+
+DEEPEST = 64
+"""A line nested deeper than this is refused; no command needs more than five levels."""
+
+
+class ScenarioUnreadable(ReturnableError):
+    """A file that is no scenario; the message names the file and the line. Nothing of it was played."""
+
+
+class Expectation(Model):
+    """What a command line expects; what is absent is not checked."""
+
+    outcome: Literal["accepted", "declined", "error"] | None = None
+    events: tuple[str, ...] | None = None
+    """The type names appended, in order, exactly."""
+    failed: tuple[str, ...] | None = None
+    """The set of clause ids whose verdict is ``fail``, exactly."""
+    error: ErrorCode | None = Field(default=None)
+
+
+@dataclass(slots=True)
+class Played:
+    """A line that was played, and what came."""
+
+    line: int
+    outcome: Outcome | None = None
+    """Of a command that was accepted or declined."""
+    error: Impossible | None = None
+    command: str | None = None
+    query: str | None = None
+    answer: Any = None
+    """Of a question: the view as JSON values."""
+    at: str = ""
+    expected: bool = False
+    mismatches: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The line of output."""
+        if self.outcome is not None:
+            return self.outcome.view(self.line).model_dump(mode="json")
+        error = error_view(self.error).model_dump(mode="json", exclude_none=True) if self.error else None
+        if self.query is not None:
+            return {"line": self.line, "at": self.at, "query": self.query, "answer": self.answer, "error": error}
+        view = (
+            OutcomeView(line=self.line, at=self.at, command=self.command, outcome="error", error=error_view(self.error))
+            if self.error
+            else None
+        )
+        return view.model_dump(mode="json") if view else {}
+
+
+def read_scenario(content: bytes, name: str) -> list[tuple[int, bytes]]:
+    """The numbered lines of a scenario, after a look at all of them, so that a broken file plays not even in part.
+
+    Raises :class:`ScenarioUnreadable` when it is empty or a line is not UTF-8, not JSON or not an object.
+    """
+    lines: list[tuple[int, bytes]] = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            _look_at(line, f"{name}:{number}")
+            lines.append((number, line))
+    if not lines:
+        raise ScenarioUnreadable(f"{name}:1: the scenario is empty")
+    return lines
+
+
+def _look_at(line: bytes, where: str) -> None:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ScenarioUnreadable(f"{where}: not UTF-8: byte {error.start + 1} of the line") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+    except RecursionError:
+        return  # a line of its own kind of wrong: it is played, and refused by name
+    except ValueError as error:
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ScenarioUnreadable(f"{where}: not JSON: {reason}") from None
+    if not isinstance(value, dict):
+        raise ScenarioUnreadable(f"{where}: not a JSON object")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:60]!r} stands there twice")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
+    """Play line after line, each with the clock at its ``at``; what it expects is compared with what comes."""
+    clock: datetime | None = None
+    for number, line in lines:
+        played = Played(number)
+        fields: dict[str, Any] = {}
+        expectation = Expectation()
+        try:
+            fields = _fields(line)
+            played.at = str(fields.get("at", ""))[:64]
+            command, query = fields.get("command"), fields.get("query")
+            played.command = command if isinstance(command, str) else None
+            played.query = query if isinstance(query, str) and "command" not in fields else None
+            expect = fields.pop("expect", None)
+            played.expected = expect is not None
+            if played.query is None:
+                expectation = _expectation(expect)
+            clock = at = _at(fields.pop("at", None), clock)
+            _play_line(parts, fields, at, played)
+        except Impossible as error:
+            played.error = error
+        if played.query is None:
+            played.mismatches += _compare(expectation, played)
+        elif expect is not None:
+            came = played.answer if played.error is None else {"error": played.error.code}
+            played.mismatches += differences(expect, came, "")
+        yield played
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    depth, key = _deepest(line)
+    if depth > DEEPEST:
+        raise Impossible("command.invalid", f"{key}: is nested {depth} levels deep", field=key)
+    fields: dict[str, Any] = from_json(line)
+    return fields
+
+
+def _deepest(line: bytes) -> tuple[int, str]:
+    """How deep the line is nested, and in which of its own keys."""
+    if line.count(b"[") + line.count(b"{") <= DEEPEST:
+        return 1, ""
+    depth = deepest = 0
+    key, deepest_key, text_start = "", "", -1
+    index, end = 0, len(line)
+    while index < end:
+        byte = line[index]
+        if text_start >= 0:
+            if byte == 0x5C:
+                index += 1
+            elif byte == 0x22:
+                if depth == 1 and line[index + 1 :].lstrip()[:1] == b":":
+                    key = line[text_start:index].decode("utf-8", "replace")
+                text_start = -1
+        elif byte == 0x22:
+            text_start = index + 1
+        elif byte in b"[{":
+            depth += 1
+            if depth > deepest:
+                deepest, deepest_key = depth, key
+        elif byte in b"]}":
+            depth -= 1
+        index += 1
+    return deepest, deepest_key
+
+
+def _at(value: object, clock: datetime | None) -> datetime:
+    if value is None:
+        raise Impossible("command.invalid", "at: is missing", field="at")
+    if not isinstance(value, str):
+        raise Impossible("command.invalid", "at: must be an RFC 3339 string with an offset", field="at")
+    try:
+        at = parse_instant(value)
+    except ValueError as error:
+        raise Impossible("command.invalid", f"at: {error}", field="at") from None
+    if clock is not None and at < clock:
+        raise Impossible("command.invalid", f"at: {value} is before the line above ({clock.isoformat()})", field="at")
+    return at
+
+
+def _play_line(parts: Parts, fields: dict[str, Any], at: datetime, played: Played) -> None:
+    if ("command" in fields) == ("query" in fields):
+        what = "both are given" if "command" in fields else "neither is given"
+        raise Impossible("command.invalid", f"command: a line has one of command and query; {what}", field="command")
+    if "command" in fields:
+        played.outcome = parts.desk.handle(parse_command(fields), at)
+    else:
+        view = parts.questions.answer(parse_question(fields), at)
+        played.answer = view.model_dump(mode="json", by_alias=True)
+
+
+def _expectation(expect: Any) -> Expectation:
+    if expect is None:
+        return Expectation()
+    try:
+        return Expectation.model_validate(expect)
+    except ValidationError as error:
+        problem = invalid(error)
+        raise Impossible("command.invalid", f"expect.{problem.message}", field=f"expect.{problem.field}") from None
+
+
+def _compare(expected: Expectation, played: Played) -> Iterator[str]:
+    came = played.outcome.outcome if played.outcome else "error"
+    types = tuple(fact.type for _, _, fact in played.outcome.facts) if played.outcome else ()
+    failed = sorted(played.outcome.failed) if played.outcome else []
+    code = played.error.code if played.error else None
+    detail = f" ({played.error.message})" if played.error else f" (failed: {', '.join(failed)})" if failed else ""
+    if expected.outcome is not None and expected.outcome != came:
+        yield f"outcome: expected {expected.outcome}, came {came}{detail}"
+    if expected.events is not None and expected.events != types:
+        yield f"events: expected {_listed(expected.events)}, came {_listed(types)}{detail}"
+    if expected.failed is not None and sorted(set(expected.failed)) != sorted(set(failed)):
+        yield f"failed: expected {_listed(sorted(set(expected.failed)))}, came {_listed(failed)}"
+    if expected.error is not None and expected.error != code:
+        yield f"error: expected {expected.error}, came {code or came}{detail}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def differences(expected: Any, came: Any, where: str) -> list[str]:
+    """Where ``expected`` is not a subset of ``came``: every key given is there and equal, arrays have the same length,
+    instants compare as instants and money as decimals.
+
+    >>> differences({"total": "5.0"}, {"total": "5.00", "tax": "0.00"}, "")
+    []
+    >>> differences({"total": "6"}, {"total": "5.00"}, "")
+    ["total: expected '6', came '5.00'"]
+    """
+    if isinstance(expected, Mapping) and isinstance(came, Mapping):
+        found: list[str] = []
+        for key, value in expected.items():
+            place = f"{where}.{key}" if where else str(key)
+            if key not in came:
+                found.append(f"{place}: expected {_shown(value)}, but there is no such key")
+            else:
+                found += differences(value, came[key], place)
+        return found
+    if isinstance(expected, list) and isinstance(came, list):
+        if len(expected) != len(came):
+            return [f"{where}: expected {len(expected)} elements, came {len(came)}: {_shown(came)}"]
+        return [
+            difference
+            for index, (one, other) in enumerate(zip(expected, came, strict=True))
+            for difference in differences(one, other, f"{where}[{index}]")
+        ]
+    if _equal(expected, came):
+        return []
+    return [f"{where or 'answer'}: expected {_shown(expected)}, came {_shown(came)}"]
+
+
+def _equal(expected: Any, came: Any) -> bool:
+    if type(expected) is type(came) and expected == came:
+        return True
+    if isinstance(expected, str) and isinstance(came, str):
+        try:
+            return parse_instant(expected) == parse_instant(came)
+        except ValueError:
+            pass
+        try:
+            return Decimal(expected) == Decimal(came) and "." in came
+        except InvalidOperation:
+            return False
+    return False
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a whole scenario came to."""
+
+    lines: int = 0
+    accepted: int = 0
+    declined: dict[str, int] = field(default_factory=dict)
+    """Clause id → how many commands it declined."""
+    declined_commands: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    answers: int = 0
+    events: int = 0
+    exceptions: int = 0
+    refunds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Currency → how many refunds were requested, and their sum in minor units."""
+    expectations: int = 0
+    unmet: int = 0
+
+    def add(self, played: Played) -> None:
+        """Count a line."""
+        self.lines += 1
+        self.expectations += played.expected
+        self.unmet += bool(played.mismatches)
+        if played.error is not None:
+            self.errors[played.error.code] = self.errors.get(played.error.code, 0) + 1
+        elif played.outcome is None:
+            self.answers += 1
+        else:
+            self._add_outcome(played.outcome)
+
+    def _add_outcome(self, outcome: Outcome) -> None:
+        if outcome.accepted:
+            self.accepted += 1
+        else:
+            self.declined_commands += 1
+            for clause in sorted(set(outcome.failed)):
+                self.declined[clause] = self.declined.get(clause, 0) + 1
+        self.events += len(outcome.facts)
+        for _, _, fact in outcome.facts:
+            if fact.type == "ExceptionRaised":
+                self.exceptions += 1
+            elif fact.type == "RefundRequested":
+                asked: Any = fact
+                count, total = self.refunds.get(asked.currency, (0, 0))
+                amount = sum(tender.amount for tender in asked.tenders)
+                self.refunds[asked.currency] = (count + 1, total + amount)

@@ -1,0 +1,168 @@
+"""A case: an order with its returns, its claims and their refunds; loaded, judged and appended to as one.
+
+``evolve`` is the only way from facts to state, live and in replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+
+from returnable.domain import claims, order, refunds, returns
+from returnable.domain.claims import Claim
+from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.events import (
+    Fact,
+    Refunded,
+    RefundFailed,
+    RefundOverdue,
+    RefundRequested,
+    RefundSettled,
+)
+from returnable.domain.order import Order
+from returnable.domain.ports import Recorded
+from returnable.domain.refunds import Refund, RefundSubject
+from returnable.domain.returns import Return
+
+_REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundOverdue)
+
+
+class Case:
+    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built."""
+
+    __slots__ = ("__dict__", "case_id", "claims", "order", "refunds", "returns", "seq")
+
+    def __init__(self, case_id: str) -> None:
+        self.case_id = case_id
+        self.seq = 0
+        self.order = Order(case_id)
+        self.returns: dict[str, Return] = {}
+        self.claims: dict[str, Claim] = {}
+        self.refunds: dict[str, Refund] = {}
+
+    def stream_of(self, stream: str) -> Order | Return | Claim:
+        """The order, return or claim of that stream; raises ``HistoryBroken`` when it is not in this case."""
+        kind, _, name = stream.partition("/")
+        if kind == "order" and name == self.case_id:
+            return self.order
+        found = self.returns.get(name) if kind == "return" else self.claims.get(name) if kind == "claim" else None
+        if found is None:
+            raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
+        return found
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Whether a return, claim or refund of that id is in this case."""
+        known: Mapping[str, object] = {"return": self.returns, "claim": self.claims, "refund": self.refunds}[kind]
+        return name in known
+
+    @cached_property
+    def held(self) -> Mapping[str, Mapping[str | None, int]]:
+        """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""
+        return {line_id: self._held(line_id) for line_id in self.order.lines}
+
+    def _held(self, line_id: str) -> Mapping[str | None, int]:
+        total: dict[str | None, int] = {}
+        holders: list[Return | Claim] = [*self.returns.values(), *self.claims.values()]
+        for holder in holders:
+            for parcel_id, count in holder.held(line_id).items():
+                total[parcel_id] = total.get(parcel_id, 0) + count
+        return total
+
+    def refund_subject(self, stream: str) -> RefundSubject:
+        """What a refund for that stream is decided on."""
+        subject = self.stream_of(stream)
+        return RefundSubject(
+            self.order,
+            list(self.refunds.values()),
+            self.held,
+            subject if isinstance(subject, Return) else None,
+            subject if isinstance(subject, Claim) else None,
+        )
+
+
+def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
+    """The case after more facts; ``case`` itself stays as it was.
+
+    Raises :class:`HistoryBroken` when a fact is not possible where it stands.
+    """
+    new = Case.__new__(Case)
+    new.case_id, new.seq = case.case_id, case.seq
+    new.order, new.returns, new.claims, new.refunds = (
+        case.order,
+        dict(case.returns),
+        dict(case.claims),
+        dict(case.refunds),
+    )
+    owned: set[str] = set()
+    for entry in recorded:
+        _apply(new, entry.stream, entry.version, entry.fact, owned)
+        new.seq = entry.case_seq
+    return new
+
+
+def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:
+    kind, _, name = stream.partition("/")
+    subject: Order | Return | Claim
+    if kind == "order":
+        if stream not in owned:
+            case.order = case.order.clone()
+        subject = case.order
+        order.apply(case.order, fact)
+    elif kind == "return":
+        ret = case.returns.get(name)
+        if ret is None:
+            ret = Return(name)
+        elif stream not in owned:
+            ret = ret.clone()
+        returns.apply(ret, fact)
+        subject = case.returns[name] = ret
+    else:
+        claim = case.claims.get(name)
+        if claim is None:
+            claim = Claim(name)
+        elif stream not in owned:
+            claim = claim.clone()
+        claims.apply(claim, fact)
+        subject = case.claims[name] = claim
+    owned.add(stream)
+    subject.version = version
+    if isinstance(fact, _REFUND_FACTS):
+        key = f"refund/{fact.refund_id}"
+        refund = case.refunds.get(fact.refund_id)
+        if refund is None:
+            refund = Refund(fact.refund_id, stream)
+        elif key not in owned:
+            refund = refund.clone()
+        refunds.apply(refund, fact)
+        case.refunds[fact.refund_id] = refund
+        owned.add(key)
+
+
+def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
+    """The case after all its facts."""
+    return evolve(Case(case_id), recorded)
+
+
+def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
+    """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``.
+
+    Facts count in the order in which they were recorded. A fact that is dated before the one it builds on (an inspection
+    dated before the arrival) does not count until that one does.
+    """
+    case = Case(case_id)
+    for entry in recorded:
+        if as_of is not None and entry.fact.occurred_at > as_of:
+            continue
+        if known_at is not None and entry.fact.recorded_at > known_at:
+            continue
+        try:
+            case = evolve(case, (entry,))
+        except HistoryBroken:
+            continue
+    return case
+
+
+def unknown(kind: str, name: str) -> Impossible:
+    """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``."""
+    return Impossible(f"{kind}.unknown", f"{kind}_id: there is no {kind} {name!r}", field=f"{kind}_id")  # type: ignore[arg-type]

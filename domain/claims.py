@@ -1,0 +1,258 @@
+"""Claim: the wrong item came. From the first notice to the settlement.
+
+Clauses: ``wrong_item.*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from returnable.domain.calendar import elapsed_end
+from returnable.domain.commands import (
+    AddClaimEvidence,
+    DenyClaim,
+    RecordClaimContact,
+    ReportWrongItem,
+    ResolveClaim,
+)
+from returnable.domain.deciding import Decided, Moment, not_allowed
+from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.events import (
+    Allotment,
+    ClaimContacted,
+    ClaimDenied,
+    ClaimOpened,
+    ClaimResolved,
+    ContactMissed,
+    EvidenceAdded,
+    Fact,
+    OverrideGranted,
+    RefundRequested,
+    ResolutionDeclined,
+)
+from returnable.domain.fields import to_text
+from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
+from returnable.domain.order import Order, aside, known_lines
+from returnable.domain.ports import Name
+from returnable.domain.returns import check_quantity
+from returnable.domain.ruling import Aside, Weighing, margin_seconds
+
+# ---- states ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Claim:
+    """A wrong-item claim as its facts tell it."""
+
+    claim_id: str
+    status: str = NOTHING
+    opened: ClaimOpened = field(init=False)
+    evidence: frozenset[str] = frozenset()
+    contacted_at: datetime | None = None
+    contact_missed: bool = False
+    remedy: str | None = None
+    refund_id: str | None = None
+    asides: tuple[Aside, ...] = ()
+    version: int = 0
+
+    @property
+    def stream(self) -> str:
+        """The stream of the claim's facts."""
+        return f"claim/{self.claim_id}"
+
+    @property
+    def line_id(self) -> str:
+        """The line of the order it is about."""
+        return self.opened.line_id
+
+    @property
+    def quantity(self) -> int:
+        """How many units it is about."""
+        return self.opened.quantity
+
+    def clone(self) -> Claim:
+        """A copy that can be changed without touching this one."""
+        return copy(self)
+
+    def held(self, line_id: str) -> Mapping[str | None, int]:
+        """The units of a line that are settled by refund, by the parcel they came in; an open claim holds nothing."""
+        if self.remedy not in ("refund", "both") or line_id != self.line_id:
+            return {}
+        return {allotment.parcel_id: allotment.quantity for allotment in self.opened.parcels}
+
+    def overdue(self, moment: datetime) -> bool:
+        """Whether the customer should have been contacted by then; the last instant itself is in time."""
+        return self.status == "open" and self.contacted_at is None and moment > self.opened.contact_by
+
+
+# ---- facts change states --------------------------------------------------------------------------------------------
+
+
+def apply(claim: Claim, fact: Fact) -> None:
+    """Change ``claim`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
+    kind = fact.type
+    if kind in NOTES:
+        if isinstance(fact, OverrideGranted):
+            claim.asides += (aside(fact, claim.stream, claim.version + 1),)
+        return
+    claim.status = CLAIM.after(claim.status, kind)
+    if isinstance(fact, ClaimOpened):
+        claim.opened = fact
+        claim.evidence = frozenset(fact.evidence)
+    elif isinstance(fact, EvidenceAdded):
+        claim.evidence |= frozenset(fact.evidence)
+    elif isinstance(fact, ClaimContacted):
+        claim.contacted_at = min(fact.occurred_at, claim.contacted_at or fact.occurred_at)
+    elif isinstance(fact, ContactMissed):
+        claim.contact_missed = True
+    elif isinstance(fact, ClaimResolved):
+        claim.remedy = fact.remedy
+    elif isinstance(fact, RefundRequested):
+        claim.refund_id = fact.refund_id
+
+
+# ---- decisions ------------------------------------------------------------------------------------------------------
+
+
+def weigh_report(
+    order: Order,
+    line_id: str,
+    parcels: tuple[Allotment, ...],
+    now: Moment,
+    reported_at: datetime,
+    channel: str,
+    evidence: frozenset[str],
+) -> Weighing:
+    """Every clause that a wrong-item report is judged by; the evidence may still follow."""
+    clauses = now.policy.clauses
+    weighing = now.weighing(order.asides)
+    undelivered = sum(taken.quantity for taken in parcels if taken.parcel_id is None)
+    delivered = [order.parcels[taken.parcel_id] for taken in parcels if taken.parcel_id is not None]
+    facts: dict[str, JsonValue] = {"line_id": line_id, "reported_at": to_text(reported_at)}
+    in_time = not undelivered
+    if undelivered:
+        facts["undelivered"] = undelivered
+    for parcel in sorted(delivered, key=lambda p: p.report_before or p.shipped_at, reverse=True):
+        if parcel.delivered_at is None or parcel.report_before is None:
+            raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
+        in_time = in_time and parcel.delivered_at <= reported_at < parcel.report_before
+        facts["parcel_id"] = parcel.parcel_id
+        facts["delivered_at"] = to_text(parcel.delivered_at)
+        facts["deadline"] = to_text(parcel.report_before)
+        facts["margin_seconds"] = margin_seconds(parcel.report_before, reported_at)
+    weighing.weigh("wrong_item.window", in_time, facts)
+    channels = clauses.wrong_item_by_email.channels
+    weighing.weigh("wrong_item.by_email", channel in channels, {"channel": channel, "channels": list(channels)})
+    complete, evidence_facts = _evidence(now, evidence)
+    weighing.weigh("wrong_item.evidence", True if complete else None, evidence_facts)
+    contact_by = elapsed_end(reported_at, clauses.wrong_item_contact.hours)
+    weighing.weigh("wrong_item.contact", True, {"contact_by": to_text(contact_by)})
+    return weighing
+
+
+def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, dict[str, JsonValue]]:
+    requires = now.policy.clauses.wrong_item_evidence.requires
+    missing: list[JsonValue] = [name for name in requires if name not in evidence]
+    given: list[JsonValue] = [*sorted(evidence)]
+    return not missing, {"requires": list(requires), "given": given, "missing": missing}
+
+
+def report_wrong_item(
+    order: Order, command: ReportWrongItem, now: Moment, held: Mapping[str, Mapping[str | None, int]]
+) -> Decided:
+    """Open a claim; a report that is late or came another way is denied on the record."""
+    known_lines(order, [command.line_id], "line_id")
+    if order.status == "cancelled":
+        raise Impossible(
+            "transition.not_allowed",
+            f"{command.command}: order {order.order_id} is cancelled; allowed now: request_refund",
+            state=order.status,
+            allowed=("request_refund",),
+        )
+    taken = held[command.line_id]
+    check_quantity(order, command.line_id, command.quantity, sum(taken.values()), "quantity")
+    parcels = order.allot(command.line_id, command.quantity, taken)
+    reported_at = command.reported_at or now.at
+    evidence = frozenset(command.attachments)
+    weighing = weigh_report(order, command.line_id, parcels, now, reported_at, command.channel, evidence)
+    stream = f"claim/{command.claim_id}"
+    opened = ClaimOpened(
+        **now.envelope(reported_at),
+        claim_id=command.claim_id,
+        order_id=order.order_id,
+        line_id=command.line_id,
+        quantity=command.quantity,
+        parcels=parcels,
+        channel=command.channel,
+        evidence=tuple(sorted(evidence)),
+        contact_by=elapsed_end(reported_at, now.policy.clauses.wrong_item_contact.hours),
+        pins=now.policy.pins,
+        ruling=weighing.ruling if weighing.allowed else (),
+    )
+    facts: list[tuple[str, Fact]] = [(stream, opened)]
+    if not weighing.allowed:
+        facts.append((stream, ClaimDenied(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)))
+    return Decided(
+        "accepted" if weighing.allowed else "declined",
+        facts,
+        weighing.ruling,
+        [Name("claim", command.claim_id, order.order_id)],
+    )
+
+
+def _check(claim: Claim, event: str, command: str) -> None:
+    if not CLAIM.allows(claim.status, event):
+        less = ("request_refund",) if claim.remedy == "replacement" else ()
+        raise not_allowed(CLAIM, f"claim {claim.claim_id}", claim.status, command, less=less)
+
+
+def add_evidence(claim: Claim, command: AddClaimEvidence, now: Moment) -> Decided:
+    """Evidence came later; the first notice keeps its time."""
+    _check(claim, "EvidenceAdded", command.command)
+    fact = EvidenceAdded(**now.envelope(), evidence=tuple(dict.fromkeys(command.attachments)))
+    return Decided(facts=[(claim.stream, fact)])
+
+
+def record_contact(claim: Claim, command: RecordClaimContact, now: Moment) -> Decided:
+    """Customer care contacted the customer."""
+    _check(claim, "ClaimContacted", command.command)
+    return Decided(facts=[(claim.stream, ClaimContacted(**now.envelope(command.contacted_at)))])
+
+
+def resolve(
+    claim: Claim,
+    order: Order,
+    command: ResolveClaim,
+    now: Moment,
+    held: Mapping[str, Mapping[str | None, int]],
+) -> Decided:
+    """Settle the claim: not without evidence, and never by refund for a unit that is paid back otherwise."""
+    _check(claim, "ClaimResolved", command.command)
+    if command.remedy != "replacement":
+        taken = sum(held[claim.line_id].values())
+        check_quantity(order, claim.line_id, claim.quantity, taken, "remedy")
+    weighing = now.weighing((*order.asides, *claim.asides))
+    complete, facts = _evidence(now, claim.evidence)
+    weighing.weigh("wrong_item.evidence", complete, facts)
+    weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})
+    verdict = ClaimResolved if weighing.allowed else ResolutionDeclined
+    fact = verdict(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling, remedy=command.remedy)
+    return Decided("accepted" if weighing.allowed else "declined", [(claim.stream, fact)], weighing.ruling)
+
+
+def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:
+    """Customer care denies the claim, with a reason."""
+    _check(claim, "ClaimDenied", command.command)
+    return Decided(facts=[(claim.stream, ClaimDenied(**now.envelope(), reason=command.reason))])
+
+
+def due_contact(claim: Claim, now: Moment) -> list[tuple[str, Fact]]:
+    """The promised contact was missed and is not on record: it *occurs* at the deadline."""
+    if claim.overdue(now.at) and not claim.contact_missed:
+        return [(claim.stream, ContactMissed(**now.envelope(claim.opened.contact_by)))]
+    return []

@@ -1,0 +1,672 @@
+"""The commands and questions of the scenario format: one set of models for files, the Python API and the schema.
+
+A command says what somebody wants or what happened; ``at``, the system's clock, is not part of it. A fact's own time
+(``shipped_at``, ``requested_at``, …) defaults to the clock and must not be later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from returnable.domain.errors import Impossible
+from returnable.domain.fields import (
+    Actor,
+    Amount,
+    Channel,
+    Currency,
+    Evidence,
+    Flag,
+    Id,
+    Instant,
+    Model,
+    Quantity,
+    Remedy,
+    SubjectKind,
+    Text,
+)
+from returnable.domain.money import MoneyInvalid, to_minor
+
+M = TypeVar("M", bound=Model)
+
+MANY = 1000
+"""The most elements a list of a command may have."""
+
+
+class Command(Model):
+    """The base of all commands."""
+
+    command: str
+    command_id: Id | None = None
+    """Idempotency key: the same id with the same body gives the stored outcome again and appends nothing."""
+    actor: Actor | None = None
+    """Who acts; recorded with every fact."""
+
+    own_times: ClassVar[tuple[str, ...]] = ()
+
+    def check_own_times(self, at: datetime) -> None:
+        """Raise ``command.invalid`` when a fact is dated later than ``at``."""
+        for name in self.own_times:
+            own: datetime | None = getattr(self, name)
+            if own is not None and own > at:
+                raise Impossible(
+                    "command.invalid",
+                    f"{name}: {own.isoformat()} is later than the clock ({at.isoformat()}): a fact cannot be dated in "
+                    "the future",
+                    field=name,
+                )
+
+    @property
+    def digest(self) -> str:
+        """Identifies the body: everything but ``command_id`` (``at`` and ``expect`` are no part of a command)."""
+        body = self.__pydantic_serializer__.to_json(self, exclude={"command_id"})
+        return hashlib.sha256(body).hexdigest()[:32]
+
+
+# ---- order ------------------------------------------------------------------------------------------------------------
+
+
+class Customer(Model):
+    """The buyer. ``name`` and ``email`` are personal data."""
+
+    customer_id: Id
+    account_id: Id | None
+    """The customer's account with the shop; ``null``: none yet."""
+    name: Text | None = None
+    email: Text | None = None
+
+
+class OrderLine(Model):
+    """A line as bought."""
+
+    line_id: Id
+    sku: Id
+    unit_price: Amount
+    """The unit price paid: net of discount, before tax and shipping."""
+    quantity: Quantity
+    tax: Amount = "0"
+    """The tax of the whole line."""
+    final_sale: Flag = False
+    description: Text | None = None
+
+
+class ShippingCharge(Model):
+    """Outbound shipping."""
+
+    charged: Amount
+    tax: Amount = "0"
+
+
+class OrderPayment(Model):
+    """A payment that was captured."""
+
+    payment_id: Id
+    method: Id
+    amount: Amount
+
+
+class ConfirmOrder(Command):
+    """The order confirmation reached the customer. The payments add up to merchandise, tax and shipping."""
+
+    command: Literal["confirm_order"] = "confirm_order"
+    order_id: Id
+    customer: Customer
+    currency: Currency
+    lines: tuple[OrderLine, ...] = Field(min_length=1, max_length=MANY)
+    shipping: ShippingCharge = ShippingCharge(charged="0")
+    payments: tuple[OrderPayment, ...] = Field(max_length=MANY)
+    confirmed_at: Instant | None = None
+
+    own_times = ("confirmed_at",)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines])
+        _no_duplicates("payments", "payment_id", [payment.payment_id for payment in self.payments])
+        for index, line in enumerate(self.lines):
+            _fits(f"lines[{index}].unit_price", line.unit_price, self.currency)
+            _fits(f"lines[{index}].tax", line.tax, self.currency)
+        _fits("shipping.charged", self.shipping.charged, self.currency)
+        _fits("shipping.tax", self.shipping.tax, self.currency)
+        for index, payment in enumerate(self.payments):
+            _fits(f"payments[{index}].amount", payment.amount, self.currency)
+        return self
+
+
+class RequestCancellation(Command):
+    """The customer asks to cancel the order; ``requested_at`` is when the request arrived."""
+
+    command: Literal["request_cancellation"] = "request_cancellation"
+    order_id: Id
+    channel: Channel
+    order_reference: Id | None = None
+    order_copy: Flag = False
+    requested_at: Instant | None = None
+
+    own_times = ("requested_at",)
+
+
+class LineQuantity(Model):
+    """So many units of a line."""
+
+    line_id: Id
+    quantity: Quantity
+
+
+class RecordShipment(Command):
+    """The carrier took a parcel; without ``lines``, all units not yet shipped."""
+
+    command: Literal["record_shipment"] = "record_shipment"
+    order_id: Id
+    parcel_id: Id
+    carrier: Id
+    tracking_number: Id
+    lines: tuple[LineQuantity, ...] | None = Field(default=None, min_length=1, max_length=MANY)
+    shipped_at: Instant | None = None
+
+    own_times = ("shipped_at",)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines or ()])
+        return self
+
+
+class RecordDelivery(Command):
+    """The carrier delivered a parcel to the customer."""
+
+    command: Literal["record_delivery"] = "record_delivery"
+    order_id: Id
+    parcel_id: Id
+    delivered_at: Instant | None = None
+
+    own_times = ("delivered_at",)
+
+
+class LinkAccount(Command):
+    """The customer has an account now."""
+
+    command: Literal["link_account"] = "link_account"
+    order_id: Id
+    account_id: Id
+
+
+# ---- return -----------------------------------------------------------------------------------------------------------
+
+
+class ReturnedLine(Model):
+    """Units of a line to be returned."""
+
+    line_id: Id
+    quantity: Quantity
+    reason: Text | None = None
+
+
+class RequestReturn(Command):
+    """The customer asks to return units; decided as a whole."""
+
+    command: Literal["request_return"] = "request_return"
+    return_id: Id
+    order_id: Id
+    lines: tuple[ReturnedLine, ...] = Field(min_length=1, max_length=MANY)
+    channel: Channel
+    resolution: Literal["refund", "exchange"] = "refund"
+    requested_at: Instant | None = None
+
+    own_times = ("requested_at",)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines])
+        return self
+
+
+class IssueLabel(Command):
+    """A prepaid label was issued; ``received_at`` is when the customer received it, where that is known already."""
+
+    command: Literal["issue_label"] = "issue_label"
+    return_id: Id
+    label_id: Id
+    carrier: Id
+    tracking_number: Id
+    issued_at: Instant | None = None
+    received_at: Instant | None = None
+
+    own_times = ("issued_at", "received_at")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.issued_at is not None and self.received_at is not None and self.received_at < self.issued_at:
+            raise PydanticCustomError("order", "is before issued_at", {"field": "received_at"})
+        return self
+
+
+class RecordLabelReceived(Command):
+    """The customer received the label: its clock runs from there."""
+
+    command: Literal["record_label_received"] = "record_label_received"
+    return_id: Id
+    label_id: Id
+    received_at: Instant | None = None
+
+    own_times = ("received_at",)
+
+
+class VoidLabel(Command):
+    """A live label is voided by hand."""
+
+    command: Literal["void_label"] = "void_label"
+    return_id: Id
+    label_id: Id
+    reason: Text
+
+
+class RecordReturnShipment(Command):
+    """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
+
+    command: Literal["record_return_shipment"] = "record_return_shipment"
+    return_id: Id
+    tracking_number: Id | None = None
+    label_id: Id | None = None
+    shipped_at: Instant | None = None
+    proof: Literal["carrier_scan", "counter_receipt"] | None = None
+
+    own_times = ("shipped_at",)
+
+
+class ReceiveReturn(Command):
+    """The parcel is at the dock: taken in, or refused when it was handed over late."""
+
+    command: Literal["receive_return"] = "receive_return"
+    return_id: Id
+    received_at: Instant | None = None
+
+    own_times = ("received_at",)
+
+
+class InspectionFinding(Model):
+    """The findings on some units of a line; a line may appear more than once when its units differ."""
+
+    line_id: Id
+    quantity: Quantity
+    same_condition: Flag
+    original_packaging: Flag
+    tags_attached: Flag
+    notes: Text | None = None
+
+
+class InspectReturn(Command):
+    """Units were inspected; rejected units are a finding, not an error."""
+
+    command: Literal["inspect_return"] = "inspect_return"
+    return_id: Id
+    findings: tuple[InspectionFinding, ...] = Field(min_length=1, max_length=MANY)
+    inspected_at: Instant | None = None
+
+    own_times = ("inspected_at",)
+
+
+class RequestRefund(Command):
+    """Pay back what is owed for a return, a cancelled order or a claim settled by refund: exactly one of the three."""
+
+    command: Literal["request_refund"] = "request_refund"
+    refund_id: Id
+    return_id: Id | None = None
+    order_id: Id | None = None
+    claim_id: Id | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _exactly_one(self, ("return_id", "order_id", "claim_id"))
+        return self
+
+
+class RecordRefundResult(Command):
+    """The payment provider answered for one tender of a refund."""
+
+    command: Literal["record_refund_result"] = "record_refund_result"
+    refund_id: Id
+    payment_id: Id
+    result: Literal["succeeded", "failed"]
+    reference: Id | None = None
+    reason: Text | None = None
+
+
+class RecordSendBack(Command):
+    """Rejected units went back to the customer."""
+
+    command: Literal["record_send_back"] = "record_send_back"
+    return_id: Id
+    lines: tuple[LineQuantity, ...] = Field(min_length=1, max_length=MANY)
+    tracking_number: Id | None = None
+    sent_at: Instant | None = None
+
+    own_times = ("sent_at",)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines])
+        return self
+
+
+class ReportReturnLost(Command):
+    """The parcel was reported lost on its way back."""
+
+    command: Literal["report_return_lost"] = "report_return_lost"
+    return_id: Id
+    reported_at: Instant | None = None
+
+    own_times = ("reported_at",)
+
+
+class WithdrawReturn(Command):
+    """The customer keeps the goods after all."""
+
+    command: Literal["withdraw_return"] = "withdraw_return"
+    return_id: Id
+
+
+# ---- claim ------------------------------------------------------------------------------------------------------------
+
+
+class ReportWrongItem(Command):
+    """The customer reports that the wrong item came; ``reported_at`` is when the first notice arrived."""
+
+    command: Literal["report_wrong_item"] = "report_wrong_item"
+    claim_id: Id
+    order_id: Id
+    line_id: Id
+    quantity: Quantity = 1
+    channel: Channel
+    attachments: tuple[Evidence, ...] = Field(default=(), max_length=MANY)
+    reported_at: Instant | None = None
+
+    own_times = ("reported_at",)
+
+
+class AddClaimEvidence(Command):
+    """Evidence was supplied later."""
+
+    command: Literal["add_claim_evidence"] = "add_claim_evidence"
+    claim_id: Id
+    attachments: tuple[Evidence, ...] = Field(min_length=1, max_length=MANY)
+
+
+class RecordClaimContact(Command):
+    """Customer care contacted the customer."""
+
+    command: Literal["record_claim_contact"] = "record_claim_contact"
+    claim_id: Id
+    contacted_at: Instant | None = None
+
+    own_times = ("contacted_at",)
+
+
+class ResolveClaim(Command):
+    """Settle an upheld claim."""
+
+    command: Literal["resolve_claim"] = "resolve_claim"
+    claim_id: Id
+    remedy: Remedy
+
+
+class DenyClaim(Command):
+    """Deny a claim by hand."""
+
+    command: Literal["deny_claim"] = "deny_claim"
+    claim_id: Id
+    reason: Text
+
+
+# ---- notes and the clock ------------------------------------------------------------------------------------------------
+
+
+class Subject(Model):
+    """What a note is about."""
+
+    kind: Literal["order", "return", "claim", "refund"]
+    id: Id
+
+
+class OverrideSubject(Model):
+    """What an override is granted for."""
+
+    kind: SubjectKind
+    id: Id
+
+
+class NotifyCustomer(Command):
+    """A notice was sent to the customer."""
+
+    command: Literal["notify_customer"] = "notify_customer"
+    subject: Subject
+    notice: Text
+
+
+class Override(Command):
+    """A person with authority sets a named clause aside for one order, return or claim."""
+
+    command: Literal["override"] = "override"
+    subject: OverrideSubject
+    clause: Id
+    reason: Text
+    approved_by: Id
+
+
+class RunDeadlines(Command):
+    """Record what fell due at or before the clock, each once."""
+
+    command: Literal["run_deadlines"] = "run_deadlines"
+
+
+AnyCommand = Annotated[
+    ConfirmOrder
+    | RequestCancellation
+    | RecordShipment
+    | RecordDelivery
+    | LinkAccount
+    | RequestReturn
+    | IssueLabel
+    | RecordLabelReceived
+    | VoidLabel
+    | RecordReturnShipment
+    | ReceiveReturn
+    | InspectReturn
+    | RequestRefund
+    | RecordRefundResult
+    | RecordSendBack
+    | ReportReturnLost
+    | WithdrawReturn
+    | ReportWrongItem
+    | AddClaimEvidence
+    | RecordClaimContact
+    | ResolveClaim
+    | DenyClaim
+    | NotifyCustomer
+    | Override
+    | RunDeadlines,
+    Field(discriminator="command"),
+]
+
+
+# ---- questions ----------------------------------------------------------------------------------------------------------
+
+
+class Question(Model):
+    """The base of all questions. They record nothing."""
+
+    query: str
+    as_of: Instant | None = None
+    """What was true in the world at that instant."""
+    known_at: Instant | None = None
+    """Only what had been recorded by that instant."""
+
+
+class AskOrder(Question):
+    """How an order stands."""
+
+    query: Literal["order"] = "order"
+    order_id: Id
+
+
+class AskReturn(Question):
+    """How a return stands."""
+
+    query: Literal["return"] = "return"
+    return_id: Id
+
+
+class AskRefund(Question):
+    """How a refund stands, or what is due for a return, a cancelled order or a claim before it is requested."""
+
+    query: Literal["refund"] = "refund"
+    refund_id: Id | None = None
+    return_id: Id | None = None
+    order_id: Id | None = None
+    claim_id: Id | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _exactly_one(self, ("refund_id", "return_id", "order_id", "claim_id"))
+        return self
+
+
+class AskClaim(Question):
+    """How a wrong-item claim stands."""
+
+    query: Literal["claim"] = "claim"
+    claim_id: Id
+
+
+class AskEligibility(Question):
+    """What could be cancelled, returned or claimed now, with the rulings the commands would give."""
+
+    query: Literal["eligibility"] = "eligibility"
+    order_id: Id
+
+
+WorkKind = Literal[
+    "notify_customer",
+    "contact_customer",
+    "void_label",
+    "inspect",
+    "request_refund",
+    "refund_overdue",
+    "send_back",
+    "exception",
+]
+
+
+class AskWorklist(Question):
+    """What waits for somebody."""
+
+    query: Literal["worklist"] = "worklist"
+    kinds: tuple[WorkKind, ...] | None = Field(default=None, max_length=MANY)
+
+
+class AskAudit(Question):
+    """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
+
+    query: Literal["audit"] = "audit"
+    stream: Annotated[str, Field(strict=True, min_length=1, max_length=140, pattern=r"^(order|return|claim)/.+$")]
+
+
+AnyQuestion = Annotated[
+    AskOrder | AskReturn | AskRefund | AskClaim | AskEligibility | AskWorklist | AskAudit,
+    Field(discriminator="query"),
+]
+
+
+def _models(union: Any, tag: str) -> dict[str, type[Any]]:
+    members = get_args(get_args(union)[0])
+    return {get_args(member.model_fields[tag].annotation)[0]: member for member in members}
+
+
+COMMANDS: dict[str, type[Command]] = _models(AnyCommand, "command")
+"""Command name → model."""
+
+QUESTIONS: dict[str, type[Question]] = _models(AnyQuestion, "query")
+"""Question name → model."""
+
+
+def parse_command(fields: Mapping[str, Any]) -> Command:
+    """The command of a mapping with a ``command`` key; raises ``command.invalid`` naming the field."""
+    return _parse(COMMANDS, "command", fields)
+
+
+def parse_question(fields: Mapping[str, Any]) -> Question:
+    """The question of a mapping with a ``query`` key; raises ``command.invalid`` naming the field."""
+    return _parse(QUESTIONS, "query", fields)
+
+
+def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -> M:
+    name = fields.get(tag)
+    model = models.get(name) if isinstance(name, str) else None
+    if model is None:
+        shown = repr(name)[:60] if tag in fields else "nothing"
+        raise Impossible("command.invalid", f"{tag}: {shown} is not one of {', '.join(models)}", field=tag)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> Impossible:
+    """The one clear error of a failed validation: the first field that is wrong, and why."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    context = first.get("ctx") or {}
+    field = str(context.get("field") or _path(first["loc"]))
+    kind, message = first["type"], first["msg"]
+    if kind == "missing":
+        message = "is missing"
+    elif kind == "extra_forbidden":
+        message = "is not a field of this command or question"
+    else:
+        message = message[0].lower() + message[1:]
+    return Impossible("command.invalid", f"{field}: {message}", field=field)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part[:60]}" if text else part[:60]
+    return text if text.isprintable() else ascii(text)
+
+
+@cache
+def fields_of(model: type[Model]) -> tuple[str, ...]:
+    """The names of a model's fields."""
+    return tuple(model.model_fields)
+
+
+def _no_duplicates(where: str, name: str, ids: list[str]) -> None:
+    if len(set(ids)) != len(ids):
+        twice = next(one for index, one in enumerate(ids) if one in ids[:index])
+        index = len(ids) - 1 - ids[::-1].index(twice)
+        raise PydanticCustomError(
+            "duplicate", "{id} stands there twice", {"field": f"{where}[{index}].{name}", "id": repr(twice)}
+        )
+
+
+def _fits(where: str, amount: str, currency: str) -> None:
+    try:
+        to_minor(amount, currency)
+    except MoneyInvalid as error:
+        raise PydanticCustomError("money", "{why}", {"field": where, "why": str(error)}) from None
+
+
+def _exactly_one(model: Model, names: tuple[str, ...]) -> None:
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        what = " and ".join(given) + " are given" if given else "none is given"
+        raise PydanticCustomError(
+            "one_of",
+            "exactly one of {names} is needed; {what}",
+            {"names": ", ".join(names), "what": what, "field": names[0]},
+        )

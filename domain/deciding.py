@@ -1,0 +1,113 @@
+"""What every decision is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypedDict
+
+from returnable.domain.errors import Impossible
+from returnable.domain.events import Fact, Who
+from returnable.domain.lifecycles import NOTHING, Table
+from returnable.domain.policy import Policy
+from returnable.domain.ports import Name
+from returnable.domain.ruling import Aside, Finding, Weighing
+
+
+class Envelope(TypedDict):
+    """The fields that every fact of one command shares."""
+
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: Who | None
+    command_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The instant of a decision, who asked, and the policy it is judged by. Nothing in the domain reads a clock."""
+
+    at: datetime
+    policy: Policy
+    actor: Who | None = None
+    command_id: str | None = None
+
+    def envelope(self, occurred_at: datetime | None = None) -> Envelope:
+        """The shared fields of a fact that occurred then (default: now)."""
+        return {
+            "occurred_at": occurred_at if occurred_at is not None else self.at,
+            "recorded_at": self.at,
+            "actor": self.actor,
+            "command_id": self.command_id,
+        }
+
+    def weighing(self, asides: Iterable[Aside] = ()) -> Weighing:
+        """A fresh list of clauses under this policy."""
+        return Weighing(self.policy, asides)
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a command comes to: its facts with their streams, the ruling, and the ids it takes."""
+
+    outcome: Literal["accepted", "declined"] = "accepted"
+    facts: list[tuple[str, Fact]] = field(default_factory=list)
+    ruling: tuple[Finding, ...] | None = None
+    names: list[Name] = field(default_factory=list)
+
+
+COMMAND_OF: dict[str, str] = {
+    "Confirmed": "confirm_order",
+    "Shipped": "record_shipment",
+    "Delivered": "record_delivery",
+    "CancellationRequested": "request_cancellation",
+    "ReturnRequested": "request_return",
+    "LabelIssued": "issue_label",
+    "LabelReceived": "record_label_received",
+    "LabelVoided": "void_label",
+    "ReturnShipped": "record_return_shipment",
+    "Received": "receive_return",
+    "ParcelRejected": "receive_return",
+    "Inspected": "inspect_return",
+    "SentBack": "record_send_back",
+    "ParcelLost": "report_return_lost",
+    "ReturnWithdrawn": "withdraw_return",
+    "RefundRequested": "request_refund",
+    "RefundSettled": "record_refund_result",
+    "RefundFailed": "record_refund_result",
+    "ClaimOpened": "report_wrong_item",
+    "EvidenceAdded": "add_claim_evidence",
+    "ClaimContacted": "record_claim_contact",
+    "ClaimResolved": "resolve_claim",
+    "ClaimDenied": "deny_claim",
+}
+"""Which command leads to a fact that moves a lifecycle."""
+
+
+def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
+    """The commands that the lifecycle allows in that state."""
+    commands = (COMMAND_OF[event] for event in table.events(state) if event in COMMAND_OF)
+    return tuple(dict.fromkeys(commands))
+
+
+def not_allowed(
+    table: Table,
+    subject: str,
+    state: str,
+    command: str,
+    why: str = "",
+    also: tuple[str, ...] = (),
+    less: tuple[str, ...] = (),
+) -> Impossible:
+    """``transition.not_allowed``: names the subject, its state, the command, and what is allowed now."""
+    allowed = tuple(name for name in allowed_commands(table, state) if name != command and name not in less) + also
+    now = ", ".join(allowed) if allowed else "nothing that moves it"
+    because = f" ({why})" if why else ""
+    shown = "not there yet" if state == NOTHING else state
+    return Impossible(
+        "transition.not_allowed",
+        f"{command}: {subject} is {shown}{because}; allowed now: {now}",
+        state=state,
+        allowed=allowed,
+    )

@@ -1,0 +1,421 @@
+"""The returns desk: the one place where commands enter. Load, decide, save.
+
+``handle`` loads the case a command is about, lets the policy and the lifecycles judge it, and appends what came of it in
+one transaction. When somebody else was faster it loads again and decides again; when the command is on record already
+it answers with what is stored. No command can half-happen, and none happens twice under one id.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from returnable.domain import claims, order, refunds, returns
+from returnable.domain.case import Case, evolve, replay, unknown
+from returnable.domain.claims import Claim
+from returnable.domain.commands import (
+    AddClaimEvidence,
+    Command,
+    ConfirmOrder,
+    DenyClaim,
+    InspectReturn,
+    IssueLabel,
+    LinkAccount,
+    NotifyCustomer,
+    Override,
+    ReceiveReturn,
+    RecordClaimContact,
+    RecordDelivery,
+    RecordLabelReceived,
+    RecordRefundResult,
+    RecordReturnShipment,
+    RecordSendBack,
+    RecordShipment,
+    ReportReturnLost,
+    ReportWrongItem,
+    RequestCancellation,
+    RequestRefund,
+    RequestReturn,
+    ResolveClaim,
+    RunDeadlines,
+    VoidLabel,
+    WithdrawReturn,
+)
+from returnable.domain.deciding import Decided, Moment
+from returnable.domain.errors import (
+    CalendarExhausted,
+    CommandSeen,
+    HistoryBroken,
+    Impossible,
+    NameTaken,
+    PolicyInvalid,
+    Stale,
+    StoreBusy,
+)
+from returnable.domain.events import CustomerNotified, Fact, OverrideGranted, Who
+from returnable.domain.outcome import Outcome
+from returnable.domain.policy import CLAUSE_IDS, Policy, PolicyBook, policy_of_document
+from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
+from returnable.domain.ruling import Finding
+
+ATTEMPTS = 200
+"""How often a command is decided again because other writers were faster, before the store counts as busy."""
+
+
+class Desk:
+    """Decides commands on the facts of a store, under the policies of a book. Safe to use from many threads."""
+
+    def __init__(self, store: EventStore, policies: PolicyBook, cached_cases: int = 1024) -> None:
+        self.store = store
+        self.policies = policies
+        self._cases = _Cache(cached_cases)
+        self._policies: dict[str, Policy] = {}
+
+    # ---- the way of a command ---------------------------------------------------------------------------------------
+
+    def handle(self, command: Command, at: datetime) -> Outcome:
+        """Carry out a command at an instant (aware; the system's clock).
+
+        Raises :class:`Impossible` when it is malformed or impossible, and :class:`StoreBusy` when the store could not
+        be written in time; then nothing was recorded.
+        """
+        at = at.astimezone(UTC)
+        command.check_own_times(at)
+        fresh = False
+        for _ in range(ATTEMPTS):
+            if command.command_id is not None and (receipt := self.store.receipt(command.command_id)) is not None:
+                return self._answer_again(command, receipt)
+            try:
+                return self._decide_and_save(command, at, fresh)
+            except Stale as stale:
+                self._cases.forget(stale.case_id)
+            except (NameTaken, CommandSeen):
+                continue  # the next round finds it and says so
+            except _LookAgain:
+                fresh = True
+        raise StoreBusy(f"{command.command}: other writers were faster {ATTEMPTS} times")
+
+    def _decide_and_save(self, command: Command, at: datetime, fresh: bool) -> Outcome:
+        try:
+            if isinstance(command, RunDeadlines):
+                policy, decided, cases = self._run_deadlines(command, at)
+            else:
+                policy, decided, cases = self._decide(command, at, fresh)
+        except CalendarExhausted as error:
+            raise Impossible("command.invalid", f"at: {error}", field="at") from None
+        batches, after, placed = _placed(cases, decided.facts)
+        receipt = None
+        if command.command_id is not None:
+            receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
+        if batches or receipt is not None:
+            self.store.append(batches, names=decided.names, receipt=receipt)
+            for case in after:
+                self._cases.keep(case)
+        return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
+
+    def _answer_again(self, command: Command, receipt: Receipt) -> Outcome:
+        if receipt.digest != command.digest:
+            raise Impossible(
+                "command.conflict",
+                f"command_id: {receipt.command_id!r} was used before for another command ({receipt.command} at "
+                f"{receipt.at.isoformat()})",
+                field="command_id",
+            )
+        stored: Sequence[Recorded] = ()
+        if receipt.last:
+            count = receipt.last - receipt.first + 1
+            stored = self.store.read(receipt.first - 1, count, receipt.last)
+        findings: tuple[Finding, ...] | None = None
+        for entry in stored:
+            findings = getattr(entry.fact, "ruling", None) or findings
+        policy = self.policy_of(self.case(stored[0].case_id)) if stored else self.policies.versions[-1]
+        facts = tuple((entry.stream, entry.version, entry.fact) for entry in stored)
+        return Outcome(receipt.command, receipt.at, receipt.outcome, facts, findings, policy, replayed=True)
+
+    # ---- what the desk knows ------------------------------------------------------------------------------------------
+
+    def case(self, case_id: str) -> Case:
+        """The case of an order; raises ``order.unknown``. May be as of the last look: saving finds out."""
+        case = self._cases.get(case_id)
+        if case is None:
+            stored = self.store.load(case_id)
+            if not stored:
+                raise unknown("order", case_id)
+            case = replay(case_id, stored)
+            self._cases.keep(case)
+        return case
+
+    def case_with(self, kind: str, name: str) -> Case:
+        """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on."""
+        case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
+        if case_id is None:
+            raise unknown(kind, name)
+        case = self.case(case_id)
+        if not case.knows(kind, name):  # another process recorded it after our last look
+            self._cases.forget(case_id)
+            case = self.case(case_id)
+        return case
+
+    def policy_of(self, case: Case) -> Policy:
+        """The policy that was in force when the order was confirmed."""
+        return self.policy(case.order.confirmed.pins.sha256)
+
+    def policy(self, sha256: str) -> Policy:
+        """The policy with that hash, from the book or as it was kept with the facts."""
+        policy = self._policies.get(sha256) or self.policies.by_sha256(sha256)
+        if policy is None:
+            document = self.store.policy(sha256)
+            if document is None:
+                raise HistoryBroken(f"the policy {sha256} is pinned but was not kept")
+            policy = policy_of_document(document, sha256)
+        self._policies[sha256] = policy
+        return policy
+
+    # ---- deciding -----------------------------------------------------------------------------------------------------
+
+    def _decide(self, command: Command, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
+        if isinstance(command, ConfirmOrder):
+            return self._confirm(command, at)
+        case = self._case_of_command(command)
+        if fresh:
+            self._cases.forget(case.case_id)
+            case = self.case(case.case_id)
+        policy = self.policy_of(case)
+        now = Moment(at, policy, _who(command), command.command_id)
+        # What is saved is checked against the store when it is saved. What saves nothing (an impossible command, a fact
+        # told again) has to be judged on a fresh look, because another process may have moved the case on.
+        try:
+            decided = _DECISIONS[type(command)](case, command, now)
+        except Impossible:
+            if fresh:
+                raise
+            raise _LookAgain from None
+        if not decided.facts and not fresh:
+            raise _LookAgain
+        return policy, decided, [case]
+
+    def _confirm(self, command: ConfirmOrder, at: datetime) -> tuple[Policy, Decided, list[Case]]:
+        try:
+            self.case(command.order_id)
+        except Impossible:
+            pass
+        else:
+            raise Impossible("order.exists", f"order_id: order {command.order_id!r} exists already", field="order_id")
+        try:
+            policy = self.policies.in_force(command.confirmed_at or at)
+        except PolicyInvalid as error:
+            raise Impossible("command.invalid", f"confirmed_at: {error}", field="confirmed_at") from None
+        decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
+        self.store.keep_policy(policy.sha256, policy.document)
+        return policy, decided, [Case(command.order_id)]
+
+    def _case_of_command(self, command: Command) -> Case:
+        fields: Any = command
+        if isinstance(command, NotifyCustomer | Override):
+            return self._case_of(fields.subject.kind, fields.subject.id, "subject.id")
+        if isinstance(command, RequestReturn):
+            self._must_be_new("return", command.return_id)
+            return self.case(command.order_id)
+        if isinstance(command, ReportWrongItem):
+            self._must_be_new("claim", command.claim_id)
+            return self.case(command.order_id)
+        if isinstance(command, RequestRefund):
+            self._must_be_new("refund", command.refund_id)
+            kind = next(k for k in ("return", "order", "claim") if getattr(command, f"{k}_id") is not None)
+            return self._case_of(kind, getattr(command, f"{kind}_id"))
+        if isinstance(command, RecordRefundResult):
+            return self.case_with("refund", command.refund_id)
+        for kind in ("order", "return", "claim"):
+            if hasattr(command, f"{kind}_id"):
+                return self._case_of(kind, getattr(fields, f"{kind}_id"))
+        raise AssertionError(f"{command.command} is about nothing")
+
+    def _case_of(self, kind: str, name: str, field: str | None = None) -> Case:
+        try:
+            return self.case(name) if kind == "order" else self.case_with(kind, name)
+        except Impossible as error:
+            if field is None:
+                raise
+            raise Impossible(error.code, f"{field}: there is no {kind} {name!r}", field=field) from None
+
+    def _must_be_new(self, kind: str, name: str) -> None:
+        if self.store.case_of(kind, name) is not None:  # type: ignore[arg-type]
+            raise Impossible(
+                f"{kind}.exists",  # type: ignore[arg-type]
+                f"{kind}_id: {kind} {name!r} exists already",
+                field=f"{kind}_id",
+            )
+
+    def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, Decided, list[Case]]:
+        """What fell due in any case, in the order in which it fell due."""
+        due: list[tuple[str, Fact]] = []
+        cases: list[Case] = []
+        for case_id, stored in self.store.cases():
+            case = replay(case_id, stored)
+            now = Moment(at, self.policy_of(case), _who(command), command.command_id)
+            facts = due_facts(case, now)
+            if facts:
+                due += facts
+                cases.append(case)
+        due.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
+        return self.policies.versions[-1], Decided(facts=due), cases
+
+
+class _LookAgain(Exception):
+    """Nothing would be saved: judge once more on what the store holds now."""
+
+
+def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:
+    """The deadlines of a case that came and are not on record."""
+    return [
+        *(fact for ret in case.returns.values() for fact in returns.due_label_voids(ret, now)),
+        *(fact for claim in case.claims.values() for fact in claims.due_contact(claim, now)),
+        *(fact for refund in case.refunds.values() for fact in refunds.due_overdue(refund, now)),
+    ]
+
+
+def _who(command: Command) -> Who | None:
+    actor = command.actor
+    return Who(role=actor.role, id=actor.id) if actor is not None else None
+
+
+def _placed(
+    cases: Sequence[Case], facts: Sequence[tuple[str, Fact]]
+) -> tuple[list[Batch], list[Case], tuple[tuple[str, int, Fact], ...]]:
+    """Give every fact its place, and see that the lifecycles allow it there, before anything is saved."""
+    owner = {stream: case for case in cases for stream in _streams(case)}
+    new = cases[0] if len(cases) == 1 else None
+    versions: dict[str, int] = {}
+    entries: dict[str, list[Recorded]] = {}
+    placed: list[tuple[str, int, Fact]] = []
+    for stream, fact in facts:
+        case = owner.get(stream, new)
+        if case is None:
+            raise AssertionError(f"{stream} belongs to none of the cases")
+        known = case.stream_of(stream).version if stream in owner else 0
+        version = versions[stream] = versions.get(stream, known) + 1
+        of_case = entries.setdefault(case.case_id, [])
+        of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, fact))
+        placed.append((stream, version, fact))
+    by_id = {case.case_id: case for case in cases}
+    batches = [
+        Batch(case_id, by_id[case_id].seq, tuple(Entry(e.stream, e.version, e.fact) for e in recorded))
+        for case_id, recorded in entries.items()
+    ]
+    after = [evolve(by_id[case_id], recorded) for case_id, recorded in entries.items()]
+    return batches, after, tuple(placed)
+
+
+def _streams(case: Case) -> list[str]:
+    return [
+        case.order.stream,
+        *(ret.stream for ret in case.returns.values()),
+        *(claim.stream for claim in case.claims.values()),
+    ]
+
+
+class _Cache:
+    """The cases used last. Cases are immutable, so a copy that fell behind does no harm: saving notices."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = Lock()
+        self._cases: OrderedDict[str, Case] = OrderedDict()
+
+    def get(self, case_id: str) -> Case | None:
+        with self._lock:
+            case = self._cases.get(case_id)
+            if case is not None:
+                self._cases.move_to_end(case_id)
+            return case
+
+    def keep(self, case: Case) -> None:
+        with self._lock:
+            known = self._cases.get(case.case_id)
+            if known is None or known.seq <= case.seq:
+                self._cases[case.case_id] = case
+                self._cases.move_to_end(case.case_id)
+            while len(self._cases) > self._size:
+                self._cases.popitem(last=False)
+
+    def forget(self, case_id: str) -> None:
+        with self._lock:
+            self._cases.pop(case_id, None)
+
+
+# ---- which decision a command leads to --------------------------------------------------------------------------------
+
+Decision = Callable[[Case, Any, Moment], Decided]
+
+
+def _ret(case: Case, command: Any) -> returns.Return:
+    return case.returns[command.return_id]
+
+
+def _claim(case: Case, command: Any) -> Claim:
+    return case.claims[command.claim_id]
+
+
+def _inspect(case: Case, command: InspectReturn, now: Moment) -> Decided:
+    ret = _ret(case, command)
+    refund_asked = bool(refunds.of_subject(case.refunds.values(), ret.stream))
+    return returns.inspect_return(ret, case.order, command, now, refund_asked)
+
+
+def _request_refund(case: Case, command: RequestRefund, now: Moment) -> Decided:
+    if command.return_id is not None:
+        stream = f"return/{command.return_id}"
+    elif command.claim_id is not None:
+        stream = f"claim/{command.claim_id}"
+    else:
+        stream = case.order.stream
+    return refunds.request_refund(case.refund_subject(stream), command, now)
+
+
+def _notify(case: Case, command: NotifyCustomer, now: Moment) -> Decided:
+    kind, name = command.subject.kind, command.subject.id
+    stream = case.refunds[name].stream if kind == "refund" else f"{kind}/{name}"
+    return Decided(facts=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
+
+
+def _override(case: Case, command: Override, now: Moment) -> Decided:
+    if command.clause not in CLAUSE_IDS:
+        raise Impossible(
+            "command.invalid",
+            f"clause: {command.clause!r} is not a clause of the policy; it has {', '.join(CLAUSE_IDS)}",
+            field="clause",
+        )
+    granted = OverrideGranted(
+        **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
+    )
+    return Decided(facts=[(f"{command.subject.kind}/{command.subject.id}", granted)])
+
+
+_DECISIONS: dict[type[Command], Decision] = {
+    RequestCancellation: lambda case, command, now: order.request_cancellation(case.order, command, now),
+    RecordShipment: lambda case, command, now: order.record_shipment(case.order, command, now),
+    RecordDelivery: lambda case, command, now: order.record_delivery(case.order, command, now),
+    LinkAccount: lambda case, command, now: order.link_account(case.order, command, now),
+    RequestReturn: lambda case, command, now: returns.request_return(case.order, command, now, case.held),
+    IssueLabel: lambda case, command, now: returns.issue_label(_ret(case, command), case.order, command, now),
+    RecordLabelReceived: lambda case, command, now: returns.record_label_received(_ret(case, command), command, now),
+    VoidLabel: lambda case, command, now: returns.void_label(_ret(case, command), command, now),
+    RecordReturnShipment: lambda case, command, now: returns.record_return_shipment(_ret(case, command), command, now),
+    ReceiveReturn: lambda case, command, now: returns.receive_return(_ret(case, command), case.order, command, now),
+    InspectReturn: _inspect,
+    RecordSendBack: lambda case, command, now: returns.record_send_back(_ret(case, command), case.order, command, now),
+    ReportReturnLost: lambda case, command, now: returns.report_lost(_ret(case, command), command, now),
+    WithdrawReturn: lambda case, command, now: returns.withdraw(_ret(case, command), command, now),
+    RequestRefund: _request_refund,
+    RecordRefundResult: lambda case, command, now: refunds.record_result(case.refunds[command.refund_id], command, now),
+    ReportWrongItem: lambda case, command, now: claims.report_wrong_item(case.order, command, now, case.held),
+    AddClaimEvidence: lambda case, command, now: claims.add_evidence(_claim(case, command), command, now),
+    RecordClaimContact: lambda case, command, now: claims.record_contact(_claim(case, command), command, now),
+    ResolveClaim: lambda case, command, now: claims.resolve(_claim(case, command), case.order, command, now, case.held),
+    DenyClaim: lambda case, command, now: claims.deny(_claim(case, command), command, now),
+    NotifyCustomer: _notify,
+    Override: _override,
+}

@@ -1,0 +1,534 @@
+"""The facts. Each has a stable stored name with a version, and stays readable for ever.
+
+Every fact knows when it happened in the world (``occurred_at``), when this system learnt it (``recorded_at``), who told
+it, and under which command id. A *decision* also carries its pins (which policy, calendar, zone and engine judged it)
+and its ruling, and facts that start a clock carry the deadline as it was resolved, so that no later change of policy,
+holiday table or time zone database moves it. Money is in minor units, instants are UTC.
+
+A released class is never changed: a new shape is a new version with an upcaster (:data:`UPCASTERS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, from_json
+
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.fields import Evidence, Remedy, Role
+from returnable.domain.ruling import Finding
+
+ENGINE = "1"
+"""The version of the reading of the policy this code decides by; pinned in every decision."""
+
+
+class Part(BaseModel):
+    """The base of every stored structure: closed, immutable, and strict (nothing is coerced on the way in or out)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Who(Part):
+    """Who told the fact."""
+
+    role: Role
+    id: str
+
+
+class Pins(Part):
+    """What a decision was judged by."""
+
+    policy: str
+    version: str
+    sha256: str
+    calendar: str
+    zone: str
+    engine: str = ENGINE
+
+
+class Fact(Part):
+    """What every fact says."""
+
+    stored_as: ClassVar[str]
+    """The stable stored name with its version, such as ``order.Shipped/1``."""
+
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: Who | None = None
+    command_id: str | None = None
+
+    @property
+    def type(self) -> str:
+        """The name in outcomes and audits: the class name."""
+        return type(self).__name__
+
+
+class Decision(Fact):
+    """A fact that says how the policy judged."""
+
+    pins: Pins
+    ruling: tuple[Finding, ...]
+
+
+# ---- order ----------------------------------------------------------------------------------------------------------
+
+
+class Buyer(Part):
+    """The customer of an order; ``name`` and ``email`` are personal data."""
+
+    customer_id: str
+    account_id: str | None
+    name: str | None = None
+    email: str | None = None
+
+
+class BoughtLine(Part):
+    """A line of an order: unit price paid, net of discount; ``tax`` is the line's total."""
+
+    line_id: str
+    sku: str
+    unit_price: int
+    quantity: int
+    tax: int = 0
+    final_sale: bool = False
+    description: str | None = None
+
+
+class Payment(Part):
+    """A payment that was captured."""
+
+    payment_id: str
+    method: str
+    amount: int
+
+
+class Units(Part):
+    """So many units of a line."""
+
+    line_id: str
+    quantity: int
+
+
+class Confirmed(Fact):
+    """The confirmation reached the customer; the policy in force is pinned to the order."""
+
+    stored_as = "order.Confirmed/1"
+    order_id: str
+    customer: Buyer
+    currency: str
+    lines: tuple[BoughtLine, ...]
+    shipping_charged: int = 0
+    shipping_tax: int = 0
+    payments: tuple[Payment, ...]
+    cancel_by: datetime
+    pins: Pins
+
+
+class Shipped(Fact):
+    """A parcel was handed to the carrier."""
+
+    stored_as = "order.Shipped/1"
+    parcel_id: str
+    carrier: str
+    tracking_number: str
+    lines: tuple[Units, ...]
+
+
+class Delivered(Fact):
+    """A parcel reached the customer; the ends of the return and the wrong-item window are resolved."""
+
+    stored_as = "order.Delivered/1"
+    parcel_id: str
+    return_before: datetime
+    report_before: datetime
+    pins: Pins
+
+
+class AccountLinked(Fact):
+    """The customer has an account."""
+
+    stored_as = "order.AccountLinked/1"
+    account_id: str
+
+
+class CancellationRequested(Fact):
+    """A request to cancel arrived. ``incomplete``: in the right way, but without what shows which order is meant."""
+
+    stored_as = "order.CancellationRequested/1"
+    channel: str
+    order_reference: str | None = None
+    order_copy: bool = False
+    incomplete: bool = False
+
+
+class Cancelled(Decision):
+    """The order is cancelled; the customer is owed a notice and a refund in full."""
+
+    stored_as = "order.Cancelled/1"
+
+
+class CancellationDeclined(Decision):
+    """The request to cancel was declined; the customer is owed a notice."""
+
+    stored_as = "order.CancellationDeclined/1"
+
+
+# ---- return ---------------------------------------------------------------------------------------------------------
+
+
+class Allotment(Part):
+    """Which delivered parcel the units of a return line came in; ``None``: not delivered."""
+
+    parcel_id: str | None
+    quantity: int
+
+
+class ReturnLine(Part):
+    """A line of a return request."""
+
+    line_id: str
+    quantity: int
+    reason: str | None = None
+    parcels: tuple[Allotment, ...]
+
+
+class ReturnRequested(Fact):
+    """The customer asked to send units back."""
+
+    stored_as = "return.ReturnRequested/1"
+    return_id: str
+    order_id: str
+    lines: tuple[ReturnLine, ...]
+    channel: str
+    resolution: Literal["refund", "exchange"] = "refund"
+
+
+class ReturnAuthorized(Decision):
+    """The return authorization."""
+
+    stored_as = "return.ReturnAuthorized/1"
+
+
+class ReturnDeclined(Decision):
+    """The request was declined as a whole."""
+
+    stored_as = "return.ReturnDeclined/1"
+
+
+class LabelIssued(Decision):
+    """A prepaid label was issued; ``void_at`` is the exclusive end of its life."""
+
+    stored_as = "label.LabelIssued/1"
+    label_id: str
+    carrier: str
+    tracking_number: str
+    received_at: datetime | None = None
+    void_at: datetime
+
+
+class LabelDeclined(Decision):
+    """No new label after one voided by itself."""
+
+    stored_as = "label.LabelDeclined/1"
+    label_id: str
+
+
+class LabelReceived(Fact):
+    """The customer received the label; its clock runs from here."""
+
+    stored_as = "label.LabelReceived/1"
+    label_id: str
+    void_at: datetime
+    pins: Pins
+
+
+class LabelVoided(Fact):
+    """The label is void: by hand with a reason, or by itself at its deadline."""
+
+    stored_as = "label.LabelVoided/1"
+    label_id: str
+    cause: Literal["deadline", "by_hand"]
+    reason: str | None = None
+
+
+class ReturnShipped(Fact):
+    """The customer handed the parcel over."""
+
+    stored_as = "return.ReturnShipped/1"
+    label_id: str | None = None
+    tracking_number: str | None = None
+    proof: Literal["carrier_scan", "counter_receipt"] | None = None
+
+
+class Received(Decision):
+    """The parcel arrived and was taken in."""
+
+    stored_as = "return.Received/1"
+
+
+class ParcelRejected(Decision):
+    """The parcel was handed over late and refused at the dock."""
+
+    stored_as = "return.ParcelRejected/1"
+
+
+class InspectedUnits(Part):
+    """The findings on some units of a line."""
+
+    line_id: str
+    quantity: int
+    same_condition: bool
+    original_packaging: bool
+    tags_attached: bool
+    accepted: bool
+    notes: str | None = None
+
+
+class Inspected(Decision):
+    """Units were inspected; each was accepted or rejected."""
+
+    stored_as = "return.Inspected/1"
+    findings: tuple[InspectedUnits, ...]
+
+
+class SentBack(Fact):
+    """Rejected units went back to the customer."""
+
+    stored_as = "return.SentBack/1"
+    lines: tuple[Units, ...]
+    tracking_number: str | None = None
+
+
+class ParcelLost(Fact):
+    """The parcel was reported lost on its way back."""
+
+    stored_as = "return.ParcelLost/1"
+
+
+class ReturnWithdrawn(Fact):
+    """The customer keeps the goods."""
+
+    stored_as = "return.ReturnWithdrawn/1"
+
+
+# ---- refund (recorded in the stream of what it pays for) ----------------------------------------------------------
+
+
+class RefundItem(Part):
+    """What is refunded for some units of a line."""
+
+    line_id: str
+    quantity: int
+    merchandise: int
+    tax: int
+    deducted: int = 0
+
+
+class Deduction(Part):
+    """What a clause takes off, and the facts that say why."""
+
+    clause: str
+    amount: int
+    facts: dict[str, JsonValue]
+
+
+class Tender(Part):
+    """What goes back to one of the order's payments."""
+
+    payment_id: str
+    amount: int
+
+
+class RefundRequested(Decision):
+    """The refund was issued: so much, to these payments."""
+
+    stored_as = "refund.RefundRequested/1"
+    refund_id: str
+    currency: str
+    items: tuple[RefundItem, ...]
+    shipping: int = 0
+    deductions: tuple[Deduction, ...] = ()
+    settled_before: int = 0
+    tenders: tuple[Tender, ...]
+    expected_from: date
+    expected_to: date
+    overdue_at: datetime
+
+
+class RefundDeclined(Decision):
+    """Nothing is refunded."""
+
+    stored_as = "refund.RefundDeclined/1"
+
+
+class RefundSettled(Fact):
+    """The payment provider paid one tender back."""
+
+    stored_as = "refund.RefundSettled/1"
+    refund_id: str
+    payment_id: str
+    reference: str | None = None
+
+
+class RefundFailed(Fact):
+    """The payment provider could not pay one tender back."""
+
+    stored_as = "refund.RefundFailed/1"
+    refund_id: str
+    payment_id: str
+    reference: str | None = None
+    reason: str | None = None
+
+
+class Refunded(Fact):
+    """Every tender of the refund is settled."""
+
+    stored_as = "refund.Refunded/1"
+    refund_id: str
+
+
+class RefundOverdue(Fact):
+    """The refund was not settled by the end of its last expected business day."""
+
+    stored_as = "refund.RefundOverdue/1"
+    refund_id: str
+
+
+# ---- claim (wrong item received) ------------------------------------------------------------------------------------
+
+
+class ClaimOpened(Fact):
+    """The customer reported that the wrong item came; ``contact_by`` is the inclusive end of the promise to call."""
+
+    stored_as = "claim.ClaimOpened/1"
+    claim_id: str
+    order_id: str
+    line_id: str
+    quantity: int
+    parcels: tuple[Allotment, ...]
+    channel: str
+    evidence: tuple[Evidence, ...] = ()
+    contact_by: datetime
+    pins: Pins
+    ruling: tuple[Finding, ...]
+
+
+class ClaimDenied(Fact):
+    """The claim was denied, by the policy (with the ruling) or by care (with the reason)."""
+
+    stored_as = "claim.ClaimDenied/1"
+    reason: str | None = None
+    pins: Pins | None = None
+    ruling: tuple[Finding, ...] | None = None
+
+
+class EvidenceAdded(Fact):
+    """More evidence came; the first notice keeps its time."""
+
+    stored_as = "claim.EvidenceAdded/1"
+    evidence: tuple[Evidence, ...]
+
+
+class ClaimContacted(Fact):
+    """Customer care contacted the customer."""
+
+    stored_as = "claim.ClaimContacted/1"
+
+
+class ContactMissed(Fact):
+    """The promised time passed without contact."""
+
+    stored_as = "claim.ContactMissed/1"
+
+
+class ClaimResolved(Decision):
+    """The claim was upheld and settled."""
+
+    stored_as = "claim.ClaimResolved/1"
+    remedy: Remedy
+
+
+class ResolutionDeclined(Decision):
+    """The claim cannot be settled yet."""
+
+    stored_as = "claim.ResolutionDeclined/1"
+    remedy: Remedy
+
+
+# ---- notes: they stand in the stream of their subject and move no lifecycle ------------------------------------------
+
+
+class CustomerNotified(Fact):
+    """A notice was sent to the customer."""
+
+    stored_as = "note.CustomerNotified/1"
+    notice: str
+
+
+class OverrideGranted(Fact):
+    """A person with authority set a clause aside for this order, return or claim."""
+
+    stored_as = "note.OverrideGranted/1"
+    clause: str
+    reason: str
+    approved_by: str
+
+
+class ExceptionRaised(Fact):
+    """A fact conflicts with what was known; a person has to look."""
+
+    stored_as = "note.ExceptionRaised/1"
+    reasons: tuple[str, ...]
+
+
+# ---- the registry -----------------------------------------------------------------------------------------------------
+
+
+def _fact_classes() -> list[type[Fact]]:
+    abstract = (Fact, Decision)
+    return [
+        entry
+        for entry in globals().values()
+        if isinstance(entry, type) and issubclass(entry, Fact) and entry not in abstract
+    ]
+
+
+FACTS: dict[str, type[Fact]] = {fact.stored_as: fact for fact in _fact_classes()}
+"""Stored name → class, for every version this code writes or reads."""
+
+UPCASTERS: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {}
+"""Stored name of a retired version → function that turns its content into the next version's."""
+
+_VALIDATORS: dict[str, SchemaValidator] = {name: fact.__pydantic_validator__ for name, fact in FACTS.items()}  # type: ignore[misc]
+_SERIALIZERS: dict[type[Fact], SchemaSerializer] = {fact: fact.__pydantic_serializer__ for fact in FACTS.values()}
+
+
+def encode(fact: Fact) -> tuple[str, bytes]:
+    """The stored name and the stored JSON of a fact; absent optional fields take no room."""
+    return fact.stored_as, _SERIALIZERS[type(fact)].to_json(fact, exclude_none=True)
+
+
+def decode(stored_as: str, content: bytes) -> Fact:
+    """The fact of a stored row; raises :class:`HistoryBroken` for an unknown type or damaged content."""
+    validator = _VALIDATORS.get(stored_as)
+    try:
+        if validator is not None:
+            fact: Fact = validator.validate_json(content)
+            return fact
+        if stored_as in UPCASTERS:
+            return _upcast(stored_as, content)
+    except (ValidationError, ValueError) as error:
+        raise HistoryBroken(f"a stored {stored_as} cannot be read: {error}") from None
+    raise HistoryBroken(f"facts of type {stored_as!r} are unknown to this version of returnable")
+
+
+def _upcast(stored_as: str, content: bytes) -> Fact:
+    values = from_json(content)
+    while stored_as in UPCASTERS:
+        stored_as, values = UPCASTERS[stored_as](values)
+    from pydantic_core import to_json
+
+    return decode(stored_as, to_json(values))

@@ -1,0 +1,478 @@
+"""Order: what is known of it, how facts change that, and how commands are decided.
+
+Clauses: ``cancellation.*``; the anchors of ``returns.window`` and ``wrong_item.window`` are resolved here, at delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from returnable.domain.calendar import elapsed_end, window_end
+from returnable.domain.commands import (
+    ConfirmOrder,
+    LinkAccount,
+    RecordDelivery,
+    RecordShipment,
+    RequestCancellation,
+)
+from returnable.domain.deciding import Decided, Moment, not_allowed
+from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.events import (
+    AccountLinked,
+    Allotment,
+    BoughtLine,
+    Buyer,
+    CancellationDeclined,
+    CancellationRequested,
+    Cancelled,
+    Confirmed,
+    CustomerNotified,
+    Delivered,
+    ExceptionRaised,
+    Fact,
+    OverrideGranted,
+    Payment,
+    Shipped,
+    Units,
+)
+from returnable.domain.fields import to_text
+from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
+from returnable.domain.money import to_major, to_minor
+from returnable.domain.policy import Policy
+from returnable.domain.ruling import Aside, Weighing, margin_seconds
+
+# ---- states ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A parcel on its way out. Of several tellings the first stands; the others are on record as conflicts."""
+
+    parcel_id: str
+    carrier: str
+    tracking_number: str
+    units: Mapping[str, int]
+    shipped_at: datetime
+    delivered_at: datetime | None = None
+    return_before: datetime | None = None
+    report_before: datetime | None = None
+    shipments_told: tuple[Shipped, ...] = ()
+    deliveries_told: tuple[datetime, ...] = ()
+
+
+@dataclass(slots=True)
+class Order:
+    """An order as its facts tell it."""
+
+    order_id: str
+    status: str = NOTHING
+    confirmed: Confirmed = field(init=False)
+    lines: dict[str, BoughtLine] = field(default_factory=dict)
+    account_id: str | None = None
+    account_since: datetime | None = None
+    parcels: dict[str, Parcel] = field(default_factory=dict)
+    incomplete_since: datetime | None = None
+    cancelled_at: datetime | None = None
+    notices_owed: int = 0
+    exceptions: tuple[str, ...] = ()
+    asides: tuple[Aside, ...] = ()
+    version: int = 0
+
+    @property
+    def stream(self) -> str:
+        """The stream of the order's facts."""
+        return f"order/{self.order_id}"
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217."""
+        return self.confirmed.currency
+
+    def clone(self) -> Order:
+        """A copy that can be changed without touching this one."""
+        new = copy(self)
+        new.parcels = dict(self.parcels)
+        return new
+
+    def in_parcels(self, line_id: str) -> int:
+        """How many units of a line are in parcels."""
+        return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values())
+
+    def delivered(self, line_id: str) -> int:
+        """How many units of a line were delivered."""
+        return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values() if parcel.delivered_at)
+
+    def every_unit_delivered(self) -> bool:
+        """Whether nothing is left to deliver."""
+        return all(self.delivered(line.line_id) >= line.quantity for line in self.lines.values())
+
+    def return_before(self, line_id: str) -> datetime | None:
+        """The latest end of the return window among the line's delivered units (exclusive)."""
+        return max((p.return_before for p in self._delivered(line_id) if p.return_before), default=None)
+
+    def report_before(self, line_id: str) -> datetime | None:
+        """The latest end of the wrong-item window among the line's delivered units (exclusive)."""
+        return max((p.report_before for p in self._delivered(line_id) if p.report_before), default=None)
+
+    def _delivered(self, line_id: str) -> list[Parcel]:
+        return [p for p in self.parcels.values() if p.delivered_at and p.units.get(line_id)]
+
+    def allot(self, line_id: str, quantity: int, held: Mapping[str | None, int]) -> tuple[Allotment, ...]:
+        """Take units of a line that nobody holds, those with the latest deadline first; undelivered ones come last."""
+        taken: list[Allotment] = []
+        for parcel in sorted(self._delivered(line_id), key=lambda p: p.return_before or p.shipped_at, reverse=True):
+            free = min(quantity, parcel.units[line_id] - held.get(parcel.parcel_id, 0))
+            if free > 0:
+                taken.append(Allotment(parcel_id=parcel.parcel_id, quantity=free))
+                quantity -= free
+        if quantity:
+            taken.append(Allotment(parcel_id=None, quantity=quantity))
+        return tuple(taken)
+
+
+# ---- facts change states --------------------------------------------------------------------------------------------
+
+
+def apply(order: Order, fact: Fact) -> None:
+    """Change ``order`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
+    kind = fact.type
+    if kind in NOTES:
+        _apply_note(order, fact)
+    elif isinstance(fact, Delivered):
+        _apply_delivered(order, fact)
+    else:
+        order.status = ORDER.after(order.status, kind)
+        if isinstance(fact, Confirmed):
+            order.confirmed = fact
+            order.lines = {line.line_id: line for line in fact.lines}
+            order.account_id = fact.customer.account_id
+            order.account_since = fact.occurred_at if order.account_id is not None else None
+        elif isinstance(fact, Shipped):
+            parcel = order.parcels.get(fact.parcel_id)
+            if parcel is None:
+                parcel = Parcel(
+                    fact.parcel_id,
+                    fact.carrier,
+                    fact.tracking_number,
+                    {units.line_id: units.quantity for units in fact.lines},
+                    fact.occurred_at,
+                )
+            told_so = (*parcel.shipments_told, fact)
+            order.parcels[fact.parcel_id] = replace(parcel, shipments_told=told_so)
+        elif isinstance(fact, Cancelled):
+            order.cancelled_at = fact.occurred_at
+            order.notices_owed += 1
+        elif isinstance(fact, CancellationDeclined):
+            order.notices_owed += 1
+        elif isinstance(fact, CancellationRequested):
+            _note_incomplete(order, fact)
+
+
+def _apply_delivered(order: Order, fact: Delivered) -> None:
+    parcel = order.parcels.get(fact.parcel_id)
+    if parcel is None:
+        raise HistoryBroken(f"{order.stream}: parcel {fact.parcel_id!r} was delivered but never shipped")
+    if parcel.delivered_at is None:
+        parcel = replace(
+            parcel,
+            delivered_at=fact.occurred_at,
+            return_before=fact.return_before,
+            report_before=fact.report_before,
+        )
+    order.parcels[fact.parcel_id] = replace(parcel, deliveries_told=(*parcel.deliveries_told, fact.occurred_at))
+    order.status = ORDER.after(order.status, fact.type, order.every_unit_delivered())
+
+
+def _apply_note(order: Order, fact: Fact) -> None:
+    if isinstance(fact, AccountLinked):
+        if order.account_since is None:
+            order.account_since = fact.occurred_at
+        order.account_id = fact.account_id
+    elif isinstance(fact, CustomerNotified):
+        order.notices_owed = 0
+    elif isinstance(fact, ExceptionRaised):
+        order.exceptions += fact.reasons
+    elif isinstance(fact, OverrideGranted):
+        order.asides += (aside(fact, order.stream, order.version + 1),)
+
+
+def _note_incomplete(order: Order, fact: CancellationRequested) -> None:
+    if fact.incomplete and (order.incomplete_since is None or fact.occurred_at < order.incomplete_since):
+        order.incomplete_since = fact.occurred_at
+
+
+def aside(fact: OverrideGranted, stream: str, version: int) -> Aside:
+    """The override that a fact grants."""
+    return Aside(fact.clause, fact.approved_by, fact.reason, fact.occurred_at, f"{stream}#{version}")
+
+
+# ---- decisions ------------------------------------------------------------------------------------------------------
+
+
+def confirm(command: ConfirmOrder, now: Moment) -> Decided:
+    """The order is confirmed under the policy of ``now``; its payments must add up."""
+    currency = command.currency
+    confirmed_at = command.confirmed_at or now.at
+    lines = tuple(
+        BoughtLine(
+            line_id=line.line_id,
+            sku=line.sku,
+            unit_price=to_minor(line.unit_price, currency),
+            quantity=line.quantity,
+            tax=to_minor(line.tax, currency),
+            final_sale=line.final_sale,
+            description=line.description,
+        )
+        for line in command.lines
+    )
+    payments = tuple(
+        Payment(payment_id=p.payment_id, method=p.method, amount=to_minor(p.amount, currency)) for p in command.payments
+    )
+    shipping, shipping_tax = to_minor(command.shipping.charged, currency), to_minor(command.shipping.tax, currency)
+    due = sum(line.unit_price * line.quantity + line.tax for line in lines) + shipping + shipping_tax
+    paid = sum(payment.amount for payment in payments)
+    if due != paid:
+        raise Impossible(
+            "money.mismatch",
+            f"payments: {to_major(paid, currency)} {currency} were paid, but merchandise, tax and shipping come to "
+            f"{to_major(due, currency)} {currency}",
+            field="payments",
+        )
+    customer = command.customer
+    fact = Confirmed(
+        **now.envelope(confirmed_at),
+        order_id=command.order_id,
+        customer=Buyer(
+            customer_id=customer.customer_id, account_id=customer.account_id, name=customer.name, email=customer.email
+        ),
+        currency=currency,
+        lines=lines,
+        shipping_charged=shipping,
+        shipping_tax=shipping_tax,
+        payments=payments,
+        cancel_by=elapsed_end(confirmed_at, now.policy.clauses.cancellation_window.hours),
+        pins=now.policy.pins,
+    )
+    return Decided(facts=[(f"order/{command.order_id}", fact)])
+
+
+def weigh_cancellation(
+    order: Order,
+    now: Moment,
+    requested_at: datetime,
+    channel: str,
+    order_reference: str | None,
+    order_copy: bool,
+) -> Weighing:
+    """Every clause that a request to cancel is judged by."""
+    clauses = now.policy.clauses
+    weighing = now.weighing(order.asides)
+    judged_at = min(requested_at, order.incomplete_since or requested_at)
+    cancel_by = order.confirmed.cancel_by
+    facts: dict[str, JsonValue] = {
+        "confirmed_at": to_text(order.confirmed.occurred_at),
+        "requested_at": to_text(requested_at),
+        "deadline": to_text(cancel_by),
+        "margin_seconds": margin_seconds(cancel_by, judged_at),
+    }
+    if judged_at != requested_at:
+        facts["first_incomplete_at"] = to_text(judged_at)
+    weighing.weigh("cancellation.window", judged_at <= cancel_by, facts)
+
+    bar_from = now.at if clauses.cancellation_not_shipped.judged == "when_decided" else requested_at
+    shipped = [p for p in order.parcels.values() if p.shipped_at <= bar_from]
+    parcels: list[JsonValue] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
+    weighing.weigh("cancellation.not_shipped", not shipped, {"judged_at": to_text(bar_from), "parcels": parcels})
+
+    by_email = clauses.cancellation_by_email
+    given: list[JsonValue] = []
+    if order_reference is not None:
+        given.append("order_reference")
+    if order_copy:
+        given.append("order_copy")
+    right_channel = channel in by_email.channels
+    complete = not by_email.requires or any(name in given for name in by_email.requires)
+    weighing.weigh(
+        "cancellation.by_email",
+        right_channel and complete,
+        {
+            "channel": channel,
+            "channels": list(by_email.channels),
+            "requires_one_of": list(by_email.requires),
+            "given": given,
+            "incomplete": right_channel and not complete,
+        },
+    )
+    weighing.weigh("cancellation.notice", True, {"owed": True})
+    return weighing
+
+
+def request_cancellation(order: Order, command: RequestCancellation, now: Moment) -> Decided:
+    """Cancel, or decline on the record; a notice is owed either way."""
+    if not ORDER.allows(order.status, "CancellationRequested"):
+        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command)
+    requested_at = command.requested_at or now.at
+    weighing = weigh_cancellation(
+        order, now, requested_at, command.channel, command.order_reference, command.order_copy
+    )
+    by_email = next(f for f in weighing.findings if f.clause == "cancellation.by_email")
+    request = CancellationRequested(
+        **now.envelope(requested_at),
+        channel=command.channel,
+        order_reference=command.order_reference,
+        order_copy=command.order_copy,
+        incomplete=bool(by_email.facts["incomplete"]),
+    )
+    answer: Fact
+    if weighing.allowed:
+        answer = Cancelled(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
+    else:
+        answer = CancellationDeclined(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
+    return Decided(
+        "accepted" if weighing.allowed else "declined",
+        [(order.stream, request), (order.stream, answer)],
+        weighing.ruling,
+    )
+
+
+def record_shipment(order: Order, command: RecordShipment, now: Moment) -> Decided:
+    """What the carrier did is recorded; where it conflicts with what is known, an exception is raised beside it."""
+    shipped_at = command.shipped_at or now.at
+    known = order.parcels.get(command.parcel_id)
+    units = _shipped_units(order, command, known)
+    fact = Shipped(
+        **now.envelope(shipped_at),
+        parcel_id=command.parcel_id,
+        carrier=command.carrier,
+        tracking_number=command.tracking_number,
+        lines=units,
+    )
+    if known is not None and any(_same_shipment(fact, told) for told in known.shipments_told):
+        return Decided()
+    reasons: list[str] = []
+    if shipped_at < order.confirmed.occurred_at:
+        reasons.append(
+            f"parcel {command.parcel_id} was shipped at {to_text(shipped_at)}, before the order was confirmed at "
+            f"{to_text(order.confirmed.occurred_at)}"
+        )
+    if known is not None:
+        reasons.append(
+            f"parcel {command.parcel_id} is already known to be shipped at {to_text(known.shipped_at)} by "
+            f"{known.carrier} {known.tracking_number}; now told: {to_text(shipped_at)} by {command.carrier} "
+            f"{command.tracking_number}"
+        )
+    elif order.cancelled_at is not None:
+        reasons.append(
+            f"the shipment of parcel {command.parcel_id} at {to_text(shipped_at)} was learnt after the cancellation "
+            f"was granted at {to_text(order.cancelled_at)}"
+        )
+    return _with_exception(order, fact, reasons, now)
+
+
+def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) -> tuple[Units, ...]:
+    for index, line in enumerate(command.lines or ()):
+        _known_line(order, line.line_id, f"lines[{index}].line_id")
+    if command.lines is None:
+        if known is not None:
+            return tuple(Units(line_id=line_id, quantity=n) for line_id, n in known.units.items())
+        left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
+        units = tuple(Units(line_id=line_id, quantity=n) for line_id, n in left.items() if n)
+        if not units:
+            raise Impossible(
+                "quantity.exceeded",
+                f"parcel_id: every unit of order {order.order_id} is in another parcel already",
+                field="parcel_id",
+            )
+        return units
+    if known is None:
+        for index, line in enumerate(command.lines):
+            left_of_line = order.lines[line.line_id].quantity - order.in_parcels(line.line_id)
+            if line.quantity > left_of_line:
+                raise Impossible(
+                    "quantity.exceeded",
+                    f"lines[{index}].quantity: {line.quantity} units of line {line.line_id} were shipped, but "
+                    f"{left_of_line} are left to ship",
+                    field=f"lines[{index}].quantity",
+                )
+    return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
+
+
+def _same_shipment(one: Shipped, other: Shipped) -> bool:
+    def values(fact: Shipped) -> object:
+        units = {units.line_id: units.quantity for units in fact.lines}
+        return fact.occurred_at, fact.carrier, fact.tracking_number, units
+
+    return values(one) == values(other)
+
+
+def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decided:
+    """The parcel reached the customer: the windows of its units are resolved here, once and for all."""
+    delivered_at = command.delivered_at or now.at
+    parcel = order.parcels.get(command.parcel_id)
+    if parcel is None:
+        raise Impossible(
+            "parcel.unknown",
+            f"parcel_id: order {order.order_id} has no parcel {command.parcel_id!r}",
+            field="parcel_id",
+        )
+    if delivered_at in parcel.deliveries_told:
+        return Decided()
+    reasons: list[str] = []
+    if delivered_at < parcel.shipped_at:
+        reasons.append(
+            f"parcel {parcel.parcel_id} was delivered at {to_text(delivered_at)}, before it was shipped at "
+            f"{to_text(parcel.shipped_at)}"
+        )
+    if parcel.delivered_at is not None:
+        reasons.append(
+            f"parcel {parcel.parcel_id} is already known to be delivered at {to_text(parcel.delivered_at)}; now told: "
+            f"{to_text(delivered_at)}"
+        )
+    return_before, report_before = delivery_deadlines(delivered_at, now.policy)
+    fact = Delivered(
+        **now.envelope(delivered_at),
+        parcel_id=command.parcel_id,
+        return_before=return_before,
+        report_before=report_before,
+        pins=now.policy.pins,
+    )
+    return _with_exception(order, fact, reasons, now)
+
+
+def delivery_deadlines(delivered_at: datetime, policy: Policy) -> tuple[datetime, datetime]:
+    """The exclusive ends of ``returns.window`` and of ``wrong_item.window`` for units delivered then."""
+    window, wrong_item = policy.clauses.returns_window, policy.clauses.wrong_item_window
+    return (
+        window_end(delivered_at, window.days, window.counting, policy.zone, policy.days),
+        window_end(delivered_at, wrong_item.business_days, "business", policy.zone, policy.days),
+    )
+
+
+def _with_exception(order: Order, fact: Fact, reasons: list[str], now: Moment) -> Decided:
+    facts: list[tuple[str, Fact]] = [(order.stream, fact)]
+    if reasons:
+        facts.append((order.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
+    return Decided(facts=facts)
+
+
+def link_account(order: Order, command: LinkAccount, now: Moment) -> Decided:
+    """The customer has an account from now on; no window moves."""
+    return Decided(facts=[(order.stream, AccountLinked(**now.envelope(), account_id=command.account_id))])
+
+
+def _known_line(order: Order, line_id: str, field: str) -> BoughtLine:
+    line = order.lines.get(line_id)
+    if line is None:
+        raise Impossible("line.unknown", f"{field}: order {order.order_id} has no line {line_id!r}", field=field)
+    return line
+
+
+def known_lines(order: Order, line_ids: Iterable[str], where: str) -> None:
+    """Raise ``line.unknown`` for the first id that is no line of the order."""
+    for index, line_id in enumerate(line_ids):
+        _known_line(order, line_id, where.format(index))

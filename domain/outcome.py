@@ -1,0 +1,178 @@
+"""What a command came to: the public form of outcomes, facts and rulings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, JsonValue
+
+from returnable.domain.calendar import zone
+from returnable.domain.errors import ErrorCode, Impossible
+from returnable.domain.events import Fact
+from returnable.domain.fields import Model
+from returnable.domain.policy import Policy
+from returnable.domain.reasons import because, localised
+from returnable.domain.ruling import Finding, Verdict
+
+
+class EventView(Model):
+    """A recorded fact: where it stands and when it happened and was learnt (in the policy's zone)."""
+
+    stream: str
+    version: int
+    type: str
+    occurred_at: str
+    recorded_at: str
+
+
+class PolicyRef(Model):
+    """The policy that judged."""
+
+    id: str
+    version: str
+    sha256: str
+
+
+class ClauseView(Model):
+    """One clause of a ruling."""
+
+    clause: str
+    verdict: Verdict
+    quote: str
+    """The merchant's own words."""
+    because: str
+    """The reason in plain English."""
+    facts: dict[str, JsonValue]
+    """What the verdict rests on, with the deadline and the margin where there is one."""
+
+
+class RulingView(Model):
+    """A decision with every clause it weighed."""
+
+    allowed: bool
+    policy: PolicyRef
+    clauses: tuple[ClauseView, ...]
+
+
+class ErrorView(Model):
+    """Why a command could not be carried out."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+    state: str | None = None
+    allowed: tuple[str, ...] | None = None
+
+
+class OutcomeView(Model):
+    """The outcome of a command, as ``play`` prints it."""
+
+    line: int | None = Field(default=None, description="the line of the scenario")
+    at: str
+    command: str | None
+    outcome: Literal["accepted", "declined", "error"]
+    events: tuple[EventView, ...] = ()
+    ruling: RulingView | None = None
+    error: ErrorView | None = None
+
+
+def in_zone(instant: datetime, where: ZoneInfo) -> str:
+    """RFC 3339 in that zone, with its offset."""
+    return instant.astimezone(where).isoformat()
+
+
+def clause_views(findings: Iterable[Finding], policy: Policy) -> tuple[ClauseView, ...]:
+    """Findings with the words of the policy and the reasons, their instants in its zone."""
+    where = zone(policy.zone)
+    return tuple(
+        ClauseView(
+            clause=finding.clause,
+            verdict=finding.verdict,
+            quote=policy.clause(finding.clause).quote,
+            because=because(finding, where),
+            facts=localised(finding.facts, where),
+        )
+        for finding in findings
+    )
+
+
+def ruling_view(findings: Sequence[Finding], policy: Policy, allowed: bool) -> RulingView:
+    """The public form of a ruling."""
+    reference = PolicyRef(id=policy.id, version=policy.version, sha256=policy.sha256)
+    return RulingView(allowed=allowed, policy=reference, clauses=clause_views(findings, policy))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to. Accepted and declined ones are on record; impossible ones raise instead.
+
+    ``facts`` are the recorded facts with their stream and version. ``replayed`` says that the command id was known and
+    this is the stored outcome again.
+    """
+
+    command: str
+    at: datetime
+    outcome: Literal["accepted", "declined"]
+    facts: tuple[tuple[str, int, Fact], ...]
+    findings: tuple[Finding, ...] | None
+    policy: Policy
+    replayed: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it was done."""
+        return self.outcome == "accepted"
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The ids of the clauses whose verdict is ``fail``."""
+        return tuple(finding.clause for finding in self.findings or () if finding.verdict == "fail")
+
+    @cached_property
+    def events(self) -> tuple[EventView, ...]:
+        """The recorded facts."""
+        where = zone(self.policy.zone)
+        return tuple(
+            EventView(
+                stream=stream,
+                version=version,
+                type=fact.type,
+                occurred_at=in_zone(fact.occurred_at, where),
+                recorded_at=in_zone(fact.recorded_at, where),
+            )
+            for stream, version, fact in self.facts
+        )
+
+    @cached_property
+    def ruling(self) -> RulingView | None:
+        """Every clause that was weighed, with its quote, its reason and its facts; ``None`` where none was."""
+        if self.findings is None:
+            return None
+        return ruling_view(self.findings, self.policy, self.accepted)
+
+    def view(self, line: int | None = None) -> OutcomeView:
+        """The public form."""
+        return OutcomeView(
+            line=line,
+            at=in_zone(self.at, zone(self.policy.zone)),
+            command=self.command,
+            outcome=self.outcome,
+            events=self.events,
+            ruling=self.ruling,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The public form as plain JSON values."""
+        return self.view().model_dump(mode="json", exclude={"line"})
+
+
+def error_view(error: Impossible) -> ErrorView:
+    """The public form of an impossible command or question."""
+    return ErrorView(
+        code=error.code, message=error.message, field=error.field, state=error.state, allowed=error.allowed
+    )

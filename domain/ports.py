@@ -1,0 +1,127 @@
+"""What the desk needs from outside: a place that keeps facts, and a clock.
+
+The unit of consistency is the *case*: an order with its returns and its claims. A case is loaded whole, judged whole,
+and appended to under one counter, so that two requests for the same unit can never both be granted. Inside the case
+every order, return and claim has its own stream (``order/ID``, ``return/ID``, ``claim/ID``) with its own versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from returnable.domain.events import Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A fact where it stands: ``position`` in the whole log (1, 2, 3, … with gaps allowed), ``case_seq`` in its case
+    (1, 2, 3, … without gaps), ``version`` in its stream (1, 2, 3, … without gaps)."""
+
+    position: int
+    case_id: str
+    case_seq: int
+    stream: str
+    version: int
+    fact: Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A fact to be appended to a stream, as its ``version``-th."""
+
+    stream: str
+    version: int
+    fact: Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Facts to be appended to one case, of which ``after`` facts were known when they were decided (0: a new case)."""
+
+    case_id: str
+    after: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """An id that must be unique in the whole store, and the case it leads to."""
+
+    kind: Literal["return", "claim", "refund"]
+    name: str
+    case_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is kept of a command with an id: enough to answer it again.
+
+    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none).
+    """
+
+    command_id: str
+    digest: str
+    command: str
+    at: datetime
+    outcome: Literal["accepted", "declined"]
+    first: int = 0
+    last: int = 0
+
+
+class EventStore(Protocol):
+    """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
+
+    def load(self, case_id: str) -> Sequence[Recorded]:
+        """Every fact of a case, in the order of ``case_seq``; empty when there is no such case."""
+        ...
+
+    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+        """The case in which a return, claim or refund of that id is known."""
+        ...
+
+    def append(
+        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+    ) -> Sequence[int]:
+        """Append all batches, names and the receipt in one transaction; the positions of the facts, in order.
+
+        The receipt is stored with ``first`` and ``last`` filled in. Raises :class:`CommandSeen` when a receipt of that
+        command id exists, :class:`NameTaken` when a name exists, :class:`Stale` when a case has other facts than
+        ``after`` says, and :class:`StoreBusy` when the store could not be written in time. Then nothing was appended.
+        """
+        ...
+
+    def receipt(self, command_id: str) -> Receipt | None:
+        """What is kept of the command with that id."""
+        ...
+
+    def read(self, after: int = 0, limit: int = 500, upto: int | None = None) -> Sequence[Recorded]:
+        """At most ``limit`` facts with positions above ``after`` (and at most ``upto``), in order of position."""
+        ...
+
+    def cases(self) -> Iterator[tuple[str, Sequence[Recorded]]]:
+        """Every case with its facts, in order of case id; one case in memory at a time."""
+        ...
+
+    def head(self) -> int:
+        """The position of the last fact; 0 for an empty store."""
+        ...
+
+    def follow(self, after: int = 0) -> AbstractContextManager[Iterator[Recorded]]:
+        """Facts with positions above ``after`` as they come, blocking; also those that other processes write."""
+        ...
+
+    def keep_policy(self, sha256: str, document: str) -> None:
+        """Keep the canonical document of a policy, so that its quotes can be read for ever."""
+        ...
+
+    def policy(self, sha256: str) -> str | None:
+        """The canonical document of the policy with that hash."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections; the store cannot be used afterwards."""
+        ...

@@ -1,0 +1,339 @@
+"""The reason of every verdict in plain English, from the clause and the facts alone.
+
+A decision stores clause, verdict and facts; what it says to people is derived here, so that it reads the same on the day
+of the decision and ten years later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import JsonValue
+
+from returnable.domain.ruling import Finding
+
+Facts = Mapping[str, Any]
+Say = Callable[[str], str]
+
+_INSTANT_ENDINGS = ("_at", "_by", "_before")
+_INSTANT_KEYS = frozenset({"deadline"})
+_NOT_INSTANTS = frozenset({"approved_by", "proven_by"})
+
+
+def is_instant(key: str) -> bool:
+    """Whether the fact of that name is an instant."""
+    return key in _INSTANT_KEYS or (key.endswith(_INSTANT_ENDINGS) and key not in _NOT_INSTANTS)
+
+
+def localised(facts: Mapping[str, JsonValue], where: ZoneInfo) -> dict[str, JsonValue]:
+    """The facts with every instant in that zone."""
+    return {key: _localised(key, value, where) for key, value in facts.items()}
+
+
+def _localised(key: str, value: JsonValue, where: ZoneInfo) -> JsonValue:
+    if isinstance(value, dict):
+        return localised(value, where)
+    if isinstance(value, list):
+        return [_localised(key, entry, where) for entry in value]
+    if isinstance(value, str) and is_instant(key):
+        return datetime.fromisoformat(value).astimezone(where).isoformat()
+    return value
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people.
+
+    >>> duration(90061), duration(1), duration(0.25)
+    ('1 day 1 h 1 min 1 s', '1 s', '0.25 s')
+    """
+    seconds = abs(seconds)
+    days, rest = divmod(seconds, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [(int(days), "day" if days == 1 else "days"), (int(hours), "h"), (int(minutes), "min")]
+    words = [f"{count} {unit}" for count, unit in parts if count]
+    if rest or not words:
+        words.append(f"{rest:g} s")
+    return " ".join(words)
+
+
+def because(finding: Finding, where: ZoneInfo) -> str:
+    """Why the clause was judged so."""
+
+    def say(instant: str) -> str:
+        local = datetime.fromisoformat(instant).astimezone(where)
+        clock = f"{local:%H:%M}"
+        if local.microsecond:
+            clock = f"{local:%H:%M:%S.%f}".rstrip("0")
+        elif local.second:
+            clock = f"{local:%H:%M:%S}"
+        return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
+
+    facts: Facts = finding.facts
+    text = _REASONS[finding.clause](finding.verdict, facts, say)
+    override = facts.get("override")
+    if finding.verdict == "overridden" and isinstance(override, dict):
+        return (
+            f"Set aside by {override['approved_by']} at {say(override['granted_at'])}: {override['reason']}. "
+            f"Otherwise: {text}"
+        )
+    return text
+
+
+def _late(margin: float) -> str:
+    return f"{duration(margin)} late" if margin else "that instant is over"
+
+
+def _names(values: object) -> str:
+    return ", ".join(str(value) for value in values) if isinstance(values, list) else str(values)
+
+
+def _cancellation_window(verdict: str, facts: Facts, say: Say) -> str:
+    if verdict == "not_applicable":
+        return "The policy sets no limit of time."
+    arrived = f"The request arrived at {say(facts['requested_at'])}"
+    if "first_incomplete_at" in facts:
+        arrived += f" and completes the one of {say(facts['first_incomplete_at'])}, which counts"
+    in_time = facts["margin_seconds"] >= 0
+    measure = f"{duration(facts['margin_seconds'])} {'left' if in_time else 'late'}"
+    return (
+        f"{arrived}; {'in time' if in_time else 'too late'}: the last instant was {say(facts['deadline'])} ({measure})."
+    )
+
+
+def _cancellation_not_shipped(verdict: str, facts: Facts, say: Say) -> str:
+    parcels = facts["parcels"]
+    if not parcels:
+        return "No parcel was in the carrier's possession."
+    first = parcels[0]
+    return (
+        f"Parcel {first['parcel_id']} has been with the carrier since {say(first['shipped_at'])}; "
+        "the order can be returned instead, once it is delivered."
+    )
+
+
+def _cancellation_by_email(verdict: str, facts: Facts, say: Say) -> str:
+    if facts["channel"] not in facts["channels"]:
+        return f"The request came by {facts['channel']}; it must come by {_names(facts['channels'])}."
+    if facts["incomplete"]:
+        return (
+            "The mail has neither the order confirmation number nor a copy of the order; it is incomplete, and "
+            "completing it keeps its time."
+        )
+    return f"The request came by {facts['channel']} with {_names(facts['given']) or 'nothing else needed'}."
+
+
+def _always(text: str) -> Callable[[str, Facts, Say], str]:
+    return lambda verdict, facts, say: text
+
+
+def _full_refund(verdict: str, facts: Facts, say: Say) -> str:
+    return f"The order is cancelled: {facts['amount']} goes back, outbound shipping of {facts['shipping']} included."
+
+
+def _final_sale(verdict: str, facts: Facts, say: Say) -> str:
+    if facts["final_sale"]:
+        return f"Line {_names(facts['final_sale'])} was bought as final sale."
+    return "No line was marked as final sale when the order was confirmed."
+
+
+def _returns_window(verdict: str, facts: Facts, say: Say) -> str:
+    asked = f"Requested at {say(facts['requested_at'])}"
+    sentences = []
+    for line in facts["lines"]:
+        if line.get("undelivered"):
+            sentences.append(f"{line['undelivered']} units of line {line['line_id']} have no delivery on record")
+        elif line["in_time"]:
+            sentences.append(
+                f"line {line['line_id']} could be returned before {say(line['return_before'])} "
+                f"({duration(line['margin_seconds'])} left)"
+            )
+        elif line["margin_seconds"] <= 0:
+            sentences.append(
+                f"line {line['line_id']} had to be returned before {say(line['return_before'])} "
+                f"({_late(line['margin_seconds'])})"
+            )
+        else:
+            sentences.append(f"line {line['line_id']} was delivered only at {say(line['delivered_at'])}")
+    return f"{asked}; {'; '.join(sentences)}."
+
+
+def _account(verdict: str, facts: Facts, say: Say) -> str:
+    if verdict == "not_applicable":
+        return "The policy asks for no account."
+    if "account_since_at" not in facts:
+        return "The customer has no account."
+    if verdict == "pass":
+        return f"The customer has the account {facts['account_id']}."
+    return (
+        f"The account {facts['account_id']} was linked at {say(facts['account_since_at'])}, after the request of "
+        f"{say(facts['requested_at'])}."
+    )
+
+
+def _channel(verdict: str, facts: Facts, say: Say) -> str:
+    if facts["channel"] in facts["channels"]:
+        return f"It came by {facts['channel']}."
+    return f"It came by {facts['channel']}; it must come by {_names(facts['channels'])}."
+
+
+def _no_exchanges(verdict: str, facts: Facts, say: Say) -> str:
+    return "An exchange was asked for." if facts["resolution"] == "exchange" else "A refund is asked for."
+
+
+def _ship_by(verdict: str, facts: Facts, say: Say) -> str:
+    if "deadline" not in facts:
+        return "No prepaid label was issued, so no clock runs."
+    if "voided_label_id" in facts:
+        return (
+            f"Label {facts['voided_label_id']} voided by itself at {say(facts['deadline'])} and can be replaced only by "
+            "an override."
+        )
+    if "label_id" in facts:
+        return (
+            f"The parcel must be handed over before {say(facts['deadline'])}; then label {facts['label_id']} is void."
+        )
+    how = "arrived without a recorded hand-over" if facts["proven_by"] == "arrival" else "was handed over"
+    margin = facts["margin_seconds"]
+    measure = f"{duration(margin)} left" if margin > 0 else _late(margin)
+    return (
+        f"The parcel {how} at {say(facts['sent_at'])}, {'in time' if margin > 0 else 'too late'}: it had to be sent "
+        f"before {say(facts['deadline'])} ({measure})."
+    )
+
+
+def _tracking(verdict: str, facts: Facts, say: Say) -> str:
+    return f"The hand-over of {say(facts['sent_at'])} is proven by {facts['proven_by'].replace('_', ' ')}."
+
+
+def _own_label(verdict: str, facts: Facts, say: Say) -> str:
+    if facts["own_label"]:
+        return "The parcel came on the customer's own label: no fee, and its cost is not refunded."
+    return "A prepaid label was used."
+
+
+def _condition(verdict: str, facts: Facts, say: Say) -> str:
+    if "units" not in facts:
+        return f"{facts['accepted']} units were accepted and {facts['rejected']} rejected at inspection."
+    rejected = [unit for unit in facts["units"] if unit["missing"]]
+    if not rejected:
+        return "Every unit inspected is in the same condition, in its original packaging, with all tags attached."
+    return (
+        "; ".join(
+            f"{unit['quantity']} of line {unit['line_id']} lacks {_names(unit['missing']).replace('_', ' ')}"
+            for unit in rejected
+        )
+        + "."
+    )
+
+
+def _label_fee(verdict: str, facts: Facts, say: Say) -> str:
+    if "stated_in" in facts:
+        return f"The fee is stated in {facts['stated_in']}, the order was paid in {facts['currency']}."
+    used = facts["labels_used"]
+    if not used:
+        return "No prepaid label was used."
+    if facts["amount"].strip("0.") == "":
+        return f"No accepted unit was below {facts['threshold']}."
+    return (
+        f"Label {_names(used)} was used for units below {facts['threshold']}: {facts['fee']} for each label, "
+        f"{facts['amount']} in all."
+    )
+
+
+def _shipping(verdict: str, facts: Facts, say: Say) -> str:
+    if verdict == "not_applicable":
+        return "There is no outbound shipping to keep or to pay back."
+    return f"Outbound shipping of {facts['shipping']} stays with the merchant."
+
+
+def _after_inspection(verdict: str, facts: Facts, say: Say) -> str:
+    if facts["inspected"]:
+        return f"{facts['inspected']} units were received and inspected."
+    if "lost_at" in facts:
+        return f"The parcel was reported lost at {say(facts['lost_at'])}, before anything was received and inspected."
+    return f"Nothing was inspected: the return is {str(facts['status']).replace('_', ' ')}."
+
+
+def _tender(verdict: str, facts: Facts, say: Say) -> str:
+    shares = _names([f"{tender['amount']} to {tender['payment_id']}" for tender in facts["tenders"]])
+    return f"{facts['total']} goes back the way it was paid: {shares or 'nothing was paid'}."
+
+
+def _timing(verdict: str, facts: Facts, say: Say) -> str:
+    return (
+        f"Issued at {say(facts['issued_at'])}: expected from {facts['expected_from']} to {facts['expected_to']}, overdue "
+        f"from {say(facts['deadline'])} on."
+    )
+
+
+def _wrong_item_window(verdict: str, facts: Facts, say: Say) -> str:
+    reported = f"Reported at {say(facts['reported_at'])}"
+    if facts.get("undelivered"):
+        return f"{reported}; {facts['undelivered']} units of line {facts['line_id']} have no delivery on record."
+    margin = facts["margin_seconds"]
+    if margin > 0 and verdict != "pass":
+        return f"{reported}; delivered only at {say(facts['delivered_at'])}."
+    return (
+        f"{reported}; {'in time' if margin > 0 else 'too late'}: it had to be reported before "
+        f"{say(facts['deadline'])} ({f'{duration(margin)} left' if margin > 0 else _late(margin)})."
+    )
+
+
+def _evidence(verdict: str, facts: Facts, say: Say) -> str:
+    if not facts["missing"]:
+        return "All the evidence is there."
+    missing = _names(facts["missing"]).replace("_", " ")
+    return f"Still missing: {missing}. It can be supplied later; the claim is not settled without it."
+
+
+def _contact(verdict: str, facts: Facts, say: Say) -> str:
+    return f"Customer care is to contact the customer by {say(facts['contact_by'])}."
+
+
+def _remedy(verdict: str, facts: Facts, say: Say) -> str:
+    if "amount" not in facts:
+        return f"The claim is settled by {'refund and replacement' if facts['remedy'] == 'both' else facts['remedy']}."
+    shipping = f", outbound shipping of {facts['shipping']} included" if facts["whole_order"] else ""
+    return f"The claim was upheld: {facts['amount']} goes back{shipping}; no fee is due."
+
+
+_REASONS: dict[str, Callable[[str, Facts, Say], str]] = {
+    "cancellation.window": _cancellation_window,
+    "cancellation.not_shipped": _cancellation_not_shipped,
+    "cancellation.by_email": _cancellation_by_email,
+    "cancellation.notice": _always("The customer is owed a notice of this decision."),
+    "cancellation.full_refund": _full_refund,
+    "returns.final_sale": _final_sale,
+    "returns.window": _returns_window,
+    "returns.account": _account,
+    "returns.portal": _channel,
+    "returns.no_exchanges": _no_exchanges,
+    "returns.ship_by": _ship_by,
+    "returns.tracking": _tracking,
+    "returns.own_label": _own_label,
+    "returns.condition": _condition,
+    "returns.label_fee": _label_fee,
+    "returns.shipping_non_refundable": _shipping,
+    "returns.refund_after_inspection": _after_inspection,
+    "returns.original_tender": _tender,
+    "returns.refund_timing": _timing,
+    "wrong_item.window": _wrong_item_window,
+    "wrong_item.by_email": _channel,
+    "wrong_item.evidence": _evidence,
+    "wrong_item.contact": _contact,
+    "wrong_item.remedy": _remedy,
+}
+"""Clause id → what to say. Every clause a ruling can hold is here."""
+
+
+def deduction_because(clause: str, facts: Facts) -> str:
+    """Why a deduction was made."""
+    lines = _names(facts["lines"])
+    return (
+        f"Label {_names(facts['labels_used'])} was used for line {lines}, below {facts['threshold']}: "
+        f"{facts['fee']} for each label, never more than the units' price."
+    )

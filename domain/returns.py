@@ -1,0 +1,650 @@
+"""Return: from the request to the last unit settled. The life of its labels is told here too.
+
+Clauses: ``returns.window``, ``returns.final_sale``, ``returns.account``, ``returns.portal``, ``returns.no_exchanges``,
+``returns.ship_by``, ``returns.tracking``, ``returns.own_label``, ``returns.condition``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from returnable.domain.calendar import window_end
+from returnable.domain.commands import (
+    InspectReturn,
+    IssueLabel,
+    ReceiveReturn,
+    RecordLabelReceived,
+    RecordReturnShipment,
+    RecordSendBack,
+    ReportReturnLost,
+    RequestReturn,
+    VoidLabel,
+    WithdrawReturn,
+)
+from returnable.domain.deciding import Decided, Moment, not_allowed
+from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.events import (
+    Allotment,
+    Fact,
+    Inspected,
+    InspectedUnits,
+    LabelDeclined,
+    LabelIssued,
+    LabelReceived,
+    LabelVoided,
+    OverrideGranted,
+    ParcelLost,
+    ParcelRejected,
+    Received,
+    RefundRequested,
+    ReturnAuthorized,
+    ReturnDeclined,
+    ReturnLine,
+    ReturnRequested,
+    ReturnShipped,
+    ReturnWithdrawn,
+    SentBack,
+    Units,
+)
+from returnable.domain.fields import to_text
+from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
+from returnable.domain.order import Order, aside, known_lines
+from returnable.domain.policy import Policy
+from returnable.domain.ports import Name
+from returnable.domain.ruling import Aside, Weighing, margin_seconds
+
+# ---- states ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A prepaid return label."""
+
+    label_id: str
+    carrier: str
+    tracking_number: str
+    issued_at: datetime
+    void_at: datetime
+    received_at: datetime | None = None
+    status: str = NOTHING
+    """What the facts say; ask :meth:`status_at` for the truth, because a label voids without a fact."""
+    scanned_at: datetime | None = None
+    voided_at: datetime | None = None
+
+    def status_at(self, moment: datetime) -> str:
+        """``issued``, ``used`` or ``void`` at that instant; from ``void_at`` on an unused label is void."""
+        if self.status == "issued" and moment >= self.void_at:
+            return "void"
+        return "void" if self.status == "void_by_hand" else self.status
+
+    def voided_by_itself(self, moment: datetime) -> bool:
+        """Whether the deadline passed before it was used."""
+        return self.status_at(moment) == "void" and self.status != "void_by_hand"
+
+    def in_time(self, used_at: datetime) -> bool:
+        """Whether the label could still be used at that instant."""
+        return used_at < self.void_at and (self.voided_at is None or used_at < self.voided_at)
+
+
+@dataclass(slots=True)
+class Return:
+    """A return as its facts tell it."""
+
+    return_id: str
+    order_id: str = ""
+    status: str = NOTHING
+    lines: tuple[ReturnLine, ...] = ()
+    requested_at: datetime | None = None
+    labels: dict[str, Label] = field(default_factory=dict)
+    shipped_at: datetime | None = None
+    shipped_with: str | None = None
+    proof: str | None = None
+    received_at: datetime | None = None
+    refused: bool = False
+    inspected_at: datetime | None = None
+    lost_at: datetime | None = None
+    accepted: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    sent_back: dict[str, int] = field(default_factory=dict)
+    refund_id: str | None = None
+    asides: tuple[Aside, ...] = ()
+    version: int = 0
+
+    @property
+    def stream(self) -> str:
+        """The stream of the return's facts."""
+        return f"return/{self.return_id}"
+
+    def clone(self) -> Return:
+        """A copy that can be changed without touching this one."""
+        new = copy(self)
+        new.labels = dict(self.labels)
+        new.accepted, new.rejected, new.sent_back = dict(self.accepted), dict(self.rejected), dict(self.sent_back)
+        return new
+
+    def quantity(self, line_id: str) -> int:
+        """How many units of a line this return is about."""
+        return sum(line.quantity for line in self.lines if line.line_id == line_id)
+
+    def held(self, line_id: str) -> Mapping[str | None, int]:
+        """The units of a line that cannot be returned or claimed elsewhere, by the parcel they came in.
+
+        Declined and withdrawn returns hold nothing, and units sent back are free again; lost ones may turn up.
+        """
+        if self.status in ("declined", "withdrawn"):
+            return {}
+        freed = self.sent_back.get(line_id, 0)
+        held: dict[str | None, int] = {}
+        for line in self.lines:
+            if line.line_id == line_id:
+                for allotment in line.parcels:
+                    gone = min(freed, allotment.quantity)
+                    freed -= gone
+                    held[allotment.parcel_id] = held.get(allotment.parcel_id, 0) + allotment.quantity - gone
+        return held
+
+    @property
+    def void_at(self) -> datetime | None:
+        """The deadline to hand the parcel over: the latest of its labels; ``None`` when no label was ever issued."""
+        return max((label.void_at for label in self.labels.values()), default=None)
+
+    def is_late(self) -> bool:
+        """Whether the parcel was handed over after the deadline; without a hand-over its arrival is the only proof."""
+        sent_at, void_at = self.shipped_at or self.received_at, self.void_at
+        return sent_at is not None and void_at is not None and sent_at >= void_at
+
+    def labels_used(self) -> list[Label]:
+        """The prepaid labels that were used."""
+        return [label for label in self.labels.values() if label.status == "used"]
+
+    def uninspected(self, line_id: str) -> int:
+        """How many units of a line have no finding yet."""
+        return self.quantity(line_id) - self.accepted.get(line_id, 0) - self.rejected.get(line_id, 0)
+
+    def to_send_back(self, line_id: str) -> int:
+        """How many rejected units of a line are still here."""
+        rejected = self.quantity(line_id) if self.refused else self.rejected.get(line_id, 0)
+        return rejected - self.sent_back.get(line_id, 0)
+
+    def anything_to_send_back(self) -> bool:
+        """Whether rejected units are still here."""
+        return any(self.to_send_back(line.line_id) > 0 for line in self.lines)
+
+    def anything_accepted(self) -> bool:
+        """Whether any unit was accepted."""
+        return any(self.accepted.values())
+
+
+# ---- facts change states --------------------------------------------------------------------------------------------
+
+
+def apply(ret: Return, fact: Fact) -> None:
+    """Change ``ret`` (a private copy) by one fact; raises ``HistoryBroken`` where a lifecycle forbids it."""
+    kind = fact.type
+    if kind in NOTES:
+        if isinstance(fact, OverrideGranted):
+            ret.asides += (aside(fact, ret.stream, ret.version + 1),)
+        return
+    if isinstance(fact, SentBack):
+        for units in fact.lines:
+            ret.sent_back[units.line_id] = ret.sent_back.get(units.line_id, 0) + units.quantity
+        done = not ret.anything_to_send_back() and not ret.anything_accepted()
+        ret.status = RETURN.after(ret.status, kind, done)
+        return
+    ret.status = RETURN.after(ret.status, kind)
+    if isinstance(fact, ReturnRequested):
+        ret.order_id, ret.lines, ret.requested_at = fact.order_id, fact.lines, fact.occurred_at
+    elif isinstance(fact, LabelIssued):
+        ret.labels[fact.label_id] = Label(
+            fact.label_id,
+            fact.carrier,
+            fact.tracking_number,
+            fact.occurred_at,
+            fact.void_at,
+            fact.received_at,
+            LABEL.after(NOTHING, kind),
+        )
+    elif isinstance(fact, LabelReceived):
+        label = _label(ret, fact.label_id)
+        label = replace(label, received_at=fact.occurred_at, void_at=fact.void_at)
+        in_time = label.scanned_at is not None and label.in_time(label.scanned_at)
+        ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, kind, in_time))
+    elif isinstance(fact, LabelVoided):
+        label = _label(ret, fact.label_id)
+        by_hand = fact.cause == "by_hand"
+        ret.labels[label.label_id] = replace(
+            label,
+            status=LABEL.after(label.status, kind, by_hand),
+            voided_at=fact.occurred_at if by_hand else label.voided_at,
+        )
+    elif isinstance(fact, ReturnShipped):
+        ret.shipped_at, ret.shipped_with, ret.proof = fact.occurred_at, fact.label_id, fact.proof
+        if fact.label_id is not None:
+            label = replace(_label(ret, fact.label_id), scanned_at=fact.occurred_at)
+            status = LABEL.after(label.status, kind, label.in_time(fact.occurred_at))
+            ret.labels[label.label_id] = replace(label, status=status)
+    elif isinstance(fact, Received | ParcelRejected):
+        ret.received_at = fact.occurred_at
+        ret.refused = isinstance(fact, ParcelRejected)
+        if isinstance(fact, Received) and ret.shipped_at is None:
+            _use_live_label(ret, fact)
+    elif isinstance(fact, Inspected):
+        ret.inspected_at = fact.occurred_at
+        for finding in fact.findings:
+            count = ret.accepted if finding.accepted else ret.rejected
+            count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
+    elif isinstance(fact, ParcelLost):
+        ret.lost_at = fact.occurred_at
+    elif isinstance(fact, RefundRequested):
+        ret.refund_id = fact.refund_id
+
+
+def _label(ret: Return, label_id: str) -> Label:
+    label = ret.labels.get(label_id)
+    if label is None:
+        raise HistoryBroken(f"{ret.stream}: label {label_id!r} was never issued")
+    return label
+
+
+def _use_live_label(ret: Return, fact: Received) -> None:
+    # A parcel that arrives without a recorded hand-over came on the label that could still be used then.
+    for label in ret.labels.values():
+        if label.status == "issued" and label.in_time(fact.occurred_at):
+            ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, fact.type, True))
+
+
+# ---- decisions: the request -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Units of a line that somebody wants to return, and the parcels they came in."""
+
+    line_id: str
+    quantity: int
+    parcels: tuple[Allotment, ...]
+    reason: str | None = None
+
+
+def weigh_request(
+    order: Order,
+    wanted: Sequence[Wanted],
+    now: Moment,
+    requested_at: datetime,
+    channel: str,
+    resolution: str,
+) -> Weighing:
+    """Every clause that a return request is judged by, as a whole: one failing line fails its clause."""
+    clauses = now.policy.clauses
+    weighing = now.weighing(order.asides)
+
+    lines = [_window_of(order, want, requested_at) for want in wanted]
+    ends = [str(line["return_before"]) for line in lines if "return_before" in line]
+    facts: dict[str, JsonValue] = {"requested_at": to_text(requested_at)}
+    if ends:
+        tightest = min(ends)
+        facts["deadline"] = tightest
+        facts["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
+    facts["lines"] = list(lines)
+    weighing.weigh("returns.window", all(line["in_time"] for line in lines), facts)
+
+    marked: list[JsonValue] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
+    checked: list[JsonValue] = [want.line_id for want in wanted]
+    weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked})
+
+    since = order.account_since
+    account: dict[str, JsonValue] = {"requested_at": to_text(requested_at)}
+    if since is not None:
+        account["account_id"] = order.account_id
+        account["account_since_at"] = to_text(since)
+    # An account that came with the order was there before any request, however the clocks of the systems differ.
+    with_order = order.confirmed.customer.account_id is not None
+    had_account = with_order or (since is not None and since <= requested_at)
+    weighing.weigh("returns.account", had_account if clauses.returns_account.required else None, account)
+
+    channels = clauses.returns_portal.channels
+    weighing.weigh("returns.portal", channel in channels, {"channel": channel, "channels": list(channels)})
+    weighing.weigh("returns.no_exchanges", resolution != "exchange", {"resolution": resolution})
+    return weighing
+
+
+def _window_of(order: Order, want: Wanted, requested_at: datetime) -> dict[str, JsonValue]:
+    facts: dict[str, JsonValue] = {"line_id": want.line_id, "quantity": want.quantity}
+    undelivered = sum(taken.quantity for taken in want.parcels if taken.parcel_id is None)
+    parcels = [order.parcels[taken.parcel_id] for taken in want.parcels if taken.parcel_id is not None]
+    in_time = not undelivered
+    for parcel in parcels:
+        if parcel.delivered_at is None or parcel.return_before is None:
+            raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
+        in_time = in_time and parcel.delivered_at <= requested_at < parcel.return_before
+    if undelivered:
+        facts["undelivered"] = undelivered
+    if parcels:
+        first = min(parcels, key=lambda parcel: parcel.return_before or requested_at)
+        if first.delivered_at is not None and first.return_before is not None:
+            facts["parcel_id"] = first.parcel_id
+            facts["delivered_at"] = to_text(first.delivered_at)
+            facts["return_before"] = to_text(first.return_before)
+            facts["margin_seconds"] = margin_seconds(first.return_before, requested_at)
+    facts["in_time"] = in_time
+    return facts
+
+
+def request_return(
+    order: Order,
+    command: RequestReturn,
+    now: Moment,
+    held: Mapping[str, Mapping[str | None, int]],
+) -> Decided:
+    """Authorize or decline on the record; ``held`` says which units of each line are taken elsewhere."""
+    known_lines(order, (line.line_id for line in command.lines), "lines[{}].line_id")
+    if order.status == "cancelled":
+        raise Impossible(
+            "transition.not_allowed",
+            f"{command.command}: order {order.order_id} is cancelled; allowed now: request_refund",
+            state=order.status,
+            allowed=("request_refund",),
+        )
+    wanted: list[Wanted] = []
+    for index, line in enumerate(command.lines):
+        taken = held[line.line_id]
+        check_quantity(order, line.line_id, line.quantity, sum(taken.values()), f"lines[{index}].quantity")
+        parcels = order.allot(line.line_id, line.quantity, taken)
+        wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason))
+    requested_at = command.requested_at or now.at
+    weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution)
+    stream = f"return/{command.return_id}"
+    request = ReturnRequested(
+        **now.envelope(requested_at),
+        return_id=command.return_id,
+        order_id=order.order_id,
+        lines=tuple(
+            ReturnLine(line_id=want.line_id, quantity=want.quantity, reason=want.reason, parcels=want.parcels)
+            for want in wanted
+        ),
+        channel=command.channel,
+        resolution=command.resolution,
+    )
+    verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
+    answer = verdict(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
+    return Decided(
+        "accepted" if weighing.allowed else "declined",
+        [(stream, request), (stream, answer)],
+        weighing.ruling,
+        [Name("return", command.return_id, order.order_id)],
+    )
+
+
+def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field: str) -> None:
+    """Raise ``quantity.exceeded`` when more units are asked for than are free."""
+    bought = order.lines[line_id].quantity
+    if quantity > bought - taken:
+        held = f" and {taken} of them are in another return or claim" if taken else ""
+        raise Impossible(
+            "quantity.exceeded",
+            f"{field}: {quantity} units of line {line_id} are asked for, but {bought} were bought{held}",
+            field=field,
+        )
+
+
+# ---- decisions: labels ----------------------------------------------------------------------------------------------
+
+
+def label_void_at(policy: Policy, issued_at: datetime, received_at: datetime | None) -> datetime:
+    """When a label voids by itself (``returns.ship_by``): the exclusive end of its last business day."""
+    clause = policy.clauses.returns_ship_by
+    by_receipt = clause.anchor == "label_received" and received_at is not None
+    anchor = received_at if by_receipt and received_at is not None else issued_at
+    return window_end(anchor, clause.business_days, "business", policy.zone, policy.days)
+
+
+def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> Decided:
+    """Issue a prepaid label; after one that voided by itself only an override allows another."""
+    _check(ret, "LabelIssued", command.command)
+    if command.label_id in ret.labels:
+        raise _label_not_allowed(ret, command.label_id, command.command, now)
+    for label in ret.labels.values():
+        if label.status_at(now.at) == "issued":
+            raise _label_not_allowed(ret, label.label_id, command.command, now)
+    issued_at = command.issued_at or min(now.at, command.received_at or now.at)
+    void_at = label_void_at(now.policy, issued_at, command.received_at)
+    weighing = now.weighing((*order.asides, *ret.asides))
+    spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
+    facts: dict[str, JsonValue] = {"label_id": command.label_id}
+    if spent:
+        last = max(spent, key=lambda label: label.void_at)
+        facts |= {
+            "voided_label_id": last.label_id,
+            "deadline": to_text(last.void_at),
+            "margin_seconds": margin_seconds(last.void_at, now.at),
+        }
+    else:
+        facts |= {"deadline": to_text(void_at), "margin_seconds": margin_seconds(void_at, now.at)}
+    weighing.weigh("returns.ship_by", not spent, facts)
+    if not weighing.allowed:
+        declined = LabelDeclined(
+            **now.envelope(), pins=now.policy.pins, ruling=weighing.ruling, label_id=command.label_id
+        )
+        return Decided("declined", [(ret.stream, declined)], weighing.ruling)
+    fact = LabelIssued(
+        **now.envelope(issued_at),
+        pins=now.policy.pins,
+        ruling=weighing.ruling,
+        label_id=command.label_id,
+        carrier=command.carrier,
+        tracking_number=command.tracking_number,
+        received_at=command.received_at,
+        void_at=void_at,
+    )
+    return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
+
+
+def record_label_received(ret: Return, command: RecordLabelReceived, now: Moment) -> Decided:
+    """The customer received the label: its clock runs from there, also when that is learnt late."""
+    label = _known_label(ret, command.label_id)
+    _check(ret, "LabelReceived", command.command)
+    if label.received_at is not None or not LABEL.allows(label.status, "LabelReceived"):
+        raise _label_not_allowed(ret, label.label_id, command.command, now)
+    received_at = command.received_at or now.at
+    fact = LabelReceived(
+        **now.envelope(received_at),
+        label_id=label.label_id,
+        void_at=label_void_at(now.policy, label.issued_at, received_at),
+        pins=now.policy.pins,
+    )
+    return Decided(facts=[(ret.stream, fact)])
+
+
+def void_label(ret: Return, command: VoidLabel, now: Moment) -> Decided:
+    """Void a live label by hand."""
+    label = _known_label(ret, command.label_id)
+    if label.status_at(now.at) != "issued" or not RETURN.allows(ret.status, "LabelVoided"):
+        raise _label_not_allowed(ret, label.label_id, command.command, now)
+    fact = LabelVoided(**now.envelope(), label_id=label.label_id, cause="by_hand", reason=command.reason)
+    return Decided(facts=[(ret.stream, fact)])
+
+
+def _known_label(ret: Return, label_id: str) -> Label:
+    label = ret.labels.get(label_id)
+    if label is None:
+        raise Impossible(
+            "label.unknown", f"label_id: return {ret.return_id} has no label {label_id!r}", field="label_id"
+        )
+    return label
+
+
+def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) -> Impossible:
+    label = ret.labels[label_id]
+    status = label.status_at(now.at)
+    received = (
+        ("record_label_received",)
+        if label.received_at is None
+        and LABEL.allows(label.status, "LabelReceived")
+        and RETURN.allows(ret.status, "LabelReceived")
+        else ()
+    )
+    void = ("void_label",) if status == "issued" and RETURN.allows(ret.status, "LabelVoided") else ()
+    why = f"return {ret.return_id} is {ret.status}"
+    allowed = tuple(name for name in (*received, *void) if name != command)
+    now_allowed = ", ".join(allowed) if allowed else "nothing that moves it"
+    return Impossible(
+        "transition.not_allowed",
+        f"{command}: label {label_id} is {status} ({why}); allowed now: {now_allowed}",
+        state=status,
+        allowed=allowed,
+    )
+
+
+# ---- decisions: the way back ----------------------------------------------------------------------------------------
+
+
+def _check(ret: Return, event: str, command: str) -> None:
+    if not RETURN.allows(ret.status, event):
+        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command)
+
+
+def record_return_shipment(ret: Return, command: RecordReturnShipment, now: Moment) -> Decided:
+    """The parcel was handed over; a late hand-over is a fact too, judged at the dock."""
+    if command.label_id is not None:
+        _known_label(ret, command.label_id)
+    _check(ret, "ReturnShipped", command.command)
+    fact = ReturnShipped(
+        **now.envelope(command.shipped_at),
+        label_id=command.label_id,
+        tracking_number=command.tracking_number,
+        proof=command.proof,
+    )
+    return Decided(facts=[(ret.stream, fact)])
+
+
+def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Moment) -> Decided:
+    """Take the parcel in, or refuse it at the dock when it was handed over after the deadline."""
+    _check(ret, "Received", command.command)
+    received_at = command.received_at or now.at
+    weighing = now.weighing((*order.asides, *ret.asides))
+    sent_at, void_at = ret.shipped_at or received_at, ret.void_at
+    facts: dict[str, JsonValue] = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
+    if void_at is not None:
+        facts["deadline"] = to_text(void_at)
+        facts["margin_seconds"] = margin_seconds(void_at, sent_at)
+    weighing.weigh("returns.ship_by", None if void_at is None else sent_at < void_at, facts)
+    if ret.shipped_at is not None:
+        weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})
+        own = ret.shipped_with is None
+        weighing.weigh("returns.own_label", True if own else None, {"own_label": own})
+    fact: Fact
+    if weighing.allowed:
+        fact = Received(**now.envelope(received_at), pins=now.policy.pins, ruling=weighing.ruling)
+    else:
+        fact = ParcelRejected(**now.envelope(received_at), pins=now.policy.pins, ruling=weighing.ruling)
+    return Decided("accepted" if weighing.allowed else "declined", [(ret.stream, fact)], weighing.ruling)
+
+
+def _proof(ret: Return) -> str:
+    if ret.shipped_at is None:
+        return "arrival"
+    return ret.proof or "recorded hand-over"
+
+
+def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Moment, refund_open: bool) -> Decided:
+    """Accept or reject unit by unit; risk passes here."""
+    known_lines(order, (finding.line_id for finding in command.findings), "findings[{}].line_id")
+    for index, finding in enumerate(command.findings):
+        if not ret.quantity(finding.line_id):
+            raise Impossible(
+                "line.unknown",
+                f"findings[{index}].line_id: return {ret.return_id} has no line {finding.line_id!r}",
+                field=f"findings[{index}].line_id",
+            )
+    _check(ret, "Inspected", command.command)
+    everything = not any(ret.uninspected(line.line_id) for line in ret.lines)
+    if everything or refund_open:
+        why = "every unit was inspected" if everything else "its refund is under way"
+        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, why)
+    count: dict[str, int] = {}
+    for index, finding in enumerate(command.findings):
+        count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
+        left = ret.uninspected(finding.line_id)
+        if count[finding.line_id] > left:
+            raise Impossible(
+                "quantity.exceeded",
+                f"findings[{index}].quantity: findings on {count[finding.line_id]} units of line {finding.line_id}, "
+                f"but {left} are left to inspect",
+                field=f"findings[{index}].quantity",
+            )
+    weighing = now.weighing((*order.asides, *ret.asides))
+    requires = now.policy.clauses.returns_condition.requires
+    applies = now.policy.clauses.returns_condition.applies
+    missing = [[name for name in requires if not getattr(finding, name)] for finding in command.findings]
+    set_aside = weighing.set_aside("returns.condition") or not applies
+    units: list[JsonValue] = [
+        {"line_id": finding.line_id, "quantity": finding.quantity, "missing": list(lacks)}
+        for finding, lacks in zip(command.findings, missing, strict=True)
+    ]
+    # Rejecting a unit is a finding, not a refusal of the command: the verdict says which units the clause rejects.
+    weighing.weigh("returns.condition", not any(missing), {"requires": list(requires), "units": units})
+    fact = Inspected(
+        **now.envelope(command.inspected_at),
+        pins=now.policy.pins,
+        ruling=weighing.ruling,
+        findings=tuple(
+            InspectedUnits(
+                line_id=finding.line_id,
+                quantity=finding.quantity,
+                same_condition=finding.same_condition,
+                original_packaging=finding.original_packaging,
+                tags_attached=finding.tags_attached,
+                accepted=set_aside or not lacks,
+                notes=finding.notes,
+            )
+            for finding, lacks in zip(command.findings, missing, strict=True)
+        ),
+    )
+    return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
+
+
+def record_send_back(ret: Return, order: Order, command: RecordSendBack, now: Moment) -> Decided:
+    """Rejected units went back to the customer."""
+    known_lines(order, (line.line_id for line in command.lines), "lines[{}].line_id")
+    _check(ret, "SentBack", command.command)
+    for index, line in enumerate(command.lines):
+        left = ret.to_send_back(line.line_id)
+        if line.quantity > left:
+            raise Impossible(
+                "quantity.exceeded",
+                f"lines[{index}].quantity: {line.quantity} units of line {line.line_id} were sent back, but {left} "
+                "rejected units are here",
+                field=f"lines[{index}].quantity",
+            )
+    fact = SentBack(
+        **now.envelope(command.sent_at),
+        lines=tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines),
+        tracking_number=command.tracking_number,
+    )
+    return Decided(facts=[(ret.stream, fact)])
+
+
+def report_lost(ret: Return, command: ReportReturnLost, now: Moment) -> Decided:
+    """The parcel is lost on its way back: closed without refund, unless it turns up (``returns.transit_risk``)."""
+    _check(ret, "ParcelLost", command.command)
+    return Decided(facts=[(ret.stream, ParcelLost(**now.envelope(command.reported_at)))])
+
+
+def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
+    """The customer keeps the goods: possible until the parcel is handed over."""
+    _check(ret, "ReturnWithdrawn", command.command)
+    return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])
+
+
+def due_label_voids(ret: Return, now: Moment) -> list[tuple[str, Fact]]:
+    """Labels whose deadline has come and whose voiding is not on record: it *occurs* at the deadline."""
+    return [
+        (ret.stream, LabelVoided(**now.envelope(label.void_at), label_id=label.label_id, cause="deadline"))
+        for label in ret.labels.values()
+        if label.status == "issued" and label.status_at(now.at) == "void"
+    ]

@@ -1,0 +1,1 @@
+"""What people read: views computed from the facts, as of any instant."""

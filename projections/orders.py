@@ -1,0 +1,151 @@
+"""The order view and the eligibility view."""
+
+from __future__ import annotations
+
+from returnable.domain.calendar import zone
+from returnable.domain.case import Case
+from returnable.domain.claims import weigh_report
+from returnable.domain.deciding import Moment, not_allowed
+from returnable.domain.errors import Impossible
+from returnable.domain.lifecycles import ORDER
+from returnable.domain.money import to_major
+from returnable.domain.order import weigh_cancellation
+from returnable.domain.outcome import clause_views, error_view, in_zone
+from returnable.domain.policy import Policy
+from returnable.domain.returns import Wanted, check_quantity, weigh_request
+from returnable.domain.ruling import Weighing
+from returnable.projections.views import (
+    EligibilityRuling,
+    EligibilityView,
+    LineEligibility,
+    OrderLineView,
+    OrderView,
+    ParcelView,
+    PolicyVersion,
+    ReturnEligibility,
+    WrongItemEligibility,
+)
+
+
+def order_view(case: Case, policy: Policy) -> OrderView:
+    """How the order stands."""
+    order, where = case.order, zone(policy.zone)
+    lines = []
+    for line in order.lines.values():
+        returning, returned = returned_units(case, line.line_id)
+        before = order.return_before(line.line_id)
+        lines.append(
+            OrderLineView(
+                line_id=line.line_id,
+                sku=line.sku,
+                unit_price=to_major(line.unit_price, order.currency),
+                quantity=line.quantity,
+                final_sale=line.final_sale,
+                delivered=order.delivered(line.line_id),
+                returning=returning,
+                returned=returned,
+                return_before=in_zone(before, where) if before else None,
+            )
+        )
+    parcels = tuple(
+        ParcelView(
+            parcel_id=parcel.parcel_id,
+            carrier=parcel.carrier,
+            tracking_number=parcel.tracking_number,
+            shipped_at=in_zone(parcel.shipped_at, where),
+            delivered_at=in_zone(parcel.delivered_at, where) if parcel.delivered_at else None,
+        )
+        for parcel in order.parcels.values()
+    )
+    return OrderView.model_validate(
+        {
+            "order_id": order.order_id,
+            "status": order.status,
+            "policy": PolicyVersion(id=policy.id, version=policy.version),
+            "currency": order.currency,
+            "confirmed_at": in_zone(order.confirmed.occurred_at, where),
+            "cancel_by": in_zone(order.confirmed.cancel_by, where),
+            "lines": tuple(lines),
+            "parcels": parcels,
+            "returns": tuple(case.returns),
+            "claims": tuple(case.claims),
+        }
+    )
+
+
+def returned_units(case: Case, line_id: str) -> tuple[int, int]:
+    """Units of a line that are in an unsettled return, and units that were refunded after a return."""
+    returning = returned = 0
+    for ret in case.returns.values():
+        held = sum(ret.held(line_id).values())
+        if ret.status == "refunded":
+            kept = min(held, ret.accepted.get(line_id, 0) or held)
+            returned += kept
+            returning += held - kept
+        else:
+            returning += held
+    return returning, returned
+
+
+def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView:
+    """The rulings that the commands would get at ``now``, asked for in the way the policy wants; nothing is recorded."""
+    order, where = case.order, zone(policy.zone)
+    clauses = policy.clauses
+    by_email = clauses.cancellation_by_email
+    cancellation = weigh_cancellation(order, now, now.at, by_email.channels[0], order.order_id, True)
+    error = None
+    if not ORDER.allows(order.status, "CancellationRequested"):
+        error = not_allowed(ORDER, f"order {order.order_id}", order.status, "request_cancellation")
+    lines = []
+    for line in order.lines.values():
+        taken = case.held[line.line_id]
+        impossible = _impossible(case, line.line_id, sum(taken.values()))
+        parcels = order.allot(line.line_id, 1, taken)
+        wanted = [Wanted(line.line_id, 1, parcels)]
+        returning = weigh_request(order, wanted, now, now.at, clauses.returns_portal.channels[0], "refund")
+        evidence = frozenset(clauses.wrong_item_evidence.requires)
+        channel = clauses.wrong_item_by_email.channels[0]
+        claiming = weigh_report(order, line.line_id, parcels, now, now.at, channel, evidence)
+        return_before, report_before = order.return_before(line.line_id), order.report_before(line.line_id)
+        of_return, of_claim = _ruling(returning, policy, impossible), _ruling(claiming, policy, impossible)
+        lines.append(
+            LineEligibility.model_validate(
+                {
+                    "line_id": line.line_id,
+                    "return": ReturnEligibility(
+                        allowed=of_return.allowed,
+                        clauses=of_return.clauses,
+                        error=of_return.error,
+                        return_before=in_zone(return_before, where) if return_before else None,
+                    ),
+                    "wrong_item": WrongItemEligibility(
+                        allowed=of_claim.allowed,
+                        clauses=of_claim.clauses,
+                        error=of_claim.error,
+                        report_before=in_zone(report_before, where) if report_before else None,
+                    ),
+                }
+            )
+        )
+    return EligibilityView(
+        order_id=order.order_id, cancellation=_ruling(cancellation, policy, error), lines=tuple(lines)
+    )
+
+
+def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
+    order = case.order
+    if order.status == "cancelled":
+        return not_allowed(ORDER, f"order {order.order_id}", order.status, "request_return")
+    try:
+        check_quantity(order, line_id, 1, taken, "quantity")
+    except Impossible as error:
+        return error
+    return None
+
+
+def _ruling(weighing: Weighing, policy: Policy, error: Impossible | None) -> EligibilityRuling:
+    return EligibilityRuling(
+        allowed=weighing.allowed and error is None,
+        clauses=clause_views(weighing.findings, policy),
+        error=error_view(error) if error else None,
+    )

@@ -1,0 +1,514 @@
+"""The desk that a host service holds: every command and every question as a typed method.
+
+    desk = returnable.open("sqlite:///shop.db")
+    outcome = desk.request_return(return_id="R-1", order_id="A-1", lines=[{"line_id": "1", "quantity": 1}], channel="portal")
+
+Each method builds the command or question model of the same name; fields mean what they mean in the scenario format.
+A test keeps the signatures equal to the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from returnable.adapters.clock import system_clock
+from returnable.adapters.wiring import Parts, assemble
+from returnable.domain import commands
+from returnable.domain.errors import Impossible
+from returnable.domain.fields import Actor, Evidence, Remedy
+from returnable.domain.outcome import Outcome
+from returnable.domain.policy import PolicyBook
+from returnable.projections.views import (
+    AnyView,
+    AuditView,
+    ClaimView,
+    EligibilityView,
+    OrderView,
+    RefundView,
+    ReturnView,
+    WorklistView,
+)
+
+V = TypeVar("V", bound=AnyView)
+
+Fields = Mapping[str, Any]
+"""A nested structure may be a model of :mod:`returnable.domain.commands` or a mapping of its fields."""
+When = datetime | str
+"""An aware ``datetime`` or RFC 3339 text with an offset."""
+Who = Actor | Fields
+
+
+def open(
+    url: str = "sqlite:///returnable.db",
+    *,
+    policy: PolicyBook | str | Path | None = None,
+    clock: Callable[[], datetime] = system_clock,
+) -> Desk:
+    """Open a desk on a store: ``memory:`` or ``sqlite:///file.db`` (created when it does not exist).
+
+    ``policy`` is a TOML file, a directory of versions or a book of policies; the bundled policy when absent. ``clock``
+    returns the current instant, aware; the system's when absent. Raises ``PolicyInvalid`` or ``StoreUnusable``.
+    """
+    return Desk(assemble(url, policy), clock)
+
+
+class Desk:
+    """A returns desk on a store. Safe to use from many threads; close it, or use it as a context manager.
+
+    A command returns its :class:`~returnable.domain.outcome.Outcome`, accepted or declined, once it is durable. One that
+    is malformed or impossible raises :class:`~returnable.domain.errors.Impossible`, and nothing was recorded.
+    Every command takes ``command_id``, an idempotency key: repeat a call that was cut off under the same id, and it
+    happens once. ``actor`` is recorded with every fact.
+    """
+
+    def __init__(self, parts: Parts, clock: Callable[[], datetime] = system_clock) -> None:
+        self.parts = parts
+        self.clock = clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the store."""
+        self.parts.store.close()
+
+    def handle(self, command: commands.Command | Fields, *, at: datetime | None = None) -> Outcome:
+        """Carry out a command given as a model or as the fields of a scenario line; ``at`` defaults to the clock."""
+        if not isinstance(command, commands.Command):
+            command = commands.parse_command(command)
+        return self.parts.desk.handle(command, self._at(at))
+
+    def ask(self, question: commands.Question | Fields, *, at: datetime | None = None) -> AnyView:
+        """Answer a question given as a model or as the fields of a scenario line; ``at`` defaults to the clock."""
+        if not isinstance(question, commands.Question):
+            question = commands.parse_question(question)
+        return self.parts.questions.answer(question, self._at(at))
+
+    def _at(self, at: datetime | None) -> datetime:
+        at = at if at is not None else self.clock()
+        if at.utcoffset() is None:
+            raise Impossible("command.invalid", "at: is naive: an instant needs an offset", field="at")
+        return at
+
+    def _do(self, command: str, fields: dict[str, Any]) -> Outcome:
+        return self.handle({"command": command} | _given(fields))
+
+    def _ask(self, view: type[V], query: str, fields: dict[str, Any]) -> V:
+        answer = self.ask({"query": query} | _given(fields))
+        assert isinstance(answer, view)
+        return answer
+
+    # ---- commands ------------------------------------------------------------------------------------------
+
+    def confirm_order(
+        self,
+        *,
+        order_id: str,
+        customer: commands.Customer | Fields,
+        currency: str,
+        lines: Sequence[commands.OrderLine | Fields],
+        payments: Sequence[commands.OrderPayment | Fields],
+        shipping: commands.ShippingCharge | Fields | None = None,
+        confirmed_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The order confirmation reached the customer. The payments add up to merchandise, tax and shipping."""
+        return self._do("confirm_order", locals())
+
+    def request_cancellation(
+        self,
+        *,
+        order_id: str,
+        channel: str,
+        order_reference: str | None = None,
+        order_copy: bool = False,
+        requested_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer asks to cancel the order; ``requested_at`` is when the request arrived."""
+        return self._do("request_cancellation", locals())
+
+    def record_shipment(
+        self,
+        *,
+        order_id: str,
+        parcel_id: str,
+        carrier: str,
+        tracking_number: str,
+        lines: Sequence[commands.LineQuantity | Fields] | None = None,
+        shipped_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The carrier took a parcel; without ``lines``, all units not yet shipped."""
+        return self._do("record_shipment", locals())
+
+    def record_delivery(
+        self,
+        *,
+        order_id: str,
+        parcel_id: str,
+        delivered_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The carrier delivered a parcel to the customer."""
+        return self._do("record_delivery", locals())
+
+    def link_account(
+        self,
+        *,
+        order_id: str,
+        account_id: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer has an account now."""
+        return self._do("link_account", locals())
+
+    def request_return(
+        self,
+        *,
+        return_id: str,
+        order_id: str,
+        lines: Sequence[commands.ReturnedLine | Fields],
+        channel: str,
+        resolution: Literal["refund", "exchange"] = "refund",
+        requested_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer asks to return units; decided as a whole."""
+        return self._do("request_return", locals())
+
+    def issue_label(
+        self,
+        *,
+        return_id: str,
+        label_id: str,
+        carrier: str,
+        tracking_number: str,
+        issued_at: When | None = None,
+        received_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A prepaid label was issued; ``received_at`` is when the customer received it, where that is known already."""
+        return self._do("issue_label", locals())
+
+    def record_label_received(
+        self,
+        *,
+        return_id: str,
+        label_id: str,
+        received_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer received the label: its clock runs from there."""
+        return self._do("record_label_received", locals())
+
+    def void_label(
+        self,
+        *,
+        return_id: str,
+        label_id: str,
+        reason: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A live label is voided by hand."""
+        return self._do("void_label", locals())
+
+    def record_return_shipment(
+        self,
+        *,
+        return_id: str,
+        tracking_number: str | None = None,
+        label_id: str | None = None,
+        shipped_at: When | None = None,
+        proof: Literal["carrier_scan", "counter_receipt"] | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
+        return self._do("record_return_shipment", locals())
+
+    def receive_return(
+        self,
+        *,
+        return_id: str,
+        received_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The parcel is at the dock: taken in, or refused when it was handed over late."""
+        return self._do("receive_return", locals())
+
+    def inspect_return(
+        self,
+        *,
+        return_id: str,
+        findings: Sequence[commands.InspectionFinding | Fields],
+        inspected_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Units were inspected; rejected units are a finding, not an error."""
+        return self._do("inspect_return", locals())
+
+    def request_refund(
+        self,
+        *,
+        refund_id: str,
+        return_id: str | None = None,
+        order_id: str | None = None,
+        claim_id: str | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Pay back what is owed for a return, a cancelled order or a claim settled by refund: exactly one of the three."""
+        return self._do("request_refund", locals())
+
+    def record_refund_result(
+        self,
+        *,
+        refund_id: str,
+        payment_id: str,
+        result: Literal["succeeded", "failed"],
+        reference: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The payment provider answered for one tender of a refund."""
+        return self._do("record_refund_result", locals())
+
+    def record_send_back(
+        self,
+        *,
+        return_id: str,
+        lines: Sequence[commands.LineQuantity | Fields],
+        tracking_number: str | None = None,
+        sent_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Rejected units went back to the customer."""
+        return self._do("record_send_back", locals())
+
+    def report_return_lost(
+        self,
+        *,
+        return_id: str,
+        reported_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The parcel was reported lost on its way back."""
+        return self._do("report_return_lost", locals())
+
+    def withdraw_return(
+        self,
+        *,
+        return_id: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer keeps the goods after all."""
+        return self._do("withdraw_return", locals())
+
+    def report_wrong_item(
+        self,
+        *,
+        claim_id: str,
+        order_id: str,
+        line_id: str,
+        channel: str,
+        quantity: int = 1,
+        attachments: Sequence[Evidence] | None = None,
+        reported_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer reports that the wrong item came; ``reported_at`` is when the first notice arrived."""
+        return self._do("report_wrong_item", locals())
+
+    def add_claim_evidence(
+        self,
+        *,
+        claim_id: str,
+        attachments: Sequence[Evidence],
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Evidence was supplied later."""
+        return self._do("add_claim_evidence", locals())
+
+    def record_claim_contact(
+        self,
+        *,
+        claim_id: str,
+        contacted_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Customer care contacted the customer."""
+        return self._do("record_claim_contact", locals())
+
+    def resolve_claim(
+        self,
+        *,
+        claim_id: str,
+        remedy: Remedy,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Settle an upheld claim."""
+        return self._do("resolve_claim", locals())
+
+    def deny_claim(
+        self,
+        *,
+        claim_id: str,
+        reason: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Deny a claim by hand."""
+        return self._do("deny_claim", locals())
+
+    def notify_customer(
+        self,
+        *,
+        subject: commands.Subject | Fields,
+        notice: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A notice was sent to the customer."""
+        return self._do("notify_customer", locals())
+
+    def override(
+        self,
+        *,
+        subject: commands.OverrideSubject | Fields,
+        clause: str,
+        reason: str,
+        approved_by: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A person with authority sets a named clause aside for one order, return or claim."""
+        return self._do("override", locals())
+
+    def run_deadlines(
+        self,
+        *,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Record what fell due at or before the clock, each once."""
+        return self._do("run_deadlines", locals())
+
+    # ---- questions ------------------------------------------------------------------------------------------
+
+    def order(
+        self,
+        *,
+        order_id: str,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> OrderView:
+        """How an order stands."""
+        return self._ask(OrderView, "order", locals())
+
+    def return_(
+        self,
+        *,
+        return_id: str,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> ReturnView:
+        """How a return stands."""
+        return self._ask(ReturnView, "return", locals())
+
+    def refund(
+        self,
+        *,
+        refund_id: str | None = None,
+        return_id: str | None = None,
+        order_id: str | None = None,
+        claim_id: str | None = None,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> RefundView:
+        """How a refund stands, or what is due for a return, a cancelled order or a claim before it is requested."""
+        return self._ask(RefundView, "refund", locals())
+
+    def claim(
+        self,
+        *,
+        claim_id: str,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> ClaimView:
+        """How a wrong-item claim stands."""
+        return self._ask(ClaimView, "claim", locals())
+
+    def eligibility(
+        self,
+        *,
+        order_id: str,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> EligibilityView:
+        """What could be cancelled, returned or claimed now, with the rulings the commands would give."""
+        return self._ask(EligibilityView, "eligibility", locals())
+
+    def worklist(
+        self,
+        *,
+        kinds: Sequence[
+            Literal[
+                "notify_customer",
+                "contact_customer",
+                "void_label",
+                "inspect",
+                "request_refund",
+                "refund_overdue",
+                "send_back",
+                "exception",
+            ]
+        ]
+        | None = None,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> WorklistView:
+        """What waits for somebody."""
+        return self._ask(WorklistView, "worklist", locals())
+
+    def audit(
+        self,
+        *,
+        stream: str,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> AuditView:
+        """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
+        return self._ask(AuditView, "audit", locals())
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "self" and value is not None}
