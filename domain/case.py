@@ -53,8 +53,12 @@ class Case:
 
     def knows(self, kind: str, name: str) -> bool:
         """Whether a return, claim or refund of that id is in this case."""
-        known: Mapping[str, object] = {"return": self.returns, "claim": self.claims, "refund": self.refunds}[kind]
-        return name in known
+        known: dict[str, Mapping[str, object]] = {
+            "return": self.returns,
+            "claim": self.claims,
+            "refund": self.refunds,
+        }
+        return name in known[kind]
 
     @cached_property
     def held(self) -> Mapping[str, Mapping[str | None, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +52,8 @@ the first appends into a fresh, growing WAL a third slower."""
 
 IDLE_READERS = 16
 """How many reading connections are kept while nobody reads; more are opened when more threads read at once."""
+
+_RETRY_SECONDS = 0.01
 
 _EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
@@ -187,7 +190,7 @@ class Connections:
         connection = _open(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
             self._initialise(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._switch_to_wal(connection)
             self._make_durable(connection)
             _check_writable(connection)
         except BaseException:
@@ -196,6 +199,7 @@ class Connections:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        _check_access(self.path)
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
@@ -216,6 +220,18 @@ class Connections:
         synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
         if synchronous != _SYNCHRONOUS[self._synchronous]:
             raise StoreUnusable(f"{self.path}: SQLite does not take synchronous={self._synchronous}")
+
+    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts
+        # are counted instead of timed, because clocks may stand still in tests.
+        for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not (_is_busy(error) and attempts_left):
+                    raise
+            time.sleep(_RETRY_SECONDS)
 
     def _initialise(self, connection: sqlite3.Connection) -> None:
         if _kind(self.path, connection) == "ours":
@@ -309,8 +325,7 @@ def _look_before_opening(path: str) -> None:
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE_IDS):
             raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
         return
-    if not os.access(path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
-        raise StoreUnusable(f"{path}: access is denied")
+    _check_access(path)
     try:
         # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open()
         # would be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
@@ -324,6 +339,14 @@ def _look_before_opening(path: str) -> None:
         raise StoreUnusable(f"{path}: {cause} ({error})") from error
 
 
+def _check_access(path: str) -> None:
+    # SQLite would open a read-only file and give the files beside it the same permissions. They stay when the file is
+    # made writable again, and then no writing works any more.
+    for mode, cause in ((os.R_OK, "access is denied"), (os.W_OK, "it is read-only")):
+        if os.path.exists(path) and not os.access(path, mode, effective_ids=_EFFECTIVE_IDS):
+            raise StoreUnusable(f"{path}: {cause}")
+
+
 def _look(path: str, options: str) -> Literal["ours", "empty"]:
     connection = _open(path, options, 0.0)
     try:
@@ -333,6 +356,8 @@ def _look(path: str, options: str) -> Literal["ours", "empty"]:
 
 
 def _kind(path: str, connection: sqlite3.Connection) -> Literal["ours", "empty"]:
+    # Tables are counted first: where another process creates the store between two looks, its mark is seen.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application_id == APPLICATION_ID:
@@ -342,18 +367,19 @@ def _kind(path: str, connection: sqlite3.Connection) -> Literal["ours", "empty"]
                 f" {SCHEMA_VERSION})"
             )
         return "ours"
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables or application_id:
         raise StoreUnusable(f"{path}: it is an SQLite file of another application")
     return "empty"
 
 
 def _check_writable(connection: sqlite3.Connection) -> None:
-    # SQLite opens a read-only file without a word. Somebody else writing is fine and not waited for.
+    # SQLite opens a read-only file, and even begins to write it, without a word; only a statement that changes something
+    # is refused. Somebody else writing is fine and not waited for.
     timeout = connection.execute("PRAGMA busy_timeout").fetchone()[0]
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
         if not _is_busy(error):

@@ -126,7 +126,8 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         with self._database_lock:
             self._check_open()
             found: list[Row] = []
-            for position in range(max(after, 0) + 1, min(len(self._places), upto or len(self._places)) + 1):
+            last = len(self._places) if upto is None else min(upto, len(self._places))
+            for position in range(max(after, 0) + 1, last + 1):
                 if limit is not None and len(found) >= limit:
                     break
                 if not topics or self._stored_events[position - 1].topic in topics:

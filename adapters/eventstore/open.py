@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 from urllib.parse import unquote
 
@@ -12,11 +13,16 @@ UNDERSTOOD = "memory:, sqlite:///relative.db and sqlite:////absolute/path.db"
 
 
 def open_store(
-    url: str, *, synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL", busy_timeout_seconds: float = 5.0
+    url: str,
+    *,
+    create: bool = True,
+    synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL",
+    busy_timeout_seconds: float = 5.0,
 ) -> FactStore:
     """The store at a URL: ``memory:`` (a fresh one), ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``.
 
-    The path of a file is percent-decoded; a file that does not exist is created. ``NORMAL`` gives durability away: a
+    The path of a file is percent-decoded; a file that does not exist is created, or without
+    ``create`` refused. ``NORMAL`` gives durability away: a
     power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a write waits for other writers.
     Raises :class:`StoreUnusable` when the URL is not understood or the file cannot be used.
     """
@@ -27,6 +33,8 @@ def open_store(
     from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 
     path = _path_of(url)
+    if not create and not os.path.exists(path):
+        raise StoreUnusable(f"{path}: there is no store here")
     return FactStore(SQLiteCaseRecorder(path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds))
 
 

@@ -87,8 +87,8 @@ class SQLiteCaseRecorder(CaseRecorder):
     ) -> Sequence[StoredEvent]:
         stream = stream_of(originator_id)
         query = (
-            "SELECT stream, version, type, content FROM facts WHERE stream = ?1 AND case_id IN"
-            " (?1, (SELECT case_id FROM facts WHERE stream = ?1 AND version = 1)) AND version > ?2 AND version <= ?3"
+            "SELECT stream, version, type, content FROM facts WHERE stream = ?1 AND case_id ="
+            " coalesce((SELECT case_id FROM facts WHERE stream = ?1 AND version = 1), ?1) AND version > ?2 AND version <= ?3"
             f" ORDER BY version {'DESC' if desc else 'ASC'} LIMIT ?4"
         )
         bounds = (-1 if gt is None else gt, _NO_LIMIT if lte is None else lte, -1 if limit is None else limit)

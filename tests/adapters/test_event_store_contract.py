@@ -75,7 +75,7 @@ def finish(thread: threading.Thread) -> None:
     assert not thread.is_alive()
 
 
-# ---- appending and loading --------------------------------------------------------------------------------------------
+# ---- appending and loading ------------------------------------------------------------------------------------------
 
 
 def test_a_fact_store_is_an_event_store(store: FactStore) -> None:
@@ -154,7 +154,7 @@ def test_ids_of_any_printable_text_come_back_unchanged(store: FactStore) -> None
     assert store.case_of("return", case_id) == case_id
 
 
-# ---- refusals -----------------------------------------------------------------------------------------------------------
+# ---- refusals -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 7])
@@ -310,7 +310,7 @@ def test_after_any_refusal_the_store_goes_on(store: FactStore) -> None:
     assert store.head() == positions[0]
 
 
-# ---- receipts and policies ------------------------------------------------------------------------------------------------
+# ---- receipts and policies ------------------------------------------------------------------------------------------
 
 
 def test_a_receipt_says_which_facts_its_command_recorded(store: FactStore) -> None:
@@ -372,7 +372,7 @@ def test_a_policy_is_kept_once_and_for_ever(store: FactStore, recorder: CaseReco
     assert store.policy("def") is None
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------------------
+# ---- reading --------------------------------------------------------------------------------------------------------
 
 
 def test_the_log_is_read_in_pages(store: FactStore) -> None:
@@ -447,7 +447,7 @@ def test_a_fact_of_an_unknown_type_is_reported_with_its_position(store: FactStor
         store.read()
 
 
-# ---- following ----------------------------------------------------------------------------------------------------------------
+# ---- following ------------------------------------------------------------------------------------------------------
 
 
 def test_a_follower_gets_what_is_there_and_then_what_comes(store: FactStore) -> None:
@@ -574,7 +574,7 @@ def test_time_standing_still_does_not_keep_a_follower_waiting(store: FactStore, 
         assert store.receipt("c-1") is not None
 
 
-# ---- the end ---------------------------------------------------------------------------------------------------------------------
+# ---- the end --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -602,7 +602,7 @@ def test_a_closed_store_says_so(store: FactStore, use: Callable[[FactStore], obj
         use(store)
 
 
-# ---- many threads ----------------------------------------------------------------------------------------------------------------
+# ---- many threads ---------------------------------------------------------------------------------------------------
 
 
 def test_of_many_threads_racing_for_a_place_exactly_one_wins(store: FactStore) -> None:
@@ -652,7 +652,7 @@ def test_sixty_four_threads_write_and_read_at_once(store: FactStore) -> None:
     assert [one.position for one in store.read(limit=1000)] == list(range(1, 321))
 
 
-# ---- the contract of the library --------------------------------------------------------------------------------------------
+# ---- the contract of the library ------------------------------------------------------------------------------------
 
 
 class _WithTextIds:
@@ -726,7 +726,7 @@ def test_without_cases_a_conflict_is_the_librarys_own(recorder: CaseRecorder) ->
         recorder.insert_events([event], tracking=None)
 
 
-# ---- URLs ---------------------------------------------------------------------------------------------------------------------------
+# ---- URLs -----------------------------------------------------------------------------------------------------------
 
 
 def test_memory_stores_are_fresh_each_time() -> None:

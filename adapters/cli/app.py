@@ -1,0 +1,339 @@
+"""The commands of the command line. Errors are one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from returnable import __version__
+from returnable.domain.errors import ReturnableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from returnable.adapters.scenario import Summary
+    from returnable.adapters.wiring import Parts
+    from returnable.domain.commands import Question
+
+DEFAULT_STORE = "sqlite:///returnable.db"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        status = app.main(list(arguments), prog_name="returnable", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.Abort:
+        click.echo("returnable: interrupted", err=True)
+        return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except ReturnableError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output went away; that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'input'}: {error.strerror or error}")
+    except Exception as error:
+        if os.environ.get("RETURNABLE_DEBUG"):
+            raise
+        return _fail(f"unexpected {type(error).__name__}: {error} (RETURNABLE_DEBUG=1 shows where)")
+
+
+def _fail(message: str) -> int:
+    line = " ".join(message.split())
+    click.echo(f"returnable: {line}", err=True)
+    return 2
+
+
+def _policy_option(command: F) -> F:
+    return click.option(
+        "--policy", metavar="FILE", help="A policy (TOML), or a directory of versions. Default: the bundled one."
+    )(command)
+
+
+def _store_option(command: F) -> F:
+    return click.option(
+        "--store",
+        metavar="URL",
+        envvar="RETURNABLE_STORE",
+        default=DEFAULT_STORE,
+        show_default=True,
+        show_envvar=True,
+        help="sqlite:///file.db, or memory: for an empty one.",
+    )(command)
+
+
+def _question_options(command: F) -> F:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="The answer as JSON."),
+        click.option("--known-at", metavar="INSTANT", help="Only what had been recorded by then (RFC 3339)."),
+        click.option("--as-of", metavar="INSTANT", help="What was true in the world then (RFC 3339)."),
+    ):
+        command = option(command)
+    return _store_option(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="returnable %(version)s")
+def app() -> None:
+    """Order cancellations and returns, event by event.
+
+    \b
+    returnable play examples/tour.jsonl --explain      play a scenario and read what happened
+    returnable play examples/tour.jsonl --store sqlite:///tour.db
+    returnable return R-1 --store sqlite:///tour.db    ask how a return stands
+    """
+
+
+# ---- play -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@click.argument("file")
+@click.option("--store", metavar="URL", default="memory:", show_default=True, help="Where the facts go.")
+@_policy_option
+@click.option("--check", is_flag=True, help="Report where expectations are not met; exit status 1 if any is not.")
+@click.option("--explain", is_flag=True, help="Tell what happened in words instead of JSON Lines.")
+def play(file: str, store: str, policy: str | None, check: bool, explain: bool) -> int:
+    """Play a scenario: FILE (or - for standard input) holds JSON Lines of commands and questions.
+
+    Each line runs with the clock at its "at". JSON Lines go to stdout, one for each line; a summary goes to stderr.
+
+    \b
+    returnable play examples/tour.jsonl --explain
+    returnable play orders.jsonl --store sqlite:///orders.db > outcomes.jsonl
+    returnable play --check case.jsonl
+    """
+    from pydantic_core import to_json
+
+    from returnable.adapters import scenario
+    from returnable.adapters.cli.words import explained, summary_lines
+    from returnable.adapters.wiring import assemble
+
+    name = "standard input" if file == "-" else file
+    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    lines = scenario.read_scenario(content, name)
+    parts = assemble(store, policy)
+    summary = scenario.Summary()
+    try:
+        with _progress(len(lines)) as (say, advance):
+            for played in scenario.play(parts, lines):
+                summary.add(played)
+                if check:
+                    for mismatch in played.mismatches:
+                        say(f"{name}:{played.line}: {mismatch}")
+                elif explain:
+                    for line in explained(played):
+                        say(line)
+                else:
+                    say(to_json(played.as_dict()).decode())
+                advance()
+    finally:
+        parts.store.close()
+    if check:
+        return _checked(name, summary)
+    for line in summary_lines(summary):
+        click.echo(line, err=True)
+    return 0
+
+
+def _checked(name: str, summary: Summary) -> int:
+    met = "all met" if not summary.unmet else f"{summary.unmet} lines not as expected"
+    click.echo(f"{name}: {summary.lines} lines, {summary.expectations} with expectations: {met}")
+    return 1 if summary.unmet else 0
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """How to say a line on stdout and how to advance; a bar is shown where somebody can see it."""
+    if not sys.stderr.isatty():
+        write = sys.stdout.write
+        yield (lambda line: (write(line + "\n"), None)[1]), (lambda: None)
+        sys.stdout.flush()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shared = sys.stdout.isatty()
+    console = Console(stderr=not shared, soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("playing", total=total)
+
+        def say(line: str) -> None:
+            if shared:
+                console.out(line, highlight=False)
+            else:
+                sys.stdout.write(line + "\n")
+
+        yield say, lambda: bar.advance(task)
+    sys.stdout.flush()
+
+
+# ---- questions --------------------------------------------------------------------------------------------------------
+
+
+def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **fields: Any) -> None:
+    from returnable.adapters.clock import system_clock
+    from returnable.adapters.wiring import assemble
+    from returnable.domain.commands import parse_question
+
+    times = {"as_of": as_of, "known_at": known_at}
+    given = fields | {name: value for name, value in times.items() if value is not None}
+    question: Question = parse_question(given)
+    parts: Parts = assemble(store, create=store == "memory:")
+    try:
+        answer = parts.questions.answer(question, system_clock())
+    finally:
+        parts.store.close()
+    if as_json:
+        click.echo(answer.model_dump_json(by_alias=True, indent=2))
+        return
+    from returnable.adapters.cli.tables import show
+
+    show(answer)
+
+
+def _question(name: str, argument: str, field: str, text: str, example: str) -> None:
+    """Add a command that asks about one subject by id."""
+
+    @app.command(name, help=f"{text}\n\n\b\nreturnable {name} {example}\nreturnable {name} {example} --json")
+    @click.argument(argument)
+    @_question_options
+    def command(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str) -> None:
+        _ask(store, as_of, known_at, as_json, query=name, **{field: given[argument]})
+
+
+_question("order", "order_id", "order_id", "How an order stands.", "A-1")
+_question("return", "return_id", "return_id", "How a return stands.", "R-1 --as-of 2026-03-12T00:00:00-04:00")
+_question("claim", "claim_id", "claim_id", "How a wrong-item claim stands.", "W-1")
+_question(
+    "eligibility", "order_id", "order_id", "What could be cancelled, returned or claimed now, and why not.", "A-1"
+)
+_question("audit", "stream", "stream", "What was recorded in a stream (order/ID, return/ID, claim/ID).", "return/R-1")
+
+
+@app.command()
+@click.argument("refund_id", required=False)
+@click.option("--return", "return_id", metavar="ID", help="The refund of this return, or what is due.")
+@click.option("--order", "order_id", metavar="ID", help="The refund of this cancelled order, or what is due.")
+@click.option("--claim", "claim_id", metavar="ID", help="The refund of this claim, or what is due.")
+@_question_options
+def refund(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str | None) -> None:
+    """How a refund stands: by its own id, or by what it pays for.
+
+    \b
+    returnable refund F-1
+    returnable refund --return R-1
+    """
+    _ask(store, as_of, known_at, as_json, query="refund", **{k: v for k, v in given.items() if v is not None})
+
+
+@app.command()
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; may be repeated.")
+@_question_options
+def worklist(store: str, as_of: str | None, known_at: str | None, as_json: bool, kinds: tuple[str, ...]) -> None:
+    """What waits for somebody, the most urgent first.
+
+    \b
+    returnable worklist
+    returnable worklist --kind inspect --kind refund_overdue
+    """
+    given = {"kinds": list(kinds)} if kinds else {}
+    _ask(store, as_of, known_at, as_json, query="worklist", **given)
+
+
+# ---- policy, schema, lifecycles ---------------------------------------------------------------------------------------
+
+
+@app.group()
+def policy() -> None:
+    """Show or check a policy.
+
+    \b
+    returnable policy show
+    returnable policy check my-policy.toml
+    """
+
+
+@policy.command("show")
+@_policy_option
+@click.option("--json", "as_json", is_flag=True, help="The canonical documents as JSON Lines.")
+def policy_show(policy: str | None, as_json: bool) -> None:
+    """The clauses of a policy: the merchant's words, the parameters, the reading.
+
+    \b
+    returnable policy show
+    returnable policy show --policy my-policy.toml --json
+    """
+    from returnable.adapters.wiring import policy_book
+
+    book = policy_book(policy)
+    for version in book.versions:
+        if as_json:
+            click.echo(version.document)
+        else:
+            from returnable.adapters.cli.tables import show_policy
+
+            show_policy(version)
+
+
+@policy.command("check")
+@click.argument("file")
+def policy_check(file: str) -> None:
+    """Check a policy FILE or a directory of versions; exit status 2 and one line if something is wrong.
+
+    \b
+    returnable policy check my-policy.toml
+    """
+    from returnable.adapters.wiring import policy_book
+
+    for version in policy_book(file).versions:
+        click.echo(f"{version.id} {version.version}, in force from {version.effective}: sha256 {version.sha256}")
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of the scenario format: lines, outcomes and views.
+
+    \b
+    returnable schema > scenario.schema.json
+    """
+    from returnable.adapters.schema import scenario_schema
+
+    click.echo(scenario_schema())
+
+
+@app.command()
+@click.argument("name", required=False)
+@click.option("--format", "form", type=click.Choice(["mermaid", "table"]), default="table", show_default=True)
+def lifecycles(name: str | None, form: str) -> None:
+    """The state machines of orders, returns, labels, refunds and claims.
+
+    \b
+    returnable lifecycles return
+    returnable lifecycles order --format mermaid
+    """
+    from returnable.domain.lifecycles import MACHINES, drawing
+
+    if name is not None and name not in MACHINES:
+        raise click.UsageError(f"there is no lifecycle {name!r}; there are {', '.join(MACHINES)}")
+    for key, machine in MACHINES.items():
+        if name in (None, key):
+            if name is None:
+                click.echo(f"{key}\n")
+            click.echo(drawing(machine, "mermaid" if form == "mermaid" else "md"))

@@ -1,0 +1,21 @@
+"""Where the console script starts: nothing is imported that the call does not need."""
+
+from __future__ import annotations
+
+import sys
+
+from returnable import __version__
+
+
+def main() -> None:
+    """Run ``returnable`` with the arguments of the process."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"returnable {__version__}")
+        return
+    from returnable.adapters.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

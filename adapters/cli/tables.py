@@ -1,0 +1,123 @@
+"""Answers as tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from returnable.domain.policy import CLAUSE_IDS, Policy
+from returnable.projections.views import AnyView
+
+_VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
+
+
+def _console() -> Console:
+    # Piped into a file or a pager there is no terminal whose width counts.
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def show(answer: AnyView) -> None:
+    """Print an answer."""
+    values = answer.model_dump(mode="json", by_alias=True)
+    console = _console()
+    _values(console, values)
+    for key, value in values.items():
+        if isinstance(value, list) and value:
+            _list(console, key, value)
+        elif isinstance(value, Mapping) and "clauses" in value:
+            _ruling(console, key, value)
+        elif value == []:
+            console.print(f"{key}: none")
+
+
+def _values(console: Console, values: Mapping[str, Any]) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in values.items():
+        if not isinstance(value, list) and not (isinstance(value, Mapping) and "clauses" in value):
+            table.add_row(f"[bold]{key}[/bold]", _cell(value))
+    if table.row_count:
+        console.print(table)
+
+
+def _list(console: Console, key: str, elements: Sequence[Any]) -> None:
+    if not isinstance(elements[0], Mapping):
+        console.print(f"[bold]{key}[/bold]  {escape(', '.join(str(element) for element in elements))}")
+        return
+    if any(isinstance(value, Mapping) and "clauses" in value for value in elements[0].values()):
+        for element in elements:
+            console.print(f"[bold]{key}[/bold]  {_cell(next(iter(element.values())))}")
+            for name, value in element.items():
+                if isinstance(value, Mapping):
+                    _ruling(console, name, value)
+        return
+    table = Table(title=key, title_justify="left", title_style="bold")
+    for name in elements[0]:
+        table.add_column(name)
+    for element in elements:
+        table.add_row(*(_cell(value) for value in element.values()))
+    console.print(table)
+
+
+def _ruling(console: Console, key: str, ruling: Mapping[str, Any]) -> None:
+    verdict = "[green]yes[/green]" if ruling["allowed"] else "[red]no[/red]"
+    more = "  ".join(
+        f"{name}: {_cell(value)}" for name, value in ruling.items() if name not in ("allowed", "clauses", "error")
+    )
+    console.print(f"  [bold]{key}[/bold]  {verdict}  {more}")
+    if ruling.get("error"):
+        console.print(f"    {escape(ruling['error']['message'])}")
+    for clause in ruling["clauses"]:
+        style = _VERDICTS[clause["verdict"]]
+        console.print(
+            f"    [{style}]{clause['verdict']:<14}[/{style}] {clause['clause']:<24} {escape(clause['because'])}"
+        )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        if set(value) == {"kind", "id"}:
+            return escape(f"{value['kind']} {value['id']}")
+        return escape("  ".join(f"{key}: {_plain(entry)}" for key, entry in value.items()))
+    if isinstance(value, list):
+        return escape("\n".join(_plain(entry) for entry in value)) or "–"
+    return escape(str(value))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping) and "verdict" in value:
+        return f"{value['verdict']} {value['clause']}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(entry) for entry in value)
+    return "yes" if value is True else "no" if value is False else "–" if value is None else str(value)
+
+
+def show_policy(policy: Policy) -> None:
+    """Print a policy, clause by clause."""
+    console = _console()
+    console.print(f"[bold]{escape(policy.id)}[/bold] {escape(policy.version)}, in force from {policy.effective}")
+    console.print(escape(policy.source), style="dim")
+    console.print(
+        f"zone {policy.zone}, calendar {policy.days.name}/{policy.days.version}, amounts in {policy.currency}"
+    )
+    console.print(f"sha256 {policy.sha256}\n")
+    for clause_id in CLAUSE_IDS:
+        clause = policy.clause(clause_id)
+        console.print(f"[bold]{clause_id}[/bold]{'' if clause.applies else '  (does not apply)'}")
+        if clause.quote:
+            console.print(f"  “{escape(clause.quote)}”", style="italic")
+        parameters = clause.model_dump(mode="json", exclude={"quote", "reading", "applies"})
+        for name, value in parameters.items():
+            shown = ", ".join(str(entry) for entry in value) if isinstance(value, list) else _cell(value)
+            console.print(f"  {name} = {escape(shown)}", highlight=False)
+        console.print(f"  {escape(clause.reading)}\n", style="dim")

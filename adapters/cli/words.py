@@ -1,0 +1,78 @@
+"""What was played, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from returnable.adapters.scenario import Played, Summary
+from returnable.domain.money import to_major
+
+
+def explained(played: Played) -> Iterator[str]:
+    """A line that was played, for people: what came, what was recorded, and why not."""
+    if played.query is not None:
+        yield f"{played.line:>4}  {played.at}  ? {played.query}"
+        if played.error is not None:
+            yield f"      {played.error.code}: {played.error.message}"
+        else:
+            yield from (f"      {line}" for line in facts_in_words(played.answer))
+        return
+    outcome = played.outcome
+    if outcome is None:
+        yield f"{played.line:>4}  {played.at}  {played.command or 'line'}: ERROR"
+        if played.error is not None:
+            yield f"      {played.error.code}: {played.error.message}"
+        return
+    view = outcome.view(played.line)
+    facts = ", ".join(event.type for event in view.events) or "nothing new"
+    yield f"{played.line:>4}  {view.at}  {outcome.command}: {outcome.outcome.upper()}  ({facts})"
+    for clause in view.ruling.clauses if view.ruling else ():
+        if clause.verdict in ("fail", "overridden"):
+            yield f"      {clause.verdict.upper()} {clause.clause}: {clause.because}"
+            if clause.quote and clause.verdict == "fail":
+                yield f"           “{clause.quote}”"
+
+
+def facts_in_words(answer: Any) -> Iterator[str]:
+    """The plain values of an answer, a few to a line, and its lists one element to a line."""
+    if not isinstance(answer, Mapping):
+        yield str(answer)
+        return
+    yield "  ".join(f"{key}={value}" for key, value in answer.items() if not isinstance(value, list | Mapping))
+    for key, value in answer.items():
+        if isinstance(value, list):
+            for element in value:
+                yield f"  {key}: {_inline(element)}"
+
+
+def _inline(element: Any) -> str:
+    if not isinstance(element, Mapping):
+        return str(element)
+    shown = []
+    for key, value in element.items():
+        if isinstance(value, Mapping) and set(value) == {"kind", "id"}:
+            shown.append(f"{key}={value['kind']}/{value['id']}")
+        elif isinstance(value, Mapping):
+            shown.append(f"{key}.allowed={value.get('allowed')}" if "allowed" in value else f"{key}=…")
+        elif not isinstance(value, list):
+            shown.append(f"{key}={value}")
+    return "  ".join(shown)
+
+
+def summary_lines(summary: Summary) -> Iterator[str]:
+    """What the whole scenario came to."""
+    yield (
+        f"{summary.lines} lines: {summary.accepted} accepted, {summary.declined_commands} declined, "
+        f"{sum(summary.errors.values())} errors, {summary.answers} questions answered; {summary.events} events recorded"
+    )
+    for clause, count in sorted(summary.declined.items(), key=lambda entry: (-entry[1], entry[0])):
+        yield f"  declined by {clause}: {count}"
+    for code, count in sorted(summary.errors.items(), key=lambda entry: (-entry[1], entry[0])):
+        yield f"  error {code}: {count}"
+    if summary.exceptions:
+        yield f"  conflicting facts raised as exceptions: {summary.exceptions}"
+    for currency, (count, total) in sorted(summary.refunds.items()):
+        yield f"  refunds requested: {count}, {to_major(total, currency)} {currency}"
+    if summary.expectations:
+        yield f"  expectations: {summary.expectations} lines, {summary.unmet} not met (--check tells which)"

@@ -1,0 +1,58 @@
+"""The JSON Schema of the scenario format, from the same models that run it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter
+from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
+
+from returnable.adapters.scenario import Expectation
+from returnable.domain.commands import COMMANDS, QUESTIONS
+from returnable.domain.fields import Instant
+from returnable.domain.outcome import OutcomeView
+from returnable.projections.views import (
+    AuditView,
+    ClaimView,
+    EligibilityView,
+    OrderView,
+    RefundView,
+    ReturnView,
+    WorklistView,
+)
+
+VIEWS = (OrderView, ReturnView, RefundView, ClaimView, EligibilityView, WorklistView, AuditView)
+
+
+def scenario_schema() -> str:
+    """JSON Schema (2020-12) of a line, with outcomes and views among its definitions; indented JSON text."""
+    definitions: dict[str, Any] = {}
+    inputs: list[type[BaseModel]] = [*COMMANDS.values(), *QUESTIONS.values(), Expectation]
+    template = "#/$defs/{model}"
+    _, of_inputs = models_json_schema([(model, "validation") for model in inputs], ref_template=template)
+    _, of_outputs = models_json_schema(
+        [(model, "serialization") for model in (OutcomeView, *VIEWS)], ref_template=template
+    )
+    definitions |= of_inputs["$defs"] | of_outputs["$defs"]
+    at = TypeAdapter(Annotated[Instant, Field(description="The system's clock; never decreases from line to line")])
+    at_schema = at.json_schema()
+    for tag, models in (("command", COMMANDS), ("query", QUESTIONS)):
+        for model in models.values():
+            line = definitions[model.__name__]
+            line["properties"] = {
+                "at": at_schema,
+                **line["properties"],
+                "expect": {"$ref": "#/$defs/Expectation"}
+                if tag == "command"
+                else {"description": "a subset of the answer"},
+            }
+            line["required"] = ["at", tag, *(name for name in line.get("required", []) if name != tag)]
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "returnable scenario line",
+        "description": "A scenario is a JSON Lines file; each line is one of these objects.",
+        "oneOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in (*COMMANDS.values(), *QUESTIONS.values())],
+        "$defs": definitions,
+    }
+    return to_json(document, indent=2).decode()
