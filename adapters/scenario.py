@@ -117,7 +117,7 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
     clock: datetime | None = None
     for number, line in lines:
         played = Played(number)
-        fields: dict[str, Any] = {}
+        expect: Any = None
         expectation = Expectation()
         try:
             fields = _fields(line)
@@ -133,12 +133,18 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
             _play_line(parts, fields, at, played)
         except Impossible as error:
             played.error = error
+            if isinstance(error, _ExpectationInvalid):
+                played.mismatches.append(error.message)
         if played.query is None:
             played.mismatches += _compare(expectation, played)
         elif expect is not None:
             came = played.answer if played.error is None else {"error": played.error.code}
             played.mismatches += differences(expect, came, "")
         yield played
+
+
+class _ExpectationInvalid(Impossible):
+    """What is expected is not said in a way that could be checked."""
 
 
 def _fields(line: bytes) -> dict[str, Any]:
@@ -209,7 +215,9 @@ def _expectation(expect: Any) -> Expectation:
         return Expectation.model_validate(expect)
     except ValidationError as error:
         problem = invalid(error)
-        raise Impossible("command.invalid", f"expect.{problem.message}", field=f"expect.{problem.field}") from None
+        raise _ExpectationInvalid(
+            "command.invalid", f"expect.{problem.message}", field=f"expect.{problem.field}"
+        ) from None
 
 
 def _compare(expected: Expectation, played: Played) -> Iterator[str]:

@@ -42,7 +42,8 @@ MANY = 1000
 class Command(Model):
     """The base of all commands."""
 
-    command: str
+    command: Any
+    """The command's name; each model narrows it to its own."""
     command_id: Id | None = None
     """Idempotency key: the same id with the same body gives the stored outcome again and appends nothing."""
     actor: Actor | None = None
@@ -501,7 +502,8 @@ AnyCommand = Annotated[
 class Question(Model):
     """The base of all questions. They record nothing."""
 
-    query: str
+    query: Any
+    """The question's name; each model narrows it to its own."""
     as_of: Instant | None = None
     """What was true in the world at that instant."""
     known_at: Instant | None = None

@@ -20,7 +20,7 @@ Say = Callable[[str], str]
 
 _INSTANT_ENDINGS = ("_at", "_by", "_before")
 _INSTANT_KEYS = frozenset({"deadline"})
-_NOT_INSTANTS = frozenset({"approved_by", "proven_by"})
+_NOT_INSTANTS = frozenset({"approved_by", "proven_by", "settled_before"})
 
 
 def is_instant(key: str) -> bool:
@@ -72,7 +72,7 @@ def because(finding: Finding, where: ZoneInfo) -> str:
             clock = f"{local:%H:%M:%S}"
         return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
 
-    facts: Facts = finding.facts
+    facts: dict[str, Any] = {**finding.facts}
     text = _REASONS[finding.clause](finding.verdict, facts, say)
     override = facts.get("override")
     if finding.verdict == "overridden" and isinstance(override, dict):

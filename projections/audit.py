@@ -13,12 +13,17 @@ from returnable.domain.case import Case, evolve
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import Fact
 from returnable.domain.lifecycles import NOTHING
+from returnable.domain.money import to_major
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
 from returnable.projections.views import ActorView, AuditEntry, AuditView
 
+_MONEY = frozenset(
+    {"unit_price", "tax", "amount", "merchandise", "deducted", "shipping", "shipping_charged", "shipping_tax"}
+    | {"settled_before"}
+)
 _ENVELOPE = {"occurred_at", "recorded_at", "actor", "command_id", "ruling", "pins"}
 
 
@@ -46,16 +51,24 @@ def audit_view(
                 clauses=clause_views(getattr(fact, "ruling", None) or (), policy),
                 before=before,
                 after=state_of(case, stream) or NOTHING,
-                details=localised(details(fact), where),
+                details=localised(details(fact, case.order.currency), where),
             )
         )
     return AuditView(stream=stream, entries=tuple(entries))
 
 
-def details(fact: Fact) -> dict[str, JsonValue]:
-    """What the fact says besides its envelope, its pins and its ruling; money in minor units."""
+def details(fact: Fact, currency: str) -> dict[str, JsonValue]:
+    """What the fact says besides its envelope, its pins and its ruling; money as decimals of ``currency``."""
     content: dict[str, JsonValue] = from_json(to_json(fact.model_dump(exclude=_ENVELOPE, exclude_none=True)))
-    return content
+    return {key: _in_decimals(key, value, currency) for key, value in content.items()}
+
+
+def _in_decimals(key: str, value: JsonValue, currency: str) -> JsonValue:
+    if isinstance(value, dict):
+        return {name: _in_decimals(name, entry, currency) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_in_decimals(key, entry, currency) for entry in value]
+    return to_major(value, currency) if key in _MONEY and isinstance(value, int) else value
 
 
 def state_of(case: Case, stream: str) -> str | None:

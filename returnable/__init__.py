@@ -11,9 +11,11 @@ Nothing heavy is imported until it is used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for True; importing typing would be most of the cost of importing us
 if TYPE_CHECKING:
+    from typing import Any
+
     from returnable.domain.errors import (
         HistoryBroken,
         Impossible,

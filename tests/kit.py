@@ -109,26 +109,32 @@ class Story:
 
 
 def an_order(order_id: str = "A-1", **changes: Any) -> dict[str, Any]:
-    """The fields of ``confirm_order``; ``price``, ``quantity``, ``tax``, ``final_sale``, ``shipping`` change its one line."""
+    """The fields of ``confirm_order``; ``price``, ``quantity``, ``tax``, ``final_sale`` change its one line.
+
+    ``shipping`` is what was charged, or the whole field; one card pays what ``lines`` and ``shipping`` come to.
+    """
     from decimal import Decimal
 
-    price, quantity = str(changes.pop("price", "750.00")), int(changes.pop("quantity", 1))
-    tax, shipping = str(changes.pop("tax", "0.00")), str(changes.pop("shipping", "0.00"))
     line = {
         "line_id": "1",
         "sku": "SKU-1",
-        "unit_price": price,
-        "quantity": quantity,
-        "tax": tax,
+        "unit_price": str(changes.pop("price", "750.00")),
+        "quantity": int(changes.pop("quantity", 1)),
+        "tax": str(changes.pop("tax", "0.00")),
         "final_sale": changes.pop("final_sale", False),
     }
-    total = Decimal(price) * quantity + Decimal(tax) + Decimal(shipping)
+    lines: list[dict[str, Any]] = changes.pop("lines", [line])
+    shipping: Any = changes.pop("shipping", "0.00")
+    if not isinstance(shipping, Mapping):
+        shipping = {"charged": str(shipping)}
+    goods = sum((Decimal(one["unit_price"]) * one["quantity"] + Decimal(one.get("tax", "0")) for one in lines), Decimal(0))
+    total = goods + Decimal(shipping["charged"]) + Decimal(shipping.get("tax", "0"))
     return {
         "order_id": order_id,
         "customer": {"customer_id": "c-1", "account_id": changes.pop("account_id", "acc-1")},
         "currency": "USD",
-        "lines": [line],
-        "shipping": {"charged": shipping},
+        "lines": lines,
+        "shipping": shipping,
         "payments": [{"payment_id": "p-1", "method": "card", "amount": str(total)}],
     } | changes
 
@@ -153,3 +159,80 @@ def failed(outcome: Mapping[str, Any]) -> list[str]:
     """The clauses of an outcome that failed, sorted."""
     ruling = outcome["ruling"] or {"clauses": []}
     return sorted(clause["clause"] for clause in ruling["clauses"] if clause["verdict"] == "fail")
+
+
+def clause(outcome: Mapping[str, Any], clause_id: str) -> dict[str, Any]:
+    """The one finding on a clause: in an outcome's ruling, or in a part of an eligibility answer."""
+    ruling = outcome.get("ruling", outcome)
+    (found,) = [finding for finding in ruling["clauses"] if finding["clause"] == clause_id]
+    return dict(found)
+
+
+def verdicts(outcome: Mapping[str, Any]) -> dict[str, str]:
+    """Clause id → verdict of an outcome's ruling."""
+    return {finding["clause"]: finding["verdict"] for finding in outcome["ruling"]["clauses"]}
+
+
+def code(outcome: Mapping[str, Any]) -> str | None:
+    """The error code of an outcome, which then recorded nothing."""
+    if outcome["error"] is None:
+        return None
+    assert outcome["outcome"] == "error"
+    assert outcome["events"] == []
+    return str(outcome["error"]["code"])
+
+
+def policy_where(*changes: tuple[str, str]) -> PolicyBook:
+    """The bundled policy with pieces of its text replaced, each of which stands there exactly once."""
+    from pathlib import Path
+
+    from returnable.domain import policy as module
+
+    text = (Path(module.__file__).parent / "policies" / "allu-usa.toml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} stands there {text.count(old)} times"
+        text = text.replace(old, new)
+    return PolicyBook([module.parse_policy(text, "variant.toml")])
+
+
+def without(clause_id: str) -> PolicyBook:
+    """The bundled policy of a merchant who has no such clause."""
+    head = f'[clauses."{clause_id}"]\n'
+    return policy_where((head, f"{head}applies = false\n"))
+
+
+def ship(story: Story, parcel_id: str, at: str, units: Mapping[str, int] | None = None, **fields: Any) -> dict[str, Any]:
+    """A parcel of order ``A-1`` is with the carrier; ``units``: line → how many (default: all that are left)."""
+    lines = {"lines": [{"line_id": name, "quantity": count} for name, count in units.items()]} if units else {}
+    given = {"order_id": "A-1", "parcel_id": parcel_id, "carrier": "fedex", "tracking_number": f"T-{parcel_id}"}
+    return story.tell("record_shipment", at, **(given | lines | fields))
+
+
+def ask_return(story: Story, at: str, units: Mapping[str, int] | int = 1, **fields: Any) -> dict[str, Any]:
+    """Units of order ``A-1`` (a number: of line ``1``) are to go back as return ``R-1`` through the portal."""
+    wanted = {"1": units} if isinstance(units, int) else units
+    lines = [{"line_id": name, "quantity": count} for name, count in wanted.items()]
+    given = {"return_id": "R-1", "order_id": "A-1", "lines": lines, "channel": "portal"}
+    return story.tell("request_return", at, **(given | fields))
+
+
+def issue(story: Story, label_id: str, at: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A prepaid label for return ``R-1``."""
+    given = {"return_id": "R-1", "label_id": label_id, "carrier": "fedex", "tracking_number": f"RT-{label_id}"}
+    return story.tell("issue_label", at, **(given | fields))
+
+
+def brought_back(
+    story: Story, units: Mapping[str, int], return_id: str = "R-1", own_label: bool = False, **rejected: int
+) -> None:
+    """Units of the delivered order ``A-1`` come back within a day and are inspected; ``rejected``: line → how many."""
+    steps = [ask_return(story, story.at, units, return_id=return_id)]
+    if not own_label:
+        steps.append(issue(story, f"L-{return_id}", return_id=return_id))
+    used = {} if own_label else {"label_id": f"L-{return_id}"}
+    steps.append(story.tell("record_return_shipment", return_id=return_id, **used))
+    steps.append(story.tell("receive_return", return_id=return_id))
+    findings = [finding(name, count - rejected.get(name, 0)) for name, count in units.items() if count > rejected.get(name, 0)]
+    findings += [finding(name, count, tags_attached=False) for name, count in rejected.items()]
+    steps.append(story.tell("inspect_return", return_id=return_id, findings=findings))
+    assert [step["outcome"] for step in steps] == ["accepted"] * len(steps), steps

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from returnable.domain.policy import CLAUSE_IDS, Policy
-from returnable.projections.views import AnyView
+from returnable.projections.views import AnyView, AuditView
 
 _VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
 
@@ -25,6 +25,9 @@ def show(answer: AnyView) -> None:
     """Print an answer."""
     values = answer.model_dump(mode="json", by_alias=True)
     console = _console()
+    if isinstance(answer, AuditView):
+        _audit(console, answer)
+        return
     _values(console, values)
     for key, value in values.items():
         if isinstance(value, list) and value:
@@ -33,6 +36,30 @@ def show(answer: AnyView) -> None:
             _ruling(console, key, value)
         elif value == []:
             console.print(f"{key}: none")
+
+
+def _audit(console: Console, audit: AuditView) -> None:
+    console.print(f"[bold]{escape(audit.stream)}[/bold]")
+    for entry in audit.entries:
+        learnt = "" if entry.recorded_at == entry.occurred_at else f", recorded {entry.recorded_at}"
+        moved = entry.after if entry.before == entry.after else f"{entry.before or 'nothing'} → {entry.after}"
+        by = f", by {entry.actor.role} {entry.actor.id}" if entry.actor else ""
+        console.print(
+            f"{entry.version:>3}  [bold]{entry.type}[/bold]  {escape(moved)}\n"
+            f"     occurred {entry.occurred_at}{learnt}{escape(by)}",
+            highlight=False,
+        )
+        if entry.details:
+            said = "  ".join(f"{key}={_plain(value)}" for key, value in entry.details.items())
+            console.print(f"     {escape(said)}", style="dim", highlight=False)
+        for clause in entry.clauses:
+            _clause(console, clause.model_dump(), "     ")
+
+
+def _clause(console: Console, clause: Mapping[str, Any], indent: str) -> None:
+    style = _VERDICTS[clause["verdict"]]
+    verdict = f"[{style}]{clause['verdict']:<14}[/{style}]"
+    console.print(f"{indent}{verdict} {clause['clause']:<24} {escape(clause['because'])}", highlight=False)
 
 
 def _values(console: Console, values: Mapping[str, Any]) -> None:
@@ -72,10 +99,7 @@ def _ruling(console: Console, key: str, ruling: Mapping[str, Any]) -> None:
     if ruling.get("error"):
         console.print(f"    {escape(ruling['error']['message'])}")
     for clause in ruling["clauses"]:
-        style = _VERDICTS[clause["verdict"]]
-        console.print(
-            f"    [{style}]{clause['verdict']:<14}[/{style}] {clause['clause']:<24} {escape(clause['because'])}"
-        )
+        _clause(console, clause, "    ")
 
 
 def _cell(value: Any) -> str:

@@ -42,7 +42,6 @@ CREATE TABLE commands (
     outcome TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE policies (sha256 TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
-PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -189,9 +188,10 @@ class Connections:
     def _first_connection(self) -> sqlite3.Connection:
         connection = _open(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
-            self._initialise(connection)
+            self._mark(connection)
             self._switch_to_wal(connection)
             self._make_durable(connection)
+            self._create_tables(connection)
             _check_writable(connection)
         except BaseException:
             connection.close()
@@ -233,21 +233,21 @@ class Connections:
                     raise
             time.sleep(_RETRY_SECONDS)
 
-    def _initialise(self, connection: sqlite3.Connection) -> None:
-        if _kind(self.path, connection) == "ours":
-            return
-        # Several processes may create the same store at once: the first has the lock, the others find it made. This
-        # happens before the switch to WAL, so that the mark stands in the file itself and not in a WAL beside it.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if _kind(self.path, connection) == "empty":
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    def _mark(self, connection: sqlite3.Connection) -> None:
+        # On its own and before the switch to WAL, so that the mark stands in the first page of the file and nothing else
+        # does: whoever looks from outside, or after a crash at any moment, finds either an empty file or one of ours.
+        if _kind(self.path, connection) == "empty":
+            with _transaction(connection):
+                if _kind(self.path, connection) == "empty":
+                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    def _create_tables(self, connection: sqlite3.Connection) -> None:
+        # Several processes may create the same store at once: the first has the lock, the others find it made.
+        if _schema_version(connection) == 0:
+            with _transaction(connection):
+                if _schema_version(connection) == 0:
+                    for statement in SCHEMA.split(";"):
+                        connection.execute(statement)
 
     def abandon(self) -> None:
         """Forget connections that belong to the parent process, without closing them."""
@@ -326,13 +326,18 @@ def _look_before_opening(path: str) -> None:
             raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
         return
     _check_access(path)
+    # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open() would
+    # be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
     try:
-        # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open()
-        # would be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
-        kind = _look(path, "mode=ro&immutable=1")
-        if kind == "empty" and os.path.exists(f"{path}-wal"):
-            # All that another application wrote may still stand in its WAL.
-            _look(path, "mode=ro")
+        certain = _look(path, "mode=ro&immutable=1") == "ours" or not os.path.exists(f"{path}-wal")
+    except sqlite3.Error:
+        # Without locks a file that grows at this moment looks damaged.
+        certain = False
+    if certain:
+        return
+    # What another application wrote may still stand in its WAL only. This look takes locks and still changes nothing.
+    try:
+        _look(path, "mode=ro")
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         cause = _CAUSES.get(code, "it cannot be read")
@@ -348,7 +353,7 @@ def _check_access(path: str) -> None:
 
 
 def _look(path: str, options: str) -> Literal["ours", "empty"]:
-    connection = _open(path, options, 0.0)
+    connection = _open(path, options, 5.0)
     try:
         return _kind(path, connection)
     finally:
@@ -359,8 +364,8 @@ def _kind(path: str, connection: sqlite3.Connection) -> Literal["ours", "empty"]
     # Tables are counted first: where another process creates the store between two looks, its mark is seen.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application_id == APPLICATION_ID:
+        version = _schema_version(connection)
         if version > SCHEMA_VERSION:
             raise StoreUnusable(
                 f"{path}: it was written by a newer version of returnable (schema {version}, this one knows"
@@ -370,6 +375,23 @@ def _kind(path: str, connection: sqlite3.Connection) -> Literal["ours", "empty"]
     if tables or application_id:
         raise StoreUnusable(f"{path}: it is an SQLite file of another application")
     return "empty"
+
+
+def _schema_version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _check_writable(connection: sqlite3.Connection) -> None:

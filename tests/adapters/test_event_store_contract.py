@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from freezegun import freeze_time
 
+from returnable.adapters.eventstore import subscription
 from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.recorder import CaseRecorder
@@ -64,7 +66,7 @@ def store(recorder: CaseRecorder) -> FactStore:
     return FactStore(recorder)
 
 
-def in_thread(work: Callable[[], None]) -> threading.Thread:
+def in_thread(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
@@ -292,15 +294,16 @@ def test_a_stream_belongs_to_one_case(store: FactStore) -> None:
 def test_after_any_refusal_the_store_goes_on(store: FactStore) -> None:
     # given
     store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
-    for refused in (
-        lambda: store.append([batch("O-1", 1, "B")], receipt=receipt("c-1")),
-        lambda: store.append([batch("O-1", 1, "B")], names=[Name("return", "R-1", "O-1")]),
-        lambda: store.append([batch("O-1", 0, "B")]),
-        lambda: store.append([batch("O-1", 9, "B")]),
-        lambda: store.append([Batch("O-1", 1, (Entry("order/O-1", 9, linked()),))]),
-    ):
-        with pytest.raises((CommandSeen, NameTaken, Stale, ValueError)):
-            refused()
+    with pytest.raises(CommandSeen):
+        store.append([batch("O-1", 1, "B")], receipt=receipt("c-1"))
+    with pytest.raises(NameTaken):
+        store.append([batch("O-1", 1, "B")], names=[Name("return", "R-1", "O-1")])
+    with pytest.raises(Stale):
+        store.append([batch("O-1", 0, "B")])
+    with pytest.raises(Stale):
+        store.append([batch("O-1", 9, "B")])
+    with pytest.raises(ValueError, match="order/O-1"):
+        store.append([Batch("O-1", 1, (Entry("order/O-1", 9, linked()),))])
 
     # when
     positions = store.append([batch("O-1", 1, "B")], receipt=receipt("c-2"))
@@ -457,13 +460,39 @@ def test_a_follower_gets_what_is_there_and_then_what_comes(store: FactStore) -> 
     # when
     with store.follow(after=1) as facts:
         already_there = next(facts)
-        writer = in_thread(lambda: [*map(store.append, ([batch("O-1", 2, "C")], [batch("O-1", 3, "D")]))] and None)
+        writer = in_thread(lambda: [store.append([batch("O-1", 2, "C")]), store.append([batch("O-1", 3, "D")])])
         later = [next(facts), next(facts)]
         finish(writer)
 
     # then
     assert accounts([already_there, *later]) == ["B", "C", "D"]
     assert [one.case_seq for one in later] == [3, 4]
+
+
+def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_again(
+    store: FactStore, recorder: CaseRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a follower that will not look again by itself
+    monkeypatch.setattr(subscription, "POLL_SECONDS", 3600)
+    following = store.follow()
+    seen: list[Recorded] = []
+
+    def tail() -> None:
+        with following as facts:
+            seen.extend(facts)
+
+    tailing = in_thread(tail)
+
+    # when
+    for after in range(20):
+        store.append([batch("O-1", after, "A")])
+        while len(seen) <= after and tailing.is_alive():
+            tailing.join(0.001)
+    following.stop()
+
+    # then
+    finish(tailing)
+    assert len(seen) == 20
 
 
 def test_a_follower_passes_more_facts_than_fit_a_page(store: FactStore) -> None:
@@ -621,7 +650,7 @@ def test_of_many_threads_racing_for_a_place_exactly_one_wins(store: FactStore) -
             wins.append((after + 1, name))
 
     # when
-    racing = [in_thread(lambda name=f"T-{n}": race(name)) for n in range(racers)]
+    racing = [in_thread(partial(race, f"T-{n}")) for n in range(racers)]
     for thread in racing:
         finish(thread)
 
@@ -644,7 +673,7 @@ def test_sixty_four_threads_write_and_read_at_once(store: FactStore) -> None:
             failures.append(failure)
 
     # when
-    for thread in [in_thread(lambda case_id=f"O-{n}": work(case_id)) for n in range(64)]:
+    for thread in [in_thread(partial(work, f"O-{n}")) for n in range(64)]:
         finish(thread)
 
     # then
@@ -661,7 +690,7 @@ class _WithTextIds:
         return f"order/{id(self)}-{self.made}"
 
 
-class TestMemoryKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):  # type: ignore[misc, type-arg]
+class TestMemoryKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):
     def create_recorder(self) -> CaseRecorder:
         return MemoryCaseRecorder()
 
@@ -669,7 +698,7 @@ class TestMemoryKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecord
         self.optional_test_insert_subscribe()
 
 
-class TestSQLiteKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):  # type: ignore[misc, type-arg]
+class TestSQLiteKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path

@@ -98,6 +98,19 @@ def test_an_empty_file_becomes_a_store(path: Path) -> None:
     store.close()
 
 
+def test_a_store_whose_creation_was_interrupted_is_completed(path: Path) -> None:
+    # given: marked, but without tables
+    with raw(path) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    # when
+    store = open_store(f"sqlite:///{path}")
+
+    # then
+    assert list(store.append([batch("O-1", 0, "A")])) == [1]
+    store.close()
+
+
 def test_a_store_is_opened_again_with_all_it_held(path: Path) -> None:
     # given
     first = open_store(f"sqlite:///{path}")
@@ -271,6 +284,34 @@ def test_a_store_can_be_opened_while_another_writes(path: Path, store: FactStore
         second.close()
 
 
+def test_a_store_can_be_opened_while_its_file_grows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a writer that moves pages from the WAL into the file all the time
+    monkeypatch.setattr(connections, "CHECKPOINT_PAGES", 10)
+    store = open_store(f"sqlite:///{path}")
+    enough = threading.Event()
+
+    def write() -> None:
+        for after in range(1_000_000):
+            if enough.is_set():
+                break
+            store.append([batch("O-1", after, "A" * 1000)])
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+
+    # when
+    try:
+        for _ in range(300):
+            open_store(f"sqlite:///{path}").close()
+    finally:
+        enough.set()
+        writing.join(GENEROUS_SECONDS)
+
+    # then
+    assert not writing.is_alive()
+    store.close()
+
+
 # ---- durability -----------------------------------------------------------------------------------------------------
 
 
@@ -308,7 +349,7 @@ def test_a_place_without_wal_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
     def by_lock_files(database: str, **options: object) -> sqlite3.Connection:
         return connect(f"{database}&vfs=unix-dotfile", **options)  # type: ignore[call-overload, no-any-return]
 
-    monkeypatch.setattr(connections.sqlite3, "connect", by_lock_files)
+    monkeypatch.setattr(sqlite3, "connect", by_lock_files)
 
     # then
     assert "WAL mode cannot be had" in refusal(path)
@@ -513,7 +554,7 @@ def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
                 error = sqlite3.OperationalError("disk I/O error")
                 error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
                 raise error
-            return self._cursor.execute(statement, values)  # type: ignore[arg-type]
+            return self._cursor.execute(statement, values)
 
         @property
         def lastrowid(self) -> int | None:
@@ -829,7 +870,8 @@ def test_what_a_killed_process_was_told_is_there_and_nothing_is_there_by_halves(
 
             # when
             os.kill(writer.pid, signal.SIGKILL)
-            rest, _ = writer.communicate(timeout=GENEROUS_SECONDS)
+            assert writer.stdout is not None
+            rest = writer.stdout.read()
             acknowledged = max([acknowledged, *(int(line) for line in rest.split("\n")[:-1])])
 
         # then

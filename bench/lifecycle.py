@@ -1,0 +1,150 @@
+"""One return from the order to the settled refund: ten commands, the unit in which everything here is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import returnable
+from returnable.domain.events import decode, encode
+from returnable.domain.ports import Batch, Entry, EventStore, Name
+
+Step: TypeAlias = tuple[datetime, dict[str, Any]]
+"""A command and the instant at which it is given."""
+
+PLACEHOLDER = "XXXXXXXX"
+"""Stands for the number of the lifecycle in what is copied; as long as every number."""
+
+
+def numbered(nth: int) -> str:
+    """The number that makes the ids of the ``nth`` lifecycle its own."""
+    return f"{nth:08}"
+
+
+def lifecycle(number: str) -> list[Step]:
+    """Confirm, ship, deliver, request return, label, ship back, receive, inspect, request refund, refund result."""
+    order, ret, refund = f"A-{number}", f"R-{number}", f"F-{number}"
+    line = {"line_id": "1", "sku": "SKU-1", "unit_price": "750.00", "quantity": 1, "tax": "66.56"}
+    found = {"same_condition": True, "original_packaging": True, "tags_attached": True}
+    steps: list[tuple[str, dict[str, Any]]] = [
+        (
+            "2026-03-02T10:00:00-05:00",
+            {
+                "command": "confirm_order",
+                "order_id": order,
+                "customer": {"customer_id": "c-1", "account_id": "acc-1"},
+                "currency": "USD",
+                "lines": [line],
+                "payments": [{"payment_id": "p-1", "method": "card", "amount": "816.56"}],
+            },
+        ),
+        (
+            "2026-03-03T09:00:00-05:00",
+            {
+                "command": "record_shipment",
+                "order_id": order,
+                "parcel_id": "P-1",
+                "carrier": "fedex",
+                "tracking_number": "T-1",
+            },
+        ),
+        ("2026-03-05T14:00:00-05:00", {"command": "record_delivery", "order_id": order, "parcel_id": "P-1"}),
+        (
+            "2026-03-09T12:00:00-04:00",
+            {
+                "command": "request_return",
+                "return_id": ret,
+                "order_id": order,
+                "lines": [{"line_id": "1", "quantity": 1, "reason": "too small"}],
+                "channel": "portal",
+            },
+        ),
+        (
+            "2026-03-09T12:30:00-04:00",
+            {
+                "command": "issue_label",
+                "return_id": ret,
+                "label_id": "L-1",
+                "carrier": "fedex",
+                "tracking_number": "RT-1",
+            },
+        ),
+        (
+            "2026-03-10T16:00:00-04:00",
+            {"command": "record_return_shipment", "return_id": ret, "label_id": "L-1", "tracking_number": "RT-1"},
+        ),
+        ("2026-03-13T11:00:00-04:00", {"command": "receive_return", "return_id": ret}),
+        (
+            "2026-03-16T10:00:00-04:00",
+            {"command": "inspect_return", "return_id": ret, "findings": [{"line_id": "1", "quantity": 1} | found]},
+        ),
+        ("2026-03-16T10:05:00-04:00", {"command": "request_refund", "refund_id": refund, "return_id": ret}),
+        (
+            "2026-03-18T10:00:00-04:00",
+            {
+                "command": "record_refund_result",
+                "refund_id": refund,
+                "payment_id": "p-1",
+                "result": "succeeded",
+                "reference": "re-1",
+            },
+        ),
+    ]
+    return [
+        (datetime.fromisoformat(at), fields | {"command_id": f"{number}-{nth}"})
+        for nth, (at, fields) in enumerate(steps, start=1)
+    ]
+
+
+def go_through(desk: returnable.Desk, number: str) -> Iterator[returnable.Outcome]:
+    """Carry out one lifecycle, command by command."""
+    for at, fields in lifecycle(number):
+        outcome = desk.handle(fields, at=at)
+        assert outcome.accepted, outcome
+        yield outcome
+
+
+def payload(outcome: returnable.Outcome) -> bytes:
+    """The bytes of the facts that the command stored."""
+    return b"".join(encode(fact)[1] for _, _, fact in outcome.facts)
+
+
+def fill(store: EventStore, events: int, together: int = 500) -> int:
+    """Append copies of one lifecycle until the store holds so many events; how many copies that were.
+
+    ``together`` lifecycles run side by side, so that the events of a case lie apart, as they do in service. Receipts
+    are left out: no reader looks at them.
+    """
+    with returnable.open("memory:") as desk:
+        policy = desk.parts.desk.policies.versions[-1]
+        steps = [outcome.facts for outcome in go_through(desk, PLACEHOLDER)]
+    store.keep_policy(policy.sha256, policy.document)
+    stored = [[(stream, version, *encode(fact)) for stream, version, fact in facts] for facts in steps]
+    copies = -(-events // sum(map(len, stored)))
+    for first in range(0, copies, together):
+        numbers = [numbered(nth) for nth in range(first, min(first + together, copies))]
+        batches: list[Batch] = []
+        after = 0
+        for facts in stored:
+            for number in numbers:
+                entries = tuple(
+                    Entry(
+                        stream.replace(PLACEHOLDER, number),
+                        version,
+                        decode(kind, content.replace(PLACEHOLDER.encode(), number.encode())),
+                    )
+                    for stream, version, kind, content in facts
+                )
+                batches.append(Batch(f"A-{number}", after, entries))
+            after += len(facts)
+        names = [
+            name
+            for number in numbers
+            for name in (
+                Name("return", f"R-{number}", f"A-{number}"),
+                Name("refund", f"F-{number}", f"A-{number}"),
+            )
+        ]
+        store.append(batches, names=names)
+    return copies

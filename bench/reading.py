@@ -1,0 +1,154 @@
+"""Reading back: replay of everything, one question by id, and what a lifecycle weighs on disk."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+import orjson
+
+import returnable
+from bench.lifecycle import fill, go_through, lifecycle, numbered
+from bench.measure import Row, Sizes, in_turns, seconds
+from bench.raw import RawLog, file_bytes, stream_copy
+from returnable.domain.case import replay
+from returnable.domain.events import encode
+
+LATER = datetime.fromisoformat("2026-04-01T12:00:00-04:00")
+
+
+def replay_everything(sizes: Sizes, folder: Path) -> Iterator[Row]:
+    """Fold every stream of a store beside a plain read of the same rows with every content decoded."""
+    path = folder / "replay.db"
+    with returnable.open(f"sqlite:///{path}") as desk:
+        store = desk.parts.store
+        fill(store, sizes.replay_events)
+        events = store.head()
+        connection = sqlite3.connect(path)
+
+        def ours() -> None:
+            folded = sum(replay(case_id, recorded).seq for case_id, recorded in store.cases())
+            assert folded == events
+
+        def raw() -> None:
+            decode = orjson.loads
+            rows = connection.execute("SELECT position, stream, version, type, content FROM facts ORDER BY position")
+            read = 0
+            for row in rows:
+                decode(row[4])
+                read += 1
+            assert read == events
+
+        pairs = in_turns(sizes.replay_rounds, ours, raw)
+        connection.close()
+    yield Row(
+        "replay: every stream of a store",
+        [of_raw / of_ours for of_ours, of_raw in pairs],
+        "≥ 0.60",
+        f"{events / median(of_raw for _, of_raw in pairs):,.0f} events/s",
+        f"{events:,} events, {len(pairs)} rounds",
+    )
+
+
+@dataclass
+class _Asked:
+    """A store to ask, and its facts in a plain table."""
+
+    desk: returnable.Desk
+    copies: int
+    raw: sqlite3.Connection
+    events: int
+
+
+def questions(sizes: Sizes, folder: Path) -> Iterator[Row]:
+    """One order or return by id, in stores of several sizes, beside select and decode of its one stream."""
+    stores: list[_Asked] = []
+    for size in sizes.question_events:
+        path = folder / f"{size}.db"
+        desk = returnable.open(f"sqlite:///{path}")
+        copies = fill(desk.parts.store, size)
+        events = desk.parts.store.head()
+        stores.append(_Asked(desk, copies, stream_copy(path, folder / f"{size}-raw.db"), events))
+    ours: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    raw: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    chance = random.Random(1)
+    for nth in range(sizes.questions):
+        for asked in stores:
+            number = numbered(chance.randrange(asked.copies))
+            for kind, ask in _QUESTIONS.items():
+                key = kind, asked.events
+                first = seconds(lambda asked=asked, ask=ask, number=number: ask(asked.desk, number))  # type: ignore[misc]
+                stream = f"{kind}/{kind[0].upper() if kind == 'return' else 'A'}-{number}"
+                second = seconds(lambda asked=asked, stream=stream: _select(asked.raw, stream))  # type: ignore[misc]
+                if nth >= sizes.questions // 10:  # what is asked first warms up
+                    ours[key].append(first)
+                    raw[key].append(second)
+    for kind in _QUESTIONS:
+        for asked in stores:
+            key = kind, asked.events
+            yield Row(
+                f"one `{kind}` question by id, {asked.events:,} events",
+                [one / other for one, other in zip(ours[key], raw[key], strict=True)],
+                "≤ 5",
+                f"{median(raw[key]) * 1e6:,.0f} µs",
+                f"{len(ours[key]):,} questions",
+            )
+    smallest, largest = stores[0].events, stores[-1].events
+    for kind in _QUESTIONS:
+        of_small, of_large = ours[kind, smallest], ours[kind, largest]
+        yield Row(
+            f"… `{kind}`, {largest:,} events ÷ {smallest:,}",
+            [median(of_large) / median(of_small)],
+            "flat",
+            f"{median(raw[kind, largest]) / median(raw[kind, smallest]):.2f} (raw, the same quotient)",
+            f"{len(of_large):,} questions",
+        )
+    for asked in stores:
+        asked.raw.close()
+        asked.desk.close()
+
+
+_QUESTIONS = {
+    "order": lambda desk, number: desk.ask({"query": "order", "order_id": f"A-{number}"}, at=LATER),
+    "return": lambda desk, number: desk.ask({"query": "return", "return_id": f"R-{number}"}, at=LATER),
+}
+
+
+def _select(connection: sqlite3.Connection, stream: str) -> None:
+    rows = connection.execute("SELECT content FROM log WHERE stream = ? ORDER BY version", (stream,)).fetchall()
+    assert [orjson.loads(row[0]) for row in rows]
+
+
+def bytes_on_disk(sizes: Sizes, folder: Path) -> Iterator[Row]:
+    """The store after real commands, checkpointed, beside tables of position and payload (checkpointed, too)."""
+    path = folder / "bytes.db"
+    asked: list[bytes] = []
+    facts: list[bytes] = []
+    with returnable.open(f"sqlite:///{path}") as desk:
+        for number in map(numbered, range(sizes.stored_lifecycles)):
+            asked += [json.dumps({"at": at.isoformat()} | fields).encode() for at, fields in lifecycle(number)]
+            facts += [encode(fact)[1] for outcome in go_through(desk, number) for _, _, fact in outcome.facts]
+    ours = file_bytes(path)
+    for name, goal, payloads in (
+        ("bytes per lifecycle ÷ its ten commands as JSON", "≤ 4", asked),
+        ("bytes per lifecycle ÷ its facts as stored", "–", facts),
+    ):
+        raw_path = folder / f"raw-{goal}.db"
+        log = RawLog(raw_path)
+        log.insert_all(payloads)
+        log.close()
+        raw = file_bytes(raw_path)
+        yield Row(
+            name,
+            [ours / raw],
+            goal,
+            f"{raw / sizes.stored_lifecycles:,.0f} B of {ours / sizes.stored_lifecycles:,.0f} B a lifecycle",
+            f"{sizes.stored_lifecycles:,} lifecycles",
+        )

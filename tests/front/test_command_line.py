@@ -1,0 +1,324 @@
+"""The command line, run as a person runs it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import an_order
+
+from returnable.adapters.cli.app import run
+
+AT = "2026-03-02T10:00:00-05:00"
+
+
+def returnable(*arguments: str, given: bytes = b"", folder: Path | None = None, **env: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command line."""
+    out, err = io.StringIO(), io.StringIO()
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RETURNABLE_S")}
+    os.environ.update(env)
+    stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given))
+    try:
+        with redirect_stdout(out), redirect_stderr(err), chdir(folder or "."):
+            status = run(list(arguments))
+    finally:
+        sys.stdin = stdin
+        for name in env:
+            del os.environ[name]
+        os.environ.update(before)
+    return status, out.getvalue(), err.getvalue()
+
+
+def in_a_process(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry", *arguments]
+    result = subprocess.run(command, input=given, capture_output=True, check=False, timeout=120)
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+def lines(*entries: dict[str, Any]) -> bytes:
+    """A scenario."""
+    return b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+
+
+def confirm(order_id: str = "A-1", **more: Any) -> dict[str, Any]:
+    """A line that confirms the usual order."""
+    return {"at": AT, "command": "confirm_order", **an_order(order_id), **more}
+
+
+def cancel(**more: Any) -> dict[str, Any]:
+    """A line that asks to cancel a second too late."""
+    at = "2026-03-02T12:00:01-05:00"
+    return {
+        "at": at,
+        "command": "request_cancellation",
+        "order_id": "A-1",
+        "channel": "email",
+        "order_reference": "A-1",
+        **more,
+    }
+
+
+def one_line(text: str) -> str:
+    """The text, which is exactly one line."""
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text.strip()
+
+
+def test_play_prints_one_json_line_for_each_line_and_a_summary_on_stderr() -> None:
+    scenario = lines(confirm(), cancel(), {"at": "2026-03-02T13:00:00-05:00", "query": "order", "order_id": "A-1"})
+
+    status, out, err = returnable("play", "-", given=scenario)
+
+    assert status == 0
+    confirmed, declined, answer = (json.loads(line) for line in out.splitlines())
+    assert (confirmed["line"], confirmed["outcome"], confirmed["error"]) == (1, "accepted", None)
+    assert declined["outcome"] == "declined"
+    assert declined["ruling"]["allowed"] is False
+    assert answer["answer"]["status"] == "confirmed"
+    assert "3 lines: 1 accepted, 1 declined, 0 errors, 1 questions answered" in err
+    assert "declined by cancellation.window: 1" in err
+
+
+def test_check_reports_each_unmet_expectation_with_its_line_and_fails() -> None:
+    scenario = lines(
+        confirm(expect={"outcome": "accepted", "events": ["Confirmed"]}),
+        cancel(expect={"outcome": "accepted", "failed": []}),
+        {"at": "2026-03-02T13:00:00-05:00", "query": "order", "order_id": "A-1", "expect": {"status": "cancelled"}},
+    )
+
+    status, out, _ = returnable("play", "--check", "-", given=scenario)
+
+    assert status == 1
+    assert "standard input:2: outcome: expected accepted, came declined (failed: cancellation.window)" in out
+    assert "standard input:2: failed: expected none, came cancellation.window" in out
+    assert "standard input:3: status: expected 'cancelled', came 'confirmed'" in out
+    assert "3 lines, 3 with expectations: 2 lines not as expected" in out
+
+
+def test_an_unknown_key_in_an_expectation_is_an_error_and_not_a_test_that_always_passes() -> None:
+    status, out, _ = returnable("play", "--check", "-", given=lines(confirm(expect={"outcom": "accepted"})))
+
+    assert status == 1
+    assert "expect.outcom" in out
+
+
+def test_explain_tells_the_clauses_that_failed_in_words() -> None:
+    status, out, _ = returnable("play", "-", "--explain", given=lines(confirm(), cancel()))
+
+    assert status == 0
+    assert "FAIL cancellation.window: The request arrived at Mon 2026-03-02 12:00:01 EST; too late" in out
+    assert "within 2 hours of having received your order confirmation" in out
+
+
+def test_a_second_process_answers_from_the_file_what_the_first_one_recorded(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/shop.db"
+    in_a_process("play", "-", "--store", store, given=lines(confirm()))
+
+    status, out, _ = in_a_process("order", "A-1", "--store", store, "--json")
+
+    assert status == 0
+    assert json.loads(out)["cancel_by"] == "2026-03-02T12:00:00-05:00"
+
+
+def test_questions_are_answered_for_people_too(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/shop.db"
+    returnable("play", "-", "--store", store, given=lines(confirm(), cancel()))
+
+    for arguments, expected in (
+        (("order", "A-1"), "confirmed_at"),
+        (("eligibility", "A-1"), "cancellation.window"),
+        (("worklist",), "notify_customer"),
+        (("audit", "order/A-1"), "CancellationDeclined"),
+    ):
+        status, out, err = returnable(*arguments, RETURNABLE_STORE=store)
+        assert (status, err) == (0, "")
+        assert expected in out
+
+
+def test_as_of_and_known_at_look_back(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/shop.db"
+    late = {
+        "at": "2026-03-04T10:00:00-05:00",
+        "command": "record_shipment",
+        "order_id": "A-1",
+        "parcel_id": "P-1",
+        "carrier": "fedex",
+        "tracking_number": "T-1",
+        "shipped_at": "2026-03-03T09:00:00-05:00",
+    }
+    returnable("play", "-", "--store", store, given=lines(confirm(), late))
+
+    def status_with(*options: str) -> str:
+        return str(json.loads(returnable("order", "A-1", "--store", store, "--json", *options)[1])["status"])
+
+    assert status_with() == "shipped"
+    assert status_with("--as-of", "2026-03-03T08:59:59-05:00") == "confirmed"
+    assert status_with("--as-of", "2026-03-03T09:00:00-05:00") == "shipped"
+    assert status_with("--known-at", "2026-03-04T09:59:59-05:00") == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("order", "nope"), "order_id: there is no order 'nope'"),
+        (("order", "A-1", "--as-of", "2026-03-03"), "as_of: is not an RFC 3339 instant"),
+        (("audit", "A-1"), "stream: "),
+        (("worklist", "--kind", "dance"), "kinds[0]: "),
+        (("refund",), "refund_id: exactly one of"),
+        (("order",), "Missing argument"),
+        (("dance",), "No such command"),
+        (("lifecycles", "dance"), "there is no lifecycle 'dance'"),
+        (("order", "A-1", "--store", "mysql://x"), "'mysql://x' names no store"),
+        (("order", "A-1", "--store", "sqlite:///not/there.db"), "there is no store here"),
+        (("policy", "check", "nope.toml"), "nope.toml: cannot be read"),
+        (("play", "nope.jsonl"), "nope.jsonl: No such file or directory"),
+        (("play", "."), "Is a directory"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/shop.db"
+    returnable("play", "-", "--store", store, given=lines(confirm()))
+
+    status, out, err = returnable(*arguments, folder=tmp_path, RETURNABLE_STORE=store)
+
+    assert (status, out) == (2, "")
+    assert expected in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"),
+    [
+        (b"", ":1: the scenario is empty"),
+        (b"\n \n", ":1: the scenario is empty"),
+        (lines(confirm()) + b"not json\n", ":2: not JSON"),
+        (lines(confirm()) + b'{"at": "2026-03-02T10:', ":2: not JSON"),
+        (lines(confirm()) + b'{"a": "\xff"}\n', ":2: not UTF-8"),
+        (lines(confirm()) + b"[1, 2]\n", ":2: not a JSON object"),
+        (lines(confirm()) + b'{"at": "x", "at": "y"}\n', ":2: not JSON: the key 'at' stands there twice"),
+        (lines(confirm()) + b'{"at": NaN}\n', ":2: not JSON: NaN"),
+        (b"\x00\x01\x02", ":1: not JSON"),
+    ],
+)
+def test_a_file_that_is_no_scenario_names_the_line_and_plays_not_even_in_part(
+    scenario: bytes, expected: str, tmp_path: Path
+) -> None:
+    file, store = tmp_path / "case.jsonl", tmp_path / "shop.db"
+    file.write_bytes(scenario)
+
+    status, out, err = returnable("play", str(file), "--store", f"sqlite:///{store}")
+
+    assert (status, out) == (2, "")
+    assert f"case.jsonl{expected}" in one_line(err)
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ({"command": "run_deadlines"}, "at"),
+        ({"at": "2026-03-02T10:00:00", "command": "run_deadlines"}, "at"),
+        ({"at": 5, "command": "run_deadlines"}, "at"),
+        ({"at": AT}, "command"),
+        ({"at": AT, "command": "run_deadlines", "query": "worklist"}, "command"),
+        ({"at": AT, "command": ["run_deadlines"]}, "command"),
+        ({"at": AT, "query": None}, "query"),
+        ({"at": AT, "query": "worklist", "kinds": ["dance"]}, "kinds[0]"),
+    ],
+)
+def test_a_line_that_is_no_command_is_an_error_outcome_that_names_the_field(line: dict[str, Any], field: str) -> None:
+    _, out, _ = returnable("play", "-", given=lines(line))
+
+    error = json.loads(out)["error"]
+    assert (error["code"], error["field"]) == ("command.invalid", field)
+
+
+def test_the_clock_never_goes_back_within_a_scenario() -> None:
+    earlier = {"at": "2026-03-02T09:59:59-05:00", "command": "run_deadlines"}
+
+    _, out, _ = returnable("play", "-", given=lines(confirm(), earlier))
+
+    error = json.loads(out.splitlines()[1])["error"]
+    assert (error["code"], error["field"]) == ("command.invalid", "at")
+
+
+def test_a_process_that_fails_says_so_in_one_line_with_its_exit_status() -> None:
+    status, out, err = in_a_process("play", "-", given=b"{")
+
+    assert (status, out) == (2, "")
+    assert "standard input:1: not JSON" in one_line(err)
+
+
+@pytest.mark.parametrize("levels", [100, 100_000])
+def test_a_deeply_nested_field_is_named(levels: int) -> None:
+    line = json.dumps(confirm()).encode()
+    nested = line.replace(b'"currency": "USD"', b'"currency": ' + b"[" * levels + b"]" * levels)
+
+    status, out, _ = returnable("play", "-", given=nested)
+
+    error = json.loads(out)["error"]
+    assert (status, error["code"], error["field"]) == (0, "command.invalid", "currency")
+
+
+def test_a_foreign_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "foreign.db"
+    with sqlite3.connect(file) as foreign:
+        foreign.execute("CREATE TABLE pets (name TEXT)")
+    foreign.close()
+    before = file.read_bytes()
+
+    status, _, err = returnable("play", "-", "--store", f"sqlite:///{file}", given=lines(confirm()))
+
+    assert status == 2
+    assert "foreign.db" in one_line(err)
+    assert file.read_bytes() == before
+
+
+def test_version_policy_schema_and_lifecycles_say_what_they_are(tmp_path: Path) -> None:
+    from returnable import __version__
+
+    assert in_a_process("--version")[1] == f"returnable {__version__}\n"
+    assert "cancellation.window" in returnable("policy", "show")[1]
+    assert json.loads(returnable("policy", "show", "--json")[1])["id"] == "allu-usa"
+    assert "$defs" in json.loads(returnable("schema")[1])
+    assert "stateDiagram-v2" in returnable("lifecycles", "return", "--format", "mermaid")[1]
+    assert "| labelled" in returnable("lifecycles", "return")[1].lower()
+
+
+def test_a_policy_of_ones_own_governs_the_orders_confirmed_under_it(tmp_path: Path) -> None:
+    bundled = Path(__file__).parents[2] / "domain" / "policies" / "allu-usa.toml"
+    own = tmp_path / "own.toml"
+    text = bundled.read_text(encoding="utf-8")
+    own.write_text(text.replace("hours = 2\n", "hours = 3\n").replace('"2026-01"', '"own"'), encoding="utf-8")
+    store = f"sqlite:///{tmp_path}/shop.db"
+
+    status, out, _ = returnable("policy", "check", str(own))
+    assert (status, out.startswith("allu-usa own, in force from 2000-01-01: sha256 ")) == (0, True)
+    returnable("play", "-", "--store", store, "--policy", str(own), given=lines(confirm()))
+
+    # The policy is kept with the facts: nobody has to name the file again.
+    _, out, _ = returnable("play", "-", "--store", store, given=lines(cancel()))
+    assert json.loads(out)["outcome"] == "accepted"
+    assert json.loads(returnable("order", "A-1", "--store", store, "--json")[1])["policy"]["version"] == "own"
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    _, out, _ = returnable("--help")
+    names = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.strip()]
+
+    assert len(names) >= 11
+    for name in names:
+        status, text, _ = returnable(name, "--help")
+        assert status == 0
+        assert f"returnable {name}" in text
