@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute, no store of a million events")
     parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=f"one of {', '.join(ROWS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="measure so much more or less of everything")
-    parser.add_argument("--dir", type=Path, help="where the stores are made and removed (default: the temporary folder)")
+    parser.add_argument(
+        "--dir", type=Path, help="where the stores are made and removed (default: the temporary folder)"
+    )
     parser.add_argument("--importtime", action="store_true", help="also where the imports spend their time")
     options = parser.parse_args()
     sizes = (QUICK if options.quick else Sizes()).scaled(options.scale)

@@ -80,7 +80,7 @@ class Buyer(Part):
     """The customer of an order; ``name`` and ``email`` are personal data."""
 
     customer_id: str
-    account_id: str | None
+    account_id: str | None = None
     name: str | None = None
     email: str | None = None
 
@@ -182,7 +182,7 @@ class CancellationDeclined(Decision):
 class Allotment(Part):
     """Which delivered parcel the units of a return line came in; ``None``: not delivered."""
 
-    parcel_id: str | None
+    parcel_id: str | None = None
     quantity: int
 
 
@@ -520,7 +520,11 @@ def decode(stored_as: str, content: bytes) -> Fact:
             return fact
         if stored_as in UPCASTERS:
             return _upcast(stored_as, content)
-    except (ValidationError, ValueError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "its content"
+        raise HistoryBroken(f"a stored {stored_as} cannot be read: {place}: {first['msg']}") from None
+    except ValueError as error:
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {error}") from None
     raise HistoryBroken(f"facts of type {stored_as!r} are unknown to this version of returnable")
 

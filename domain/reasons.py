@@ -44,20 +44,28 @@ def _localised(key: str, value: JsonValue, where: ZoneInfo) -> JsonValue:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people.
+    """A length of time for people; fractions of a second only where nothing larger is there.
 
-    >>> duration(90061), duration(1), duration(0.25)
+    >>> duration(90061.5), duration(1), duration(-0.25)
     ('1 day 1 h 1 min 1 s', '1 s', '0.25 s')
     """
     seconds = abs(seconds)
-    days, rest = divmod(seconds, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
-    parts = [(int(days), "day" if days == 1 else "days"), (int(hours), "h"), (int(minutes), "min")]
-    words = [f"{count} {unit}" for count, unit in parts if count]
-    if rest or not words:
-        words.append(f"{rest:g} s")
-    return " ".join(words)
+    if seconds < 60:
+        return f"{seconds:.6f}".rstrip("0").rstrip(".") + " s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
+def units(count: int) -> str:
+    """A number of units.
+
+    >>> units(1), units(2)
+    ('1 unit', '2 units')
+    """
+    return f"{count} unit" if count == 1 else f"{count} units"
 
 
 def because(finding: Finding, where: ZoneInfo) -> str:
@@ -65,11 +73,7 @@ def because(finding: Finding, where: ZoneInfo) -> str:
 
     def say(instant: str) -> str:
         local = datetime.fromisoformat(instant).astimezone(where)
-        clock = f"{local:%H:%M}"
-        if local.microsecond:
-            clock = f"{local:%H:%M:%S.%f}".rstrip("0")
-        elif local.second:
-            clock = f"{local:%H:%M:%S}"
+        clock = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
         return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
 
     facts: dict[str, Any] = {**finding.facts}
@@ -145,7 +149,7 @@ def _returns_window(verdict: str, facts: Facts, say: Say) -> str:
     sentences = []
     for line in facts["lines"]:
         if line.get("undelivered"):
-            sentences.append(f"{line['undelivered']} units of line {line['line_id']} have no delivery on record")
+            sentences.append(f"{units(line['undelivered'])} of line {line['line_id']} without a delivery on record")
         elif line["in_time"]:
             sentences.append(
                 f"line {line['line_id']} could be returned before {say(line['return_before'])} "
@@ -217,7 +221,7 @@ def _own_label(verdict: str, facts: Facts, say: Say) -> str:
 
 def _condition(verdict: str, facts: Facts, say: Say) -> str:
     if "units" not in facts:
-        return f"{facts['accepted']} units were accepted and {facts['rejected']} rejected at inspection."
+        return f"At inspection {units(facts['accepted'])} accepted, {facts['rejected']} rejected."
     rejected = [unit for unit in facts["units"] if unit["missing"]]
     if not rejected:
         return "Every unit inspected is in the same condition, in its original packaging, with all tags attached."
@@ -252,7 +256,7 @@ def _shipping(verdict: str, facts: Facts, say: Say) -> str:
 
 def _after_inspection(verdict: str, facts: Facts, say: Say) -> str:
     if facts["inspected"]:
-        return f"{facts['inspected']} units were received and inspected."
+        return f"Received and inspected: {units(facts['inspected'])}."
     if "lost_at" in facts:
         return f"The parcel was reported lost at {say(facts['lost_at'])}, before anything was received and inspected."
     return f"Nothing was inspected: the return is {str(facts['status']).replace('_', ' ')}."
@@ -273,7 +277,7 @@ def _timing(verdict: str, facts: Facts, say: Say) -> str:
 def _wrong_item_window(verdict: str, facts: Facts, say: Say) -> str:
     reported = f"Reported at {say(facts['reported_at'])}"
     if facts.get("undelivered"):
-        return f"{reported}; {facts['undelivered']} units of line {facts['line_id']} have no delivery on record."
+        return f"{reported}; {units(facts['undelivered'])} of line {facts['line_id']} without a delivery on record."
     margin = facts["margin_seconds"]
     if margin > 0 and verdict != "pass":
         return f"{reported}; delivered only at {say(facts['delivered_at'])}."

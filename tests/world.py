@@ -191,18 +191,19 @@ class World:
                 },
             )
             yield 0.05, lambda on=on_parcel: self._shipment(dice, case) | on
-        early = order.status == "confirmed"
-        yield (2.5 if early else 0.4), lambda: self._cancellation(dice, order_id)
+        yield (2.5 if order.status == "confirmed" else 0.4), lambda: self._cancellation(dice, order_id)
         if order.status == "cancelled":
             yield 4, lambda: self._refund(on_order)
         if order.account_id is None or dice.random() < 0.05:
             yield 1.5, lambda: {"command": "link_account", **on_order, "account_id": "acc-2"}
         if any(order.delivered(line_id) for line_id in order.lines):
-            free = any(self._free(case, line_id) for line_id in order.lines)
+            free = [line_id for line_id in order.lines if self._free(case, line_id)]
+            in_time = any(self.at < (order.return_before(line_id) or self.at) for line_id in free)
+            early = any(self.at < (order.report_before(line_id) or self.at) for line_id in free)
             if len(case.returns) < 6:
-                yield (6 if free else 0.2), lambda: self._return(dice, case)
+                yield (6 if in_time else 0.3), lambda: self._return(dice, case)
             if len(case.claims) < 4:
-                yield (2 if free else 0.2), lambda: self._claim(dice, case)
+                yield (2 if early else 0.2), lambda: self._claim(dice, case)
         if order.notices_owed:
             subject = {"kind": "order", "id": order_id}
             yield 1, lambda: {"command": "notify_customer", "subject": subject, "notice": "We have decided."}
@@ -301,7 +302,7 @@ class World:
         lines = []
         for line in case.order.lines.values():
             free = self._free(case, line.line_id)
-            if free > 0 and dice.random() < 0.7:
+            if free > 0 and not (line.final_sale and dice.random() < 0.8) and dice.random() < 0.7:
                 lines.append({"line_id": line.line_id, "quantity": dice.randint(1, free), "reason": "It is too small."})
         return {
             "command": "request_return",

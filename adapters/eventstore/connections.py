@@ -135,7 +135,8 @@ class Connections:
     def recover_writer(self, error: BaseException) -> BaseException:
         """Undo what a failed write began and make the writer fit for the next; the error to raise."""
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _WRONG_CALLS):
-            error = self.explain(error)
+            cause, error = error, self.explain(error)
+            error.__cause__ = cause
         sound = not isinstance(error, StoreUnusable)
         writer = self._held.writer
         if writer is not None:

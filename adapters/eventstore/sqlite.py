@@ -70,7 +70,8 @@ class SQLiteCaseRecorder(CaseRecorder):
         try:
             positions = _insert(cursor, stored_events, cases, names, receipt)
         except BaseException as error:
-            raise self._connections.recover_writer(error) from error.__cause__
+            failure = self._connections.recover_writer(error)
+            raise failure from failure.__cause__
         finally:
             self._connections.release_writer()
         self._wake_followers()
@@ -143,7 +144,8 @@ class SQLiteCaseRecorder(CaseRecorder):
         try:
             cursor.execute("INSERT OR IGNORE INTO policies (sha256, document) VALUES (?, ?)", (sha256, document))
         except BaseException as error:
-            raise self._connections.recover_writer(error) from error.__cause__
+            failure = self._connections.recover_writer(error)
+            raise failure from failure.__cause__
         finally:
             self._connections.release_writer()
 

@@ -475,24 +475,21 @@ def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_agai
     # given: a follower that will not look again by itself
     monkeypatch.setattr(subscription, "POLL_SECONDS", 3600)
     following = store.follow()
-    seen: list[Recorded] = []
+    heard = threading.Semaphore(0)
 
     def tail() -> None:
         with following as facts:
-            seen.extend(facts)
+            for _ in facts:
+                heard.release()
 
     tailing = in_thread(tail)
 
-    # when
+    # then
     for after in range(20):
         store.append([batch("O-1", after, "A")])
-        while len(seen) <= after and tailing.is_alive():
-            tailing.join(0.001)
+        assert heard.acquire(timeout=GENEROUS_SECONDS)
     following.stop()
-
-    # then
     finish(tailing)
-    assert len(seen) == 20
 
 
 def test_a_follower_passes_more_facts_than_fit_a_page(store: FactStore) -> None:

@@ -104,8 +104,8 @@ def test_units_bought_but_not_delivered_fail_the_window_and_are_no_exceeded_quan
     ship(story, "P-1", "2026-03-03T09:00:00-05:00", {"1": 2})
     story.tell("record_delivery", DELIVERED, order_id="A-1", parcel_id="P-1")
 
-    three = ask_return(story, "2026-03-09T12:00:00-04:00", 3)
-    four = ask_return(story, "2026-03-09T12:00:00-04:00", 4, return_id="R-2")
+    four = ask_return(story, "2026-03-09T12:00:00-04:00", 4)
+    three = ask_return(story, "2026-03-09T12:00:00-04:00", 3, return_id="R-2")
     two = ask_return(story, "2026-03-09T12:00:00-04:00", 2, return_id="R-3")
 
     assert failed(three) == ["returns.window"]

@@ -1,0 +1,1 @@
+"""Crash tests that take their time; ``tests/reliability`` runs short versions of them."""

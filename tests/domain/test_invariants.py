@@ -1,0 +1,396 @@
+"""Whatever happens, in whatever order, around whatever deadline: what must never be untrue.
+
+Histories come from ``world.py``. The money and the units are counted here a second time, from the stored facts alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import event, given, note
+from hypothesis import strategies as st
+from world import START, World
+
+from returnable.domain.case import Case, replay
+from returnable.domain.commands import COMMANDS, Command, Override, parse_command, parse_question
+from returnable.domain.desk import Desk
+from returnable.domain.errors import Impossible
+from returnable.domain.events import (
+    FACTS,
+    ClaimOpened,
+    ClaimResolved,
+    Confirmed,
+    Delivered,
+    Fact,
+    RefundFailed,
+    RefundRequested,
+    RefundSettled,
+    ReturnDeclined,
+    ReturnRequested,
+    ReturnWithdrawn,
+    SentBack,
+    Shipped,
+)
+from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING, ORDER, RETURN
+from returnable.domain.outcome import Outcome
+from returnable.domain.ports import Batch, EventStore, Name, Receipt, Recorded
+
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=10, max_size=60)
+TABLES = {"order": ORDER, "return": RETURN, "claim": CLAIM}
+
+
+def questions(case: Case) -> list[dict[str, str]]:
+    """Every question that can be asked about the things of a case."""
+    order_id = case.order.order_id
+    asked: list[dict[str, str]] = [
+        {"query": "order", "order_id": order_id},
+        {"query": "eligibility", "order_id": order_id},
+        {"query": "refund", "order_id": order_id},
+    ]
+    asked += [{"query": query, "return_id": name} for name in case.returns for query in ("return", "refund")]
+    asked += [{"query": query, "claim_id": name} for name in case.claims for query in ("claim", "refund")]
+    asked += [{"query": "refund", "refund_id": name} for name in case.refunds]
+    return asked
+
+
+def streams(case: Case) -> list[str]:
+    """The streams of a case."""
+    returns, claims = [ret.stream for ret in case.returns.values()], [claim.stream for claim in case.claims.values()]
+    return [case.order.stream, *returns, *claims]
+
+
+def answer(world: World, question: Mapping[str, Any]) -> Any:
+    """The answer as JSON values; what cannot be answered has to say so in an orderly way."""
+    try:
+        view = world.parts.questions.answer(parse_question(question), world.at)
+    except Impossible as error:
+        return error.code
+    return view.model_dump(mode="json", by_alias=True)
+
+
+def everything(world: World) -> dict[str, Any]:
+    """Every view there is, but the audits."""
+    asked: list[dict[str, str]] = [{"query": "worklist"}]
+    for case in world.cases:
+        asked += questions(case)
+    return {str(question): answer(world, question) for question in asked}
+
+
+# ---- counted a second time ------------------------------------------------------------------------------------------
+
+
+def check_money(facts: Sequence[Recorded], order: Confirmed) -> None:
+    """Per payment and in all, never more is paid back or promised than was captured."""
+    requested: dict[str, RefundRequested] = {}
+    answers: dict[tuple[str, str], str] = {}
+    for entry in facts:
+        if isinstance(entry.fact, RefundRequested):
+            requested[entry.fact.refund_id] = entry.fact
+        elif isinstance(entry.fact, RefundSettled | RefundFailed):
+            key = entry.fact.refund_id, entry.fact.payment_id
+            assert key not in answers, "a tender is answered once"
+            answers[key] = entry.fact.type
+    gone: Counter[str] = Counter()
+    for refund in requested.values():
+        for tender in refund.tenders:
+            if answers.get((refund.refund_id, tender.payment_id)) != "RefundFailed":
+                gone[tender.payment_id] += tender.amount
+        goods = sum(item.merchandise + item.tax for item in refund.items)
+        less = sum(deduction.amount for deduction in refund.deductions)
+        assert sum(item.deducted for item in refund.items) == less
+        assert all(0 <= item.deducted <= item.merchandise for item in refund.items)
+        assert goods + refund.shipping - less - refund.settled_before == sum(t.amount for t in refund.tenders)
+        assert refund.settled_before >= 0
+    captured = {payment.payment_id: payment.amount for payment in order.payments}
+    for payment_id, amount in gone.items():
+        assert amount <= captured[payment_id], f"{amount} of {captured[payment_id]} go back to {payment_id}"
+
+
+def check_refunded_units(facts: Sequence[Recorded], order: Confirmed) -> None:
+    """No unit is paid back twice; the tax of a line goes back to the cent when all its units do."""
+    latest: dict[str, RefundRequested] = {}
+    for entry in facts:
+        if isinstance(entry.fact, RefundRequested):
+            latest[entry.stream] = entry.fact
+    units: Counter[str] = Counter()
+    tax: Counter[str] = Counter()
+    for refund in latest.values():
+        for item in refund.items:
+            units[item.line_id] += item.quantity
+            tax[item.line_id] += item.tax
+    for line in order.lines:
+        assert units[line.line_id] <= line.quantity, f"line {line.line_id} is paid back twice"
+        assert tax[line.line_id] <= line.tax
+        if units[line.line_id] == line.quantity:
+            assert tax[line.line_id] == line.tax
+    assert sum(1 for refund in latest.values() if refund.shipping) <= 1, "outbound shipping is paid back twice"
+
+
+def check_held_units(facts: Sequence[Recorded], order: Confirmed) -> None:
+    """No unit is in two returns, or in a return and in a claim settled by refund; parcels hold what was bought."""
+    held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    claims: dict[str, ClaimOpened] = {}
+    parcels: dict[str, Shipped] = {}
+    for entry in facts:
+        fact = entry.fact
+        if isinstance(fact, ReturnRequested):
+            held[entry.stream].update({line.line_id: line.quantity for line in fact.lines})
+        elif isinstance(fact, ReturnDeclined | ReturnWithdrawn):
+            held.pop(entry.stream)
+        elif isinstance(fact, SentBack):
+            for line in fact.lines:
+                held[entry.stream][line.line_id] -= line.quantity
+                assert held[entry.stream][line.line_id] >= 0
+        elif isinstance(fact, ClaimOpened):
+            claims[entry.stream] = fact
+        elif isinstance(fact, ClaimResolved) and fact.remedy != "replacement":
+            held[entry.stream][claims[entry.stream].line_id] += claims[entry.stream].quantity
+        elif isinstance(fact, Shipped):
+            parcels.setdefault(fact.parcel_id, fact)
+        elif isinstance(fact, Delivered):
+            assert fact.parcel_id in parcels
+    for line in order.lines:
+        assert sum(of_stream[line.line_id] for of_stream in held.values()) <= line.quantity
+        packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == line.line_id)
+        assert packed <= line.quantity
+
+
+def check_steps(world: World, case: Case) -> None:
+    """Every stored step is one that the table of its lifecycle knows; the audit tells the same story as the log."""
+    for stream in streams(case):
+        kind = stream.partition("/")[0]
+        entries = answer(world, {"query": "audit", "stream": stream})["entries"]
+        told = [(entry.version, entry.fact.type) for entry in world.parts.store.load(case.case_id) if entry.stream == stream]
+        assert [(entry["version"], entry["type"]) for entry in entries] == told
+        assert [version for version, _ in told] == list(range(1, len(told) + 1))
+        state = None
+        for entry in entries:
+            assert entry["before"] == state
+            state = entry["after"]
+            if entry["type"] in NOTES:
+                assert (entry["before"] or NOTHING) == state
+            else:
+                move = TABLES[kind].moves[entry["before"] or NOTHING, entry["type"]]
+                assert state in (move.then, move.otherwise)
+
+
+def check_cache(world: World, case: Case) -> None:
+    """What the desk carries on with is what the stored facts say."""
+    again = replay(case.case_id, world.parts.store.load(case.case_id))
+    assert case.seq == again.seq
+    assert case.order == again.order
+    assert list(case.returns.items()) == list(again.returns.items())
+    assert list(case.claims.items()) == list(again.claims.items())
+    assert list(case.refunds.items()) == list(again.refunds.items())
+    assert case.held == again.held
+
+
+def check_case(world: World, case: Case) -> None:
+    """All of the above, for one case."""
+    facts = world.parts.store.load(case.case_id)
+    assert [entry.case_seq for entry in facts] == list(range(1, len(facts) + 1))
+    order = case.order.confirmed
+    check_money(facts, order)
+    check_refunded_units(facts, order)
+    check_held_units(facts, order)
+    check_cache(world, case)
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def check_outcome(world: World, head: int, came: Outcome | Impossible) -> None:
+    """An outcome tells exactly what was appended; an error appends nothing."""
+    appended = [(entry.stream, entry.version, entry.fact) for entry in world.parts.store.read(head, 10_000)]
+    if isinstance(came, Impossible):
+        assert appended == []
+    else:
+        assert list(came.facts) == appended
+        assert (came.outcome == "declined") == bool(came.failed) or came.command == "inspect_return"
+        came.as_dict()
+
+
+def check_repeated(world: World, command: Command, came: Outcome) -> None:
+    """Under its id a command happens once, and the id is good for no other command."""
+    head = world.parts.store.head()
+    again = world.parts.desk.handle(command, world.at)
+    assert again.replayed
+    assert again.as_dict() == came.as_dict()
+    assert (again.facts, again.findings) == (came.facts, came.findings)
+    other = parse_command({"command": "link_account", "order_id": "A-1", "account_id": "x", "command_id": command.command_id})
+    with pytest.raises(Impossible) as refused:
+        world.parts.desk.handle(other, world.at)
+    assert refused.value.code == "command.conflict"
+    assert world.parts.store.head() == head
+
+
+class Unwritten:
+    """A store that takes what is appended and forgets it: to see what a command would come to."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def append(
+        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+    ) -> Sequence[int]:
+        return [0 for batch in batches for _ in batch.entries]
+
+
+def check_eligibility(world: World, case: Case) -> None:
+    """What ``eligibility`` promises is what the commands then say."""
+    dry = Desk(Unwritten(world.parts.store), world.parts.desk.policies, cached_cases=0)  # type: ignore[arg-type]
+    order_id = case.order.order_id
+    promised = answer(world, {"query": "eligibility", "order_id": order_id})
+
+    def really(ruling: Mapping[str, Any], command: str, **fields: Any) -> None:
+        try:
+            came = dry.handle(parse_command({"command": command, "order_id": order_id, **fields}), world.at)
+        except Impossible as error:
+            assert ruling["error"] is not None, error.message
+            assert (ruling["allowed"], ruling["error"]["code"]) == (False, error.code)
+        else:
+            assert ruling["error"] is None
+            assert ruling["allowed"] == came.accepted
+            told = [(clause.clause, clause.verdict) for clause in came.ruling.clauses] if came.ruling else []
+            assert [(clause["clause"], clause["verdict"]) for clause in ruling["clauses"]] == told
+
+    really(promised["cancellation"], "request_cancellation", channel="email", order_reference=order_id, order_copy=True)
+    for line in promised["lines"]:
+        one = [{"line_id": line["line_id"], "quantity": 1}]
+        really(line["return"], "request_return", return_id="R-new", lines=one, channel="portal")
+        shown = ["order_confirmation", "item_picture"]
+        wrong = {"claim_id": "C-new", "line_id": line["line_id"], "channel": "email", "attachments": shown}
+        really(line["wrong_item"], "report_wrong_item", **wrong)
+
+
+# ---- the histories --------------------------------------------------------------------------------------------------
+
+
+def live(world: World, seeds: Iterable[int]) -> None:
+    """Let one thing after the other happen and check after each."""
+    for number, seed in enumerate(seeds):
+        head = world.parts.store.head()
+        fields, command, came = world.step(seed)
+        note(f"{world.at.isoformat()} {fields} -> {_told(came)}")
+        check_outcome(world, head, came)
+        touched = _case_of(world, came)
+        if touched is not None:
+            check_case(world, touched)
+        if isinstance(came, Outcome) and command is not None and command.command_id is not None:
+            check_repeated(world, command, came)
+        if touched is not None and number % 3 == 0:
+            check_eligibility(world, touched)
+    for case in world.cases:
+        check_steps(world, case)
+    everything(world)
+
+
+def _told(came: Outcome | Impossible) -> str:
+    if isinstance(came, Impossible):
+        return f"{came.code}: {came.message}"
+    return f"{came.outcome} {[fact.type for _, _, fact in came.facts]} {list(came.failed)}"
+
+
+def _case_of(world: World, came: Outcome | Impossible) -> Case | None:
+    if isinstance(came, Impossible) or not came.facts:
+        return None
+    last = world.parts.store.read(world.parts.store.head() - 1, 1)
+    return world.parts.desk.case(last[0].case_id)
+
+
+@given(HISTORIES)
+def test_whatever_happens_no_money_and_no_unit_is_counted_twice(seeds: list[int]) -> None:
+    world = World()
+
+    live(world, seeds)
+
+    for name in world.seen:
+        if name.startswith(("accepted", "declined", "error")):
+            event(name)
+
+
+def test_the_usual_histories_reach_every_fact_and_every_kind_of_outcome() -> None:
+    seen: Counter[str] = Counter()
+
+    for number in range(120):
+        dice, world = Random(number), World()
+        for _ in range(60):
+            world.step(dice.getrandbits(32))
+        seen += world.seen
+
+    assert {fact.__name__ for fact in FACTS.values()} <= set(seen)
+    assert {f"accepted {command}" for command in COMMANDS} <= set(seen)
+    declined = "request_cancellation request_return issue_label receive_return request_refund report_wrong_item resolve_claim"
+    assert {f"declined {command}" for command in declined.split()} <= set(seen)
+    codes = (
+        "command.invalid order.unknown order.exists return.unknown return.exists claim.unknown claim.exists refund.unknown "
+        "refund.exists line.unknown parcel.unknown label.unknown quantity.exceeded transition.not_allowed"
+    )
+    assert {f"error {code}" for code in codes.split()} <= set(seen)
+
+
+@given(HISTORIES)
+def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seeds: list[int]) -> None:
+    punctual, careless = World(), World()
+
+    for seed in seeds:
+        fields, command, came = punctual.step(seed)
+        if command is not None and not isinstance(command, COMMANDS["run_deadlines"]):
+            careless.at = punctual.at
+            try:
+                other: Any = careless.parts.desk.handle(command, careless.at)
+            except Impossible as error:
+                other = error
+            note(f"{punctual.at.isoformat()} {fields} -> {_told(came)}")
+            assert _told(came) == _told(other)
+        before = everything(punctual)
+        if command is not None:
+            note(f"{punctual.at.isoformat()} run_deadlines")
+            punctual.parts.desk.handle(parse_command({"command": "run_deadlines"}), punctual.at)
+        assert everything(punctual) == before
+
+    assert everything(punctual) == everything(careless)
+
+
+@given(HISTORIES, st.integers(0, 2**32 - 1))
+def test_every_question_can_be_answered_as_of_any_instant(seeds: list[int], looking_back: int) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    dice = Random(looking_back)
+    instants = [START, world.at, *world.instants()]
+    instants += [entry.fact.occurred_at for entry in world.log()] + [entry.fact.recorded_at for entry in world.log()]
+
+    for _ in range(4):
+        back: dict[str, datetime] = {}
+        if dice.random() < 0.8:
+            back["as_of"] = dice.choice(instants)
+        if dice.random() < 0.6:
+            back["known_at"] = dice.choice(instants)
+        note(str(back))
+        asked: list[dict[str, str]] = [{"query": "worklist"}]
+        for case in world.cases:
+            asked += questions(case) + [{"query": "audit", "stream": stream} for stream in streams(case)]
+        for question in asked:
+            answer(world, {**question, **back})
+
+
+@given(HISTORIES)
+def test_looking_back_from_now_shows_what_is_now(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+
+    for case in world.cases:
+        for question in questions(case):
+            now = answer(world, question)
+            assert answer(world, {**question, "known_at": world.at}) == now
+            assert answer(world, {**question, "as_of": world.at}) == now

@@ -1,0 +1,48 @@
+"""What is installed: one package, its layers inside it, and nothing that could clash with a host's own names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("layer", ["domain", "projections", "adapters"])
+def test_the_links_of_the_front_door_lead_to_the_layers(layer: str) -> None:
+    assert (HERE / "returnable" / layer).is_symlink()
+    assert os.path.samefile(HERE / "returnable" / layer, HERE / layer)
+
+
+def test_the_wheel_installs_one_package_with_policies_and_types(tmp_path: Path) -> None:
+    build = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=HERE, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"returnable"}
+    for expected in (
+        "py.typed",
+        "facade.py",
+        "domain/policies/allu-usa.toml",
+        "domain/calendars/us-federal-2026.1.json",
+        "projections/questions.py",
+        "adapters/cli/entry.py",
+    ):
+        assert f"returnable/{expected}" in names
+
+
+def test_the_core_has_few_dependencies_and_all_are_bounded() -> None:
+    project = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert len(project["dependencies"]) <= 6
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        assert ">=" in requirement
+        assert "<" in requirement or requirement.startswith("tzdata"), requirement
