@@ -50,6 +50,8 @@ class Played:
     answer: Any = None
     """Of a question: the view as JSON values."""
     at: str = ""
+    subject: str = ""
+    """The id the line is about, for people."""
     expected: bool = False
     mismatches: list[str] = field(default_factory=list)
 
@@ -125,6 +127,7 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
             command, query = fields.get("command"), fields.get("query")
             played.command = command if isinstance(command, str) else None
             played.query = query if isinstance(query, str) and "command" not in fields else None
+            played.subject = _subject(fields)
             expect = fields.pop("expect", None)
             played.expected = expect is not None
             if played.query is None:
@@ -141,6 +144,14 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
             came = played.answer if played.error is None else {"error": played.error.code}
             played.mismatches += differences(expect, came, "")
         yield played
+
+
+def _subject(fields: Mapping[str, Any]) -> str:
+    for name in ("refund_id", "return_id", "claim_id", "order_id", "stream"):
+        if isinstance(fields.get(name), str):
+            return str(fields[name])[:64]
+    subject = fields.get("subject")
+    return f"{subject.get('kind')} {subject.get('id')}"[:64] if isinstance(subject, dict) else ""
 
 
 class _ExpectationInvalid(Impossible):

@@ -96,7 +96,7 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
     >>> split(100, [1, 1, 1])
     [34, 33, 33]
     >>> split(47999, [30000, 19999])
-    [28801, 19198]
+    [28800, 19199]
     """
     whole = sum(weights)
     if total < 0 or any(weight < 0 for weight in weights):

@@ -12,7 +12,7 @@ from returnable.domain.money import to_major
 def explained(played: Played) -> Iterator[str]:
     """A line that was played, for people: what came, what was recorded, and why not."""
     if played.query is not None:
-        yield f"{played.line:>4}  {played.at}  ? {played.query}"
+        yield f"{played.line:>4}  {played.at}  ? {played.query} {played.subject}".rstrip()
         if played.error is not None:
             yield f"      {played.error.code}: {played.error.message}"
         else:
@@ -20,13 +20,14 @@ def explained(played: Played) -> Iterator[str]:
         return
     outcome = played.outcome
     if outcome is None:
-        yield f"{played.line:>4}  {played.at}  {played.command or 'line'}: ERROR"
+        yield f"{played.line:>4}  {played.at}  {played.command or 'line'} {played.subject}: ERROR"
         if played.error is not None:
             yield f"      {played.error.code}: {played.error.message}"
         return
     view = outcome.view(played.line)
+    subject = f" {played.subject}" if played.subject else ""
     facts = ", ".join(event.type for event in view.events) or "nothing new"
-    yield f"{played.line:>4}  {view.at}  {outcome.command}: {outcome.outcome.upper()}  ({facts})"
+    yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({facts})"
     for clause in view.ruling.clauses if view.ruling else ():
         if clause.verdict in ("fail", "overridden"):
             yield f"      {clause.verdict.upper()} {clause.clause}: {clause.because}"
@@ -39,7 +40,9 @@ def facts_in_words(answer: Any) -> Iterator[str]:
     if not isinstance(answer, Mapping):
         yield str(answer)
         return
-    yield "  ".join(f"{key}={value}" for key, value in answer.items() if not isinstance(value, list | Mapping))
+    plain = [f"{key}={value}" for key, value in answer.items() if not isinstance(value, list | Mapping)]
+    if plain:
+        yield "  ".join(plain)
     for key, value in answer.items():
         if isinstance(value, list):
             for element in value:

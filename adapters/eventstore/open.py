@@ -21,9 +21,9 @@ def open_store(
 ) -> FactStore:
     """The store at a URL: ``memory:`` (a fresh one), ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``.
 
-    The path of a file is percent-decoded; a file that does not exist is created, or without
-    ``create`` refused. ``NORMAL`` gives durability away: a
-    power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a write waits for other writers.
+    The path of a file is percent-decoded; a file that does not exist is created, or without ``create`` refused.
+    ``NORMAL`` gives durability away: a power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a
+    write waits for other writers.
     Raises :class:`StoreUnusable` when the URL is not understood or the file cannot be used.
     """
     if url == "memory:":

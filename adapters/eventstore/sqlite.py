@@ -43,7 +43,7 @@ class SQLiteCaseRecorder(CaseRecorder):
     """Records in an SQLite file, which is created when it does not exist; one store for any number of processes.
 
     What is returned from an insert survives a power failure, except with ``synchronous="NORMAL"``. An id of a case
-    stands in its rows and in one index. Streams have no index of their own: a full one costs 4 % of the appends and 30
+    stands in its rows and in one index. Streams have no index of their own: a full one costs 4 % of the appends and 13
     bytes a fact. Instead their first facts are unique in the whole store (index ``beginnings``), and every further
     version must follow the last one of its stream in its case, which the write lock and the unique place in the case
     make as good as a constraint, and which a unique index would not even notice if it left a gap.

@@ -45,7 +45,14 @@ def _after(hours: float, command: str, **fields: Any) -> Told:
 
 def _confirmed(n: str, final_sale: bool = False) -> Told:
     lines = [
-        {"line_id": "1", "sku": "SKU-1", "unit_price": "300.00", "quantity": 2, "tax": "53.25", "final_sale": final_sale},
+        {
+            "line_id": "1",
+            "sku": "SKU-1",
+            "unit_price": "300.00",
+            "quantity": 2,
+            "tax": "53.25",
+            "final_sale": final_sale,
+        },
         {"line_id": "2", "sku": "SKU-2", "unit_price": "99.99", "quantity": 1},
     ]
     payments = [
@@ -180,7 +187,8 @@ def _claim_denied(n: str) -> Iterator[Told]:
     yield from _delivered(n)
     yield _after(100, "report_wrong_item", claim_id=f"W-{n}", order_id=f"A-{n}", line_id="1", channel="email")
     yield _after(200, "deny_claim", claim_id=f"W-{n}", reason="the picture shows the right item")
-    yield _after(300, "report_wrong_item", claim_id=f"W-{n}-late", order_id=f"A-{n}", line_id="2", channel="email")
+    late = {"claim_id": f"W-{n}-late", "order_id": f"A-{n}", "line_id": "2", "channel": "email"}
+    yield _after(600, "report_wrong_item", **late)  # declined
 
 
 def _told_twice(n: str) -> Iterator[Told]:
@@ -192,7 +200,11 @@ def _told_twice(n: str) -> Iterator[Told]:
     yield _requested(n)
     yield _label(n)
     yield _after(171, "void_label", return_id=f"R-{n}", label_id=f"L-{n}", reason="wrong address")
-    yield _after(180, "report_return_lost", return_id=f"R-{n}")
+    label = {"label_id": f"L-{n}-2", "carrier": "ups", "tracking_number": f"RT-{n}-2"}
+    yield _after(172, "issue_label", return_id=f"R-{n}", **label)
+    yield _after(180, "record_label_received", return_id=f"R-{n}", label_id=f"L-{n}-2")
+    yield _after(198, "record_return_shipment", return_id=f"R-{n}", label_id=f"L-{n}-2")
+    yield _after(400, "report_return_lost", return_id=f"R-{n}")
 
 
 def _impossible(n: str) -> Iterator[Told]:

@@ -343,8 +343,8 @@ def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seed
 
     for seed in seeds:
         fields, command, came = punctual.step(seed)
+        careless.at = punctual.at
         if command is not None and not isinstance(command, COMMANDS["run_deadlines"]):
-            careless.at = punctual.at
             try:
                 other: Any = careless.parts.desk.handle(command, careless.at)
             except Impossible as error:

@@ -1,0 +1,71 @@
+"""What the README says is what happens."""
+
+from __future__ import annotations
+
+import re
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from returnable.adapters.cli.app import run
+from returnable.domain.lifecycles import RETURN
+
+HERE = Path(__file__).resolve().parents[2]
+README = (HERE / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_embedding_example_runs_and_prints_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("python")
+    out = StringIO()
+
+    with redirect_stdout(out):
+        scope: dict[str, object] = {}
+        exec(compile(example, "README.md", "exec"), scope)
+        scope["desk"].close()  # type: ignore[attr-defined]
+
+    assert out.getvalue() == blocks("text")[0]
+    assert (tmp_path / "shop.db").exists()
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+
+
+def test_the_tour_says_what_the_readme_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HERE)
+    command = next(line for line in blocks("sh")[0].splitlines() if "returnable play" in line)
+    arguments = command.split(".venv/bin/returnable ")[1].split()
+    out = StringIO()
+
+    with redirect_stdout(out), redirect_stderr(StringIO()):
+        assert run(arguments) == 0
+
+    for line in blocks("text")[1].splitlines():
+        assert line in out.getvalue().splitlines()
+
+
+def test_the_test_command_is_the_one_that_integration_runs() -> None:
+    command = blocks("sh")[1].strip()
+
+    assert command in (HERE / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_arrow_of_the_readmes_diagram_is_a_move_of_the_machine() -> None:
+    (diagram,) = blocks("mermaid")
+    arrows = set(re.findall(r"^    (\w+) --> (\w+)", diagram, flags=re.MULTILINE))
+    moves = {(source, target) for (source, _), move in RETURN.moves.items() for target in (move.then, move.otherwise)}
+
+    assert arrows
+    assert arrows <= moves
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (HERE / target).exists(), target

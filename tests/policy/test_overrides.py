@@ -1,0 +1,217 @@
+"""Overrides: who, why and which clause are on record, and the ruling cites them instead of hiding them."""
+
+from __future__ import annotations
+
+import pytest
+from kit import Story, ask_return, brought_back, clause, code, failed, finding, ship, types, verdicts
+
+
+def set_aside(story: Story, clause_id: str, kind: str = "order", name: str = "A-1") -> dict:
+    return story.tell(
+        "override", subject={"kind": kind, "id": name}, clause=clause_id, reason="goodwill", approved_by="kim"
+    )
+
+
+def test_an_override_is_on_record_in_the_stream_of_its_subject() -> None:
+    story = Story()
+    story.delivered()
+
+    outcome = set_aside(story, "returns.window")
+
+    assert types(outcome) == ["OverrideGranted"]
+    assert outcome["events"][0]["stream"] == "order/A-1"
+
+
+def test_an_override_of_a_clause_nobody_knows_is_malformed() -> None:
+    story = Story()
+    story.delivered()
+
+    outcome = set_aside(story, "returns.mood")
+
+    assert code(outcome) == "command.invalid"
+    assert outcome["error"]["field"] == "clause"
+
+
+@pytest.mark.parametrize(
+    ("clause_id", "fields", "order"),
+    [
+        ("returns.window", {"at": "2026-04-20T12:00:00-04:00"}, {}),
+        ("returns.final_sale", {}, {"final_sale": True}),
+        ("returns.account", {}, {"account_id": None}),
+        ("returns.portal", {"channel": "phone"}, {}),
+        ("returns.no_exchanges", {"resolution": "exchange"}, {}),
+    ],
+)
+def test_a_return_clause_set_aside_for_the_order_lets_the_request_pass(
+    clause_id: str, fields: dict, order: dict
+) -> None:
+    story = Story()
+    story.delivered(**order)
+    at = {"at": "2026-03-09T12:00:00-04:00"} | fields
+    declined = ask_return(story, **at)
+    set_aside(story, clause_id)
+
+    outcome = ask_return(story, **at, return_id="R-2")
+
+    assert failed(declined) == [clause_id]
+    assert types(outcome) == ["ReturnRequested", "ReturnAuthorized"]
+    found = clause(outcome, clause_id)
+    assert found["verdict"] == "overridden"
+    assert found["facts"]["override"]["approved_by"] == "kim"
+    assert found["facts"]["override"]["reason"] == "goodwill"
+    assert "kim" in found["because"]
+    assert "goodwill" in found["because"]
+
+
+@pytest.mark.parametrize(
+    ("clause_id", "fields", "shipped"),
+    [
+        ("cancellation.window", {"at": "2026-03-02T12:00:01-05:00"}, False),
+        ("cancellation.not_shipped", {}, True),
+        ("cancellation.by_email", {"channel": "phone"}, False),
+    ],
+)
+def test_a_cancellation_clause_set_aside_lets_the_request_pass(clause_id: str, fields: dict, shipped: bool) -> None:
+    story = Story()
+    story.confirmed()
+    if shipped:
+        ship(story, "P-1", "2026-03-02T10:30:00-05:00")
+    given = {"at": "2026-03-02T11:00:00-05:00", "order_id": "A-1", "channel": "email", "order_copy": True} | fields
+    declined = story.tell("request_cancellation", **given)
+    set_aside(story, clause_id)
+
+    outcome = story.tell("request_cancellation", **given)
+
+    assert failed(declined) == [clause_id]
+    assert types(outcome) == ["CancellationRequested", "Cancelled"]
+    assert verdicts(outcome)[clause_id] == "overridden"
+    assert story.ask("order", order_id="A-1")["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("clause_id", "fields"),
+    [("wrong_item.window", {"at": "2026-03-17T00:00:00-04:00"}), ("wrong_item.by_email", {"channel": "phone"})],
+)
+def test_a_claim_clause_set_aside_for_the_order_lets_the_report_pass(clause_id: str, fields: dict) -> None:
+    story = Story()
+    story.delivered()
+    given = {"at": "2026-03-09T12:00:00-04:00", "order_id": "A-1", "line_id": "1", "channel": "email"} | fields
+    declined = story.tell("report_wrong_item", **given, claim_id="W-1")
+    set_aside(story, clause_id)
+
+    outcome = story.tell("report_wrong_item", **given, claim_id="W-2")
+
+    assert failed(declined) == [clause_id]
+    assert types(outcome) == ["ClaimOpened"]
+    assert verdicts(outcome)[clause_id] == "overridden"
+
+
+def test_evidence_set_aside_for_the_claim_settles_it() -> None:
+    story = Story()
+    story.delivered()
+    for claim_id in ("W-1", "W-2"):
+        story.tell("report_wrong_item", claim_id=claim_id, order_id="A-1", line_id="1", channel="email")
+    set_aside(story, "wrong_item.evidence", "claim", "W-1")
+
+    first = story.tell("resolve_claim", claim_id="W-1", remedy="replacement")
+    second = story.tell("resolve_claim", claim_id="W-2", remedy="replacement")
+
+    assert types(first) == ["ClaimResolved"]
+    assert verdicts(first)["wrong_item.evidence"] == "overridden"
+    assert failed(second) == ["wrong_item.evidence"]
+
+
+def test_an_override_for_one_return_does_not_touch_another() -> None:
+    story = Story()
+    story.labelled(quantity=2)
+    ask_return(story, "2026-03-09T13:00:00-04:00", return_id="R-2")
+    story.tell(
+        "issue_label", return_id="R-2", label_id="L-1", carrier="fedex", tracking_number="RT-2"
+    )
+    set_aside(story, "returns.ship_by", "return", "R-1")
+
+    first = story.tell("receive_return", "2026-03-12T00:00:00-04:00", return_id="R-1")
+    second = story.tell("receive_return", "2026-03-12T00:00:00-04:00", return_id="R-2")
+
+    assert types(first) == ["Received"]
+    assert verdicts(first)["returns.ship_by"] == "overridden"
+    assert types(second) == ["ParcelRejected"]
+    assert story.ask("return", return_id="R-1")["late"] is True
+
+
+def test_condition_set_aside_accepts_the_units() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("receive_return", return_id="R-1")
+    set_aside(story, "returns.condition", "return", "R-1")
+
+    outcome = story.tell("inspect_return", return_id="R-1", findings=[finding(tags_attached=False)])
+
+    assert verdicts(outcome)["returns.condition"] == "overridden"
+    assert story.ask("return", return_id="R-1")["lines"][0]["accepted"] == 1
+    assert story.ask("refund", return_id="R-1")["total"] == "750.00"
+
+
+def test_condition_set_aside_after_the_inspection_pays_for_the_rejected_units() -> None:
+    story = Story()
+    story.inspected(good=False)
+    set_aside(story, "returns.condition", "return", "R-1")
+
+    outcome = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    assert types(outcome) == ["RefundRequested"]
+    assert verdicts(outcome)["returns.condition"] == "overridden"
+    assert story.ask("refund", refund_id="F-1")["total"] == "750.00"
+
+
+def test_inspection_set_aside_pays_for_a_parcel_that_was_lost() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.tell("report_return_lost", return_id="R-1")
+    set_aside(story, "returns.refund_after_inspection", "return", "R-1")
+
+    outcome = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    assert types(outcome) == ["RefundRequested"]
+    assert story.ask("refund", refund_id="F-1")["total"] == "750.00"
+
+
+@pytest.mark.parametrize(
+    ("clause_id", "total"),
+    [("returns.label_fee", "100.00"), ("returns.shipping_non_refundable", "100.00")],
+    ids=["fee", "shipping"],
+)
+def test_money_kept_by_a_clause_goes_back_when_it_is_set_aside(clause_id: str, total: str) -> None:
+    story = Story()
+    story.delivered(price="100.00", shipping="20.00")
+    brought_back(story, {"1": 1})
+    before = story.ask("refund", return_id="R-1")["total"]
+    set_aside(story, clause_id, "return", "R-1")
+
+    outcome = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    assert before == "80.00"
+    assert verdicts(outcome)[clause_id] == "overridden"
+    assert story.ask("refund", refund_id="F-1")["total"] == total
+
+
+def test_a_clause_that_holds_anyway_passes_and_is_not_called_overridden() -> None:
+    story = Story()
+    story.delivered()
+    set_aside(story, "returns.window")
+
+    outcome = ask_return(story, "2026-03-09T12:00:00-04:00")
+
+    assert verdicts(outcome)["returns.window"] == "pass"
+
+
+def test_an_override_sets_aside_one_clause_and_no_other() -> None:
+    story = Story()
+    story.delivered(final_sale=True)
+    set_aside(story, "returns.final_sale")
+
+    outcome = ask_return(story, "2026-03-20T00:00:00-04:00", channel="phone")
+
+    assert failed(outcome) == ["returns.portal", "returns.window"]
+    assert verdicts(outcome)["returns.final_sale"] == "overridden"

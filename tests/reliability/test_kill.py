@@ -1,0 +1,38 @@
+"""A process that is killed loses nothing it acknowledged, and telling everything again adds nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def _kill(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
+    command = [sys.executable, "-m", "bench.reliability.kill", "--journeys", "11", "--store-dir", str(tmp_path)]
+    ran = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"\| (.+) \| ([\d,]+) \|", ran.stdout)}
+    return ran.returncode, counts, ran.stdout + ran.stderr
+
+
+def test_killed_processes_lose_nothing_and_retries_add_nothing(tmp_path: Path) -> None:
+    status, counts, output = _kill(tmp_path, "--rounds", "8", "--seed", "3")
+
+    assert status == 0, output
+    assert counts["kills (SIGKILL)"] == 8
+    assert counts["stores played to the end and equal to an uninterrupted run"] >= 1
+    assert counts["acknowledged and lost"] == 0
+    assert counts["half commands, or facts that differ from an uninterrupted run"] == 0
+    assert counts["outcomes changed by a retry"] == 0
+    assert counts["facts added by retries"] == 0
+    assert counts["stores damaged or unusable"] == 0
+
+
+def test_the_harness_notices_when_retries_carry_no_command_id(tmp_path: Path) -> None:
+    status, counts, output = _kill(tmp_path, "--rounds", "4", "--seed", "3", "--control")
+
+    assert status == 1, output
+    assert counts["outcomes changed by a retry"] > 0
+    assert "order.exists" in output
