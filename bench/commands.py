@@ -71,7 +71,7 @@ def many_threads(sizes: Sizes, folder: Path) -> Iterator[Row]:
             lives = list(threads.map(lambda number: list(go_through(desk, number)), block))
             of_ours = perf_counter() - begin
             payloads = [payload(outcome) for life in lives for outcome in life]
-            of_raw = seconds(lambda payloads=payloads: [log.insert(content) for content in payloads])  # type: ignore[misc]
+            of_raw = seconds(lambda payloads=payloads: log.insert_each(payloads))  # type: ignore[misc]
             if nth:
                 ratios.append(of_raw / of_ours)
                 raw_rates.append(len(payloads) / of_raw)

@@ -20,6 +20,11 @@ class RawLog:
         """One row, one commit."""
         self._connection.execute("INSERT INTO log (payload) VALUES (?)", (payload,))
 
+    def insert_each(self, payloads: list[bytes]) -> None:
+        """One commit after the other."""
+        for payload in payloads:
+            self.insert(payload)
+
     def insert_all(self, payloads: list[bytes]) -> None:
         """All rows in one commit: where only their size matters."""
         self._connection.execute("BEGIN")

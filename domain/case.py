@@ -60,6 +60,14 @@ class Case:
         }
         return name in known[kind]
 
+    def open_returns(self) -> list[str]:
+        """The ids of the returns that still hold units and are not paid."""
+        return [
+            ret.return_id
+            for ret in self.returns.values()
+            if ret.status != "refunded" and any(ret.held(line.line_id) for line in ret.lines)
+        ]
+
     @cached_property
     def held(self) -> Mapping[str, Mapping[str | None, int]]:
         """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""

@@ -21,7 +21,7 @@ from returnable.domain.commands import (
     ResolveClaim,
 )
 from returnable.domain.deciding import Decided, Moment, not_allowed
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
     Allotment,
     ClaimContacted,
@@ -37,7 +37,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
-from returnable.domain.order import Order, aside, known_lines
+from returnable.domain.order import Order, aside, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.returns import check_quantity
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
@@ -56,6 +56,7 @@ class Claim:
     contacted_at: datetime | None = None
     contact_missed: bool = False
     remedy: str | None = None
+    resolved_at: datetime | None = None
     refund_id: str | None = None
     asides: tuple[Aside, ...] = ()
     version: int = 0
@@ -89,6 +90,12 @@ class Claim:
         """Whether the customer should have been contacted by then; the last instant itself is in time."""
         return self.status == "open" and self.contacted_at is None and moment > self.opened.contact_by
 
+    def contact_was_missed(self, moment: datetime) -> bool:
+        """Whether the promised contact was missed by then, even if it was made or settled afterwards."""
+        contact_by = self.opened.contact_by
+        done = [at for at in (self.contacted_at, self.resolved_at) if at is not None]
+        return self.status != "denied" and moment > contact_by and all(at > contact_by for at in done)
+
 
 # ---- facts change states --------------------------------------------------------------------------------------------
 
@@ -111,7 +118,7 @@ def apply(claim: Claim, fact: Fact) -> None:
     elif isinstance(fact, ContactMissed):
         claim.contact_missed = True
     elif isinstance(fact, ClaimResolved):
-        claim.remedy = fact.remedy
+        claim.remedy, claim.resolved_at = fact.remedy, fact.occurred_at
     elif isinstance(fact, RefundRequested):
         claim.refund_id = fact.refund_id
 
@@ -167,13 +174,7 @@ def report_wrong_item(
 ) -> Decided:
     """Open a claim; a report that is late or came another way is denied on the record."""
     known_lines(order, [command.line_id], "line_id")
-    if order.status == "cancelled":
-        raise Impossible(
-            "transition.not_allowed",
-            f"{command.command}: order {order.order_id} is cancelled; allowed now: request_refund",
-            state=order.status,
-            allowed=("request_refund",),
-        )
+    must_not_be_cancelled(order, command.command)
     taken = held[command.line_id]
     check_quantity(order, command.line_id, command.quantity, sum(taken.values()), "quantity")
     parcels = order.allot(command.line_id, command.quantity, taken)
@@ -234,6 +235,7 @@ def resolve(
     """Settle the claim: not without evidence, and never by refund for a unit that is paid back otherwise."""
     _check(claim, "ClaimResolved", command.command)
     if command.remedy != "replacement":
+        must_not_be_cancelled(order, command.command)
         taken = sum(held[claim.line_id].values())
         check_quantity(order, claim.line_id, claim.quantity, taken, "remedy")
     weighing = now.weighing((*order.asides, *claim.asides))
@@ -253,6 +255,6 @@ def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:
 
 def due_contact(claim: Claim, now: Moment) -> list[tuple[str, Fact]]:
     """The promised contact was missed and is not on record: it *occurs* at the deadline."""
-    if claim.overdue(now.at) and not claim.contact_missed:
+    if claim.contact_was_missed(now.at) and not claim.contact_missed:
         return [(claim.stream, ContactMissed(**now.envelope(claim.opened.contact_by)))]
     return []

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from returnable.domain.errors import Impossible
@@ -32,8 +31,18 @@ from returnable.domain.fields import (
     Text,
 )
 from returnable.domain.money import MoneyInvalid, to_minor
+from returnable.domain.policy import CLAUSE_IDS
 
 M = TypeVar("M", bound=Model)
+
+
+def _known_clause(clause: str) -> str:
+    if clause not in CLAUSE_IDS:
+        raise PydanticCustomError(
+            "clause", "{id} is not a clause; there are {all}", {"id": repr(clause), "all": ", ".join(CLAUSE_IDS)}
+        )
+    return clause
+
 
 MANY = 1000
 """The most elements a list of a command may have."""
@@ -455,7 +464,8 @@ class Override(Command):
 
     command: Literal["override"] = "override"
     subject: OverrideSubject
-    clause: Id
+    clause: Annotated[Id, AfterValidator(_known_clause)]
+    """The id of a clause of the policy."""
     reason: Text
     approved_by: Id
 
@@ -639,12 +649,6 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part[:60]}" if text else part[:60]
     return text if text.isprintable() else ascii(text)
-
-
-@cache
-def fields_of(model: type[Model]) -> tuple[str, ...]:
-    """The names of a model's fields."""
-    return tuple(model.model_fields)
 
 
 def _no_duplicates(where: str, name: str, ids: list[str]) -> None:

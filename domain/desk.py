@@ -57,7 +57,7 @@ from returnable.domain.errors import (
 )
 from returnable.domain.events import CustomerNotified, Fact, OverrideGranted, Who
 from returnable.domain.outcome import Outcome
-from returnable.domain.policy import CLAUSE_IDS, Policy, PolicyBook, policy_of_document
+from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.ruling import Finding
 
@@ -382,12 +382,6 @@ def _notify(case: Case, command: NotifyCustomer, now: Moment) -> Decided:
 
 
 def _override(case: Case, command: Override, now: Moment) -> Decided:
-    if command.clause not in CLAUSE_IDS:
-        raise Impossible(
-            "command.invalid",
-            f"clause: {command.clause!r} is not a clause of the policy; it has {', '.join(CLAUSE_IDS)}",
-            field="clause",
-        )
     granted = OverrideGranted(
         **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
     )
@@ -395,7 +389,9 @@ def _override(case: Case, command: Override, now: Moment) -> Decided:
 
 
 _DECISIONS: dict[type[Command], Decision] = {
-    RequestCancellation: lambda case, command, now: order.request_cancellation(case.order, command, now),
+    RequestCancellation: lambda case, command, now: order.request_cancellation(
+        case.order, command, now, case.open_returns()
+    ),
     RecordShipment: lambda case, command, now: order.record_shipment(case.order, command, now),
     RecordDelivery: lambda case, command, now: order.record_delivery(case.order, command, now),
     LinkAccount: lambda case, command, now: order.link_account(case.order, command, now),
@@ -406,7 +402,7 @@ _DECISIONS: dict[type[Command], Decision] = {
     RecordReturnShipment: lambda case, command, now: returns.record_return_shipment(_ret(case, command), command, now),
     ReceiveReturn: lambda case, command, now: returns.receive_return(_ret(case, command), case.order, command, now),
     InspectReturn: _inspect,
-    RecordSendBack: lambda case, command, now: returns.record_send_back(_ret(case, command), case.order, command, now),
+    RecordSendBack: lambda case, command, now: returns.record_send_back(_ret(case, command), command, now),
     ReportReturnLost: lambda case, command, now: returns.report_lost(_ret(case, command), command, now),
     WithdrawReturn: lambda case, command, now: returns.withdraw(_ret(case, command), command, now),
     RequestRefund: _request_refund,

@@ -179,7 +179,7 @@ class ClaimLifecycle(Lifecycle):
     ClaimOpened = nothing.to(open)
     EvidenceAdded = open.to(open)
     ClaimContacted = open.to(open)
-    ContactMissed = open.to(open)
+    ContactMissed = open.to(open) | resolved.to(resolved)
     ResolutionDeclined = open.to(open)
     ClaimResolved = open.to(resolved)
     ClaimDenied = open.to(denied)

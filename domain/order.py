@@ -5,7 +5,7 @@ Clauses: ``cancellation.*``; the anchors of ``returns.window`` and ``wrong_item.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -284,10 +284,14 @@ def weigh_cancellation(
         facts["first_incomplete_at"] = to_text(judged_at)
     weighing.weigh("cancellation.window", judged_at <= cancel_by, facts)
 
-    bar_from = now.at if clauses.cancellation_not_shipped.judged == "when_decided" else requested_at
+    bar_from = now.at if clauses.cancellation_not_shipped.judged == "when_decided" else judged_at
     shipped = [p for p in order.parcels.values() if p.shipped_at <= bar_from]
     parcels: list[JsonValue] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
-    weighing.weigh("cancellation.not_shipped", not shipped, {"judged_at": to_text(bar_from), "parcels": parcels})
+    weighing.weigh(
+        "cancellation.not_shipped",
+        not shipped,
+        {"judged_at": to_text(bar_from), "parcels": parcels, "delivered": order.status == "delivered"},
+    )
 
     by_email = clauses.cancellation_by_email
     given: list[JsonValue] = []
@@ -312,14 +316,20 @@ def weigh_cancellation(
     return weighing
 
 
-def request_cancellation(order: Order, command: RequestCancellation, now: Moment) -> Decided:
-    """Cancel, or decline on the record; a notice is owed either way."""
+def request_cancellation(
+    order: Order, command: RequestCancellation, now: Moment, open_returns: Sequence[str]
+) -> Decided:
+    """Cancel, or decline on the record; a notice is owed either way. ``open_returns``: ids of its unsettled returns."""
     if not ORDER.allows(order.status, "CancellationRequested"):
         raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command)
     requested_at = command.requested_at or now.at
     weighing = weigh_cancellation(
         order, now, requested_at, command.channel, command.order_reference, command.order_copy
     )
+    if weighing.allowed and open_returns:
+        # Only overrides lead here. Cancelling pays for the whole order, so nothing of it may be on its way back.
+        why = f"return {', '.join(open_returns)} of it is not settled"
+        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command, why)
     by_email = next(f for f in weighing.findings if f.clause == "cancellation.by_email")
     request = CancellationRequested(
         **now.envelope(requested_at),
@@ -366,7 +376,7 @@ def record_shipment(order: Order, command: RecordShipment, now: Moment) -> Decid
             f"{known.carrier} {known.tracking_number}; now told: {to_text(shipped_at)} by {command.carrier} "
             f"{command.tracking_number}"
         )
-    elif order.cancelled_at is not None:
+    if order.cancelled_at is not None:
         reasons.append(
             f"the shipment of parcel {command.parcel_id} at {to_text(shipped_at)} was learnt after the cancellation "
             f"was granted at {to_text(order.cancelled_at)}"
@@ -476,3 +486,9 @@ def known_lines(order: Order, line_ids: Iterable[str], where: str) -> None:
     """Raise ``line.unknown`` for the first id that is no line of the order."""
     for index, line_id in enumerate(line_ids):
         _known_line(order, line_id, where.format(index))
+
+
+def must_not_be_cancelled(order: Order, command: str) -> None:
+    """Raise ``transition.not_allowed`` for a cancelled order: what was paid for it goes back as a whole."""
+    if order.status == "cancelled":
+        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command)

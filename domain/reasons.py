@@ -77,6 +77,8 @@ def because(finding: Finding, where: ZoneInfo) -> str:
         return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
 
     facts: dict[str, Any] = {**finding.facts}
+    if facts.get("applies") is False:
+        return "The policy has no such rule."
     text = _REASONS[finding.clause](finding.verdict, facts, say)
     override = facts.get("override")
     if finding.verdict == "overridden" and isinstance(override, dict):
@@ -88,7 +90,7 @@ def because(finding: Finding, where: ZoneInfo) -> str:
 
 
 def _late(margin: float) -> str:
-    return f"{duration(margin)} late" if margin else "that instant is over"
+    return f"{duration(margin)} late" if margin else "at that very instant it was over"
 
 
 def _names(values: object) -> str:
@@ -96,8 +98,6 @@ def _names(values: object) -> str:
 
 
 def _cancellation_window(verdict: str, facts: Facts, say: Say) -> str:
-    if verdict == "not_applicable":
-        return "The policy sets no limit of time."
     arrived = f"The request arrived at {say(facts['requested_at'])}"
     if "first_incomplete_at" in facts:
         arrived += f" and completes the one of {say(facts['first_incomplete_at'])}, which counts"
@@ -114,8 +114,8 @@ def _cancellation_not_shipped(verdict: str, facts: Facts, say: Say) -> str:
         return "No parcel was in the carrier's possession."
     first = parcels[0]
     return (
-        f"Parcel {first['parcel_id']} has been with the carrier since {say(first['shipped_at'])}; "
-        "the order can be returned instead, once it is delivered."
+        f"Parcel {first['parcel_id']} was handed to the carrier at {say(first['shipped_at'])}; the order can be returned "
+        f"instead{'' if facts['delivered'] else ', once it is delivered'}."
     )
 
 
@@ -127,7 +127,11 @@ def _cancellation_by_email(verdict: str, facts: Facts, say: Say) -> str:
             "The mail has neither the order confirmation number nor a copy of the order; it is incomplete, and "
             "completing it keeps its time."
         )
-    return f"The request came by {facts['channel']} with {_names(facts['given']) or 'nothing else needed'}."
+    given = " and ".join(_GIVEN[name] for name in facts["given"])
+    return f"The request came by {facts['channel']}{f' with {given}' if given else ''}."
+
+
+_GIVEN = {"order_reference": "the order confirmation number", "order_copy": "a copy of the order"}
 
 
 def _always(text: str) -> Callable[[str, Facts, Say], str]:
@@ -135,13 +139,14 @@ def _always(text: str) -> Callable[[str, Facts, Say], str]:
 
 
 def _full_refund(verdict: str, facts: Facts, say: Say) -> str:
-    return f"The order is cancelled: {facts['amount']} goes back, outbound shipping of {facts['shipping']} included."
+    shipping = f", outbound shipping of {facts['shipping']} included" if facts["shipping"].strip("0.") else ""
+    return f"The order is cancelled: {facts['amount']} goes back{shipping}."
 
 
 def _final_sale(verdict: str, facts: Facts, say: Say) -> str:
     if facts["final_sale"]:
         return f"Line {_names(facts['final_sale'])} was bought as final sale."
-    return "No line was marked as final sale when the order was confirmed."
+    return f"Line {_names(facts['lines'])} was not marked as final sale when the order was confirmed."
 
 
 def _returns_window(verdict: str, facts: Facts, say: Say) -> str:
@@ -210,13 +215,23 @@ def _ship_by(verdict: str, facts: Facts, say: Say) -> str:
 
 
 def _tracking(verdict: str, facts: Facts, say: Say) -> str:
-    return f"The hand-over of {say(facts['sent_at'])} is proven by {facts['proven_by'].replace('_', ' ')}."
+    proof = {"carrier_scan": "the carrier's scan", "counter_receipt": "a counter receipt"}
+    return (
+        f"The hand-over of {say(facts['sent_at'])} is proven by {proof.get(facts['proven_by'], 'what was recorded')}."
+    )
 
 
 def _own_label(verdict: str, facts: Facts, say: Say) -> str:
     if facts["own_label"]:
         return "The parcel came on the customer's own label: no fee, and its cost is not refunded."
     return "A prepaid label was used."
+
+
+_LACKING = {
+    "same_condition": "not in the same condition",
+    "original_packaging": "not in the original packaging",
+    "tags_attached": "not all tags attached",
+}
 
 
 def _condition(verdict: str, facts: Facts, say: Say) -> str:
@@ -227,7 +242,7 @@ def _condition(verdict: str, facts: Facts, say: Say) -> str:
         return "Every unit inspected is in the same condition, in its original packaging, with all tags attached."
     return (
         "; ".join(
-            f"{unit['quantity']} of line {unit['line_id']} lacks {_names(unit['missing']).replace('_', ' ')}"
+            f"{units(unit['quantity'])} of line {unit['line_id']}: {_names([_LACKING[name] for name in unit['missing']])}"
             for unit in rejected
         )
         + "."
@@ -255,6 +270,8 @@ def _shipping(verdict: str, facts: Facts, say: Say) -> str:
 
 
 def _after_inspection(verdict: str, facts: Facts, say: Say) -> str:
+    if verdict == "not_applicable":
+        return "The parcel was lost at the merchant's risk, so there is nothing to inspect."
     if facts["inspected"]:
         return f"Received and inspected: {units(facts['inspected'])}."
     if "lost_at" in facts:
@@ -300,8 +317,8 @@ def _contact(verdict: str, facts: Facts, say: Say) -> str:
 
 def _remedy(verdict: str, facts: Facts, say: Say) -> str:
     if "amount" not in facts:
-        return f"The claim is settled by {'refund and replacement' if facts['remedy'] == 'both' else facts['remedy']}."
-    shipping = f", outbound shipping of {facts['shipping']} included" if facts["whole_order"] else ""
+        return f"The remedy is {'refund and replacement' if facts['remedy'] == 'both' else facts['remedy']}."
+    shipping = f", outbound shipping of {facts['shipping']} included" if facts["shipping"].strip("0.") else ""
     return f"The claim was upheld: {facts['amount']} goes back{shipping}; no fee is due."
 
 
@@ -325,6 +342,9 @@ _REASONS: dict[str, Callable[[str, Facts, Say], str]] = {
     "returns.refund_after_inspection": _after_inspection,
     "returns.original_tender": _tender,
     "returns.refund_timing": _timing,
+    "returns.transit_risk": lambda verdict, facts, say: (
+        f"The parcel was reported lost at {say(facts['lost_at'])}, before it was inspected: the customer's risk."
+    ),
     "wrong_item.window": _wrong_item_window,
     "wrong_item.by_email": _channel,
     "wrong_item.evidence": _evidence,

@@ -171,29 +171,43 @@ def _shipping_left(order: Order, refunds: Sequence[Refund], stream: str) -> int:
     return order.confirmed.shipping_charged + order.confirmed.shipping_tax
 
 
-def remaining(order: Order, refunds: Sequence[Refund]) -> dict[str, int]:
-    """What remains of each payment: captured, less what went back or is promised to go back."""
+def remaining(order: Order, refunds: Sequence[Refund], stream: str) -> dict[str, int]:
+    """What remains of each payment for a refund of ``stream``: captured, less what went back or is promised elsewhere."""
     left = {payment.payment_id: payment.amount for payment in order.confirmed.payments}
     latest = {refund.stream: refund for refund in refunds}
     for refund in refunds:
         for tender in refund.requested.tenders:
             # A failed tender stays promised until a later refund of the same subject takes it over.
-            if refund.tenders[tender.payment_id] == "settled" or latest[refund.stream] is refund:
+            promised = latest[refund.stream] is refund and refund.stream != stream
+            if refund.tenders[tender.payment_id] == "settled" or promised:
                 left[tender.payment_id] -= tender.amount
     return left
 
 
-def allocate(order: Order, total: int, refunds: Sequence[Refund], allocation: str) -> tuple[Tender, ...]:
-    """Split a refund over the order's payments (``returns.original_tender``)."""
-    left = remaining(order, refunds)
+def allocate(order: Order, owed: int, refunds: Sequence[Refund], stream: str, allocation: str) -> tuple[Tender, ...]:
+    """Split what is owed and not settled yet over the order's payments (``returns.original_tender``).
+
+    A further attempt asks the same of the tenders that did not go back, unless what is owed has changed since.
+    """
+    attempts = of_subject(refunds, stream)
+    total = max(0, owed - sum(refund.settled for refund in attempts))
+    if attempts and sum(tender.amount for tender in attempts[-1].unsettled_tenders()) == total:
+        return attempts[-1].unsettled_tenders()
+    left = remaining(order, refunds, stream)
     payments = [payment.payment_id for payment in order.confirmed.payments]
+    if total > sum(left.values()):
+        there_is = to_major(sum(left.values()), order.currency)
+        raise Impossible(
+            "money.mismatch",
+            f"{to_major(total, order.currency)} {order.currency} would go back, but of what was captured only {there_is} "
+            "is left",
+        )
     if total == 0:
         return tuple(Tender(payment_id=payment_id, amount=0) for payment_id in payments[:1])
     if allocation == "in_order":
-        shares, rest = [], total
+        shares: list[int] = []
         for payment_id in payments:
-            shares.append(min(rest, left[payment_id]))
-            rest -= shares[-1]
+            shares.append(min(total - sum(shares), left[payment_id]))
     else:
         shares = split(total, [left[payment_id] for payment_id in payments])
     return tuple(Tender(payment_id=p, amount=share) for p, share in zip(payments, shares, strict=True) if share)
@@ -236,7 +250,10 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
         facts["inspected_at"] = to_text(ret.inspected_at)
     if ret.lost_at is not None and ret.status == "lost":
         facts["lost_at"] = to_text(ret.lost_at)
-    verdict = weighing.weigh("returns.refund_after_inspection", anything, facts)
+    at_merchants_risk = ret.status == "lost" and weighing.set_aside("returns.transit_risk")
+    if at_merchants_risk:
+        weighing.weigh("returns.transit_risk", False, {"lost_at": facts["lost_at"]})
+    verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, facts)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
         if verdict == "fail":
@@ -404,12 +421,8 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
     if subject.ret is not None and not RETURN.allows(subject.ret.status, "RefundRequested"):
         raise not_allowed(RETURN, f"return {subject.ret.return_id}", subject.ret.status, command.command)
 
-    attempts = of_subject(subject.refunds, subject.stream)
-    if attempts:
-        tenders = attempts[-1].unsettled_tenders()
-    else:
-        allocation = now.policy.clauses.returns_original_tender.allocation
-        tenders = allocate(order, owed.total, subject.refunds, allocation)
+    allocation = now.policy.clauses.returns_original_tender.allocation
+    tenders = allocate(order, owed.total, subject.refunds, subject.stream, allocation)
     total = sum(tender.amount for tender in tenders)
     shown: list[JsonValue] = [
         {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)} for tender in tenders
@@ -439,7 +452,7 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         items=owed.items,
         shipping=owed.shipping,
         deductions=owed.deductions,
-        settled_before=owed.total - total,
+        settled_before=sum(refund.settled for refund in of_subject(subject.refunds, subject.stream)),
         tenders=tenders,
         expected_from=first,
         expected_to=last,

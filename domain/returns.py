@@ -53,7 +53,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
-from returnable.domain.order import Order, aside, known_lines
+from returnable.domain.order import Order, aside, known_lines, must_not_be_cancelled
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Name
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
@@ -112,6 +112,8 @@ class Return:
     rejected: dict[str, int] = field(default_factory=dict)
     sent_back: dict[str, int] = field(default_factory=dict)
     refund_id: str | None = None
+    refunded: dict[str, int] = field(default_factory=dict)
+    """Line → units that a refund was asked for, paid or not: they never go back to the customer."""
     asides: tuple[Aside, ...] = ()
     version: int = 0
 
@@ -169,7 +171,9 @@ class Return:
     def to_send_back(self, line_id: str) -> int:
         """How many rejected units of a line are still here."""
         rejected = self.quantity(line_id) if self.refused else self.rejected.get(line_id, 0)
-        return rejected - self.sent_back.get(line_id, 0)
+        # An override may pay for rejected units; those stay here.
+        paid = max(0, self.refunded.get(line_id, 0) - self.accepted.get(line_id, 0))
+        return rejected - paid - self.sent_back.get(line_id, 0)
 
     def anything_to_send_back(self) -> bool:
         """Whether rejected units are still here."""
@@ -193,7 +197,8 @@ def apply(ret: Return, fact: Fact) -> None:
     if isinstance(fact, SentBack):
         for units in fact.lines:
             ret.sent_back[units.line_id] = ret.sent_back.get(units.line_id, 0) + units.quantity
-        done = not ret.anything_to_send_back() and not ret.anything_accepted()
+        waiting = not ret.refused and any(ret.uninspected(line.line_id) for line in ret.lines)
+        done = not (ret.anything_to_send_back() or ret.anything_accepted() or waiting)
         ret.status = RETURN.after(ret.status, kind, done)
         return
     ret.status = RETURN.after(ret.status, kind)
@@ -242,6 +247,7 @@ def apply(ret: Return, fact: Fact) -> None:
         ret.lost_at = fact.occurred_at
     elif isinstance(fact, RefundRequested):
         ret.refund_id = fact.refund_id
+        ret.refunded = {item.line_id: item.quantity for item in fact.items}
 
 
 def _label(ret: Return, label_id: str) -> Label:
@@ -343,13 +349,7 @@ def request_return(
 ) -> Decided:
     """Authorize or decline on the record; ``held`` says which units of each line are taken elsewhere."""
     known_lines(order, (line.line_id for line in command.lines), "lines[{}].line_id")
-    if order.status == "cancelled":
-        raise Impossible(
-            "transition.not_allowed",
-            f"{command.command}: order {order.order_id} is cancelled; allowed now: request_refund",
-            state=order.status,
-            allowed=("request_refund",),
-        )
+    must_not_be_cancelled(order, command.command)
     wanted: list[Wanted] = []
     for index, line in enumerate(command.lines):
         taken = held[line.line_id]
@@ -387,7 +387,7 @@ def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field:
         held = f" and {taken} of them are in another return or claim" if taken else ""
         raise Impossible(
             "quantity.exceeded",
-            f"{field}: {quantity} units of line {line_id} are asked for, but {bought} were bought{held}",
+            f"{field}: asked for {quantity} of line {line_id}, but {bought} were bought{held}",
             field=field,
         )
 
@@ -553,14 +553,8 @@ def _proof(ret: Return) -> str:
 
 def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Moment, refund_open: bool) -> Decided:
     """Accept or reject unit by unit; risk passes here."""
-    known_lines(order, (finding.line_id for finding in command.findings), "findings[{}].line_id")
     for index, finding in enumerate(command.findings):
-        if not ret.quantity(finding.line_id):
-            raise Impossible(
-                "line.unknown",
-                f"findings[{index}].line_id: return {ret.return_id} has no line {finding.line_id!r}",
-                field=f"findings[{index}].line_id",
-            )
+        _in_return(ret, finding.line_id, f"findings[{index}].line_id")
     _check(ret, "Inspected", command.command)
     everything = not any(ret.uninspected(line.line_id) for line in ret.lines)
     if everything or refund_open:
@@ -608,9 +602,15 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
 
 
-def record_send_back(ret: Return, order: Order, command: RecordSendBack, now: Moment) -> Decided:
+def _in_return(ret: Return, line_id: str, field: str) -> None:
+    if not ret.quantity(line_id):
+        raise Impossible("line.unknown", f"{field}: return {ret.return_id} has no line {line_id!r}", field=field)
+
+
+def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decided:
     """Rejected units went back to the customer."""
-    known_lines(order, (line.line_id for line in command.lines), "lines[{}].line_id")
+    for index, line in enumerate(command.lines):
+        _in_return(ret, line.line_id, f"lines[{index}].line_id")
     _check(ret, "SentBack", command.command)
     for index, line in enumerate(command.lines):
         left = ret.to_send_back(line.line_id)
@@ -638,6 +638,8 @@ def report_lost(ret: Return, command: ReportReturnLost, now: Moment) -> Decided:
 def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
     """The customer keeps the goods: possible until the parcel is handed over."""
     _check(ret, "ReturnWithdrawn", command.command)
+    if ret.refunded:
+        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, "its refund is under way")
     return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])
 
 

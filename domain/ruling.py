@@ -55,7 +55,10 @@ class Weighing:
     def weigh(self, clause: str, holds: bool | None, facts: dict[str, JsonValue]) -> Verdict:
         """Judge a clause: ``holds`` is ``None`` where it has nothing to say. The verdict also goes on the list."""
         verdict: Verdict
-        if holds is None or not self.policy.clause(clause).applies:
+        if not self.policy.clause(clause).applies:
+            verdict = "not_applicable"
+            facts["applies"] = False
+        elif holds is None:
             verdict = "not_applicable"
         elif holds:
             verdict = "pass"

@@ -9,7 +9,7 @@ from returnable.domain.deciding import Moment, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import to_major
-from returnable.domain.order import weigh_cancellation
+from returnable.domain.order import must_not_be_cancelled, weigh_cancellation
 from returnable.domain.outcome import clause_views, error_view, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns import Wanted, check_quantity, weigh_request
@@ -100,7 +100,8 @@ def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView
     for line in order.lines.values():
         taken = case.held[line.line_id]
         impossible = _impossible(case, line.line_id, sum(taken.values()))
-        parcels = order.allot(line.line_id, 1, taken)
+        # Where no unit is free, the clauses are weighed for one that is taken: its deadline is still of interest.
+        parcels = order.allot(line.line_id, 1, {} if impossible else taken)
         wanted = [Wanted(line.line_id, 1, parcels)]
         returning = weigh_request(order, wanted, now, now.at, clauses.returns_portal.channels[0], "refund")
         evidence = frozenset(clauses.wrong_item_evidence.requires)
@@ -134,9 +135,8 @@ def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView
 
 def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
     order = case.order
-    if order.status == "cancelled":
-        return not_allowed(ORDER, f"order {order.order_id}", order.status, "request_return")
     try:
+        must_not_be_cancelled(order, "request_return")
         check_quantity(order, line_id, 1, taken, "quantity")
     except Impossible as error:
         return error

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from returnable.domain.calendar import zone
 from returnable.domain.deciding import Moment
-from returnable.domain.events import Deduction, RefundItem, Tender
+from returnable.domain.events import Deduction, RefundItem
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
@@ -59,19 +59,13 @@ def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
     weighing = subject.weighing(now)
     kind, _, name = subject.stream.partition("/")
     owed = subject.owed(weighing)
-    attempts = of_subject(subject.refunds, subject.stream)
-    if attempts:
-        split: tuple[Tender, ...] = attempts[-1].unsettled_tenders()
-    elif owed.total:
-        allocation = policy.clauses.returns_original_tender.allocation
-        split = allocate(subject.order, owed.total, subject.refunds, allocation)
-    else:
-        split = ()
+    allocation = policy.clauses.returns_original_tender.allocation
+    split = allocate(subject.order, owed.total, subject.refunds, subject.stream, allocation) if owed.items else ()
     tenders = tuple(
         TenderView(payment_id=tender.payment_id, amount=to_major(tender.amount, currency), status="due", reference=None)
         for tender in split
     )
-    before = owed.total - sum(tender.amount for tender in split)
+    before = sum(refund.settled for refund in of_subject(subject.refunds, subject.stream))
     return _view(
         None,
         "due",

@@ -68,7 +68,9 @@ class Story:
     ) -> None:
         """The usual order, confirmed, shipped in parcel ``P-1`` and delivered on Thursday, 5 March 2026."""
         self.confirmed(order_id, **changes)
-        self.tell("record_shipment", shipped, order_id=order_id, parcel_id="P-1", carrier="fedex", tracking_number="T-1")
+        self.tell(
+            "record_shipment", shipped, order_id=order_id, parcel_id="P-1", carrier="fedex", tracking_number="T-1"
+        )
         self.tell("record_delivery", delivered, order_id=order_id, parcel_id="P-1")
 
     def authorized(self, return_id: str = "R-1", at: str = "2026-03-09T12:00:00-04:00", **changes: Any) -> None:
@@ -127,7 +129,9 @@ def an_order(order_id: str = "A-1", **changes: Any) -> dict[str, Any]:
     shipping: Any = changes.pop("shipping", "0.00")
     if not isinstance(shipping, Mapping):
         shipping = {"charged": str(shipping)}
-    goods = sum((Decimal(one["unit_price"]) * one["quantity"] + Decimal(one.get("tax", "0")) for one in lines), Decimal(0))
+    goods = sum(
+        (Decimal(one["unit_price"]) * one["quantity"] + Decimal(one.get("tax", "0")) for one in lines), Decimal(0)
+    )
     total = goods + Decimal(shipping["charged"]) + Decimal(shipping.get("tax", "0"))
     return {
         "order_id": order_id,
@@ -201,7 +205,9 @@ def without(clause_id: str) -> PolicyBook:
     return policy_where((head, f"{head}applies = false\n"))
 
 
-def ship(story: Story, parcel_id: str, at: str, units: Mapping[str, int] | None = None, **fields: Any) -> dict[str, Any]:
+def ship(
+    story: Story, parcel_id: str, at: str, units: Mapping[str, int] | None = None, **fields: Any
+) -> dict[str, Any]:
     """A parcel of order ``A-1`` is with the carrier; ``units``: line → how many (default: all that are left)."""
     lines = {"lines": [{"line_id": name, "quantity": count} for name, count in units.items()]} if units else {}
     given = {"order_id": "A-1", "parcel_id": parcel_id, "carrier": "fedex", "tracking_number": f"T-{parcel_id}"}
@@ -232,7 +238,9 @@ def brought_back(
     used = {} if own_label else {"label_id": f"L-{return_id}"}
     steps.append(story.tell("record_return_shipment", return_id=return_id, **used))
     steps.append(story.tell("receive_return", return_id=return_id))
-    findings = [finding(name, count - rejected.get(name, 0)) for name, count in units.items() if count > rejected.get(name, 0)]
+    findings = [
+        finding(name, count - rejected.get(name, 0)) for name, count in units.items() if count > rejected.get(name, 0)
+    ]
     findings += [finding(name, count, tags_attached=False) for name, count in rejected.items()]
     steps.append(story.tell("inspect_return", return_id=return_id, findings=findings))
     assert [step["outcome"] for step in steps] == ["accepted"] * len(steps), steps

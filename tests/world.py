@@ -191,7 +191,8 @@ class World:
                 },
             )
             yield 0.05, lambda on=on_parcel: self._shipment(dice, case) | on
-        yield (2.5 if order.status == "confirmed" else 0.4), lambda: self._cancellation(dice, order_id)
+        pardoned = any(aside.clause == "cancellation.not_shipped" for aside in order.asides)
+        yield (2.5 if order.status == "confirmed" or pardoned else 0.4), lambda: self._cancellation(dice, order_id)
         if order.status == "cancelled":
             yield 4, lambda: self._refund(on_order)
         if order.account_id is None or dice.random() < 0.05:
@@ -227,7 +228,6 @@ class World:
         if status in ("authorized", "labelled"):
             yield (9 if status == "authorized" else 1), lambda: self._label(dice, return_id)
             yield (4 if status == "labelled" else 2), lambda: self._hand_over(dice, case, return_id)
-            # A refund that an override let through before the hand-over is money out of the door; see the xfail tests.
             yield 0.6, lambda: {"command": "withdraw_return", **on_return}
         if status in ("authorized", "labelled", "in_transit", "lost"):
             weight = 4 if status in ("in_transit", "lost") else 1
@@ -250,13 +250,14 @@ class World:
         if status in ("received", "inspected") and any(ret.uninspected(line.line_id) for line in ret.lines):
             yield 8, lambda: self._inspection(dice, case, return_id)
         if open_:
-            yield (6 if status == "inspected" else 0.7), lambda: self._refund(on_return)
+            pardoned = any(
+                aside.clause == "returns.refund_after_inspection" for aside in (*case.order.asides, *ret.asides)
+            )
+            yield (6 if status == "inspected" or pardoned else 0.7), lambda: self._refund(on_return)
         if ret.anything_to_send_back():
             yield 3, lambda: self._send_back(dice, case, return_id)
 
-    def _likely_of_claim(
-        self, dice: Random, case: Case, claim_id: str
-    ) -> Iterator[tuple[float, Callable[[], Fields]]]:
+    def _likely_of_claim(self, dice: Random, case: Case, claim_id: str) -> Iterator[tuple[float, Callable[[], Fields]]]:
         claim, on_claim = case.claims[claim_id], {"claim_id": claim_id}
         if claim.status == "open":
             some = dice.choice((["order_confirmation"], ["item_picture"], ["item_picture", "order_confirmation"]))
@@ -395,7 +396,8 @@ class World:
 
     def _override(self, dice: Random, kind: str, name: str) -> Fields:
         ours = [clause for clause in CLAUSE_IDS if clause.startswith(PREFIX_OF[kind])]
-        clause = dice.choice(ours) if dice.random() < 0.95 else "returns.kindness"
+        mighty = [clause for clause in ours if clause in MIGHTY]
+        clause = dice.choice(mighty if dice.random() < 0.7 else ours) if dice.random() < 0.97 else "returns.kindness"
         return {
             "command": "override",
             "subject": {"kind": kind, "id": name},
@@ -458,6 +460,13 @@ class World:
         ]
         return dice.choice(choices)
 
+
+MIGHTY = frozenset(
+    {"cancellation.window", "cancellation.not_shipped", "returns.window", "returns.ship_by", "returns.condition"}
+    | {"returns.label_fee", "returns.refund_after_inspection", "returns.shipping_non_refundable", "wrong_item.window"}
+    | {"wrong_item.evidence"}
+)
+"""The clauses that change most when they are set aside."""
 
 PREFIX_OF = {"order": ("cancellation.", "returns.", "wrong_item."), "return": ("returns.",), "claim": ("wrong_item.",)}
 

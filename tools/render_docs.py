@@ -190,13 +190,15 @@ def _fields(model: type[BaseModel], names: Iterable[str]) -> str:
     rows = []
     for name in names:
         field = model.model_fields[name]
-        default = "required" if field.is_required() else "" if field.default is None else _default(field.default)
+        default = "required" if field.is_required() else _default(field.default)
         rows.append((f"`{name}`", _kind(field.annotation), default))
-    return _table(("Field", "Type", "Default"), rows)
+    return _table(("Field", "Type", "If absent"), rows)
 
 
 def _default(value: object) -> str:
-    return "none" if value == () else f"`{value!r}`".replace("'", '"') if not isinstance(value, bool) else _toml(value)
+    if value is None or value == ():
+        return "none"
+    return f"`{_toml(value)}`"
 
 
 _PLAIN: Mapping[object, str] = {
@@ -205,7 +207,6 @@ _PLAIN: Mapping[object, str] = {
     bool: "yes or no",
     datetime: "instant",
     date: "date",
-    NoneType: "null",
     JsonValue: "JSON value",
 }
 
@@ -220,7 +221,8 @@ def _kind(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, UnionType):
-        return " or ".join(_kind(argument) for argument in arguments)
+        # Whatever may be null is left out when it is; the table says so in its last column.
+        return " or ".join(_kind(argument) for argument in arguments if argument is not NoneType)
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
     if origin is dict:

@@ -33,8 +33,8 @@ from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.events import encode
 from returnable.domain.ports import EventStore, Receipt, Recorded
 
-SHOWN = 10
-"""How many troubles are shown in full."""
+SHOWN = 3
+"""How many troubles of each kind are shown."""
 
 
 @dataclass
@@ -402,10 +402,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(harness.reference.lines)} lines, {len(harness.reference.facts)} facts in a play\n", flush=True)
         tally = harness.run(options.rounds)
     print(tally.summary())
-    for trouble in tally.troubles[:SHOWN]:
-        print(f"trouble: {trouble}")
-    if len(tally.troubles) > SHOWN:
-        print(f"… and {len(tally.troubles) - SHOWN} more")
+    for kind in ("lost", "half", "changed", "added", "damaged"):
+        for trouble in [text for text in tally.troubles if text.startswith(f"{kind}: ")][:SHOWN]:
+            print(f"trouble: {trouble}")
     return 1 if tally.troubles else 0
 
 

@@ -5,6 +5,7 @@ Histories come from ``world.py``. The money and the units are counted here a sec
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from world import START, World
 
 from returnable.domain.case import Case, replay
-from returnable.domain.commands import COMMANDS, Command, Override, parse_command, parse_question
+from returnable.domain.commands import COMMANDS, Command, parse_command, parse_question
 from returnable.domain.desk import Desk
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
@@ -26,7 +27,6 @@ from returnable.domain.events import (
     ClaimResolved,
     Confirmed,
     Delivered,
-    Fact,
     RefundFailed,
     RefundRequested,
     RefundSettled,
@@ -165,7 +165,9 @@ def check_steps(world: World, case: Case) -> None:
     for stream in streams(case):
         kind = stream.partition("/")[0]
         entries = answer(world, {"query": "audit", "stream": stream})["entries"]
-        told = [(entry.version, entry.fact.type) for entry in world.parts.store.load(case.case_id) if entry.stream == stream]
+        told = [
+            (entry.version, entry.fact.type) for entry in world.parts.store.load(case.case_id) if entry.stream == stream
+        ]
         assert [(entry["version"], entry["type"]) for entry in entries] == told
         assert [version for version, _ in told] == list(range(1, len(told) + 1))
         state = None
@@ -222,7 +224,9 @@ def check_repeated(world: World, command: Command, came: Outcome) -> None:
     assert again.replayed
     assert again.as_dict() == came.as_dict()
     assert (again.facts, again.findings) == (came.facts, came.findings)
-    other = parse_command({"command": "link_account", "order_id": "A-1", "account_id": "x", "command_id": command.command_id})
+    other = parse_command(
+        {"command": "link_account", "order_id": "A-1", "account_id": "x", "command_id": command.command_id}
+    )
     with pytest.raises(Impossible) as refused:
         world.parts.desk.handle(other, world.at)
     assert refused.value.code == "command.conflict"
@@ -328,7 +332,9 @@ def test_the_usual_histories_reach_every_fact_and_every_kind_of_outcome() -> Non
 
     assert {fact.__name__ for fact in FACTS.values()} <= set(seen)
     assert {f"accepted {command}" for command in COMMANDS} <= set(seen)
-    declined = "request_cancellation request_return issue_label receive_return request_refund report_wrong_item resolve_claim"
+    declined = (
+        "request_cancellation request_return issue_label receive_return request_refund report_wrong_item resolve_claim"
+    )
     assert {f"declined {command}" for command in declined.split()} <= set(seen)
     codes = (
         "command.invalid order.unknown order.exists return.unknown return.exists claim.unknown claim.exists refund.unknown "
@@ -357,7 +363,12 @@ def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seed
             punctual.parts.desk.handle(parse_command({"command": "run_deadlines"}), punctual.at)
         assert everything(punctual) == before
 
-    assert everything(punctual) == everything(careless)
+    assert told_apart_from_numbers(punctual) == told_apart_from_numbers(careless)
+
+
+def told_apart_from_numbers(world: World) -> str:
+    """Every view, without the number that an override has in its stream: a recorded deadline takes a number too."""
+    return re.sub(r"#[0-9]+'", "#'", repr(everything(world)))
 
 
 @given(HISTORIES, st.integers(0, 2**32 - 1))

@@ -73,7 +73,9 @@ def test_a_second_different_time_for_a_parcel_is_raised_and_the_first_stands() -
     story = Story()
     story.delivered()
 
-    shipped = ship(story, "P-1", "2026-03-06T09:00:00-05:00", tracking_number="T-1", shipped_at="2026-03-03T10:00:00-05:00")
+    shipped = ship(
+        story, "P-1", "2026-03-06T09:00:00-05:00", tracking_number="T-1", shipped_at="2026-03-03T10:00:00-05:00"
+    )
     delivered = story.tell("record_delivery", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-04T14:00:00-05:00")
     again = story.tell("record_delivery", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-04T14:00:00-05:00")
 
@@ -89,7 +91,11 @@ def test_one_exception_holds_all_the_reasons_of_a_fact() -> None:
     story.delivered()
 
     outcome = story.tell(
-        "record_delivery", "2026-03-06T09:00:00-05:00", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-02T14:00:00-05:00"
+        "record_delivery",
+        "2026-03-06T09:00:00-05:00",
+        order_id="A-1",
+        parcel_id="P-1",
+        delivered_at="2026-03-02T14:00:00-05:00",
     )
     (*_, raised) = story.ask("audit", stream="order/A-1")["entries"]
 

@@ -125,9 +125,7 @@ def test_an_override_for_one_return_does_not_touch_another() -> None:
     story = Story()
     story.labelled(quantity=2)
     ask_return(story, "2026-03-09T13:00:00-04:00", return_id="R-2")
-    story.tell(
-        "issue_label", return_id="R-2", label_id="L-1", carrier="fedex", tracking_number="RT-2"
-    )
+    story.tell("issue_label", return_id="R-2", label_id="L-1", carrier="fedex", tracking_number="RT-2")
     set_aside(story, "returns.ship_by", "return", "R-1")
 
     first = story.tell("receive_return", "2026-03-12T00:00:00-04:00", return_id="R-1")
@@ -215,3 +213,92 @@ def test_an_override_sets_aside_one_clause_and_no_other() -> None:
 
     assert failed(outcome) == ["returns.portal", "returns.window"]
     assert verdicts(outcome)["returns.final_sale"] == "overridden"
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ({"kind": "order", "id": "A-9"}, "order.unknown"),
+        ({"kind": "return", "id": "R-9"}, "return.unknown"),
+        ({"kind": "claim", "id": "W-9"}, "claim.unknown"),
+        ({"kind": "refund", "id": "F-9"}, "command.invalid"),
+    ],
+)
+def test_an_override_is_for_a_known_order_return_or_claim(subject: dict, expected: str) -> None:
+    story = Story()
+    story.delivered()
+
+    outcome = story.tell("override", subject=subject, clause="returns.window", reason="x", approved_by="kim")
+
+    assert code(outcome) == expected
+
+
+def test_a_unit_paid_back_although_it_was_rejected_is_not_free_after_it_was_sent_back() -> None:
+    story = Story()
+    story.inspected(good=False)
+    set_aside(story, "returns.condition", "return", "R-1")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.tell("record_send_back", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}])
+
+    outcome = ask_return(story, story.at, return_id="R-2")
+
+    assert code(outcome) == "quantity.exceeded"
+
+
+def cancelled_after_delivery(quantity: int = 1, settled: bool = False) -> Story:
+    """A delivered order with a claim on one unit, open or settled by refund, then cancelled by way of two overrides."""
+    story = Story()
+    story.delivered(quantity=quantity)
+    both = ["order_confirmation", "item_picture"]
+    story.tell("report_wrong_item", claim_id="W-1", order_id="A-1", line_id="1", channel="email", attachments=both)
+    if settled:
+        story.tell("resolve_claim", claim_id="W-1", remedy="refund")
+    set_aside(story, "cancellation.window")
+    set_aside(story, "cancellation.not_shipped")
+    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_copy=True)
+    assert types(outcome) == ["CancellationRequested", "Cancelled"]
+    return story
+
+
+def test_a_claim_is_not_settled_by_refund_once_the_cancelled_order_was_refunded_in_full() -> None:
+    story = cancelled_after_delivery()
+    story.tell("request_refund", refund_id="F-1", order_id="A-1")
+
+    outcome = story.tell("resolve_claim", claim_id="W-1", remedy="refund")
+
+    assert code(outcome) == "transition.not_allowed"
+
+
+def test_an_order_with_a_return_under_way_is_not_cancelled_even_by_overrides() -> None:
+    story = Story()
+    story.authorized()
+    set_aside(story, "cancellation.window")
+    set_aside(story, "cancellation.not_shipped")
+
+    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_copy=True)
+
+    assert code(outcome) == "transition.not_allowed"
+    assert "R-1" in outcome["error"]["message"]
+
+
+def test_a_lost_parcel_is_paid_for_when_the_risk_is_set_aside() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.tell("report_return_lost", "2026-03-20T09:00:00-04:00", return_id="R-1")
+
+    refused = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    set_aside(story, "returns.transit_risk", "return", "R-1")
+    paid = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    assert failed(refused) == ["returns.refund_after_inspection"]
+    assert (paid["outcome"], clause(paid, "returns.transit_risk")["verdict"]) == ("accepted", "overridden")
+
+
+def test_the_refund_of_a_cancelled_order_leaves_out_what_a_claim_has_settled() -> None:
+    story = cancelled_after_delivery(quantity=2, settled=True)
+
+    due = story.ask("refund", order_id="A-1")
+
+    assert due["total"] == "750.00"

@@ -91,11 +91,6 @@ def test_a_contact_learnt_late_but_made_in_time_clears_the_missed_one() -> None:
     assert story.ask("claim", claim_id="W-1")["overdue"] is False
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="policy.md, wrong_item.contact: 'Missing it is an overdue item, on the record'; scenario.md: run_deadlines "
-    "records 'what fell due at or before at, each once'. A contact made after the deadline wipes the miss out",
-)
 @pytest.mark.parametrize("then", ["contacted late", "resolved without contact"])
 def test_a_missed_contact_is_recorded_although_the_claim_moved_on_since(then: str) -> None:
     story = Story()

@@ -1,4 +1,4 @@
-"""The way back: hand-over, dock, loss, inspection and sending back (``returns.ship_by``, ``.condition``, ``.transit_risk``)."""
+"""The way back (``returns.ship_by``, ``.condition``, ``.transit_risk``): hand-over, dock, loss, inspection, sending."""
 
 from __future__ import annotations
 
@@ -235,11 +235,6 @@ def test_units_can_be_inspected_one_after_the_other_but_never_twice() -> None:
     assert code(third) == "transition.not_allowed"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="scenario.md: 'a return with no accepted unit goes from inspected to sent_back': the second unit has no "
-    "finding yet, but the return is closed and the unit can never be inspected",
-)
 def test_sending_back_a_rejected_unit_does_not_close_a_return_with_units_still_to_inspect() -> None:
     story = Story()
     story.labelled(quantity=2, return_quantity=2)
@@ -252,11 +247,6 @@ def test_sending_back_a_rejected_unit_does_not_close_a_return_with_units_still_t
     assert types(outcome) == ["Inspected"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the worklist stops asking for an inspection once the first unit has a finding: "
-    "'Three findings per unit', 'risk passes at inspection, per unit'",
-)
 def test_the_worklist_asks_for_an_inspection_until_every_unit_has_its_findings() -> None:
     story = Story()
     story.labelled(quantity=2, return_quantity=2)
@@ -273,7 +263,9 @@ def test_a_return_with_nothing_accepted_goes_from_inspected_to_sent_back() -> No
     story.inspected(good=False)
     before = returned(story)["status"]
 
-    story.tell("record_send_back", "2026-03-17T09:00:00-04:00", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}])
+    story.tell(
+        "record_send_back", "2026-03-17T09:00:00-04:00", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}]
+    )
     refund = story.tell("request_refund", refund_id="F-1", return_id="R-1")
 
     assert before == "inspected"

@@ -37,7 +37,9 @@ def resolve(story: Story, remedy: str = "refund", claim_id: str = "W-1", at: str
         pytest.param("2021-12-22T12:00:00-05:00", "2022-01-05T00:00:00-05:00", id="Christmas and New Year as observed"),
     ],
 )
-def test_the_first_notice_must_come_by_the_end_of_the_seventh_business_day(delivered_at: str, report_before: str) -> None:
+def test_the_first_notice_must_come_by_the_end_of_the_seventh_business_day(
+    delivered_at: str, report_before: str
+) -> None:
     story = Story()
     story.confirmed(at=delivered_at)
     ship(story, "P-1", delivered_at)
@@ -103,7 +105,9 @@ def test_missing_evidence_is_no_reason_to_deny_and_keeps_the_first_notices_time(
     ],
     ids=["plain", "over the short day", "over the long day"],
 )
-def test_the_contact_is_due_24_elapsed_hours_after_the_first_notice_inclusive(reported_at: str, contact_by: str) -> None:
+def test_the_contact_is_due_24_elapsed_hours_after_the_first_notice_inclusive(
+    reported_at: str, contact_by: str
+) -> None:
     start = (datetime.fromisoformat(reported_at) - timedelta(days=1)).isoformat()
     story = Story()
     story.confirmed(at=start)

@@ -1,0 +1,171 @@
+"""The compiled tables say what the machines of the library say, and the machines are well formed."""
+
+from __future__ import annotations
+
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from statemachine.exceptions import TransitionNotAllowed
+
+from returnable.domain import events
+from returnable.domain.commands import COMMANDS
+from returnable.domain.deciding import COMMAND_OF, allowed_commands
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.lifecycles import (
+    CLAIM,
+    LABEL,
+    MACHINES,
+    NOTES,
+    NOTHING,
+    ORDER,
+    REFUND,
+    RETURN,
+    Lifecycle,
+    Table,
+    compile_table,
+    drawing,
+)
+
+TABLES: dict[str, Table] = {"order": ORDER, "return": RETURN, "label": LABEL, "refund": REFUND, "claim": CLAIM}
+
+
+def states(name: str) -> list[str]:
+    """The ids of the states of a machine."""
+    return [state.id for state in MACHINES[name].states]
+
+
+def event_ids(name: str) -> list[str]:
+    """The ids of the events of a machine."""
+    machine: Any = MACHINES[name]
+    return [event.id for event in machine.events]
+
+
+def guards(name: str) -> set[str]:
+    """The names of the guards of a machine."""
+    return {move.guard for move in TABLES[name].moves.values() if move.guard is not None}
+
+
+def by_engine(machine: type[Lifecycle], state: str, event: str, model: Any) -> str | None:
+    """Where the library's own engine goes; ``None``: it refuses."""
+    running = machine(model, start_value=state)
+    try:
+        running.send(event)
+    except TransitionNotAllowed:
+        return None
+    return next(iter(running.configuration)).id
+
+
+ALL = [(name, state, event) for name in MACHINES for state, event in product(states(name), event_ids(name))]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize(("name", "state", "event"), ALL)
+def test_engine_and_table_agree(name: str, state: str, event: str, holds: bool) -> None:
+    model = SimpleNamespace(state=None, **dict.fromkeys(guards(name), holds))
+
+    came = by_engine(MACHINES[name], state, event, model)
+
+    table = TABLES[name]
+    assert table.allows(state, event) == (came is not None)
+    if came is None:
+        with pytest.raises(HistoryBroken, match=f"{event} is not possible in state {state}"):
+            table.after(state, event, holds)
+    else:
+        assert table.after(state, event, holds) == came
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_tables_that_run_are_compiled_from_the_machines(name: str) -> None:
+    table = compile_table(MACHINES[name])
+
+    assert table.moves == TABLES[name].moves
+    assert table.name == TABLES[name].name == name
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_state_can_be_reached_from_nothing(name: str) -> None:
+    reached, ahead = {NOTHING}, [NOTHING]
+    while ahead:
+        here = ahead.pop()
+        moves = [move for (state, _), move in TABLES[name].moves.items() if state == here]
+        new = {there for move in moves for there in (move.then, move.otherwise) if there} - reached
+        reached |= new
+        ahead += new
+
+    assert reached == set(states(name))
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_state_comes_to_an_end(name: str) -> None:
+    onward: dict[str, set[str]] = {state: set() for state in states(name)}
+    for (state, _), move in TABLES[name].moves.items():
+        onward[state] |= {there for there in (move.then, move.otherwise) if there and there != state}
+    ends = {state for state, there in onward.items() if not there}
+
+    for _ in onward:
+        ends |= {state for state, there in onward.items() if there & ends}
+
+    assert ends == set(states(name))
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_no_state_has_the_name_of_an_event(name: str) -> None:
+    # One that had would silently break the machine of the library.
+    assert not set(states(name)) & set(event_ids(name))
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_event_of_a_machine_is_a_fact(name: str) -> None:
+    for event in event_ids(name):
+        assert issubclass(getattr(events, event), events.Fact)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_guard_has_two_answers(name: str) -> None:
+    for (state, event), move in TABLES[name].moves.items():
+        assert (move.guard is None) == (move.otherwise is None), f"{event} in {state}"
+        assert move.then != move.otherwise
+
+
+def test_every_fact_moves_a_lifecycle_or_is_a_note() -> None:
+    moving = {event for name in MACHINES for event in event_ids(name)}
+
+    for fact in events.FACTS.values():
+        assert fact.__name__ in moving | NOTES, fact
+
+
+def test_every_note_is_a_fact_that_moves_no_order_return_or_claim() -> None:
+    for note in NOTES:
+        assert issubclass(getattr(events, note), events.Fact)
+        assert not any(note in event_ids(name) for name in ("order", "return", "claim"))
+
+
+def test_the_commands_that_lead_to_facts_are_commands_and_facts() -> None:
+    # These follow from another command of the same moment, or from the clock.
+    follow = {"CancellationDeclined", "Cancelled", "ReturnAuthorized", "ReturnDeclined", "LabelDeclined", "Refunded"}
+    follow |= {"ResolutionDeclined", "ContactMissed", "RefundOverdue"}
+
+    assert set(COMMAND_OF.values()) <= set(COMMANDS)
+    assert set(COMMAND_OF) | follow == {event for name in MACHINES for event in event_ids(name)}
+    assert not set(COMMAND_OF) & follow
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_what_is_allowed_now_is_told_without_repetition(name: str) -> None:
+    for state in states(name):
+        allowed = allowed_commands(TABLES[name], state)
+        assert len(set(allowed)) == len(allowed)
+        assert set(allowed) <= set(COMMANDS)
+        assert all(TABLES[name].allows(state, event) for event in TABLES[name].events(state))
+
+
+@pytest.mark.parametrize("form", ["mermaid", "md"])
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_drawing_shows_every_state_and_every_event_under_its_id_and_is_stable(name: str, form: str) -> None:
+    drawn = drawing(MACHINES[name], form)
+
+    assert drawn == drawing(MACHINES[name], form)
+    assert all(event in drawn for event in event_ids(name))
+    assert all(state in drawn or state.replace("_", " ").capitalize() in drawn for state in states(name))

@@ -1,0 +1,177 @@
+"""Every verdict has a reason in plain English, whatever happened."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from world import World
+
+from returnable.domain.events import RefundRequested
+from returnable.domain.outcome import Outcome
+from returnable.domain.policy import CLAUSE_IDS
+from returnable.domain.reasons import _REASONS, because, deduction_because, duration, is_instant, localised
+from returnable.domain.ruling import Finding, Weighing, margin_seconds
+
+NEW_YORK, KOLKATA = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
+
+
+def test_every_clause_that_is_ever_weighed_has_a_reason() -> None:
+    # Risk in transit is a rule for people: no decision weighs it.
+    assert {*_REASONS, "returns.transit_risk"} == set(CLAUSE_IDS)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=30, max_size=70))
+def test_every_finding_of_every_ruling_has_a_reason(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        _, _, came = world.step(seed)
+        if not isinstance(came, Outcome):
+            continue
+        for finding in came.findings or ():
+            text = because(finding, NEW_YORK)
+            assert text == text.strip()
+            assert text.endswith(".")
+            assert "None" not in text
+            assert "{" not in text
+            assert len(text) < 1000
+            assert because(finding, KOLKATA)
+        for _, _, fact in came.facts:
+            if isinstance(fact, RefundRequested):
+                for deduction in fact.deductions:
+                    assert deduction_because(deduction.clause, deduction.facts).endswith(".")
+
+
+def test_a_ruling_reads_the_same_after_it_was_stored() -> None:
+    world, dice = World(), Random(7)
+    told: list[str] = []
+    for _ in range(60):
+        _, _, came = world.step(dice.getrandbits(32))
+        if isinstance(came, Outcome) and came.facts:
+            told += [
+                because(finding, NEW_YORK) for _, _, f in came.facts for finding in getattr(f, "ruling", None) or ()
+            ]
+
+    stored = [entry.fact for entry in world.log()]
+
+    assert told == [because(finding, NEW_YORK) for fact in stored for finding in getattr(fact, "ruling", None) or ()]
+    assert len(told) > 20
+
+
+def test_an_override_is_cited_and_not_hidden() -> None:
+    facts = {
+        "channel": "phone",
+        "channels": ["portal"],
+        "override": {
+            "approved_by": "Ann",
+            "reason": "The portal was down",
+            "granted_at": "2026-03-09T16:00:00Z",
+            "fact": "order/A-1#4",
+        },
+    }
+
+    text = because(Finding(clause="returns.portal", verdict="overridden", facts=facts), NEW_YORK)
+
+    assert text == (
+        "Set aside by Ann at Mon 2026-03-09 12:00 EDT: The portal was down. "
+        "Otherwise: It came by phone; it must come by portal."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (1, "1 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min 1 s"),
+        (86400, "1 day"),
+        (172800, "2 days"),
+        (-90061, "1 day 1 h 1 min 1 s"),
+        (0.25, "0.25 s"),
+        (90.5, "1 min 30 s"),
+        (0.000001, "0.000001 s"),
+    ],
+)
+def test_a_length_of_time_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@given(st.integers(0, 10**15))
+def test_a_length_of_time_reads_like_a_clock(microseconds: int) -> None:
+    text = duration(microseconds / 10**6)
+
+    assert re.fullmatch(r"(\d+ days? ?)?(\d\d? h ?)?(\d\d? min ?)?(\d\d?(\.\d+)? s)?", text), text
+    assert "60 s" not in text
+
+
+@given(st.integers(-(10**14), 10**14))
+def test_a_margin_is_whole_seconds_where_it_can_be(microseconds: int) -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+
+    margin = margin_seconds(now + timedelta(microseconds=microseconds), now)
+
+    assert round(margin * 10**6) == microseconds
+    assert isinstance(margin, int) == (microseconds % 10**6 == 0)
+
+
+def test_instants_are_shown_in_the_zone_of_the_policy_at_any_depth() -> None:
+    facts = {
+        "deadline": "2026-03-20T04:00:00Z",
+        "approved_by": "2026-03-20T04:00:00Z",
+        "proven_by": "arrival",
+        "lines": [{"return_before": "2026-07-20T04:00:00Z", "line_id": "1"}],
+        "override": {"granted_at": "2026-01-01T00:00:00.5Z"},
+        "sent_at": None,
+        "paid": 3,
+    }
+
+    assert localised(facts, NEW_YORK) == {
+        "deadline": "2026-03-20T00:00:00-04:00",
+        "approved_by": "2026-03-20T04:00:00Z",
+        "proven_by": "arrival",
+        "lines": [{"return_before": "2026-07-20T00:00:00-04:00", "line_id": "1"}],
+        "override": {"granted_at": "2025-12-31T19:00:00.500000-05:00"},
+        "sent_at": None,
+        "paid": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "instant"),
+    [("requested_at", True), ("contact_by", True), ("void_at", True), ("return_before", True), ("deadline", True),
+     ("approved_by", False), ("proven_by", False), ("expected_from", False), ("margin_seconds", False)],
+)  # fmt: skip
+def test_which_facts_are_instants(key: str, instant: bool) -> None:
+    assert is_instant(key) == instant
+
+
+def test_the_second_is_shown_only_where_it_matters() -> None:
+    def said(requested_at: str) -> str:
+        facts = {
+            "confirmed_at": "2026-03-02T15:00:00Z",
+            "requested_at": requested_at,
+            "deadline": "2026-03-02T17:00:00Z",
+            "margin_seconds": 1,
+        }
+        return because(Finding(clause="cancellation.window", verdict="pass", facts=facts), NEW_YORK)
+
+    assert "arrived at Mon 2026-03-02 11:00 EST;" in said("2026-03-02T16:00:00Z")
+    assert "arrived at Mon 2026-03-02 11:00:07 EST;" in said("2026-03-02T16:00:07Z")
+
+
+def test_weighing_says_not_applicable_where_the_merchant_has_no_such_clause() -> None:
+    from kit import without
+
+    policy = without("returns.portal").versions[0]
+    weighing = Weighing(policy)
+
+    assert weighing.weigh("returns.portal", False, {}) == "not_applicable"
+    assert weighing.allowed
