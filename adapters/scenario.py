@@ -313,6 +313,8 @@ class Summary:
     declined_commands: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     answers: int = 0
+    repeated: int = 0
+    """Commands that were on record already, under their command id."""
     events: int = 0
     exceptions: int = 0
     refunds: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -339,6 +341,9 @@ class Summary:
             self.declined_commands += 1
             for clause in sorted(set(outcome.failed)):
                 self.declined[clause] = self.declined.get(clause, 0) + 1
+        if outcome.replayed:
+            self.repeated += 1
+            return
         self.events += len(outcome.facts)
         for _, _, fact in outcome.facts:
             if fact.type == "ExceptionRaised":

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from returnable.adapters.eventstore.open import open_store
 from returnable.domain.desk import Desk
 from returnable.domain.policy import PolicyBook, bundled_policies, read_policies
 from returnable.domain.ports import EventStore
-from returnable.projections.questions import Questions
+
+if TYPE_CHECKING:
+    from returnable.projections.questions import Questions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parts:
     """A store, the desk that writes to it, and the questions that read from it."""
 
     store: EventStore
     desk: Desk
-    questions: Questions
+
+    @cached_property
+    def questions(self) -> Questions:
+        """Made when first asked for: a process that only writes needs no views."""
+        from returnable.projections.questions import Questions
+
+        return Questions(self.store, self.desk.policy)
 
 
 def policy_book(policy: PolicyBook | str | Path | None) -> PolicyBook:
@@ -36,5 +46,4 @@ def assemble(url: str, policy: PolicyBook | str | Path | None = None, *, create:
     """
     book = policy_book(policy)
     store = open_store(url, create=create)
-    desk = Desk(store, book)
-    return Parts(store, desk, Questions(store, desk.policy))
+    return Parts(store, Desk(store, book))

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from returnable.domain import claims, order, refunds, returns
 from returnable.domain.case import Case, evolve, replay, unknown
@@ -61,6 +61,8 @@ from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.ruling import Finding
 
+V = TypeVar("V")
+
 ATTEMPTS = 200
 """How often a command is decided again because other writers were faster, before the store counts as busy."""
 
@@ -71,7 +73,8 @@ class Desk:
     def __init__(self, store: EventStore, policies: PolicyBook, cached_cases: int = 1024) -> None:
         self.store = store
         self.policies = policies
-        self._cases = _Cache(cached_cases)
+        self._cases: _Cache[Case] = _Cache(cached_cases)
+        self._case_ids: _Cache[str] = _Cache(4 * cached_cases)
         self._policies: dict[str, Policy] = {}
 
     # ---- the way of a command ---------------------------------------------------------------------------------------
@@ -86,16 +89,19 @@ class Desk:
         command.check_own_times(at)
         fresh = False
         for _ in range(ATTEMPTS):
-            if command.command_id is not None and (receipt := self.store.receipt(command.command_id)) is not None:
-                return self._answer_again(command, receipt)
             try:
                 return self._decide_and_save(command, at, fresh)
             except Stale as stale:
                 self._cases.forget(stale.case_id)
-            except (NameTaken, CommandSeen):
-                continue  # the next round finds it and says so
-            except _LookAgain:
+            except (_LookAgain, NameTaken):
                 fresh = True
+            except CommandSeen:
+                return self._answer_again(command)
+            except Impossible:
+                # What the first time did may make the second time impossible: its receipt comes before the refusal.
+                if command.command_id is not None and self.store.receipt(command.command_id) is not None:
+                    return self._answer_again(command)
+                raise
         raise StoreBusy(f"{command.command}: other writers were faster {ATTEMPTS} times")
 
     def _decide_and_save(self, command: Command, at: datetime, fresh: bool) -> Outcome:
@@ -113,10 +119,13 @@ class Desk:
         if batches or receipt is not None:
             self.store.append(batches, names=decided.names, receipt=receipt)
             for case in after:
-                self._cases.keep(case)
+                self._keep(case)
         return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
 
-    def _answer_again(self, command: Command, receipt: Receipt) -> Outcome:
+    def _answer_again(self, command: Command) -> Outcome:
+        receipt = self.store.receipt(command.command_id or "")
+        if receipt is None:
+            raise HistoryBroken(f"command {command.command_id!r} is on record, but its receipt cannot be found")
         if receipt.digest != command.digest:
             raise Impossible(
                 "command.conflict",
@@ -145,14 +154,22 @@ class Desk:
             if not stored:
                 raise unknown("order", case_id)
             case = replay(case_id, stored)
-            self._cases.keep(case)
+            self._keep(case)
         return case
+
+    def _keep(self, case: Case) -> None:
+        known = self._cases.get(case.case_id)
+        if known is None or known.seq <= case.seq:
+            self._cases.keep(case.case_id, case)
 
     def case_with(self, kind: str, name: str) -> Case:
         """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on."""
-        case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
+        case_id = self._case_ids.get(f"{kind}/{name}")
         if case_id is None:
-            raise unknown(kind, name)
+            case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
+            if case_id is None:
+                raise unknown(kind, name)
+            self._case_ids.keep(f"{kind}/{name}", case_id)
         case = self.case(case_id)
         if not case.knows(kind, name):  # another process recorded it after our last look
             self._cases.forget(case_id)
@@ -179,7 +196,7 @@ class Desk:
     def _decide(self, command: Command, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
         if isinstance(command, ConfirmOrder):
             return self._confirm(command, at)
-        case = self._case_of_command(command)
+        case = self._case_of_command(command, fresh)
         if fresh:
             self._cases.forget(case.case_id)
             case = self.case(case.case_id)
@@ -203,7 +220,7 @@ class Desk:
         except Impossible:
             pass
         else:
-            raise Impossible("order.exists", f"order_id: order {command.order_id!r} exists already", field="order_id")
+            raise _exists("order", command.order_id)
         try:
             policy = self.policies.in_force(command.confirmed_at or at)
         except PolicyInvalid as error:
@@ -212,20 +229,18 @@ class Desk:
         self.store.keep_policy(policy.sha256, policy.document)
         return policy, decided, [Case(command.order_id)]
 
-    def _case_of_command(self, command: Command) -> Case:
+    def _case_of_command(self, command: Command, fresh: bool) -> Case:
         fields: Any = command
         if isinstance(command, NotifyCustomer | Override):
             return self._case_of(fields.subject.kind, fields.subject.id, "subject.id")
         if isinstance(command, RequestReturn):
-            self._must_be_new("return", command.return_id)
-            return self.case(command.order_id)
+            return self._with_new("return", command.return_id, fresh, lambda: self.case(command.order_id))
         if isinstance(command, ReportWrongItem):
-            self._must_be_new("claim", command.claim_id)
-            return self.case(command.order_id)
+            return self._with_new("claim", command.claim_id, fresh, lambda: self.case(command.order_id))
         if isinstance(command, RequestRefund):
-            self._must_be_new("refund", command.refund_id)
             kind = next(k for k in ("return", "order", "claim") if getattr(command, f"{k}_id") is not None)
-            return self._case_of(kind, getattr(command, f"{kind}_id"))
+            subject = getattr(command, f"{kind}_id")
+            return self._with_new("refund", command.refund_id, fresh, lambda: self._case_of(kind, subject))
         if isinstance(command, RecordRefundResult):
             return self.case_with("refund", command.refund_id)
         for kind in ("order", "return", "claim"):
@@ -241,13 +256,17 @@ class Desk:
                 raise
             raise Impossible(error.code, f"{field}: there is no {kind} {name!r}", field=field) from None
 
-    def _must_be_new(self, kind: str, name: str) -> None:
-        if self.store.case_of(kind, name) is not None:  # type: ignore[arg-type]
-            raise Impossible(
-                f"{kind}.exists",  # type: ignore[arg-type]
-                f"{kind}_id: {kind} {name!r} exists already",
-                field=f"{kind}_id",
-            )
+    def _with_new(self, kind: str, name: str, fresh: bool, load: Callable[[], Case]) -> Case:
+        """The case to which an id is new; raises ``return.exists`` and so on.
+
+        That another case has the id is found out when it is saved; only what saves nothing has to look first.
+        """
+        if fresh and self.store.case_of(kind, name) is not None:  # type: ignore[arg-type]
+            raise _exists(kind, name)
+        case = load()
+        if case.knows(kind, name):
+            raise _exists(kind, name)
+        return case
 
     def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, Decided, list[Case]]:
         """What fell due in any case, in the order in which it fell due."""
@@ -262,6 +281,10 @@ class Desk:
                 cases.append(case)
         due.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
         return self.policies.versions[-1], Decided(facts=due), cases
+
+
+def _exists(kind: str, name: str) -> Impossible:
+    return Impossible(f"{kind}.exists", f"{kind}_id: {kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
 
 
 class _LookAgain(Exception):
@@ -317,33 +340,31 @@ def _streams(case: Case) -> list[str]:
     ]
 
 
-class _Cache:
-    """The cases used last. Cases are immutable, so a copy that fell behind does no harm: saving notices."""
+class _Cache(Generic[V]):
+    """What was used last, of immutable things: a copy that fell behind does no harm, because saving notices."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = Lock()
-        self._cases: OrderedDict[str, Case] = OrderedDict()
+        self._kept: OrderedDict[str, V] = OrderedDict()
 
-    def get(self, case_id: str) -> Case | None:
+    def get(self, key: str) -> V | None:
         with self._lock:
-            case = self._cases.get(case_id)
-            if case is not None:
-                self._cases.move_to_end(case_id)
-            return case
+            value = self._kept.get(key)
+            if value is not None:
+                self._kept.move_to_end(key)
+            return value
 
-    def keep(self, case: Case) -> None:
+    def keep(self, key: str, value: V) -> None:
         with self._lock:
-            known = self._cases.get(case.case_id)
-            if known is None or known.seq <= case.seq:
-                self._cases[case.case_id] = case
-                self._cases.move_to_end(case.case_id)
-            while len(self._cases) > self._size:
-                self._cases.popitem(last=False)
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
 
-    def forget(self, case_id: str) -> None:
+    def forget(self, key: str) -> None:
         with self._lock:
-            self._cases.pop(case_id, None)
+            self._kept.pop(key, None)
 
 
 # ---- which decision a command leads to --------------------------------------------------------------------------------

@@ -145,7 +145,8 @@ SubjectKind = Literal["order", "return", "claim"]
 class Model(BaseModel):
     """The base of everything that crosses the boundary: closed, immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Built when first used: a process that carries out one command needs few of these models.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Actor(Model):

@@ -130,7 +130,7 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     parts = assemble(store, policy)
     summary = scenario.Summary()
     try:
-        with _progress(len(lines)) as (say, advance):
+        with _progress(len(lines), acknowledge=store != "memory:") as (say, advance):
             for played in scenario.play(parts, lines):
                 summary.add(played)
                 if check:
@@ -158,11 +158,19 @@ def _checked(name: str, summary: Summary) -> int:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """How to say a line on stdout and how to advance; a bar is shown where somebody can see it."""
+def _progress(total: int, *, acknowledge: bool) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """How to say a line on stdout and how to advance; a bar is shown where somebody can see it.
+
+    With ``acknowledge`` every line is flushed at once: whoever reads it may rely on the command being durable.
+    """
+
+    def write(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        if acknowledge:
+            sys.stdout.flush()
+
     if not sys.stderr.isatty():
-        write = sys.stdout.write
-        yield (lambda line: (write(line + "\n"), None)[1]), (lambda: None)
+        yield write, lambda: None
         sys.stdout.flush()
         return
     from rich.console import Console
@@ -178,7 +186,7 @@ def _progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], 
             if shared:
                 console.out(line, highlight=False)
             else:
-                sys.stdout.write(line + "\n")
+                write(line)
 
         yield say, lambda: bar.advance(task)
     sys.stdout.flush()

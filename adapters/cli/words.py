@@ -25,9 +25,10 @@ def explained(played: Played) -> Iterator[str]:
             yield f"      {played.error.code}: {played.error.message}"
         return
     view = outcome.view(played.line)
+    again = "  on record already" if outcome.replayed else ""
     subject = f" {played.subject}" if played.subject else ""
     facts = ", ".join(event.type for event in view.events) or "nothing new"
-    yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({facts})"
+    yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({facts}){again}"
     for clause in view.ruling.clauses if view.ruling else ():
         if clause.verdict in ("fail", "overridden"):
             yield f"      {clause.verdict.upper()} {clause.clause}: {clause.because}"
@@ -44,7 +45,9 @@ def facts_in_words(answer: Any) -> Iterator[str]:
     if plain:
         yield "  ".join(plain)
     for key, value in answer.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and all(isinstance(element, str) for element in value):
+            yield f"  {key}: {', '.join(value) or 'none'}"
+        elif isinstance(value, list):
             for element in value:
                 yield f"  {key}: {_inline(element)}"
 
@@ -73,6 +76,8 @@ def summary_lines(summary: Summary) -> Iterator[str]:
         yield f"  declined by {clause}: {count}"
     for code, count in sorted(summary.errors.items(), key=lambda entry: (-entry[1], entry[0])):
         yield f"  error {code}: {count}"
+    if summary.repeated:
+        yield f"  on record already under their command id: {summary.repeated}"
     if summary.exceptions:
         yield f"  conflicting facts raised as exceptions: {summary.exceptions}"
     for currency, (count, total) in sorted(summary.refunds.items()):
