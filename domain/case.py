@@ -106,11 +106,15 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
         dict(case.claims),
         dict(case.refunds),
     )
-    owned: set[str] = set()
-    for entry in recorded:
-        _apply(new, entry.stream, entry.version, entry.fact, owned)
-        new.seq = entry.case_seq
+    _apply_all(new, recorded, set())
     return new
+
+
+def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> None:
+    """Apply facts to a case nobody else holds yet; ``owned``: its streams that are no copies of anybody's either."""
+    for entry in recorded:
+        _apply(case, entry.stream, entry.version, entry.fact, owned)
+        case.seq = entry.case_seq
 
 
 def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:
@@ -153,7 +157,9 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
 
 def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
     """The case after all its facts."""
-    return evolve(Case(case_id), recorded)
+    case = Case(case_id)
+    _apply_all(case, recorded, {case.order.stream})
+    return case
 
 
 def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:

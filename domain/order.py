@@ -153,17 +153,18 @@ def apply(order: Order, fact: Fact) -> None:
             order.account_id = fact.customer.account_id
             order.account_since = fact.occurred_at if order.account_id is not None else None
         elif isinstance(fact, Shipped):
-            parcel = order.parcels.get(fact.parcel_id)
-            if parcel is None:
-                parcel = Parcel(
+            known = order.parcels.get(fact.parcel_id)
+            if known is None:
+                order.parcels[fact.parcel_id] = Parcel(
                     fact.parcel_id,
                     fact.carrier,
                     fact.tracking_number,
                     {units.line_id: units.quantity for units in fact.lines},
                     fact.occurred_at,
+                    shipments_told=(fact,),
                 )
-            told_so = (*parcel.shipments_told, fact)
-            order.parcels[fact.parcel_id] = replace(parcel, shipments_told=told_so)
+            else:
+                order.parcels[fact.parcel_id] = replace(known, shipments_told=(*known.shipments_told, fact))
         elif isinstance(fact, Cancelled):
             order.cancelled_at = fact.occurred_at
             order.notices_owed += 1
@@ -177,14 +178,18 @@ def _apply_delivered(order: Order, fact: Delivered) -> None:
     parcel = order.parcels.get(fact.parcel_id)
     if parcel is None:
         raise HistoryBroken(f"{order.stream}: parcel {fact.parcel_id!r} was delivered but never shipped")
+    told = (*parcel.deliveries_told, fact.occurred_at)
     if parcel.delivered_at is None:
         parcel = replace(
             parcel,
             delivered_at=fact.occurred_at,
             return_before=fact.return_before,
             report_before=fact.report_before,
+            deliveries_told=told,
         )
-    order.parcels[fact.parcel_id] = replace(parcel, deliveries_told=(*parcel.deliveries_told, fact.occurred_at))
+    else:
+        parcel = replace(parcel, deliveries_told=told)
+    order.parcels[fact.parcel_id] = parcel
     order.status = ORDER.after(order.status, fact.type, order.every_unit_delivered())
 
 
