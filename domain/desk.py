@@ -312,7 +312,8 @@ def _placed(
     owner = {stream: case for case in cases for stream in _streams(case)}
     new = cases[0] if len(cases) == 1 else None
     versions: dict[str, int] = {}
-    entries: dict[str, list[Recorded]] = {}
+    entries: dict[str, list[Recorded]] = {case.case_id: [] for case in cases}
+    runs: list[tuple[Case, int, list[Entry]]] = []
     placed: list[tuple[str, int, Fact]] = []
     for stream, fact in facts:
         case = owner.get(stream, new)
@@ -320,15 +321,14 @@ def _placed(
             raise AssertionError(f"{stream} belongs to none of the cases")
         known = case.stream_of(stream).version if stream in owner else 0
         version = versions[stream] = versions.get(stream, known) + 1
-        of_case = entries.setdefault(case.case_id, [])
+        of_case = entries[case.case_id]
+        if not runs or runs[-1][0] is not case:
+            runs.append((case, case.seq + len(of_case), []))
+        runs[-1][2].append(Entry(stream, version, fact))
         of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, fact))
         placed.append((stream, version, fact))
-    by_id = {case.case_id: case for case in cases}
-    batches = [
-        Batch(case_id, by_id[case_id].seq, tuple(Entry(e.stream, e.version, e.fact) for e in recorded))
-        for case_id, recorded in entries.items()
-    ]
-    after = [evolve(by_id[case_id], recorded) for case_id, recorded in entries.items()]
+    batches = [Batch(case.case_id, seq, tuple(run)) for case, seq, run in runs]
+    after = [evolve(case, entries[case.case_id]) for case in cases if entries[case.case_id]]
     return batches, after, tuple(placed)
 
 

@@ -150,7 +150,7 @@ class LabelLifecycle(Lifecycle):
         | void_by_hand.to(used, cond="in_time")
         | void_by_hand.to(void_by_hand)
     )
-    Received = issued.to(used, cond="in_time") | issued.to(issued)
+    Received = issued.to(used, cond="in_time") | issued.to(issued) | void.to(used, cond="in_time") | void.to(void)
 
 
 class RefundLifecycle(Lifecycle):

@@ -40,7 +40,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Facts to be appended to one case, of which ``after`` facts were known when they were decided (0: a new case)."""
+    """Facts to be appended to one case, of which ``after`` facts were known when they were decided (0: a new case).
+
+    An append may hold several batches of a case, each going on from the one before.
+    """
 
     case_id: str
     after: int

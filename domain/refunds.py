@@ -256,7 +256,7 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, facts)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
-        if verdict == "fail":
+        if verdict == "fail" or not RETURN.allows(ret.status, "RefundRequested"):
             return {}
         return {line_id: ret.quantity(line_id) - ret.sent_back.get(line_id, 0) for line_id in lines}
     some = any(accepted.values())

@@ -237,7 +237,7 @@ def apply(ret: Return, fact: Fact) -> None:
         ret.received_at = fact.occurred_at
         ret.refused = isinstance(fact, ParcelRejected)
         if isinstance(fact, Received) and ret.shipped_at is None:
-            _use_live_label(ret, fact)
+            _use_label(ret, fact)
     elif isinstance(fact, Inspected):
         ret.inspected_at = fact.occurred_at
         for finding in fact.findings:
@@ -257,11 +257,12 @@ def _label(ret: Return, label_id: str) -> Label:
     return label
 
 
-def _use_live_label(ret: Return, fact: Received) -> None:
-    # A parcel that arrives without a recorded hand-over came on the label that could still be used then.
-    for label in ret.labels.values():
-        if label.status == "issued" and label.in_time(fact.occurred_at):
+def _use_label(ret: Return, fact: Received) -> None:
+    # A parcel that arrives without a recorded hand-over came on the last label that could still be used then.
+    for label in reversed(list(ret.labels.values())):
+        if LABEL.allows(label.status, fact.type) and label.in_time(fact.occurred_at):
             ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, fact.type, True))
+            return
 
 
 # ---- decisions: the request -----------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import pytest
 from kit import Story, finding, types
 
 
-
 def override(story: Story, kind: str, name: str, clause: str, at: str | None = None) -> None:
     """Set a clause aside."""
     subject = {"kind": kind, "id": name}
@@ -65,7 +64,9 @@ def test_units_that_were_paid_and_sent_back_are_not_free_to_be_paid_again() -> N
     story = Story()
     two_units(story)
     lines = one_line()
-    story.tell("request_return", "2026-03-06T10:00:00-05:00", return_id="R-1", order_id="A-1", lines=lines, channel="portal")
+    story.tell(
+        "request_return", "2026-03-06T10:00:00-05:00", return_id="R-1", order_id="A-1", lines=lines, channel="portal"
+    )
     story.tell("receive_return", return_id="R-1")
     story.tell("inspect_return", return_id="R-1", findings=[finding(same_condition=False)])
     override(story, "return", "R-1", "returns.condition")
@@ -105,7 +106,12 @@ def test_what_is_due_for_a_declined_return_is_nothing_whatever_was_set_aside() -
     story = Story()
     story.delivered(final_sale=True)
     story.tell(
-        "request_return", "2026-03-06T10:00:00-05:00", return_id="R-1", order_id="A-1", lines=one_line(), channel="portal"
+        "request_return",
+        "2026-03-06T10:00:00-05:00",
+        return_id="R-1",
+        order_id="A-1",
+        lines=one_line(),
+        channel="portal",
     )
     override(story, "return", "R-1", "returns.refund_after_inspection")
 
@@ -117,7 +123,10 @@ def test_what_is_due_for_a_declined_return_is_nothing_whatever_was_set_aside() -
 def test_a_refund_that_is_tried_again_pays_what_is_owed_by_then() -> None:
     story = Story()
     story.inspected(price="100.00")
-    assert story.tell("request_refund", "2026-03-17T10:00:00-04:00", refund_id="F-1", return_id="R-1")["outcome"] == "accepted"
+    assert (
+        story.tell("request_refund", "2026-03-17T10:00:00-04:00", refund_id="F-1", return_id="R-1")["outcome"]
+        == "accepted"
+    )
     story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed")
     override(story, "return", "R-1", "returns.label_fee")
 

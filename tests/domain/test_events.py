@@ -1,0 +1,504 @@
+"""Stored facts stay readable for ever: one golden file for every version of every fact ever released.
+
+A golden file holds the stored JSON exactly as it was written. It is never changed. When one is missing, the failing test
+prints what to commit.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from freezegun import freeze_time
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from returnable.domain import events
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import (
+    FACTS,
+    AccountLinked,
+    Allotment,
+    BoughtLine,
+    Buyer,
+    CancellationDeclined,
+    CancellationRequested,
+    Cancelled,
+    ClaimContacted,
+    ClaimDenied,
+    ClaimOpened,
+    ClaimResolved,
+    Confirmed,
+    ContactMissed,
+    CustomerNotified,
+    Deduction,
+    Delivered,
+    EvidenceAdded,
+    ExceptionRaised,
+    Fact,
+    Inspected,
+    InspectedUnits,
+    LabelDeclined,
+    LabelIssued,
+    LabelReceived,
+    LabelVoided,
+    OverrideGranted,
+    ParcelLost,
+    ParcelRejected,
+    Payment,
+    Pins,
+    Received,
+    RefundDeclined,
+    Refunded,
+    RefundFailed,
+    RefundItem,
+    RefundOverdue,
+    RefundRequested,
+    RefundSettled,
+    ResolutionDeclined,
+    ReturnAuthorized,
+    ReturnDeclined,
+    ReturnLine,
+    ReturnRequested,
+    ReturnShipped,
+    ReturnWithdrawn,
+    SentBack,
+    Shipped,
+    Tender,
+    Units,
+    Who,
+    decode,
+    encode,
+)
+from returnable.domain.ruling import Finding
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def at(text: str) -> datetime:
+    """An instant in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+ENVELOPE: dict[str, Any] = {
+    "occurred_at": at("2026-03-08T01:59:59.123456-05:00"),
+    "recorded_at": at("2026-03-09T12:00:00-04:00"),
+    "actor": Who(role="care", id="Zoë “Z” O'Hara/7"),
+    "command_id": "8e3c6f8e-5a1b-4c0e-9a0a-1f2e3d4c5b6a",
+}
+PINS = Pins(
+    policy="allu-usa", version="2026-01", sha256="ab" * 32, calendar="us-federal/2026.1", zone="America/New_York"
+)
+RULING = (
+    Finding(
+        clause="returns.window",
+        verdict="fail",
+        facts={
+            "requested_at": "2026-03-20T04:00:00.000001Z",
+            "deadline": "2026-03-20T04:00:00Z",
+            "margin_seconds": -0.000001,
+            "lines": [{"line_id": "1", "quantity": 2, "in_time": False, "undelivered": 1}],
+        },
+    ),
+    Finding(
+        clause="returns.portal",
+        verdict="overridden",
+        facts={
+            "channel": "phone",
+            "channels": ["portal"],
+            "override": {
+                "approved_by": "Ann",
+                "reason": "…",
+                "granted_at": "2026-03-01T00:00:00Z",
+                "fact": "order/A-1#4",
+            },
+        },
+    ),
+    Finding(clause="returns.account", verdict="not_applicable", facts={}),
+    Finding(clause="returns.no_exchanges", verdict="pass", facts={"resolution": "refund"}),
+)
+DECISION: dict[str, Any] = {**ENVELOPE, "pins": PINS, "ruling": RULING}
+
+SAMPLES: list[Fact] = [
+    Confirmed(
+        **ENVELOPE,
+        order_id="A-1001",
+        customer=Buyer(customer_id="cu-1", account_id="acc-1", name="Renée Müller", email="renee@example.org"),
+        currency="USD",
+        lines=(
+            BoughtLine(
+                line_id="1", sku="BAG-1", unit_price=47999, quantity=2, tax=7103, final_sale=True, description="Bag"
+            ),
+            BoughtLine(line_id="2", sku="鞄", unit_price=0, quantity=1),
+        ),
+        shipping_charged=1500,
+        shipping_tax=133,
+        payments=(
+            Payment(payment_id="p-1", method="card", amount=100000),
+            Payment(payment_id="p-2", method="gift_card", amount=4734),
+        ),
+        cancel_by=at("2026-03-08T04:59:59.123456-04:00"),
+        pins=PINS,
+    ),
+    Shipped(
+        **ENVELOPE,
+        parcel_id="P-1",
+        carrier="fedex",
+        tracking_number="7946",
+        lines=(Units(line_id="1", quantity=2), Units(line_id="2", quantity=1)),
+    ),
+    Delivered(
+        **ENVELOPE,
+        parcel_id="P-1",
+        return_before=at("2026-03-23T00:00:00-04:00"),
+        report_before=at("2026-03-18T00:00:00-04:00"),
+        pins=PINS,
+    ),
+    AccountLinked(**ENVELOPE, account_id="acc-1"),
+    CancellationRequested(**ENVELOPE, channel="email", order_reference="A-1001", order_copy=True, incomplete=True),
+    Cancelled(**DECISION),
+    CancellationDeclined(**DECISION),
+    ReturnRequested(
+        **ENVELOPE,
+        return_id="R-1",
+        order_id="A-1001",
+        lines=(
+            ReturnLine(
+                line_id="1",
+                quantity=2,
+                reason="Too small",
+                parcels=(Allotment(parcel_id="P-1", quantity=1), Allotment(parcel_id=None, quantity=1)),
+            ),
+        ),
+        channel="portal",
+        resolution="exchange",
+    ),
+    ReturnAuthorized(**DECISION),
+    ReturnDeclined(**DECISION),
+    LabelIssued(
+        **DECISION,
+        label_id="L-1",
+        carrier="fedex",
+        tracking_number="RT-1",
+        received_at=at("2026-03-09T11:00:00-04:00"),
+        void_at=at("2026-03-12T00:00:00-04:00"),
+    ),
+    LabelDeclined(**DECISION, label_id="L-2"),
+    LabelReceived(**ENVELOPE, label_id="L-1", void_at=at("2026-03-12T00:00:00-04:00"), pins=PINS),
+    LabelVoided(**ENVELOPE, label_id="L-1", cause="by_hand", reason="The wrong carrier"),
+    ReturnShipped(**ENVELOPE, label_id="L-1", tracking_number="RT-1", proof="counter_receipt"),
+    Received(**DECISION),
+    ParcelRejected(**DECISION),
+    Inspected(
+        **DECISION,
+        findings=(
+            InspectedUnits(
+                line_id="1",
+                quantity=2,
+                same_condition=True,
+                original_packaging=False,
+                tags_attached=True,
+                accepted=False,
+                notes="The box is missing",
+            ),
+        ),
+    ),
+    SentBack(**ENVELOPE, lines=(Units(line_id="1", quantity=2),), tracking_number="ST-1"),
+    ParcelLost(**ENVELOPE),
+    ReturnWithdrawn(**ENVELOPE),
+    RefundRequested(
+        **DECISION,
+        refund_id="F-1",
+        currency="USD",
+        items=(RefundItem(line_id="1", quantity=2, merchandise=95998, tax=7103, deducted=2000),),
+        shipping=1633,
+        deductions=(
+            Deduction(
+                clause="returns.label_fee",
+                amount=2000,
+                facts={"labels_used": ["L-1"], "fee": "20.00", "threshold": "500.00", "lines": ["1"]},
+            ),
+        ),
+        settled_before=100,
+        tenders=(Tender(payment_id="p-1", amount=100000), Tender(payment_id="p-2", amount=2634)),
+        expected_from=date(2026, 3, 23),
+        expected_to=date(2026, 3, 30),
+        overdue_at=at("2026-03-31T00:00:00-04:00"),
+    ),
+    RefundDeclined(**DECISION),
+    RefundSettled(**ENVELOPE, refund_id="F-1", payment_id="p-1", reference="re_1"),
+    RefundFailed(**ENVELOPE, refund_id="F-1", payment_id="p-2", reference="re_2", reason="The card is closed"),
+    Refunded(**ENVELOPE, refund_id="F-1"),
+    RefundOverdue(**ENVELOPE, refund_id="F-1"),
+    ClaimOpened(
+        **DECISION,
+        claim_id="C-1",
+        order_id="A-1001",
+        line_id="2",
+        quantity=1,
+        parcels=(Allotment(parcel_id="P-1", quantity=1),),
+        channel="email",
+        evidence=("item_picture", "order_confirmation"),
+        contact_by=at("2026-03-09T02:59:59.123456-04:00"),
+    ),
+    ClaimDenied(**DECISION, reason="It is the right item"),
+    EvidenceAdded(**ENVELOPE, evidence=("item_picture",)),
+    ClaimContacted(**ENVELOPE),
+    ContactMissed(**ENVELOPE),
+    ClaimResolved(**DECISION, remedy="both"),
+    ResolutionDeclined(**DECISION, remedy="refund"),
+    CustomerNotified(**ENVELOPE, notice="Your order is cancelled."),
+    OverrideGranted(**ENVELOPE, clause="returns.window", reason="A good customer", approved_by="Ann"),
+    ExceptionRaised(**ENVELOPE, reasons=("One.", "Two.")),
+]
+
+
+def golden(stored_as: str) -> Path:
+    """Where the golden file of a stored name is."""
+    name, _, version = stored_as.rpartition("/")
+    return GOLDEN / f"{name}.{version}.json"
+
+
+# ---- the golden files -----------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_sample_of_every_fact() -> None:
+    assert {sample.stored_as for sample in SAMPLES} == set(FACTS)
+
+
+@pytest.mark.parametrize("stored_as", sorted(FACTS))
+def test_every_version_of_every_fact_has_a_golden_file(stored_as: str) -> None:
+    file = golden(stored_as)
+    (sample,) = [sample for sample in SAMPLES if sample.stored_as == stored_as]
+
+    assert file.exists(), f"commit this as {file}:\n{encode(sample)[1].decode()}"
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.json")), ids=lambda file: file.stem)
+def test_what_was_once_stored_is_read_and_means_the_same(file: Path) -> None:
+    name, _, version = file.stem.rpartition(".")
+    content = file.read_bytes().removesuffix(b"\n")
+
+    fact = decode(f"{name}/{version}", content)
+
+    assert (encode(fact) == (f"{name}/{version}", content)) or f"{name}/{version}" not in FACTS
+    (sample,) = [sample for sample in SAMPLES if sample.stored_as == fact.stored_as]
+    assert fact == sample
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_a_golden_file_says_something_in_every_field(sample: Fact) -> None:
+    content = json.loads(golden(sample.stored_as).read_bytes())
+
+    assert set(content) == set(type(sample).model_fields)
+
+
+# ---- the registry ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stored_name_says_where_the_fact_belongs_what_it_is_and_which_version() -> None:
+    for stored_as, fact in FACTS.items():
+        kind, _, rest = stored_as.partition(".")
+        name, _, version = rest.partition("/")
+        assert kind in ("order", "return", "label", "refund", "claim", "note")
+        assert name == fact.__name__
+        assert version.isdecimal()
+
+
+def test_a_fact_cannot_be_changed() -> None:
+    fact = SAMPLES[0]
+
+    with pytest.raises(ValidationError, match="frozen"):
+        fact.occurred_at = at("2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_what_is_optional_and_absent_stays_absent(sample: Fact) -> None:
+    bare = {name: getattr(sample, name) for name, field in type(sample).model_fields.items() if field.is_required()}
+    fact = type(sample)(**bare)
+
+    stored_as, content = encode(fact)
+
+    assert b"null" not in content
+    assert decode(stored_as, content) == fact
+
+
+def _bare_parts(part: Any) -> Any:
+    """The same part with nothing but what it must say; every nested part too."""
+    if isinstance(part, events.Part):
+        fields = type(part).model_fields
+        kept = {name: _bare_parts(getattr(part, name)) for name, field in fields.items() if field.is_required()}
+        nothing = {name: None for name in kept if "None" in str(fields[name].annotation)}
+        return type(part)(**(kept | nothing))
+    if isinstance(part, tuple):
+        return tuple(_bare_parts(entry) for entry in part)
+    return part
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_what_may_be_nothing_is_nothing_after_it_was_stored_however_deep(sample: Fact) -> None:
+    fact = _bare_parts(sample)
+
+    assert decode(*encode(fact)) == fact
+
+
+# ---- damage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stored_as", ["", "order.Shipped", "order.Shipped/2", "order.shipped/1", "os.system/1", "Shipped/1"]
+)
+def test_an_unknown_type_is_never_guessed(stored_as: str) -> None:
+    with pytest.raises(HistoryBroken, match="unknown to this version"):
+        decode(stored_as, encode(SAMPLES[1])[1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b"[]", b"{}", b'"x"', b"\xff\xfe", b"\x00" * 10, b'{"occurred_at": NaN}', b"[" * 100_000],
+)
+@pytest.mark.parametrize("stored_as", ["order.Shipped/1", "return.ReturnAuthorized/1"])
+def test_damaged_content_is_an_error_and_no_crash(stored_as: str, content: bytes) -> None:
+    with pytest.raises(HistoryBroken, match="cannot be read"):
+        decode(stored_as, content)
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_content_that_was_cut_off_is_an_error(sample: Fact, data: st.DataObject) -> None:
+    stored_as, content = encode(sample)
+    cut = data.draw(st.integers(0, len(content) - 1))
+
+    with pytest.raises(HistoryBroken):
+        decode(stored_as, content[:cut])
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_content_with_a_changed_byte_is_read_as_something_or_an_error(sample: Fact, data: st.DataObject) -> None:
+    stored_as, content = encode(sample)
+    place = data.draw(st.integers(0, len(content) - 1))
+    changed = content[:place] + bytes([data.draw(st.integers(0, 255))]) + content[place + 1 :]
+
+    try:
+        fact = decode(stored_as, changed)
+    except HistoryBroken as error:
+        assert len(str(error)) < 1000
+    else:
+        assert encode(fact)[0] == stored_as
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_a_field_too_many_or_too_few_or_of_another_type_is_an_error(sample: Fact) -> None:
+    stored_as, content = encode(sample)
+    good = json.loads(content)
+
+    for bad in (
+        {**good, "colour": "red"},
+        {**good, "occurred_at": 1772434800},
+        {**good, "occurred_at": "yesterday"},
+        {**good, "recorded_at": None},
+        {**good, "actor": {"role": "king", "id": "x"}},
+        {**good, "actor": {**good["actor"], "colour": "red"}},
+        {**good, "command_id": 7},
+        {name: value for name, value in good.items() if name != "recorded_at"},
+    ):
+        with pytest.raises(HistoryBroken, match="cannot be read"):
+            decode(stored_as, json.dumps(bad).encode())
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_nothing_is_coerced_when_a_fact_is_read(sample: Fact) -> None:
+    stored_as, content = encode(sample)
+    good = json.loads(content)
+
+    for name, value in good.items():
+        field = type(sample).model_fields[name]
+        wrong: Any = 1.5 if not isinstance(value, int) or isinstance(value, bool) else str(value)
+        with pytest.raises(HistoryBroken):
+            decode(stored_as, json.dumps({**good, name: wrong}).encode())
+        if field.is_required():
+            with pytest.raises(HistoryBroken):
+                decode(stored_as, json.dumps({**good, name: None}).encode())
+
+
+def test_a_stored_instant_without_an_offset_is_damage() -> None:
+    stored_as, content = encode(AccountLinked(**ENVELOPE, account_id="acc-1"))
+    naive = json.loads(content) | {"occurred_at": "2026-03-08T06:59:59"}
+
+    with pytest.raises(HistoryBroken):
+        decode(stored_as, json.dumps(naive).encode())
+
+
+def test_an_error_names_the_place_and_not_the_personal_data() -> None:
+    stored_as, content = encode(SAMPLES[0])
+    damaged = content.replace(b'"customer_id":"cu-1"', b'"customer_id":7')
+    assert damaged != content
+
+    with pytest.raises(HistoryBroken, match="customer_id") as broken:
+        decode(stored_as, damaged)
+
+    assert "Müller" not in str(broken.value)
+    assert "renee@example.org" not in str(broken.value)
+
+
+# ---- the clock and the years ----------------------------------------------------------------------------------------
+
+
+def test_a_frozen_clock_can_be_stored() -> None:
+    with freeze_time("2026-03-02T15:00:00.000001Z"):
+        now = datetime.now(UTC)
+        assert type(now).__name__ == "FakeDatetime"
+        fact = AccountLinked(occurred_at=now, recorded_at=now, account_id="acc-1")
+        stored = encode(fact)
+
+    assert b'"occurred_at":"2026-03-02T15:00:00.000001Z"' in stored[1]
+    assert decode(*stored) == fact
+
+
+def test_instants_are_stored_in_utc_to_the_microsecond() -> None:
+    _, content = encode(SAMPLES[1])
+
+    assert json.loads(content)["occurred_at"] == "2026-03-08T06:59:59.123456Z"
+
+
+def test_a_retired_version_is_read_as_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_a_carrier(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return "order.Shipped/0.9", {**values, "carrier": "unknown"}
+
+    def rename_the_parcel(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return "order.Shipped/1", {name.replace("parcel", "parcel_id"): value for name, value in values.items()}
+
+    monkeypatch.setitem(events.UPCASTERS, "order.Shipped/0.8", add_a_carrier)
+    monkeypatch.setitem(events.UPCASTERS, "order.Shipped/0.9", rename_the_parcel)
+    old = {
+        "occurred_at": "2026-03-03T14:00:00Z",
+        "recorded_at": "2026-03-03T14:00:00Z",
+        "parcel": "P-1",
+        "tracking_number": "T-1",
+        "lines": [{"line_id": "1", "quantity": 1}],
+    }
+
+    fact = decode("order.Shipped/0.8", json.dumps(old).encode())
+
+    assert isinstance(fact, Shipped)
+    assert (fact.parcel_id, fact.carrier, fact.occurred_at) == ("P-1", "unknown", at("2026-03-03T14:00:00Z"))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"parcel": 7}'])
+def test_a_damaged_retired_version_is_an_error_too(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setitem(
+        events.UPCASTERS, "order.Shipped/0.9", lambda values: ("order.Shipped/1", {"parcel_id": values["parcel"]})
+    )
+
+    with pytest.raises(HistoryBroken):
+        decode("order.Shipped/0.9", content)
+
+
+def test_an_upcaster_that_leads_nowhere_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(events.UPCASTERS, "order.Shipped/0.9", lambda values: ("order.Shipped/77", values))
+
+    with pytest.raises(HistoryBroken, match="unknown to this version"):
+        decode("order.Shipped/0.9", b"{}")
