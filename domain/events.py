@@ -15,7 +15,7 @@ from datetime import date, datetime
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, from_json
+from pydantic_core import ValidationError, from_json, to_json
 
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.fields import Evidence, Remedy, Role
@@ -28,7 +28,8 @@ ENGINE = "1"
 class Part(BaseModel):
     """The base of every stored structure: closed, immutable, and strict (nothing is coerced on the way in or out)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built when first used: a process that carries out one command needs few of these models.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class Who(Part):
@@ -502,21 +503,18 @@ FACTS: dict[str, type[Fact]] = {fact.stored_as: fact for fact in _fact_classes()
 UPCASTERS: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {}
 """Stored name of a retired version → function that turns its content into the next version's."""
 
-_VALIDATORS: dict[str, SchemaValidator] = {name: fact.__pydantic_validator__ for name, fact in FACTS.items()}  # type: ignore[misc]
-_SERIALIZERS: dict[type[Fact], SchemaSerializer] = {fact: fact.__pydantic_serializer__ for fact in FACTS.values()}
-
 
 def encode(fact: Fact) -> tuple[str, bytes]:
     """The stored name and the stored JSON of a fact; absent optional fields take no room."""
-    return fact.stored_as, _SERIALIZERS[type(fact)].to_json(fact, exclude_none=True)
+    return fact.stored_as, type(fact).__pydantic_serializer__.to_json(fact, exclude_none=True)
 
 
 def decode(stored_as: str, content: bytes) -> Fact:
     """The fact of a stored row; raises :class:`HistoryBroken` for an unknown type or damaged content."""
-    validator = _VALIDATORS.get(stored_as)
+    known = FACTS.get(stored_as)
     try:
-        if validator is not None:
-            fact: Fact = validator.validate_json(content)
+        if known is not None:
+            fact: Fact = known.__pydantic_validator__.validate_json(content)
             return fact
         if stored_as in UPCASTERS:
             return _upcast(stored_as, content)
@@ -524,7 +522,12 @@ def decode(stored_as: str, content: bytes) -> Fact:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "its content"
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {place}: {first['msg']}") from None
-    except ValueError as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # the latter from upcasters of damaged content
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {error}") from None
     raise HistoryBroken(f"facts of type {stored_as!r} are unknown to this version of returnable")
 
@@ -533,6 +536,4 @@ def _upcast(stored_as: str, content: bytes) -> Fact:
     values = from_json(content)
     while stored_as in UPCASTERS:
         stored_as, values = UPCASTERS[stored_as](values)
-    from pydantic_core import to_json
-
     return decode(stored_as, to_json(values))

@@ -20,7 +20,7 @@ Verdict = Literal["pass", "fail", "not_applicable", "overridden"]
 class Finding(BaseModel):
     """How one clause was judged, on which facts. The quote and the reason in plain English follow from these."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     clause: str
     verdict: Verdict

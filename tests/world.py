@@ -122,7 +122,7 @@ class World:
         cases = self.cases
         if not cases or (len(cases) < 2 and dice.random() < 0.03):
             fields = self._order(dice)
-        elif dice.random() < 0.06:
+        elif dice.random() < 0.08:
             fields = self._wild(dice, cases)
         else:
             likely = [choice for case in cases for choice in self._likely(dice, case)]

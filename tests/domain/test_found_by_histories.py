@@ -171,3 +171,16 @@ def test_deadlines_of_several_orders_are_told_again_in_the_order_in_which_they_w
 
     assert [event["stream"] for event in first["events"]] == ["claim/C-1", "claim/C-2", "claim/C-3"]
     assert again["events"] == first["events"]
+
+
+def test_what_eligibility_says_of_a_cancellation_is_what_the_command_says_with_a_return_on_its_way() -> None:
+    story = Story()
+    story.authorized()
+    override(story, "order", "A-1", "cancellation.window")
+    override(story, "order", "A-1", "cancellation.not_shipped")
+
+    promised = story.ask("eligibility", order_id="A-1")["cancellation"]
+    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+
+    assert outcome["error"]["code"] == "transition.not_allowed"
+    assert (promised["allowed"], promised["error"]["code"]) == (False, "transition.not_allowed")

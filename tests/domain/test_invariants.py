@@ -347,7 +347,7 @@ def test_the_usual_histories_reach_every_fact_and_every_kind_of_outcome() -> Non
 def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seeds: list[int]) -> None:
     punctual, careless = World(), World()
 
-    for seed in seeds:
+    for number, seed in enumerate(seeds):
         fields, command, came = punctual.step(seed)
         careless.at = punctual.at
         if command is not None and not isinstance(command, COMMANDS["run_deadlines"]):
@@ -357,11 +357,11 @@ def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seed
                 other = error
             note(f"{punctual.at.isoformat()} {fields} -> {_told(came)}")
             assert _told(came) == _told(other)
-        before = everything(punctual)
-        if command is not None:
+        before = everything(punctual) if number % 6 == 0 else None
+        if punctual.cases:
             note(f"{punctual.at.isoformat()} run_deadlines")
             punctual.parts.desk.handle(parse_command({"command": "run_deadlines"}), punctual.at)
-        assert everything(punctual) == before
+        assert before is None or everything(punctual) == before
 
     assert told_apart_from_numbers(punctual) == told_apart_from_numbers(careless)
 
