@@ -91,7 +91,7 @@ def _look_at(line: bytes, where: str) -> None:
     except UnicodeDecodeError as error:
         raise ScenarioUnreadable(f"{where}: not UTF-8: byte {error.start + 1} of the line") from None
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_number)
     except RecursionError:
         return  # a line of its own kind of wrong: it is played, and refused by name
     except ValueError as error:
@@ -108,6 +108,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice[:60]!r} stands there twice")
     return values
+
+
+def _number(digits: str) -> int | float:
+    # No field takes a number of that length, whatever it is read as; Python refuses to read it as a whole one.
+    return int(digits) if len(digits) < 100 else float(digits)
 
 
 def _no_constant(name: str) -> Any:
@@ -162,7 +167,10 @@ def _fields(line: bytes) -> dict[str, Any]:
     depth, key = _deepest(line)
     if depth > DEEPEST:
         raise Impossible("command.invalid", f"{key}: is nested {depth} levels deep", field=key)
-    fields: dict[str, Any] = from_json(line)
+    try:
+        fields: dict[str, Any] = from_json(line)
+    except ValueError:
+        fields = json.loads(line, parse_int=_number)
     return fields
 
 

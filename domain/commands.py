@@ -621,7 +621,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
     name = fields.get(tag)
     model = models.get(name) if isinstance(name, str) else None
     if model is None:
-        shown = repr(name)[:60] if tag in fields else "nothing"
+        shown = ascii(name[:60]) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
         raise Impossible("command.invalid", f"{tag}: {shown} is not one of {', '.join(models)}", field=tag)
     try:
         return model.model_validate(fields)
@@ -648,7 +648,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part[:60]}" if text else part[:60]
-    return text if text.isprintable() else ascii(text)
+    return text if text.strip() and text.isprintable() else ascii(text)
 
 
 def _no_duplicates(where: str, name: str, ids: list[str]) -> None:

@@ -140,7 +140,12 @@ class Desk:
         findings: tuple[Finding, ...] | None = None
         for entry in stored:
             findings = getattr(entry.fact, "ruling", None) or findings
-        policy = self.policy_of(self.case(stored[0].case_id)) if stored else self.policies.versions[-1]
+        if stored:
+            policy = self.policy_of(self.case(stored[0].case_id))
+        elif isinstance(command, RunDeadlines):
+            policy = self.policies.versions[-1]
+        else:  # a fact told again: nothing was recorded, but its case is known
+            policy = self.policy_of(self._case_of_command(command, False))
         facts = tuple((entry.stream, entry.version, entry.fact) for entry in stored)
         return Outcome(receipt.command, receipt.at, receipt.outcome, facts, findings, policy, replayed=True)
 
@@ -280,7 +285,10 @@ class Desk:
                 due += facts
                 cases.append(case)
         due.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
-        return self.policies.versions[-1], Decided(facts=due), cases
+        if not due:
+            return self.policies.versions[-1], Decided(), []
+        first = next(case for case in cases if due[0][0] in _streams(case))
+        return self.policy_of(first), Decided(facts=due), cases
 
 
 def _exists(kind: str, name: str) -> Impossible:

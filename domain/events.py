@@ -11,10 +11,10 @@ A released class is never changed: a new shape is a new version with an upcaster
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 from pydantic_core import ValidationError, from_json, to_json
 
 from returnable.domain.errors import HistoryBroken
@@ -56,8 +56,8 @@ class Fact(Part):
     stored_as: ClassVar[str]
     """The stable stored name with its version, such as ``order.Shipped/1``."""
 
-    occurred_at: datetime
-    recorded_at: datetime
+    occurred_at: AwareDatetime
+    recorded_at: AwareDatetime
     actor: Who | None = None
     command_id: str | None = None
 
@@ -124,7 +124,7 @@ class Confirmed(Fact):
     shipping_charged: int = 0
     shipping_tax: int = 0
     payments: tuple[Payment, ...]
-    cancel_by: datetime
+    cancel_by: AwareDatetime
     pins: Pins
 
 
@@ -143,8 +143,8 @@ class Delivered(Fact):
 
     stored_as = "order.Delivered/1"
     parcel_id: str
-    return_before: datetime
-    report_before: datetime
+    return_before: AwareDatetime
+    report_before: AwareDatetime
     pins: Pins
 
 
@@ -226,8 +226,8 @@ class LabelIssued(Decision):
     label_id: str
     carrier: str
     tracking_number: str
-    received_at: datetime | None = None
-    void_at: datetime
+    received_at: AwareDatetime | None = None
+    void_at: AwareDatetime
 
 
 class LabelDeclined(Decision):
@@ -242,7 +242,7 @@ class LabelReceived(Fact):
 
     stored_as = "label.LabelReceived/1"
     label_id: str
-    void_at: datetime
+    void_at: AwareDatetime
     pins: Pins
 
 
@@ -356,7 +356,7 @@ class RefundRequested(Decision):
     tenders: tuple[Tender, ...]
     expected_from: date
     expected_to: date
-    overdue_at: datetime
+    overdue_at: AwareDatetime
 
 
 class RefundDeclined(Decision):
@@ -412,7 +412,7 @@ class ClaimOpened(Fact):
     parcels: tuple[Allotment, ...]
     channel: str
     evidence: tuple[Evidence, ...] = ()
-    contact_by: datetime
+    contact_by: AwareDatetime
     pins: Pins
     ruling: tuple[Finding, ...]
 

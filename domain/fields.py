@@ -83,7 +83,7 @@ def _printable(value: str) -> str:
 
 
 def _amount_text(value: object) -> object:
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < 20:
         return format(value, "f")
     if isinstance(value, float | int):
         raise PydanticCustomError("money", 'must be a decimal string such as "750.00", never a number')

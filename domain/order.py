@@ -331,10 +331,8 @@ def request_cancellation(
     weighing = weigh_cancellation(
         order, now, requested_at, command.channel, command.order_reference, command.order_copy
     )
-    if weighing.allowed and open_returns:
-        # Only overrides lead here. Cancelling pays for the whole order, so nothing of it may be on its way back.
-        why = f"return {', '.join(open_returns)} of it is not settled"
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command, why)
+    if weighing.allowed:
+        nothing_on_its_way_back(order, open_returns, command.command)
     by_email = next(f for f in weighing.findings if f.clause == "cancellation.by_email")
     request = CancellationRequested(
         **now.envelope(requested_at),
@@ -491,6 +489,16 @@ def known_lines(order: Order, line_ids: Iterable[str], where: str) -> None:
     """Raise ``line.unknown`` for the first id that is no line of the order."""
     for index, line_id in enumerate(line_ids):
         _known_line(order, line_id, where.format(index))
+
+
+def nothing_on_its_way_back(order: Order, open_returns: Sequence[str], command: str) -> None:
+    """Raise ``transition.not_allowed`` when a return of the order is not settled: cancelling pays for the whole order.
+
+    Only overrides lead here, because nothing comes back of what was not delivered.
+    """
+    if open_returns:
+        why = f"return {', '.join(open_returns[:10])} of it is not settled"
+        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command, why)
 
 
 def must_not_be_cancelled(order: Order, command: str) -> None:

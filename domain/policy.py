@@ -292,7 +292,11 @@ def parse_policy(text: str, where: str) -> Policy:
 
 def policy_of_document(document: str, sha256: str) -> Policy:
     """The policy of a kept canonical document; raises :class:`PolicyInvalid` unless it has that hash."""
-    policy = _validated(from_json(document), f"the kept policy {sha256[:12]}")
+    try:
+        content = from_json(document)
+    except ValueError as error:
+        raise PolicyInvalid(f"the kept policy {sha256[:12]} is not JSON: {error}") from None
+    policy = _validated(content, f"the kept policy {sha256[:12]}")
     if policy.sha256 != sha256:
         raise PolicyInvalid(f"the kept policy {sha256[:12]} does not have the hash it is kept under")
     return policy

@@ -471,8 +471,7 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
     if tender is None:
         raise Impossible(
             "command.invalid",
-            f"payment_id: refund {refund.refund_id} pays nothing to {command.payment_id!r}; it pays to "
-            f"{', '.join(refund.tenders)}",
+            f"payment_id: refund {refund.refund_id} pays nothing to {command.payment_id!r}",
             field="payment_id",
         )
     if tender != "requested":

@@ -9,7 +9,7 @@ from returnable.domain.deciding import Moment, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import to_major
-from returnable.domain.order import must_not_be_cancelled, weigh_cancellation
+from returnable.domain.order import must_not_be_cancelled, nothing_on_its_way_back, weigh_cancellation
 from returnable.domain.outcome import clause_views, error_view, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns import Wanted, check_quantity, weigh_request
@@ -93,9 +93,7 @@ def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView
     clauses = policy.clauses
     by_email = clauses.cancellation_by_email
     cancellation = weigh_cancellation(order, now, now.at, by_email.channels[0], order.order_id, True)
-    error = None
-    if not ORDER.allows(order.status, "CancellationRequested"):
-        error = not_allowed(ORDER, f"order {order.order_id}", order.status, "request_cancellation")
+    error = _no_cancellation(case, cancellation)
     lines = []
     for line in order.lines.values():
         taken = case.held[line.line_id]
@@ -131,6 +129,18 @@ def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView
     return EligibilityView(
         order_id=order.order_id, cancellation=_ruling(cancellation, policy, error), lines=tuple(lines)
     )
+
+
+def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
+    order = case.order
+    if not ORDER.allows(order.status, "CancellationRequested"):
+        return not_allowed(ORDER, f"order {order.order_id}", order.status, "request_cancellation")
+    try:
+        if weighing.allowed:
+            nothing_on_its_way_back(order, case.open_returns(), "request_cancellation")
+    except Impossible as error:
+        return error
+    return None
 
 
 def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:

@@ -46,6 +46,7 @@ def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
         asked.shipping,
         asked.deductions,
         asked.settled_before,
+        refund.total,
         tenders,
         in_zone(asked.occurred_at, where),
         (asked.expected_from.isoformat(), asked.expected_to.isoformat()),
@@ -75,6 +76,7 @@ def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
         owed.shipping,
         owed.deductions,
         before,
+        sum(tender.amount for tender in split),
         tenders,
         None,
         None,
@@ -91,13 +93,13 @@ def _view(
     shipping: int,
     deductions: Sequence[Deduction],
     settled_before: int,
+    total: int,
     tenders: tuple[TenderView, ...],
     issued_at: str | None,
     expected_between: tuple[str, str] | None,
     overdue: bool,
 ) -> RefundView:
     merchandise, tax = sum(item.merchandise for item in items), sum(item.tax for item in items)
-    deducted = sum(deduction.amount for deduction in deductions)
     return RefundView.model_validate(
         {
             "refund_id": refund_id,
@@ -116,7 +118,7 @@ def _view(
                 for deduction in deductions
             ),
             "settled_before": to_major(settled_before, currency),
-            "total": to_major(merchandise + tax + shipping - deducted - settled_before, currency),
+            "total": to_major(total, currency),
             "items": tuple(
                 RefundItemView(
                     line_id=item.line_id,

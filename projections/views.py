@@ -146,7 +146,8 @@ class TenderView(Model):
 class RefundView(Model):
     """How a refund stands; ``due``: what would be paid if it were requested now.
 
-    ``total`` = merchandise + tax + shipping - deductions - ``settled_before`` (what an earlier, failed attempt paid).
+    ``total`` = merchandise + tax + shipping - deductions - ``settled_before`` (what an earlier, failed attempt paid), but
+    never less than nothing.
     """
 
     refund_id: str | None

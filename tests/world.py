@@ -418,10 +418,13 @@ class World:
         return {**fields, key: worse}
 
     def _wild(self, dice: Random, cases: Sequence[Case]) -> Fields:
-        order_id = dice.choice([case.order.order_id for case in cases] + ["A-9"])
-        return_id = dice.choice([name for case in cases for name in case.returns] + ["R-9"])
-        claim_id = dice.choice([name for case in cases for name in case.claims] + ["C-9"])
-        refund_id = dice.choice([name for case in cases for name in case.refunds] + ["F-9"])
+        def one_of(names: list[str], unknown: str) -> str:
+            return dice.choice(names) if names and dice.random() < 0.85 else unknown
+
+        order_id = one_of([case.order.order_id for case in cases], "A-9")
+        return_id = one_of([name for case in cases for name in case.returns], "R-9")
+        claim_id = one_of([name for case in cases for name in case.claims], "C-9")
+        refund_id = one_of([name for case in cases for name in case.refunds], "F-9")
         kind, name = dice.choice(
             (("order", order_id), ("return", return_id), ("claim", claim_id), ("refund", refund_id))
         )

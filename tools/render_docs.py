@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, JsonValue
+from pydantic import AwareDatetime, BaseModel, JsonValue
 
 from returnable.adapters.schema import scenario_schema
 from returnable.domain.events import FACTS, Decision, Fact
@@ -206,6 +206,7 @@ _PLAIN: Mapping[object, str] = {
     int: "integer",
     bool: "yes or no",
     datetime: "instant",
+    AwareDatetime: "instant",
     date: "date",
     JsonValue: "JSON value",
 }

@@ -21,7 +21,12 @@ from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.domain.ports import Batch, EventStore, Name, Receipt
 
 BOOK = bundled_policies()
-A_RETURN: dict[str, Any] = {"return_id": "R-1", "order_id": "A-1", "channel": "portal", "lines": [{"line_id": "1", "quantity": 1}]}
+A_RETURN: dict[str, Any] = {
+    "return_id": "R-1",
+    "order_id": "A-1",
+    "channel": "portal",
+    "lines": [{"line_id": "1", "quantity": 1}],
+}
 A_CLAIM = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
 
 
@@ -326,7 +331,9 @@ def test_the_actor_belongs_to_the_body_of_a_command_and_its_instant_does_not() -
     by_ann = {"role": "care", "id": "ann"}
     tell(desk, "request_return", **A_RETURN, command_id="c-1", actor=by_ann)
 
-    assert tell(desk, "request_return", "2026-03-07T10:00:00-05:00", **A_RETURN, command_id="c-1", actor=by_ann).replayed
+    assert tell(
+        desk, "request_return", "2026-03-07T10:00:00-05:00", **A_RETURN, command_id="c-1", actor=by_ann
+    ).replayed
     other = {"role": "care", "id": "bob"}
     assert refusal(desk, "request_return", **A_RETURN, command_id="c-1", actor=other).code == "command.conflict"
 
@@ -345,7 +352,10 @@ def test_a_command_id_is_known_before_its_command_is_judged() -> None:
     tell(desk, "request_return", **A_RETURN, command_id="c-1")
 
     assert refusal(desk, "receive_return", return_id="R-404", command_id="c-1").code == "command.conflict"
-    assert refusal(desk, "request_return", **{**A_RETURN, "order_id": "A-404"}, command_id="c-1").code == "command.conflict"
+    assert (
+        refusal(desk, "request_return", **{**A_RETURN, "order_id": "A-404"}, command_id="c-1").code
+        == "command.conflict"
+    )
 
 
 def test_a_repeated_command_reads_the_same_under_a_book_of_several_zones() -> None:
@@ -488,7 +498,9 @@ def test_different_orders_do_not_disturb_each_other() -> None:
 
     outcomes, errors = at_once(
         12,
-        lambda number: tell(desk, "request_return", **{**A_RETURN, "return_id": f"R-{number}", "order_id": f"A-{number}"}),
+        lambda number: tell(
+            desk, "request_return", **{**A_RETURN, "return_id": f"R-{number}", "order_id": f"A-{number}"}
+        ),
     )
 
     assert errors == []

@@ -184,3 +184,35 @@ def test_what_eligibility_says_of_a_cancellation_is_what_the_command_says_with_a
 
     assert outcome["error"]["code"] == "transition.not_allowed"
     assert (promised["allowed"], promised["error"]["code"]) == (False, "transition.not_allowed")
+
+
+def test_a_refund_that_is_tried_again_never_comes_to_less_than_nothing() -> None:
+    story = Story()
+    half = [{"payment_id": name, "method": "card", "amount": "50.00"} for name in ("p-1", "p-2")]
+    story.labelled(price="100.00", payments=half)
+    override(story, "return", "R-1", "returns.refund_after_inspection")
+    override(story, "order", "A-1", "returns.label_fee")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-2", result="failed")
+
+    story.tell("request_refund", refund_id="F-2", return_id="R-1")
+
+    assert story.ask("refund", refund_id="F-2")["total"] == "50.00"
+    assert story.ask("refund", refund_id="F-2")["settled_before"] == "50.00"
+
+
+def test_when_less_is_owed_than_was_settled_already_the_rest_is_nothing() -> None:
+    story = Story()
+    halves = [("p-1", "15.00"), ("p-2", "5.00")]
+    payments = [{"payment_id": name, "method": "card", "amount": amount} for name, amount in halves]
+    story.labelled(price="20.00", payments=payments)
+    override(story, "return", "R-1", "returns.refund_after_inspection")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-2", result="failed")
+    story.tell("record_return_shipment", return_id="R-1", label_id="L-1")  # now the label is used: 20.00 less is owed
+
+    story.tell("request_refund", refund_id="F-2", return_id="R-1")
+
+    assert story.ask("refund", refund_id="F-2")["total"] == "0.00"

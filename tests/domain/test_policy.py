@@ -106,9 +106,13 @@ def test_every_clause_carries_its_quote_and_its_reading(clause_id: str, key: str
     [
         ('source = "The', 'motto = "x"\nsource = "The', "motto"),
         ('name = "us-federal"', 'name = "us-federal"\ncolour = "red"', "calendar.colour"),
-        ('[clauses."cancellation.window"]', '[clauses."returns.kindness"]\n[clauses."cancellation.window"]', "clauses.returns.kindness"),
+        (
+            '[clauses."cancellation.window"]',
+            '[clauses."returns.kindness"]\n[clauses."cancellation.window"]',
+            "clauses.returns.kindness",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_key_is_named_with_its_place(old: str, new: str, place: str) -> None:
     with pytest.raises(PolicyInvalid, match=f"^x: {re.escape(place)}: is not a known key$"):
         parse_policy(changed(old, new), "x")

@@ -81,7 +81,7 @@ def test_a_clock_of_the_hosts_own_can_be_injected(tmp_path: Path) -> None:
 
 
 def test_a_naive_clock_is_refused() -> None:
-    with returnable.open("memory:", clock=lambda: datetime(2026, 3, 2)) as desk, pytest.raises(Impossible) as caught:  # noqa: DTZ001
+    with returnable.open("memory:", clock=lambda: datetime(2026, 3, 2)) as desk, pytest.raises(Impossible) as caught:
         desk.run_deadlines()
 
     assert (caught.value.code, caught.value.field) == ("command.invalid", "at")

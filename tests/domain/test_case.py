@@ -1,0 +1,113 @@
+"""A case is what its facts say, in their order; what they cannot say is a broken history and never ignored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from world import World
+
+from returnable.domain.case import Case, evolve, replay, replay_as_of
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.ports import Recorded
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def history(seed: int, steps: int = 45) -> list[Recorded]:
+    """The facts of the longest case of a random world."""
+    world, dice = World(), Random(seed)
+    for _ in range(steps):
+        world.step(dice.getrandbits(32))
+    return max((list(facts) for _, facts in world.parts.store.cases()), key=len)
+
+
+def told(facts: list[Recorded]) -> Case:
+    """Their case."""
+    return replay(facts[0].case_id, facts)
+
+
+@given(SEEDS, st.data())
+def test_a_case_grows_by_its_facts_however_they_are_dealt_out(seed: int, data: st.DataObject) -> None:
+    facts = history(seed)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(facts)), max_size=5)))
+
+    grown = Case(facts[0].case_id)
+    for begin, end in zip([0, *cuts], [*cuts, len(facts)], strict=True):
+        before, seq = repr((grown.order.version, grown.returns, grown.claims, grown.refunds)), grown.seq
+        after = evolve(grown, facts[begin:end])
+        assert repr((grown.order.version, grown.returns, grown.claims, grown.refunds)) == before
+        assert grown.seq == seq
+        grown = after
+
+    whole = told(facts)
+    assert (grown.order, grown.returns, grown.claims, grown.refunds) == (
+        whole.order,
+        whole.returns,
+        whole.claims,
+        whole.refunds,
+    )
+    assert grown.seq == len(facts)
+
+
+@given(SEEDS, st.data())
+def test_a_history_with_a_fact_missing_doubled_or_out_of_place_is_read_or_broken_and_nothing_else(
+    seed: int, data: st.DataObject
+) -> None:
+    facts = history(seed)
+    place = data.draw(st.integers(0, len(facts) - 1))
+    other = data.draw(st.integers(0, len(facts) - 1))
+    damage = data.draw(st.sampled_from(["drop", "double", "swap", "cut", "elsewhere"]))
+    if damage == "drop":
+        facts = facts[:place] + facts[place + 1 :]
+    elif damage == "double":
+        facts = facts[: place + 1] + facts[place:]
+    elif damage == "swap":
+        facts[place], facts[other] = facts[other], facts[place]
+    elif damage == "cut":
+        facts = facts[place:]
+    else:
+        facts[place] = replace(facts[place], stream=facts[other].stream)
+
+    if facts:
+        try:
+            told(facts)
+        except HistoryBroken as error:
+            assert str(error)
+
+
+@given(SEEDS, st.data())
+def test_looking_back_takes_the_facts_that_fit_and_never_fails(seed: int, data: st.DataObject) -> None:
+    facts = history(seed)
+    instants = sorted({at for entry in facts for at in (entry.fact.occurred_at, entry.fact.recorded_at)})
+    as_of = data.draw(st.none() | st.sampled_from(instants))
+    known_at = data.draw(st.none() | st.sampled_from(instants))
+
+    case = replay_as_of(facts[0].case_id, facts, as_of, known_at)
+
+    assert case.seq <= len(facts)
+    if as_of is None and known_at is None:
+        assert (case.order, case.returns, case.claims) == (told(facts).order, told(facts).returns, told(facts).claims)
+
+
+@given(SEEDS)
+def test_what_had_been_recorded_by_an_instant_is_a_beginning_of_the_history(seed: int) -> None:
+    facts = history(seed)
+    for known_at in sorted({entry.fact.recorded_at for entry in facts})[:6]:
+        by_then = [entry for entry in facts if entry.fact.recorded_at <= known_at]
+
+        case = replay_as_of(facts[0].case_id, facts, None, known_at)
+
+        assert by_then == facts[: len(by_then)]
+        assert (case.order, case.returns) == (told(by_then).order, told(by_then).returns)
+
+
+def test_a_stream_of_another_case_is_a_broken_history() -> None:
+    case = told(history(1))
+
+    for stream in ("order/elsewhere", "return/R-404", "claim/C-404", "refund/F-1", "nonsense", ""):
+        with pytest.raises(HistoryBroken, match="has no stream"):
+            case.stream_of(stream)
