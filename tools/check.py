@@ -43,7 +43,7 @@ def main() -> None:
     run([str(scripts / "ruff"), "check", "--quiet", "."])
     run([str(scripts / "lint-imports")])
     run([str(scripts / "mypy")])
-    run([str(scripts / "pyright")])
+    run([str(scripts / "pyright"), "--pythonpath", python])
     run([python, "tools/render_docs.py", "--check"])
     coverage = ["--cov", "--cov-report=term"] if not sys.argv[1:] else []
     run([python, "-m", "pytest", "-n", "2", *coverage, *sys.argv[1:]])
