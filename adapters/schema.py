@@ -48,6 +48,23 @@ def scenario_schema() -> str:
                 else {"description": "a subset of the answer"},
             }
             line["required"] = ["at", tag, *(name for name in line.get("required", []) if name != tag)]
+    for name, choices in (
+        ("RequestRefund", ("return_id", "order_id", "claim_id")),
+        ("AskRefund", ("refund_id", "return_id", "order_id", "claim_id")),
+    ):
+        definitions[name]["oneOf"] = [{"required": [choice]} for choice in choices]
+    definitions["AnswerLine"] = {
+        "type": "object",
+        "description": "What play prints for a question.",
+        "properties": {
+            "line": {"type": "integer"},
+            "at": {"type": "string"},
+            "query": {"type": "string"},
+            "answer": {"anyOf": [*({"$ref": f"#/$defs/{view.__name__}"} for view in VIEWS), {"type": "null"}]},
+            "error": {"anyOf": [{"$ref": "#/$defs/ErrorView"}, {"type": "null"}]},
+        },
+        "required": ["line", "at", "query", "answer", "error"],
+    }
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "returnable scenario line",

@@ -104,6 +104,8 @@ def apply(claim: Claim, fact: Fact) -> None:
     """Change ``claim`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
     kind = fact.type
     if kind in NOTES:
+        if claim.status == NOTHING:
+            raise HistoryBroken(f"{claim.stream}: {kind} stands before its first fact")
         if isinstance(fact, OverrideGranted):
             claim.asides += (aside(fact, claim.stream, claim.version + 1),)
         return

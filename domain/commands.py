@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from returnable.domain.errors import Impossible
@@ -42,6 +42,18 @@ def _known_clause(clause: str) -> str:
             "clause", "{id} is not a clause; there are {all}", {"id": repr(clause), "all": ", ".join(CLAUSE_IDS)}
         )
     return clause
+
+
+_STREAM = "^(order|return|claim)/.+$"
+
+
+def _stream(stream: str) -> str:
+    kind, slash, name = stream.partition("/")
+    if kind not in ("order", "return", "claim") or not slash or not name:
+        raise PydanticCustomError(
+            "stream", "must be order/ID, return/ID or claim/ID (a refund's facts stand with what it pays for)"
+        )
+    return stream
 
 
 MANY = 1000
@@ -464,7 +476,7 @@ class Override(Command):
 
     command: Literal["override"] = "override"
     subject: OverrideSubject
-    clause: Annotated[Id, AfterValidator(_known_clause)]
+    clause: Annotated[Id, AfterValidator(_known_clause), WithJsonSchema({"type": "string", "enum": list(CLAUSE_IDS)})]
     """The id of a clause of the policy."""
     reason: Text
     approved_by: Id
@@ -586,7 +598,12 @@ class AskAudit(Question):
     """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
 
     query: Literal["audit"] = "audit"
-    stream: Annotated[str, Field(strict=True, min_length=1, max_length=140, pattern=r"^(order|return|claim)/.+$")]
+    stream: Annotated[
+        str,
+        Field(strict=True, max_length=140),
+        AfterValidator(_stream),
+        WithJsonSchema({"type": "string", "pattern": _STREAM}),
+    ]
 
 
 AnyQuestion = Annotated[

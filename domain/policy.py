@@ -287,6 +287,8 @@ def parse_policy(text: str, where: str) -> Policy:
         content = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise PolicyInvalid(f"{where}: not TOML: {error}") from None
+    except RecursionError:
+        raise PolicyInvalid(f"{where}: not TOML: nested too deeply") from None
     return _validated(content, where)
 
 
@@ -323,6 +325,7 @@ def _said(kind: str, message: str) -> str:
         return "is missing"
     if kind == "extra_forbidden":
         return "is not a known key"
+    message = message.removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 
 
@@ -370,7 +373,7 @@ def read_policies(path: str | Path) -> PolicyBook:
     place = Path(path)
     try:
         files = sorted(place.glob("*.toml")) if place.is_dir() else [place]
-        texts = [(str(file), file.read_text(encoding="utf-8")) for file in files]
+        texts = [(str(file), file.read_text(encoding="utf-8-sig")) for file in files]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PolicyInvalid(f"{path}: cannot be read: {reason}") from None

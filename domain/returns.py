@@ -191,6 +191,8 @@ def apply(ret: Return, fact: Fact) -> None:
     """Change ``ret`` (a private copy) by one fact; raises ``HistoryBroken`` where a lifecycle forbids it."""
     kind = fact.type
     if kind in NOTES:
+        if ret.status == NOTHING:
+            raise HistoryBroken(f"{ret.stream}: {kind} stands before its first fact")
         if isinstance(fact, OverrideGranted):
             ret.asides += (aside(fact, ret.stream, ret.version + 1),)
         return

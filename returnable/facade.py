@@ -19,7 +19,7 @@ from returnable.adapters.clock import system_clock
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain import commands
 from returnable.domain.errors import Impossible
-from returnable.domain.fields import Actor, Evidence, Remedy
+from returnable.domain.fields import Actor, Evidence, Remedy, parse_instant
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook
 from returnable.projections.views import (
@@ -82,22 +82,28 @@ class Desk:
         self.parts.store.close()
 
     def handle(self, command: commands.Command | Fields, *, at: datetime | None = None) -> Outcome:
-        """Carry out a command given as a model or as the fields of a scenario line; ``at`` defaults to the clock."""
+        """Carry out a command given as a model or as its fields (a scenario line without ``at`` and ``expect``).
+
+        ``at`` is the instant of the command; it defaults to the clock.
+        """
         if not isinstance(command, commands.Command):
             command = commands.parse_command(command)
         return self.parts.desk.handle(command, self._at(at))
 
     def ask(self, question: commands.Question | Fields, *, at: datetime | None = None) -> AnyView:
-        """Answer a question given as a model or as the fields of a scenario line; ``at`` defaults to the clock."""
+        """Answer a question given as a model or as its fields (a scenario line without ``at`` and ``expect``).
+
+        ``at`` is the instant of the question; it defaults to the clock.
+        """
         if not isinstance(question, commands.Question):
             question = commands.parse_question(question)
         return self.parts.questions.answer(question, self._at(at))
 
     def _at(self, at: datetime | None) -> datetime:
-        at = at if at is not None else self.clock()
-        if at.utcoffset() is None:
-            raise Impossible("command.invalid", "at: is naive: an instant needs an offset", field="at")
-        return at
+        try:
+            return parse_instant(at if at is not None else self.clock())
+        except ValueError as error:
+            raise Impossible("command.invalid", f"at: {error}", field="at") from None
 
     def _do(self, command: str, fields: dict[str, Any]) -> Outcome:
         return self.handle({"command": command} | _given(fields))

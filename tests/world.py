@@ -89,15 +89,15 @@ class World:
 
     def _later(self, dice: Random) -> datetime:
         how = dice.random()
-        if how < 0.40:
+        if how < 0.50:
             return self.at
-        if how < 0.72:
+        if how < 0.80:
             return self.at + timedelta(minutes=dice.randint(1, 150))
-        if how < 0.85:
+        if how < 0.90:
             return self.at + timedelta(hours=dice.randint(1, 30))
         near = [at + dice.choice((-1, 0, 1)) * A_MOMENT for at in self.instants()]
         ahead = [at for at in near if at >= self.at]
-        if how < 0.97 and ahead:
+        if how < 0.98 and ahead:
             return dice.choice(ahead[:4])
         return self.at + timedelta(days=dice.randint(1, 5), seconds=dice.randint(0, 7200))
 
@@ -120,7 +120,7 @@ class World:
 
     def _choose(self, dice: Random) -> Fields:
         cases = self.cases
-        if not cases or (len(cases) < 2 and dice.random() < 0.03):
+        if not cases or (len(cases) < 2 and dice.random() < 0.012):
             fields = self._order(dice)
         elif dice.random() < 0.08:
             fields = self._wild(dice, cases)
@@ -141,9 +141,9 @@ class World:
 
     def _order(self, dice: Random) -> Fields:
         lines, due = [], 0
-        for number in range(dice.choice((1, 1, 2, 3))):
+        for number in range(dice.choice((1, 1, 1, 2, 3))):
             price = dice.choice((0, 1, 1999, 30000, 49999, 50000, 75000))
-            quantity, tax = dice.choice((1, 1, 2, 3)), dice.choice((0, 1, 5, 100, 3333))
+            quantity, tax = dice.choice((1, 2, 3, 5)), dice.choice((0, 1, 5, 100, 3333))
             due += price * quantity + tax
             lines.append(
                 {
@@ -152,7 +152,7 @@ class World:
                     "unit_price": _major(price),
                     "quantity": quantity,
                     "tax": _major(tax),
-                    "final_sale": dice.random() < 0.12,
+                    "final_sale": dice.random() < 0.06,
                 }
             )
         shipping, shipping_tax = dice.choice(((0, 0), (1500, 0), (1500, 133)))
@@ -179,11 +179,11 @@ class World:
         order, order_id = case.order, case.order.order_id
         on_order = {"order_id": order_id}
         if any(order.in_parcels(line.line_id) < line.quantity for line in order.lines.values()):
-            yield 6, lambda: self._shipment(dice, case)
+            yield 10, lambda: self._shipment(dice, case)
         for parcel in order.parcels.values():
             on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
             yield (
-                (0.05 if parcel.delivered_at else 8),
+                (0.05 if parcel.delivered_at else 14),
                 lambda on=on_parcel: {
                     "command": "record_delivery",
                     **on,
@@ -194,21 +194,21 @@ class World:
         pardoned = any(aside.clause == "cancellation.not_shipped" for aside in order.asides)
         yield (2.5 if order.status == "confirmed" or pardoned else 0.4), lambda: self._cancellation(dice, order_id)
         if order.status == "cancelled":
-            yield 4, lambda: self._refund(on_order)
-        if order.account_id is None or dice.random() < 0.05:
+            yield (4 if _refundable(case, order.stream) else 0.2), lambda: self._refund(on_order)
+        if order.account_id is None or dice.random() < 0.02:
             yield 1.5, lambda: {"command": "link_account", **on_order, "account_id": "acc-2"}
         if any(order.delivered(line_id) for line_id in order.lines):
             free = [line_id for line_id in order.lines if self._free(case, line_id)]
             in_time = any(self.at < (order.return_before(line_id) or self.at) for line_id in free)
             early = any(self.at < (order.report_before(line_id) or self.at) for line_id in free)
-            if len(case.returns) < 6:
-                yield (6 if in_time else 0.3), lambda: self._return(dice, case)
-            if len(case.claims) < 4:
+            if sum(ret.status != "declined" for ret in case.returns.values()) < 6:
+                yield (6 if in_time else 0.2), lambda: self._return(dice, case)
+            if sum(claim.status != "denied" for claim in case.claims.values()) < 4:
                 yield (2 if early else 0.2), lambda: self._claim(dice, case)
         if order.notices_owed:
             subject = {"kind": "order", "id": order_id}
             yield 1, lambda: {"command": "notify_customer", "subject": subject, "notice": "We have decided."}
-        yield 0.6, lambda: self._override(dice, "order", order_id)
+        yield 0.4, lambda: self._override(dice, "order", order_id)
         for return_id in case.returns:
             yield from self._likely_of_return(dice, case, return_id)
         for claim_id in case.claims:
@@ -224,9 +224,9 @@ class World:
         ret, on_return = case.returns[return_id], {"return_id": return_id}
         status = ret.status
         open_ = status in ("authorized", "labelled", "in_transit", "received", "inspected", "rejected", "lost")
-        yield (0.7 if open_ else 0.05), lambda: self._override(dice, "return", return_id)
+        yield (0.4 if open_ else 0.02), lambda: self._override(dice, "return", return_id)
         if status in ("authorized", "labelled"):
-            yield (9 if status == "authorized" else 1), lambda: self._label(dice, return_id)
+            yield (9 if status == "authorized" else 0.5), lambda: self._label(dice, return_id)
             yield (4 if status == "labelled" else 2), lambda: self._hand_over(dice, case, return_id)
             yield 0.6, lambda: {"command": "withdraw_return", **on_return}
         if status in ("authorized", "labelled", "in_transit", "lost"):
@@ -253,7 +253,8 @@ class World:
             pardoned = any(
                 aside.clause == "returns.refund_after_inspection" for aside in (*case.order.asides, *ret.asides)
             )
-            yield (6 if status == "inspected" or pardoned else 0.7), lambda: self._refund(on_return)
+            ripe = (status == "inspected" or pardoned) and _refundable(case, ret.stream)
+            yield (6 if ripe else 0.4), lambda: self._refund(on_return)
         if ret.anything_to_send_back():
             yield 3, lambda: self._send_back(dice, case, return_id)
 
@@ -268,7 +269,8 @@ class World:
             yield 0.4, lambda: {"command": "deny_claim", **on_claim, "reason": "It is the right item."}
             yield 0.3, lambda: self._override(dice, "claim", claim_id)
         if claim.status == "resolved":
-            yield 4, lambda: self._refund(on_claim)
+            owed = claim.remedy != "replacement" and _refundable(case, claim.stream)
+            yield (4 if owed else 0.2), lambda: self._refund(on_claim)
 
     def _shipment(self, dice: Random, case: Case) -> Fields:
         order = case.order
@@ -282,7 +284,7 @@ class World:
         }
         left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
         some = {line_id: dice.randint(1, count) for line_id, count in left.items() if count and dice.random() < 0.6}
-        if some and dice.random() < 0.5:
+        if some and dice.random() < 0.3:
             fields["lines"] = [{"line_id": line_id, "quantity": count} for line_id, count in some.items()]
         return fields
 
@@ -304,7 +306,9 @@ class World:
         for line in case.order.lines.values():
             free = self._free(case, line.line_id)
             if free > 0 and not (line.final_sale and dice.random() < 0.8) and dice.random() < 0.7:
-                lines.append({"line_id": line.line_id, "quantity": dice.randint(1, free), "reason": "It is too small."})
+                lines.append(
+                    {"line_id": line.line_id, "quantity": dice.randint(1, min(free, 2)), "reason": "It is too small."}
+                )
         return {
             "command": "request_return",
             "return_id": self._new("R"),
@@ -322,7 +326,7 @@ class World:
             "claim_id": self._new("C"),
             "order_id": case.order.order_id,
             "line_id": line.line_id,
-            "quantity": dice.randint(1, max(1, self._free(case, line.line_id))),
+            "quantity": dice.randint(1, max(1, min(2, self._free(case, line.line_id)))),
             "channel": "email" if dice.random() < 0.9 else "portal",
             "attachments": dice.choice(([], ["item_picture"], ["order_confirmation", "item_picture"])),
             **self._own_time(dice, "reported_at", 0.4),
@@ -472,6 +476,11 @@ MIGHTY = frozenset(
 """The clauses that change most when they are set aside."""
 
 PREFIX_OF = {"order": ("cancellation.", "returns.", "wrong_item."), "return": ("returns.",), "claim": ("wrong_item.",)}
+
+
+def _refundable(case: Case, stream: str) -> bool:
+    asked = [refund for refund in case.refunds.values() if refund.stream == stream]
+    return not asked or asked[-1].status == "failed"
 
 
 def _major(minor: int) -> str:

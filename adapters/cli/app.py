@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "sqlite:///returnable.db"
 
+BROKEN_PIPE = 141
+"""The exit status when the reader of our output went away, as if the signal had ended us; click exits for that."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,10 +44,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.format_message())
     except ReturnableError as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        # The reader of our output went away; that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        return BROKEN_PIPE
     except OSError as error:
         return _fail(f"{error.filename or 'input'}: {error.strerror or error}")
     except Exception as error:
@@ -124,6 +125,10 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     from returnable.adapters.cli.words import explained, summary_lines
     from returnable.adapters.wiring import assemble
 
+    if check and explain:
+        raise click.UsageError("--check and --explain exclude each other")
+    if file == "-" and sys.stdin is None:
+        raise click.UsageError("there is no standard input to read from")
     name = "standard input" if file == "-" else file
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     lines = scenario.read_scenario(content, name)

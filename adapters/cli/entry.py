@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 from returnable import __version__
 
@@ -14,6 +15,9 @@ def main() -> None:
         return
     from returnable.adapters.cli.app import run
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows fewer characters still gets it all
     sys.exit(run(sys.argv[1:]))
 
 

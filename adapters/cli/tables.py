@@ -18,7 +18,7 @@ _VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applic
 
 def _console() -> Console:
     # Piped into a file or a pager there is no terminal whose width counts.
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return Console(emoji=False) if sys.stdout.isatty() else Console(width=140, emoji=False)
 
 
 def show(answer: AnyView) -> None:
@@ -84,7 +84,7 @@ def _list(console: Console, key: str, elements: Sequence[Any]) -> None:
         return
     table = Table(title=key, title_justify="left", title_style="bold")
     for name in elements[0]:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for element in elements:
         table.add_row(*(_cell(value) for value in element.values()))
     console.print(table)
@@ -143,5 +143,5 @@ def show_policy(policy: Policy) -> None:
         parameters = clause.model_dump(mode="json", exclude={"quote", "reading", "applies"})
         for name, value in parameters.items():
             shown = ", ".join(str(entry) for entry in value) if isinstance(value, list) else _cell(value)
-            console.print(f"  {name} = {escape(shown)}", highlight=False)
+            console.print(f"  {name} = {shown}", highlight=False, markup=False)
         console.print(f"  {escape(clause.reading)}\n", style="dim")

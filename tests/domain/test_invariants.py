@@ -40,7 +40,7 @@ from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING, ORDER, RETURN
 from returnable.domain.outcome import Outcome
 from returnable.domain.ports import Batch, EventStore, Name, Receipt, Recorded
 
-HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=10, max_size=60)
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
 TABLES = {"order": ORDER, "return": RETURN, "claim": CLAIM}
 
 

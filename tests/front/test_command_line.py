@@ -183,6 +183,8 @@ def test_as_of_and_known_at_look_back(tmp_path: Path) -> None:
         (("policy", "check", "nope.toml"), "nope.toml: cannot be read"),
         (("play", "nope.jsonl"), "nope.jsonl: No such file or directory"),
         (("play", "."), "Is a directory"),
+        (("play", "x.jsonl", "--check", "--explain"), "exclude each other"),
+        (("audit", "refund/F-1"), "must be order/ID, return/ID or claim/ID"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(
@@ -251,6 +253,58 @@ def test_the_clock_never_goes_back_within_a_scenario() -> None:
 
     error = json.loads(out.splitlines()[1])["error"]
     assert (error["code"], error["field"]) == ("command.invalid", "at")
+
+
+@pytest.mark.parametrize("mode", [(), ("--explain",), ("--check",)])
+@pytest.mark.parametrize("key", ["at", "command", "query", "order_id"])
+@pytest.mark.parametrize("text", ["\\ud800", "a\\u001b[31m\\n"])
+def test_hostile_text_neither_stops_a_scenario_nor_reaches_the_terminal(
+    text: str, key: str, mode: tuple[str, ...]
+) -> None:
+    hostile = {"at": AT, "command": "run_deadlines", key: "HERE"}
+    if key == "query":
+        del hostile["command"]
+    line = json.dumps(hostile).replace("HERE", text).encode() + b"\n"
+
+    status, out, err = returnable("play", "-", *mode, given=line + lines(confirm()))
+
+    assert (status, err.count("unexpected")) == (0, 0)
+    assert "\x1b" not in out
+    out.encode()
+    if not mode:
+        first, second = (json.loads(text) for text in out.splitlines())
+        assert (first["error"]["code"], second.get("outcome")) == ("command.invalid", "accepted")
+
+
+def test_a_reader_that_goes_away_is_not_an_unmet_expectation(tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_bytes(lines(*(confirm(f"A-{number}") for number in range(500))))
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry", "play", str(file)]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+
+
+def test_a_terminal_that_knows_fewer_characters_still_gets_it_all() -> None:
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry", "play", "-", "--explain"]
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+
+    result = subprocess.run(command, input=lines(confirm(), cancel()), capture_output=True, env=env, check=False)
+
+    assert result.returncode == 0
+    assert b"within 2 hours" in result.stdout
+
+
+def test_an_id_is_not_taken_for_money_when_expectations_are_checked() -> None:
+    story = lines(confirm("1.00"), {"at": AT, "query": "order", "order_id": "1.00", "expect": {"order_id": "1.0"}})
+
+    status, out, _ = returnable("play", "--check", "-", given=story)
+
+    assert status == 1
+    assert "order_id: expected '1.0', came '1.00'" in out
 
 
 def test_a_process_that_fails_says_so_in_one_line_with_its_exit_status() -> None:

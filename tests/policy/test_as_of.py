@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from kit import Story, ask_return, types
+
+from returnable import Desk, Impossible
 
 
 def returned(story: Story, **when: str) -> dict:
@@ -205,3 +209,25 @@ def test_a_decision_occurs_when_it_is_made_and_its_request_when_it_came() -> Non
         "2026-03-10T09:00:00-04:00",
     ]
     assert {event["recorded_at"] for event in outcome["events"]} == {"2026-03-10T09:00:00-04:00"}
+
+
+@pytest.mark.parametrize("times", [{"as_of": "2026-03-09T15:59:59Z"}, {"known_at": "2026-03-09T15:59:59Z"}])
+@pytest.mark.parametrize("kind", ["return", "claim"])
+def test_a_note_that_a_slow_clock_dated_before_its_subject_does_not_bring_it_into_being(
+    kind: str, times: dict[str, str]
+) -> None:
+    now = datetime(2026, 3, 9, 16, 0, tzinfo=UTC)
+    story = Story()
+    story.delivered()
+    desk = Desk(story.parts, clock=lambda: now)
+    if kind == "return":
+        desk.request_return(return_id="X", order_id="A-1", lines=[{"line_id": "1", "quantity": 1}], channel="portal")
+    else:
+        desk.report_wrong_item(claim_id="X", order_id="A-1", line_id="1", channel="email")
+    now -= timedelta(seconds=2)
+    desk.notify_customer(subject={"kind": kind, "id": "X"}, notice="We look into it.")
+
+    with pytest.raises(Impossible) as caught:
+        desk.ask({"query": kind, f"{kind}_id": "X", **times})
+
+    assert caught.value.code == f"{kind}.unknown"
