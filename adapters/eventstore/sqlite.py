@@ -88,13 +88,15 @@ class SQLiteCaseRecorder(CaseRecorder):
     ) -> Sequence[StoredEvent]:
         stream = stream_of(originator_id)
         query = (
-            "SELECT stream, version, type, content FROM facts WHERE stream = ?1 AND case_id ="
-            " coalesce((SELECT case_id FROM facts WHERE stream = ?1 AND version = 1), ?1) AND version > ?2 AND version <= ?3"
-            f" ORDER BY version {'DESC' if desc else 'ASC'} LIMIT ?4"
+            "SELECT stream, version, type, content FROM facts WHERE stream = ? AND case_id ="
+            " coalesce((SELECT case_id FROM facts WHERE stream = ? AND version = 1), ?) AND version > ? AND version <= ?"
+            f" ORDER BY version {'DESC' if desc else 'ASC'} LIMIT ?"
         )
         bounds = (-1 if gt is None else gt, _NO_LIMIT if lte is None else lte, -1 if limit is None else limit)
         with self._connections.reading() as connection:
-            return [StoredEvent(*row) for row in connection.execute(query, (stream, *bounds)).fetchall()]
+            return [
+                StoredEvent(*row) for row in connection.execute(query, (stream, stream, stream, *bounds)).fetchall()
+            ]
 
     def rows(self, after: int, limit: int | None, upto: int | None = None, topics: Sequence[str] = ()) -> list[Row]:
         wanted = f" AND type IN ({', '.join('?' * len(topics))})" if topics else ""
