@@ -16,6 +16,7 @@ from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.case import Case
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import Impossible
+from returnable.domain.events import Confirmed
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
@@ -34,6 +35,7 @@ class World:
         self.at = START
         self.told: list[tuple[datetime, Fields]] = []
         self.seen: Counter[str] = Counter()
+        self.order_ids: list[str] = []
         self._numbers: Counter[str] = Counter()
 
     # ---- what there is ----------------------------------------------------------------------------------------------
@@ -41,7 +43,7 @@ class World:
     @property
     def cases(self) -> list[Case]:
         """The cases as the desk knows them."""
-        return [self.parts.desk.case(case_id) for case_id, _ in self.parts.store.cases()]
+        return [self.parts.desk.case(order_id) for order_id in self.order_ids]
 
     def log(self) -> Sequence[Recorded]:
         """Every fact on record."""
@@ -86,6 +88,8 @@ class World:
         self.seen[f"{came.outcome} {fields['command']}"] += 1
         for _, _, fact in came.facts:
             self.seen[fact.type] += 1
+            if isinstance(fact, Confirmed):
+                self.order_ids.append(fact.order_id)
 
     def _later(self, dice: Random) -> datetime:
         how = dice.random()
