@@ -85,6 +85,8 @@ class Desk:
         Raises :class:`Impossible` when it is malformed or impossible, and :class:`StoreBusy` when the store could not
         be written in time; then nothing was recorded.
         """
+        if at.utcoffset() is None:
+            raise Impossible("command.invalid", "at: is naive: an instant needs an offset", field="at")
         at = at.astimezone(UTC)
         command.check_own_times(at)
         fresh = False

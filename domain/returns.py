@@ -53,7 +53,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
-from returnable.domain.order import Order, aside, known_lines, must_not_be_cancelled
+from returnable.domain.order import Order, Parcel, aside, known_lines, must_not_be_cancelled
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Name
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
@@ -327,14 +327,18 @@ def _window_of(order: Order, want: Wanted, requested_at: datetime) -> dict[str, 
     undelivered = sum(taken.quantity for taken in want.parcels if taken.parcel_id is None)
     parcels = [order.parcels[taken.parcel_id] for taken in want.parcels if taken.parcel_id is not None]
     in_time = not undelivered
+    failing: Parcel | None = None
     for parcel in parcels:
         if parcel.delivered_at is None or parcel.return_before is None:
             raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
-        in_time = in_time and parcel.delivered_at <= requested_at < parcel.return_before
+        parcel_in_time = parcel.delivered_at <= requested_at < parcel.return_before
+        if in_time and not parcel_in_time:
+            failing = parcel
+        in_time = in_time and parcel_in_time
     if undelivered:
         facts["undelivered"] = undelivered
     if parcels:
-        first = min(parcels, key=lambda parcel: parcel.return_before or requested_at)
+        first = failing or min(parcels, key=lambda parcel: parcel.return_before or requested_at)
         if first.delivered_at is not None and first.return_before is not None:
             facts["parcel_id"] = first.parcel_id
             facts["delivered_at"] = to_text(first.delivered_at)

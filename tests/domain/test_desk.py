@@ -576,3 +576,11 @@ def test_a_deadline_past_the_end_of_the_calendar_is_refused_and_not_guessed() ->
 
     assert (error.code, error.field, store.head()) == ("command.invalid", "at", head)
     assert "us-federal+allu-usa" in error.message
+
+
+def test_a_clock_without_an_offset_is_refused() -> None:
+    store = a_store()
+    command = parse_command({"command": "request_return", **A_RETURN})
+
+    with pytest.raises(Impossible, match="at: "):
+        Desk(store, BOOK).handle(command, datetime(2026, 3, 6, 15, 0))

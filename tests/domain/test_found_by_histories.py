@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kit import Story, finding, types
+from kit import Story, clause, finding, types
 
 
 def override(story: Story, kind: str, name: str, clause: str, at: str | None = None) -> None:
@@ -216,3 +216,24 @@ def test_when_less_is_owed_than_was_settled_already_the_rest_is_nothing() -> Non
     story.tell("request_refund", refund_id="F-2", return_id="R-1")
 
     assert story.ask("refund", refund_id="F-2")["total"] == "0.00"
+
+
+def test_the_reason_names_the_parcel_that_was_not_there_yet() -> None:
+    story = Story()
+    story.confirmed(quantity=2)
+    for parcel, day in (("P-1", "2026-03-03"), ("P-2", "2026-03-09")):
+        on_parcel = {"order_id": "A-1", "parcel_id": parcel}
+        shipped = {"carrier": "ups", "tracking_number": "T", "lines": one_line()}
+        story.tell("record_shipment", f"{day}T11:00:00Z", **on_parcel, **shipped)
+        story.tell("record_delivery", f"{day}T15:00:00Z", **on_parcel)
+
+    outcome = story.tell(
+        "request_return",
+        return_id="R-1",
+        order_id="A-1",
+        lines=one_line(2),
+        channel="portal",
+        requested_at="2026-03-05T15:00:00Z",
+    )
+
+    assert "delivered only at Mon 2026-03-09 11:00 EDT" in clause(outcome, "returns.window")["because"]
