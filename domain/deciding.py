@@ -97,11 +97,10 @@ def not_allowed(
     state: str,
     command: str,
     why: str = "",
-    also: tuple[str, ...] = (),
     less: tuple[str, ...] = (),
 ) -> Impossible:
     """``transition.not_allowed``: names the subject, its state, the command, and what is allowed now."""
-    allowed = tuple(name for name in allowed_commands(table, state) if name != command and name not in less) + also
+    allowed = tuple(name for name in allowed_commands(table, state) if name != command and name not in less)
     now = ", ".join(allowed) if allowed else "nothing that moves it"
     because = f" ({why})" if why else ""
     shown = "not there yet" if state == NOTHING else state

@@ -129,6 +129,11 @@ def of_subject(refunds: Iterable[Refund], stream: str) -> list[Refund]:
     return [refund for refund in refunds if refund.stream == stream]
 
 
+def settled_so_far(refunds: Iterable[Refund], stream: str) -> int:
+    """What went back for one return, order or claim in all attempts, in minor units."""
+    return sum(refund.settled for refund in of_subject(refunds, stream))
+
+
 def tax_of_units(line: BoughtLine, start: int, count: int) -> int:
     """The tax of ``count`` units of a line from the ``start``-th on: a line's tax spreads by largest remainder.
 
@@ -190,7 +195,7 @@ def allocate(order: Order, owed: int, refunds: Sequence[Refund], stream: str, al
     A further attempt asks the same of the tenders that did not go back, unless what is owed has changed since.
     """
     attempts = of_subject(refunds, stream)
-    total = max(0, owed - sum(refund.settled for refund in attempts))
+    total = max(0, owed - settled_so_far(refunds, stream))
     if attempts and sum(tender.amount for tender in attempts[-1].unsettled_tenders()) == total:
         return attempts[-1].unsettled_tenders()
     left = remaining(order, refunds, stream)
@@ -452,7 +457,7 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         items=owed.items,
         shipping=owed.shipping,
         deductions=owed.deductions,
-        settled_before=sum(refund.settled for refund in of_subject(subject.refunds, subject.stream)),
+        settled_before=settled_so_far(subject.refunds, subject.stream),
         tenders=tenders,
         expected_from=first,
         expected_to=last,

@@ -179,6 +179,10 @@ class Return:
         """Whether rejected units are still here."""
         return any(self.to_send_back(line.line_id) > 0 for line in self.lines)
 
+    def anything_uninspected(self) -> bool:
+        """Whether some unit has no finding yet."""
+        return any(self.uninspected(line.line_id) for line in self.lines)
+
     def anything_accepted(self) -> bool:
         """Whether any unit was accepted."""
         return any(self.accepted.values())
@@ -199,7 +203,7 @@ def apply(ret: Return, fact: Fact) -> None:
     if isinstance(fact, SentBack):
         for units in fact.lines:
             ret.sent_back[units.line_id] = ret.sent_back.get(units.line_id, 0) + units.quantity
-        waiting = not ret.refused and any(ret.uninspected(line.line_id) for line in ret.lines)
+        waiting = not ret.refused and ret.anything_uninspected()
         done = not (ret.anything_to_send_back() or ret.anything_accepted() or waiting)
         ret.status = RETURN.after(ret.status, kind, done)
         return
@@ -563,7 +567,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     for index, finding in enumerate(command.findings):
         _in_return(ret, finding.line_id, f"findings[{index}].line_id")
     _check(ret, "Inspected", command.command)
-    everything = not any(ret.uninspected(line.line_id) for line in ret.lines)
+    everything = not ret.anything_uninspected()
     if everything or refund_open:
         why = "every unit was inspected" if everything else "its refund is under way"
         raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, why)

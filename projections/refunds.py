@@ -12,7 +12,7 @@ from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
-from returnable.domain.refunds import Refund, RefundSubject, allocate, of_subject
+from returnable.domain.refunds import Refund, RefundSubject, allocate, settled_so_far
 from returnable.projections.views import (
     DeductionView,
     RefundItemView,
@@ -66,7 +66,7 @@ def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
         TenderView(payment_id=tender.payment_id, amount=to_major(tender.amount, currency), status="due", reference=None)
         for tender in split
     )
-    before = sum(refund.settled for refund in of_subject(subject.refunds, subject.stream))
+    before = settled_so_far(subject.refunds, subject.stream)
     return _view(
         None,
         "due",

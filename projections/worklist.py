@@ -74,7 +74,7 @@ def _work_of_return(case: Case, ret: Return, policy: Policy, moment: datetime) -
     for label in ret.labels.values():
         if label.status_at(moment) == "issued":
             yield "void_label", "return", ret.return_id, label.void_at, False
-    waiting = ret.status == "inspected" and not ret.refunded and any(ret.uninspected(one.line_id) for one in ret.lines)
+    waiting = ret.status == "inspected" and not ret.refunded and ret.anything_uninspected()
     if ret.status == "received" or waiting:
         yield "inspect", "return", ret.return_id, None, False
     if ret.status in ("rejected", "inspected", "refunded") and ret.anything_to_send_back():

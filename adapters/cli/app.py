@@ -221,23 +221,21 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     show(answer)
 
 
-def _question(name: str, argument: str, field: str, text: str, example: str) -> None:
+def _question(name: str, field: str, text: str, example: str) -> None:
     """Add a command that asks about one subject by id."""
 
     @app.command(name, help=f"{text}\n\n\b\nreturnable {name} {example}\nreturnable {name} {example} --json")
-    @click.argument(argument)
+    @click.argument(field)
     @_question_options
     def command(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str) -> None:
-        _ask(store, as_of, known_at, as_json, query=name, **{field: given[argument]})
+        _ask(store, as_of, known_at, as_json, query=name, **given)
 
 
-_question("order", "order_id", "order_id", "How an order stands.", "A-1")
-_question("return", "return_id", "return_id", "How a return stands.", "R-1 --as-of 2026-03-12T00:00:00-04:00")
-_question("claim", "claim_id", "claim_id", "How a wrong-item claim stands.", "W-1")
-_question(
-    "eligibility", "order_id", "order_id", "What could be cancelled, returned or claimed now, and why not.", "A-1"
-)
-_question("audit", "stream", "stream", "What was recorded in a stream (order/ID, return/ID, claim/ID).", "return/R-1")
+_question("order", "order_id", "How an order stands.", "A-1")
+_question("return", "return_id", "How a return stands.", "R-1 --as-of 2026-03-12T00:00:00-04:00")
+_question("claim", "claim_id", "How a wrong-item claim stands.", "W-1")
+_question("eligibility", "order_id", "What could be cancelled, returned or claimed now, and why not.", "A-1")
+_question("audit", "stream", "What was recorded in a stream (order/ID, return/ID, claim/ID).", "return/R-1")
 
 
 @app.command()

@@ -23,11 +23,11 @@ def _console() -> Console:
 
 def show(answer: AnyView) -> None:
     """Print an answer."""
-    values = answer.model_dump(mode="json", by_alias=True)
     console = _console()
     if isinstance(answer, AuditView):
         _audit(console, answer)
         return
+    values = answer.model_dump(mode="json", by_alias=True)
     _values(console, values)
     for key, value in values.items():
         if isinstance(value, list) and value:
