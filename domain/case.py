@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
@@ -20,8 +21,9 @@ from returnable.domain.events import (
     RefundRequested,
     RefundSettled,
 )
+from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
-from returnable.domain.ports import Recorded
+from returnable.domain.ports import Damage, Recorded
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.returns import Return
 
@@ -50,6 +52,14 @@ class Case:
         if found is None:
             raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
         return found
+
+    def status_of(self, stream: str) -> str | None:
+        """The state of the lifecycle of a stream; ``None`` before its first fact."""
+        try:
+            status = self.stream_of(stream).status
+        except HistoryBroken:
+            return None
+        return None if status == NOTHING else status
 
     def knows(self, kind: str, name: str) -> bool:
         """Whether a return, claim or refund of that id is in this case."""
@@ -160,6 +170,43 @@ def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
     return case
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A fact of a replay, and the state of its stream before and after it (``None``: nothing yet)."""
+
+    entry: Recorded
+    before: str | None
+    after: str
+
+
+def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
+    """Apply facts one by one to a case nobody else holds: look at ``case`` after each step, and keep nothing of it.
+
+    Raises :class:`HistoryBroken` when a fact is not possible where it stands; ``case`` is then not to be used.
+    """
+    owned = {case.order.stream}
+    for entry in recorded:
+        before = case.status_of(entry.stream)
+        _apply_all(case, (entry,), owned)
+        yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
+
+
+def replay_sound(case_id: str, recorded: Sequence[Recorded]) -> tuple[Case, Sequence[Recorded], Damage | None]:
+    """The case after its facts, and these; where one cannot have happened, all that comes before it."""
+    try:
+        return replay(case_id, recorded), recorded, None
+    except HistoryBroken:
+        pass
+    case = Case(case_id)
+    for count, entry in enumerate(recorded):
+        try:
+            case = evolve(case, (entry,))
+        except HistoryBroken as error:
+            place = (entry.position, case_id, entry.case_seq, entry.stream, entry.version)
+            return case, recorded[:count], Damage(*place, str(error))
+    raise AssertionError(f"case {case_id!r} replays fact by fact, but not at once")
 
 
 def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:

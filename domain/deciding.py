@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypedDict
 
+from returnable.domain.deadlines import AsRecorded, Deadlines
 from returnable.domain.errors import Impossible
 from returnable.domain.events import Fact, Who
 from returnable.domain.lifecycles import NOTHING, Table
@@ -32,6 +33,13 @@ class Moment:
     policy: Policy
     actor: Who | None = None
     command_id: str | None = None
+    recorded: Fact | None = None
+    """When a decision is made again: the fact it is recorded as. The deadlines it gave stand, however they came about."""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Where the windows of the policy end."""
+        return Deadlines(self.policy) if self.recorded is None else AsRecorded(self.policy, self.recorded)
 
     def envelope(self, occurred_at: datetime | None = None) -> Envelope:
         """The shared fields of a fact that occurred then (default: now)."""

@@ -13,38 +13,21 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from returnable.domain import claims, order, refunds, returns
+from returnable.domain import order
 from returnable.domain.case import Case, evolve, replay, unknown
-from returnable.domain.claims import Claim
 from returnable.domain.commands import (
-    AddClaimEvidence,
     Command,
     ConfirmOrder,
-    DenyClaim,
-    InspectReturn,
-    IssueLabel,
-    LinkAccount,
     NotifyCustomer,
     Override,
-    ReceiveReturn,
-    RecordClaimContact,
-    RecordDelivery,
-    RecordLabelReceived,
     RecordRefundResult,
-    RecordReturnShipment,
-    RecordSendBack,
-    RecordShipment,
-    ReportReturnLost,
     ReportWrongItem,
-    RequestCancellation,
     RequestRefund,
     RequestReturn,
-    ResolveClaim,
     RunDeadlines,
-    VoidLabel,
-    WithdrawReturn,
 )
 from returnable.domain.deciding import Decided, Moment
+from returnable.domain.decisions import decide, due_facts
 from returnable.domain.errors import (
     CalendarExhausted,
     CommandSeen,
@@ -55,7 +38,7 @@ from returnable.domain.errors import (
     Stale,
     StoreBusy,
 )
-from returnable.domain.events import CustomerNotified, Fact, OverrideGranted, Who
+from returnable.domain.events import Fact, Who
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
@@ -212,7 +195,7 @@ class Desk:
         # What is saved is checked against the store when it is saved. What saves nothing (an impossible command, a fact
         # told again) has to be judged on a fresh look, because another process may have moved the case on.
         try:
-            decided = _DECISIONS[type(command)](case, command, now)
+            decided = decide(case, command, now)
         except Impossible:
             if fresh:
                 raise
@@ -301,15 +284,6 @@ class _LookAgain(Exception):
     """Nothing would be saved: judge once more on what the store holds now."""
 
 
-def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:
-    """The deadlines of a case that came and are not on record."""
-    return [
-        *(fact for ret in case.returns.values() for fact in returns.due_label_voids(ret, now)),
-        *(fact for claim in case.claims.values() for fact in claims.due_contact(claim, now)),
-        *(fact for refund in case.refunds.values() for fact in refunds.due_overdue(refund, now)),
-    ]
-
-
 def _who(command: Command) -> Who | None:
     actor = command.actor
     return Who(role=actor.role, id=actor.id) if actor is not None else None
@@ -375,74 +349,3 @@ class _Cache(Generic[V]):
     def forget(self, key: str) -> None:
         with self._lock:
             self._kept.pop(key, None)
-
-
-# ---- which decision a command leads to --------------------------------------------------------------------------------
-
-Decision = Callable[[Case, Any, Moment], Decided]
-
-
-def _ret(case: Case, command: Any) -> returns.Return:
-    return case.returns[command.return_id]
-
-
-def _claim(case: Case, command: Any) -> Claim:
-    return case.claims[command.claim_id]
-
-
-def _inspect(case: Case, command: InspectReturn, now: Moment) -> Decided:
-    ret = _ret(case, command)
-    refund_asked = bool(refunds.of_subject(case.refunds.values(), ret.stream))
-    return returns.inspect_return(ret, case.order, command, now, refund_asked)
-
-
-def _request_refund(case: Case, command: RequestRefund, now: Moment) -> Decided:
-    if command.return_id is not None:
-        stream = f"return/{command.return_id}"
-    elif command.claim_id is not None:
-        stream = f"claim/{command.claim_id}"
-    else:
-        stream = case.order.stream
-    return refunds.request_refund(case.refund_subject(stream), command, now)
-
-
-def _notify(case: Case, command: NotifyCustomer, now: Moment) -> Decided:
-    kind, name = command.subject.kind, command.subject.id
-    stream = case.refunds[name].stream if kind == "refund" else f"{kind}/{name}"
-    return Decided(facts=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
-
-
-def _override(case: Case, command: Override, now: Moment) -> Decided:
-    granted = OverrideGranted(
-        **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
-    )
-    return Decided(facts=[(f"{command.subject.kind}/{command.subject.id}", granted)])
-
-
-_DECISIONS: dict[type[Command], Decision] = {
-    RequestCancellation: lambda case, command, now: order.request_cancellation(
-        case.order, command, now, case.open_returns()
-    ),
-    RecordShipment: lambda case, command, now: order.record_shipment(case.order, command, now),
-    RecordDelivery: lambda case, command, now: order.record_delivery(case.order, command, now),
-    LinkAccount: lambda case, command, now: order.link_account(case.order, command, now),
-    RequestReturn: lambda case, command, now: returns.request_return(case.order, command, now, case.held),
-    IssueLabel: lambda case, command, now: returns.issue_label(_ret(case, command), case.order, command, now),
-    RecordLabelReceived: lambda case, command, now: returns.record_label_received(_ret(case, command), command, now),
-    VoidLabel: lambda case, command, now: returns.void_label(_ret(case, command), command, now),
-    RecordReturnShipment: lambda case, command, now: returns.record_return_shipment(_ret(case, command), command, now),
-    ReceiveReturn: lambda case, command, now: returns.receive_return(_ret(case, command), case.order, command, now),
-    InspectReturn: _inspect,
-    RecordSendBack: lambda case, command, now: returns.record_send_back(_ret(case, command), command, now),
-    ReportReturnLost: lambda case, command, now: returns.report_lost(_ret(case, command), command, now),
-    WithdrawReturn: lambda case, command, now: returns.withdraw(_ret(case, command), command, now),
-    RequestRefund: _request_refund,
-    RecordRefundResult: lambda case, command, now: refunds.record_result(case.refunds[command.refund_id], command, now),
-    ReportWrongItem: lambda case, command, now: claims.report_wrong_item(case.order, command, now, case.held),
-    AddClaimEvidence: lambda case, command, now: claims.add_evidence(_claim(case, command), command, now),
-    RecordClaimContact: lambda case, command, now: claims.record_contact(_claim(case, command), command, now),
-    ResolveClaim: lambda case, command, now: claims.resolve(_claim(case, command), case.order, command, now, case.held),
-    DenyClaim: lambda case, command, now: claims.deny(_claim(case, command), command, now),
-    NotifyCustomer: _notify,
-    Override: _override,
-}

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from returnable.domain.calendar import elapsed_end, window_end
+from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     ConfirmOrder,
     LinkAccount,
@@ -43,7 +43,6 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
 from returnable.domain.money import to_major, to_minor
-from returnable.domain.policy import Policy
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
@@ -446,7 +445,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decid
             f"parcel {parcel.parcel_id} is already known to be delivered at {to_text(parcel.delivered_at)}; now told: "
             f"{to_text(delivered_at)}"
         )
-    return_before, report_before = delivery_deadlines(delivered_at, now.policy)
+    return_before, report_before = now.deadlines.of_delivery(delivered_at)
     fact = Delivered(
         **now.envelope(delivered_at),
         parcel_id=command.parcel_id,
@@ -455,15 +454,6 @@ def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decid
         pins=now.policy.pins,
     )
     return _with_exception(order, fact, reasons, now)
-
-
-def delivery_deadlines(delivered_at: datetime, policy: Policy) -> tuple[datetime, datetime]:
-    """The exclusive ends of ``returns.window`` and of ``wrong_item.window`` for units delivered then."""
-    window, wrong_item = policy.clauses.returns_window, policy.clauses.wrong_item_window
-    return (
-        window_end(delivered_at, window.days, window.counting, policy.zone, policy.days),
-        window_end(delivered_at, wrong_item.business_days, "business", policy.zone, policy.days),
-    )
 
 
 def _with_exception(order: Order, fact: Fact, reasons: list[str], now: Moment) -> Decided:

@@ -30,6 +30,19 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Damage:
+    """A fact that cannot be read, or cannot have happened where it stands, and why. Nothing of its case counts from
+    there on."""
+
+    position: int
+    case_id: str
+    case_seq: int
+    stream: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A fact to be appended to a stream, as its ``version``-th."""
 
@@ -80,6 +93,18 @@ class EventStore(Protocol):
 
     def load(self, case_id: str) -> Sequence[Recorded]:
         """Every fact of a case, in the order of ``case_seq``; empty when there is no such case."""
+        ...
+
+    def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
+        """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
+        ...
+
+    def case_ids(self, after: str = "", limit: int = 500) -> Sequence[str]:
+        """At most ``limit`` ids of cases that come after ``after``, in order."""
+        ...
+
+    def touched(self, after: int, upto: int) -> Sequence[str]:
+        """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
         ...
 
     def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from returnable.domain.calendar import ONE_DAY, first_instant, last_day
 from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
 from returnable.domain.deciding import Decided, Moment, not_allowed
@@ -434,18 +433,15 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
     ]
     weighing.weigh("returns.original_tender", True, {"total": to_major(total, order.currency), "tenders": shown})
 
-    timing = now.policy.clauses.returns_refund_timing.business_days
-    zone, days = now.policy.zone, now.policy.days
-    first, last = (last_day(now.at, count, "business", zone, days) for count in timing)
-    overdue_at = first_instant(last + ONE_DAY, zone)
+    timing = now.deadlines.of_refund(now.at)
     weighing.weigh(
         "returns.refund_timing",
         True,
         {
             "issued_at": to_text(now.at),
-            "expected_from": first.isoformat(),
-            "expected_to": last.isoformat(),
-            "deadline": to_text(overdue_at),
+            "expected_from": timing.expected_from.isoformat(),
+            "expected_to": timing.expected_to.isoformat(),
+            "deadline": to_text(timing.overdue_at),
         },
     )
     fact = RefundRequested(
@@ -459,9 +455,9 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         deductions=owed.deductions,
         settled_before=settled_so_far(subject.refunds, subject.stream),
         tenders=tenders,
-        expected_from=first,
-        expected_to=last,
-        overdue_at=overdue_at,
+        expected_from=timing.expected_from,
+        expected_to=timing.expected_to,
+        overdue_at=timing.overdue_at,
     )
     facts: list[tuple[str, Fact]] = [(subject.stream, fact)]
     if not tenders:  # an order that cost nothing and was paid by nothing

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from returnable.domain.calendar import window_end
 from returnable.domain.commands import (
     InspectReturn,
     IssueLabel,
@@ -54,7 +53,6 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
 from returnable.domain.order import Order, Parcel, aside, known_lines, must_not_be_cancelled
-from returnable.domain.policy import Policy
 from returnable.domain.ports import Name
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
 
@@ -406,14 +404,6 @@ def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field:
 # ---- decisions: labels ----------------------------------------------------------------------------------------------
 
 
-def label_void_at(policy: Policy, issued_at: datetime, received_at: datetime | None) -> datetime:
-    """When a label voids by itself (``returns.ship_by``): the exclusive end of its last business day."""
-    clause = policy.clauses.returns_ship_by
-    by_receipt = clause.anchor == "label_received" and received_at is not None
-    anchor = received_at if by_receipt and received_at is not None else issued_at
-    return window_end(anchor, clause.business_days, "business", policy.zone, policy.days)
-
-
 def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> Decided:
     """Issue a prepaid label; after one that voided by itself only an override allows another."""
     _check(ret, "LabelIssued", command.command)
@@ -423,7 +413,7 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
         if label.status_at(now.at) == "issued":
             raise _label_not_allowed(ret, label.label_id, command.command, now)
     issued_at = command.issued_at or min(now.at, command.received_at or now.at)
-    void_at = label_void_at(now.policy, issued_at, command.received_at)
+    void_at = now.deadlines.of_label(issued_at, command.received_at)
     weighing = now.weighing((*order.asides, *ret.asides))
     spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
     facts: dict[str, JsonValue] = {"label_id": command.label_id}
@@ -465,7 +455,7 @@ def record_label_received(ret: Return, command: RecordLabelReceived, now: Moment
     fact = LabelReceived(
         **now.envelope(received_at),
         label_id=label.label_id,
-        void_at=label_void_at(now.policy, label.issued_at, received_at),
+        void_at=now.deadlines.of_label(label.issued_at, received_at),
         pins=now.policy.pins,
     )
     return Decided(facts=[(ret.stream, fact)])

@@ -10,7 +10,6 @@ from pydantic_core import from_json, to_json
 
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case, evolve
-from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import Fact
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.money import to_major
@@ -35,7 +34,7 @@ def audit_view(
     entries: list[AuditEntry] = []
     where = zone(policy.zone)
     for entry in recorded:
-        before = state_of(case, stream)
+        before = case.status_of(stream)
         case = evolve(case, (entry,))
         if entry.stream != stream or not counts(entry):
             continue
@@ -50,7 +49,7 @@ def audit_view(
                 command_id=fact.command_id,
                 clauses=clause_views(getattr(fact, "ruling", None) or (), policy),
                 before=before,
-                after=state_of(case, stream) or NOTHING,
+                after=case.status_of(stream) or NOTHING,
                 details=localised(details(fact, case.order.currency), where),
             )
         )
@@ -69,12 +68,3 @@ def _in_decimals(key: str, value: JsonValue, currency: str) -> JsonValue:
     if isinstance(value, list):
         return [_in_decimals(key, entry, currency) for entry in value]
     return to_major(value, currency) if key in _MONEY and isinstance(value, int) else value
-
-
-def state_of(case: Case, stream: str) -> str | None:
-    """The state of the lifecycle of a stream; ``None`` before its first fact."""
-    try:
-        status = case.stream_of(stream).status
-    except HistoryBroken:
-        return None
-    return None if status == NOTHING else status

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from returnable import __version__
+from returnable.adapters.cli.options import policy_option, question_options
 from returnable.domain.errors import ReturnableError
 
 if TYPE_CHECKING:
@@ -21,12 +23,8 @@ if TYPE_CHECKING:
     from returnable.adapters.wiring import Parts
     from returnable.domain.commands import Question
 
-DEFAULT_STORE = "sqlite:///returnable.db"
-
 BROKEN_PIPE = 141
 """The exit status when the reader of our output went away, as if the signal had ended us; click exits for that."""
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -60,35 +58,27 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _policy_option(command: F) -> F:
-    return click.option(
-        "--policy", metavar="FILE", help="A policy (TOML), or a directory of versions. Default: the bundled one."
-    )(command)
+class Grouped(click.Group):
+    """A group whose further commands are imported when they are called or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = _ELSEWHERE.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, name = place
+        found = getattr(import_module(f"returnable.adapters.cli.{module}"), name)
+        assert isinstance(found, click.Command)
+        return found
 
 
-def _store_option(command: F) -> F:
-    return click.option(
-        "--store",
-        metavar="URL",
-        envvar="RETURNABLE_STORE",
-        default=DEFAULT_STORE,
-        show_default=True,
-        show_envvar=True,
-        help="sqlite:///file.db, or memory: for an empty one.",
-    )(command)
+_ELSEWHERE: dict[str, tuple[str, str]] = {}
+"""Command → the module it is in, and its name there."""
 
 
-def _question_options(command: F) -> F:
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="The answer as JSON."),
-        click.option("--known-at", metavar="INSTANT", help="Only what had been recorded by then (RFC 3339)."),
-        click.option("--as-of", metavar="INSTANT", help="What was true in the world then (RFC 3339)."),
-    ):
-        command = option(command)
-    return _store_option(command)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, message="returnable %(version)s")
 def app() -> None:
     """Order cancellations and returns, event by event.
@@ -106,7 +96,7 @@ def app() -> None:
 @app.command()
 @click.argument("file")
 @click.option("--store", metavar="URL", default="memory:", show_default=True, help="Where the facts go.")
-@_policy_option
+@policy_option
 @click.option("--check", is_flag=True, help="Report where expectations are not met; exit status 1 if any is not.")
 @click.option("--explain", is_flag=True, help="Tell what happened in words instead of JSON Lines.")
 def play(file: str, store: str, policy: str | None, check: bool, explain: bool) -> int:
@@ -226,7 +216,7 @@ def _question(name: str, field: str, text: str, example: str) -> None:
 
     @app.command(name, help=f"{text}\n\n\b\nreturnable {name} {example}\nreturnable {name} {example} --json")
     @click.argument(field)
-    @_question_options
+    @question_options
     def command(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str) -> None:
         _ask(store, as_of, known_at, as_json, query=name, **given)
 
@@ -243,7 +233,7 @@ _question("audit", "stream", "What was recorded in a stream (order/ID, return/ID
 @click.option("--return", "return_id", metavar="ID", help="The refund of this return, or what is due.")
 @click.option("--order", "order_id", metavar="ID", help="The refund of this cancelled order, or what is due.")
 @click.option("--claim", "claim_id", metavar="ID", help="The refund of this claim, or what is due.")
-@_question_options
+@question_options
 def refund(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str | None) -> None:
     """How a refund stands: by its own id, or by what it pays for.
 
@@ -256,7 +246,7 @@ def refund(store: str, as_of: str | None, known_at: str | None, as_json: bool, *
 
 @app.command()
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; may be repeated.")
-@_question_options
+@question_options
 def worklist(store: str, as_of: str | None, known_at: str | None, as_json: bool, kinds: tuple[str, ...]) -> None:
     """What waits for somebody, the most urgent first.
 
@@ -282,7 +272,7 @@ def policy() -> None:
 
 
 @policy.command("show")
-@_policy_option
+@policy_option
 @click.option("--json", "as_json", is_flag=True, help="The canonical documents as JSON Lines.")
 def policy_show(policy: str | None, as_json: bool) -> None:
     """The clauses of a policy: the merchant's words, the parameters, the reading.

@@ -134,10 +134,22 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
                     found.append(self._row(position))
             return found
 
-    def case_rows(self, case_id: str) -> list[Row]:
+    def case_rows(self, case_id: str, upto: int | None = None) -> list[Row]:
         with self._database_lock:
             self._check_open()
-            return [self._row(position) for _, position in sorted(self._cases.get(case_id, {}).items())]
+            last = len(self._places) if upto is None else upto
+            places = sorted(self._cases.get(case_id, {}).items())
+            return [self._row(position) for _, position in places if position <= last]
+
+    def case_ids(self, after: str, limit: int) -> list[str]:
+        with self._database_lock:
+            self._check_open()
+            return [case_id for case_id in sorted(self._cases) if case_id > after][:limit]
+
+    def touched(self, after: int, upto: int) -> list[str]:
+        with self._database_lock:
+            self._check_open()
+            return sorted({case_id for case_id, _ in self._places[max(after, 0) : max(upto, 0)]})
 
     def each_case(self) -> Iterator[tuple[str, list[Row]]]:
         with self._database_lock:

@@ -75,8 +75,16 @@ class CaseRecorder(ApplicationRecorder):
         """At most ``limit`` rows with positions above ``after`` and at most ``upto``, in order of position."""
 
     @abstractmethod
-    def case_rows(self, case_id: str) -> list[Row]:
-        """The rows of a case in order."""
+    def case_rows(self, case_id: str, upto: int | None = None) -> list[Row]:
+        """The rows of a case in order, with positions of at most ``upto``."""
+
+    @abstractmethod
+    def case_ids(self, after: str, limit: int) -> list[str]:
+        """At most ``limit`` ids of cases that come after ``after``, in order."""
+
+    @abstractmethod
+    def touched(self, after: int, upto: int) -> list[str]:
+        """The ids of the cases with rows at positions above ``after`` and at most ``upto``, in order."""
 
     @abstractmethod
     def each_case(self) -> Iterator[tuple[str, list[Row]]]:

@@ -105,10 +105,20 @@ class SQLiteCaseRecorder(CaseRecorder):
         with self._connections.reading() as connection:
             return connection.execute(query, (*bounds, *topics, -1 if limit is None else limit)).fetchall()
 
-    def case_rows(self, case_id: str) -> list[Row]:
-        query = f"SELECT {_COLUMNS} FROM facts WHERE case_id = ? ORDER BY case_seq"
+    def case_rows(self, case_id: str, upto: int | None = None) -> list[Row]:
+        query = f"SELECT {_COLUMNS} FROM facts WHERE case_id = ? AND position <= ? ORDER BY case_seq"
         with self._connections.reading() as connection:
-            return connection.execute(query, (case_id,)).fetchall()
+            return connection.execute(query, (case_id, _NO_LIMIT if upto is None else upto)).fetchall()
+
+    def case_ids(self, after: str, limit: int) -> list[str]:
+        query = "SELECT case_id FROM facts WHERE case_id > ? AND case_seq = 1 ORDER BY case_id LIMIT ?"
+        with self._connections.reading() as connection:
+            return [case_id for (case_id,) in connection.execute(query, (after, limit)).fetchall()]
+
+    def touched(self, after: int, upto: int) -> list[str]:
+        query = "SELECT DISTINCT case_id FROM facts WHERE position > ? AND position <= ? ORDER BY case_id"
+        with self._connections.reading() as connection:
+            return [case_id for (case_id,) in connection.execute(query, (after, upto)).fetchall()]
 
     def each_case(self) -> Iterator[tuple[str, list[Row]]]:
         # The index is named because SQLite would rather sort the whole log.

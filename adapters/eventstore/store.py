@@ -12,7 +12,7 @@ from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecord
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode, encode
-from returnable.domain.ports import Batch, Name, Receipt, Recorded
+from returnable.domain.ports import Batch, Damage, Name, Receipt, Recorded
 
 
 class FactStore:
@@ -29,6 +29,25 @@ class FactStore:
     def load(self, case_id: str) -> Sequence[Recorded]:
         """Every fact of a case, in order; empty when there is no such case."""
         return [_recorded(row) for row in self._recorder.case_rows(case_id)]
+
+    def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
+        """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
+        facts: list[Recorded] = []
+        for row in self._recorder.case_rows(case_id, upto):
+            try:
+                facts.append(_recorded(row))
+            except HistoryBroken as error:
+                position, _, case_seq, stream, version, _, _ = row
+                return facts, Damage(position, case_id, case_seq, stream, version, str(error.__cause__ or error))
+        return facts, None
+
+    def case_ids(self, after: str = "", limit: int = 500) -> Sequence[str]:
+        """At most ``limit`` ids of cases that come after ``after``, in order."""
+        return self._recorder.case_ids(after, limit)
+
+    def touched(self, after: int, upto: int) -> Sequence[str]:
+        """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
+        return self._recorder.touched(after, upto)
 
     def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
         """The case in which a return, claim or refund of that id is known."""

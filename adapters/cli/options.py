@@ -1,0 +1,99 @@
+"""The options that several commands share, and how a command gets at the store they name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from returnable.adapters.wiring import Parts
+
+DEFAULT_STORE = "sqlite:///returnable.db"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def policy_option(command: F) -> F:
+    """``--policy``: what new orders are confirmed under."""
+    return click.option(
+        "--policy",
+        metavar="FILE",
+        help="A policy (TOML), a directory of versions, or the name of a bundled one. Default: the bundled one in force.",
+    )(command)
+
+
+def store_option(command: F) -> F:
+    """``--store``: the store to read or to write."""
+    return click.option(
+        "--store",
+        metavar="URL",
+        envvar="RETURNABLE_STORE",
+        default=DEFAULT_STORE,
+        show_default=True,
+        show_envvar=True,
+        help="sqlite:///file.db, or memory: for an empty one.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")(command)
+
+
+def as_of_options(command: F) -> F:
+    """``--as-of`` and ``--known-at``."""
+    for option in (
+        click.option("--known-at", metavar="INSTANT", help="Only what had been recorded by then (RFC 3339)."),
+        click.option("--as-of", metavar="INSTANT", help="What was true in the world then (RFC 3339)."),
+    ):
+        command = option(command)
+    return command
+
+
+def question_options(command: F) -> F:
+    """``--store``, ``--as-of``, ``--known-at`` and ``--json``."""
+    return store_option(as_of_options(json_option(command)))
+
+
+def instant(name: str, text: str | None) -> datetime | None:
+    """The instant an option gives; raises ``click.UsageError`` naming the option."""
+    from returnable.domain.fields import parse_instant
+
+    if text is None:
+        return None
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise click.UsageError(f"--{name}: {text!r} {error}") from None
+
+
+@contextmanager
+def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
+    """The parts of a store that exists (``memory:`` is a fresh one); closed at the end."""
+    from returnable.adapters.wiring import assemble
+
+    parts = assemble(store, policy, create=store == "memory:")
+    try:
+        yield parts
+    finally:
+        parts.store.close()
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """How to advance by so many; a bar on stderr is shown where somebody can see it."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,91 @@
+"""Finding what somebody asks about: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``, or just ``R-1``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from returnable.domain.case import Case, replay, replay_as_of, unknown
+from returnable.domain.errors import Impossible
+from returnable.domain.lifecycles import NOTHING
+from returnable.domain.policy import Policy
+from returnable.domain.ports import EventStore, Recorded
+
+KINDS = ("order", "return", "claim", "refund")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An order, return, claim or refund, the case it is in, and the stream in which its facts stand."""
+
+    kind: str
+    name: str
+    case_id: str
+    case: Case
+    policy: Policy
+    """The policy pinned to the order."""
+    facts: Sequence[Recorded]
+    """The facts of the whole case that count, in the order in which they were recorded."""
+
+    @property
+    def stream(self) -> str:
+        """``order/ID``, ``return/ID`` or ``claim/ID``; a refund's facts stand with what it pays for."""
+        return self.case.refunds[self.name].stream if self.kind == "refund" else f"{self.kind}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+def find_subject(
+    store: EventStore,
+    policy: Callable[[str], Policy],
+    text: str,
+    as_of: datetime | None = None,
+    known_at: datetime | None = None,
+) -> Subject:
+    """The subject meant by ``text``, as it stood in the world at ``as_of``, as far as recorded by ``known_at``.
+
+    ``policy`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
+    Raises ``order.unknown`` and so on when there is none there and then, and ``command.invalid`` when several are meant.
+    """
+    kind, name, case_id, stored = _find(store, text)
+    if as_of is None and known_at is None:
+        case, facts = replay(case_id, stored), stored
+    else:
+        facts = [entry for entry in stored if _counts(entry, as_of, known_at)]
+        case = replay_as_of(case_id, facts, None, None)
+    if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
+        raise unknown(kind, name)
+    return Subject(kind, name, case_id, case, policy(case.order.confirmed.pins.sha256), facts)
+
+
+def _find(store: EventStore, text: str) -> tuple[str, str, str, Sequence[Recorded]]:
+    kind, slash, name = text.partition("/")
+    if slash and kind in KINDS and name:
+        found = _stored(store, kind, name)
+        if found is None:
+            raise unknown(kind, name)
+        return kind, name, *found
+    hits = [(each, found) for each in KINDS if (found := _stored(store, each, text)) is not None]
+    if not hits:
+        raise Impossible(
+            "order.unknown", f"subject: there is no order, return, claim or refund {text!r}", field="subject"
+        )
+    if len(hits) > 1:
+        these = " and ".join(f"{each}/{text}" for each, _ in hits)
+        raise Impossible("command.invalid", f"subject: {text!r} may be {these}; say which", field="subject")
+    ((kind, found),) = hits
+    return kind, text, *found
+
+
+def _stored(store: EventStore, kind: str, name: str) -> tuple[str, Sequence[Recorded]] | None:
+    case_id = name if kind == "order" else store.case_of(kind, name)  # type: ignore[arg-type]
+    stored = store.load(case_id) if case_id is not None else ()
+    return (case_id, stored) if case_id is not None and stored else None
+
+
+def _counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
+    return (as_of is None or entry.fact.occurred_at <= as_of) and (
+        known_at is None or entry.fact.recorded_at <= known_at
+    )
