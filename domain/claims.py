@@ -37,7 +37,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
-from returnable.domain.order import Order, aside, known_lines, must_not_be_cancelled
+from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.returns import check_quantity
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
@@ -140,21 +140,16 @@ def weigh_report(
     """Every clause that a wrong-item report is judged by; the evidence may still follow."""
     clauses = now.policy.clauses
     weighing = now.weighing(order.asides)
-    undelivered = sum(taken.quantity for taken in parcels if taken.parcel_id is None)
-    delivered = [order.parcels[taken.parcel_id] for taken in parcels if taken.parcel_id is not None]
+    window = ask_window(order, parcels, reported_at, lambda parcel: parcel.report_before)
     facts: dict[str, JsonValue] = {"line_id": line_id, "reported_at": to_text(reported_at)}
-    in_time = not undelivered
-    if undelivered:
-        facts["undelivered"] = undelivered
-    for parcel in sorted(delivered, key=lambda p: p.report_before or p.shipped_at, reverse=True):
-        if parcel.delivered_at is None or parcel.report_before is None:
-            raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
-        in_time = in_time and parcel.delivered_at <= reported_at < parcel.report_before
-        facts["parcel_id"] = parcel.parcel_id
-        facts["delivered_at"] = to_text(parcel.delivered_at)
-        facts["deadline"] = to_text(parcel.report_before)
-        facts["margin_seconds"] = margin_seconds(parcel.report_before, reported_at)
-    weighing.weigh("wrong_item.window", in_time, facts)
+    if window.undelivered:
+        facts["undelivered"] = window.undelivered
+    if window.delivered_at is not None and window.before is not None:
+        facts["parcel_id"] = window.parcel
+        facts["delivered_at"] = to_text(window.delivered_at)
+        facts["deadline"] = to_text(window.before)
+        facts["margin_seconds"] = margin_seconds(window.before, reported_at)
+    weighing.weigh("wrong_item.window", window.in_time, facts)
     channels = clauses.wrong_item_by_email.channels
     weighing.weigh("wrong_item.by_email", channel in channels, {"channel": channel, "channels": list(channels)})
     complete, evidence_facts = _evidence(now, evidence)

@@ -42,7 +42,7 @@ from returnable.domain.events import Fact, Who
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
-from returnable.domain.ruling import Finding
+from returnable.domain.retelling import ruling_of
 
 V = TypeVar("V")
 
@@ -122,9 +122,7 @@ class Desk:
         if receipt.last:
             count = receipt.last - receipt.first + 1
             stored = self.store.read(receipt.first - 1, count, receipt.last)
-        findings: tuple[Finding, ...] | None = None
-        for entry in stored:
-            findings = getattr(entry.fact, "ruling", None) or findings
+        findings = ruling_of(entry.fact for entry in stored)
         if stored:
             policy = self.policy_of(self.case(stored[0].case_id))
         elif isinstance(command, RunDeadlines):

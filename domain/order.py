@@ -5,7 +5,7 @@ Clauses: ``cancellation.*``; the anchors of ``returns.window`` and ``wrong_item.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -122,9 +122,12 @@ class Order:
         return [p for p in self.parcels.values() if p.delivered_at and p.units.get(line_id)]
 
     def allot(self, line_id: str, quantity: int, held: Mapping[str | None, int]) -> tuple[Allotment, ...]:
-        """Take units of a line that nobody holds, those with the latest deadline first; undelivered ones come last."""
+        """Take units of a line that nobody holds, those with the latest deadline first; undelivered ones come last.
+
+        Which parcel was learnt of first makes no difference.
+        """
         taken: list[Allotment] = []
-        for parcel in sorted(self._delivered(line_id), key=lambda p: p.return_before or p.shipped_at, reverse=True):
+        for parcel in sorted(self._delivered(line_id), key=_latest_deadline, reverse=True):
             free = min(quantity, parcel.units[line_id] - held.get(parcel.parcel_id, 0))
             if free > 0:
                 taken.append(Allotment(parcel_id=parcel.parcel_id, quantity=free))
@@ -132,6 +135,47 @@ class Order:
         if quantity:
             taken.append(Allotment(parcel_id=None, quantity=quantity))
         return tuple(taken)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAsked:
+    """How a window over units stands when something is asked for, and the parcel that says so.
+
+    ``parcel``: the first that fails, or where none does the one whose window closes first; ``None``: nothing is delivered.
+    """
+
+    in_time: bool
+    undelivered: int
+    parcel: str | None = None
+    delivered_at: datetime | None = None
+    before: datetime | None = None
+
+
+def ask_window(
+    order: Order, units: Iterable[Allotment], asked_at: datetime, end_of: Callable[[Parcel], datetime | None]
+) -> WindowAsked:
+    """Whether all units were delivered and their windows, which end (exclusively) at ``end_of``, were open at that time."""
+    undelivered = 0
+    windows: list[tuple[str, datetime, datetime, bool]] = []
+    for taken in units:
+        if taken.parcel_id is None:
+            undelivered += taken.quantity
+            continue
+        parcel = order.parcels[taken.parcel_id]
+        before = end_of(parcel)
+        if parcel.delivered_at is None or before is None:
+            raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
+        is_open = parcel.delivered_at <= asked_at < before
+        windows.append((parcel.parcel_id, parcel.delivered_at, before, is_open))
+    if not windows:
+        return WindowAsked(not undelivered, undelivered)
+    failing = next((window for window in windows if not window[3]), None)
+    parcel_id, delivered_at, before, _ = failing or min(windows, key=lambda window: window[2])
+    return WindowAsked(not undelivered and failing is None, undelivered, parcel_id, delivered_at, before)
+
+
+def _latest_deadline(parcel: Parcel) -> tuple[datetime, datetime, str]:
+    return parcel.return_before or parcel.shipped_at, parcel.delivered_at or parcel.shipped_at, parcel.parcel_id
 
 
 # ---- facts change states --------------------------------------------------------------------------------------------

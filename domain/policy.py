@@ -382,9 +382,18 @@ def read_policies(path: str | Path) -> PolicyBook:
     return PolicyBook((parse_policy(text, where) for where, text in texts), str(path))
 
 
+BUNDLED = ("allu-usa", "allu-usa-earlier")
+"""The names of the policies that ship with the library; the first is the one in force."""
+
+
 @cache
-def bundled_policies() -> PolicyBook:
-    """The policy that ships with the library."""
-    folder = resources.files("returnable.domain") / "policies"
-    file = folder / "allu-usa.toml"
+def bundled_policies(name: str = BUNDLED[0]) -> PolicyBook:
+    """A policy that ships with the library, by name; by default the one in force.
+
+    ``allu-usa-earlier`` is an older wording of the same retailer, to compare with. Raises :class:`PolicyInvalid` for an
+    unknown name.
+    """
+    if name not in BUNDLED:
+        raise PolicyInvalid(f"there is no bundled policy {name!r}; there are {', '.join(BUNDLED)}")
+    file = resources.files("returnable.domain") / "policies" / f"{name}.toml"
     return PolicyBook([parse_policy(file.read_text(encoding="utf-8"), file.name)])

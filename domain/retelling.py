@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
     AccountLinked,
+    CancellationDeclined,
     CancellationRequested,
     ClaimContacted,
     ClaimDenied,
@@ -43,6 +44,7 @@ from returnable.domain.events import (
     RefundRequested,
     RefundSettled,
     ResolutionDeclined,
+    ReturnDeclined,
     ReturnRequested,
     ReturnShipped,
     ReturnWithdrawn,
@@ -51,6 +53,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.money import to_major
 from returnable.domain.ports import Recorded
+from returnable.domain.ruling import Finding
 
 Fields = dict[str, Any]
 
@@ -76,6 +79,42 @@ class Told:
     def decision(self) -> Fact:
         """The fact that carries the ruling, or else the first."""
         return next((e.fact for e in self.entries if getattr(e.fact, "ruling", None)), self.entries[0].fact)
+
+    @property
+    def ruling(self) -> tuple[Finding, ...] | None:
+        """How the policy judged, clause by clause; ``None`` where nothing was weighed."""
+        return ruling_of(entry.fact for entry in self.entries)
+
+    @property
+    def outcome(self) -> Literal["accepted", "declined"]:
+        """What the command came to."""
+        return outcome_of(entry.fact for entry in self.entries)
+
+
+_DECLINED = (
+    CancellationDeclined,
+    ReturnDeclined,
+    LabelDeclined,
+    ParcelRejected,
+    RefundDeclined,
+    ResolutionDeclined,
+)
+
+
+def outcome_of(facts: Iterable[Fact]) -> Literal["accepted", "declined"]:
+    """What a command came to that recorded these facts. A claim that care denies by hand is a command accepted."""
+    for fact in facts:
+        if isinstance(fact, _DECLINED) or (isinstance(fact, ClaimDenied) and fact.ruling is not None):
+            return "declined"
+    return "accepted"
+
+
+def ruling_of(facts: Iterable[Fact]) -> tuple[Finding, ...] | None:
+    """The ruling among the facts of one command; ``None`` where nothing was weighed."""
+    found: tuple[Finding, ...] | None = None
+    for fact in facts:
+        found = getattr(fact, "ruling", None) or found
+    return found
 
 
 def retell(recorded: Iterable[Recorded]) -> Iterator[Told]:

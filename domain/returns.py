@@ -52,7 +52,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
-from returnable.domain.order import Order, Parcel, aside, known_lines, must_not_be_cancelled
+from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
 
@@ -326,27 +326,15 @@ def weigh_request(
 
 def _window_of(order: Order, want: Wanted, requested_at: datetime) -> dict[str, JsonValue]:
     facts: dict[str, JsonValue] = {"line_id": want.line_id, "quantity": want.quantity}
-    undelivered = sum(taken.quantity for taken in want.parcels if taken.parcel_id is None)
-    parcels = [order.parcels[taken.parcel_id] for taken in want.parcels if taken.parcel_id is not None]
-    in_time = not undelivered
-    failing: Parcel | None = None
-    for parcel in parcels:
-        if parcel.delivered_at is None or parcel.return_before is None:
-            raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
-        parcel_in_time = parcel.delivered_at <= requested_at < parcel.return_before
-        if in_time and not parcel_in_time:
-            failing = parcel
-        in_time = in_time and parcel_in_time
-    if undelivered:
-        facts["undelivered"] = undelivered
-    if parcels:
-        first = failing or min(parcels, key=lambda parcel: parcel.return_before or requested_at)
-        if first.delivered_at is not None and first.return_before is not None:
-            facts["parcel_id"] = first.parcel_id
-            facts["delivered_at"] = to_text(first.delivered_at)
-            facts["return_before"] = to_text(first.return_before)
-            facts["margin_seconds"] = margin_seconds(first.return_before, requested_at)
-    facts["in_time"] = in_time
+    window = ask_window(order, want.parcels, requested_at, lambda parcel: parcel.return_before)
+    if window.undelivered:
+        facts["undelivered"] = window.undelivered
+    if window.delivered_at is not None and window.before is not None:
+        facts["parcel_id"] = window.parcel
+        facts["delivered_at"] = to_text(window.delivered_at)
+        facts["return_before"] = to_text(window.before)
+        facts["margin_seconds"] = margin_seconds(window.before, requested_at)
+    facts["in_time"] = window.in_time
     return facts
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.claims import weigh_report
@@ -18,10 +20,7 @@ from returnable.projections.views import (
     EligibilityRuling,
     EligibilityView,
     LineEligibility,
-    OrderLineView,
     OrderView,
-    ParcelView,
-    PolicyVersion,
     ReturnEligibility,
     WrongItemEligibility,
 )
@@ -29,48 +28,50 @@ from returnable.projections.views import (
 
 def order_view(case: Case, policy: Policy) -> OrderView:
     """How the order stands."""
+    return OrderView.model_validate(order_values(case, policy))
+
+
+def order_values(case: Case, policy: Policy) -> dict[str, Any]:
+    """What the facts say of the order; no clock changes it."""
     order, where = case.order, zone(policy.zone)
     lines = []
     for line in order.lines.values():
         returning, returned = returned_units(case, line.line_id)
         before = order.return_before(line.line_id)
         lines.append(
-            OrderLineView(
-                line_id=line.line_id,
-                sku=line.sku,
-                unit_price=to_major(line.unit_price, order.currency),
-                quantity=line.quantity,
-                final_sale=line.final_sale,
-                delivered=order.delivered(line.line_id),
-                returning=returning,
-                returned=returned,
-                return_before=in_zone(before, where) if before else None,
-            )
+            {
+                "line_id": line.line_id,
+                "sku": line.sku,
+                "unit_price": to_major(line.unit_price, order.currency),
+                "quantity": line.quantity,
+                "final_sale": line.final_sale,
+                "delivered": order.delivered(line.line_id),
+                "returning": returning,
+                "returned": returned,
+                "return_before": in_zone(before, where) if before else None,
+            }
         )
-    parcels = tuple(
-        ParcelView(
-            parcel_id=parcel.parcel_id,
-            carrier=parcel.carrier,
-            tracking_number=parcel.tracking_number,
-            shipped_at=in_zone(parcel.shipped_at, where),
-            delivered_at=in_zone(parcel.delivered_at, where) if parcel.delivered_at else None,
-        )
-        for parcel in order.parcels.values()
-    )
-    return OrderView.model_validate(
-        {
-            "order_id": order.order_id,
-            "status": order.status,
-            "policy": PolicyVersion(id=policy.id, version=policy.version),
-            "currency": order.currency,
-            "confirmed_at": in_zone(order.confirmed.occurred_at, where),
-            "cancel_by": in_zone(order.confirmed.cancel_by, where),
-            "lines": tuple(lines),
-            "parcels": parcels,
-            "returns": tuple(case.returns),
-            "claims": tuple(case.claims),
-        }
-    )
+    return {
+        "order_id": order.order_id,
+        "status": order.status,
+        "policy": {"id": policy.id, "version": policy.version},
+        "currency": order.currency,
+        "confirmed_at": in_zone(order.confirmed.occurred_at, where),
+        "cancel_by": in_zone(order.confirmed.cancel_by, where),
+        "lines": lines,
+        "parcels": [
+            {
+                "parcel_id": parcel.parcel_id,
+                "carrier": parcel.carrier,
+                "tracking_number": parcel.tracking_number,
+                "shipped_at": in_zone(parcel.shipped_at, where),
+                "delivered_at": in_zone(parcel.delivered_at, where) if parcel.delivered_at else None,
+            }
+            for parcel in order.parcels.values()
+        ],
+        "returns": list(case.returns),
+        "claims": list(case.claims),
+    }
 
 
 def returned_units(case: Case, line_id: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,6 +58,14 @@ def find_subject(
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
     return Subject(kind, name, case_id, case, policy(case.order.confirmed.pins.sha256), facts)
+
+
+def every_case(store: EventStore) -> Iterator[str]:
+    """The ids of all cases of a store, in order, a page at a time."""
+    after = ""
+    while page := store.case_ids(after):
+        yield from page
+        after = page[-1]
 
 
 def _find(store: EventStore, text: str) -> tuple[str, str, str, Sequence[Recorded]]:

@@ -74,7 +74,10 @@ class Grouped(click.Group):
         return found
 
 
-_ELSEWHERE: dict[str, tuple[str, str]] = {}
+_ELSEWHERE: dict[str, tuple[str, str]] = {
+    "redecide": ("checking", "redecide"),
+    "what-if": ("checking", "what_if"),
+}
 """Command → the module it is in, and its name there."""
 
 

@@ -16,14 +16,15 @@ from returnable.projections.views import AnyView, AuditView
 _VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
 
 
-def _console() -> Console:
+def console_for_output() -> Console:
+    """Where tables go: standard output."""
     # Piped into a file or a pager there is no terminal whose width counts.
     return Console(emoji=False) if sys.stdout.isatty() else Console(width=140, emoji=False)
 
 
 def show(answer: AnyView) -> None:
     """Print an answer."""
-    console = _console()
+    console = console_for_output()
     if isinstance(answer, AuditView):
         _audit(console, answer)
         return
@@ -128,7 +129,7 @@ def _plain(value: Any) -> str:
 
 def show_policy(policy: Policy) -> None:
     """Print a policy, clause by clause."""
-    console = _console()
+    console = console_for_output()
     console.print(f"[bold]{escape(policy.id)}[/bold] {escape(policy.version)}, in force from {policy.effective}")
     console.print(escape(policy.source), style="dim")
     console.print(

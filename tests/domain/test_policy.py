@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from returnable.adapters.wiring import policy_book
 from returnable.domain import policy as module
 from returnable.domain.errors import PolicyInvalid
 from returnable.domain.policy import (
@@ -411,3 +412,35 @@ if SEED.is_dir():
 
         for piece in BUNDLED.clause(clause_id).quote.split("…"):
             assert _plain(piece) in page
+
+
+def test_the_earlier_wording_differs_from_the_one_in_force_in_two_clauses_only() -> None:
+    earlier, today = bundled_policies("allu-usa-earlier").versions[0], BUNDLED
+
+    different = [clause for clause in CLAUSE_IDS if earlier.clause(clause) != today.clause(clause)]
+
+    assert different == ["returns.window", "returns.portal"]
+    window = earlier.clauses.returns_window
+    assert (window.days, window.counting, earlier.clauses.returns_portal.channels) == (14, "business", ("email",))
+    assert (earlier.id, earlier.version) == (today.id, "earlier")
+    assert "older returns page" in earlier.source
+
+
+def test_the_earlier_wording_is_bundled_and_not_in_force() -> None:
+    assert [policy.version for policy in bundled_policies().versions] == ["2026-01"]
+
+
+def test_an_unknown_bundled_policy_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(PolicyInvalid, match="no bundled policy 'allu-uk'; there are allu-usa, allu-usa-earlier"):
+        bundled_policies("allu-uk")
+
+
+def test_a_file_of_that_name_comes_before_a_bundled_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    by_name = policy_book("allu-usa-earlier").versions[0].version
+    text = changed('version = "2026-01"', 'version = "mine"')
+    (tmp_path / "allu-usa-earlier").write_text(text, encoding="utf-8")
+
+    by_file = policy_book("allu-usa-earlier").versions[0].version
+
+    assert (by_name, by_file) == ("earlier", "mine")

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kit import an_order
-
-from returnable.adapters.cli.app import run
+from terminal import in_a_process, one_line, returnable
 
 AT = "2026-03-02T10:00:00-05:00"
-
-
-def returnable(*arguments: str, given: bytes = b"", folder: Path | None = None, **env: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of the command line."""
-    out, err = io.StringIO(), io.StringIO()
-    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RETURNABLE_S")}
-    os.environ.update(env)
-    stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given))
-    try:
-        with redirect_stdout(out), redirect_stderr(err), chdir(folder or "."):
-            status = run(list(arguments))
-    finally:
-        sys.stdin = stdin
-        for name in env:
-            del os.environ[name]
-        os.environ.update(before)
-    return status, out.getvalue(), err.getvalue()
-
-
-def in_a_process(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
-    """The same in a process of its own."""
-    command = [sys.executable, "-m", "returnable.adapters.cli.entry", *arguments]
-    result = subprocess.run(command, input=given, capture_output=True, check=False, timeout=120)
-    return result.returncode, result.stdout.decode(), result.stderr.decode()
 
 
 def lines(*entries: dict[str, Any]) -> bytes:
@@ -65,13 +38,6 @@ def cancel(**more: Any) -> dict[str, Any]:
         "order_reference": "A-1",
         **more,
     }
-
-
-def one_line(text: str) -> str:
-    """The text, which is exactly one line."""
-    assert text.count("\n") == 1, text
-    assert "Traceback" not in text
-    return text.strip()
 
 
 def test_play_prints_one_json_line_for_each_line_and_a_summary_on_stderr() -> None:

@@ -1,0 +1,156 @@
+"""Deciding again: every recorded decision, from its pins, must come out as it is on record.
+
+A command is told again from its facts and decided again on the case as it stood then, at the instant at which it was
+handled, under the policy it is pinned to. The deadlines it gave are pinned, too, so that a time zone database or a
+holiday table of a later day changes nothing. What comes is compared with what is on record, field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from returnable.domain.case import Case, evolve
+from returnable.domain.deciding import Moment
+from returnable.domain.decisions import decide
+from returnable.domain.errors import HistoryBroken, ReturnableError
+from returnable.domain.events import ENGINE, Confirmed, Fact, encode
+from returnable.domain.fields import Model
+from returnable.domain.policy import Policy
+from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.retelling import Told, is_deadline, retell
+from returnable.projections.subjects import every_case
+
+
+class Difference(Model):
+    """A decision that does not come out as it is on record, or history that cannot be decided again."""
+
+    event: str
+    """The first fact concerned, such as ``return/R-1#2``."""
+    type: str
+    at: str | None
+    """When the desk handled the command (UTC)."""
+    differences: tuple[str, ...]
+    """What differs: the place, what is on record, and what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redecided:
+    """What deciding a case again came to."""
+
+    case_id: str
+    commands: int
+    rulings: int
+    """How many of the commands were judged by the policy."""
+    facts: int
+    differences: tuple[Difference, ...]
+
+
+def redecide_store(store: EventStore, policy: Callable[[str], Policy]) -> Iterator[Redecided]:
+    """Decide every case again, in order of case id, one at a time; ``policy`` finds a pinned policy by its hash."""
+    for case_id in every_case(store):
+        yield redecide_stored(store, policy, case_id)
+
+
+def redecide_stored(
+    store: EventStore, policy: Callable[[str], Policy], case_id: str, stream: str | None = None
+) -> Redecided:
+    """Decide a case again, or only what concerns one of its streams; what cannot be read is a difference, too."""
+    facts, damage = store.readable(case_id)
+    again = redecide(case_id, facts, policy, stream)
+    if damage is None:
+        return again
+    unreadable = Difference(
+        event=f"{damage.stream}#{damage.version}", type="unreadable", at=None, differences=(damage.reason,)
+    )
+    return Redecided(case_id, again.commands, again.rulings, again.facts, (*again.differences, unreadable))
+
+
+def redecide(
+    case_id: str, facts: Sequence[Recorded], policy: Callable[[str], Policy], stream: str | None = None
+) -> Redecided:
+    """Decide all commands of a case again, or with ``stream`` only those that recorded facts there."""
+    case = Case(case_id)
+    commands = rulings = count = 0
+    found: list[Difference] = []
+    try:
+        for told in retell(facts):
+            if stream is None or any(entry.stream == stream for entry in told.entries):
+                commands += 1
+                rulings += told.ruling is not None
+                count += len(told.entries)
+                differences = tuple(_decided_otherwise(case, told, policy))
+                if differences:
+                    found.append(_difference(told.entries[0], differences))
+            case = evolve(case, told.entries)
+    except HistoryBroken as error:
+        broken = next(entry for entry in facts if entry.case_seq > case.seq)
+        found.append(_difference(broken, (f"cannot have happened: {error}",)))
+    return Redecided(case_id, commands, rulings, count, tuple(found))
+
+
+def _difference(entry: Recorded, differences: tuple[str, ...]) -> Difference:
+    return Difference(
+        event=f"{entry.stream}#{entry.version}",
+        type=entry.fact.type,
+        at=entry.fact.recorded_at.isoformat(),
+        differences=differences,
+    )
+
+
+def _decided_otherwise(case: Case, told: Told, policy: Callable[[str], Policy]) -> Iterator[str]:
+    first = told.entries[0].fact
+    try:
+        pinned = first if isinstance(first, Confirmed) else case.order.confirmed
+        now = Moment(told.at, policy(pinned.pins.sha256), first.actor, first.command_id, first)
+        came = decide(case, told.command, now).facts
+    except ReturnableError as error:
+        yield f"{told.fields['command']} cannot be decided again: {error}"
+        return
+    recorded = [(entry.stream, entry.fact) for entry in told.entries]
+    if is_deadline(first):  # one run records the deadlines of many cases, in the order in which they fell due
+        recorded, came = sorted(recorded, key=_place), sorted(came, key=_place)
+    for index in range(max(len(recorded), len(came))):
+        if index >= len(came):
+            yield f"{recorded[index][1].type} is on record, but does not come"
+        elif index >= len(recorded):
+            yield f"{came[index][1].type} comes, but is not on record"
+        else:
+            yield from _facts_differ(recorded[index], came[index])
+
+
+def _place(entry: tuple[str, Fact]) -> tuple[str, str, bytes]:
+    return entry[0], entry[1].stored_as, encode(entry[1])[1]
+
+
+def _facts_differ(recorded: tuple[str, Fact], came: tuple[str, Fact]) -> Iterator[str]:
+    (stream, fact), (other_stream, other) = recorded, came
+    if (stream, fact) == (other_stream, other):
+        return
+    if (stream, fact.type) != (other_stream, other.type):
+        yield f"{stream} {fact.type} is on record, {other_stream} {other.type} comes"
+        return
+    engine = getattr(getattr(fact, "pins", None), "engine", ENGINE)
+    if engine != ENGINE:
+        yield f"decided by engine {engine}; this is engine {ENGINE}"
+    yield from _values_differ("", from_json(encode(fact)[1]), from_json(encode(other)[1]))
+
+
+def _values_differ(place: str, recorded: Any, came: Any) -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(came, dict):
+        for key in [*recorded, *(key for key in came if key not in recorded)]:
+            yield from _values_differ(f"{place}.{key}" if place else key, recorded.get(key), came.get(key))
+    elif isinstance(recorded, list) and isinstance(came, list) and len(recorded) == len(came):
+        for index, (one, other) in enumerate(zip(recorded, came, strict=True)):
+            clause = f"[{one['clause']}]" if isinstance(one, dict) and "clause" in one else f"[{index}]"
+            yield from _values_differ(f"{place}{clause}", one, other)
+    elif recorded != came:
+        yield f"{place}: on record {_shown(recorded)}, comes {_shown(came)}"
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}…"

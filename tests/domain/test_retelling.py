@@ -1,0 +1,127 @@
+"""A history is told again as the commands it came of, and comes to the same facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit import Story, policy_where
+from world import World
+
+from returnable.adapters.wiring import assemble
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import encode
+from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.retelling import retell
+
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60)
+
+
+def log(store: EventStore) -> Iterator[Recorded]:
+    """Every fact in order of position."""
+    after = 0
+    while page := store.read(after):
+        yield from page
+        after = page[-1].position
+
+
+def facts_of(store: EventStore) -> list[tuple[object, ...]]:
+    """Every fact where it stands, as it is stored."""
+    return [(e.position, e.case_id, e.case_seq, e.stream, e.version, *encode(e.fact)) for e in log(store)]
+
+
+@given(HISTORIES)
+def test_any_history_told_again_in_another_store_leaves_the_same_facts(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    other = assemble("memory:")
+
+    for told in retell(log(world.parts.store)):
+        outcome = other.desk.handle(told.command, told.at)
+        assert (outcome.outcome, outcome.findings) == (told.outcome, told.ruling)
+
+    assert facts_of(other.store) == facts_of(world.parts.store)
+
+
+@given(HISTORIES)
+def test_the_facts_of_a_command_stand_together_and_none_is_left_out(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    recorded = list(log(world.parts.store))
+
+    told = list(retell(recorded))
+
+    assert [entry for each in told for entry in each.entries] == recorded
+    accepted_or_declined = sum(world.seen[outcome] for outcome in ("accepted", "declined")) if world.seen else 0
+    assert len(told) <= max(accepted_or_declined, len(recorded))
+
+
+def test_a_claim_denied_on_the_spot_is_one_command_and_one_denied_by_hand_is_another() -> None:
+    story = Story()
+    story.delivered()
+    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="phone")
+    story.tell("report_wrong_item", claim_id="C-2", order_id="A-1", line_id="1", channel="email")
+    story.tell("deny_claim", claim_id="C-2", reason="The item is the right one.")
+
+    told = list(retell(log(story.parts.store)))[3:]
+
+    assert [each.fields["command"] for each in told] == ["report_wrong_item", "report_wrong_item", "deny_claim"]
+    assert [each.outcome for each in told] == ["declined", "accepted", "accepted"]
+
+
+def test_deadlines_of_many_cases_recorded_by_one_run_are_one_command() -> None:
+    story = Story()
+    story.labelled()
+    story.confirmed("A-2")
+    story.tell("record_shipment", order_id="A-2", parcel_id="P-1", carrier="fedex", tracking_number="T-2")
+    story.tell("record_delivery", order_id="A-2", parcel_id="P-1")
+    story.tell("report_wrong_item", claim_id="C-1", order_id="A-2", line_id="1", channel="email")
+    story.tell("run_deadlines", "2026-04-01T00:00:00-04:00", command_id="night-1")
+
+    last = list(retell(log(story.parts.store)))[-1]
+
+    assert last.fields == {"command": "run_deadlines", "command_id": "night-1"}
+    assert {entry.fact.type for entry in last.entries} == {"LabelVoided", "ContactMissed"}
+
+
+def test_what_a_declined_label_and_a_declined_refund_did_not_record_is_filled_in_harmlessly() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell(
+        "issue_label",
+        "2026-04-01T00:00:00-04:00",
+        return_id="R-1",
+        label_id="L-2",
+        carrier="fedex",
+        tracking_number="RT-2",
+    )
+
+    refund, label = [each.fields for each in retell(log(story.parts.store))][-2:]
+
+    assert (label["carrier"], label["tracking_number"]) == ("not recorded", "not recorded")
+    assert refund["refund_id"].startswith("declined-")
+
+
+def test_a_fact_that_begins_no_command_is_a_broken_history() -> None:
+    story = Story()
+    story.authorized()
+    alone = [entry for entry in log(story.parts.store) if entry.fact.type == "ReturnAuthorized"]
+
+    with pytest.raises(HistoryBroken, match="return/R-1#2: ReturnAuthorized stands alone"):
+        list(retell(alone))
+
+
+def test_an_order_of_no_price_is_refunded_by_one_command() -> None:
+    story = Story(policy=policy_where())
+    story.confirmed(price="0.00", payments=[])
+    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+    story.tell("request_refund", order_id="A-1", refund_id="F-1")
+
+    last = list(retell(log(story.parts.store)))[-1]
+
+    assert [entry.fact.type for entry in last.entries] == ["RefundRequested", "Refunded"]

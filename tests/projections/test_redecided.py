@@ -1,0 +1,219 @@
+"""Every recorded decision, decided again from its pins, comes out as it is on record."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit import Story
+from world import World
+
+from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.events import Delivered, Fact, LabelIssued, ReturnDeclined
+from returnable.domain.policy import bundled_policies
+from returnable.domain.ports import Recorded
+from returnable.projections.redecided import Redecided, redecide, redecide_store, redecide_stored
+
+
+def again(parts: Parts) -> list[Redecided]:
+    """Every case of a store, decided again."""
+    return list(redecide_store(parts.store, parts.desk.policy))
+
+
+def spoilt(story: Story, fact: type[Fact], **changes: object) -> Redecided:
+    """The case of order A-1 decided again after one of its facts was changed."""
+    facts = [_changed(entry, fact, changes) for entry in story.parts.store.load("A-1")]
+    return redecide("A-1", facts, story.parts.desk.policy)
+
+
+def _changed(entry: Recorded, fact: type[Fact], changes: dict[str, object]) -> Recorded:
+    if not isinstance(entry.fact, fact):
+        return entry
+    return replace(entry, fact=entry.fact.model_copy(update=changes))
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60))
+def test_any_history_comes_out_the_same(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+
+    found = again(world.parts)
+
+    assert [case.differences for case in found] == [()] * len(found)
+    assert sum(case.facts for case in found) == world.parts.store.head()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_holiday_table_of_a_later_day_changes_no_decision(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    world = World()
+    for step in range(80):
+        world.step(1000 * seed + step)
+    days = bundled_policies().versions[0].days
+    every_monday = frozenset(date.fromordinal(n) for n in range(date(2025, 1, 6).toordinal(), 742000, 7))
+    monkeypatch.setattr(days, "_closed", days._closed | {day.toordinal() for day in every_monday})
+
+    found = again(world.parts)
+
+    assert [case.differences for case in found] == [()] * len(found)
+
+
+def test_the_holiday_table_of_that_test_would_change_a_decision_made_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = Story(), Story()
+    before.labelled()
+    days = bundled_policies().versions[0].days
+    monkeypatch.setattr(days, "_closed", days._closed | {date(2026, 3, 11).toordinal()})
+    after.labelled()
+
+    deadlines = [story.ask("return", return_id="R-1")["labels"][0]["void_at"] for story in (before, after)]
+
+    assert deadlines == ["2026-03-12T00:00:00-04:00", "2026-03-13T00:00:00-04:00"]
+
+
+def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    story = Story(assemble(url))
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.parts.store.close()
+    other_rules = tmp_path / "zones"
+    (other_rules / "America").mkdir(parents=True)
+    # The clocks of New York are made to go like those of Phoenix, which knows no daylight saving.
+    with resources.files("tzdata.zoneinfo.America").joinpath("Phoenix").open("rb") as source:
+        (other_rules / "America" / "New_York").write_bytes(source.read())
+    environment = os.environ | {"PYTHONTZPATH": str(other_rules)}
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry"]
+
+    checked = subprocess.run(
+        [*command, "redecide", "--all", "--store", url], env=environment, capture_output=True, text=True, check=False
+    )
+    # The control: asked in that process, New York is seven hours behind Greenwich, so what is decided now moves.
+    shown = subprocess.run(
+        [*command, "order", "A-1", "--json", "--store", url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "all come out the same" in checked.stdout
+    assert "-07:00" in shown.stdout
+
+
+def test_a_deadline_that_was_tampered_with_shows_where_it_was_weighed() -> None:
+    story = Story()
+    story.authorized()
+
+    found = spoilt(story, Delivered, return_before=story.parts.store.load("A-1")[0].fact.occurred_at)
+
+    (difference,) = found.differences
+    assert (difference.event, difference.type) == ("return/R-1#1", "ReturnRequested")
+    assert any("ReturnAuthorized is on record" in line for line in difference.differences)
+
+
+def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
+    story = Story()
+    story.delivered(final_sale=True)
+    story.tell(
+        "request_return",
+        return_id="R-1",
+        order_id="A-1",
+        lines=[{"line_id": "1", "quantity": 1}],
+        channel="portal",
+    )
+    declined = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, ReturnDeclined))
+    ruling = tuple(
+        finding.model_copy(update={"verdict": "pass"}) if finding.clause == "returns.final_sale" else finding
+        for finding in declined.ruling
+    )
+
+    found = spoilt(story, ReturnDeclined, ruling=ruling)
+
+    assert [d.differences for d in found.differences] == [
+        ("ruling[returns.final_sale].verdict: on record pass, comes fail",)
+    ]
+
+
+def test_a_decision_of_another_engine_says_so() -> None:
+    story = Story()
+    story.labelled()
+    issued = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, LabelIssued))
+
+    found = spoilt(story, LabelIssued, pins=issued.pins.model_copy(update={"engine": "0"}))
+
+    assert found.differences[0].differences == (
+        "decided by engine 0; this is engine 1",
+        "pins.engine: on record 0, comes 1",
+    )
+
+
+def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
+    story = Story()
+    story.confirmed()
+    confirmed = story.parts.store.load("A-1")[0].fact
+
+    pins = confirmed.pins.model_copy(update={"sha256": "0" * 64})  # type: ignore[attr-defined]
+    found = spoilt(story, type(confirmed), pins=pins)
+
+    assert "cannot be decided again" in found.differences[0].differences[0]
+
+
+def test_a_fact_that_cannot_have_happened_is_named() -> None:
+    story = Story()
+    story.delivered()
+    facts = [e for e in story.parts.store.load("A-1") if e.fact.type != "Shipped"]
+
+    found = redecide("A-1", facts, story.parts.desk.policy)
+
+    assert (found.differences[-1].event, found.differences[-1].type) == ("order/A-1#3", "Delivered")
+    assert "cannot have happened" in found.differences[-1].differences[0]
+
+
+def test_facts_that_should_be_there_or_should_not_are_told() -> None:
+    story = Story()
+    story.delivered()
+    delivery = {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": "2026-03-05T15:00:00-05:00"}
+    story.tell("record_delivery", "2026-03-05T16:00:00-05:00", **delivery)
+    facts = list(story.parts.store.load("A-1"))
+    without_exception = [e for e in facts if e.fact.type != "ExceptionRaised"]
+
+    missing = redecide("A-1", without_exception, story.parts.desk.policy)
+
+    assert missing.differences[0].differences == ("ExceptionRaised comes, but is not on record",)
+
+
+def test_what_cannot_be_read_is_a_difference_and_the_rest_is_decided_again(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.delivered()
+    story.confirmed("A-2", at="2026-03-06T10:00:00-05:00")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE facts SET type = 'order.Teleported/1' WHERE case_id = 'A-1' AND version = 3")
+    connection.commit()
+    connection.close()
+
+    first, second = again(story.parts)
+
+    assert (first.facts, first.differences[0].type, first.differences[0].event) == (2, "unreadable", "order/A-1#3")
+    assert "order.Teleported/1" in first.differences[0].differences[0]
+    assert (second.facts, second.differences) == (1, ())
+    story.parts.store.close()
+
+
+def test_one_stream_is_decided_again_on_the_whole_case() -> None:
+    story = Story()
+    story.inspected()
+
+    found = redecide_stored(story.parts.store, story.parts.desk.policy, "A-1", "return/R-1")
+
+    assert (found.commands, found.facts, found.differences) == (5, 6, ())

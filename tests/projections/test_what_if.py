@@ -1,0 +1,259 @@
+"""What a candidate policy would have decided, told from history, with nothing appended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit import Story, finding, policy_where, without
+from world import World
+
+from returnable.domain.policy import PolicyBook, bundled_policies
+from returnable.projections.what_if import Flip, Trial, WhatIf, candidates_of, keep_clauses
+
+THREE_DAYS = policy_where(("days = 14", "days = 3"))
+HALF_AN_HOUR = policy_where(("hours = 2\n", "hours = 0\n"))
+FEE_OF_50 = policy_where(("fee = 20.00", "fee = 50.00"))
+
+
+def tried(story: Story, book: PolicyBook, *kept: str) -> tuple[WhatIf, list[Flip]]:
+    """The whole store told again under a candidate."""
+    trial = Trial(candidates_of(book), story.parts.desk.policy, kept)
+    flips = [flip for _, of_case in trial.run(story.parts.store) for flip in of_case]
+    return trial.result(), flips
+
+
+def of_command(result: WhatIf, command: str) -> Mapping[str, Any]:
+    """The counts of one kind of command."""
+    (found,) = [row for row in result.commands if row.command == command]
+    return found.model_dump()
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60))
+def test_under_the_policy_it_was_decided_by_no_decision_of_any_history_flips(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    head = world.parts.store.head()
+    trial = Trial(candidates_of(bundled_policies()), world.parts.desk.policy)
+
+    flips = [flip for _, of_case in trial.run(world.parts.store) for flip in of_case]
+    result = trial.result()
+
+    assert (flips, result.flipped, result.clauses, result.unreadable) == ([], 0, (), ())
+    assert all(row.recorded_amount == row.candidate_amount for row in result.refunds)
+    assert world.parts.store.head() == head
+
+
+@given(
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60),
+    st.sampled_from([THREE_DAYS, HALF_AN_HOUR, FEE_OF_50, without("returns.condition"), without("returns.ship_by")]),
+)
+def test_any_history_can_be_told_under_any_candidate_and_is_counted_once(seeds: list[int], book: PolicyBook) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    head = world.parts.store.head()
+    trial = Trial(candidates_of(book), world.parts.desk.policy)
+
+    flips = [flip for _, of_case in trial.run(world.parts.store) for flip in of_case]
+    result = trial.result()
+
+    changed = sum(
+        row.accepted_to_declined + row.declined_to_accepted + row.no_longer_possible for row in result.commands
+    )
+    assert sum(row.same for row in result.commands) + changed == result.decisions
+    assert changed == result.flipped == sum(flip.recorded != flip.candidate for flip in flips)
+    assert result.unreadable == ()
+    assert world.parts.store.head() == head
+
+
+def test_a_shorter_window_refuses_a_return_and_all_that_came_of_it() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    result, flips = tried(story, THREE_DAYS)
+
+    (clause,) = result.clauses
+    assert (clause.clause, clause.refuses, clause.allows) == ("returns.window", 1, 0)
+    assert clause.refuses_amounts[0].amount == "750.00"
+    assert [(flip.command, flip.candidate, flip.consequence) for flip in flips] == [
+        ("request_return", "declined", False),
+        ("issue_label", "not_possible", True),
+        ("receive_return", "not_possible", True),
+        ("inspect_return", "not_possible", True),
+        ("request_refund", "declined", True),
+    ]
+    (refunds,) = result.refunds
+    assert (refunds.recorded_amount, refunds.candidate_amount, refunds.difference) == ("750.00", "0.00", "-750.00")
+
+
+def test_a_longer_window_grants_what_was_refused_and_says_why() -> None:
+    story = Story()
+    story.delivered()
+    late = {"return_id": "R-1", "order_id": "A-1", "lines": [{"line_id": "1", "quantity": 1}], "channel": "portal"}
+    story.tell("request_return", "2026-03-24T12:00:00-04:00", **late)
+
+    result, flips = tried(story, bundled_policies("allu-usa-earlier"), "returns.portal")
+
+    (flip,) = flips
+    assert (flip.event, flip.recorded, flip.candidate, flip.amount) == (
+        "return/R-1#2",
+        "declined",
+        "accepted",
+        "750.00",
+    )
+    (change,) = flip.clauses
+    assert (change.clause, change.recorded, change.candidate) == ("returns.window", "fail", "pass")
+    assert "could be returned before Thu 2026-03-26 00:00 EDT" in change.because
+    assert (result.kept, result.candidates[0].version) == (("returns.portal",), "earlier")
+
+
+def test_the_earlier_wording_counts_business_days_and_wants_an_email() -> None:
+    story = Story()
+    story.authorized()
+
+    result, _ = tried(story, bundled_policies("allu-usa-earlier"))
+
+    assert [(row.clause, row.refuses) for row in result.clauses] == [("returns.portal", 1)]
+    assert of_command(result, "request_return")["accepted_to_declined"] == 1
+
+
+def test_another_fee_changes_the_amount_and_flips_nothing() -> None:
+    story = Story()
+    story.inspected(price="400.00")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    result, flips = tried(story, FEE_OF_50)
+
+    (flip,) = flips
+    assert (result.flipped, flip.recorded, flip.candidate) == (0, "accepted", "accepted")
+    assert (flip.amount, flip.candidate_amount) == ("380.00", "350.00")
+    assert (result.refunds[0].amount_changed, result.refunds[0].difference) == (1, "-30.00")
+
+
+def test_a_cancellation_in_time_on_record_may_be_too_late_for_the_candidate() -> None:
+    story = Story()
+    story.confirmed()
+    story.tell(
+        "request_cancellation", "2026-03-02T11:00:00-05:00", order_id="A-1", channel="email", order_reference="A-1"
+    )
+    story.tell("request_refund", refund_id="F-1", order_id="A-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+
+    result, _ = tried(story, HALF_AN_HOUR)
+
+    assert [(row.clause, row.refuses, row.refuses_amounts[0].amount) for row in result.clauses] == [
+        ("cancellation.window", 1, "750.00")
+    ]
+    assert of_command(result, "request_refund")["no_longer_possible"] == 1
+    assert result.refunds[0].difference == "-750.00"
+
+
+def test_units_rejected_on_record_may_be_accepted_by_the_candidate() -> None:
+    story = Story()
+    story.labelled(quantity=2, return_quantity=2)
+    story.tell("record_return_shipment", return_id="R-1", label_id="L-1")
+    story.tell("receive_return", return_id="R-1")
+    findings = [finding(), finding(tags_attached=False)]
+    story.tell("inspect_return", return_id="R-1", findings=findings)
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    result, flips = tried(
+        story, policy_where(('"tags_attached"]', "]"), ('"original_packaging", ]', '"original_packaging"]'))
+    )
+
+    assert [(row.clause, row.allows, row.allows_amounts[0].amount) for row in result.clauses] == [
+        ("returns.condition", 1, "750.00")
+    ]
+    assert [(flip.amount, flip.candidate_amount) for flip in flips if flip.command == "request_refund"] == [
+        ("750.00", "1500.00")
+    ]
+
+
+def test_a_claim_reported_too_late_for_the_candidate_takes_its_settlement_with_it() -> None:
+    story = Story()
+    story.delivered()
+    story.tell(
+        "report_wrong_item",
+        "2026-03-12T12:00:00-04:00",
+        claim_id="C-1",
+        order_id="A-1",
+        line_id="1",
+        channel="email",
+        attachments=["order_confirmation", "item_picture"],
+    )
+    story.tell(
+        "override", subject={"kind": "claim", "id": "C-1"}, clause="wrong_item.evidence", reason="x", approved_by="Ann"
+    )
+    story.tell("resolve_claim", claim_id="C-1", remedy="refund")
+    story.tell("request_refund", refund_id="F-1", claim_id="C-1")
+
+    result, flips = tried(story, policy_where(("business_days = 7", "business_days = 2")))
+
+    assert [(flip.command, flip.candidate) for flip in flips] == [
+        ("report_wrong_item", "declined"),
+        ("resolve_claim", "not_possible"),
+        ("request_refund", "not_possible"),
+    ]
+    assert (result.refunds[0].candidate, flips[1].amount) == (0, "750.00")
+
+
+def test_a_single_version_judges_orders_older_than_itself_and_several_judge_by_date() -> None:
+    old = policy_where(("effective = 2000-01-01", "effective = 2026-03-03")).versions[0]
+    new = policy_where(
+        ("effective = 2000-01-01", "effective = 2026-03-02"), ('version = "2026-01"', 'version = "other"')
+    ).versions[0]
+    story = Story()
+    story.confirmed()
+    at = story.parts.store.load("A-1")[0].fact.occurred_at
+
+    one, of_several = candidates_of(PolicyBook([old])), candidates_of(PolicyBook([old, new]))
+
+    assert (one(at), of_several(at)) == (old, new)
+
+
+def test_kept_clauses_are_as_pinned_and_the_others_are_the_candidates() -> None:
+    pinned, candidate = bundled_policies().versions[0], bundled_policies("allu-usa-earlier").versions[0]
+
+    mixed = keep_clauses(candidate, pinned, ["returns.portal"])
+
+    assert mixed.clauses.returns_portal == pinned.clauses.returns_portal
+    assert mixed.clauses.returns_window == candidate.clauses.returns_window
+    assert keep_clauses(candidate, pinned, []) is candidate
+
+
+def test_what_cannot_be_told_again_is_named_and_the_rest_is_counted() -> None:
+    story = Story()
+    story.authorized()
+    trial = Trial(candidates_of(THREE_DAYS), story.parts.desk.policy)
+    facts = story.parts.store.load("A-1")
+
+    trial.add("A-1", [entry for entry in facts if entry.fact.type != "ReturnRequested"])
+
+    assert trial.result().unreadable == ("A-1: return/R-1#2: ReturnAuthorized stands alone; no command records it so",)
+
+
+@pytest.mark.parametrize("subject", ["order", "return"])
+def test_an_override_on_record_holds_under_the_candidate_too(subject: str) -> None:
+    story = Story()
+    story.delivered()
+    story.tell(
+        "override",
+        subject={"kind": "order", "id": "A-1"},
+        clause="returns.window",
+        reason="A good customer.",
+        approved_by="Ann",
+    )
+    wanted = {"return_id": "R-1", "order_id": "A-1", "lines": [{"line_id": "1", "quantity": 1}], "channel": "portal"}
+    story.tell("request_return", "2026-03-12T12:00:00-04:00", **wanted)
+    if subject == "return":
+        story.tell("notify_customer", subject={"kind": "return", "id": "R-1"}, notice="It is granted.")
+
+    result, flips = tried(story, THREE_DAYS)
+
+    assert (result.flipped, flips) == (0, [])
