@@ -98,6 +98,10 @@ class Order:
         new.parcels = dict(self.parcels)
         return new
 
+    def parcels_by_shipment(self) -> list[Parcel]:
+        """The parcels in the order in which they were handed over; which was learnt of first makes no difference."""
+        return sorted(self.parcels.values(), key=lambda parcel: (parcel.shipped_at, parcel.parcel_id))
+
     def in_parcels(self, line_id: str) -> int:
         """How many units of a line are in parcels."""
         return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values())
@@ -333,7 +337,7 @@ def weigh_cancellation(
     weighing.weigh("cancellation.window", judged_at <= cancel_by, facts)
 
     bar_from = now.at if clauses.cancellation_not_shipped.judged == "when_decided" else judged_at
-    shipped = [p for p in order.parcels.values() if p.shipped_at <= bar_from]
+    shipped = [p for p in order.parcels_by_shipment() if p.shipped_at <= bar_from]
     parcels: list[JsonValue] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
     weighing.weigh(
         "cancellation.not_shipped",

@@ -67,7 +67,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
                 "shipped_at": in_zone(parcel.shipped_at, where),
                 "delivered_at": in_zone(parcel.delivered_at, where) if parcel.delivered_at else None,
             }
-            for parcel in order.parcels.values()
+            for parcel in order.parcels_by_shipment()
         ],
         "returns": list(case.returns),
         "claims": list(case.claims),

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from returnable.adapters.clock import system_clock
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Parts, assemble, policy_book
 from returnable.domain import commands
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import Actor, Evidence, Remedy, parse_instant
@@ -32,6 +32,11 @@ from returnable.projections.views import (
     ReturnView,
     WorklistView,
 )
+
+if TYPE_CHECKING:
+    from returnable.projections.redecided import Difference
+    from returnable.projections.subjects import Subject
+    from returnable.projections.what_if import WhatIf
 
 V = TypeVar("V", bound=AnyView)
 
@@ -514,6 +519,46 @@ class Desk:
     ) -> AuditView:
         """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
         return self._ask(AuditView, "audit", locals())
+
+    # ---- for auditors ----------------------------------------------------------------------------------------
+
+    def redecide(self, subject: str | None = None) -> tuple[Difference, ...]:
+        """Decide again what is on record, from its pins; what comes out otherwise, or cannot be read. Empty: all is well.
+
+        ``subject``: an order with all that came of it, a return or a claim, such as ``order/A-1``; all of the store when
+        absent.
+        """
+        from returnable.projections.redecided import redecide_store, redecide_stored
+
+        store, policy = self.parts.store, self.parts.desk.policy
+        if subject is None:
+            again = redecide_store(store, policy)
+        else:
+            found = self._find(subject)
+            stream = None if found.kind == "order" else found.stream
+            again = iter([redecide_stored(store, policy, found.case_id, stream)])
+        return tuple(difference for case in again for difference in case.differences)
+
+    def what_if(
+        self, policy: PolicyBook | str | Path, *, subject: str | None = None, keep: Sequence[str] = ()
+    ) -> WhatIf:
+        """What a candidate policy would have decided; nothing is recorded.
+
+        ``policy`` is a TOML file, a directory of versions, a book, or the name of a bundled one
+        (``"allu-usa-earlier"``); ``keep`` names clauses to leave as they were pinned.
+        """
+        from returnable.projections.what_if import Trial, candidates_of
+
+        trial = Trial(candidates_of(policy_book(policy)), self.parts.desk.policy, tuple(keep))
+        for _ in trial.run(self.parts.store, None if subject is None else [self._find(subject).case_id]):
+            pass
+        return trial.result()
+
+    def _find(self, subject: str, as_of: When | None = None, known_at: When | None = None) -> Subject:
+        from returnable.projections.subjects import find_subject
+
+        times = [None if time is None else parse_instant(time) for time in (as_of, known_at)]
+        return find_subject(self.parts.store, self.parts.desk.policy, subject, *times)
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

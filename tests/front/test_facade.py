@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from freezegun import freeze_time
-from kit import an_order
+from kit import Story, an_order
 
 import returnable
 from returnable import facade
@@ -168,3 +168,27 @@ def test_every_public_name_is_there_and_no_other() -> None:
         assert getattr(returnable, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'dance'"):
         _ = returnable.dance  # type: ignore[attr-defined]
+
+
+# ---- for auditors ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_on_record_is_decided_again() -> None:
+    story = Story()
+    story.inspected()
+    desk = facade.Desk(story.parts)
+
+    assert desk.redecide() == ()
+    assert desk.redecide("return/R-1") == ()
+
+
+def test_history_is_told_again_under_a_candidate() -> None:
+    story = Story()
+    story.authorized()
+    desk = facade.Desk(story.parts)
+
+    refused = desk.what_if("allu-usa-earlier")
+    kept = desk.what_if("allu-usa-earlier", subject="R-1", keep=["returns.portal"])
+
+    assert [row.clause for row in refused.clauses] == ["returns.portal"]
+    assert (kept.flipped, kept.cases) == (0, 1)
