@@ -7,8 +7,9 @@ it answers with what is stored. No command can half-happen, and none happens twi
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -45,6 +46,8 @@ from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.retelling import ruling_of
 
 V = TypeVar("V")
+
+_log = logging.getLogger("returnable")
 
 ATTEMPTS = 200
 """How often a command is decided again because other writers were faster, before the store counts as busy."""
@@ -257,11 +260,13 @@ class Desk:
         return case
 
     def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, Decided, list[Case]]:
-        """What fell due in any case, in the order in which it fell due."""
+        """What fell due in any case, in the order in which it fell due.
+
+        A case that cannot be read whole is left out and told in the log: it must not hold up the others.
+        """
         due: list[tuple[str, Fact]] = []
         cases: list[Case] = []
-        for case_id, stored in self.store.cases():
-            case = replay(case_id, stored)
+        for case in self._sound_cases():
             now = Moment(at, self.policy_of(case), _who(command), command.command_id)
             facts = due_facts(case, now)
             if facts:
@@ -272,6 +277,20 @@ class Desk:
             return self.policies.versions[-1], Decided(), []
         first = next(case for case in cases if due[0][0] in _streams(case))
         return self.policy_of(first), Decided(facts=due), cases
+
+
+    def _sound_cases(self) -> Iterator[Case]:
+        after = ""
+        while page := self.store.case_ids(after):
+            for case_id in page:
+                facts, damage = self.store.readable(case_id)
+                try:
+                    if damage is not None:
+                        raise HistoryBroken(damage.reason)
+                    yield replay(case_id, facts)
+                except HistoryBroken as error:
+                    _log.error("case %r was left out when deadlines were recorded: %s", case_id, error)
+            after = page[-1]
 
 
 def _exists(kind: str, name: str) -> Impossible:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 from kit import Story, brought_back, types
+
+from returnable.adapters.wiring import assemble
 
 
 def report(story: Story, at: str = "2026-03-09T12:00:00-04:00") -> None:
@@ -146,3 +151,23 @@ def test_the_label_of_a_withdrawn_or_refused_return_voids_too() -> None:
 
     assert types(outcome) == ["LabelVoided"]
     assert story.ask("return", return_id="R-1")["status"] == "withdrawn"
+
+
+def test_a_case_that_cannot_be_read_is_told_in_the_log_and_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.labelled()
+    story.confirmed("A-0")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE facts SET type = 'order.Teleported/1' WHERE case_id = 'A-0'")
+    connection.commit()
+    connection.close()
+
+    outcome = story.tell("run_deadlines", "2026-04-01T00:00:00-04:00")
+
+    assert types(outcome) == ["LabelVoided"]
+    assert "case 'A-0' was left out" in caplog.text
+    assert "order.Teleported/1" in caplog.text
+    story.parts.store.close()
