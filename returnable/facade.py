@@ -9,14 +9,14 @@ A test keeps the signatures equal to the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from returnable.adapters.clock import system_clock
-from returnable.adapters.wiring import Parts, assemble, policy_book
+from returnable.adapters.wiring import Parts, assemble, policy_book, projector, stored_views
 from returnable.domain import commands
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import Actor, Evidence, Remedy, parse_instant
@@ -34,7 +34,10 @@ from returnable.projections.views import (
 )
 
 if TYPE_CHECKING:
+    from returnable.projections.explained import EdgesView, HistoryView, WhyView
+    from returnable.projections.follow import Standing
     from returnable.projections.redecided import Difference
+    from returnable.projections.report import Report
     from returnable.projections.subjects import Subject
     from returnable.projections.what_if import WhatIf
 
@@ -58,7 +61,7 @@ def open(
     ``policy`` is a TOML file, a directory of versions or a book of policies; the bundled policy when absent. ``clock``
     returns the current instant, aware; the system's when absent. Raises ``PolicyInvalid`` or ``StoreUnusable``.
     """
-    return Desk(assemble(url, policy), clock)
+    return Desk(assemble(url, policy), clock, url)
 
 
 class Desk:
@@ -70,9 +73,10 @@ class Desk:
     happens once. ``actor`` is recorded with every fact.
     """
 
-    def __init__(self, parts: Parts, clock: Callable[[], datetime] = system_clock) -> None:
+    def __init__(self, parts: Parts, clock: Callable[[], datetime] = system_clock, url: str = "memory:") -> None:
         self.parts = parts
         self.clock = clock
+        self.url = url
 
     def __enter__(self) -> Self:
         return self
@@ -520,7 +524,109 @@ class Desk:
         """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
         return self._ask(AuditView, "audit", locals())
 
+    # ---- lists -----------------------------------------------------------------------------------------------
+
+    def orders(
+        self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
+    ) -> Iterator[OrderView]:
+        """Every order, in order of its id, from the facts; ``status`` leaves the others out."""
+        return self._list(OrderView, "orders", status, as_of, known_at)
+
+    def returns(
+        self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
+    ) -> Iterator[ReturnView]:
+        """Every return, in order of the order's id, from the facts; ``status`` leaves the others out."""
+        return self._list(ReturnView, "returns", status, as_of, known_at)
+
+    def refunds(
+        self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
+    ) -> Iterator[RefundView]:
+        """Every refund, in order of the order's id, from the facts; ``status`` leaves the others out."""
+        return self._list(RefundView, "refunds", status, as_of, known_at)
+
+    def claims(
+        self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
+    ) -> Iterator[ClaimView]:
+        """Every wrong-item claim, in order of the order's id, from the facts; ``status`` leaves the others out."""
+        return self._list(ClaimView, "claims", status, as_of, known_at)
+
+    def project(self, *, views: str | None = None) -> tuple[Standing, ...]:
+        """Bring the stored views up to date with the facts, and say how they stand and what is parked.
+
+        ``views``: the URL of their file; beside the store when absent. No answer of the desk depends on them: they are for
+        lists and for tools that read tables.
+        """
+        stored = stored_views(self.url, views)
+        assert stored is not None
+        try:
+            work = projector(self.parts, stored)
+            work.run()
+            return tuple(work.standings())
+        finally:
+            stored.close()
+
+    def views_standing(self, *, views: str | None = None) -> tuple[Standing, ...]:
+        """How far every stored view is, how many facts it is behind, and what is parked; empty where none is stored."""
+        stored = stored_views(self.url, views, create=False)
+        if stored is None:
+            return ()
+        try:
+            return tuple(projector(self.parts, stored).standings())
+        finally:
+            stored.close()
+
+    def _list(
+        self, view: type[V], name: str, status: str | None, as_of: When | None, known_at: When | None
+    ) -> Iterator[V]:
+        at, (true_at, recorded_by) = self._at(None), self._times(as_of, known_at)
+        found = self.parts.questions.listed(name, at, true_at, recorded_by, status)
+        return (cast(V, view.model_validate(values)) for values in found)
+
     # ---- for auditors ----------------------------------------------------------------------------------------
+
+    def why(
+        self, subject: str, *, event: int | None = None, as_of: When | None = None, known_at: When | None = None
+    ) -> WhyView:
+        """Why the last decision on a subject came out as it did, or what its ``event``-th fact says and sets.
+
+        ``subject``: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``, or the id alone.
+        """
+        from returnable.projections.why import why
+
+        found = self._find(subject, as_of, known_at)
+        return why(found, self.parts.store.load(found.case_id), self.parts.desk.policy, event)
+
+    def history(
+        self,
+        subject: str,
+        *,
+        until: When | int | None = None,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> HistoryView:
+        """What happened to a subject, fact by fact: states, deadlines and money before and after.
+
+        ``until``: the last instant of recording, or the last event's number.
+        """
+        from returnable.projections.history import history
+
+        last = until if until is None or isinstance(until, int) else parse_instant(until)
+        return history(self._find(subject, as_of, known_at), self._at(None), last)
+
+    def edges(
+        self, subject: str, *, to_come: bool = False, as_of: When | None = None, known_at: When | None = None
+    ) -> EdgesView:
+        """Every instant at which an answer about a subject flips by the passing of time; ``to_come``: only those ahead."""
+        from returnable.projections.edges import edges_view
+
+        return edges_view(self._find(subject, as_of, known_at), self._at(None), to_come)
+
+    def report(self, subject: str, *, as_of: When | None = None, known_at: When | None = None) -> Report:
+        """The audit report of a subject; :mod:`returnable.adapters.report` makes a page or a text of it."""
+        from returnable.projections.reporting import make_report
+
+        times = self._times(as_of, known_at)
+        return make_report(self.parts.store, self.parts.desk.policy, subject, self._at(None), *times)
 
     def redecide(self, subject: str | None = None) -> tuple[Difference, ...]:
         """Decide again what is on record, from its pins; what comes out otherwise, or cannot be read. Empty: all is well.
@@ -557,8 +663,16 @@ class Desk:
     def _find(self, subject: str, as_of: When | None = None, known_at: When | None = None) -> Subject:
         from returnable.projections.subjects import find_subject
 
-        times = [None if time is None else parse_instant(time) for time in (as_of, known_at)]
-        return find_subject(self.parts.store, self.parts.desk.policy, subject, *times)
+        return find_subject(self.parts.store, self.parts.desk.policy, subject, *self._times(as_of, known_at))
+
+    def _times(self, as_of: When | None, known_at: When | None) -> tuple[datetime | None, datetime | None]:
+        def instant(name: str, time: When | None) -> datetime | None:
+            try:
+                return None if time is None else parse_instant(time)
+            except ValueError as error:
+                raise Impossible("command.invalid", f"{name}: {error}", field=name) from None
+
+        return instant("as_of", as_of), instant("known_at", known_at)
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,3 +192,78 @@ def test_history_is_told_again_under_a_candidate() -> None:
 
     assert [row.clause for row in refused.clauses] == ["returns.portal"]
     assert (kept.flipped, kept.cases) == (0, 1)
+
+
+def test_an_auditor_asks_the_desk_why_what_happened_and_when_answers_flip() -> None:
+    story = Story()
+    story.inspected()
+    at = datetime(2026, 3, 16, 15, 0, tzinfo=UTC)
+    desk = facade.Desk(story.parts, clock=lambda: at)
+
+    why = desk.why("return/R-1", event=2)
+    history = desk.history("R-1", until=3)
+    by_then = desk.history("R-1", until="2026-03-10T16:00:00-04:00")
+    edges = desk.edges("order/A-1", to_come=True)
+
+    assert (why.type, why.clauses[0].clause) == ("ReturnAuthorized", "returns.final_sale")
+    assert [step.type for step in history.steps] == ["ReturnRequested", "ReturnAuthorized", "LabelIssued"]
+    assert [step.type for step in by_then.steps][-1] == "ReturnShipped"
+    assert [(edge.clause, edge.at[:10]) for edge in edges.edges if edge.clause == "wrong_item.window"] == [
+        ("wrong_item.window", "2026-03-17")
+    ]
+
+
+def test_a_report_is_made_of_a_subject() -> None:
+    story = Story()
+    story.authorized()
+    desk = facade.Desk(story.parts)
+
+    report = desk.report("return/R-1", known_at="2026-03-09T12:00:00-04:00")
+
+    assert [fact.type for fact in report.facts][-2:] == ["ReturnRequested", "ReturnAuthorized"]
+
+
+def test_lists_look_back_as_single_questions_do() -> None:
+    story = Story()
+    story.authorized(quantity=2)
+    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="phone")
+    story.confirmed("A-2", at="2026-03-09T12:00:00-04:00")
+    story.tell("request_cancellation", order_id="A-2", channel="email", order_reference="A-2")
+    story.tell("request_refund", order_id="A-2", refund_id="F-1")
+    desk = facade.Desk(story.parts)
+    then = "2026-03-04T12:00:00-05:00"
+
+    assert [(order.order_id, order.status) for order in desk.orders()] == [("A-1", "delivered"), ("A-2", "cancelled")]
+    assert [order.status for order in desk.orders(as_of=then)] == ["shipped"]
+    assert list(desk.returns(known_at=then)) == []
+    assert [ret.return_id for ret in desk.returns(status="authorized")] == ["R-1"]
+    assert list(desk.returns()) == [desk.return_(return_id="R-1")]
+    assert list(desk.claims()) == [desk.claim(claim_id="C-1")]
+    assert list(desk.refunds(status="requested")) == [desk.refund(refund_id="F-1")]
+
+
+def test_stored_views_are_brought_up_to_date_and_say_how_far_they_are_behind(tmp_path: Path) -> None:
+    with returnable.open(f"sqlite:///{tmp_path}/shop.db", clock=lambda: MONDAY) as desk:
+        desk.confirm_order(**an_order())
+        before = desk.views_standing()
+        projected = desk.project()
+        desk.confirm_order(**an_order("A-2"))
+        after = desk.views_standing()
+
+    assert before == ()
+    assert {(standing.view, standing.behind) for standing in projected} >= {
+        ("orders", 0),
+        ("ledger", 0),
+        ("clauses", 0),
+    }
+    assert {standing.behind for standing in after} == {1}
+
+
+def test_an_instant_that_is_none_names_its_parameter() -> None:
+    story = Story()
+    story.confirmed()
+
+    with pytest.raises(Impossible) as error:
+        facade.Desk(story.parts).edges("A-1", as_of="yesterday")
+
+    assert (error.value.code, error.value.field) == ("command.invalid", "as_of")

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from terminal import returnable
 
 from returnable.adapters.cli.app import run
 from returnable.domain.lifecycles import RETURN
@@ -49,6 +50,23 @@ def test_the_tour_says_what_the_readme_quotes(monkeypatch: pytest.MonkeyPatch) -
 
     for line in blocks("text")[1].splitlines():
         assert line in out.getvalue().splitlines()
+
+
+def test_what_an_auditor_asks_is_answered_as_the_readme_quotes(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/tour.db"
+    returnable("play", str(HERE / "examples" / "tour.jsonl"), "--store", store)
+    (questions,) = blocks("console")
+    said = ""
+
+    for question in questions.splitlines():
+        arguments = question.removeprefix("$ returnable ").split()
+        status, out, err = returnable(*arguments, folder=tmp_path, RETURNABLE_STORE=store)
+        assert status == 0, (question, err)
+        said += out
+
+    for line in blocks("text")[2].splitlines():
+        assert line in [each.rstrip() for each in said.splitlines()]
+    assert (tmp_path / "a-1.html").exists()
 
 
 def test_the_test_command_is_the_one_that_integration_runs() -> None:
