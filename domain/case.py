@@ -190,6 +190,7 @@ def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
     for entry in recorded:
         before = case.status_of(entry.stream)
         _apply_all(case, (entry,), owned)
+        case.__dict__.pop("held", None)  # what was worked out after the step before does not hold any more
         yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
 
 

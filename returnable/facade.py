@@ -596,7 +596,7 @@ class Desk:
         found = self._find(subject, as_of, known_at)
         return why(found, self.parts.store.load(found.case_id), self.parts.desk.policy, event)
 
-    def history(
+    def replay(
         self,
         subject: str,
         *,

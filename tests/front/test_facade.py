@@ -201,8 +201,8 @@ def test_an_auditor_asks_the_desk_why_what_happened_and_when_answers_flip() -> N
     desk = facade.Desk(story.parts, clock=lambda: at)
 
     why = desk.why("return/R-1", event=2)
-    history = desk.history("R-1", until=3)
-    by_then = desk.history("R-1", until="2026-03-10T16:00:00-04:00")
+    history = desk.replay("R-1", until=3)
+    by_then = desk.replay("R-1", until="2026-03-10T16:00:00-04:00")
     edges = desk.edges("order/A-1", to_come=True)
 
     assert (why.type, why.clauses[0].clause) == ("ReturnAuthorized", "returns.final_sale")

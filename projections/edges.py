@@ -1,0 +1,378 @@
+"""Edges: the instants at which an answer flips by the passing of time alone, given the facts that are known.
+
+:func:`answers` says all that can be asked of a case at an instant, as values that can be compared. An edge is an instant
+whose answers differ from those a microsecond before. Only instants that stand in the facts, and those a microsecond after
+them (the last instant of an inclusive deadline is still in time), can be edges; each of them is tried.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from returnable.domain.calendar import zone
+from returnable.domain.case import Case
+from returnable.domain.deciding import Moment
+from returnable.domain.outcome import in_zone
+from returnable.domain.policy import Policy
+from returnable.domain.reasons import duration
+from returnable.domain.returns import Label, Return
+from returnable.projections.explained import AnswerChange, EdgesView, EdgeView
+from returnable.projections.orders import eligibility_view
+from returnable.projections.subjects import Subject
+from returnable.projections.views import EligibilityRuling
+from returnable.projections.worklist import Waiting, waiting_in
+
+A_MOMENT = timedelta(microseconds=1)
+_FORTNIGHT = timedelta(days=14)
+
+INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})
+"""The clauses whose deadline is itself still in time: the answer flips just after it."""
+
+CANCELLATION, CONTACT, REFUND, STANDING = "cancellation", "contact", "refund", "standing"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Question:
+    """Something that can be asked of a case at any instant, and that has one answer then."""
+
+    subject: str
+    """What it is about, such as ``order/A-1``."""
+    topic: str
+    """What belongs together: ``cancellation``, ``return of line 1``, ``label L-1``, …"""
+    name: str
+    """What is asked: ``verdict``, ``allowed``, ``status``, …"""
+    clause: str
+    """The clause that decides; empty where several do."""
+
+
+Answers = Mapping[Question, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An answer before and after an edge."""
+
+    question: Question
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An instant at which an answer flips.
+
+    ``at`` is the first instant of the new answer. ``deadline`` is the instant as views show it: where ``inclusive``, the
+    last one of the old answer, else ``at`` itself. ``also`` holds the further answers on the same topic that flip with it.
+    """
+
+    at: datetime
+    deadline: datetime
+    inclusive: bool
+    subject: str
+    clause: str
+    what: str
+    before: str
+    after: str
+    also: tuple[Change, ...] = ()
+
+
+# ---- the answers at an instant --------------------------------------------------------------------------------------
+
+
+def answers(case: Case, policy: Policy, at: datetime) -> Answers:
+    """All that can be asked of a case at an instant, without the margins, which change with every instant.
+
+    Eligibility (each clause, and what comes of them), states, labels, whether a parcel handed over then is late, what is
+    overdue, and what waits for somebody. ``policy`` is the one pinned to the order.
+    """
+    return dict(_answers(case, policy, at, [*waiting_in(case, policy)]))
+
+
+def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) -> Iterator[tuple[Question, str]]:
+    eligible = eligibility_view(case, policy, Moment(at, policy))
+    order = case.order.stream
+    yield from _of_ruling(order, CANCELLATION, eligible.cancellation)
+    for line in eligible.lines:
+        back, wrong = f"return of line {line.line_id}", f"wrong item in line {line.line_id}"
+        yield from _of_ruling(order, back, line.return_)
+        yield from _of_ruling(order, wrong, line.wrong_item)
+        in_time = _units_in_time(case, line.line_id, at)
+        yield Question(order, back, "units in time", "returns.window"), str(in_time[0])
+        yield Question(order, wrong, "units in time", "wrong_item.window"), str(in_time[1])
+    yield Question(order, STANDING, "status", ""), case.order.status
+    for ret in case.returns.values():
+        yield Question(ret.stream, STANDING, "status", ""), ret.status
+        yield from _of_labels(ret, at)
+    for claim in case.claims.values():
+        yield Question(claim.stream, STANDING, "status", ""), claim.status
+        yield Question(claim.stream, CONTACT, "overdue", "wrong_item.contact"), _yes(claim.overdue(at))
+        yield Question(claim.stream, CONTACT, "missed", "wrong_item.contact"), _yes(claim.contact_was_missed(at))
+    for refund in case.refunds.values():
+        subject = f"refund/{refund.refund_id}"
+        yield Question(subject, STANDING, "status", ""), refund.status
+        yield Question(subject, REFUND, "overdue", "returns.refund_timing"), _yes(refund.overdue(at))
+    for item in work:
+        shown = "overdue" if item.overdue(at) else "waits"
+        yield _of_work(case, item), shown if item.shown(at) else "not there"
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _of_ruling(subject: str, topic: str, ruling: EligibilityRuling) -> Iterator[tuple[Question, str]]:
+    for clause in ruling.clauses:
+        yield Question(subject, topic, "verdict", clause.clause), clause.verdict
+    yield Question(subject, topic, "allowed", ""), _yes(ruling.allowed)
+    yield Question(subject, topic, "impossible", ""), ruling.error.code if ruling.error else "no"
+
+
+def _units_in_time(case: Case, line_id: str, at: datetime) -> tuple[int, int]:
+    """How many units of a line that nobody holds could be returned then, and how many reported as wrong items."""
+    back = wrong = 0
+    for parcel in case.order.parcels.values():
+        free = parcel.units.get(line_id, 0) - case.held[line_id].get(parcel.parcel_id, 0)
+        if free > 0 and parcel.delivered_at is not None and parcel.delivered_at <= at:
+            back += free if parcel.return_before is not None and at < parcel.return_before else 0
+            wrong += free if parcel.report_before is not None and at < parcel.report_before else 0
+    return back, wrong
+
+
+def _of_labels(ret: Return, at: datetime) -> Iterator[tuple[Question, str]]:
+    for label in ret.labels.values():
+        topic = _topic(label)
+        yield Question(ret.stream, topic, "status", "returns.ship_by"), label.status_at(at)
+        received = label.received_at is not None and label.received_at <= at
+        yield Question(ret.stream, topic, "with the customer", "returns.ship_by"), _yes(received)
+    if ret.status in ("authorized", "labelled") and ret.labels:
+        last = max(ret.labels.values(), key=lambda label: label.void_at)
+        in_time = "in time" if at < last.void_at else "late"
+        yield Question(ret.stream, _topic(last), "a parcel handed over then", "returns.ship_by"), in_time
+
+
+def _topic(label: Label) -> str:
+    return f"label {label.label_id}"
+
+
+def _of_work(case: Case, item: Waiting) -> Question:
+    subject, name = f"{item.subject}/{item.name}", f"worklist {item.kind}"
+    if item.kind == "void_label":
+        labels = case.returns[item.name].labels.values()
+        label = next(label for label in labels if label.status == "issued" and label.void_at == item.due_at)
+        return Question(subject, _topic(label), name, "returns.ship_by")
+    topics = {
+        "contact_customer": (CONTACT, "wrong_item.contact"),
+        "refund_overdue": (REFUND, "returns.refund_timing"),
+    }
+    topic, clause = topics.get(item.kind, (STANDING, ""))
+    return Question(subject, topic, name, clause)
+
+
+# ---- the edges ------------------------------------------------------------------------------------------------------
+
+
+def instants(case: Case) -> list[datetime]:
+    """Every instant that stands in what is known of a case, deadlines included, in order."""
+    order = case.order
+    found: list[datetime | None] = [
+        order.confirmed.occurred_at,
+        order.confirmed.cancel_by,
+        order.account_since,
+        order.incomplete_since,
+        order.cancelled_at,
+    ]
+    for parcel in order.parcels.values():
+        found += [parcel.shipped_at, parcel.delivered_at, parcel.return_before, parcel.report_before]
+    for ret in case.returns.values():
+        found += [ret.requested_at, ret.shipped_at, ret.received_at, ret.inspected_at, ret.lost_at]
+        for label in ret.labels.values():
+            found += [label.issued_at, label.received_at, label.void_at, label.scanned_at, label.voided_at]
+    for claim in case.claims.values():
+        found += [claim.opened.occurred_at, claim.opened.contact_by, claim.contacted_at, claim.resolved_at]
+    for refund in case.refunds.values():
+        found += [refund.requested.occurred_at, refund.requested.overdue_at]
+    return sorted({instant for instant in found if instant is not None})
+
+
+def edges(case: Case, policy: Policy, subject: str | None = None) -> tuple[Edge, ...]:
+    """Every edge of a case in order of time; with ``subject`` (``return/R-1`` and so on) only those that concern it.
+
+    A return and a claim have those of their refunds, too; an order has all. ``policy`` is the one pinned to the order.
+    """
+    work = [*waiting_in(case, policy)]
+
+    @cache
+    def at(instant: datetime) -> Answers:
+        return dict(_answers(case, policy, instant, work))
+
+    found: list[Edge] = []
+    for instant in sorted({later for known in instants(case) for later in (known, known + A_MOMENT)}):
+        before, after = at(instant - A_MOMENT), at(instant)
+        changes = [Change(question, before[question], after[question]) for question in after]
+        found += _told(case, instant, [change for change in changes if change.before != change.after])
+    ours = (edge for edge in found if subject is None or _concerns(case, subject, edge.subject))
+    return tuple(sorted(ours, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
+
+
+def _concerns(case: Case, subject: str, other: str) -> bool:
+    if subject in (other, case.order.stream):
+        return True
+    kind, _, name = other.partition("/")
+    return kind == "refund" and case.refunds[name].stream == subject
+
+
+def _told(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Edge]:
+    topics: defaultdict[tuple[str, str], list[Change]] = defaultdict(list)
+    for change in changes:
+        topics[change.question.subject, change.question.topic].append(change)
+    for on_topic in topics.values():
+        verdicts = [change for change in on_topic if change.question.name == "verdict"]
+        rest = [change for change in on_topic if change not in verdicts]
+        for main in verdicts or rest[:1]:
+            yield _edge(case, at, main, tuple(change for change in rest if change is not main))
+
+
+def _edge(case: Case, at: datetime, main: Change, also: tuple[Change, ...]) -> Edge:
+    question = main.question
+    inclusive = question.clause in INCLUSIVE
+    return Edge(
+        at=at,
+        deadline=at - A_MOMENT if inclusive else at,
+        inclusive=inclusive,
+        subject=question.subject,
+        clause=question.clause,
+        what=_what(case, at, main),
+        before=main.before,
+        after=main.after,
+        also=also,
+    )
+
+
+def _what(case: Case, at: datetime, change: Change) -> str:
+    question = change.question
+    tell = _WHAT.get((question.clause, question.name))
+    told = tell(case, at, change) if tell else f"{question.topic}: {question.name} becomes {change.after}"
+    return f"{told} (set aside by an override)" if change.after == "overridden" else told
+
+
+def _cancellation_window(case: Case, at: datetime, change: Change) -> str:
+    return f"the cancellation window {'opens' if change.after == 'pass' else 'closes'}"
+
+
+def _with_the_carrier(case: Case, at: datetime, change: Change) -> str:
+    there = [parcel.parcel_id for parcel in case.order.parcels.values() if parcel.shipped_at == at]
+    so = ": the order cannot be cancelled any more" if change.after == "fail" else ""
+    return f"{_parcels(there)} with the carrier{so}"
+
+
+def _parcels(names: Sequence[str]) -> str:
+    return f"parcel {names[0]} is" if len(names) == 1 else f"parcels {', '.join(names)} are"
+
+
+def _return_window(case: Case, at: datetime, change: Change) -> str:
+    line_id = change.question.topic.removeprefix("return of line ")
+    if change.question.name == "verdict":
+        return f"the return window of line {line_id} {'opens' if change.after == 'pass' else 'closes'}"
+    opens = int(change.after) > int(change.before)
+    turning = [p for p in case.order.parcels.values() if at in (p.delivered_at, p.return_before)]
+    there = _of_parcels([p.parcel_id for p in turning if line_id in p.units])
+    return f"the return window of line {line_id}{there} {'opens' if opens else 'closes'}"
+
+
+def _report_window(case: Case, at: datetime, change: Change) -> str:
+    line_id = change.question.topic.removeprefix("wrong item in line ")
+    if change.question.name == "verdict":
+        return f"the time to report a wrong item in line {line_id} {'begins' if change.after == 'pass' else 'ends'}"
+    begins = int(change.after) > int(change.before)
+    turning = [p for p in case.order.parcels.values() if at in (p.delivered_at, p.report_before)]
+    there = _of_parcels([p.parcel_id for p in turning if line_id in p.units])
+    return f"the time to report a wrong item in line {line_id}{there} {'begins' if begins else 'ends'}"
+
+
+def _of_parcels(names: Sequence[str]) -> str:
+    return f" in parcel {', '.join(names)}"
+
+
+def _account(case: Case, at: datetime, change: Change) -> str:
+    return f"the customer has the account that the {change.question.topic} needs"
+
+
+def _label_status(case: Case, at: datetime, change: Change) -> str:
+    return f"{change.question.topic} voids by itself"
+
+
+def _label_received(case: Case, at: datetime, change: Change) -> str:
+    return f"{change.question.topic} is with the customer"
+
+
+_WHAT: dict[tuple[str, str], Callable[[Case, datetime, Change], str]] = {
+    ("cancellation.window", "verdict"): _cancellation_window,
+    ("cancellation.not_shipped", "verdict"): _with_the_carrier,
+    ("returns.window", "verdict"): _return_window,
+    ("returns.window", "units in time"): _return_window,
+    ("returns.account", "verdict"): _account,
+    ("wrong_item.window", "verdict"): _report_window,
+    ("wrong_item.window", "units in time"): _report_window,
+    ("returns.ship_by", "status"): _label_status,
+    ("returns.ship_by", "with the customer"): _label_received,
+    ("returns.ship_by", "a parcel handed over then"): lambda case, at, change: "the time to hand the parcel over ends",
+    ("wrong_item.contact", "overdue"): lambda case, at, change: "the promised contact is overdue",
+    ("wrong_item.contact", "missed"): lambda case, at, change: "the promised contact is missed",
+    ("returns.refund_timing", "overdue"): lambda case, at, change: "the refund is overdue",
+}
+"""Clause and what is asked → what happens at the edge, for people."""
+
+
+# ---- the public form ------------------------------------------------------------------------------------------------
+
+
+def edges_view(subject: Subject, clock: datetime, to_come: bool = False) -> EdgesView:
+    """The edges of a subject, seen from the clock; with ``to_come`` only those after it."""
+    where = zone(subject.policy.zone)
+    found = edges(subject.case, subject.policy, str(subject))
+    return EdgesView(
+        subject=str(subject),
+        at=in_zone(clock, where),
+        edges=tuple(_view(edge, clock, where) for edge in found if not to_come or edge.at > clock),
+    )
+
+
+def _view(edge: Edge, clock: datetime, where: ZoneInfo) -> EdgeView:
+    return EdgeView(
+        at=in_zone(edge.at, where),
+        deadline=in_zone(edge.deadline, where),
+        inclusive=edge.inclusive,
+        subject=edge.subject,
+        clause=edge.clause,
+        what=edge.what,
+        before=edge.before,
+        after=edge.after,
+        also=tuple(
+            AnswerChange(answer=change.question.name, before=change.before, after=change.after) for change in edge.also
+        ),
+        to_come=edge.at > clock,
+        distance=distance(edge.deadline, clock),
+    )
+
+
+def distance(at: datetime, clock: datetime) -> str:
+    """How far an instant lies from the clock, in its two largest units; from a fortnight on in days.
+
+    >>> from datetime import UTC
+    >>> noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    >>> distance(noon + timedelta(days=3, hours=2, minutes=5), noon), distance(noon - timedelta(days=12), noon)
+    ('in 3 days 2 h', '12 days ago')
+    >>> distance(noon, noon), distance(noon - timedelta(days=400, hours=3), noon)
+    ('now', '400 days ago')
+    """
+    seconds = (at - clock).total_seconds()
+    if seconds == 0:
+        return "now"
+    words = duration(seconds).split()
+    far = " ".join(words[:2] if abs(seconds) >= _FORTNIGHT.total_seconds() else words[:4])
+    return f"in {far}" if seconds > 0 else f"{far} ago"

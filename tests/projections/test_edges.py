@@ -1,0 +1,373 @@
+"""Edges: the instants at which an answer flips by the passing of time, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from kit import Story, ask_return, brought_back, issue, policy_where, ship
+from world import World
+
+from returnable.adapters.wiring import Parts
+from returnable.domain.case import Case
+from returnable.domain.commands import parse_question
+from returnable.projections.edges import A_MOMENT, Edge, answers, edges, edges_view
+from returnable.projections.subjects import find_subject
+
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=40, max_size=70, unique=True)
+
+
+def of(story: Story, subject: str | None = None) -> tuple[Edge, ...]:
+    """The edges of the usual case, or of a part of it."""
+    desk = story.parts.desk
+    case = desk.case("A-1")
+    return edges(case, desk.policy_of(case), subject)
+
+
+def when(text: str) -> datetime:
+    """An instant in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def short(found: tuple[Edge, ...]) -> list[tuple[datetime, str, str]]:
+    """When, about what, and what happens."""
+    return [(edge.at, edge.subject, edge.what) for edge in found]
+
+
+def test_an_order_that_waits_has_the_edge_of_its_cancellation_just_after_the_last_instant() -> None:
+    story = Story()
+    story.confirmed()
+
+    (edge,) = of(story)
+
+    assert (edge.deadline, edge.inclusive) == (when("2026-03-02T12:00:00-05:00"), True)
+    assert edge.at == edge.deadline + A_MOMENT
+    assert (edge.subject, edge.clause, edge.what) == (
+        "order/A-1",
+        "cancellation.window",
+        "the cancellation window closes",
+    )
+    assert (edge.before, edge.after) == ("pass", "fail")
+    assert [(change.question.name, change.before, change.after) for change in edge.also] == [("allowed", "yes", "no")]
+
+
+def test_the_windows_of_a_delivery_open_with_it_and_close_at_their_exclusive_ends() -> None:
+    story = Story()
+    story.delivered()
+
+    found = short(of(story))
+    opening = next(edge for edge in of(story) if edge.what.endswith("opens"))
+
+    assert [(change.question.name, change.before, change.after) for change in opening.also] == [
+        ("allowed", "no", "yes"),
+        ("units in time", "0", "1"),
+    ]
+    assert found[2:] == [
+        (when("2026-03-05T14:00:00-05:00"), "order/A-1", "the return window of line 1 opens"),
+        (when("2026-03-05T14:00:00-05:00"), "order/A-1", "the time to report a wrong item in line 1 begins"),
+        (when("2026-03-17T00:00:00-04:00"), "order/A-1", "the time to report a wrong item in line 1 ends"),
+        (when("2026-03-20T00:00:00-04:00"), "order/A-1", "the return window of line 1 closes"),
+    ]
+    assert found[1][2] == "parcel P-1 is with the carrier: the order cannot be cancelled any more"
+
+
+def test_each_parcel_of_a_line_has_its_own_end_where_one_unit_can_still_be_returned() -> None:
+    story = Story()
+    story.confirmed(quantity=2)
+    for parcel, day in (("P-1", "05"), ("P-2", "06")):
+        ship(story, parcel, "2026-03-03T09:00:00-05:00", {"1": 1})
+        story.tell("record_delivery", f"2026-03-{day}T14:00:00-05:00", order_id="A-1", parcel_id=parcel)
+
+    closing = [edge for edge in of(story) if edge.clause == "returns.window" and edge.what.endswith("closes")]
+
+    assert [(edge.at, edge.what, edge.before, edge.after) for edge in closing] == [
+        (when("2026-03-20T00:00:00-04:00"), "the return window of line 1 in parcel P-1 closes", "2", "1"),
+        (when("2026-03-21T00:00:00-04:00"), "the return window of line 1 closes", "pass", "fail"),
+    ]
+    assert ("units in time", "1", "0") in [(c.question.name, c.before, c.after) for c in closing[1].also]
+
+
+def test_a_label_voids_and_a_parcel_handed_over_from_then_on_is_late() -> None:
+    story = Story()
+    story.labelled()
+
+    (edge,) = of(story, "return/R-1")
+
+    assert (edge.at, edge.deadline, edge.inclusive) == (
+        when("2026-03-12T00:00:00-04:00"),
+        when("2026-03-12T00:00:00-04:00"),
+        False,
+    )
+    assert (edge.what, edge.before, edge.after) == ("label L-1 voids by itself", "issued", "void")
+    assert [(change.question.name, change.after) for change in edge.also] == [
+        ("a parcel handed over then", "late"),
+        ("worklist void_label", "not there"),
+    ]
+
+
+def test_a_label_voided_by_hand_still_ends_the_time_to_hand_the_parcel_over() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("void_label", return_id="R-1", label_id="L-1", reason="The wrong carrier.")
+
+    (edge,) = of(story, "return/R-1")
+
+    assert (edge.at, edge.what) == (when("2026-03-12T00:00:00-04:00"), "the time to hand the parcel over ends")
+
+
+def test_the_receipt_of_a_label_is_an_edge_and_moves_the_other_one() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+
+    assert short(of(story, "return/R-1")) == [
+        (when("2026-03-10T09:00:00-04:00"), "return/R-1", "label L-1 is with the customer"),
+        (when("2026-03-13T00:00:00-04:00"), "return/R-1", "label L-1 voids by itself"),
+    ]
+
+
+def test_a_label_that_was_used_has_no_edge_any_more() -> None:
+    story = Story()
+    story.inspected()
+
+    assert of(story, "return/R-1") == ()
+
+
+def test_the_promise_of_contact_becomes_overdue_just_after_its_last_instant() -> None:
+    story = Story()
+    story.delivered()
+    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
+    story.tell("report_wrong_item", "2026-03-06T09:00:00-05:00", **report)
+
+    (edge,) = of(story, "claim/C-1")
+
+    assert (edge.deadline, edge.at - edge.deadline) == (when("2026-03-07T09:00:00-05:00"), A_MOMENT)
+    assert (edge.clause, edge.what) == ("wrong_item.contact", "the promised contact is overdue")
+    assert [(change.question.name, change.before, change.after) for change in edge.also] == [
+        ("missed", "no", "yes"),
+        ("worklist contact_customer", "waits", "overdue"),
+    ]
+
+
+def test_a_contact_made_too_late_was_missed_all_the_same() -> None:
+    story = Story()
+    story.delivered()
+    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
+    story.tell("report_wrong_item", "2026-03-06T09:00:00-05:00", **report)
+    story.tell("record_claim_contact", "2026-03-08T09:00:00-05:00", claim_id="C-1")
+
+    (edge,) = of(story, "claim/C-1")
+
+    assert (edge.what, edge.before, edge.after) == ("the promised contact is missed", "no", "yes")
+
+
+def test_a_refund_becomes_overdue_until_it_is_settled_and_its_return_has_that_edge() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    (edge,) = of(story, "return/R-1")
+    same = of(story, "refund/F-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+
+    assert same == (edge,)
+    assert (edge.subject, edge.what) == ("refund/F-1", "the refund is overdue")
+    assert edge.at == when("2026-04-07T00:00:00-04:00")
+    assert [(change.question.name, change.before, change.after) for change in edge.also] == [
+        ("worklist refund_overdue", "not there", "overdue")
+    ]
+    assert of(story, "refund/F-1") == ()
+
+
+def test_an_override_changes_the_verdict_and_not_what_is_allowed() -> None:
+    story = Story()
+    story.delivered()
+    subject = {"kind": "order", "id": "A-1"}
+    story.tell("override", subject=subject, clause="returns.window", reason="She was ill.", approved_by="Ann")
+
+    last = of(story)[-1]
+
+    assert (last.what, last.before, last.after) == (
+        "the return window of line 1 closes (set aside by an override)",
+        "pass",
+        "overridden",
+    )
+    assert [change.question.name for change in last.also] == ["units in time"]
+
+
+def test_an_account_that_was_linked_later_is_an_edge_of_every_line() -> None:
+    story = Story()
+    story.delivered(account_id=None)
+    story.tell("link_account", "2026-03-06T10:00:00-05:00", order_id="A-1", account_id="acc-7")
+
+    (edge,) = [edge for edge in of(story) if edge.clause == "returns.account"]
+
+    assert (edge.at, edge.what) == (
+        when("2026-03-06T10:00:00-05:00"),
+        "the customer has the account that the return of line 1 needs",
+    )
+
+
+def test_a_first_mail_that_was_in_time_leaves_the_cancellation_open() -> None:
+    story = Story()
+    story.confirmed()
+    story.tell("request_cancellation", "2026-03-02T11:00:00-05:00", order_id="A-1", channel="email")
+
+    assert of(story) == ()
+
+
+def test_a_window_of_no_days_closes_and_opens_in_the_order_of_time() -> None:
+    story = Story(policy=policy_where(("days = 14\n", "days = 0\n")))
+    story.delivered()
+    ask_return(story, "2026-03-05T15:00:00-05:00")
+    issue(story, "L-1", "2026-03-05T16:00:00-05:00")
+
+    found = of(story)
+
+    assert [edge.at for edge in found] == sorted(edge.at for edge in found)
+    assert "the return window of line 1 closes" in [
+        edge.what for edge in found if edge.at == when("2026-03-06T00:00:00-05:00")
+    ]
+
+
+def test_what_is_shown_looks_from_the_clock_and_may_leave_out_what_is_past() -> None:
+    story = Story()
+    story.labelled()
+    subject = find_subject(story.parts.store, story.parts.desk.policy, "A-1")
+    clock = when("2026-03-10T00:00:00-04:00")
+
+    every, to_come = edges_view(subject, clock), edges_view(subject, clock, to_come=True)
+
+    assert [edge.to_come for edge in every.edges] == [False] * 4 + [True] * 3
+    assert [(edge.deadline, edge.distance) for edge in to_come.edges] == [
+        ("2026-03-12T00:00:00-04:00", "in 2 days"),
+        ("2026-03-17T00:00:00-04:00", "in 7 days"),
+        ("2026-03-20T00:00:00-04:00", "in 10 days"),
+    ]
+    assert every.edges[0].at == "2026-03-02T12:00:00.000001-05:00"
+    assert every.edges[0].distance == "7 days 11 h ago"
+
+
+def test_as_of_leaves_out_what_had_not_happened() -> None:
+    story = Story()
+    story.delivered()
+    early = find_subject(story.parts.store, story.parts.desk.policy, "A-1", as_of=when("2026-03-02T11:00:00-05:00"))
+
+    assert [edge.what for edge in edges(early.case, early.policy)] == ["the cancellation window closes"]
+
+
+def test_units_that_are_on_their_way_back_have_no_window_of_their_own() -> None:
+    story = Story()
+    story.delivered(quantity=2)
+    story.at = "2026-03-06T09:00:00-05:00"
+    brought_back(story, {"1": 1})
+
+    (closing,) = [edge for edge in of(story) if edge.what == "the return window of line 1 closes"]
+
+    assert ("units in time", "1", "0") in [(c.question.name, c.before, c.after) for c in closing.also]
+
+
+# ---- whatever happens -----------------------------------------------------------------------------------------------
+
+
+def shown(parts: Parts, case: Case, at: datetime) -> Any:
+    """What the questions answer about a case at a clock, without what runs on with every instant: an answer of its own."""
+
+    def ask(**fields: Any) -> Any:
+        return parts.questions.answer(parse_question(fields), at).model_dump(by_alias=True)
+
+    def ruling(part: Any) -> Any:
+        verdicts = [(clause["clause"], clause["verdict"]) for clause in part["clauses"]]
+        return part["allowed"], verdicts, part["error"] and part["error"]["code"]
+
+    eligible = ask(query="eligibility", order_id=case.case_id)
+    ours = {("order", case.case_id)}
+    ours |= {(kind, name) for kind in ("return", "claim", "refund") for name in getattr(case, f"{kind}s")}
+    work = [item for item in ask(query="worklist")["items"] if (item["subject"]["kind"], item["subject"]["id"]) in ours]
+    return (
+        ruling(eligible["cancellation"]),
+        [(ruling(line["return"]), ruling(line["wrong_item"])) for line in eligible["lines"]],
+        ask(query="order", order_id=case.case_id),
+        [ask(query="return", return_id=name) for name in case.returns],
+        [ask(query="claim", claim_id=name) for name in case.claims],
+        [ask(query="refund", refund_id=name) for name in case.refunds],
+        work,
+    )
+
+
+def instants_in(value: object) -> Iterator[datetime]:
+    """Every instant in the facts, however deep."""
+    if isinstance(value, datetime):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from instants_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from instants_in(inner)
+
+
+@given(HISTORIES, st.integers(0, 2**32 - 1))
+@settings(max_examples=6)
+def test_answers_differ_across_every_edge_and_are_constant_between_them(seeds: list[int], seed: int) -> None:
+    world, dice = World(), Random(seed)
+    for step in seeds:
+        world.step(step)
+
+    for case in world.cases:
+        policy = world.parts.desk.policy_of(case)
+        found = edges(case, policy)
+        turning = sorted({edge.at for edge in found})
+        for edge in found:
+            event(edge.clause)
+            before, after = answers(case, policy, edge.at - A_MOMENT), answers(case, policy, edge.at)
+            assert before != after
+            assert edge.deadline == (edge.at - A_MOMENT if edge.inclusive else edge.at)
+            assert all(before[c.question] == c.before and after[c.question] == c.after for c in edge.also)
+        known = {at for entry in world.parts.store.load(case.case_id) for at in instants_in(entry.fact.model_dump())}
+        probes = {at + by * A_MOMENT for at in known for by in (-1, 0, 1)}
+        first, last = min(known), max(known)
+        probes |= {first + (last - first) * dice.random() for _ in range(20)}
+        probes |= {first - timedelta(days=400), last + timedelta(days=4000)}
+        probes |= {at - A_MOMENT for at in turning} | {*turning}
+        constant: dict[int, Any] = {}
+        for at in sorted(probes):
+            between = sum(edge <= at for edge in turning)
+            now = answers(case, policy, at)
+            assert constant.setdefault(between, now) == now, at
+
+
+@given(HISTORIES)
+@settings(max_examples=2)
+def test_no_question_answers_otherwise_between_two_edges(seeds: list[int]) -> None:
+    world = World()
+    for step in seeds:
+        world.step(step)
+
+    for case in world.cases:
+        turning = sorted({edge.at for edge in edges(case, world.parts.desk.policy_of(case))})
+        known = {at for entry in world.parts.store.load(case.case_id) for at in instants_in(entry.fact.model_dump())}
+        probes = {at + by * A_MOMENT for at in known for by in (-1, 0, 1)} | {*turning}
+        constant: dict[int, Any] = {}
+        for at in sorted(probes):
+            between = sum(edge <= at for edge in turning)
+            now = shown(world.parts, case, at)
+            assert constant.setdefault(between, now) == now, at
+
+
+@pytest.mark.parametrize("subject", ["order/A-1", "return/R-1", "claim/C-1"])
+def test_the_edges_of_a_part_are_those_of_the_whole_that_concern_it(subject: str) -> None:
+    story = Story()
+    story.labelled(quantity=2, return_quantity=1)
+    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
+    story.tell("report_wrong_item", "2026-03-09T13:00:00-04:00", **report)
+
+    part, whole = of(story, subject), of(story)
+
+    assert set(part) == {edge for edge in whole if subject in ("order/A-1", edge.subject)}
+    assert part

@@ -1,0 +1,374 @@
+"""Replay: what every fact did to states, deadlines and money, step by step."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from kit import Story, ask_return, finding, issue, ship
+from world import World
+
+from returnable.adapters.wiring import Parts
+from returnable.domain.case import Case, replay, steps
+from returnable.domain.errors import Impossible
+from returnable.projections.explained import HistoryStep, HistoryView
+from returnable.projections.history import INCLUSIVE, deadlines, history
+from returnable.projections.subjects import find_subject
+
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
+LATER = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def told(parts: Parts, subject: str, until: datetime | int | None = None, **when: datetime) -> HistoryView:
+    """The history as the command line asks for it."""
+    found = find_subject(parts.store, parts.desk.policy, subject, when.get("as_of"), when.get("known_at"))
+    return history(found, when.get("as_of") or LATER, until)
+
+
+def changes(step: HistoryStep) -> list[tuple[str, str, str]]:
+    """What a step did to which deadline."""
+    return [(change.change, change.name, change.of) for change in step.deadlines]
+
+
+def test_an_order_replays_its_whole_case_and_every_step_names_its_stream() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1", command_id="pay-1")
+
+    view = told(story.parts, "A-1")
+
+    assert [(step.number, step.event, step.before, step.after) for step in view.steps[:5]] == [
+        (1, "order/A-1#1", None, "confirmed"),
+        (2, "order/A-1#2", "confirmed", "shipped"),
+        (3, "order/A-1#3", "shipped", "delivered"),
+        (4, "return/R-1#1", None, "requested"),
+        (5, "return/R-1#2", "requested", "authorized"),
+    ]
+    assert view.steps[-1].command_id == "pay-1"
+    assert view.steps[2].details["parcel_id"] == "P-1"
+    assert [(one.stream, one.status) for one in view.reached.streams] == [
+        ("order/A-1", "delivered"),
+        ("return/R-1", "inspected"),
+        ("refund/F-1", "requested"),
+    ]
+
+
+def test_deadlines_appear_run_out_and_are_settled_where_a_fact_does_it() -> None:
+    story = Story()
+    story.inspected()
+
+    view = told(story.parts, "A-1")
+    by_type = {step.type: changes(step) for step in view.steps}
+
+    assert by_type["Confirmed"] == [("set", "cancel_by", "")]
+    assert by_type["Shipped"] == [("passed", "cancel_by", "")]
+    assert by_type["Delivered"] == [
+        ("set", "return_before", "line 1 in parcel P-1"),
+        ("set", "report_before", "line 1 in parcel P-1"),
+    ]
+    assert by_type["ReturnRequested"] == []
+    assert by_type["ReturnAuthorized"] == [
+        ("settled", "return_before", "line 1 in parcel P-1"),
+        ("settled", "report_before", "line 1 in parcel P-1"),
+    ]
+    assert by_type["LabelIssued"] == [("set", "void_at", "label L-1")]
+    assert by_type["ReturnShipped"] == [("settled", "void_at", "label L-1")]
+    assert [(one.name, one.state) for one in view.reached.deadlines] == [
+        ("cancel_by", "passed"),
+        ("return_before", "settled"),
+        ("report_before", "settled"),
+        ("void_at", "settled"),
+    ]
+
+
+def test_a_return_that_is_withdrawn_opens_the_window_again() -> None:
+    story = Story()
+    story.authorized()
+    story.tell("withdraw_return", return_id="R-1")
+
+    last = told(story.parts, "A-1").steps[-1]
+
+    assert changes(last) == [
+        ("reopened", "return_before", "line 1 in parcel P-1"),
+        ("reopened", "report_before", "line 1 in parcel P-1"),
+    ]
+
+
+def test_a_cancellation_settles_every_deadline_of_the_order() -> None:
+    story = Story()
+    story.confirmed()
+    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+
+    assert changes(told(story.parts, "A-1").steps[-1]) == [("settled", "cancel_by", "")]
+
+
+def test_a_label_that_was_received_later_moves_its_deadline_from_old_to_new() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("run_deadlines", "2026-03-12T09:00:00-04:00")
+    story.tell("record_label_received", return_id="R-1", label_id="L-1", received_at="2026-03-11T09:00:00-04:00")
+    story.tell("record_return_shipment", return_id="R-1", label_id="L-1")
+
+    view = told(story.parts, "return/R-1")
+    voided, received, shipped = view.steps[3:]
+
+    assert changes(voided) == [("passed", "void_at", "label L-1")]
+    (moved,) = received.deadlines
+    assert (moved.change, moved.before, moved.after, moved.clause, moved.inclusive) == (
+        "moved",
+        "2026-03-12T00:00:00-04:00",
+        "2026-03-14T00:00:00-04:00",
+        "returns.ship_by",
+        False,
+    )
+    assert changes(shipped) == [("settled", "void_at", "label L-1")]
+
+
+def test_a_return_tells_its_own_stream_and_what_ran_out_in_between() -> None:
+    story = Story()
+    story.labelled(quantity=2, return_quantity=1)
+    ask_return(story, "2026-03-20T09:00:00-04:00", return_id="R-2", channel="phone")
+    story.tell("record_return_shipment", "2026-03-21T09:00:00-04:00", return_id="R-1", label_id="L-1")
+
+    view = told(story.parts, "return/R-1")
+
+    assert [(step.number, step.event) for step in view.steps] == [
+        (number, f"return/R-1#{number}") for number in (1, 2, 3, 4)
+    ]
+    assert [changes(step) for step in view.steps[2:]] == [
+        [("set", "void_at", "label L-1")],
+        [("passed", "void_at", "label L-1")],
+    ]
+    assert {one.subject for one in view.reached.deadlines} == {"return/R-1"}
+
+
+def test_a_refund_tells_the_facts_of_it_and_its_return_has_its_deadline() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("run_deadlines", "2026-06-01T09:00:00-04:00")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+
+    view, of_return = told(story.parts, "F-1"), told(story.parts, "R-1")
+
+    assert [step.type for step in view.steps] == ["RefundRequested", "RefundOverdue", "RefundSettled", "Refunded"]
+    assert [changes(step) for step in view.steps] == [
+        [("set", "overdue_at", "")],
+        [("passed", "overdue_at", "")],
+        [],
+        [("settled", "overdue_at", "")],
+    ]
+    assert [(one.stream, one.status) for one in view.reached.streams] == [("refund/F-1", "refunded")]
+    assert [one.subject for one in of_return.reached.deadlines] == ["return/R-1", "refund/F-1"]
+
+
+def test_the_last_instant_of_an_inclusive_deadline_has_not_passed() -> None:
+    story = Story()
+    story.confirmed()
+    mail = {"order_id": "A-1", "channel": "email"}
+    story.tell("request_cancellation", "2026-03-02T12:00:00-05:00", **mail)
+    story.tell("request_cancellation", "2026-03-02T12:00:00.000001-05:00", **mail)
+
+    assert [changes(step) for step in told(story.parts, "A-1").steps[1:]] == [
+        [],
+        [],
+        [("passed", "cancel_by", "")],
+        [],
+    ]
+
+
+def test_a_contact_settles_the_promise_of_it() -> None:
+    story = Story()
+    story.delivered()
+    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
+    story.tell("report_wrong_item", "2026-03-06T09:00:00-05:00", **report)
+    story.tell("record_claim_contact", "2026-03-06T10:00:00-05:00", claim_id="C-1")
+
+    view = told(story.parts, "C-1")
+
+    assert [changes(step) for step in view.steps] == [[("set", "contact_by", "")], [("settled", "contact_by", "")]]
+    assert [(one.name, one.state) for one in view.reached.deadlines] == [("contact_by", "settled")]
+
+
+def test_money_is_told_where_a_step_changes_it() -> None:
+    story = Story()
+    story.inspected(price="100.00")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+
+    view = told(story.parts, "A-1")
+    money = [
+        (step.type, step.money.captured, step.money.promised, step.money.refunded, step.money.remaining)
+        for step in view.steps
+        if step.money
+    ]
+
+    assert money == [
+        ("Confirmed", "100.00", "0.00", "0.00", "100.00"),
+        ("RefundRequested", "100.00", "80.00", "0.00", "20.00"),
+        ("RefundSettled", "100.00", "0.00", "80.00", "20.00"),
+    ]
+    assert view.reached.money.remaining == "20.00"
+
+
+def test_a_ruling_names_the_clauses_that_failed_or_were_set_aside() -> None:
+    story = Story()
+    story.delivered()
+    ask_return(story, "2026-03-25T09:00:00-04:00", channel="phone")
+    subject = {"kind": "order", "id": "A-1"}
+    story.tell("override", subject=subject, clause="returns.window", reason="She was ill.", approved_by="Ann")
+    ask_return(story, "2026-03-25T10:00:00-04:00", return_id="R-2")
+
+    rulings = [(step.failed, step.overridden) for step in told(story.parts, "A-1").steps if "Return" in step.type]
+
+    assert rulings == [((), ()), (("returns.window", "returns.portal"), ()), ((), ()), ((), ("returns.window",))]
+
+
+def test_until_stops_at_a_step_or_at_what_was_recorded_by_then() -> None:
+    story = Story()
+    story.labelled()
+    noon = datetime.fromisoformat("2026-03-09T12:00:00-04:00")
+
+    by_number, by_instant = told(story.parts, "A-1", 5), told(story.parts, "A-1", noon)
+    of_return = told(story.parts, "R-1", 2)
+
+    assert [step.event for step in by_number.steps] == [step.event for step in by_instant.steps]
+    assert by_number.steps[-1].event == "return/R-1#2"
+    assert (by_number.left_out, by_instant.left_out, of_return.left_out) == (1, 1, 1)
+    assert by_instant.reached.at == "2026-03-09T12:00:00-04:00"
+    assert [one.state for one in by_instant.reached.deadlines] == ["passed", "settled", "settled"]
+    assert [(one.stream, one.status) for one in of_return.reached.streams] == [("return/R-1", "authorized")]
+
+
+@pytest.mark.parametrize(
+    ("subject", "until", "said"),
+    [
+        ("A-1", datetime(2026, 1, 1, tzinfo=UTC), "until: nothing of order/A-1 was recorded by then"),
+        ("R-1", 0, "until: the first event of return/R-1 is 1"),
+    ],
+)
+def test_an_until_that_leaves_nothing_is_an_error(subject: str, until: datetime | int, said: str) -> None:
+    story = Story()
+    story.authorized()
+
+    with pytest.raises(Impossible, match=said) as error:
+        told(story.parts, subject, until)
+
+    assert error.value.field == "until"
+
+
+def test_a_late_scan_is_left_out_by_known_at_and_takes_its_consequences_with_it() -> None:
+    story = Story()
+    story.confirmed()
+    ship(story, "P-1", "2026-03-04T09:00:00-05:00", shipped_at="2026-03-03T09:00:00-05:00")
+    story.tell("record_delivery", "2026-03-05T09:00:00-05:00", order_id="A-1", parcel_id="P-1")
+    then = datetime.fromisoformat("2026-03-03T12:00:00-05:00")
+
+    known, world = told(story.parts, "A-1", known_at=then), told(story.parts, "A-1", as_of=then)
+
+    assert [step.type for step in known.steps] == ["Confirmed"]
+    assert [step.type for step in world.steps] == ["Confirmed", "Shipped"]
+    assert world.steps[1].occurred_at != world.steps[1].recorded_at
+
+
+def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("receive_return", "2026-03-11T11:00:00-04:00", return_id="R-1")
+    early = {"findings": [finding()], "inspected_at": "2026-03-10T10:00:00-04:00"}
+    inspected = story.tell("inspect_return", "2026-03-14T10:00:00-04:00", return_id="R-1", **early)
+
+    view = told(story.parts, "R-1", as_of=datetime.fromisoformat("2026-03-11T00:00:00-04:00"))
+
+    assert inspected["outcome"] == "accepted"
+    assert [step.type for step in view.steps] == ["ReturnRequested", "ReturnAuthorized", "LabelIssued"]
+    assert view.reached.streams[0].status == "labelled"
+
+
+def test_what_a_case_holds_is_worked_out_anew_after_each_step() -> None:
+    story = Story()
+    story.authorized()
+    facts, case = story.parts.store.load("A-1"), Case("A-1")
+
+    held = [sum(case.held["1"].values()) for _ in steps(case, facts)]
+
+    assert held == [0, 0, 0, 1, 1]
+
+
+@given(HISTORIES)
+@settings(max_examples=10)
+def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+
+    for case in world.cases:
+        facts = world.parts.store.load(case.case_id)
+        view = told(world.parts, case.order.stream)
+        assert [step.event for step in view.steps] == [f"{entry.stream}#{entry.version}" for entry in facts]
+        states: dict[str, str] = {}
+        standing: dict[tuple[str, str, str], tuple[str | None, bool]] = {}
+        for step in view.steps:
+            stream = step.event.partition("#")[0]
+            assert step.before == states.get(stream)
+            states[stream] = step.after
+            for change in step.deadlines:
+                event(change.change)
+                key = (change.subject, change.name, change.of)
+                assert (key in standing) == (change.change != "set"), (step.event, change)
+                at, is_open = standing.get(key, (None, True))
+                assert change.before == at
+                if change.change == "passed":
+                    assert is_open
+                    late = datetime.fromisoformat(step.recorded_at) - datetime.fromisoformat(str(at))
+                    assert late > timedelta(0) if change.name in INCLUSIVE else late >= timedelta(0)
+                if change.change in ("settled", "reopened"):
+                    assert is_open == (change.change == "settled")
+                    is_open = not is_open
+                standing[key] = (change.after, is_open)
+            if step.money is not None:
+                money = step.money
+                parts = Decimal(money.promised) + Decimal(money.refunded) + Decimal(money.remaining)
+                assert Decimal(money.captured) == parts
+                assert Decimal(money.remaining) >= 0
+        assert {key: datetime.fromisoformat(str(at)) for key, (at, _) in standing.items()} == {
+            key: deadline.at for key, deadline in deadlines(case).items()
+        }
+        assert {(one.stream, one.status) for one in view.reached.streams if "refund/" not in one.stream} == {
+            *states.items()
+        }
+
+
+@given(HISTORIES, st.data())
+@settings(max_examples=10)
+def test_a_history_until_a_step_is_the_beginning_of_the_whole(seeds: list[int], data: st.DataObject) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+
+    for case in world.cases:
+        names = [case.order.stream, *(ret.stream for ret in case.returns.values())]
+        for name in names:
+            whole = told(world.parts, name)
+            stop = data.draw(st.integers(1, len(whole.steps)))
+            part = told(world.parts, name, stop)
+            assert part.steps == whole.steps[:stop]
+            assert part.left_out == len(whole.steps) - stop
+            facts = world.parts.store.load(case.case_id)
+            last = next(e for e in facts if f"{e.stream}#{e.version}" == part.steps[-1].event)
+            then = replay(case.case_id, [e for e in facts if e.case_seq <= last.case_seq])
+            assert then.status_of(name) == part.reached.streams[0].status
+
+
+def test_a_declined_label_and_a_second_one_are_steps_too() -> None:
+    story = Story()
+    story.labelled()
+    refused = issue(story, "L-2", "2026-03-13T09:00:00-04:00")
+
+    last = told(story.parts, "R-1").steps[-1]
+
+    assert refused["outcome"] == "declined"
+    assert (last.type, last.failed) == ("LabelDeclined", ("returns.ship_by",))

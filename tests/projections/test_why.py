@@ -1,0 +1,634 @@
+"""Why: the ruling with its quotes and reasons, and the events that every value of it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from kit import Story, ask_return, brought_back, finding, issue, policy_where, ship, without
+from world import World
+
+from returnable.adapters.wiring import Parts
+from returnable.domain.errors import Impossible
+from returnable.domain.policy import CLAUSE_IDS
+from returnable.domain.ports import Recorded
+from returnable.domain.reasons import is_instant
+from returnable.projections.explained import ClauseWhy, FactSource, WhyView
+from returnable.projections.provenance import ABSENCE, POLICY, SOURCES, event_id
+from returnable.projections.subjects import find_subject
+from returnable.projections.why import why
+
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
+
+
+def explain(parts: Parts, subject: str, event: int | None = None, **when: datetime) -> WhyView:
+    """Why, as the command line asks."""
+    policy = parts.desk.policy
+    found = find_subject(parts.store, policy, subject, when.get("as_of"), when.get("known_at"))
+    return why(found, parts.store.load(found.case_id), policy, event)
+
+
+def told(story: Story, subject: str, event: int | None = None) -> WhyView:
+    """Why, in a story."""
+    return explain(story.parts, subject, event)
+
+
+def clause(view: WhyView, clause_id: str) -> ClauseWhy:
+    """The one clause of that id."""
+    (found,) = [one for one in view.clauses if one.clause == clause_id]
+    return found
+
+
+def sources(view: WhyView, clause_id: str, key: str) -> tuple[str, ...]:
+    """What a value comes from."""
+    (found,) = [fact.sources for fact in clause(view, clause_id).facts if fact.key == key]
+    return found
+
+
+def override(story: Story, kind: str, name: str, clause_id: str) -> None:
+    """Set a clause aside."""
+    subject = {"kind": kind, "id": name}
+    outcome = story.tell("override", subject=subject, clause=clause_id, reason="A good customer.", approved_by="Ann")
+    assert outcome["outcome"] == "accepted", outcome
+
+
+# ---- the whole ruling -----------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_told_with_what_decided_it_and_every_clause_in_the_order_of_the_policy() -> None:
+    story = Story()
+    story.confirmed()
+    story.tell(
+        "request_cancellation",
+        "2026-03-02T14:05:00-05:00",
+        order_id="A-1",
+        channel="phone",
+        command_id="m-1",
+        actor={"role": "care", "id": "ann"},
+    )
+
+    view = told(story, "A-1")
+
+    assert (view.event, view.type, view.outcome) == ("order/A-1#3", "CancellationDeclined", "declined")
+    assert (view.command, view.command_id, view.recorded) == (
+        "request_cancellation",
+        "m-1",
+        ("order/A-1#2", "order/A-1#3"),
+    )
+    assert view.actor is not None
+    assert (view.actor.role, view.actor.id) == ("care", "ann")
+    assert (view.pins.policy, view.pins.zone, view.pins.calendar) == (
+        "allu-usa",
+        "America/New_York",
+        "us-federal/2026.1",
+    )
+    assert [one.clause for one in view.clauses] == [
+        "cancellation.window",
+        "cancellation.not_shipped",
+        "cancellation.by_email",
+        "cancellation.notice",
+    ]
+    window = clause(view, "cancellation.window")
+    assert window.quote.startswith("If you would like to cancel an order")
+    assert window.reading.startswith("† The request is in time")
+    assert "too late" in window.because
+    assert window.deadline is not None
+    assert (window.deadline.at, window.deadline.inclusive, window.deadline.margin) == (
+        "2026-03-02T12:00:00-05:00",
+        True,
+        "2 h 5 min late",
+    )
+
+
+def test_the_quote_comes_from_the_policy_that_is_pinned_to_the_decision() -> None:
+    own = policy_where(('quote = "If your order has already been shipped, the order', 'quote = "Once shipped, it'))
+    story = Story(policy=own)
+    story.confirmed()
+    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+
+    view = told(story, "A-1")
+
+    assert clause(view, "cancellation.not_shipped").quote == "Once shipped, it cannot be cancelled."
+    assert view.pins.sha256 == own.versions[0].sha256
+
+
+def test_an_event_of_the_same_command_leads_to_its_decision_and_the_others_are_named() -> None:
+    story = Story()
+    story.inspected()
+
+    asked, last = told(story, "return/R-1", 1), told(story, "return/R-1")
+
+    assert (asked.event, asked.type) == ("return/R-1#2", "ReturnAuthorized")
+    assert (last.event, last.type) == ("return/R-1#6", "Inspected")
+    assert [one.event for one in last.others] == ["return/R-1#2", "return/R-1#3", "return/R-1#5"]
+
+
+def test_an_order_names_the_decisions_of_its_whole_case() -> None:
+    story = Story()
+    story.authorized()
+
+    view = told(story, "order/A-1", 3)
+
+    assert view.clauses == ()
+    assert [(one.event, one.outcome) for one in view.others] == [("return/R-1#2", "accepted"), ("order/A-1#1", None)]
+
+
+@pytest.mark.parametrize(
+    ("subject", "event", "said"),
+    [
+        (
+            "order/A-1",
+            None,
+            "on order/A-1 itself (in its case: return/R-1#2, return/R-1#3); can be explained: 1 Confirmed",
+        ),
+        ("order/A-1", 2, "order/A-1#2 Shipped holds no ruling and sets no deadline; can be explained: 1 Confirmed"),
+        ("return/R-1", 9, "return/R-1 has no event 9 that counts; can be explained: 2 ReturnAuthorized, 3 LabelIssued"),
+    ],
+)
+def test_what_cannot_be_explained_is_an_error_that_names_what_can(subject: str, event: int | None, said: str) -> None:
+    story = Story()
+    story.labelled()
+
+    with pytest.raises(Impossible) as error:
+        told(story, subject, event)
+
+    assert said in str(error.value)
+    assert (error.value.code, error.value.field) == ("command.invalid", "event")
+
+
+def test_as_of_and_known_at_choose_the_decision_and_not_what_it_rested_on() -> None:
+    story = Story()
+    story.delivered()
+    at = "2026-03-06T10:00:00-05:00"
+    ask_return(story, at, requested_at="2026-03-05T18:00:00-05:00", channel="phone")
+    ask_return(story, "2026-03-07T10:00:00-05:00", return_id="R-2")
+    then = datetime.fromisoformat(at).astimezone(UTC)
+
+    view = explain(story.parts, "return/R-1", as_of=then, known_at=then)
+    with pytest.raises(Impossible) as error:
+        explain(story.parts, "return/R-1", as_of=then - timedelta(hours=1))
+    with pytest.raises(Impossible, match="return/R-1 has no event 1 that counts"):
+        explain(story.parts, "return/R-1", 1, as_of=then - timedelta(hours=1))
+
+    assert view.type == "ReturnDeclined"
+    assert sources(view, "returns.window", "lines[0].delivered_at") == ("order/A-1#3",)
+    assert "nothing was decided by the policy on return/R-1" in str(error.value)
+
+
+# ---- where the values come from -------------------------------------------------------------------------------------
+
+
+def test_a_window_over_two_parcels_names_the_delivery_of_the_parcel_that_decides() -> None:
+    story = Story()
+    story.confirmed(quantity=2)
+    ship(story, "P-1", "2026-03-03T09:00:00-05:00", {"1": 1})
+    ship(story, "P-2", "2026-03-03T09:00:00-05:00", {"1": 1})
+    story.tell("record_delivery", "2026-03-05T14:00:00-05:00", order_id="A-1", parcel_id="P-1")
+    story.tell("record_delivery", "2026-03-09T14:00:00-04:00", order_id="A-1", parcel_id="P-2")
+    ask_return(story, "2026-03-21T09:00:00-04:00", 2)
+
+    view = told(story, "R-1")
+
+    assert sources(view, "returns.window", "lines[0].delivered_at") == ("order/A-1#4",)
+    assert sources(view, "returns.window", "deadline") == ("order/A-1#4",)
+    assert sources(view, "returns.window", "lines[0].in_time") == ("order/A-1#4", "order/A-1#5", "return/R-1#1")
+    assert [(one.event, one.type) for one in view.events if one.type == "Delivered"] == [
+        ("order/A-1#4", "Delivered"),
+        ("order/A-1#5", "Delivered"),
+    ]
+
+
+def test_of_two_tellings_of_a_delivery_the_first_is_named_because_it_stands() -> None:
+    story = Story()
+    story.delivered()
+    story.tell(
+        "record_delivery",
+        "2026-03-06T14:00:00-05:00",
+        order_id="A-1",
+        parcel_id="P-1",
+        delivered_at="2026-03-05T15:00:00-05:00",
+    )
+    ask_return(story, "2026-03-09T12:00:00-04:00")
+
+    assert sources(told(story, "R-1"), "returns.window", "lines[0].delivered_at") == ("order/A-1#3",)
+
+
+def test_what_nothing_on_record_says_is_absence() -> None:
+    story = Story()
+    story.confirmed(account_id=None)
+    ask_return(story, "2026-03-03T12:00:00-05:00")
+
+    view = told(story, "R-1")
+
+    assert sources(view, "returns.window", "lines[0].undelivered") == (ABSENCE,)
+    assert sources(view, "returns.window", "deadline") == (ABSENCE,)
+    assert sources(view, "returns.account", "account_id") == (ABSENCE,)
+
+
+def test_an_account_is_named_by_the_event_that_gave_it() -> None:
+    story = Story()
+    story.delivered(account_id=None)
+    story.tell("link_account", "2026-03-06T10:00:00-05:00", order_id="A-1", account_id="acc-7")
+    ask_return(story, "2026-03-06T11:00:00-05:00")
+
+    view = told(story, "R-1")
+
+    assert sources(view, "returns.account", "account_id") == ("order/A-1#4",)
+    assert sources(view, "returns.account", "account_since_at") == ("order/A-1#4",)
+
+
+def test_the_first_incomplete_mail_is_named_where_it_counts() -> None:
+    story = Story()
+    story.confirmed()
+    mail = {"order_id": "A-1", "channel": "email"}
+    story.tell("request_cancellation", "2026-03-02T11:00:00-05:00", **mail)
+    story.tell("request_cancellation", "2026-03-02T13:00:00-05:00", order_reference="A-1", **mail)
+
+    view = told(story, "A-1")
+
+    assert view.type == "Cancelled"
+    assert sources(view, "cancellation.window", "first_incomplete_at") == ("order/A-1#2",)
+    assert sources(view, "cancellation.window", "margin_seconds") == ("order/A-1#1", "order/A-1#2")
+    assert sources(view, "cancellation.window", "requested_at") == ("order/A-1#4",)
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"),
+    [("when_decided", ("order/A-1#4", POLICY)), ("when_requested", ("order/A-1#3", POLICY))],
+)
+def test_when_a_shipment_bars_is_the_policys_choice_and_the_event_follows_it(
+    judged: str, expected: tuple[str, ...]
+) -> None:
+    story = Story(policy=policy_where(('judged = "when_decided"', f'judged = "{judged}"')))
+    story.confirmed()
+    ship(story, "P-1", "2026-03-02T10:30:00-05:00")
+    story.tell(
+        "request_cancellation",
+        "2026-03-02T11:30:00-05:00",
+        order_id="A-1",
+        channel="email",
+        order_reference="A-1",
+        requested_at="2026-03-02T11:00:00-05:00",
+    )
+
+    view = told(story, "A-1")
+
+    assert sources(view, "cancellation.not_shipped", "judged_at") == expected
+    assert sources(view, "cancellation.not_shipped", "parcels[0].shipped_at") == ("order/A-1#2",)
+    assert sources(view, "cancellation.not_shipped", "delivered") == (ABSENCE,)
+
+
+def test_the_deadline_of_a_parcel_is_named_by_the_receipt_of_its_label() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.tell("record_return_shipment", "2026-03-17T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.tell("receive_return", "2026-03-19T09:00:00-04:00", return_id="R-1")
+
+    view = told(story, "R-1")
+
+    assert view.type == "ParcelRejected"
+    assert sources(view, "returns.ship_by", "deadline") == ("return/R-1#4",)
+    assert sources(view, "returns.ship_by", "sent_at") == ("return/R-1#5",)
+    assert sources(view, "returns.ship_by", "margin_seconds") == ("return/R-1#4", "return/R-1#5")
+
+
+def test_without_a_hand_over_the_arrival_is_named_and_without_a_label_no_clock() -> None:
+    story = Story()
+    story.authorized()
+    story.tell("receive_return", "2026-03-19T09:00:00-04:00", return_id="R-1")
+
+    view = told(story, "R-1")
+
+    assert sources(view, "returns.ship_by", "sent_at") == ("return/R-1#3",)
+    assert sources(view, "returns.ship_by", "deadline") == (ABSENCE,)
+
+
+def test_a_label_after_one_that_voided_by_itself_names_that_label_and_the_override() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("run_deadlines", "2026-03-13T09:00:00-04:00")
+    refused = issue(story, "L-2")
+    override(story, "return", "R-1", "returns.ship_by")
+    issue(story, "L-2")
+
+    declined, view = told(story, "R-1", 5), told(story, "R-1")
+
+    assert refused["outcome"] == "declined"
+    assert sources(declined, "returns.ship_by", "voided_label_id") == ("return/R-1#3", "return/R-1#4")
+    assert sources(declined, "returns.ship_by", "label_id") == ("return/R-1#5",)
+    ship_by = clause(view, "returns.ship_by")
+    assert ship_by.verdict == "overridden"
+    assert ship_by.override is not None
+    assert (ship_by.override.approved_by, ship_by.override.reason, ship_by.override.event) == (
+        "Ann",
+        "A good customer.",
+        "return/R-1#6",
+    )
+    assert sources(view, "returns.ship_by", "override.granted_at") == ("return/R-1#6",)
+    assert "return/R-1#6" in [one.event for one in view.events]
+
+
+def test_of_several_labels_the_one_that_ends_last_is_named_whichever_was_issued_last() -> None:
+    story = Story()
+    story.labelled()
+    story.at = "2026-03-13T09:00:00-04:00"
+    override(story, "return", "R-1", "returns.ship_by")
+    issue(story, "L-2")
+    story.tell("record_label_received", "2026-03-17T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.tell("receive_return", "2026-03-19T09:00:00-04:00", return_id="R-1")
+
+    view = told(story, "R-1")
+
+    assert view.type == "Received"
+    assert sources(view, "returns.ship_by", "deadline") == ("return/R-1#6",)
+
+
+def test_a_clause_the_merchant_does_not_have_comes_from_the_policy() -> None:
+    story = Story(policy=without("returns.final_sale"))
+    story.authorized()
+
+    final_sale = clause(told(story, "R-1"), "returns.final_sale")
+
+    assert final_sale.verdict == "not_applicable"
+    assert [(fact.key, fact.value, fact.sources) for fact in final_sale.facts] == [("applies", False, (POLICY,))]
+
+
+def test_a_claim_names_its_report_and_all_its_evidence() -> None:
+    story = Story()
+    story.delivered()
+    story.tell(
+        "report_wrong_item",
+        "2026-03-06T10:00:00-05:00",
+        claim_id="C-1",
+        order_id="A-1",
+        line_id="1",
+        channel="email",
+        attachments=["item_picture"],
+    )
+    story.tell("add_claim_evidence", claim_id="C-1", attachments=["order_confirmation"])
+    story.tell("resolve_claim", claim_id="C-1", remedy="refund")
+    story.tell("request_refund", refund_id="F-1", claim_id="C-1")
+
+    opened, resolved, paid = told(story, "C-1", 1), told(story, "C-1", 3), told(story, "F-1")
+
+    assert (opened.type, opened.deadlines[0].name) == ("ClaimOpened", "contact_by")
+    assert sources(opened, "wrong_item.evidence", "given") == ("claim/C-1#1",)
+    assert sources(resolved, "wrong_item.evidence", "given") == ("claim/C-1#1", "claim/C-1#2")
+    assert sources(resolved, "wrong_item.remedy", "remedy") == ("claim/C-1#3",)
+    assert sources(paid, "wrong_item.remedy", "remedy") == ("claim/C-1#3",)
+    assert "claim/C-1#1" in sources(paid, "wrong_item.remedy", "amount")
+
+
+def test_a_claim_that_is_denied_on_the_spot_is_explained_from_either_event() -> None:
+    story = Story()
+    story.delivered()
+    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="phone")
+
+    first, second = told(story, "C-1", 1), told(story, "C-1", 2)
+
+    assert first == second
+    assert (first.type, first.outcome) == ("ClaimDenied", "declined")
+    assert sources(first, "wrong_item.by_email", "channel") == ("claim/C-1#1",)
+
+
+# ---- money ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refund_is_told_with_its_items_deductions_and_tenders() -> None:
+    story = Story()
+    story.inspected(price="100.00", tax="8.00")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    view = told(story, "refund/F-1")
+
+    assert (view.event, view.type, view.subject) == ("return/R-1#7", "RefundRequested", "refund/F-1")
+    refund = view.refund
+    assert refund is not None
+    assert [(item.line_id, item.merchandise, item.tax, item.deducted) for item in refund.items] == [
+        ("1", "100.00", "8.00", "20.00")
+    ]
+    assert [(one.clause, one.amount) for one in refund.deductions] == [("returns.label_fee", "20.00")]
+    assert [(one.payment_id, one.method, one.amount) for one in refund.tenders] == [("p-1", "card", "88.00")]
+    assert refund.total == "88.00"
+    assert sources(view, "returns.label_fee", "labels_used") == ("return/R-1#3", "return/R-1#4")
+    assert sources(view, "returns.label_fee", "fee") == (POLICY,)
+
+
+def test_a_second_attempt_of_a_refund_names_the_first_and_its_answers() -> None:
+    story = Story()
+    story.inspected(price="600.00")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="Closed.")
+    story.tell("request_refund", refund_id="F-2", return_id="R-1")
+
+    first, second = told(story, "F-1"), told(story, "F-2")
+
+    assert (first.event, second.event) == ("return/R-1#7", "return/R-1#9")
+    assert {"return/R-1#7", "return/R-1#8"} <= set(sources(second, "returns.original_tender", "total"))
+
+
+def test_a_label_used_without_a_recorded_hand_over_is_shown_by_the_arrival() -> None:
+    story = Story()
+    story.labelled(price="100.00")
+    story.tell("receive_return", "2026-03-10T11:00:00-04:00", return_id="R-1")
+    story.tell("inspect_return", return_id="R-1", findings=[finding()])
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+
+    assert sources(told(story, "F-1"), "returns.label_fee", "labels_used") == ("return/R-1#3", "return/R-1#4")
+
+
+def test_a_cancelled_order_names_what_returns_hold_and_shipping_that_was_paid_back() -> None:
+    story = Story()
+    story.delivered(quantity=2, price="600.00", shipping="15.00")
+    for clause_id in ("cancellation.window", "cancellation.not_shipped", "returns.shipping_non_refundable"):
+        override(story, "order", "A-1", clause_id)
+    story.at = "2026-03-06T09:00:00-05:00"
+    brought_back(story, {"1": 1})
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+    story.tell("request_refund", refund_id="F-2", order_id="A-1")
+
+    view = told(story, "F-2")
+
+    asked = next(one.event for one in told(story, "F-1").events if one.type == "ReturnRequested")
+    paid = told(story, "F-1").event
+    assert asked in sources(view, "cancellation.full_refund", "amount")
+    assert paid in sources(view, "cancellation.full_refund", "shipping")
+    assert view.refund is not None
+    assert (view.refund.total, view.refund.shipping) == ("600.00", "0.00")
+
+
+# ---- deadlines ------------------------------------------------------------------------------------------------------
+
+
+def test_a_delivery_is_explained_by_the_windows_it_opens() -> None:
+    story = Story()
+    story.delivered()
+
+    view = told(story, "A-1", 3)
+
+    assert (view.type, view.clauses) == ("Delivered", ())
+    assert [(one.name, one.at, one.clause, one.anchor) for one in view.deadlines] == [
+        ("return_before", "2026-03-20T00:00:00-04:00", "returns.window", "order/A-1#3"),
+        ("report_before", "2026-03-17T00:00:00-04:00", "wrong_item.window", "order/A-1#3"),
+    ]
+    assert view.deadlines[0].because == (
+        "14 calendar days after the delivery of parcel P-1 at Thu 2026-03-05 14:00 EST: the last day is Thu 2026-03-19, "
+        "over at Fri 2026-03-20 00:00 EDT."
+    )
+
+
+def test_a_confirmation_is_explained_by_the_last_instant_to_cancel() -> None:
+    story = Story()
+    story.confirmed()
+
+    (deadline,) = told(story, "A-1", 1).deadlines
+
+    assert (deadline.name, deadline.inclusive) == ("cancel_by", True)
+    assert deadline.because == (
+        "2 hours after the confirmation at Mon 2026-03-02 10:00 EST: Mon 2026-03-02 12:00 EST, that instant included."
+    )
+
+
+def test_a_label_is_counted_from_its_receipt_and_its_voiding_names_what_set_the_deadline() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.tell("run_deadlines", "2026-03-20T09:00:00-04:00")
+
+    issued, received, voided = (told(story, "R-1", number).deadlines[0] for number in (3, 4, 5))
+
+    assert (issued.anchor, issued.anchored_at) == ("return/R-1#3", "2026-03-09T12:30:00-04:00")
+    assert (received.anchor, received.anchored_at) == ("return/R-1#4", "2026-03-10T09:00:00-04:00")
+    assert voided == received
+    assert "the customer's receipt of label L-1" in voided.because
+
+
+def test_a_label_of_a_policy_that_counts_from_the_issue_says_so() -> None:
+    story = Story(policy=policy_where(('anchor = "label_received"', 'anchor = "label_issued"')))
+    story.labelled()
+    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+
+    (deadline,) = told(story, "R-1", 4).deadlines
+
+    assert (deadline.anchor, deadline.at) == ("return/R-1#3", "2026-03-12T00:00:00-04:00")
+    assert "the issue of label L-1" in deadline.because
+
+
+def test_a_missed_contact_and_an_overdue_refund_name_the_report_and_the_issue() -> None:
+    story = Story()
+    story.inspected(quantity=2, return_quantity=1)
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
+    story.tell("report_wrong_item", reported_at="2026-03-06T09:00:00-05:00", **report)
+    story.tell("run_deadlines", "2026-06-01T09:00:00-04:00")
+
+    missed, overdue = told(story, "C-1", 2), told(story, "F-1", 8)
+
+    assert (missed.type, missed.deadlines[0].clause, missed.deadlines[0].anchor) == (
+        "ContactMissed",
+        "wrong_item.contact",
+        "claim/C-1#1",
+    )
+    assert (overdue.type, overdue.deadlines[0].clause, overdue.deadlines[0].anchor) == (
+        "RefundOverdue",
+        "returns.refund_timing",
+        "return/R-1#7",
+    )
+    assert overdue.pins.policy == "allu-usa"
+
+
+# ---- whatever happens -----------------------------------------------------------------------------------------------
+
+
+def values_of(entry: Recorded) -> Iterator[object]:
+    """Every value in a fact, and the name of its stream."""
+    yield from _inside(entry.fact.model_dump())
+    yield entry.stream.partition("/")[2]
+
+
+def _inside(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _inside(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _inside(inner)
+    else:
+        yield value
+
+
+def claimed(fact: FactSource) -> list[Any]:
+    """The instants and ids a value claims; each must stand in a source."""
+    name = fact.key.rpartition(".")[2]
+    if fact.value is None:
+        return []
+    if is_instant(name):
+        return [datetime.fromisoformat(str(fact.value)).astimezone(UTC)]
+    if name.endswith("_id"):
+        return [fact.value]
+    if name in ("labels_used", "final_sale") or fact.key == "lines":
+        assert isinstance(fact.value, list)
+        return fact.value
+    return []
+
+
+def check(view: WhyView, history: Sequence[Recorded]) -> None:
+    """Every value has a source at or before the decision that holds what it claims."""
+    places = {event_id(entry): entry for entry in history}
+    decided = places[view.recorded[-1]].case_seq
+    named = {one.event for one in view.events}
+    for one in view.clauses:
+        facts = {fact.key: fact for fact in one.facts}
+        for fact in one.facts:
+            where = (view.event, one.clause, fact)
+            assert fact.sources, where
+            events = [places[source] for source in fact.sources if source not in (POLICY, ABSENCE)]
+            assert {event_id(entry) for entry in events} <= named, where
+            assert all(entry.case_seq <= decided for entry in events), where
+            held = {value for entry in events for value in values_of(entry)}
+            assert all(value in held for value in claimed(fact)), where
+            if fact.key.endswith("margin_seconds"):
+                place = fact.key.removesuffix("margin_seconds")
+                deadline = facts.get(f"{place}return_before") or facts[f"{place}deadline"]
+                at = datetime.fromisoformat(str(deadline.value)).astimezone(UTC)
+                assert isinstance(fact.value, int | float)
+                assert {at, at - timedelta(seconds=fact.value)} <= held, where
+        if one.override is not None:
+            assert places[one.override.event].fact.type == "OverrideGranted"
+    for deadline in view.deadlines:
+        anchor = {*values_of(places[deadline.anchor])}
+        assert datetime.fromisoformat(deadline.anchored_at).astimezone(UTC) in anchor
+        assert datetime.fromisoformat(deadline.at).astimezone(UTC) in {*values_of(places[view.event])} | anchor
+
+
+@given(HISTORIES)
+@settings(max_examples=8)
+def test_every_value_of_every_ruling_has_a_source_that_was_on_record_and_says_it(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+
+    policy = world.parts.desk.policy
+    for case in world.cases:
+        history = world.parts.store.load(case.case_id)
+        for entry in history:
+            subject = find_subject(world.parts.store, policy, entry.stream)
+            try:
+                view = why(subject, history, policy, entry.version)
+            except Impossible:
+                assert not getattr(entry.fact, "ruling", None)
+                continue
+            event(view.type)
+            assert getattr(entry.fact, "ruling", ()) in ((), None) or view.event == event_id(entry)
+            check(view, history)
+
+
+def test_the_table_has_every_clause_there_is() -> None:
+    assert set(SOURCES) == set(CLAUSE_IDS)
