@@ -7,6 +7,7 @@ names the place. The canonical SHA-256 of its content is pinned in every decisio
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
@@ -366,20 +367,30 @@ class PolicyBook:
 
 
 def read_policies(path: str | Path) -> PolicyBook:
-    """The policy in a TOML file, or all versions in a directory of TOML files.
+    """The policy in a TOML file, or all versions in a directory of TOML files; a file ``.json`` is a canonical document.
 
     Raises :class:`PolicyInvalid` naming the file and the place.
     """
     place = Path(path)
     try:
-        files = sorted(place.glob("*.toml")) if place.is_dir() else [place]
+        files = sorted((*place.glob("*.toml"), *place.glob("*.json"))) if place.is_dir() else [place]
         texts = [(str(file), file.read_text(encoding="utf-8-sig")) for file in files]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PolicyInvalid(f"{path}: cannot be read: {reason}") from None
     if not texts:
-        raise PolicyInvalid(f"{path}: there is no .toml file in this directory")
-    return PolicyBook((parse_policy(text, where) for where, text in texts), str(path))
+        raise PolicyInvalid(f"{path}: there is no .toml file in this directory, and no .json document")
+    return PolicyBook((_parsed(text, where) for where, text in texts), str(path))
+
+
+def _parsed(text: str, where: str) -> Policy:
+    if not where.endswith(".json"):
+        return parse_policy(text, where)
+    try:
+        content = json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise PolicyInvalid(f"{where}: not JSON: {error}") from None
+    return _validated(content, where)
 
 
 BUNDLED = ("allu-usa", "allu-usa-earlier")

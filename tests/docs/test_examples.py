@@ -108,7 +108,7 @@ def test_every_example_is_in_the_list() -> None:
     assert [name for name in files if f"]({name})" not in listed] == []
 
 
-@pytest.mark.parametrize("policy", sorted(EXAMPLES.rglob("*.toml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("policy", sorted((EXAMPLES / "policies").glob("*.toml")), ids=lambda path: path.name)
 def test_the_policy_of_an_example_is_a_policy(policy: Path) -> None:
     (version,) = read_policies(policy).versions
 

@@ -1,0 +1,215 @@
+"""Stored cases as a scenario that plays back to the same facts and the same views.
+
+The lines of a scenario never go back in time, and facts of a log may: another process, another clock, history that was
+imported later. The lines are then put in order of time, outside memory. Where time steps back inside one case, its order is
+kept instead, and the line moves to the time of the line before it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from pydantic_core import to_json
+
+from returnable.adapters.export.files import ExportRefused, Sink, written_whole
+from returnable.domain.case import Case, replay
+from returnable.domain.errors import PolicyInvalid
+from returnable.domain.events import Confirmed
+from returnable.domain.policy import Policy, PolicyBook, bundled_policies
+from returnable.domain.retelling import Told, retell
+from returnable.projections.claims import claim_view
+from returnable.projections.exports import History, WholeCases, expectation
+from returnable.projections.orders import order_view
+from returnable.projections.refunds import refund_view
+from returnable.projections.returns import return_view
+from returnable.projections.views import AnyView
+
+LINES_IN_MEMORY = 20_000
+"""Lines that are sorted at once, where a log is not in order of time."""
+
+_BEGIN = b'{"at":"'
+
+
+@dataclass(slots=True)
+class Written:
+    """What a scenario holds, and what has to be said of it."""
+
+    cases: int = 0
+    commands: int = 0
+    facts: int = 0
+    views: int = 0
+    steps_back: int = 0
+    """Commands recorded at an earlier time than one before them in the log."""
+    moved: int = 0
+    """Lines that are told later than they were recorded, to keep the order of their case."""
+    policies: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """Hash of a pinned policy → the first and the last confirmation under it."""
+
+
+def write_scenario(
+    sink: Sink,
+    history: History,
+    cases: WholeCases,
+    policy: Callable[[str], Policy],
+    views: bool = True,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Written:
+    """Write the cases as lines with expectations, and in the end how each of them stands."""
+    written = Written()
+    with TemporaryFile() as spool:
+        last = _spool_commands(spool, history, cases, written, advance)
+        for line in _in_order(spool, written.steps_back > 0):
+            sink.write(line)
+    if views and last is not None:
+        for case_id in cases.case_ids():
+            facts = history.case(case_id)
+            if facts:
+                case = replay(case_id, facts)
+                for question in _view_lines(case, policy(case.order.confirmed.pins.sha256), last):
+                    sink.write(to_json(question) + b"\n")
+                    written.views += 1
+            advance(len(facts))
+    return written
+
+
+def _spool_commands(
+    spool: IO[bytes], history: History, cases: WholeCases, written: Written, advance: Callable[[int], None]
+) -> datetime | None:
+    last: datetime | None = None
+    for told in retell(cases.log(advance)):
+        at, fields = told.at, told.fields
+        if last is not None and at < last:
+            written.steps_back += 1
+            at = max(at, _before(history, told) or at)
+            if at > told.at:
+                written.moved += 1
+                fields = fields | _own_time(told)
+        line = {"at": at} | fields | {"expect": expectation(told)}
+        spool.write(to_json(line) + b"\n")
+        last = at if last is None else max(last, at)
+        _count(told, written)
+    return last
+
+
+def _count(told: Told, written: Written) -> None:
+    written.commands += 1
+    written.facts += len(told.entries)
+    first = told.entries[0].fact
+    if isinstance(first, Confirmed):
+        written.cases += 1
+        begin, end = written.policies.get(first.pins.sha256, (first.occurred_at, first.occurred_at))
+        written.policies[first.pins.sha256] = (min(begin, first.occurred_at), max(end, first.occurred_at))
+
+
+def _before(history: History, told: Told) -> datetime | None:
+    """When the latest of the earlier facts of the same cases was recorded."""
+    times = [
+        entry.fact.recorded_at
+        for case_id in dict.fromkeys(entry.case_id for entry in told.entries)
+        for entry in history.case(case_id, told.entries[0].position - 1)
+    ]
+    return max(times, default=None)
+
+
+def _own_time(told: Told) -> dict[str, Any]:
+    names = told.command.own_times
+    given = [name for name in names if name in told.fields]
+    return {} if given or not names else {names[0]: told.entries[0].fact.occurred_at}
+
+
+def _in_order(spool: IO[bytes], disordered: bool) -> Iterator[bytes]:
+    spool.seek(0)
+    if not disordered:
+        yield from spool
+        return
+    with ExitStack() as stack:
+        runs = []
+        while lines := sorted(islice(spool, LINES_IN_MEMORY), key=_at):
+            run = stack.enter_context(TemporaryFile())
+            run.writelines(lines)
+            run.seek(0)
+            runs.append(run)
+        yield from heapq.merge(*runs, key=_at)
+
+
+def _at(line: bytes) -> datetime:
+    return datetime.fromisoformat(line[len(_BEGIN) : line.index(b'"', len(_BEGIN))].decode())
+
+
+def _view_lines(case: Case, policy: Policy, at: datetime) -> Iterator[dict[str, Any]]:
+    def line(query: str, key: str, name: str, view: AnyView) -> dict[str, Any]:
+        return {"at": at, "query": query, key: name, "expect": view.model_dump(mode="json", by_alias=True)}
+
+    yield line("order", "order_id", case.order.order_id, order_view(case, policy))
+    for return_id, ret in case.returns.items():
+        yield line("return", "return_id", return_id, return_view(ret, policy, at))
+    for claim_id, claim in case.claims.items():
+        yield line("claim", "claim_id", claim_id, claim_view(claim, policy, at))
+    for refund_id, refund in case.refunds.items():
+        yield line("refund", "refund_id", refund_id, refund_view(refund, policy, at))
+
+
+# ---- the policies it needs -------------------------------------------------------------------------------------------
+
+
+def chooses(book: PolicyBook, pinned: Mapping[str, tuple[datetime, datetime]]) -> bool:
+    """Whether that book confirms every order under the policy it is pinned to."""
+    try:
+        return all(book.in_force(at).sha256 == sha256 for sha256, period in pinned.items() for at in period)
+    except PolicyInvalid:
+        return False
+
+
+def bundled_suffices(written: Written) -> bool:
+    """Whether the scenario plays with no policy given."""
+    return chooses(bundled_policies(), written.policies)
+
+
+def write_policies(folder: str, written: Written, policy: Callable[[str], Policy]) -> list[str]:
+    """Write the pinned policies as the documents their hashes are of, one file each; the files.
+
+    Versions of one policy go into the folder, those of different policies into folders of their own. Raises
+    :class:`ExportRefused` when a file of that name says something else.
+    """
+    pinned = [policy(sha256) for sha256 in written.policies]
+    apart = len({version.id for version in pinned}) > 1
+    files = []
+    for version in pinned:
+        place = Path(folder) / _file_name(version.id) if apart else Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        file = place / f"{_file_name(version.id)}-{_file_name(version.version)}-{version.sha256[:12]}.json"
+        content = version.document.encode()
+        if not file.exists() or file.read_bytes() != content:
+            with written_whole(str(file), force=False) as out:
+                out.write(content)
+        files.append(str(file))
+    return files
+
+
+def _file_name(text: str) -> str:
+    kept = "".join(one if one.isalnum() or one in "-_." else "-" for one in text)
+    if not kept.strip("."):
+        raise ExportRefused(f"{text!r} cannot be part of the name of a file")
+    return kept[:60]
+
+
+def what_policies_do(written: Written, policy: Callable[[str], Policy]) -> str | None:
+    """Why the pinned policies, given together, would not be chosen as they were; ``None``: they are."""
+    pinned = [policy(sha256) for sha256 in written.policies]
+    if not pinned:
+        return None
+    try:
+        book = PolicyBook(pinned)
+    except PolicyInvalid as error:
+        return str(error)
+    if chooses(book, written.policies):
+        return None
+    return "an order was confirmed under another version than the one these say was in force then"

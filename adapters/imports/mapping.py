@@ -1,0 +1,423 @@
+"""What a mapping says: which columns of a host's table become which fields of which commands. TOML, and strict.
+
+A field is the name of a column, or a table that says more::
+
+    email = "Customer Email"
+    currency = { value = "USD" }
+    confirmed_at = { columns = ["Paid at", "Created at"] }
+    order_id = { column = "Name", match = "^#(.+)$" }
+    unit_price = { sum = ["Row Total"], minus = ["Row Discount"], divided_by = "Qty" }
+    method = { column = "Gateway", values = { visa = "card", "paypal-ec" = "paypal" }, default = "other" }
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import field_validator as check
+
+from returnable.domain.calendar import zone
+from returnable.domain.errors import CalendarInvalid, ReturnableError
+
+
+class MappingInvalid(ReturnableError):
+    """A mapping that cannot be used; the message names the file and the place in it. Nothing was imported."""
+
+
+class Closed(BaseModel):
+    """The base of a mapping's parts: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+ColumnName = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Value(Closed):
+    """Where a value comes from: exactly one of ``column``, ``columns``, ``value``, ``template``, ``sum`` and ``due``."""
+
+    column: ColumnName | None = None
+    columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)] | None = None
+    """The first of these that is not empty."""
+    value: str | int | bool | None = None
+    """The same for every order."""
+    template: str | None = None
+    """Text with columns in braces; empty where one of them is."""
+    sum: Annotated[tuple[Given, ...], Field(min_length=1, strict=False)] | None = None
+    """Numbers added up; an empty one counts as nothing, unless all are empty."""
+    due: Literal[True] | None = None
+    """Of a payment: what is left of the price of the order."""
+
+    minus: Annotated[tuple[Given, ...], Field(strict=False)] = ()
+    times: Given | None = None
+    divided_by: Given | None = None
+
+    match: str | None = None
+    """A regular expression: the value becomes its first group, or all of what it matches."""
+    values: dict[str, str] | None = None
+    """What a text stands for; one that is not listed is refused, unless there is a default."""
+    default: str | None = None
+    """What an empty value becomes, and one that ``values`` does not list."""
+
+    @check("match")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = " and ".join(given) + " are given" if given else "none is given"
+            raise ValueError(f"needs exactly one of {', '.join(_SOURCES)}; {what}")
+        return self
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a calculation."""
+        return self.sum is not None or bool(self.minus) or self.times is not None or self.divided_by is not None
+
+    def columns_used(self) -> Iterator[str]:
+        """Every column it reads."""
+        if self.column is not None:
+            yield self.column
+        yield from self.columns or ()
+        yield from COLUMN_IN_TEMPLATE.findall(self.template or "")
+        parts = (*(self.sum or ()), *self.minus, self.times, self.divided_by)
+        for part in parts:
+            if part is not None:
+                yield from part.columns_used()
+
+
+_SOURCES = ("column", "columns", "value", "template", "sum", "due")
+
+COLUMN_IN_TEMPLATE = re.compile(r"\{([^{}]+)\}")
+"""A column in a template."""
+
+
+def _spelt_out(given: Any) -> Any:
+    return {"column": given} if isinstance(given, str) else given
+
+
+Given = Annotated[Value, BeforeValidator(_spelt_out)]
+"""A value; a text alone is the name of a column."""
+
+
+class When(Closed):
+    """A condition on a column: its value is one of these, none of these, empty, or not."""
+
+    column: ColumnName
+    is_in: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(default=None, alias="in")
+    not_in: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    empty: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if sum(one is not None for one in (self.is_in, self.not_in, self.empty)) != 1:
+            raise ValueError("needs exactly one of in, not_in and empty")
+        return self
+
+
+class CustomerSection(Closed):
+    """Who bought. Without ``account_id`` nobody has an account."""
+
+    customer_id: Given
+    account_id: Given | None = None
+    name: Given | None = None
+    email: Given | None = None
+
+
+class LineSection(Closed):
+    """A line of the order; left out where its quantity is empty or nothing. Lines without an id are numbered."""
+
+    when: When | None = None
+    line_id: Given | None = None
+    sku: Given
+    unit_price: Given
+    quantity: Given = Value(value=1)
+    tax: Given | None = None
+    final_sale: Given | None = None
+    description: Given | None = None
+
+
+class ShippingSection(Closed):
+    """Outbound shipping."""
+
+    charged: Given
+    tax: Given | None = None
+
+
+class PaymentSection(Closed):
+    """A payment; left out where its amount is empty or nothing. Payments without an id are numbered."""
+
+    when: When | None = None
+    payment_id: Given | None = None
+    method: Given
+    amount: Given
+
+
+class OrderSection(Closed):
+    """``confirm_order``."""
+
+    order_id: Given
+    confirmed_at: Given
+    currency: Given
+    customer: CustomerSection
+    lines: Annotated[tuple[LineSection, ...], Field(min_length=1, strict=False)]
+    shipping: ShippingSection | None = None
+    payments: Annotated[tuple[PaymentSection, ...], Field(strict=False)] = ()
+    discount: Given | None = None
+    """Taken off the whole order: spread over its units by their prices, to the cent. A line whose units then differ in
+    price becomes two, the second with ``/2`` after its id."""
+
+
+class AccountSection(Closed):
+    """``link_account``, for hosts where the account came after the order. It happens when it is imported."""
+
+    when: When | None = None
+    account_id: Given
+
+
+class ParcelSection(Closed):
+    """``record_shipment`` and ``record_delivery``. A parcel without an id is named by its tracking number."""
+
+    when: When | None = None
+    parcel_id: Given | None = None
+    carrier: Given
+    tracking_number: Given
+    shipped_at: Given
+    delivered_at: Given | None = None
+    holds: Literal["all", "row"] = "all"
+    """All units not in a parcel yet; or the line of its row, where every row is a line."""
+
+
+class CancellationSection(Closed):
+    """``request_cancellation``."""
+
+    when: When | None = None
+    requested_at: Given
+    channel: Given
+    order_reference: Given | None = None
+    order_copy: Given | None = None
+
+
+class ReturnLineSection(Closed):
+    """Units of a line to go back; left out where the quantity is empty or nothing."""
+
+    when: When | None = None
+    line_id: Given | None = None
+    """Without it: the line of its row, or the only line."""
+    quantity: Given
+    reason: Given | None = None
+
+
+class ReturnSection(Closed):
+    """``request_return``."""
+
+    when: When | None = None
+    return_id: Given
+    requested_at: Given
+    channel: Given
+    resolution: Given | None = None
+    lines: Annotated[tuple[ReturnLineSection, ...], Field(min_length=1, strict=False)]
+
+
+class FileSection(Closed):
+    """How the table is written down."""
+
+    encoding: str = "utf-8"
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+
+    @check("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        import codecs
+
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            raise ValueError(f"{name!r} is no encoding") from None
+        return name
+
+
+class FormatSection(Closed):
+    """How values are written: times, numbers, yes and no, nothing."""
+
+    times: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("iso",)
+    """``iso``, ``unix`` (seconds), ``unix_ms``, or formats of ``strptime``; the first that fits counts."""
+    zone: str | None = None
+    """The time zone of times without an offset; without it such a time is refused."""
+    ambiguous: Literal["earlier", "later", "refuse"] = "earlier"
+    """Which of the two is meant by a time that comes twice, when clocks are set back."""
+    nonexistent: Literal["shift", "refuse"] = "shift"
+    """What becomes of a time that is skipped when clocks are set forward: read with the offset before it, or refused."""
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'", "_"] = ""
+    symbols: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Texts taken off numbers, such as ``USD``; signs of currencies always are."""
+    true: Annotated[tuple[str, ...], Field(strict=False)] = ("true", "yes", "1")
+    false: Annotated[tuple[str, ...], Field(strict=False)] = ("false", "no", "0")
+    empty: Annotated[tuple[str, ...], Field(strict=False)] = ("",)
+    """What stands for nothing; a cell of spaces always does."""
+
+    @check("zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        try:
+            if name is not None:
+                zone(name)
+        except CalendarInvalid as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.decimal == self.thousands:
+            raise ValueError("decimal and thousands are the same")
+        both = {word.casefold() for word in self.true} & {word.casefold() for word in self.false}
+        if both:
+            raise ValueError(f"{min(both)!r} is both true and false")
+        return self
+
+
+StepName = Literal["confirmed", "account", "shipped", "delivered", "cancelled", "returned"]
+
+_STEP = re.compile(r"(confirmed|account|shipped|delivered|cancelled|returned)\??\Z")
+
+
+class StatusSection(Closed):
+    """What the host's status says happened. A status that is not listed is refused.
+
+    ``skip`` leaves the order out. ``shipped`` must have happened: without its time the order is refused; ``shipped?`` may
+    have: its time says so.
+    """
+
+    column: ColumnName
+    means: dict[str, Literal["skip"] | list[str]]
+
+    @check("means")
+    @classmethod
+    def _known_steps(cls, means: dict[str, Any]) -> dict[str, Any]:
+        for status, steps in means.items():
+            if steps == "skip":
+                continue
+            for step in steps:
+                if not _STEP.match(step):
+                    raise ValueError(
+                        f"{status}: {step!r} is no step; there are {', '.join(STEPS)}, also with a ? after it"
+                    )
+            if "confirmed" not in steps:
+                raise ValueError(f"{status}: an order that is not skipped is confirmed")
+        return means
+
+
+STEPS: tuple[StepName, ...] = ("confirmed", "account", "shipped", "delivered", "cancelled", "returned")
+
+
+class Mapping(Closed):
+    """A whole mapping. ``name`` goes into the ids of the commands: keep it, and importing again does nothing twice."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9._-]+$")]
+    rows: Literal["orders", "lines"]
+    """Whether a row is an order or a line of one; the rows of an order then stand together."""
+    file: FileSection = FileSection()
+    format: FormatSection = FormatSection()
+    only: Annotated[tuple[When, ...], Field(strict=False)] = ()
+    """Orders that do not meet all of these are left out."""
+    status: StatusSection | None = None
+    order: OrderSection
+    account: AccountSection | None = None
+    parcels: Annotated[tuple[ParcelSection, ...], Field(strict=False)] = ()
+    cancellation: CancellationSection | None = None
+    returns: Annotated[tuple[ReturnSection, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rows == "orders" and any(parcel.holds == "row" for parcel in self.parcels):
+            raise ValueError('parcels: holds = "row" is for rows = "lines"')
+        for place, value in self.values_used():
+            if value.due and not place.startswith("order.payments"):
+                raise ValueError(f"{place}: due is of a payment's amount")
+        return self
+
+    def values_used(self) -> Iterator[tuple[str, Value]]:
+        """Every value and its place."""
+        yield from _values_of("", self)
+
+    def columns_used(self) -> Iterator[tuple[str, str]]:
+        """Every column that is read and the place that reads it."""
+        if self.status is not None:
+            yield "status.column", self.status.column
+        for place, condition in _conditions_of("", self):
+            yield place, condition.column
+        for place, value in self.values_used():
+            for column in value.columns_used():
+                yield place, column
+
+
+Value.model_rebuild()
+
+
+def _parts(place: str, section: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(section, tuple):
+        for index, part in enumerate(section):
+            yield f"{place}[{index}]", part
+    elif isinstance(section, BaseModel):
+        for name in type(section).model_fields:
+            yield f"{place}.{name}".lstrip("."), getattr(section, name)
+
+
+def _values_of(place: str, section: Any) -> Iterator[tuple[str, Value]]:
+    if isinstance(section, Value):
+        yield place, section
+        return
+    for where, part in _parts(place, section):
+        yield from _values_of(where, part)
+
+
+def _conditions_of(place: str, section: Any) -> Iterator[tuple[str, When]]:
+    if isinstance(section, When):
+        yield place, section
+        return
+    for where, part in _parts(place, section):
+        if not isinstance(part, Value):
+            yield from _conditions_of(where, part)
+
+
+def read_mapping(path: str) -> Mapping:
+    """The mapping in a TOML file; raises :class:`MappingInvalid` naming the file and the place."""
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise MappingInvalid(f"{path}: not UTF-8") from None
+    except OSError as error:
+        raise MappingInvalid(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise MappingInvalid(f"{path}: not TOML: {error}") from None
+    try:
+        return Mapping.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in _BRANCHES)
+        raise MappingInvalid(f"{path}: {place}: {_said(first)}" if place else f"{path}: {_said(first)}") from None
+
+
+_BRANCHES = ("literal['skip']", "list[str]")
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "extra_forbidden":
+        return "is not a known key"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

@@ -1,0 +1,257 @@
+"""Cells become values: texts, exact numbers, instants, yes and no."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSection, Value, When
+from returnable.domain.calendar import zone
+from returnable.domain.money import MINOR_UNIT_DIGITS, to_major
+
+
+class SourceRow(NamedTuple):
+    """A row of the table: its number as a spreadsheet shows it (the header is row 1), and its cells."""
+
+    number: int
+    cells: dict[str, str]
+
+
+@dataclass(eq=False)
+class Refused(Exception):
+    """A row that cannot be imported: which field of which command, and why."""
+
+    row: int
+    field: str
+    reason: str
+    code: str = "row.invalid"
+    command: str = ""
+
+
+class Values:
+    """Reads values out of rows, in the way a mapping says they are written."""
+
+    def __init__(self, form: FormatSection) -> None:
+        self._form = form
+        self._empty = {text.strip() for text in form.empty} | {""}
+        self._zone: ZoneInfo | None = zone(form.zone) if form.zone is not None else None
+        separator = re.escape(form.thousands)
+        whole = rf"\d{{1,3}}(?:{separator}\d{{3}})+|\d+" if form.thousands else r"\d+"
+        self._number = re.compile(rf"([+-]?)(?:({whole})(?:{re.escape(form.decimal)}(\d*))?)\Z", re.ASCII)
+        self._words = {word.casefold(): True for word in form.true} | {word.casefold(): False for word in form.false}
+
+    # ---- texts -------------------------------------------------------------------------------------------------------
+
+    def cell(self, row: SourceRow, column: str) -> str | None:
+        """The text of a cell without spaces around it; ``None`` for what stands for nothing."""
+        text = row.cells[column].strip()
+        return None if text in self._empty else text
+
+    def text(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> str | None:
+        """A value as text. Several rows of one order must not say different things. Raises :class:`Refused`."""
+        if value is None:
+            return None
+        text = self._source(value, rows, field)
+        if text is not None and value.match is not None:
+            found = re.search(value.match, text)
+            if found is None:
+                raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} does not match {value.match!r}")
+            text = (found.group(1) if found.re.groups else found.group()) or None
+        if text is not None and value.values is not None:
+            known = value.values.get(text, value.default)
+            if known is None:
+                raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not among the values of the mapping")
+            return known
+        return value.default if text is None else text
+
+    def _source(self, value: Value, rows: Sequence[SourceRow], field: str) -> str | None:
+        if value.column is not None:
+            return self.of_column(rows, value.column, field)
+        if value.columns is not None:
+            found = (self.of_column(rows, column, field) for column in value.columns)
+            return next((text for text in found if text is not None), None)
+        if value.template is not None:
+            texts = {name: self.of_column(rows, name, field) for name in COLUMN_IN_TEMPLATE.findall(value.template)}
+            if any(text is None for text in texts.values()):
+                return None
+            return COLUMN_IN_TEMPLATE.sub(lambda found: texts[found.group(1)] or "", value.template)
+        if isinstance(value.value, bool):
+            return (self._form.true if value.value else self._form.false)[0]
+        return None if value.value is None else str(value.value)
+
+    def of_column(self, rows: Sequence[SourceRow], column: str, field: str) -> str | None:
+        """What the rows of an order say in a column: in one of them, or the same in all that say something."""
+        first: str | None = None
+        for row in rows:
+            text = self.cell(row, column)
+            if first is None:
+                first = text
+            elif text is not None and text != first:
+                raise Refused(
+                    row.number, field, f"column {column!r}: {text!r}, but another row of this order says {first!r}"
+                )
+        return first
+
+    def holds(self, when: When | None, rows: Sequence[SourceRow], field: str) -> bool:
+        """Whether a condition is met."""
+        if when is None:
+            return True
+        text = self.of_column(rows, when.column, field)
+        if when.empty is not None:
+            return (text is None) == when.empty
+        if when.is_in is not None:
+            return (text or "") in when.is_in
+        return (text or "") not in (when.not_in or ())
+
+    # ---- numbers -----------------------------------------------------------------------------------------------------
+
+    def number(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> Fraction | None:
+        """A value as an exact number; ``None`` where there is none. Raises :class:`Refused`."""
+        if value is None:
+            return None
+        if value.sum is not None:
+            parts = [self.number(part, rows, field) for part in value.sum]
+            total = (
+                None if all(part is None for part in parts) else sum((part or Fraction() for part in parts), Fraction())
+            )
+            if total is None and value.default is not None:
+                total = self._parsed(value.default, value, rows, field)
+        else:
+            text = self.text(value, rows, field)
+            total = None if text is None else self._parsed(text, value, rows, field)
+        if total is None:
+            return None
+        for part in value.minus:
+            total -= self.number(part, rows, field) or 0
+        if value.times is not None:
+            total *= self._needed(value.times, rows, field)
+        if value.divided_by is not None:
+            divisor = self._needed(value.divided_by, rows, field)
+            if not divisor:
+                raise Refused(rows[0].number, field, f"{_from(value.divided_by)}: cannot divide by nothing")
+            total /= divisor
+        return total
+
+    def _needed(self, value: Value, rows: Sequence[SourceRow], field: str) -> Fraction:
+        number = self.number(value, rows, field)
+        if number is None:
+            raise Refused(rows[0].number, field, f"{_from(value)} is empty")
+        return number
+
+    def _parsed(self, text: str, value: Value, rows: Sequence[SourceRow], field: str) -> Fraction:
+        plain = text
+        for symbol in self._form.symbols:
+            plain = plain.replace(symbol, "")
+        plain = "".join(one for one in plain if unicodedata.category(one) != "Sc")
+        plain = plain.strip().replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
+        plain = re.sub(r"^([+-])\s+", r"\1", plain)
+        found = self._number.match(plain)
+        if found is None:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a number as the mapping writes them")
+        sign, whole, fraction = found.groups()
+        digits = whole.replace(self._form.thousands, "") if self._form.thousands else whole
+        return Fraction(Decimal(f"{sign}{digits}.{fraction or '0'}"))
+
+    def amount(self, value: Value | None, rows: Sequence[SourceRow], currency: str, field: str) -> str | None:
+        """A value as an amount of that currency, exact; ``None`` where there is none. Raises :class:`Refused`."""
+        number = self.number(value, rows, field)
+        return None if number is None else amount_text(number, currency, rows[0].number, field)
+
+    def count(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> int | None:
+        """A value as a whole number (``2`` and ``2.0000``). Raises :class:`Refused`."""
+        number = self.number(value, rows, field)
+        if number is not None and number.denominator != 1:
+            raise Refused(rows[0].number, field, f"{float(number):g} is not a whole number")
+        return None if number is None else int(number)
+
+    # ---- instants, yes and no ----------------------------------------------------------------------------------------
+
+    def instant(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> datetime | None:
+        """A value as an instant in UTC; ``None`` where there is none. Raises :class:`Refused`."""
+        text = self.text(value, rows, field)
+        if value is None or text is None:
+            return None
+        for form in self._form.times:
+            try:
+                told = _time(text, form)
+            except (ValueError, OverflowError, OSError):
+                continue
+            if told.tzinfo is not None:
+                try:
+                    return told.astimezone(UTC)
+                except OverflowError:
+                    continue
+            return self._in_zone(told, text, rows[0].number, field)
+        shown = ", ".join(self._form.times)
+        raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time written as {shown}")
+
+    def _in_zone(self, told: datetime, text: str, row: int, field: str) -> datetime:
+        where, form = self._zone, self._form
+        if where is None:
+            raise Refused(row, field, f"{text!r} has no offset, and the mapping names no format.zone")
+        if not 1900 <= told.year <= 2200:
+            raise Refused(row, field, f"{text!r} is outside the years this library knows")
+        first = told.replace(tzinfo=where, fold=0)
+        second = told.replace(tzinfo=where, fold=1)
+        if first.utcoffset() == second.utcoffset():
+            return first.astimezone(UTC)
+        exists = first.astimezone(UTC).astimezone(where).replace(tzinfo=None) == told
+        if exists:
+            if form.ambiguous == "refuse":
+                raise Refused(row, field, f"{text!r} comes twice in {form.zone}: clocks are set back")
+            return (first if form.ambiguous == "earlier" else second).astimezone(UTC)
+        if form.nonexistent == "refuse":
+            raise Refused(row, field, f"{text!r} does not exist in {form.zone}: clocks are set forward")
+        return first.astimezone(UTC)
+
+    def flag(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> bool | None:
+        """A value as yes or no; ``None`` where there is none. Raises :class:`Refused`."""
+        text = self.text(value, rows, field)
+        if value is None or text is None:
+            return None
+        known = self._words.get(text.casefold())
+        if known is None:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is neither true nor false in the mapping")
+        return known
+
+
+def _time(text: str, form: str) -> datetime:
+    if form == "iso":
+        return datetime.fromisoformat(text)
+    if form in ("unix", "unix_ms"):
+        if not re.fullmatch(r"\d{1,16}(\.\d{1,9})?", text, re.ASCII):
+            raise ValueError(text)
+        microseconds = Decimal(text) * (1_000_000 if form == "unix" else 1_000)
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
+    return datetime.strptime(text, form)  # noqa: DTZ007  (the zone comes from the mapping)
+
+
+def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
+    """An exact number as an amount; raises :class:`Refused` when it is negative or has parts of the smallest unit.
+
+    >>> amount_text(Fraction("45.5000"), "USD", 2, "tax")
+    '45.50'
+    """
+    if number < 0:
+        raise Refused(row, field, f"{float(number):g} is less than nothing")
+    digits = MINOR_UNIT_DIGITS.get(currency)
+    if digits is None:
+        raise Refused(row, "currency", f"{currency!r} is not an ISO 4217 currency code")
+    minor = number * 10**digits
+    if minor.denominator != 1:
+        raise Refused(row, field, f"{float(number):.6f} is no whole amount of {currency}")
+    return to_major(int(minor), currency)
+
+
+def _from(value: Value) -> str:
+    columns = list(dict.fromkeys(value.columns_used()))
+    if not columns:
+        return "the value"
+    return f"column{'s' if len(columns) > 1 else ''} {' and '.join(repr(column) for column in columns)}"

@@ -1,0 +1,344 @@
+"""The rows of an export: facts, or the clauses that were weighed, in columns whose order never changes.
+
+A new column is only ever added at the end. Instants are UTC, money is a decimal string of its currency.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import Confirmed, Fact, Pins, RefundFailed, RefundRequested, RefundSettled
+from returnable.domain.money import to_major
+from returnable.domain.outcome import ClauseView, clause_views
+from returnable.domain.policy import Policy
+from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.retelling import Told, retell
+from returnable.domain.ruling import Finding
+from returnable.projections.audit import details
+from returnable.projections.redaction import Redaction
+from returnable.projections.subjects import Subject, every_case
+
+Kind = Literal["int", "text", "texts", "time", "money", "seconds", "json"]
+"""What a column holds: ``texts`` is a list of ids, ``seconds`` may have a fraction, ``json`` is a structure."""
+
+Row: TypeAlias = dict[str, Any]
+"""Column → value, in the order of the columns; ``None`` where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of an export."""
+
+    name: str
+    kind: Kind
+    meaning: str
+
+
+_PLACE = (
+    Column("position", "int", "place in the whole log; increases, with gaps allowed"),
+    Column("case_id", "text", "the order that the case is named for"),
+    Column("case_seq", "int", "place in the case, from 1 on without gaps"),
+    Column("stream", "text", "order/ID, return/ID or claim/ID"),
+    Column("version", "int", "place in the stream, from 1 on without gaps"),
+    Column("type", "text", "the type of the fact"),
+    Column("occurred_at", "time", "when it happened in the world"),
+    Column("recorded_at", "time", "when it was recorded"),
+    Column("actor_role", "text", "in which role somebody told it"),
+    Column("actor_id", "text", "who told it"),
+    Column("command_id", "text", "the caller's key of the command it came of"),
+    Column("policy", "text", "the policy it pins, where it pins one"),
+    Column("policy_version", "text", "the version of that policy"),
+    Column("policy_sha256", "text", "the hash of that policy"),
+    Column("outcome", "text", "accepted or declined: what the command it came of came to"),
+)
+
+FACT_COLUMNS: tuple[Column, ...] = (
+    *_PLACE,
+    Column("failed", "texts", "clauses of its ruling that failed"),
+    Column("overridden", "texts", "clauses of its ruling that failed and were set aside by an override"),
+    Column("currency", "text", "the currency of amount"),
+    Column("amount", "money", "captured (Confirmed), to be refunded (RefundRequested), the tender (RefundSettled, …)"),
+    Column("content", "json", "the other fields of the fact; money as decimals"),
+)
+"""One row for each fact. In JSON Lines a last key ``ruling`` holds every clause with its quote and its reason."""
+
+CLAUSE_COLUMNS: tuple[Column, ...] = (
+    *_PLACE,
+    Column("nth", "int", "place of the clause in its ruling, from 1 on"),
+    Column("clause", "text", "the id of the clause"),
+    Column("verdict", "text", "pass, fail, not_applicable or overridden"),
+    Column(
+        "deadline", "time", "the instant it turned on, where there is one: the earliest, where lines have their own"
+    ),
+    Column("margin_seconds", "seconds", "seconds that were left until then; negative: so much too late"),
+    Column("because", "text", "the reason in plain English"),
+    Column("currency", "text", "the currency of amount"),
+    Column("amount", "money", "what the refund of this ruling comes to (RefundRequested)"),
+    Column("facts", "json", "what the verdict rests on"),
+)
+"""One row for each clause that was weighed. In JSON Lines a last key ``quote`` holds the merchant's words."""
+
+
+# ---- what is exported ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which facts are taken: of these subjects (none: of all), recorded at ``since`` or later and before ``until``."""
+
+    subjects: tuple[Subject, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def case_ids(self) -> list[str]:
+        """The cases of the subjects, each once."""
+        return list(dict.fromkeys(subject.case_id for subject in self.subjects))
+
+    def in_period(self, entry: Recorded) -> bool:
+        """Whether the fact was recorded in the period."""
+        at = entry.fact.recorded_at
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+    def takes(self, entry: Recorded) -> bool:
+        """Whether a table has that fact. Of an order it has the whole case, of a return or claim its stream."""
+        return self.in_period(entry) and (not self.subjects or any(_about(one, entry) for one in self.subjects))
+
+
+def _about(subject: Subject, entry: Recorded) -> bool:
+    if subject.kind == "order":
+        return entry.case_id == subject.case_id
+    if entry.stream != subject.stream:
+        return False
+    return subject.kind != "refund" or getattr(entry.fact, "refund_id", None) == subject.name
+
+
+class History:
+    """The facts of a store up to one position, redacted where asked for; never more than a page in memory."""
+
+    def __init__(self, store: EventStore, redaction: Redaction | None = None) -> None:
+        self.store = store
+        self.head = store.head()
+        """The last position that counts: what is recorded later is not part of the export."""
+        self._redaction = redaction
+
+    def log(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Recorded]:
+        """Every fact of the cases that may be chosen, in order of position; ``advance`` is told how far it came."""
+        if choice.subjects:
+            yield from heapq.merge(*(self.case(case_id) for case_id in choice.case_ids), key=_position)
+            return
+        after = 0
+        while page := self.store.read(after, 500, self.head):
+            for entry in page:
+                yield self._shown(entry)
+            advance(page[-1].position - after)
+            after = page[-1].position
+
+    def case(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
+        """The facts of a case in order. Raises :class:`HistoryBroken` where one cannot be read."""
+        stored = self._stored(case_id, self.head if upto is None else upto)
+        return [self._shown(entry, stored) for entry in stored]
+
+    def _stored(self, case_id: str, upto: int) -> Sequence[Recorded]:
+        stored, damage = self.store.readable(case_id, upto)
+        if damage is not None:
+            raise HistoryBroken(f"the fact at position {damage.position}, of case {case_id!r}: {damage.reason}")
+        return stored
+
+    def _shown(self, entry: Recorded, case: Sequence[Recorded] | None = None) -> Recorded:
+        if self._redaction is None:
+            return entry
+        return self._redaction.of(entry, lambda: case or self._stored(entry.case_id, self.head))
+
+
+def _position(entry: Recorded) -> int:
+    return entry.position
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+class Rows:
+    """Makes rows of commands told again; ``policy`` finds a pinned policy by its hash."""
+
+    def __init__(self, history: History, policy: Callable[[str], Policy]) -> None:
+        self._history = history
+        self._policy = policy
+        self._refunds: OrderedDict[str, RefundRequested] = OrderedDict()
+
+    def facts(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
+        """One row for each fact that is taken, in order of position; with ``ruling`` as a last key."""
+        for outcome, entry in self._taken(choice, advance):
+            fact: Any = entry.fact
+            findings: Sequence[Finding] = getattr(fact, "ruling", None) or ()
+            currency, amount = self._money(entry)
+            yield _place(entry, outcome) | {
+                "failed": [finding.clause for finding in findings if finding.verdict == "fail"],
+                "overridden": [finding.clause for finding in findings if finding.verdict == "overridden"],
+                "currency": currency,
+                "amount": amount,
+                "content": details(fact, getattr(fact, "currency", "")),
+                "ruling": self._ruling(fact, findings) if findings else None,
+            }
+
+    def clauses(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
+        """One row for each clause that was weighed, in order of position; with ``quote`` as a last key."""
+        for outcome, entry in self._taken(choice, advance):
+            findings: Sequence[Finding] = getattr(entry.fact, "ruling", None) or ()
+            if not findings:
+                continue
+            place = _place(entry, outcome)
+            currency, amount = self._money(entry)
+            shown = self._clauses(entry.fact, findings)
+            for nth, (finding, clause) in enumerate(zip(findings, shown, strict=True), start=1):
+                deadline, margin = turning_point(finding)
+                yield place | {
+                    "nth": nth,
+                    "clause": finding.clause,
+                    "verdict": finding.verdict,
+                    "deadline": deadline,
+                    "margin_seconds": margin,
+                    "because": clause.because,
+                    "currency": currency,
+                    "amount": amount,
+                    "facts": finding.facts,
+                    "quote": clause.quote,
+                }
+
+    def _taken(self, choice: Choice, advance: Callable[[int], None]) -> Iterator[tuple[str, Recorded]]:
+        for told in retell(self._history.log(choice, advance)):
+            outcome = told.outcome
+            for entry in told.entries:
+                if choice.takes(entry):
+                    yield outcome, entry
+
+    def _ruling(self, fact: Fact, findings: Sequence[Finding]) -> list[Row]:
+        shown = zip(findings, self._clauses(fact, findings), strict=True)
+        return [clause.model_dump() | {"facts": finding.facts} for finding, clause in shown]
+
+    def _clauses(self, fact: Fact, findings: Sequence[Finding]) -> tuple[ClauseView, ...]:
+        pins = _pins(fact)
+        if pins is None:
+            raise HistoryBroken(f"a {fact.type} has a ruling and says no policy")
+        return clause_views(findings, self._policy(pins.sha256))
+
+    def _money(self, entry: Recorded) -> tuple[str | None, str | None]:
+        fact = entry.fact
+        if isinstance(fact, Confirmed):
+            return fact.currency, to_major(sum(one.amount for one in fact.payments), fact.currency)
+        if isinstance(fact, RefundRequested):
+            self._keep(fact)
+            return fact.currency, to_major(sum(one.amount for one in fact.tenders), fact.currency)
+        if isinstance(fact, RefundSettled | RefundFailed):
+            asked = self._asked(entry, fact.refund_id)
+            amount = sum(one.amount for one in asked.tenders if one.payment_id == fact.payment_id)
+            return asked.currency, to_major(amount, asked.currency)
+        return None, None
+
+    def _asked(self, entry: Recorded, refund_id: str) -> RefundRequested:
+        known = self._refunds.get(refund_id)
+        if known is None:
+            for other in self._history.case(entry.case_id, entry.position):
+                if isinstance(other.fact, RefundRequested) and other.fact.refund_id == refund_id:
+                    known = other.fact
+            if known is None:
+                raise HistoryBroken(f"{entry.stream}#{entry.version}: refund {refund_id!r} was never requested")
+            self._keep(known)
+        return known
+
+    def _keep(self, fact: RefundRequested) -> None:
+        self._refunds[fact.refund_id] = fact
+        while len(self._refunds) > _REMEMBERED:
+            self._refunds.popitem(last=False)
+
+
+_REMEMBERED = 1000
+"""How many refunds are remembered until they are settled; what lies further back is looked up."""
+
+
+def turning_point(finding: Finding) -> tuple[datetime | None, float | None]:
+    """The deadline that a verdict turned on, or that a promise sets, and the seconds that were left until then.
+
+    Where lines have deadlines of their own the ruling says the earliest.
+    """
+    facts: dict[str, Any] = finding.facts
+    deadline = facts.get("deadline", facts.get("contact_by"))
+    return None if deadline is None else datetime.fromisoformat(deadline), facts.get("margin_seconds")
+
+
+def _pins(fact: Fact) -> Pins | None:
+    return getattr(fact, "pins", None)
+
+
+def _place(entry: Recorded, outcome: str) -> Row:
+    fact, pins = entry.fact, _pins(entry.fact)
+    row: Row = {
+        "position": entry.position,
+        "case_id": entry.case_id,
+        "case_seq": entry.case_seq,
+        "stream": entry.stream,
+        "version": entry.version,
+        "type": fact.type,
+        "occurred_at": fact.occurred_at,
+        "recorded_at": fact.recorded_at,
+        "actor_role": fact.actor.role if fact.actor else None,
+        "actor_id": fact.actor.id if fact.actor else None,
+        "command_id": fact.command_id,
+        "policy": pins.policy if pins else None,
+        "policy_version": pins.version if pins else None,
+        "policy_sha256": pins.sha256 if pins else None,
+        "outcome": outcome,
+    }
+    return row
+
+
+# ---- scenarios -------------------------------------------------------------------------------------------------------
+
+
+def expectation(told: Told) -> dict[str, Any]:
+    """What a line of a scenario expects, when the command has come to these facts before."""
+    return {
+        "outcome": told.outcome,
+        "events": [entry.fact.type for entry in told.entries],
+        "failed": list(dict.fromkeys(finding.clause for finding in told.ruling or () if finding.verdict == "fail")),
+    }
+
+
+class WholeCases:
+    """Which cases have a fact that is chosen: a scenario tells them from their beginning to their end."""
+
+    def __init__(self, history: History, choice: Choice) -> None:
+        self._history = history
+        self._choice = choice
+        self._chosen = frozenset(choice.case_ids)
+        self._known: OrderedDict[str, bool] = OrderedDict()
+
+    def take(self, case_id: str) -> bool:
+        """Whether the case is told."""
+        choice = self._choice
+        if self._chosen and case_id not in self._chosen:
+            return False
+        if choice.since is None and choice.until is None:
+            return True
+        found = self._known.get(case_id)
+        if found is None:
+            found = any(choice.in_period(entry) for entry in self._history.case(case_id))
+            self._known[case_id] = found
+            while len(self._known) > 10 * _REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+    def log(self, advance: Callable[[int], None] = lambda count: None) -> Iterator[Recorded]:
+        """The facts of these cases in order of position."""
+        return (entry for entry in self._history.log(self._choice, advance) if self.take(entry.case_id))
+
+    def case_ids(self) -> Iterable[str]:
+        """These cases, in order of id."""
+        all_ids = sorted(self._choice.case_ids) if self._choice.subjects else every_case(self._history.store)
+        return (case_id for case_id in all_ids if self.take(case_id))

@@ -1,0 +1,647 @@
+"""Facts are taken out as tables that other tools read, and as scenarios that play back to the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import Story, an_order, policy_where
+from world import World
+
+from returnable.adapters.export import scenario as scenario_module
+from returnable.adapters.export.files import ExportRefused, written_whole
+from returnable.adapters.export.scenario import (
+    Written,
+    bundled_suffices,
+    what_policies_do,
+    write_policies,
+    write_scenario,
+)
+from returnable.adapters.export.tables import csv_cell, harmless, table
+from returnable.adapters.scenario import Played, play, read_scenario
+from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import ClaimDenied, encode
+from returnable.domain.fields import parse_instant
+from returnable.domain.policy import PolicyInvalid, read_policies
+from returnable.domain.ruling import Finding
+from returnable.projections import exports
+from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
+from returnable.projections.subjects import find_subject
+
+AT = datetime(2026, 3, 2, 15, tzinfo=UTC)
+
+HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=5, max_size=50)
+
+
+def asked(query: str) -> list[Any]:
+    """What DuckDB answers."""
+    answer = duckdb.sql(query)
+    assert answer is not None
+    return answer.fetchall()
+
+
+def exported(parts: Parts, form: str, view: str = "facts", choice: Choice | None = None) -> bytes:
+    """An export as bytes."""
+    out = io.BytesIO()
+    rows = Rows(History(parts.store), parts.desk.policy)
+    chosen, columns = (rows.facts, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
+    writer = table(form, out, columns)
+    for row in chosen(choice or Choice()):
+        writer.write(row)
+    writer.end()
+    return out.getvalue()
+
+
+def written_of(parts: Parts, choice: Choice | None = None, views: bool = True) -> tuple[bytes, Written]:
+    """A scenario, and what is said of it."""
+    out = io.BytesIO()
+    history = History(parts.store)
+    written = write_scenario(out, history, WholeCases(history, choice or Choice()), parts.desk.policy, views)
+    return out.getvalue(), written
+
+
+def scenario_of(parts: Parts, choice: Choice | None = None, views: bool = True) -> bytes:
+    """A scenario."""
+    return written_of(parts, choice, views)[0]
+
+
+def played(content: bytes, parts: Parts) -> list[Played]:
+    """The scenario played; an empty one has no lines."""
+    return list(play(parts, read_scenario(content, "export"))) if content else []
+
+
+def unmet(lines: Iterable[Played]) -> list[str]:
+    """Where what was expected did not come."""
+    return [f"line {line.line}: {mismatch}" for line in lines for mismatch in line.mismatches]
+
+
+def facts_of(parts: Parts, case_ids: Iterable[str] | None = None) -> dict[str, list[tuple[object, ...]]]:
+    """Case → its facts where they stand in it, as they are stored."""
+    chosen = None if case_ids is None else set(case_ids)
+    return {
+        case_id: [(e.case_seq, e.stream, e.version, *encode(e.fact)) for e in facts]
+        for case_id, facts in parts.store.cases()
+        if chosen is None or case_id in chosen
+    }
+
+
+def of_subjects(parts: Parts, *subjects: str) -> Choice:
+    """A choice of subjects."""
+    return Choice(tuple(find_subject(parts.store, parts.desk.policy, subject) for subject in subjects))
+
+
+def lived(seeds: Iterable[int], parts: Parts | None = None) -> World:
+    """A random history."""
+    world = World(parts)
+    for seed in seeds:
+        world.step(seed)
+    return world
+
+
+def settled() -> Story:
+    """A return with a fee, refunded; a declined cancellation; an override."""
+    story = Story()
+    story.inspected(price="300.00")
+    story.tell("request_refund", refund_id="F-1", return_id="R-1", actor={"role": "care", "id": "kim"})
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded", reference="re-1")
+    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00", price="80.00")
+    asked = {"order_id": "A-2", "channel": "phone", "order_reference": "A-2"}
+    story.tell("request_cancellation", "2026-04-01T13:00:00.250000-04:00", command_id="c-9", **asked)
+    about = {"subject": {"kind": "order", "id": "A-2"}, "clause": "cancellation.window"}
+    story.tell("override", "2026-04-01T14:00:00-04:00", reason="Our mail was late.", approved_by="Ann", **about)
+    story.tell("request_cancellation", "2026-04-01T15:00:00-04:00", **(asked | {"channel": "email"}))
+    story.tell("request_refund", "2026-04-01T16:00:00-04:00", refund_id="F-2", order_id="A-2")
+    story.tell("record_refund_result", refund_id="F-2", payment_id="p-1", result="failed", reason="The card is closed.")
+    return story
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_json_lines_have_every_fact_once_in_the_order_of_the_log_with_its_columns_in_their_order() -> None:
+    story = settled()
+
+    lines = [json.loads(line) for line in exported(story.parts, "jsonl").splitlines()]
+
+    log = story.parts.store.read(0, 1000)
+    assert [(line["position"], line["type"]) for line in lines] == [(e.position, e.fact.type) for e in log]
+    names = [column.name for column in FACT_COLUMNS]
+    assert all(list(line) == [*names, "ruling"] for line in lines)
+
+
+def test_a_line_tells_who_when_and_how_it_was_ruled() -> None:
+    story = settled()
+
+    lines = [json.loads(line) for line in exported(story.parts, "jsonl").splitlines()]
+
+    request, declined = (line for line in lines if line["case_id"] == "A-2" and line["case_seq"] in (2, 3))
+    assert (request["outcome"], declined["outcome"]) == ("declined", "declined")
+    assert (request["failed"], declined["failed"]) == ([], ["cancellation.window", "cancellation.by_email"])
+    assert (declined["command_id"], declined["recorded_at"]) == ("c-9", "2026-04-01T17:00:00.250000Z")
+    assert (declined["policy"], declined["policy_version"]) == ("allu-usa", "2026-01")
+    window = declined["ruling"][0]
+    assert window["quote"].startswith("If you would like to cancel")
+    assert window["because"].endswith("(1 h late).")
+    assert window["facts"]["deadline"] == "2026-04-01T16:00:00Z"
+    cancelled = next(line for line in lines if line["type"] == "Cancelled")
+    assert cancelled["overridden"] == ["cancellation.window"]
+    refund = next(line for line in lines if line["type"] == "RefundRequested")
+    assert (refund["actor_role"], refund["actor_id"]) == ("care", "kim")
+
+
+def test_amounts_are_what_was_captured_asked_back_and_answered_for_each_tender(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = settled()
+    amounts = [
+        ("Confirmed", "300.00"),
+        ("RefundRequested", "280.00"),
+        ("RefundSettled", "280.00"),
+        ("Confirmed", "80.00"),
+        ("RefundRequested", "80.00"),
+        ("RefundFailed", "80.00"),
+    ]
+
+    def came() -> list[tuple[str, str]]:
+        lines = map(json.loads, exported(story.parts, "jsonl").splitlines())
+        return [(line["type"], line["amount"]) for line in lines if line["amount"] is not None]
+
+    remembered = came()
+    monkeypatch.setattr(exports, "_REMEMBERED", 0)
+    looked_up = came()
+
+    assert remembered == looked_up == amounts
+
+
+def test_the_clauses_view_has_one_row_for_each_clause_that_was_weighed() -> None:
+    story = settled()
+
+    rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
+
+    assert all(list(row) == [*(column.name for column in CLAUSE_COLUMNS), "quote"] for row in rows)
+    weighed = [len(getattr(e.fact, "ruling", None) or ()) for e in story.parts.store.read(0, 1000)]
+    assert len(rows) == sum(weighed)
+    late = next(row for row in rows if row["clause"] == "cancellation.window" and row["verdict"] == "fail")
+    assert (late["deadline"], late["margin_seconds"]) == ("2026-04-01T16:00:00Z", -3600.25)
+    window = next(row for row in rows if row["clause"] == "returns.window")
+    assert (window["deadline"], window["type"]) == ("2026-03-20T04:00:00Z", "ReturnAuthorized")
+    fee = next(row for row in rows if row["clause"] == "returns.label_fee")
+    assert (fee["deadline"], fee["amount"], fee["facts"]["amount"]) == (None, "280.00", "20.00")
+
+
+def test_a_promise_has_its_deadline_too() -> None:
+    story = Story()
+    story.delivered()
+    claim = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
+    story.tell("report_wrong_item", "2026-03-06T10:00:00-05:00", **claim)
+
+    rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
+
+    deadlines = {row["clause"]: (row["deadline"], row["margin_seconds"]) for row in rows}
+    contact_by = story.ask("claim", claim_id="C-1")["contact_by"]
+    contact = deadlines["wrong_item.contact"]
+    assert (parse_instant(str(contact[0])), contact[1]) == (parse_instant(contact_by), None)
+    assert deadlines["wrong_item.by_email"] == (None, None)
+
+
+def test_of_lines_with_deadlines_of_their_own_the_earliest_counts() -> None:
+    story = Story()
+    lines = [
+        {"line_id": name, "sku": "S", "unit_price": "10.00", "quantity": 1, "final_sale": False} for name in ("1", "2")
+    ]
+    story.confirmed(lines=lines)
+    for day, name in (("04", "1"), ("06", "2")):
+        shipped = {"parcel_id": f"P-{name}", "carrier": "ups", "tracking_number": f"T-{name}"}
+        one = [{"line_id": name, "quantity": 1}]
+        story.tell("record_shipment", f"2026-03-{day}T09:00:00-05:00", order_id="A-1", lines=one, **shipped)
+        story.tell("record_delivery", f"2026-03-{day}T12:00:00-05:00", order_id="A-1", parcel_id=f"P-{name}")
+    both = [{"line_id": "2", "quantity": 1}, {"line_id": "1", "quantity": 1}]
+    asked = {"return_id": "R-1", "order_id": "A-1", "channel": "portal"}
+    story.tell("request_return", "2026-03-10T12:00:00-04:00", lines=both, **asked)
+
+    rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
+
+    assert rows[0]["deadline"] == "2026-03-19T04:00:00Z"
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_duckdb_reads_what_was_refunded_for_each_clause(form: str, tmp_path: Path) -> None:
+    story = settled()
+    for view in ("facts", "clauses"):
+        (tmp_path / f"{view}.{form}").write_bytes(exported(story.parts, form, view))
+
+    deducted = asked(
+        f"""SELECT clause, count(*), sum(amount)::DECIMAL(12, 2)
+            FROM '{tmp_path}/clauses.{form}' WHERE type = 'RefundRequested' GROUP BY clause ORDER BY clause"""
+    )
+    declined = asked(
+        f"""SELECT stream, epoch_us(recorded_at), content::JSON ->> 'channel'
+            FROM '{tmp_path}/facts.{form}' WHERE outcome = 'declined' AND type LIKE '%Requested'"""
+    )
+
+    by_clause = {clause: (count, amount) for clause, count, amount in deducted}
+    assert by_clause["returns.label_fee"] == (1, Decimal("280.00"))
+    assert by_clause["returns.refund_timing"] == (2, Decimal("360.00"))
+    asked_at = datetime(2026, 4, 1, 17, 0, 0, 250_000, tzinfo=UTC)
+    assert declined == [("order/A-2", round(asked_at.timestamp() * 1_000_000), "phone")]
+
+
+def test_parquet_columns_are_typed_and_written_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("returnable.adapters.export.tables.ROWS_IN_A_GROUP", 7)
+    story = settled()
+    file = tmp_path / "facts.parquet"
+    file.write_bytes(exported(story.parts, "parquet"))
+
+    types = {row[0]: row[1] for row in asked(f"DESCRIBE SELECT * FROM '{file}'")}
+    groups = pq.ParquetFile(file).metadata
+
+    assert list(types) == [column.name for column in FACT_COLUMNS]
+    assert (types["recorded_at"], types["amount"]) == ("TIMESTAMP WITH TIME ZONE", "DECIMAL(24,4)")
+    assert (types["position"], types["failed"]) == ("BIGINT", "VARCHAR[]")
+    assert (groups.num_rows, groups.num_row_groups) == (story.parts.store.head(), -(-story.parts.store.head() // 7))
+
+
+def test_an_empty_store_gives_an_empty_table_that_can_be_read(tmp_path: Path) -> None:
+    parts = assemble("memory:")
+    for form in ("parquet", "csv"):
+        (tmp_path / f"empty.{form}").write_bytes(exported(parts, form))
+
+    counts = [asked(f"SELECT count(*) FROM '{tmp_path}/empty.{form}'") for form in ("parquet", "csv")]
+
+    assert counts == [[(0,)], [(0,)]]
+    assert exported(parts, "jsonl") == b""
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
+def test_no_cell_is_a_formula_or_holds_a_control_character_and_csv_readers_get_it_back(text: str) -> None:
+    cell = csv_cell(text, "text")
+
+    (row,) = csv.reader(io.StringIO(f"{cell},1\r\n", newline=""), strict=True)
+
+    assert row == [harmless(text), "1"]
+    assert row[0].isprintable()
+    assert row[0].lstrip(" ")[:1] not in {*"=+-@＝＋－＠\t\r\n"} or not row[0]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "＝1", "＋1", "－1", "＠x", "  =1", "\t=1", "\r=1"])
+def test_a_text_that_begins_like_a_formula_gets_an_apostrophe(text: str) -> None:
+    assert harmless(text).startswith("'")
+
+
+def test_numbers_and_times_are_plain_cells_so_that_a_late_margin_stays_a_number() -> None:
+    story = settled()
+
+    rows = list(csv.DictReader(io.StringIO(exported(story.parts, "csv", "clauses").decode(), newline="")))
+
+    assert "-3600.25" in {row["margin_seconds"] for row in rows}
+    assert exported(story.parts, "csv").count(b"\r\n") == story.parts.store.head() + 1
+
+
+# ---- what is taken ---------------------------------------------------------------------------------------------------
+
+
+def positions(parts: Parts, choice: Choice) -> list[int]:
+    return [json.loads(line)["position"] for line in exported(parts, "jsonl", choice=choice).splitlines()]
+
+
+def test_an_order_brings_its_case_a_return_its_stream_and_a_refund_its_own_facts() -> None:
+    parts = settled().parts
+    log = parts.store.read(0, 1000)
+
+    taken = {subject: positions(parts, of_subjects(parts, subject)) for subject in ("order/A-1", "return/R-1", "F-1")}
+
+    assert taken["order/A-1"] == [e.position for e in log if e.case_id == "A-1"]
+    assert taken["return/R-1"] == [e.position for e in log if e.stream == "return/R-1"]
+    assert taken["F-1"] == [e.position for e in log if getattr(e.fact, "refund_id", None) == "F-1"]
+    assert positions(parts, of_subjects(parts, "A-2", "R-1")) == [
+        e.position for e in log if e.case_id == "A-2" or e.stream == "return/R-1"
+    ]
+
+
+def test_a_period_has_its_beginning_and_not_its_end() -> None:
+    parts = settled().parts
+    log = parts.store.read(0, 1000)
+    since, until = log[3].fact.recorded_at, log[6].fact.recorded_at
+
+    taken = positions(parts, Choice(since=since, until=until))
+
+    assert taken == [e.position for e in log if since <= e.fact.recorded_at < until]
+    assert log[3].position in taken
+    assert log[6].position not in taken
+
+
+def test_a_scenario_takes_whole_cases_with_a_fact_in_the_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_REMEMBERED", 0)
+    story = settled()
+    april = Choice(since=parse_instant("2026-04-01T00:00:00Z"))
+    other = assemble("memory:")
+
+    lines = played(scenario_of(story.parts, april), other)
+
+    assert unmet(lines) == []
+    assert facts_of(other) == facts_of(story.parts, ["A-2"])
+    assert scenario_of(story.parts, Choice(of_subjects(story.parts, "A-1").subjects, april.since)) == b""
+
+
+def test_what_is_recorded_during_an_export_is_not_part_of_it() -> None:
+    story = settled()
+    history = History(story.parts.store)
+    story.confirmed("A-9", at="2026-05-01T10:00:00-04:00")
+    out = io.BytesIO()
+
+    write_scenario(out, history, WholeCases(history, Choice()), story.parts.desk.policy)
+
+    assert b"A-9" not in out.getvalue()
+
+
+def test_a_fact_that_cannot_be_read_stops_an_export(tmp_path: Path) -> None:
+    parts = assemble(f"sqlite:///{tmp_path}/shop.db")
+    story = Story(parts)
+    story.delivered()
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute("UPDATE facts SET content = CAST('{}' AS BLOB) WHERE position = 2")
+        connection.commit()
+
+    for choice in (Choice(), of_subjects_unread(parts)):
+        with pytest.raises(HistoryBroken, match=r"position 2, of case 'A-1'"):
+            exported(parts, "jsonl", choice=choice)
+    parts.store.close()
+
+
+def of_subjects_unread(parts: Parts) -> Choice:
+    """A choice made before the damage."""
+    sound = Story()
+    sound.delivered()
+    return of_subjects(sound.parts, "order/A-1")
+
+
+# ---- scenarios -------------------------------------------------------------------------------------------------------
+
+
+@given(HISTORIES)
+@settings(max_examples=40)
+def test_any_history_exported_and_played_comes_to_the_same_facts_and_views(seeds: list[int]) -> None:
+    world = lived(seeds)
+    other = assemble("memory:")
+
+    lines = played(scenario_of(world.parts), other)
+
+    assert unmet(lines) == []
+    assert facts_of(other) == facts_of(world.parts)
+
+
+@given(HISTORIES, st.data())
+@settings(max_examples=25)
+def test_any_subject_exported_alone_brings_its_whole_case(seeds: list[int], data: st.DataObject) -> None:
+    world = lived(seeds)
+    names = [f"order/{order_id}" for order_id in world.order_ids]
+    names += [f"return/{name}" for case in world.cases for name in case.returns]
+    if not names:
+        return
+    choice = of_subjects(world.parts, data.draw(st.sampled_from(names)))
+    other = assemble("memory:")
+
+    lines = played(scenario_of(world.parts, choice), other)
+
+    assert unmet(lines) == []
+    assert facts_of(other) == facts_of(world.parts, choice.case_ids)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_history_in_a_file_exported_and_played_into_a_file_comes_to_the_same(seed: int, tmp_path: Path) -> None:
+    world = lived(range(seed * 1000, seed * 1000 + 60), assemble(f"sqlite:///{tmp_path}/one.db"))
+    other = assemble(f"sqlite:///{tmp_path}/other.db")
+
+    lines = played(scenario_of(world.parts), other)
+
+    assert unmet(lines) == []
+    assert facts_of(other) == facts_of(world.parts)
+    assert scenario_of(other) == scenario_of(world.parts)
+    world.parts.store.close()
+    other.store.close()
+
+
+def with_deadlines() -> Story:
+    """Three returns whose labels voided, found by one run of the deadlines over all cases."""
+    story = Story()
+    for name in ("A-1", "A-2", "A-3"):
+        story.confirmed(name, at="2026-03-02T10:00:00-05:00")
+    for name in ("A-1", "A-2", "A-3"):
+        parcel = {"order_id": name, "parcel_id": "P-1"}
+        story.tell("record_shipment", "2026-03-03T09:00:00-05:00", carrier="ups", tracking_number="T-1", **parcel)
+    for name in ("A-1", "A-2", "A-3"):
+        story.tell("record_delivery", "2026-03-05T14:00:00-05:00", order_id=name, parcel_id="P-1")
+    for name in ("A-1", "A-2", "A-3"):
+        asked = {"order_id": name, "channel": "portal", "lines": [{"line_id": "1", "quantity": 1}]}
+        story.tell("request_return", "2026-03-09T12:00:00-04:00", return_id=f"R-{name}", **asked)
+        label = {"label_id": "L-1", "carrier": "ups", "tracking_number": "RT-1"}
+        story.tell("issue_label", return_id=f"R-{name}", **label)
+    story.tell("run_deadlines", "2026-03-20T00:00:00-04:00", command_id="nightly")
+    return story
+
+
+def test_deadlines_recorded_over_many_cases_are_one_line_for_those_that_are_exported() -> None:
+    story = with_deadlines()
+    other, alone = assemble("memory:"), assemble("memory:")
+    two = of_subjects(story.parts, "order/A-3", "order/A-1")
+
+    everything, some = played(scenario_of(story.parts), other), played(scenario_of(story.parts, two), alone)
+
+    assert unmet(everything) == unmet(some) == []
+    assert facts_of(other) == facts_of(story.parts)
+    assert facts_of(alone) == facts_of(story.parts, ["A-1", "A-3"])
+    nightly = [line for line in some if line.command == "run_deadlines"]
+    assert [len(line.outcome.facts) for line in nightly if line.outcome] == [2]
+
+
+def test_the_lines_never_go_back_in_time_where_the_log_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenario_module, "LINES_IN_MEMORY", 3)
+    story = Story()
+    story.delivered("A-2", shipped="2026-04-03T09:00:00-04:00", delivered="2026-04-05T14:00:00-04:00")
+    earlier = Story(story.parts)
+    earlier.delivered("A-1")
+    other = assemble("memory:")
+
+    content = scenario_of(story.parts)
+    lines = played(content, other)
+
+    times = [parse_instant(json.loads(line)["at"]) for line in content.splitlines()]
+    assert times == sorted(times)
+    assert unmet(lines) == []
+    assert facts_of(other) == facts_of(story.parts)
+
+
+def test_where_time_steps_back_inside_a_case_its_order_is_kept_and_said() -> None:
+    story = Story()
+    story.confirmed()
+    parcel = {"order_id": "A-1", "parcel_id": "P-1"}
+    story.tell("record_shipment", "2026-03-03T09:00:00-05:00", carrier="ups", tracking_number="T-1", **parcel)
+    slow = Story(story.parts)  # a process whose clock is a minute slow
+    slow.tell("record_delivery", "2026-03-03T08:59:00-05:00", **parcel)
+    other = assemble("memory:")
+
+    content, written = written_of(story.parts)
+    lines = played(content, other)
+
+    assert (written.steps_back, written.moved) == (1, 1)
+    assert unmet(lines) == []
+    delivery = json.loads(content.splitlines()[2])
+    assert (delivery["at"], delivery["delivered_at"]) == ("2026-03-03T14:00:00Z", "2026-03-03T13:59:00Z")
+
+
+def test_without_views_a_scenario_has_commands_only() -> None:
+    story = settled()
+
+    content = scenario_of(story.parts, views=False)
+
+    assert b'"query"' not in content
+    assert scenario_of(story.parts).startswith(content)
+
+
+def test_a_view_that_does_not_come_out_is_an_unmet_expectation() -> None:
+    story = settled()
+    content = scenario_of(story.parts).replace(b'"status":"cancelled"', b'"status":"shipped"')
+
+    lines = played(content, assemble("memory:"))
+
+    (mismatch,) = unmet(lines)
+    assert mismatch.endswith("status: expected 'shipped', came 'cancelled'")
+
+
+# ---- the policies a scenario needs -----------------------------------------------------------------------------------
+
+
+def test_a_pinned_policy_written_to_a_folder_is_read_with_the_same_hash_and_plays(tmp_path: Path) -> None:
+    book = policy_where(("hours = 2\n", "hours = 5\n"))
+    story = Story(policy=book)
+    story.confirmed()
+    asked = {"order_id": "A-1", "channel": "email", "order_reference": "A-1"}
+    story.tell("request_cancellation", "2026-03-02T14:00:00-05:00", **asked)
+    _, written = written_of(story.parts)
+
+    (file,) = write_policies(str(tmp_path / "policies"), written, story.parts.desk.policy)
+    again = write_policies(str(tmp_path / "policies"), written, story.parts.desk.policy)
+
+    assert not bundled_suffices(written)
+    assert again == [file]
+    assert [version.sha256 for version in read_policies(file).versions] == [book.versions[0].sha256]
+    other = assemble("memory:", tmp_path / "policies")
+    assert unmet(played(scenario_of(story.parts), other)) == []
+    assert unmet(played(scenario_of(story.parts), assemble("memory:"))) != []
+    assert what_policies_do(written, story.parts.desk.policy) is None
+
+
+def test_policies_that_would_be_chosen_differently_are_told(tmp_path: Path) -> None:
+    story = Story()
+    story.confirmed("A-1")
+    later = policy_where(
+        ('version = "2026-01"', 'version = "2026-02"'), ("effective = 2000-01-01", "effective = 2001-01-01")
+    )
+    second = Story(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, later)))
+    second.confirmed("A-2")
+    _, written = written_of(story.parts)
+
+    problem = what_policies_do(written, story.parts.desk.policy)
+    files = write_policies(str(tmp_path), written, story.parts.desk.policy)
+
+    assert problem is not None
+    assert len(files) == 2
+    assert len({Path(file).parent for file in files}) == 1
+
+
+def test_policies_of_different_merchants_go_into_folders_of_their_own(tmp_path: Path) -> None:
+    story = Story()
+    story.confirmed("A-1")
+    elsewhere = policy_where(('id = "allu-usa"', 'id = "another/one"'))
+    Story(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, elsewhere))).confirmed("A-2")
+    _, written = written_of(story.parts)
+
+    files = write_policies(str(tmp_path), written, story.parts.desk.policy)
+
+    assert sorted(Path(file).parent.name for file in files) == ["allu-usa", "another-one"]
+    assert "versions of different policies" in str(what_policies_do(written, story.parts.desk.policy))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": 7}'])
+def test_a_document_that_is_no_policy_is_refused_by_name(content: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text(content, encoding="utf-8")
+
+    with pytest.raises(PolicyInvalid, match=r"broken\.json"):
+        read_policies(tmp_path / "broken.json")
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "facts.jsonl"
+
+    with pytest.raises(ZeroDivisionError), written_whole(str(out), force=False) as file:
+        file.write(b"half%d" % (1 // 0))
+
+    assert list(tmp_path.iterdir()) == []
+    with written_whole(str(out), force=False) as file:
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["facts.jsonl"]
+    assert out.read_bytes() == b"whole"
+
+
+def test_a_file_that_exists_is_overwritten_only_by_force_also_when_it_came_meanwhile(tmp_path: Path) -> None:
+    out = tmp_path / "facts.jsonl"
+
+    with pytest.raises(ExportRefused, match="exists already"), written_whole(str(out), force=False):
+        out.write_bytes(b"theirs")
+
+    assert out.read_bytes() == b"theirs"
+    with written_whole(str(out), force=True) as file:
+        file.write(b"mine")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [(lambda tmp: tmp, "is a directory"), (lambda tmp: tmp / "no" / "x", "no such directory")]
+)
+def test_a_place_that_cannot_be_written_is_refused(place: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportRefused, match=reason), written_whole(str(place(tmp_path)), force=True):
+        pass
+
+
+def test_a_refund_that_was_never_requested_is_broken_history() -> None:
+    rows = Rows(History(settled().parts.store), settled().parts.desk.policy)
+    stray: Any = next(e for e in settled().parts.store.read(0, 1000) if e.fact.type == "RefundSettled")
+
+    with pytest.raises(HistoryBroken, match="was never requested"):
+        rows._asked(stray, "F-7")
+
+
+def test_a_ruling_without_a_policy_is_broken_history() -> None:
+    story = settled()
+    rows = Rows(History(story.parts.store), story.parts.desk.policy)
+    denied = ClaimDenied(occurred_at=AT, recorded_at=AT, ruling=(Finding(clause="x", verdict="fail", facts={}),))
+
+    with pytest.raises(HistoryBroken, match="has a ruling and says no policy"):
+        rows._clauses(denied, denied.ruling or ())
+
+
+def test_times_are_utc_whatever_the_policy_says() -> None:
+    story = Story()
+    story.tell("confirm_order", "2026-03-02T10:00:00-05:00", **an_order())
+
+    (line,) = map(json.loads, exported(story.parts, "jsonl").splitlines())
+
+    assert line["recorded_at"] == "2026-03-02T15:00:00Z"
+    assert datetime.fromisoformat(line["content"]["cancel_by"]).tzinfo is not None
+    assert datetime.fromisoformat(line["recorded_at"]).astimezone(UTC).hour == 15
