@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 from returnable.adapters.eventstore.open import open_store
 from returnable.domain.desk import Desk
-from returnable.domain.policy import PolicyBook, bundled_policies, read_policies
+from returnable.domain.errors import StoreUnusable
+from returnable.domain.policy import BUNDLED, PolicyBook, bundled_policies, read_policies
 from returnable.domain.ports import EventStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from returnable.projections.follow import Projector
+    from returnable.projections.ports import ViewStore
     from returnable.projections.questions import Questions
 
 
@@ -32,9 +37,12 @@ class Parts:
 
 
 def policy_book(policy: PolicyBook | str | Path | None) -> PolicyBook:
-    """The policies meant: a book, a TOML file or a directory of versions; ``None``: the bundled one."""
+    """The policies meant: a book, a TOML file, a directory of versions or the name of a bundled one; ``None``: the bundled
+    one in force. A file or directory of that name comes before a bundled policy."""
     if policy is None:
         return bundled_policies()
+    if policy in BUNDLED and not Path(str(policy)).exists():
+        return bundled_policies(str(policy))
     return policy if isinstance(policy, PolicyBook) else read_policies(policy)
 
 
@@ -47,3 +55,28 @@ def assemble(url: str, policy: PolicyBook | str | Path | None = None, *, create:
     book = policy_book(policy)
     store = open_store(url, create=create)
     return Parts(store, Desk(store, book))
+
+
+def stored_views(
+    store_url: str, views_url: str | None = None, *, create: bool = True, anew: bool = False
+) -> ViewStore | None:
+    """The stored views of the store at ``store_url``: beside it (``shop.db`` → ``shop-views.db``), or at ``views_url``.
+
+    Without ``create`` ``None`` where there are none. ``anew`` throws away stored views of another version first.
+    Raises :class:`~returnable.domain.errors.StoreUnusable` for a file of something else or of another version.
+    """
+    from returnable.adapters.eventstore.viewstore import open_views, views_url_of
+
+    if views_url is None:
+        views_url = views_url_of(store_url)
+    elif views_url == store_url != "memory:":
+        raise StoreUnusable(f"{views_url}: this is the store itself; stored views need a file of their own")
+    return open_views(views_url, create=create, anew=anew)
+
+
+def projector(parts: Parts, views: ViewStore, names: Sequence[str] | None = None) -> Projector:
+    """What brings stored views (``None``: all of them) up to date with the facts."""
+    from returnable.projections.follow import Projector
+    from returnable.projections.stored import VIEWS
+
+    return Projector(parts.store, views, parts.desk.policy, tuple(VIEWS) if names is None else names)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.commands import many_threads, one_client
 from bench.measure import QUICK, Row, Sizes, table
+from bench.projecting import rebuilding
 from bench.reading import bytes_on_disk, questions, replay_everything
 from bench.starting import import_profile, processes
 
@@ -20,6 +21,7 @@ ROWS: dict[str, Callable[[Sizes, Path], Iterator[Row]]] = {
     "commands": one_client,
     "threads": many_threads,
     "replay": replay_everything,
+    "project": rebuilding,
     "question": questions,
     "bytes": bytes_on_disk,
     "start": processes,

@@ -278,7 +278,6 @@ class Desk:
         first = next(case for case in cases if due[0][0] in _streams(case))
         return self.policy_of(first), Decided(facts=due), cases
 
-
     def _sound_cases(self) -> Iterator[Case]:
         after = ""
         while page := self.store.case_ids(after):

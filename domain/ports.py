@@ -99,6 +99,15 @@ class EventStore(Protocol):
         """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
         ...
 
+    def stretch(
+        self, after: str = "", limit: int = 500, upto: int | None = None
+    ) -> Iterator[tuple[str, Sequence[Recorded], Damage | None]]:
+        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`readable` gives it.
+
+        They are read at once and decoded one by one.
+        """
+        ...
+
     def case_ids(self, after: str = "", limit: int = 500) -> Sequence[str]:
         """At most ``limit`` ids of cases that come after ``after``, in order."""
         ...
@@ -132,6 +141,10 @@ class EventStore(Protocol):
 
     def cases(self) -> Iterator[tuple[str, Sequence[Recorded]]]:
         """Every case with its facts, in order of case id; one case in memory at a time."""
+        ...
+
+    def identity(self) -> str | None:
+        """A hash of the first fact as it is stored, by which this store is told from others; ``None`` while it is empty."""
         ...
 
     def head(self) -> int:

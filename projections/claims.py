@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.claims import Claim
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
-from returnable.projections.views import ClaimView, EvidenceView
+from returnable.projections.views import ClaimView
 
 
 def claim_view(claim: Claim, policy: Policy, moment: datetime) -> ClaimView:
     """How the claim stands at ``moment``."""
+    return ClaimView.model_validate(claim_at(claim_values(claim, policy), moment))
+
+
+def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
+    """What the facts say, whatever the clock: nothing is overdue."""
     where = zone(policy.zone)
-    return ClaimView.model_validate(
-        {
-            "claim_id": claim.claim_id,
-            "order_id": claim.opened.order_id,
-            "line_id": claim.line_id,
-            "quantity": claim.quantity,
-            "status": claim.status,
-            "reported_at": in_zone(claim.opened.occurred_at, where),
-            "contact_by": in_zone(claim.opened.contact_by, where),
-            "contacted_at": in_zone(claim.contacted_at, where) if claim.contacted_at else None,
-            "overdue": claim.overdue(moment),
-            "evidence": EvidenceView(
-                order_confirmation="order_confirmation" in claim.evidence,
-                item_picture="item_picture" in claim.evidence,
-            ),
-            "remedy": claim.remedy,
-            "refund_id": claim.refund_id,
-        }
-    )
+    return {
+        "claim_id": claim.claim_id,
+        "order_id": claim.opened.order_id,
+        "line_id": claim.line_id,
+        "quantity": claim.quantity,
+        "status": claim.status,
+        "reported_at": in_zone(claim.opened.occurred_at, where),
+        "contact_by": in_zone(claim.opened.contact_by, where),
+        "contacted_at": in_zone(claim.contacted_at, where) if claim.contacted_at else None,
+        "overdue": False,
+        "evidence": {
+            "order_confirmation": "order_confirmation" in claim.evidence,
+            "item_picture": "item_picture" in claim.evidence,
+        },
+        "remedy": claim.remedy,
+        "refund_id": claim.refund_id,
+    }
+
+
+def claim_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    """What :func:`claim_values` says, at ``moment``: the promise to call is broken after its last instant."""
+    waits = values["status"] == "open" and values["contacted_at"] is None
+    return {**values, "overdue": waits and moment > datetime.fromisoformat(values["contact_by"])}

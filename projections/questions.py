@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from returnable.domain.case import Case, replay, replay_as_of, unknown
 from returnable.domain.commands import (
@@ -19,22 +20,42 @@ from returnable.domain.commands import (
 from returnable.domain.deciding import Moment
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy
-from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds import of_subject
 from returnable.projections.audit import audit_view
 from returnable.projections.claims import claim_view
+from returnable.projections.ledger import balance_values, balances
+from returnable.projections.lists import LISTS, Values, limited
 from returnable.projections.orders import eligibility_view, order_view
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.returns import return_view
+from returnable.projections.sound import pinned, sound
+from returnable.projections.statistics import Tally, Weighed, weighed
 from returnable.projections.views import AnyView
-from returnable.projections.worklist import worklist_view
+from returnable.projections.worklist import Waiting, waiting_in, worklist_view
+
+CASES_IN_PAGE = 500
+
+
+def nobody_told(damage: Damage) -> None:
+    """What a list does about a case that cannot be told to its end, unless it is given something better."""
 
 
 class Questions:
-    """Answers questions on the facts of a store; ``policy`` finds a pinned policy by its hash."""
+    """Answers questions on the facts of a store; ``policy`` finds a pinned policy by its hash.
 
-    def __init__(self, store: EventStore, policy: Callable[[str], Policy]) -> None:
+    A question about one subject raises ``HistoryBroken`` where a fact of its case cannot be read. A list tells of every
+    case what comes before such a fact, and tells ``damaged`` where that was.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        policy: Callable[[str], Policy],
+        damaged: Callable[[Damage], None] = nobody_told,
+    ) -> None:
         self.store = store
+        self.damaged = damaged
         self._policy = policy
 
     def answer(self, question: Question, at: datetime) -> AnyView:
@@ -44,8 +65,8 @@ class Questions:
         """
         moment = question.as_of or at.astimezone(UTC)
         if isinstance(question, AskWorklist):
-            kinds = question.kinds if question.kinds is not None else None
-            return worklist_view(self._cases(question), kinds, moment)
+            waiting = self._of_cases(_waiting, question.as_of, question.known_at)
+            return worklist_view(waiting, question.kinds, moment)
         if isinstance(question, AskAudit):
             return self._audit(question)
         if isinstance(question, AskOrder | AskEligibility):
@@ -83,7 +104,13 @@ class Questions:
         kind, _, name = question.stream.partition("/")
         case, policy = self._case(question, kind, name)
         stored = self.store.load(case.case_id)
-        return audit_view(question.stream, case.case_id, stored, policy, lambda entry: _counts(entry, question))
+        return audit_view(
+            question.stream,
+            case.case_id,
+            stored,
+            policy,
+            lambda entry: _counts(entry, question.as_of, question.known_at),
+        )
 
     # ---- the facts that count --------------------------------------------------------------------------------------------
 
@@ -97,15 +124,93 @@ class Questions:
             raise unknown(kind, name)
         return case, self._policy(case.order.confirmed.pins.sha256)
 
-    def _cases(self, question: Question) -> Iterator[tuple[Case, Policy]]:
-        for case_id, stored in self.store.cases():
-            case = _replayed(case_id, stored, question)
-            if case.order.status != NOTHING:
-                yield case, self._policy(case.order.confirmed.pins.sha256)
+    def _of_cases(
+        self,
+        build: Callable[[Case, Policy, Sequence[Recorded]], list[Any]],
+        as_of: datetime | None,
+        known_at: datetime | None,
+        case_id: str | None = None,
+    ) -> Iterator[Any]:
+        """What ``build`` makes of each case, in order of case id; one case in memory at a time."""
+        head = self.store.head()
+
+        def told(facts: Sequence[Recorded]) -> list[Any]:
+            if not facts:
+                return []
+            case = replay(facts[0].case_id, facts)
+            if as_of is not None or known_at is not None:
+                facts = [entry for entry in facts if _counts(entry, as_of, known_at)]
+                case = replay_as_of(case.case_id, facts, None, None)
+            policy = pinned(case, self._policy)
+            return [] if policy is None else build(case, policy, facts)
+
+        for facts, damage in self._each_case(head) if case_id is None else (self.store.readable(case_id, head),):
+            found, wrong = sound(facts, damage, told)
+            if wrong is not None:
+                self.damaged(wrong)
+            yield from found
+
+    def _each_case(self, upto: int) -> Iterator[tuple[Sequence[Recorded], Damage | None]]:
+        last: str | None = ""
+        while last is not None:
+            page, last = self.store.stretch(last, CASES_IN_PAGE, upto), None
+            for case_id, facts, damage in page:
+                last = case_id
+                yield facts, damage
+
+    # ---- lists -----------------------------------------------------------------------------------------------------------
+
+    def listed(
+        self,
+        name: str,
+        at: datetime,
+        as_of: datetime | None = None,
+        known_at: datetime | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Values]:
+        """``orders``, ``returns``, ``refunds`` or ``claims`` at the clock ``at``, as JSON values in order of the order's id.
+
+        Each is the answer to the single question about it. Raises ``command.invalid`` for an unknown status.
+        """
+        listed = LISTS[name]
+        listed.check_status(status)
+        moment = as_of or at.astimezone(UTC)
+        values = self._of_cases(lambda case, policy, facts: list(listed.of_case(case, policy)), as_of, known_at)
+        return limited((listed.at(one, moment) for one in values), status, limit)
+
+    def ledger(
+        self, order_id: str | None = None, as_of: datetime | None = None, known_at: datetime | None = None
+    ) -> Iterator[Values]:
+        """The payments of every order, or of one: captured, refunded, requested and remaining."""
+        found: Iterator[Any] = self._of_cases(
+            lambda case, policy, facts: list(balances(case)), as_of, known_at, case_id=order_id
+        )
+        return (balance_values(balance) for balance in found)
+
+    def statistics(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> Iterator[Values]:
+        """How often each clause decided among what was decided from ``since`` on and before ``until``."""
+        tally = Tally()
+        found: Iterator[Weighed] = self._of_cases(
+            lambda case, policy, facts: list(weighed(case, facts)), as_of, known_at
+        )
+        for one in found:
+            if (since is None or one.occurred_at >= since) and (until is None or one.occurred_at < until):
+                tally.add_weighed(one)
+        return tally.values()
 
 
-def _counts(entry: Recorded, question: Question) -> bool:
-    as_of, known_at = question.as_of, question.known_at
+def _waiting(case: Case, policy: Policy, facts: Sequence[Recorded]) -> list[Waiting]:
+    return list(waiting_in(case, policy))
+
+
+def _counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
     return (as_of is None or entry.fact.occurred_at <= as_of) and (
         known_at is None or entry.fact.recorded_at <= known_at
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.deciding import Moment
@@ -13,31 +14,19 @@ from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
 from returnable.domain.refunds import Refund, RefundSubject, allocate, settled_so_far
-from returnable.projections.views import (
-    DeductionView,
-    RefundItemView,
-    RefundView,
-    SubjectView,
-    TenderView,
-)
+from returnable.projections.views import RefundView
 
 
 def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
     """How the refund stands at ``moment``."""
+    return RefundView.model_validate(refund_at(refund_values(refund, policy), moment))
+
+
+def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
+    """What the facts say, whatever the clock: nothing is overdue."""
     asked = refund.requested
     where = zone(policy.zone)
-    tenders = tuple(
-        TenderView.model_validate(
-            {
-                "payment_id": tender.payment_id,
-                "amount": to_major(tender.amount, asked.currency),
-                "status": refund.tenders[tender.payment_id],
-                "reference": refund.references.get(tender.payment_id),
-            }
-        )
-        for tender in asked.tenders
-    )
-    return _view(
+    return _values(
         refund.refund_id,
         refund.status,
         refund.subject,
@@ -47,11 +36,25 @@ def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
         asked.deductions,
         asked.settled_before,
         refund.total,
-        tenders,
+        [
+            {
+                "payment_id": tender.payment_id,
+                "amount": to_major(tender.amount, asked.currency),
+                "status": refund.tenders[tender.payment_id],
+                "reference": refund.references.get(tender.payment_id),
+            }
+            for tender in asked.tenders
+        ],
         in_zone(asked.occurred_at, where),
-        (asked.expected_from.isoformat(), asked.expected_to.isoformat()),
-        refund.overdue(moment),
+        [asked.expected_from.isoformat(), asked.expected_to.isoformat()],
+        in_zone(asked.overdue_at, where),
     )
+
+
+def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    """What :func:`refund_values` says, at ``moment``: without an answer it is overdue from its deadline on."""
+    waits = values["status"] == "requested"
+    return {**values, "overdue": waits and moment >= datetime.fromisoformat(values["overdue_at"])}
 
 
 def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
@@ -62,29 +65,36 @@ def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
     owed = subject.owed(weighing)
     allocation = policy.clauses.returns_original_tender.allocation
     split = allocate(subject.order, owed.total, subject.refunds, subject.stream, allocation) if owed.items else ()
-    tenders = tuple(
-        TenderView(payment_id=tender.payment_id, amount=to_major(tender.amount, currency), status="due", reference=None)
+    tenders = [
+        {
+            "payment_id": tender.payment_id,
+            "amount": to_major(tender.amount, currency),
+            "status": "due",
+            "reference": None,
+        }
         for tender in split
-    )
+    ]
     before = settled_so_far(subject.refunds, subject.stream)
-    return _view(
-        None,
-        "due",
-        (kind, name),
-        currency,
-        owed.items,
-        owed.shipping,
-        owed.deductions,
-        before,
-        sum(tender.amount for tender in split),
-        tenders,
-        None,
-        None,
-        False,
+    return RefundView.model_validate(
+        _values(
+            None,
+            "due",
+            (kind, name),
+            currency,
+            owed.items,
+            owed.shipping,
+            owed.deductions,
+            before,
+            sum(tender.amount for tender in split),
+            tenders,
+            None,
+            None,
+            None,
+        )
     )
 
 
-def _view(
+def _values(
     refund_id: str | None,
     status: str,
     subject: tuple[str, str],
@@ -94,44 +104,42 @@ def _view(
     deductions: Sequence[Deduction],
     settled_before: int,
     total: int,
-    tenders: tuple[TenderView, ...],
+    tenders: list[dict[str, Any]],
     issued_at: str | None,
-    expected_between: tuple[str, str] | None,
-    overdue: bool,
-) -> RefundView:
-    merchandise, tax = sum(item.merchandise for item in items), sum(item.tax for item in items)
-    return RefundView.model_validate(
-        {
-            "refund_id": refund_id,
-            "status": status,
-            "for": SubjectView.model_validate({"kind": subject[0], "id": subject[1]}),
-            "currency": currency,
-            "merchandise": to_major(merchandise, currency),
-            "tax": to_major(tax, currency),
-            "shipping": to_major(shipping, currency),
-            "deductions": tuple(
-                DeductionView(
-                    clause=deduction.clause,
-                    amount=to_major(deduction.amount, currency),
-                    because=deduction_because(deduction.clause, deduction.facts),
-                )
-                for deduction in deductions
-            ),
-            "settled_before": to_major(settled_before, currency),
-            "total": to_major(total, currency),
-            "items": tuple(
-                RefundItemView(
-                    line_id=item.line_id,
-                    quantity=item.quantity,
-                    merchandise=to_major(item.merchandise, currency),
-                    tax=to_major(item.tax, currency),
-                    deducted=to_major(item.deducted, currency),
-                )
-                for item in items
-            ),
-            "tenders": tenders,
-            "issued_at": issued_at,
-            "expected_between": expected_between,
-            "overdue": overdue,
-        }
-    )
+    expected_between: list[str] | None,
+    overdue_at: str | None,
+) -> dict[str, Any]:
+    return {
+        "refund_id": refund_id,
+        "status": status,
+        "for": {"kind": subject[0], "id": subject[1]},
+        "currency": currency,
+        "merchandise": to_major(sum(item.merchandise for item in items), currency),
+        "tax": to_major(sum(item.tax for item in items), currency),
+        "shipping": to_major(shipping, currency),
+        "deductions": [
+            {
+                "clause": deduction.clause,
+                "amount": to_major(deduction.amount, currency),
+                "because": deduction_because(deduction.clause, deduction.facts),
+            }
+            for deduction in deductions
+        ],
+        "settled_before": to_major(settled_before, currency),
+        "total": to_major(total, currency),
+        "items": [
+            {
+                "line_id": item.line_id,
+                "quantity": item.quantity,
+                "merchandise": to_major(item.merchandise, currency),
+                "tax": to_major(item.tax, currency),
+                "deducted": to_major(item.deducted, currency),
+            }
+            for item in items
+        ],
+        "tenders": tenders,
+        "issued_at": issued_at,
+        "expected_between": expected_between,
+        "overdue_at": overdue_at,
+        "overdue": False,
+    }

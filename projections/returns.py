@@ -2,57 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.returns import Return
-from returnable.projections.views import LabelView, ReturnLineView, ReturnView
+from returnable.domain.returns import Label, Return
+from returnable.projections.views import ReturnView
 
 
 def return_view(ret: Return, policy: Policy, moment: datetime) -> ReturnView:
     """How the return stands at ``moment``: a label is void from its deadline on, recorded or not."""
+    return ReturnView.model_validate(return_at(return_values(ret, policy), moment))
+
+
+def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
+    """What the facts say, whatever the clock: an unused label is ``issued``, and a receipt that was told has happened."""
     where = zone(policy.zone)
 
     def shown(instant: datetime | None) -> str | None:
         return in_zone(instant, where) if instant is not None else None
 
-    lines = tuple(
-        ReturnLineView(
-            line_id=line.line_id,
-            quantity=line.quantity,
-            accepted=ret.accepted.get(line.line_id, 0),
-            rejected=ret.rejected.get(line.line_id, 0),
-        )
-        for line in ret.lines
-    )
-    labels = tuple(
-        LabelView.model_validate(
-            {
-                "label_id": label.label_id,
-                "status": label.status_at(moment),
-                "tracking_number": label.tracking_number,
-                "received_at": shown(label.received_at)
-                if label.received_at is not None and label.received_at <= moment
-                else None,
-                "void_at": in_zone(label.void_at, where),
-            }
-        )
-        for label in ret.labels.values()
-    )
-    return ReturnView.model_validate(
-        {
-            "return_id": ret.return_id,
-            "order_id": ret.order_id,
-            "status": ret.status,
-            "requested_at": shown(ret.requested_at),
-            "lines": lines,
-            "labels": labels,
-            "shipped_at": shown(ret.shipped_at),
-            "late": ret.is_late(),
-            "received_at": shown(ret.received_at),
-            "inspected_at": shown(ret.inspected_at),
-            "refund_id": ret.refund_id,
+    def label_values(label: Label) -> dict[str, Any]:
+        return {
+            "label_id": label.label_id,
+            "status": "void" if label.status == "void_by_hand" else label.status,
+            "tracking_number": label.tracking_number,
+            "received_at": shown(label.received_at),
+            "void_at": in_zone(label.void_at, where),
         }
-    )
+
+    return {
+        "return_id": ret.return_id,
+        "order_id": ret.order_id,
+        "status": ret.status,
+        "requested_at": shown(ret.requested_at),
+        "lines": [
+            {
+                "line_id": line.line_id,
+                "quantity": line.quantity,
+                "accepted": ret.accepted.get(line.line_id, 0),
+                "rejected": ret.rejected.get(line.line_id, 0),
+            }
+            for line in ret.lines
+        ],
+        "labels": [label_values(label) for label in ret.labels.values()],
+        "shipped_at": shown(ret.shipped_at),
+        "late": ret.is_late(),
+        "received_at": shown(ret.received_at),
+        "inspected_at": shown(ret.inspected_at),
+        "refund_id": ret.refund_id,
+    }
+
+
+def return_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    """What :func:`return_values` says, at ``moment``."""
+    return {**values, "labels": [_label_at(label, moment) for label in values["labels"]]}
+
+
+def _label_at(label: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    received_at = label["received_at"]
+    void = label["status"] == "issued" and moment >= datetime.fromisoformat(label["void_at"])
+    known = received_at is not None and datetime.fromisoformat(received_at) <= moment
+    return {
+        **label,
+        "status": "void" if void else label["status"],
+        "received_at": received_at if known else None,
+    }

@@ -164,6 +164,8 @@ class RefundView(Model):
     tenders: tuple[TenderView, ...]
     issued_at: str | None
     expected_between: tuple[str, str] | None
+    overdue_at: str | None = None
+    """From this instant on it is overdue, unless it is settled before."""
     overdue: bool
 
 
@@ -240,6 +242,47 @@ class WorklistView(Model):
     """What waits, the most urgent first."""
 
     items: tuple[WorkItem, ...]
+
+
+class LedgerEntry(Model):
+    """One payment of an order: what was captured, what of it went back, and what remains.
+
+    ``captured`` = ``refunded`` + ``remaining``; ``requested`` is the part of ``remaining`` that was asked back and has no
+    answer yet.
+    """
+
+    order_id: str
+    payment_id: str
+    method: str
+    currency: str
+    captured: str
+    refunded: str
+    requested: str
+    remaining: str
+
+
+class VerdictCount(Model):
+    """How many decisions, and what was at stake in them."""
+
+    decisions: int
+    amount: str
+
+
+class ClauseStatistics(Model):
+    """How often a clause decided, in one currency.
+
+    ``failed`` and ``overridden`` are the decisions in which it made the difference; ``alone`` is how many were declined
+    because of this clause only. An amount is the price of the units for a return, a label, an inspection and a claim, what
+    was paid for a cancellation, what goes back for a refund, and the fee for ``returns.label_fee``.
+    """
+
+    clause: str
+    currency: str
+    failed: VerdictCount
+    alone: VerdictCount
+    overridden: VerdictCount
+    passed: VerdictCount
+    not_applicable: VerdictCount
 
 
 class ActorView(Model):

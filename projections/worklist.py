@@ -1,13 +1,14 @@
 """The worklist: what waits for somebody, from the facts and the clock alone.
 
 It is the same whether or not anybody recorded the deadlines: a label voids, a contact is missed and a refund is overdue by
-the passing of time.
+the passing of time. The facts say from when until when something waits; the clock says whether that is now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
@@ -19,83 +20,113 @@ from returnable.domain.policy import Policy
 from returnable.domain.returns import Return
 from returnable.projections.views import SubjectView, WorkItem, WorklistView
 
-_Raw = tuple[str, str, str, datetime | None, bool]
+_NEXT_INSTANT = timedelta(microseconds=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def worklist_view(
-    cases: Iterable[tuple[Case, Policy]], kinds: Collection[str] | None, moment: datetime
-) -> WorklistView:
-    """The items of those kinds (``None``: all) of all cases: those with a time first, the earliest first."""
-    found: list[tuple[_Raw, Policy]] = []
-    for case, policy in cases:
-        for item in work_of_case(case, policy, moment):
-            if kinds is None or item[0] in kinds:
-                found.append((item, policy))
-    found.sort(key=_urgency)
-    return WorklistView(
-        items=tuple(
-            WorkItem.model_validate(
-                {
-                    "kind": kind,
-                    "subject": SubjectView.model_validate({"kind": subject, "id": name}),
-                    "due_at": in_zone(due_at, zone(policy.zone)) if due_at is not None else None,
-                    "overdue": overdue,
-                }
-            )
-            for (kind, subject, name, due_at, overdue), policy in found
-        )
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the facts say waits for somebody, whatever the clock.
+
+    It is on the list from ``shown_from`` (``None``: from ever) until just before ``shown_until`` (``None``: for ever), and
+    overdue from ``overdue_from`` on.
+    """
+
+    kind: str
+    subject: str
+    name: str
+    zone: str
+    """The zone of the policy, in which ``due_at`` is told."""
+    due_at: datetime | None = None
+    shown_from: datetime | None = None
+    shown_until: datetime | None = None
+    overdue_from: datetime | None = None
+
+    def shown(self, moment: datetime) -> bool:
+        """Whether it waits at that instant."""
+        begun = self.shown_from is None or moment >= self.shown_from
+        return begun and (self.shown_until is None or moment < self.shown_until)
+
+    def overdue(self, moment: datetime) -> bool:
+        """Whether it should have been done by then."""
+        return self.overdue_from is not None and moment >= self.overdue_from
+
+    @property
+    def urgency(self) -> tuple[bool, datetime, str, str, str]:
+        """What the list is ordered by: those with a time first, the earliest first."""
+        return self.due_at is None, self.due_at or _LONG_AGO, self.kind, self.subject, self.name
+
+
+def worklist_view(waiting: Iterable[Waiting], kinds: Collection[str] | None, moment: datetime) -> WorklistView:
+    """What waits at ``moment``, of those kinds (``None``: all): those with a time first, the earliest first."""
+    found = [item for item in waiting if (kinds is None or item.kind in kinds) and item.shown(moment)]
+    found.sort(key=lambda item: item.urgency)
+    return WorklistView(items=tuple(_item(item, moment) for item in found))
+
+
+def _item(item: Waiting, moment: datetime) -> WorkItem:
+    return WorkItem.model_validate(
+        {
+            "kind": item.kind,
+            "subject": SubjectView.model_validate({"kind": item.subject, "id": item.name}),
+            "due_at": in_zone(item.due_at, zone(item.zone)) if item.due_at is not None else None,
+            "overdue": item.overdue(moment),
+        }
     )
 
 
-def _urgency(entry: tuple[_Raw, Policy]) -> tuple[bool, float, str, str, str]:
-    (kind, subject, name, due_at, _), _policy = entry
-    return due_at is None, due_at.timestamp() if due_at else 0.0, kind, subject, name
-
-
-def work_of_case(case: Case, policy: Policy, moment: datetime) -> Iterator[_Raw]:
-    """What waits in one case: kind, subject kind and id, when it is due, whether it is overdue."""
-    order = case.order
+def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
+    """What waits, has waited or will wait in one case if nothing else happens."""
+    order, place = case.order, policy.zone
     if order.notices_owed:
-        yield "notify_customer", "order", order.order_id, None, False
+        yield Waiting("notify_customer", "order", order.order_id, place)
     if order.exceptions:
-        yield "exception", "order", order.order_id, None, False
-    if order.status == "cancelled" and _refund_due(case, order.stream, policy, moment):
-        yield "request_refund", "order", order.order_id, None, False
+        yield Waiting("exception", "order", order.order_id, place)
+    if order.status == "cancelled" and _refund_due(case, order.stream, policy):
+        yield Waiting("request_refund", "order", order.order_id, place)
     for ret in case.returns.values():
-        yield from _work_of_return(case, ret, policy, moment)
+        yield from _of_return(case, ret, policy)
     for claim in case.claims.values():
-        yield from _work_of_claim(case, claim, policy, moment)
+        yield from _of_claim(case, claim, policy)
     for refund in case.refunds.values():
-        if refund.overdue(moment):
-            yield "refund_overdue", "refund", refund.refund_id, refund.requested.overdue_at, True
+        if refund.status == "requested":
+            at = refund.requested.overdue_at
+            yield Waiting(
+                "refund_overdue", "refund", refund.refund_id, place, due_at=at, shown_from=at, overdue_from=at
+            )
 
 
-def _work_of_return(case: Case, ret: Return, policy: Policy, moment: datetime) -> Iterator[_Raw]:
+def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
+    place = policy.zone
     for label in ret.labels.values():
-        if label.status_at(moment) == "issued":
-            yield "void_label", "return", ret.return_id, label.void_at, False
+        if label.status == "issued":
+            yield Waiting("void_label", "return", ret.return_id, place, due_at=label.void_at, shown_until=label.void_at)
     waiting = ret.status == "inspected" and not ret.refunded and ret.anything_uninspected()
     if ret.status == "received" or waiting:
-        yield "inspect", "return", ret.return_id, None, False
+        yield Waiting("inspect", "return", ret.return_id, place)
     if ret.status in ("rejected", "inspected", "refunded") and ret.anything_to_send_back():
-        yield "send_back", "return", ret.return_id, None, False
-    if ret.status == "inspected" and ret.anything_accepted() and _refund_due(case, ret.stream, policy, moment):
-        yield "request_refund", "return", ret.return_id, None, False
+        yield Waiting("send_back", "return", ret.return_id, place)
+    if ret.status == "inspected" and ret.anything_accepted() and _refund_due(case, ret.stream, policy):
+        yield Waiting("request_refund", "return", ret.return_id, place)
 
 
-def _work_of_claim(case: Case, claim: Claim, policy: Policy, moment: datetime) -> Iterator[_Raw]:
+def _of_claim(case: Case, claim: Claim, policy: Policy) -> Iterator[Waiting]:
     if claim.status == "open" and claim.contacted_at is None:
-        yield "contact_customer", "claim", claim.claim_id, claim.opened.contact_by, claim.overdue(moment)
-    if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy, moment):
-        yield "request_refund", "claim", claim.claim_id, None, False
+        contact_by = claim.opened.contact_by
+        # The last instant itself is in time.
+        late = contact_by + _NEXT_INSTANT
+        yield Waiting("contact_customer", "claim", claim.claim_id, policy.zone, due_at=contact_by, overdue_from=late)
+    if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
+        yield Waiting("request_refund", "claim", claim.claim_id, policy.zone)
 
 
-def _refund_due(case: Case, stream: str, policy: Policy, moment: datetime) -> bool:
+def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
     subject = case.refund_subject(stream)
     try:
         subject.may_request("request_refund")
     except Impossible:
         return False
-    weighing = subject.weighing(Moment(moment, policy))
+    # What is owed does not depend on when it is asked for: any instant will do.
+    weighing = subject.weighing(Moment(case.order.confirmed.recorded_at, policy))
     subject.owed(weighing)
     return weighing.allowed

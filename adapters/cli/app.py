@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from returnable.adapters.scenario import Summary
     from returnable.adapters.wiring import Parts
     from returnable.domain.commands import Question
+    from returnable.domain.ports import Damage
 
 BROKEN_PIPE = 141
 """The exit status when the reader of our output went away, as if the signal had ended us; click exits for that."""
@@ -75,8 +76,21 @@ class Grouped(click.Group):
 
 
 _ELSEWHERE: dict[str, tuple[str, str]] = {
+    "edges": ("explaining", "edges"),
+    "replay": ("explaining", "replay"),
+    "why": ("explaining", "why"),
+    "claims": ("viewing", "claims"),
+    "ledger": ("viewing", "ledger"),
+    "orders": ("viewing", "orders"),
+    "project": ("viewing", "project"),
+    "refunds": ("viewing", "refunds"),
+    "returns": ("viewing", "returns"),
+    "statistics": ("viewing", "statistics"),
+    "export": ("transfer", "export"),
+    "import": ("transfer", "import_"),
     "redecide": ("checking", "redecide"),
     "what-if": ("checking", "what_if"),
+    "report": ("reporting", "report"),
 }
 """Command → the module it is in, and its name there."""
 
@@ -202,6 +216,7 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     given = fields | {name: value for name, value in times.items() if value is not None}
     question: Question = parse_question(given)
     parts: Parts = assemble(store, create=store == "memory:")
+    parts.questions.damaged = _say_damaged
     try:
         answer = parts.questions.answer(question, system_clock())
     finally:
@@ -212,6 +227,12 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     from returnable.adapters.cli.tables import show
 
     show(answer)
+
+
+def _say_damaged(damage: Damage) -> None:
+    from returnable.adapters.cli.viewing import parked_line
+
+    click.echo(parked_line(damage), err=True)
 
 
 def _question(name: str, field: str, text: str, example: str) -> None:

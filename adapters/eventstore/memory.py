@@ -146,6 +146,12 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             self._check_open()
             return [case_id for case_id in sorted(self._cases) if case_id > after][:limit]
 
+    def rows_of_cases(self, after: str, last: str, upto: int | None = None) -> list[Row]:
+        with self._database_lock:
+            self._check_open()
+            these = [case_id for case_id in sorted(self._cases) if after < case_id <= last]
+            return [row for case_id in these for row in self.case_rows(case_id, upto)]
+
     def touched(self, after: int, upto: int) -> list[str]:
         with self._database_lock:
             self._check_open()

@@ -32,13 +32,14 @@ def open_store(
         return FactStore(MemoryCaseRecorder())
     from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 
-    path = _path_of(url)
+    path = path_of(url)
     if not create and not os.path.exists(path):
         raise StoreUnusable(f"{path}: there is no store here")
     return FactStore(SQLiteCaseRecorder(path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds))
 
 
-def _path_of(url: str) -> str:
+def path_of(url: str) -> str:
+    """The path a URL of an SQLite file names; raises :class:`StoreUnusable` when it names none."""
     scheme, colon, rest = url.partition("://")
     # A "?" or "#" that is part of a file name comes percent-encoded; options are not taken from a URL.
     if scheme != "sqlite" or not colon or not rest.startswith("/") or "?" in rest or "#" in rest:

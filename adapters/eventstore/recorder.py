@@ -83,6 +83,10 @@ class CaseRecorder(ApplicationRecorder):
         """At most ``limit`` ids of cases that come after ``after``, in order."""
 
     @abstractmethod
+    def rows_of_cases(self, after: str, last: str, upto: int | None = None) -> list[Row]:
+        """The rows of the cases from behind ``after`` up to ``last``, with positions of at most ``upto``, case by case."""
+
+    @abstractmethod
     def touched(self, after: int, upto: int) -> list[str]:
         """The ids of the cases with rows at positions above ``after`` and at most ``upto``, in order."""
 

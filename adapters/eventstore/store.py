@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self
@@ -32,14 +33,22 @@ class FactStore:
 
     def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
         """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
-        facts: list[Recorded] = []
-        for row in self._recorder.case_rows(case_id, upto):
-            try:
-                facts.append(_recorded(row))
-            except HistoryBroken as error:
-                position, _, case_seq, stream, version, _, _ = row
-                return facts, Damage(position, case_id, case_seq, stream, version, str(error.__cause__ or error))
-        return facts, None
+        return _readable(self._recorder.case_rows(case_id, upto))
+
+    def stretch(
+        self, after: str = "", limit: int = 500, upto: int | None = None
+    ) -> Iterator[tuple[str, Sequence[Recorded], Damage | None]]:
+        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`readable` gives it."""
+        case_ids = self._recorder.case_ids(after, limit)
+        if not case_ids:
+            return
+        rows: dict[str, list[Row]] = {case_id: [] for case_id in case_ids}
+        for row in self._recorder.rows_of_cases(after, case_ids[-1], upto):
+            # A case that began in between comes too late.
+            if row[1] in rows:
+                rows[row[1]].append(row)
+        for case_id in case_ids:
+            yield case_id, *_readable(rows.pop(case_id))
 
     def case_ids(self, after: str = "", limit: int = 500) -> Sequence[str]:
         """At most ``limit`` ids of cases that come after ``after``, in order."""
@@ -84,6 +93,11 @@ class FactStore:
         """Every case with its facts, in order of case id, as of the moment the iteration began."""
         for case_id, rows in self._recorder.each_case():
             yield case_id, [_recorded(row) for row in rows]
+
+    def identity(self) -> str | None:
+        """A hash of the first fact as it is stored, whether or not it can be read; ``None`` while the store is empty."""
+        first = self._recorder.rows(0, 1)
+        return hashlib.sha256(repr(first[0]).encode()).hexdigest() if first else None
 
     def head(self) -> int:
         """The position of the last fact; 0 for an empty store."""
@@ -144,6 +158,17 @@ class Following(Iterator[Recorded]):
     def stop(self) -> None:
         """End the iteration, also of a thread that is blocked in it."""
         self._subscription.stop()
+
+
+def _readable(rows: Sequence[Row]) -> tuple[Sequence[Recorded], Damage | None]:
+    facts: list[Recorded] = []
+    for row in rows:
+        try:
+            facts.append(_recorded(row))
+        except HistoryBroken as error:
+            position, case_id, case_seq, stream, version, _, _ = row
+            return facts, Damage(position, case_id, case_seq, stream, version, str(error.__cause__ or error))
+    return facts, None
 
 
 def _recorded(row: Row) -> Recorded:

@@ -1,0 +1,151 @@
+"""``returnable report``: all that is known of one subject, as a page, as plain text or as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from returnable.adapters.cli.options import as_of_options, instant, opened, store_option
+
+if TYPE_CHECKING:
+    from returnable.projections.report import Report
+
+FORMATS = ("html", "text", "json")
+_FORMAT_OF_SUFFIX = {".html": "html", ".htm": "html", ".txt": "text", ".json": "json"}
+
+
+@click.command()
+@click.argument("subject")
+@click.argument("out", required=False)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(FORMATS),
+    help="Default: what the name of OUT ends in (.html, .txt, .json), or else html.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@as_of_options
+@store_option
+@click.option("--force", is_flag=True, help="Replace OUT if there is such a file.")
+def report(
+    subject: str,
+    out: str | None,
+    wanted: str | None,
+    as_json: bool,
+    as_of: str | None,
+    known_at: str | None,
+    store: str,
+    force: bool,
+) -> None:
+    """The audit report of SUBJECT: timeline, lifecycles with the way taken, rulings, money, and what is open.
+
+    SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id. An order is reported with all that came of
+    it. The page is one file that loads nothing and sends nothing; without OUT it goes to a file named after the
+    subject, and text and JSON go to standard output (OUT - is standard output, too). It holds the personal data that
+    the order holds.
+
+    \b
+    returnable report return/R-1                        writes return-R-1.html
+    returnable report A-1 case.html --force
+    returnable report R-1 --format text --as-of 2026-03-12T00:00:00-04:00
+    returnable report F-1 --json
+    """
+    if as_json and wanted not in (None, "json"):
+        raise click.UsageError(f"--json and --format {wanted} exclude each other")
+    shape = "json" if as_json else wanted or _FORMAT_OF_SUFFIX.get(Path(out or "").suffix.lower(), "html")
+    if out is not None and out != "-":
+        _check_free(Path(out), force)
+    made = _made(subject, store, as_of, known_at)
+    if out is None and shape == "html":
+        out = file_name(made.kind, made.id)
+        _check_free(Path(out), force)
+    content = _rendered(made, shape).encode()
+    if out is None or out == "-":
+        _print(content)
+        return
+    _write(Path(out), content)
+    click.echo(_plain(out))
+
+
+def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> Report:
+    from returnable.adapters.clock import system_clock
+    from returnable.projections.reporting import make_report
+
+    then, by_then = instant("as-of", as_of), instant("known-at", known_at)
+    with opened(store) as parts:
+        return make_report(parts.store, parts.desk.policy, subject, system_clock(), then, by_then)
+
+
+def _rendered(made: Report, shape: str) -> str:
+    if shape == "json":
+        return made.model_dump_json(by_alias=True, indent=2) + "\n"
+    if shape == "text":
+        from returnable.adapters.report.text import report_text
+
+        return report_text(made)
+    from returnable.adapters.report.html import report_html
+
+    return report_html(made)
+
+
+def file_name(kind: str, name: str) -> str:
+    """The file of a subject's page: nothing but letters, digits, dots, dashes and underscores; where that changed the id or
+    cut it, a piece of its hash tells it from others.
+
+    >>> file_name("return", "R-1")
+    'return-R-1.html'
+    >>> file_name("order", "../x y")
+    'order-.._x_y-46c740c6.html'
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
+    if plain != name:
+        plain += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{kind}-{plain}.html"
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise click.UsageError(f"{_plain(str(path))} is a directory; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise click.UsageError(f"there is no directory {_plain(str(path.parent))}")
+    if path.exists() and not force:
+        raise click.UsageError(f"{_plain(str(path))} exists; --force replaces it")
+
+
+def _print(content: bytes) -> None:
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        sys.stdout.write(content.decode())
+        return
+    encoding = (sys.stdout.encoding or "utf-8").lower().replace("_", "-")
+    if sys.stdout.isatty() and encoding not in ("utf-8", "utf8"):
+        content = content.decode().encode(encoding, "replace")
+    sys.stdout.flush()
+    stream.write(content)
+    stream.flush()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that is either wholly there or not at all."""
+    beside = path.with_name(f".report-{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
+
+
+def _plain(text: str) -> str:
+    """Text fit for a terminal: what could not be printed is spelt out."""
+    return text if text.isprintable() else ascii(text)[1:-1]

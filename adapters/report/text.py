@@ -1,0 +1,349 @@
+"""The audit report as plain text: 100 columns, readable in a terminal and in a letter.
+
+Nothing in it can steer a terminal: what could not be seen is spelt out, and text that runs from right to left is kept from
+reordering what stands around it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from zoneinfo import ZoneInfo
+
+from pydantic import JsonValue
+from rich.cells import cell_len, chop_cells
+
+from returnable.adapters.report.markup import visible
+from returnable.domain.calendar import zone
+from returnable.domain.outcome import ClauseView
+from returnable.projections.report import (
+    DeadlineEntry,
+    FactEntry,
+    LifecyclePath,
+    OverrideEntry,
+    PaymentRow,
+    RefundSheet,
+    Report,
+    RulingEntry,
+    at_a_glance,
+    spelt,
+    spoken,
+    words,
+)
+from returnable.projections.views import ActorView, SubjectView
+
+WIDTH = 100
+"""Columns of a terminal; wide characters take two."""
+
+_VERDICTS = {"pass": "pass", "fail": "FAIL", "overridden": "SET ASIDE", "not_applicable": "n/a"}
+_FIRST_STRONG_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
+
+
+def report_text(report: Report) -> str:
+    """The text of a report, with a line break at its end."""
+    lines = [line.rstrip() for line in _Letter(report).lines()]
+    return "\n".join(lines) + "\n"
+
+
+class _Letter:
+    """The text of one report."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.where: ZoneInfo = zone(report.policy.zone)
+
+    def lines(self) -> Iterator[str]:
+        yield from self.header()
+        parts = (
+            ("What it is about", self.subject()),
+            ("Timeline", self.timeline()),
+            ("Lifecycles", self.lifecycles()),
+            ("Rulings", self.rulings()),
+            ("Money", self.money()),
+            ("What is open", self.open()),
+        )
+        for number, (name, content) in enumerate(parts, start=1):
+            yield ""
+            yield ""
+            yield f"{number}. {name.upper()}"
+            yield "=" * WIDTH
+            yield from content
+
+    def time(self, instant: str) -> str:
+        return spoken(instant, self.where)
+
+    def fields(self, values: Mapping[str, JsonValue], indent: str) -> Iterator[str]:
+        for name, value in spelt(values, self.where):
+            yield from _wrapped(f"{indent}{name + ':':<18} ", value)
+
+    # ---- the parts ------------------------------------------------------------------------------------------------------
+
+    def header(self) -> Iterator[str]:
+        report, store, policy = self.report, self.report.store, self.report.policy
+        yield from _wrapped("", f"AUDIT REPORT: {report.kind} {_safe(report.id)}, {words(report.state)}", given=False)
+        yield "=" * WIDTH
+        made = spoken(report.generated_at, self.where, whole_seconds=True)
+        rows = [("Made", made if report.as_of is not None else f"{made}, and judged at that moment")]
+        if report.pays_for is not None:
+            rows.append(("Pays for", report.pays_for))
+        if report.as_of is not None:
+            rows.append(("As of", f"what was true in the world at {self.time(report.as_of)}"))
+        if report.known_at is not None:
+            rows.append(("Known at", f"what had been recorded by {self.time(report.known_at)}"))
+        customer = [report.customer_id, report.customer_name, report.customer_email]
+        rows += [
+            ("Order", report.order_id),
+            ("Customer", ", ".join(text for text in customer if text is not None)),
+            ("Policy", f"{policy.id} {policy.version}, engine {policy.engine}"),
+            ("Policy sha256", policy.sha256),
+            ("Calendar, zone", f"{policy.calendar}, {policy.zone}"),
+            (
+                "Made from",
+                f"the store up to position {store.position}; of this case {store.facts} facts, the last "
+                f"{store.last_fact} at position {store.last_fact_position}",
+            ),
+        ]
+        for name, value in rows:
+            yield from _wrapped(f"{name:<16}", value)
+        yield ""
+        for what, value, _ in at_a_glance(report):
+            yield f"{value:>16}  {what}"
+
+    def subject(self) -> Iterator[str]:
+        currency = self.report.money.currency
+        for line in self.report.goods:
+            sale = ", final sale" if line.final_sale else ""
+            described = f", {_safe(line.description)}" if line.description is not None else ""
+            article = (
+                f"{_safe(line.sku)}{described}: {line.quantity} × {line.unit_price} {currency}, tax {line.tax}{sale}"
+            )
+            yield from _wrapped("Line ", f"{_safe(line.line_id)}: {article}", hang=" " * 8, given=False)
+            fates = ", ".join(f"{count} {what}" for what, count in line.fates)
+            if fates:
+                yield from _wrapped("        ", fates)
+
+    def timeline(self) -> Iterator[str]:
+        moment = f"---- the moment of this report: {spoken(self.report.moment, self.where, whole_seconds=True)} "
+        told = False
+        for entry in self.report.timeline:
+            if isinstance(entry, DeadlineEntry) and entry.ahead and not told:
+                told = True
+                yield from ("", moment.ljust(WIDTH, "-"))
+            yield ""
+            yield from self.fact(entry) if isinstance(entry, FactEntry) else self.deadline(entry)
+        if not told:
+            yield from ("", moment.ljust(WIDTH, "-"))
+
+    def fact(self, fact: FactEntry) -> Iterator[str]:
+        focus = " (the refund asked about)" if fact.focus else ""
+        outcome = f": {fact.outcome.upper()}" if fact.outcome is not None else ""
+        yield from _wrapped("* ", f"{fact.title}{outcome}{focus}", hang="  ")
+        learnt = ""
+        if fact.learnt_later is not None:
+            learnt = f"; learnt {fact.learnt_later} later, recorded {self.time(fact.recorded_at)}"
+        yield from _wrapped("  ", f"{self.time(fact.occurred_at)}{learnt}")
+        background = ", of the order" if fact.background else ""
+        command = f", command {_safe(fact.command_id)}" if fact.command_id is not None else ""
+        yield from _wrapped(
+            "  ", f"{_safe(fact.event)} {fact.type}, {_actor(fact.actor)}{command}{background}", given=False
+        )
+        yield from _wrapped("  ", "; ".join(_moves(fact)), given=False)
+        yield from self.fields(fact.details, "    ")
+
+    def deadline(self, deadline: DeadlineEntry) -> Iterator[str]:
+        yield from _wrapped("> ", f"{deadline.state.upper()}: {_safe(deadline.title)}", hang="  ", given=False)
+        when = "up to and including" if deadline.inclusive else "before"
+        note = f"; {_safe(deadline.note)}" if deadline.note is not None else ""
+        yield from _wrapped("  ", f"{when} {self.time(deadline.at)}{note}", given=False)
+        yield from _wrapped("  ", f"{deadline.clause}, given by {_safe(deadline.event)}", given=False)
+
+    def lifecycles(self) -> Iterator[str]:
+        for path in self.report.lifecycles:
+            yield ""
+            yield from self.lifecycle(path)
+
+    def lifecycle(self, path: LifecyclePath) -> Iterator[str]:
+        clock = f"; by the clock {words(path.by_the_clock)}, not on record yet" if path.by_the_clock else ""
+        of = f" of return {_safe(path.of)}" if path.of is not None else ""
+        yield from _wrapped("", f"{path.lifecycle} {_safe(path.name)}{of}: {words(path.state)}{clock}", given=False)
+        for step in path.steps:
+            if step.before == step.after:
+                way = f"stays {words(step.after)}"
+            else:
+                way = f"{words(step.before)} -> {words(step.after)}" if step.before else f"-> {words(step.after)}"
+            yield from _wrapped(
+                f"  {step.number:>3}. ",
+                f"{way}: {step.title}, {self.time(step.occurred_at)} ({_safe(step.event)})",
+                given=False,
+            )
+
+    def rulings(self) -> Iterator[str]:
+        if not self.report.rulings:
+            yield "No decision was made."
+        for override in self.report.overrides:
+            yield ""
+            yield from self.override(override)
+        for ruling in self.report.rulings:
+            yield ""
+            yield from self.ruling(ruling)
+
+    def override(self, override: OverrideEntry) -> Iterator[str]:
+        yield f"SET ASIDE: {override.clause}"
+        yield from _wrapped("  ", f"{_safe(override.approved_by)} approved it: {_safe(override.reason)}", given=False)
+        used = ", ".join(_safe(event) for event in override.used_by)
+        used = f"taken into account by {used}" if used else "no ruling needed it"
+        place = f"{self.time(override.granted_at)}, {_safe(override.event)}, {_actor(override.actor)}; {used}"
+        yield from _wrapped("  ", place, given=False)
+
+    def ruling(self, ruling: RulingEntry) -> Iterator[str]:
+        stamp = ruling.policy
+        yield f"{ruling.title}: {ruling.outcome.upper()}{' (the refund asked about)' if ruling.focus else ''}"
+        place = f"{self.time(ruling.decided_at)}, {_safe(ruling.event)}, {_actor(ruling.actor)}"
+        yield from _wrapped("  ", place, given=False)
+        yield from _wrapped("  ", f"policy {stamp.id} {stamp.version}, sha256 {stamp.sha256}")
+        for clause in ruling.clauses:
+            yield from self.clause(clause)
+
+    def clause(self, clause: ClauseView) -> Iterator[str]:
+        yield from _wrapped(f"  {_VERDICTS[clause.verdict]:<10}{clause.clause}: ", clause.because, hang=" " * 12)
+        if clause.quote:
+            yield from _wrapped(" " * 12 + "“", clause.quote + "”", hang=" " * 13)
+        yield from self.fields(clause.facts, " " * 14)
+
+    def money(self) -> Iterator[str]:
+        money = self.report.money
+        for sheet in money.sheets:
+            yield ""
+            yield from self.sheet(sheet)
+        for nothing in money.nothing_due:
+            yield ""
+            yield from _wrapped("", f"Nothing is due yet for {_subject_name(nothing.for_)}:", given=False)
+            for reason in nothing.reasons:
+                yield from _wrapped("  ", reason)
+        if not money.sheets and not money.nothing_due:
+            yield "No refund was asked for, and none is due."
+        yield ""
+        yield f"Payments of the order in {money.currency} (remaining = captured - refunded - on its way)"
+        head = ("Payment", "Captured", "Refunded", "On its way", "Remaining")
+        yield from _row(head)
+        for row in money.payments:
+            yield from _row(_payment(row))
+        yield "-" * WIDTH
+        yield from _row(_payment(money.total))
+
+    def sheet(self, sheet: RefundSheet) -> Iterator[str]:
+        name = f"Refund {_safe(sheet.refund_id)}" if sheet.refund_id is not None else "Due, not asked for yet,"
+        overdue = ", OVERDUE" if sheet.overdue else ""
+        focus = " (the refund asked about)" if sheet.focus else ""
+        head = f"{name} for {_subject_name(sheet.for_)}: {words(sheet.status)}{overdue}{focus}"
+        yield from _wrapped("", head, given=False)
+        if sheet.issued_at is not None:
+            expected = f"; expected from {' to '.join(sheet.expected_between)}" if sheet.expected_between else ""
+            yield f"  issued {self.time(sheet.issued_at)}{expected}"
+        for row in sheet.rows:
+            yield from _amount(_safe(row.what), row.amount)
+            if row.because is not None:
+                yield from _wrapped("      ", row.because)
+        yield "  " + "-" * (WIDTH - 2)
+        yield from _amount("Total", f"{sheet.total} {sheet.currency}")
+        for tender, method in zip(sheet.tenders, sheet.methods, strict=True):
+            reference = f", reference {_safe(tender.reference)}" if tender.reference is not None else ""
+            what = f"of this to {_payment_name(tender.payment_id, method)}: {words(tender.status)}{reference}"
+            yield from _amount(what, tender.amount)
+
+    def open(self) -> Iterator[str]:
+        yield "Waiting for somebody:"
+        for item in self.report.open.work:
+            due = f", due {self.time(item.due_at)}" if item.due_at is not None else ""
+            overdue = ", OVERDUE" if item.overdue else ""
+            yield from _wrapped("  ", f"{words(item.kind)}: {_subject_name(item.subject)}{due}{overdue}", given=False)
+        if not self.report.open.work:
+            yield "  nothing"
+        yield "Deadlines to come:"
+        for deadline in self.report.open.deadlines:
+            when = "up to and including" if deadline.inclusive else "before"
+            said = (
+                f"{when} {self.time(deadline.at)}: {_safe(deadline.title)} ({deadline.clause}, {_safe(deadline.event)})"
+            )
+            yield from _wrapped("  ", said, given=False)
+        if not self.report.open.deadlines:
+            yield "  none"
+
+
+# ---- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _safe(text: str) -> str:
+    """Text that somebody gave, as it may stand among ours."""
+    shown = visible(text)
+    if any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in shown):
+        return f"{_FIRST_STRONG_ISOLATE}{shown}{_END_OF_ISOLATE}"
+    return shown
+
+
+def _actor(actor: ActorView | None) -> str:
+    return f"by {actor.role} {_safe(actor.id)}" if actor is not None else "actor not given"
+
+
+def _subject_name(subject: SubjectView) -> str:
+    return f"{subject.kind} {_safe(subject.id)}"
+
+
+def _moves(fact: FactEntry) -> Iterator[str]:
+    main = fact.event.partition("/")[0]
+    if fact.before == fact.after:
+        yield f"{main} stays {words(fact.after)}"
+    else:
+        yield f"{main} {words(fact.before) + ' ' if fact.before is not None else ''}-> {words(fact.after)}"
+    for move in fact.moves:
+        if move.lifecycle in ("label", "refund") and move.before != move.after:
+            before = f"{words(move.before)} " if move.before is not None else ""
+            yield f"{move.lifecycle} {_safe(move.name)} {before}-> {words(move.after)}"
+
+
+def _payment(row: PaymentRow) -> Sequence[str]:
+    return _payment_name(row.payment_id, row.method), row.captured, row.refunded, row.on_its_way, row.remaining
+
+
+def _payment_name(payment_id: str, method: str) -> str:
+    if not payment_id:
+        return "Total"
+    return _safe(payment_id) if payment_id == method else f"{_safe(payment_id)} ({_safe(method)})"
+
+
+def _row(cells: Sequence[str]) -> Iterator[str]:
+    """A name and amounts in columns; a long name takes lines of its own."""
+    *before, last = _wrapped("", cells[0], width=34, given=False)
+    yield from before
+    yield last + " " * (36 - cell_len(last)) + "".join(f"{cell:>16}" for cell in cells[1:])
+
+
+def _amount(what: str, amount: str) -> Iterator[str]:
+    """What, and how much at the right margin."""
+    *before, last = _wrapped("  ", what, hang="    ", width=WIDTH - 24, given=False)
+    yield from before
+    yield last + " " + "." * (WIDTH - cell_len(last) - cell_len(amount) - 2) + " " + amount
+
+
+def _wrapped(
+    first: str, text: str, hang: str | None = None, width: int = WIDTH, *, given: bool = True
+) -> Iterator[str]:
+    """The text in lines of at most ``width`` columns: the first begins with ``first``, the others with ``hang`` (default:
+    as many spaces). ``given``: the text holds what somebody gave and was not made safe yet."""
+    indent = hang if hang is not None else " " * cell_len(first)
+    line, empty = first, True
+    for word in _pieces(_safe(text) if given else text, width - max(cell_len(first), cell_len(indent))):
+        if not empty and cell_len(line) + 1 + cell_len(word) > width:
+            yield line
+            line, empty = indent, True
+        line, empty = line + ("" if empty else " ") + word, False
+    yield line
+
+
+def _pieces(text: str, width: int) -> Iterable[str]:
+    """The words of a text; what is too long for a line is cut."""
+    for word in text.split(" "):
+        if cell_len(word) <= width:
+            yield word
+        else:
+            yield from chop_cells(word, max(width, 8))

@@ -1,0 +1,86 @@
+"""Stored views: how fast they are built anew from all facts, and with how much memory."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import returnable
+from bench.lifecycle import fill
+from bench.measure import Row, Sizes, in_turns
+from returnable.adapters.wiring import assemble, projector, stored_views
+from returnable.projections.stored import VIEWS
+
+
+def rebuilding(sizes: Sizes, folder: Path) -> Iterator[Row]:
+    """Every stored view, and one of them alone, built anew beside a plain read of the same facts."""
+    path = folder / "projecting.db"
+    events = _filled(path, sizes.replay_events)
+    connection = sqlite3.connect(path)
+
+    def raw() -> None:
+        rows = connection.execute("SELECT * FROM facts ORDER BY position")
+        assert sum(1 for _ in rows) == events
+
+    for name, views in (("all eight views", tuple(VIEWS)), ("`orders` alone", ("orders",))):
+        pairs = in_turns(sizes.replay_rounds, lambda views=views: rebuild(path, views), raw)  # type: ignore[misc]
+        ours = median(of_ours for of_ours, _ in pairs)
+        yield Row(
+            f"rebuild: {name}",
+            [of_raw / of_ours for of_ours, of_raw in pairs],
+            "≥ 0.25",
+            f"{events / median(of_raw for _, of_raw in pairs):,.0f} events/s; ours {events / ours:,.0f}",
+            f"{events:,} events, {len(pairs)} rounds",
+        )
+    connection.close()
+    yield _memory(path, events, folder, sizes)
+
+
+def rebuild(path: Path, views: Sequence[str]) -> None:
+    """Build views of a store anew, in a file beside it."""
+    parts = assemble(f"sqlite:///{path}", create=False)
+    kept = stored_views(f"sqlite:///{path}")
+    assert kept is not None
+    try:
+        working = projector(parts, kept, views)
+        working.rebuild(views)
+        working.run()
+        assert all(mark.position == parts.store.head() for mark in (kept.marks()[view] for view in views))
+    finally:
+        kept.close()
+        parts.store.close()
+
+
+def _filled(path: Path, events: int) -> int:
+    with returnable.open(f"sqlite:///{path}") as desk:
+        fill(desk.parts.store, events)
+        return desk.parts.store.head()
+
+
+def _memory(path: Path, events: int, folder: Path, sizes: Sizes) -> Row:
+    small = folder / "projecting-small.db"
+    few = _filled(small, sizes.replay_events // 10)
+    peaks = [_peak_kib(store) for store in (small, path)]
+    return Row(
+        f"… peak memory, {events:,} events ÷ {few:,}",
+        [peaks[1] / peaks[0]],
+        "flat",
+        f"{peaks[0] / 1024:,.0f} MiB and {peaks[1] / 1024:,.0f} MiB, whole processes",
+        "1 process each",
+    )
+
+
+def _peak_kib(store: Path) -> int:
+    command = [sys.executable, "-m", "bench.projecting", str(store)]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    return int(ran.stdout)
+
+
+if __name__ == "__main__":
+    rebuild(Path(sys.argv[1]), tuple(VIEWS))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,0 +1,127 @@
+"""Lists: the same answers from the facts, as of any instant, or from stored views, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from pydantic_core import from_json
+
+from returnable.domain.case import Case
+from returnable.domain.errors import Impossible
+from returnable.domain.policy import Policy
+from returnable.projections.claims import claim_at, claim_values
+from returnable.projections.ledger import Balance, balance_values
+from returnable.projections.orders import order_values
+from returnable.projections.ports import Reading
+from returnable.projections.refunds import refund_at, refund_values
+from returnable.projections.returns import return_at, return_values
+from returnable.projections.statistics import Tally
+from returnable.projections.views import ClaimView, OrderView, RefundView, ReturnView, WorklistView
+from returnable.projections.worklist import Waiting, worklist_view
+
+Values = dict[str, Any]
+ListName = Literal["orders", "returns", "refunds", "claims"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A list of subjects: what is on it of a case, and what it says at an instant."""
+
+    name: ListName
+    view: type[OrderView] | type[ReturnView] | type[RefundView] | type[ClaimView]
+    of_case: Callable[[Case, Policy], Iterator[Values]]
+    at: Callable[[Mapping[str, Any], datetime], Values]
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """The states that a subject on the list may be in."""
+        return get_args(self.view.model_fields["status"].annotation)
+
+    def check_status(self, status: str | None) -> None:
+        """Raise ``command.invalid`` for what is no state of a subject on the list."""
+        if status is not None and status not in self.statuses:
+            raise Impossible(
+                "command.invalid", f"status: {status!r} is none of {', '.join(self.statuses)}", field="status"
+            )
+
+
+def _of_orders(case: Case, policy: Policy) -> Iterator[Values]:
+    yield order_values(case, policy)
+
+
+def _of_returns(case: Case, policy: Policy) -> Iterator[Values]:
+    return (return_values(ret, policy) for ret in case.returns.values())
+
+
+def _of_refunds(case: Case, policy: Policy) -> Iterator[Values]:
+    return (refund_values(refund, policy) for refund in case.refunds.values())
+
+
+def _of_claims(case: Case, policy: Policy) -> Iterator[Values]:
+    return (claim_values(claim, policy) for claim in case.claims.values())
+
+
+LISTS: Mapping[str, Listed] = {
+    listed.name: listed
+    for listed in (
+        Listed("orders", OrderView, _of_orders, lambda values, moment: dict(values)),
+        Listed("returns", ReturnView, _of_returns, return_at),
+        Listed("refunds", RefundView, _of_refunds, refund_at),
+        Listed("claims", ClaimView, _of_claims, claim_at),
+    )
+}
+"""The lists of subjects, by name."""
+
+
+class StoredLists:
+    """Answers from stored views at one moment of theirs, as they read at a moment of the reader's."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+
+    def listed(
+        self, name: str, moment: datetime, status: str | None = None, limit: int | None = None
+    ) -> Iterator[Values]:
+        """The orders, returns, refunds or claims, in order of the order's id; raises ``command.invalid`` for a status."""
+        listed = LISTS[name]
+        listed.check_status(status)
+        where = {} if status is None else {"status": status}
+        rows = self.reading.rows(name, ("document",), where, limit)
+        return (listed.at(from_json(document), moment) for (document,) in rows)
+
+    def worklist(self, moment: datetime, kinds: Collection[str] | None = None) -> WorklistView:
+        """What waits for somebody at ``moment``."""
+        columns = ("kind", "subject", "name", "zone", "due_at", "shown_from", "shown_until", "overdue_from")
+        return worklist_view((_waiting(row) for row in self.reading.rows("worklist", columns)), kinds, moment)
+
+    def ledger(self, order_id: str | None = None) -> Iterator[Values]:
+        """The payments of every order, or of one, in order of the order's id."""
+        where = {} if order_id is None else {"order_id": order_id}
+        rows = self.reading.rows("ledger", Balance._fields, where)
+        return (balance_values(Balance._make(row)) for row in rows)
+
+    def statistics(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Values]:
+        """How often each clause decided among what was decided from ``since`` on and before ``until``."""
+        tally = Tally()
+        for clause, currency, verdict, decisions, amount in self.reading.clause_counts(since, until):
+            tally.add(clause, currency, verdict, decisions, amount)
+        return tally.values()
+
+
+def _waiting(row: Sequence[Any]) -> Waiting:
+    kind, subject, name, place, *instants = row
+    return Waiting(kind, subject, name, place, *(None if at is None else datetime.fromisoformat(at) for at in instants))
+
+
+def limited(values: Iterable[Values], status: str | None, limit: int | None) -> Iterator[Values]:
+    """The first so many of those in that status."""
+    left = limit
+    for one in values:
+        if status is None or one["status"] == status:
+            if left == 0:
+                return
+            yield one
+            left = None if left is None else left - 1

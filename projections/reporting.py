@@ -1,0 +1,807 @@
+"""Makes the audit report of one subject from its facts.
+
+An order is reported with its whole case; a return or a claim with its own facts and with what these rest on from the
+order; a refund as what it pays for, with the refund in focus. The same store, subject and moment give the same report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import JsonValue
+
+from returnable.domain.calendar import zone
+from returnable.domain.case import Case, evolve
+from returnable.domain.claims import Claim
+from returnable.domain.deciding import Moment
+from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.events import (
+    AccountLinked,
+    CancellationRequested,
+    Cancelled,
+    ClaimOpened,
+    Confirmed,
+    Delivered,
+    ExceptionRaised,
+    Fact,
+    LabelIssued,
+    LabelReceived,
+    OverrideGranted,
+    Pins,
+    Refunded,
+    RefundRequested,
+    ReturnRequested,
+    Shipped,
+)
+from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
+from returnable.domain.money import to_major, to_minor
+from returnable.domain.outcome import clause_views, in_zone
+from returnable.domain.policy import Policy
+from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.reasons import because, duration, localised
+from returnable.domain.refunds import Refund, of_subject
+from returnable.domain.retelling import outcome_of
+from returnable.domain.returns import Label, Return
+from returnable.projections.audit import details
+from returnable.projections.orders import returned_units
+from returnable.projections.refunds import due_view, refund_view
+from returnable.projections.report import (
+    TITLES,
+    DeadlineEntry,
+    FactEntry,
+    GoodsLine,
+    LifecyclePath,
+    LifecycleStep,
+    Money,
+    Move,
+    NothingDue,
+    Open,
+    OverrideEntry,
+    PaymentRow,
+    PolicyStamp,
+    RefundSheet,
+    Report,
+    RulingEntry,
+    StorePosition,
+    SumRow,
+)
+from returnable.projections.subjects import Subject, find_subject
+from returnable.projections.views import ActorView, RefundView, WorkItem
+from returnable.projections.worklist import waiting_in, worklist_view
+
+# ---- the facts that count, one after the other ------------------------------------------------------------------------
+
+_TABLES = {"order": ORDER, "return": RETURN, "label": LABEL, "refund": REFUND, "claim": CLAIM}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A fact that counts, with what it moved."""
+
+    entry: Recorded
+    before: str | None
+    after: str
+    moves: tuple[Move, ...]
+
+    @property
+    def fact(self) -> Fact:
+        return self.entry.fact
+
+    @property
+    def event(self) -> str:
+        return f"{self.entry.stream}#{self.entry.version}"
+
+
+def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
+    """Every fact that counts; one whose cause does not count does not count either."""
+    case, told = Case(case_id), []
+    for entry in recorded:
+        try:
+            after = evolve(case, (entry,))
+        except HistoryBroken:
+            continue
+        state = after.status_of(entry.stream) or NOTHING
+        told.append(_Told(entry, case.status_of(entry.stream), state, tuple(_moves(case, after, entry))))
+        case = after
+    return told
+
+
+def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
+    kind, _, name = entry.stream.partition("/")
+    fact = entry.fact
+    was = before.status_of(entry.stream)
+    if _TABLES[kind].allows(was or NOTHING, fact.type):
+        yield _move(kind, name, was, after.status_of(entry.stream))
+    if kind == "return":
+        labels = before.returns[name].labels if name in before.returns else {}
+        for label_id, label in after.returns[name].labels.items():
+            old = labels.get(label_id)
+            if old != label:
+                yield _move("label", label_id, old.status if old else None, label.status, name)
+    refund_id = getattr(fact, "refund_id", None)
+    if refund_id is not None:
+        old_refund = before.refunds.get(refund_id)
+        yield _move("refund", refund_id, old_refund.status if old_refund else None, after.refunds[refund_id].status)
+
+
+def _move(lifecycle: str, name: str, before: str | None, after: str | None, of: str | None = None) -> Move:
+    return Move.model_validate(
+        {"lifecycle": lifecycle, "name": name, "of": of, "before": before, "after": after or NOTHING}
+    )
+
+
+# ---- the report -------------------------------------------------------------------------------------------------------
+
+
+def make_report(
+    store: EventStore,
+    policy: Callable[[str], Policy],
+    subject: str,
+    at: datetime,
+    as_of: datetime | None = None,
+    known_at: datetime | None = None,
+) -> Report:
+    """The report of a subject (as :func:`find_subject` understands it), made with the clock at ``at``.
+
+    ``policy`` finds a pinned policy by its hash. Raises ``order.unknown`` and so on when there is no such subject there and
+    then.
+    """
+    head = store.head()
+    return report_of(find_subject(store, policy, subject, as_of, known_at), at, head, as_of, known_at)
+
+
+def report_of(
+    subject: Subject, at: datetime, head: int, as_of: datetime | None = None, known_at: datetime | None = None
+) -> Report:
+    """The report of a subject that was found; ``head``: the position of the store's last fact."""
+    scene = _Scene.of(subject, as_of or at.astimezone(UTC))
+    case, where = subject.case, scene.where
+    told = scene.told
+    last = told[-1]
+    confirmed = case.order.confirmed
+
+    def shown(instant: datetime | None) -> str | None:
+        return in_zone(instant, where) if instant is not None else None
+
+    deadlines = sorted(_deadlines(scene), key=lambda each: datetime.fromisoformat(each.at))
+    return Report.model_validate(
+        {
+            "subject": str(subject),
+            "kind": subject.kind,
+            "id": subject.name,
+            "order_id": case.order.order_id,
+            "pays_for": subject.stream if subject.kind == "refund" else None,
+            "state": _state(subject),
+            "customer_id": confirmed.customer.customer_id,
+            "customer_name": confirmed.customer.name,
+            "customer_email": confirmed.customer.email,
+            "generated_at": in_zone(at, where),
+            "moment": in_zone(scene.moment, where),
+            "as_of": shown(as_of),
+            "known_at": shown(known_at),
+            "policy": _stamp(confirmed.pins),
+            "store": StorePosition(
+                position=max(head, subject.facts[-1].position),
+                last_fact=last.event,
+                last_fact_position=last.entry.position,
+                facts=len(told),
+            ),
+            "goods": tuple(_goods(scene)),
+            "timeline": _timeline(scene, deadlines),
+            "lifecycles": tuple(_paths(scene)),
+            "overrides": tuple(_overrides(scene)),
+            "rulings": tuple(_rulings(scene)),
+            "money": _money(scene),
+            "open": Open(
+                work=tuple(_work(scene)), deadlines=tuple(each for each in deadlines if each.state == "pending")
+            ),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """The subject with its facts, and which of them it is about."""
+
+    subject: Subject
+    moment: datetime
+    where: ZoneInfo
+    told: Sequence[_Told]
+    stream: str | None
+    """The one stream the report is about; ``None``: the whole case."""
+    background: frozenset[str]
+    """The facts of the order that the stream rests on, by event."""
+
+    @classmethod
+    def of(cls, subject: Subject, moment: datetime) -> _Scene:
+        told = _told(subject.case_id, subject.facts)
+        stream = None if subject.stream.startswith("order/") else subject.stream
+        background = frozenset(_rested_on(subject, told) if stream is not None else ())
+        return cls(subject, moment, zone(subject.policy.zone), told, stream, background)
+
+    @property
+    def case(self) -> Case:
+        return self.subject.case
+
+    @property
+    def policy(self) -> Policy:
+        return self.subject.policy
+
+    def shows(self, told: _Told) -> bool:
+        """Whether the fact is part of the report."""
+        return self.stream is None or told.entry.stream == self.stream or told.event in self.background
+
+    def about(self, stream: str) -> bool:
+        """Whether the report is about that stream."""
+        return self.stream is None or stream == self.stream
+
+    def in_focus(self, told: _Told) -> bool:
+        """Whether the fact belongs to the refund that was asked about."""
+        return self.subject.kind == "refund" and getattr(told.fact, "refund_id", None) == self.subject.name
+
+    @property
+    def returns(self) -> list[Return]:
+        return [ret for ret in self.case.returns.values() if self.about(ret.stream)]
+
+    @property
+    def claims(self) -> list[Claim]:
+        return [claim for claim in self.case.claims.values() if self.about(claim.stream)]
+
+    @property
+    def refunds(self) -> list[Refund]:
+        return [refund for refund in self.case.refunds.values() if self.about(refund.stream)]
+
+    @property
+    def line_ids(self) -> list[str]:
+        """The lines of the order that the report is about, in the order's order."""
+        if self.stream is None:
+            return list(self.case.order.lines)
+        wanted = {line.line_id for ret in self.returns for line in ret.lines}
+        wanted |= {claim.line_id for claim in self.claims}
+        return [line_id for line_id in self.case.order.lines if line_id in wanted]
+
+    def find(self, kind: type[Fact], stream: str, **values: object) -> _Told | None:
+        """The first fact of that kind in a stream with these values."""
+        for each in self.told:
+            if each.entry.stream != stream or not isinstance(each.fact, kind):
+                continue
+            if all(getattr(each.fact, name) == value for name, value in values.items()):
+                return each
+        return None
+
+
+def _rested_on(subject: Subject, told: Sequence[_Told]) -> Iterator[str]:
+    """The facts of the order on which a return or a claim rests."""
+    case = subject.case
+    kind, _, name = subject.stream.partition("/")
+    lines = {line.line_id for line in case.returns[name].lines} if kind == "return" else {case.claims[name].line_id}
+    parcels = {p.parcel_id for p in case.order.parcels.values() if lines & p.units.keys()}
+    conflict = False
+    for each in told:
+        fact = each.fact
+        if each.entry.stream != case.order.stream:
+            continue
+        if isinstance(fact, Shipped | Delivered):
+            conflict = fact.parcel_id in parcels
+            if not conflict:
+                continue
+        elif isinstance(fact, ExceptionRaised):
+            # It stands right after the telling it is about.
+            if not conflict:
+                continue
+        elif isinstance(fact, OverrideGranted):
+            if fact.clause.startswith("cancellation."):
+                continue
+        elif not isinstance(fact, Confirmed | AccountLinked | Cancelled):
+            continue
+        yield each.event
+
+
+def _state(subject: Subject) -> str:
+    case, name = subject.case, subject.name
+    if subject.kind == "refund":
+        return case.refunds[name].status
+    return case.status_of(subject.stream) or NOTHING
+
+
+def _stamp(pins: Pins) -> PolicyStamp:
+    return PolicyStamp(
+        id=pins.policy,
+        version=pins.version,
+        sha256=pins.sha256,
+        calendar=pins.calendar,
+        zone=pins.zone,
+        engine=pins.engine,
+    )
+
+
+def _actor(fact: Fact) -> ActorView | None:
+    return ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None
+
+
+def _goods(scene: _Scene) -> Iterator[GoodsLine]:
+    order = scene.case.order
+    for line_id in scene.line_ids:
+        line = order.lines[line_id]
+        yield GoodsLine(
+            line_id=line.line_id,
+            sku=line.sku,
+            description=line.description,
+            unit_price=to_major(line.unit_price, order.currency),
+            quantity=line.quantity,
+            tax=to_major(line.tax, order.currency),
+            final_sale=line.final_sale,
+            fates=tuple((what, count) for what, count in _fates(scene, line_id) if count),
+        )
+
+
+def _fates(scene: _Scene, line_id: str) -> Iterator[tuple[str, int]]:
+    case = scene.case
+    if scene.stream is None:
+        returning, returned = returned_units(case, line_id)
+        yield "in parcels", case.order.in_parcels(line_id)
+        yield "delivered", case.order.delivered(line_id)
+        yield "in returns not settled", returning
+        yield "returned and refunded", returned
+    for ret in scene.returns if scene.stream is not None else ():
+        yield "in this return", ret.quantity(line_id)
+        yield "accepted", ret.accepted.get(line_id, 0)
+        yield "rejected", ret.rejected.get(line_id, 0)
+        yield "sent back", ret.sent_back.get(line_id, 0)
+    for claim in scene.claims:
+        if claim.line_id == line_id:
+            yield f"in claim {claim.claim_id}" if scene.stream is None else "in this claim", claim.quantity
+
+
+# ---- timeline ---------------------------------------------------------------------------------------------------------
+
+
+def _timeline(scene: _Scene, deadlines: Sequence[DeadlineEntry]) -> tuple[FactEntry | DeadlineEntry, ...]:
+    entries: list[FactEntry | DeadlineEntry] = []
+    waiting = [each for each in deadlines if not each.ahead]
+    for told in scene.told:
+        if not scene.shows(told):
+            continue
+        while waiting and _over(waiting[0], told.fact.recorded_at):
+            entries.append(waiting.pop(0))
+        entries.append(_fact_entry(scene, told))
+    entries.extend(waiting)
+    entries.extend(each for each in deadlines if each.ahead)
+    return tuple(entries)
+
+
+def _over(deadline: DeadlineEntry, moment: datetime) -> bool:
+    at = datetime.fromisoformat(deadline.at)
+    return at < moment if deadline.inclusive else at <= moment
+
+
+def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
+    fact, where = told.fact, scene.where
+    later = (fact.recorded_at - fact.occurred_at).total_seconds()
+    return FactEntry(
+        event=told.event,
+        type=fact.type,
+        title=TITLES.get(fact.type, fact.type),
+        occurred_at=in_zone(fact.occurred_at, where),
+        recorded_at=in_zone(fact.recorded_at, where),
+        learnt_later=duration(later) if later > 0 else None,
+        actor=_actor(fact),
+        command_id=fact.command_id,
+        outcome=outcome_of([fact]) if getattr(fact, "ruling", None) else None,
+        before=told.before,
+        after=told.after,
+        moves=told.moves,
+        details=localised(_own_details(told, scene.case.order.currency), where),
+        background=told.event in scene.background,
+        focus=scene.in_focus(told),
+    )
+
+
+def _own_details(told: _Told, currency: str) -> dict[str, JsonValue]:
+    """What the fact says besides the id of its own stream, which stands beside it anyway."""
+    kind, _, name = told.entry.stream.partition("/")
+    content = details(told.fact, currency)
+    return {key: value for key, value in content.items() if (key, value) != (f"{kind}_id", name)}
+
+
+# ---- deadlines --------------------------------------------------------------------------------------------------------
+
+_Standing = tuple[Literal["met", "missed", "passed", "pending", "lifted"], str | None]
+
+
+def _deadlines(scene: _Scene) -> Iterator[DeadlineEntry]:
+    """The deadlines that the facts of the report gave, in no order."""
+    order = scene.case.order
+    if scene.stream is None:
+        yield from _cancellation_window(scene)
+    for parcel in order.parcels.values():
+        if parcel.delivered_at is not None and parcel.units.keys() & set(scene.line_ids):
+            yield from _parcel_windows(scene, parcel.parcel_id)
+    for ret in scene.returns:
+        for label in ret.labels.values():
+            yield from _label_deadlines(scene, ret, label)
+    for claim in scene.claims:
+        yield from _contact(scene, claim)
+    for refund in scene.refunds:
+        yield from _refund_deadline(scene, refund)
+
+
+def _deadline(
+    scene: _Scene,
+    at: datetime,
+    told: _Told | None,
+    title: str,
+    clause: str,
+    standing: _Standing,
+    inclusive: bool = False,
+) -> DeadlineEntry:
+    state, note = standing
+    return DeadlineEntry(
+        at=in_zone(at, scene.where),
+        inclusive=inclusive,
+        title=title,
+        clause=clause,
+        state=state,
+        note=note,
+        event=told.event if told is not None else "",
+        ahead=scene.moment <= at if inclusive else scene.moment < at,
+    )
+
+
+def _window(
+    scene: _Scene, end: datetime, asked: Sequence[tuple[datetime, str]], what: str, inclusive: bool = False
+) -> _Standing:
+    """How a window stands in which something could be asked for; ``asked``: when it was, and in which fact."""
+    in_time = [(at, event) for at, event in asked if (at <= end if inclusive else at < end)]
+    open_still = scene.moment <= end if inclusive else scene.moment < end
+    if in_time:
+        at, event = min(in_time)
+        left = duration((end - at).total_seconds())
+        return "pending" if open_still else "met", f"{what} {left} before ({event})"
+    if open_still:
+        return "pending", None
+    if asked:
+        at, event = min(asked)
+        return "missed", f"{what} {duration((at - end).total_seconds())} after ({event})"
+    return "passed", f"not {what} by then"
+
+
+def _cancellation_window(scene: _Scene) -> Iterator[DeadlineEntry]:
+    order = scene.case.order
+    end = order.confirmed.cancel_by
+    asked = [(each.fact.occurred_at, each.event) for each in scene.told if isinstance(each.fact, CancellationRequested)]
+    standing = _window(scene, end, asked, "asked for", inclusive=True)
+    if order.status == "cancelled" and standing[0] == "pending":
+        standing = ("met", standing[1])
+    confirmed = scene.find(Confirmed, order.stream)
+    yield _deadline(scene, end, confirmed, "Cancellation closes", "cancellation.window", standing, inclusive=True)
+
+
+def _parcel_windows(scene: _Scene, parcel_id: str) -> Iterator[DeadlineEntry]:
+    order = scene.case.order
+    parcel = order.parcels[parcel_id]
+    delivered = scene.find(Delivered, order.stream, parcel_id=parcel_id)
+    if parcel.return_before is not None and (scene.stream is None or scene.returns):
+        asked = _asked(scene, ReturnRequested, parcel_id)
+        title = f"Return window of parcel {parcel_id} closes"
+        standing = _window(scene, parcel.return_before, asked, "asked for")
+        yield _deadline(scene, parcel.return_before, delivered, title, "returns.window", standing)
+    if parcel.report_before is not None and (scene.stream is None or scene.claims):
+        asked = _asked(scene, ClaimOpened, parcel_id)
+        title = f"Wrong-item window of parcel {parcel_id} closes"
+        standing = _window(scene, parcel.report_before, asked, "reported")
+        yield _deadline(scene, parcel.report_before, delivered, title, "wrong_item.window", standing)
+
+
+def _asked(
+    scene: _Scene, kind: type[ReturnRequested] | type[ClaimOpened], parcel_id: str
+) -> list[tuple[datetime, str]]:
+    """When returns or claims of units of a parcel were asked for, in which facts, and whether they were declined."""
+    found = []
+    for each in scene.told:
+        fact = each.fact
+        if not isinstance(fact, kind) or not scene.about(each.entry.stream):
+            continue
+        parcels = fact.parcels if isinstance(fact, ClaimOpened) else [p for line in fact.lines for p in line.parcels]
+        if any(allotment.parcel_id == parcel_id for allotment in parcels):
+            refused = scene.case.status_of(each.entry.stream) in ("declined", "denied")
+            found.append((fact.occurred_at, each.event + (", declined" if refused else "")))
+    return found
+
+
+def _label_deadlines(scene: _Scene, ret: Return, label: Label) -> Iterator[DeadlineEntry]:
+    title = f"Label {label.label_id} voids by itself"
+    issued = scene.find(LabelIssued, ret.stream, label_id=label.label_id)
+    source = issued
+    for each in scene.told:
+        mine = each.entry.stream == ret.stream and isinstance(each.fact, LabelReceived)
+        if mine and getattr(each.fact, "label_id", None) == label.label_id:
+            source = each
+    if issued is not None and isinstance(issued.fact, LabelIssued) and issued.fact.void_at != label.void_at:
+        moved = source.event if source is not None else ""
+        standing: _Standing = ("lifted", f"the clock runs from its receipt ({moved})")
+        yield _deadline(scene, issued.fact.void_at, issued, title, "returns.ship_by", standing)
+    yield _deadline(scene, label.void_at, source, title, "returns.ship_by", _ship_by(scene, ret, label))
+
+
+def _ship_by(scene: _Scene, ret: Return, label: Label) -> _Standing:
+    sent_at, void_at = ret.shipped_at or ret.received_at, label.void_at
+    if label.voided_at is not None:
+        return "lifted", "voided by hand before"
+    if sent_at is not None and sent_at < void_at:
+        return "met", f"the parcel was handed over {duration((void_at - sent_at).total_seconds())} before"
+    if ret.status == "withdrawn":
+        return "lifted", "the return was withdrawn"
+    if scene.moment < void_at:
+        return "pending", None
+    late = f"; it was handed over {duration((sent_at - void_at).total_seconds())} after" if sent_at is not None else ""
+    return "missed", f"no parcel was handed over by then{late}"
+
+
+def _contact(scene: _Scene, claim: Claim) -> Iterator[DeadlineEntry]:
+    end = claim.opened.contact_by
+    done = [at for at in (claim.contacted_at, claim.resolved_at) if at is not None]
+    standing: _Standing
+    if any(at <= end for at in done):
+        what = "contacted" if claim.contacted_at is not None and claim.contacted_at <= end else "settled"
+        standing = ("met", f"{what} {duration((end - min(done)).total_seconds())} before")
+    elif claim.status == "denied":
+        standing = ("lifted", "the claim was denied")
+    elif scene.moment <= end:
+        standing = ("pending", None)
+    else:
+        late = f"; it was made {duration((min(done) - end).total_seconds())} after" if claim.contacted_at else ""
+        standing = ("missed", f"no contact by then{late}")
+    opened = scene.find(ClaimOpened, claim.stream)
+    title = f"Customer of claim {claim.claim_id} to be contacted"
+    yield _deadline(scene, end, opened, title, "wrong_item.contact", standing, inclusive=True)
+
+
+def _refund_deadline(scene: _Scene, refund: Refund) -> Iterator[DeadlineEntry]:
+    end = refund.requested.overdue_at
+    done = scene.find(Refunded, refund.stream, refund_id=refund.refund_id)
+    standing: _Standing
+    if done is not None and done.fact.occurred_at < end:
+        standing = ("met", f"settled {duration((end - done.fact.occurred_at).total_seconds())} before ({done.event})")
+    elif done is not None:
+        late = duration((done.fact.occurred_at - end).total_seconds()) or "at that instant"
+        standing = ("missed", f"settled {late} after ({done.event})")
+    elif refund.status == "failed":
+        standing = ("lifted", "the refund failed")
+    else:
+        standing = ("pending", None) if scene.moment < end else ("missed", "not settled by then")
+    source = scene.find(RefundRequested, refund.stream, refund_id=refund.refund_id)
+    title = f"Refund {refund.refund_id} is overdue unless settled"
+    yield _deadline(scene, end, source, title, "returns.refund_timing", standing)
+
+
+# ---- lifecycles -------------------------------------------------------------------------------------------------------
+
+
+def _paths(scene: _Scene) -> Iterator[LifecyclePath]:
+    """One path for each lifecycle that the report is about, in the order in which they began."""
+    steps: dict[tuple[str, str, str | None], list[tuple[_Told, Move]]] = {}
+    for told in scene.told:
+        for move in told.moves:
+            if scene.about(told.entry.stream):
+                steps.setdefault((move.lifecycle, move.name, move.of), []).append((told, move))
+    for (lifecycle, name, of), taken in steps.items():
+        state = taken[-1][1].after
+        yield LifecyclePath.model_validate(
+            {
+                "lifecycle": lifecycle,
+                "name": name,
+                "of": of,
+                "state": state,
+                "by_the_clock": _by_the_clock(scene, name, of, state) if lifecycle == "label" else None,
+                "steps": tuple(
+                    LifecycleStep(
+                        number=number,
+                        event=told.event,
+                        type=told.fact.type,
+                        title=TITLES.get(told.fact.type, told.fact.type),
+                        before=move.before,
+                        after=move.after,
+                        occurred_at=in_zone(told.fact.occurred_at, scene.where),
+                    )
+                    for number, (told, move) in enumerate(taken, start=1)
+                ),
+            }
+        )
+
+
+def _by_the_clock(scene: _Scene, label_id: str, return_id: str | None, state: str) -> str | None:
+    """Where the clock has brought a label that the facts leave as issued."""
+    if state != "issued" or return_id is None:
+        return None
+    status = scene.case.returns[return_id].labels[label_id].status_at(scene.moment)
+    return status if status != state else None
+
+
+# ---- rulings ----------------------------------------------------------------------------------------------------------
+
+
+def _rulings(scene: _Scene) -> Iterator[RulingEntry]:
+    for told in scene.told:
+        fact = told.fact
+        ruling, pins = getattr(fact, "ruling", None), getattr(fact, "pins", None)
+        if not ruling or pins is None or not scene.shows(told):
+            continue
+        yield RulingEntry(
+            event=told.event,
+            type=fact.type,
+            title=TITLES.get(fact.type, fact.type),
+            outcome=outcome_of([fact]),
+            decided_at=in_zone(fact.recorded_at, scene.where),
+            actor=_actor(fact),
+            policy=_stamp(pins),
+            clauses=clause_views(ruling, scene.policy),
+            background=told.event in scene.background,
+            focus=scene.in_focus(told),
+        )
+
+
+def _overrides(scene: _Scene) -> Iterator[OverrideEntry]:
+    for told in scene.told:
+        fact = told.fact
+        if isinstance(fact, OverrideGranted) and scene.shows(told):
+            yield OverrideEntry(
+                event=told.event,
+                clause=fact.clause,
+                quote=scene.policy.clause(fact.clause).quote,
+                reason=fact.reason,
+                approved_by=fact.approved_by,
+                granted_at=in_zone(fact.occurred_at, scene.where),
+                actor=_actor(fact),
+                used_by=tuple(each.event for each in scene.told if scene.shows(each) and _uses(each.fact, told.event)),
+            )
+
+
+def _uses(fact: Fact, override: str) -> bool:
+    for finding in getattr(fact, "ruling", None) or ():
+        aside = finding.facts.get("override")
+        if isinstance(aside, dict) and aside.get("fact") == override:
+            return True
+    return False
+
+
+# ---- money ------------------------------------------------------------------------------------------------------------
+
+
+def _money(scene: _Scene) -> Money:
+    case, policy = scene.case, scene.policy
+    sheets = [_sheet(scene, refund_view(refund, policy, scene.moment)) for refund in scene.refunds]
+    nothing: list[NothingDue] = []
+    now = Moment(scene.moment, policy)
+    order = case.order
+    streams = [order.stream] if scene.stream is None and order.status == "cancelled" else []
+    streams += [ret.stream for ret in scene.returns] + [claim.stream for claim in scene.claims]
+    for stream in streams:
+        due = _due(scene, stream, now)
+        if isinstance(due, RefundView):
+            sheets.append(_sheet(scene, due))
+        elif due is not None:
+            nothing.append(due)
+    payments, total = _payments(scene)
+    return Money(
+        currency=order.currency, sheets=tuple(sheets), nothing_due=tuple(nothing), payments=payments, total=total
+    )
+
+
+def _due(scene: _Scene, stream: str, now: Moment) -> RefundView | NothingDue | None:
+    """What is due for a stream and not asked for, or why nothing is; ``None`` where no refund can be asked for."""
+    case = scene.case
+    asked = of_subject(case.refunds.values(), stream)
+    subject = case.refund_subject(stream)
+    if subject.ret is not None and not RETURN.allows(subject.ret.status, "RefundRequested"):
+        return None
+    try:
+        subject.may_request("refund")
+        weighing = subject.weighing(now)
+        if subject.owed(weighing).items and weighing.allowed:
+            return due_view(subject, scene.policy, now)
+        reasons = [because(finding, scene.where) for finding in weighing.findings if finding.verdict == "fail"]
+    except Impossible as error:
+        if error.code == "transition.not_allowed":
+            return None
+        reasons = [error.message]
+    if asked or not reasons:
+        return None
+    kind, _, name = stream.partition("/")
+    return NothingDue.model_validate({"for_": {"kind": kind, "id": name}, "reasons": tuple(reasons)})
+
+
+def _sheet(scene: _Scene, view: RefundView) -> RefundSheet:
+    order = scene.case.order
+    methods = {payment.payment_id: payment.method for payment in order.confirmed.payments}
+    return RefundSheet.model_validate(
+        {
+            "refund_id": view.refund_id,
+            "status": view.status,
+            "for_": view.for_,
+            "currency": view.currency,
+            "rows": tuple(_sum(scene, view)),
+            "total": view.total,
+            "tenders": view.tenders,
+            "methods": tuple(methods[tender.payment_id] for tender in view.tenders),
+            "issued_at": view.issued_at,
+            "expected_between": view.expected_between,
+            "overdue": view.overdue,
+            "focus": scene.subject.kind == "refund" and view.refund_id == scene.subject.name,
+        }
+    )
+
+
+def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
+    currency = view.currency
+    total = 0
+    for item in view.items:
+        price = to_major(scene.case.order.lines[item.line_id].unit_price, currency)
+        yield SumRow(what=f"Line {item.line_id}: {item.quantity} × {price}", amount=item.merchandise)
+        total += to_minor(item.merchandise, currency)
+        if to_minor(item.tax, currency):
+            yield SumRow(what=f"Line {item.line_id}: tax", amount=item.tax)
+            total += to_minor(item.tax, currency)
+    shipping = to_minor(view.shipping, currency)
+    if shipping:
+        yield SumRow(what="Outbound shipping, with its tax", amount=view.shipping)
+        total += shipping
+    for deduction in view.deductions:
+        amount = to_minor(deduction.amount, currency)
+        yield SumRow(
+            what=f"Deduction: {deduction.clause}", amount=to_major(-amount, currency), because=deduction.because
+        )
+        total -= amount
+    before = to_minor(view.settled_before, currency)
+    if before:
+        yield SumRow(what="Went back in an earlier attempt", amount=to_major(-before, currency))
+        total -= before
+    rest = to_minor(view.total, currency) - total
+    if rest:
+        why = "More went back before than is owed now: nothing is asked back." if total < 0 else None
+        yield SumRow(what="To come to what is paid", amount=to_major(rest, currency), because=why)
+
+
+def _payments(scene: _Scene) -> tuple[tuple[PaymentRow, ...], PaymentRow]:
+    order, currency = scene.case.order, scene.case.order.currency
+    refunded: dict[str, int] = {}
+    on_its_way: dict[str, int] = {}
+    for refund in scene.case.refunds.values():
+        for tender in refund.requested.tenders:
+            status = refund.tenders[tender.payment_id]
+            where = {"settled": refunded, "requested": on_its_way}.get(status)
+            if where is not None:
+                where[tender.payment_id] = where.get(tender.payment_id, 0) + tender.amount
+
+    def row(payment_id: str, method: str, captured: int, back: int, under_way: int) -> PaymentRow:
+        return PaymentRow(
+            payment_id=payment_id,
+            method=method,
+            captured=to_major(captured, currency),
+            refunded=to_major(back, currency),
+            on_its_way=to_major(under_way, currency),
+            remaining=to_major(captured - back - under_way, currency),
+        )
+
+    payments = order.confirmed.payments
+    rows = tuple(
+        row(p.payment_id, p.method, p.amount, refunded.get(p.payment_id, 0), on_its_way.get(p.payment_id, 0))
+        for p in payments
+    )
+    captured = sum(payment.amount for payment in payments)
+    return rows, row("", "", captured, sum(refunded.values()), sum(on_its_way.values()))
+
+
+# ---- what is open -----------------------------------------------------------------------------------------------------
+
+
+def _work(scene: _Scene) -> Iterator[WorkItem]:
+    for item in worklist_view(waiting_in(scene.case, scene.policy), None, scene.moment).items:
+        kind, name = item.subject.kind, item.subject.id
+        stream = scene.case.refunds[name].stream if kind == "refund" else f"{kind}/{name}"
+        if scene.about(stream):
+            yield item

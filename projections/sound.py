@@ -1,0 +1,65 @@
+"""One case as far as it can be trusted: what comes before a fact that cannot be read, or cannot have happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from returnable.domain.case import Case
+from returnable.domain.errors import CalendarExhausted, CalendarInvalid, HistoryBroken, Impossible, PolicyInvalid
+from returnable.domain.lifecycles import NOTHING
+from returnable.domain.policy import Policy
+from returnable.domain.ports import Damage, Recorded
+
+PolicyOf = Callable[[str], Policy]
+"""Finds a pinned policy by its hash; raises ``HistoryBroken`` where it was not kept."""
+
+T = TypeVar("T")
+
+_BROKEN = (
+    HistoryBroken,
+    Impossible,
+    PolicyInvalid,
+    CalendarInvalid,
+    CalendarExhausted,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+)
+"""What facts that contradict each other may raise, wherever they are looked at. Not that the store is unusable."""
+
+
+def sound(
+    facts: Sequence[Recorded], damage: Damage | None, build: Callable[[Sequence[Recorded]], T]
+) -> tuple[T, Damage | None]:
+    """What ``build`` makes of the facts of a case; where it cannot, of all that comes before the first fact to blame.
+
+    ``damage`` is what is known to be wrong behind these facts, and what is answered if nothing is wrong with them.
+    ``build`` must make something of no facts at all.
+    """
+    try:
+        return build(facts), damage
+    except _BROKEN:
+        pass
+    built = build(())
+    for count, entry in enumerate(facts, start=1):
+        try:
+            built = build(facts[:count])
+        except _BROKEN as error:
+            place = (entry.position, entry.case_id, entry.case_seq, entry.stream, entry.version)
+            return built, Damage(*place, _reason(error))
+    return built, damage
+
+
+def _reason(error: Exception) -> str:
+    said = str(error)
+    known = isinstance(error, HistoryBroken | Impossible | PolicyInvalid | CalendarInvalid | CalendarExhausted)
+    return said if known and said else f"{type(error).__name__}: {said}"
+
+
+def pinned(case: Case, policy_of: PolicyOf) -> Policy | None:
+    """The policy pinned to the order of a case; ``None`` where nothing was confirmed."""
+    return None if case.order.status == NOTHING else policy_of(case.order.confirmed.pins.sha256)

@@ -1,0 +1,98 @@
+"""The bytes of stored views: the same history gives the same tables, on every interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from golden_views import LINES, digests
+from kit import Story
+
+from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.wiring import projector
+from returnable.projections.stored import SCHEMA_VERSION, VIEWS
+
+ROOT = Path(__file__).parents[2]
+STORY = ROOT / "tests" / "golden_views.py"
+
+EXPECTED = {
+    "orders": "4da1406351b0b42241f1aa7c4094bb15c4759ea522a6d7ebc926459fbf24bf80",
+    "returns": "bf147934c927d8c88c2ad1d5a508ba84cebd6a206025ab3b54f4ae609c2bb29e",
+    "refunds": "eaf29c2ea8eea218954015606a54d7b90ccc93e6aefd95d29d4ca236eb1020f0",
+    "claims": "e816fec607fb981bd2096362f33a6ecb9d7161afb7254646ceb821bcfd03b5b9",
+    "worklist": "8b24a2630312c7afb282458f6516c8b4f34fd1c636a838fde5b1c8c6184ce500",
+    "audit": "4eb4c7deb7b663784b7d587313312f7e1518fd5c20f70a1dc55711371782e7d8",
+    "ledger": "1edbc214f8372d12b55c26dd8f3f41acf2b7c71286fdc9ada10a309a0631ee0a",
+    "clauses": "93f5dfaa724e9103c26ae2f4b12071c3d0adbe4a64e89a6f70c22f083af1cca8",
+}
+"""Whoever changes one of these changes what is stored: count ``SCHEMA_VERSION`` up, so that old files are made anew."""
+
+
+def test_the_tables_of_a_fixed_history_are_these_bytes() -> None:
+    found = digests()
+
+    assert found == EXPECTED
+    assert SCHEMA_VERSION == 1, "another version has other hashes"
+
+
+def test_the_fixed_history_has_something_to_tell_in_every_view() -> None:
+    story = Story()
+    for at, fields in LINES:
+        story.tell(at=at, **fields)
+
+    with closing(SQLiteViews(None)) as views:
+        projector(story.parts, views).run()
+        with views.reading() as reading:
+            counts = {name: len(list(reading.rows(name, ("nth",)))) for name in VIEWS}
+            verdicts = {verdict for (verdict,) in reading.rows("clauses", ("verdict",))}
+            kinds = {kind for (kind,) in reading.rows("worklist", ("kind",))}
+
+    assert min(counts.values()) >= 1, counts
+    assert verdicts == {"pass", "fail", "overridden", "not_applicable"}
+    assert len(kinds) >= 2, kinds
+
+
+def _others() -> list[str]:
+    """Every other CPython there is that the package supports, one for each minor version."""
+    here = Path.home() / ".pyenv" / "versions"
+    found: dict[str, str] = {}
+    for minor in range(11, 15):
+        name = f"python3.{minor}"
+        installed = [str(path) for path in sorted(here.glob(f"3.{minor}.*/bin/{name}"))] if here.is_dir() else []
+        for candidate in (*installed, shutil.which(name)):
+            if minor != sys.version_info.minor and candidate is not None and _runs(candidate, minor):
+                found.setdefault(name, candidate)
+    return list(found.values())
+
+
+def _runs(python: str, minor: int) -> bool:
+    said = "import sys, venv, ensurepip; print(sys.implementation.name, sys.version_info.minor)"
+    ran = subprocess.run([python, "-c", said], capture_output=True, text=True, check=False)
+    return ran.stdout.split() == ["cpython", str(minor)]
+
+
+@pytest.mark.parametrize("python", _others(), ids=lambda path: Path(path).name)
+def test_another_cpython_makes_the_same_bytes(python: str, tmp_path: Path) -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
+    other = tmp_path / "venv" / "bin" / "python"
+    install = [other, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    installed = subprocess.run([*install, *dependencies], capture_output=True, text=True, check=False)
+    if installed.returncode:
+        pytest.skip(f"{python}: the dependencies cannot be had: {installed.stderr.strip()[-300:]}")
+
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [other, "-X", "utf8", "-c", "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", STORY]
+    ran = subprocess.run(
+        command, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == EXPECTED

@@ -1,0 +1,546 @@
+"""What an audit report says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import Story, ask_return, finding, issue
+from world import World
+
+from returnable.domain.errors import Impossible
+from returnable.domain.events import FACTS
+from returnable.domain.fields import parse_instant
+from returnable.domain.lifecycles import MACHINES
+from returnable.projections.report import TITLES, DeadlineEntry, Report, spoken
+from returnable.projections.reporting import make_report
+from returnable.projections.subjects import every_case
+
+LATER = "2026-05-01T12:00:00-04:00"
+
+
+def report(
+    story: Story, subject: str, at: str = LATER, as_of: str | None = None, known_at: str | None = None
+) -> Report:
+    """The report of a subject of the story."""
+    parts = story.parts
+    then, by_then = (parse_instant(text) if text else None for text in (as_of, known_at))
+    return make_report(parts.store, parts.desk.policy, subject, parse_instant(at), then, by_then)
+
+
+def standing(made: Report) -> dict[str, str]:
+    """Deadline → how it stands."""
+    return {deadline.title: deadline.state for deadline in made.deadlines}
+
+
+def only(made: Report, title: str) -> DeadlineEntry:
+    """The one deadline of that title."""
+    (found,) = [deadline for deadline in made.deadlines if deadline.title == title]
+    return found
+
+
+def events(made: Report) -> list[str]:
+    """The facts of the timeline, in order."""
+    return [fact.event for fact in made.facts]
+
+
+def test_every_fact_has_a_title() -> None:
+    assert {fact.__name__ for fact in FACTS.values()} == TITLES.keys()
+
+
+def test_an_order_is_reported_with_its_whole_case() -> None:
+    story = Story()
+    story.inspected()
+
+    made = report(story, "A-1")
+
+    assert (made.subject, made.state, made.pays_for) == ("order/A-1", "delivered", None)
+    recorded = [f"{entry.stream}#{entry.version}" for entry in story.parts.store.load("A-1")]
+    assert events(made) == recorded
+    assert [(path.lifecycle, path.name, path.of) for path in made.lifecycles] == [
+        ("order", "A-1", None),
+        ("return", "R-1", None),
+        ("label", "L-1", "R-1"),
+    ]
+    assert made.store.facts == len(recorded)
+    assert made.store.last_fact == recorded[-1]
+    assert made.store.position == story.parts.store.head()
+
+
+def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
+    story = Story()
+    lines = [
+        {"line_id": "1", "sku": "BAG", "unit_price": "100.00", "quantity": 1},
+        {"line_id": "2", "sku": "RING", "unit_price": "50.00", "quantity": 1},
+    ]
+    story.confirmed(lines=lines)
+    for number in ("1", "2"):
+        story.tell(
+            "record_shipment",
+            "2026-03-03T09:00:00-05:00",
+            order_id="A-1",
+            parcel_id=f"P-{number}",
+            carrier="ups",
+            tracking_number="T",
+            lines=[{"line_id": number, "quantity": 1}],
+        )
+        story.tell("record_delivery", "2026-03-05T09:00:00-05:00", order_id="A-1", parcel_id=f"P-{number}")
+    # A second telling of the delivery conflicts, and a person raises it.
+    story.tell("record_delivery", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-04T09:00:00-05:00")
+    story.tell("record_delivery", order_id="A-1", parcel_id="P-2", delivered_at="2026-03-04T09:00:00-05:00")
+    for clause in ("returns.account", "cancellation.window"):
+        story.tell(
+            "override", subject={"kind": "order", "id": "A-1"}, clause=clause, reason="So be it.", approved_by="boss"
+        )
+    ask_return(story, "2026-03-09T12:00:00-04:00")
+
+    made = report(story, "return/R-1")
+
+    types = [(fact.type, fact.background) for fact in made.facts]
+    assert types == [
+        ("Confirmed", True),
+        ("Shipped", True),
+        ("Delivered", True),
+        ("Delivered", True),
+        ("ExceptionRaised", True),
+        ("OverrideGranted", True),
+        ("ReturnRequested", False),
+        ("ReturnAuthorized", False),
+    ]
+    assert [fact.details.get("parcel_id") for fact in made.facts[1:4]] == ["P-1", "P-1", "P-1"]
+    assert [line.line_id for line in made.goods] == ["1"]
+    assert [override.clause for override in made.overrides] == ["returns.account"]
+    assert standing(made).keys() == {"Return window of parcel P-1 closes"}
+    assert [path.lifecycle for path in made.lifecycles] == ["return"]
+
+
+def test_a_refund_is_reported_as_what_it_pays_for_with_the_refund_in_focus() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="The card is closed.")
+    story.tell("request_refund", "2026-03-17T11:00:00-04:00", refund_id="F-2", return_id="R-1")
+
+    made = report(story, "refund/F-2", at="2026-03-18T12:00:00-04:00")
+
+    assert (made.subject, made.state, made.pays_for) == ("refund/F-2", "requested", "return/R-1")
+    assert [fact.type for fact in made.facts if fact.focus] == ["RefundRequested"]
+    assert [(sheet.refund_id, sheet.status, sheet.focus) for sheet in made.money.sheets] == [
+        ("F-1", "failed", False),
+        ("F-2", "requested", True),
+    ]
+    assert [ruling.focus for ruling in made.rulings].count(True) == 1
+    assert standing(made)["Refund F-1 is overdue unless settled"] == "lifted"
+    assert standing(made)["Refund F-2 is overdue unless settled"] == "pending"
+    assert made.money.payments[0].on_its_way == "750.00"
+    assert made.money.payments[0].remaining == "0.00"
+
+
+def test_a_late_scan_is_told_as_learnt_later_and_its_label_counts_as_used() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("run_deadlines", "2026-03-12T06:00:00-04:00")
+    story.tell(
+        "record_return_shipment",
+        "2026-03-13T09:00:00-04:00",
+        return_id="R-1",
+        label_id="L-1",
+        shipped_at="2026-03-10T09:00:00-04:00",
+    )
+
+    made = report(story, "R-1")
+
+    shipped = made.facts[-1]
+    assert (shipped.type, shipped.learnt_later) == ("ReturnShipped", "3 days")
+    assert [(move.lifecycle, move.before, move.after) for move in shipped.moves] == [
+        ("return", "labelled", "in_transit"),
+        ("label", "void", "used"),
+    ]
+    void = only(made, "Label L-1 voids by itself")
+    assert (void.state, void.note) == ("met", "the parcel was handed over 1 day 15 h before")
+    places = [entry.event if entry.kind == "fact" else entry.title for entry in made.timeline]
+    assert places.index("Label L-1 voids by itself") == places.index("return/R-1#4") - 1
+
+
+def test_a_label_void_by_the_clock_is_shown_as_such_although_no_fact_says_so() -> None:
+    story = Story()
+    story.labelled()
+
+    before = report(story, "R-1", at="2026-03-11T23:59:59-04:00")
+    after = report(story, "R-1", at="2026-03-12T00:00:00-04:00")
+
+    assert [(p.state, p.by_the_clock) for p in before.lifecycles if p.lifecycle == "label"] == [("issued", None)]
+    assert [(p.state, p.by_the_clock) for p in after.lifecycles if p.lifecycle == "label"] == [("issued", "void")]
+    title = "Label L-1 voids by itself"
+    assert (only(before, title).state, only(before, title).ahead) == ("pending", True)
+    assert (only(after, title).state, only(after, title).ahead) == ("missed", False)
+    assert before.open.deadlines[0].title == title
+    assert title not in [deadline.title for deadline in after.open.deadlines]
+
+
+def test_a_label_whose_clock_runs_from_its_receipt_shows_the_deadline_it_had_before_as_lifted() -> None:
+    story = Story()
+    story.labelled()
+    story.tell(
+        "record_label_received",
+        "2026-03-11T10:00:00-04:00",
+        return_id="R-1",
+        label_id="L-1",
+        received_at="2026-03-10T10:00:00-04:00",
+    )
+
+    made = report(story, "R-1", at="2026-03-11T12:00:00-04:00")
+
+    found = [(d.at, d.state, d.event) for d in made.deadlines if d.clause == "returns.ship_by"]
+    assert found == [
+        ("2026-03-12T00:00:00-04:00", "lifted", "return/R-1#3"),
+        ("2026-03-13T00:00:00-04:00", "pending", "return/R-1#4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "note"),
+    [
+        (
+            {"command": "void_label", "label_id": "L-1", "reason": "The wrong carrier."},
+            "lifted",
+            "voided by hand before",
+        ),
+        ({"command": "withdraw_return"}, "lifted", "the return was withdrawn"),
+        (
+            {"command": "record_return_shipment"},
+            "missed",
+            "no parcel was handed over by then; it was handed over 10 h after",
+        ),
+    ],
+)
+def test_a_label_that_was_not_used_in_time(command: dict[str, str], state: str, note: str) -> None:
+    story = Story()
+    story.labelled()
+    at = "2026-03-12T10:00:00-04:00" if state == "missed" else "2026-03-11T10:00:00-04:00"
+    story.tell(at=at, return_id="R-1", **command)
+
+    void = only(report(story, "R-1"), "Label L-1 voids by itself")
+
+    assert (void.state, void.note) == (state, note)
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "at", "state"),
+    [
+        (None, "2026-03-02T12:00:00-05:00", "pending"),
+        (None, "2026-03-02T12:00:01-05:00", "passed"),
+        ("2026-03-02T12:00:00-05:00", "2026-03-02T12:00:00-05:00", "met"),
+        ("2026-03-02T12:00:00-05:00", "2026-03-02T13:00:00-05:00", "met"),
+        ("2026-03-02T12:00:01-05:00", "2026-03-02T13:00:00-05:00", "missed"),
+    ],
+)
+def test_the_last_instant_to_cancel_is_in_time(asked_at: str | None, at: str, state: str) -> None:
+    story = Story()
+    story.confirmed()
+    if asked_at is not None:
+        story.tell("request_cancellation", asked_at, order_id="A-1", channel="email", order_reference="A-1")
+
+    closes = only(report(story, "order/A-1", at=at), "Cancellation closes")
+
+    assert (closes.state, closes.inclusive) == (state, True)
+
+
+def test_a_return_window_is_pending_while_it_is_open_and_says_whether_the_request_was_declined() -> None:
+    story = Story()
+    story.delivered()
+    ask_return(story, "2026-03-09T12:00:00-04:00", channel="phone")
+
+    while_open = only(report(story, "A-1", at="2026-03-19T23:59:59-04:00"), "Return window of parcel P-1 closes")
+    when_over = only(report(story, "A-1", at="2026-03-20T00:00:00-04:00"), "Return window of parcel P-1 closes")
+
+    note = "asked for 10 days 12 h before (return/R-1#1, declined)"
+    assert (while_open.state, while_open.note) == ("pending", note)
+    assert (when_over.state, when_over.note) == ("met", note)
+
+
+def test_a_request_at_the_very_end_of_a_return_window_is_too_late() -> None:
+    story = Story()
+    story.delivered()
+    ask_return(story, "2026-03-20T00:00:00-04:00")
+
+    closes = only(report(story, "R-1"), "Return window of parcel P-1 closes")
+
+    assert (closes.state, closes.note) == ("missed", "asked for 0 s after (return/R-1#1, declined)")
+
+
+def a_claim(story: Story) -> None:
+    """A claim on the usual order, reported on Friday, 6 March 2026, 10:00, with all that must be shown."""
+    story.delivered()
+    story.tell(
+        "report_wrong_item",
+        "2026-03-06T10:00:00-05:00",
+        claim_id="C-1",
+        order_id="A-1",
+        line_id="1",
+        channel="email",
+        attachments=["order_confirmation", "item_picture"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "at", "state", "note"),
+    [
+        ("record_claim_contact", "2026-03-07T10:00:00-05:00", "met", "contacted 0 s before"),
+        ("record_claim_contact", "2026-03-07T11:00:00-05:00", "missed", "no contact by then; it was made 1 h after"),
+        ("resolve_claim", "2026-03-06T12:00:00-05:00", "met", "settled 22 h before"),
+        ("deny_claim", "2026-03-06T12:00:00-05:00", "lifted", "the claim was denied"),
+        ("run_deadlines", "2026-03-06T12:00:00-05:00", "pending", None),
+        ("run_deadlines", "2026-03-07T10:00:01-05:00", "missed", "no contact by then"),
+    ],
+)
+def test_the_promised_contact(command: str, at: str, state: str, note: str | None) -> None:
+    story = Story()
+    a_claim(story)
+    more = {"resolve_claim": {"remedy": "refund"}, "deny_claim": {"reason": "It is the right item."}}.get(command, {})
+    on_claim = {} if command == "run_deadlines" else {"claim_id": "C-1"}
+    story.tell(command, at, **on_claim, **more)
+
+    made = report(story, "claim/C-1", at=at)
+
+    contact = only(made, "Customer of claim C-1 to be contacted")
+    assert (contact.state, contact.note) == (state, note)
+    assert "Wrong-item window of parcel P-1 closes" in standing(made)
+    assert "Return window of parcel P-1 closes" not in standing(made)
+
+
+def test_what_is_due_and_not_asked_for_is_shown_as_a_sum() -> None:
+    story = Story()
+    a_claim(story)
+    story.tell("resolve_claim", "2026-03-06T12:00:00-05:00", claim_id="C-1", remedy="refund")
+
+    made = report(story, "C-1")
+
+    (sheet,) = made.money.sheets
+    assert (sheet.refund_id, sheet.status, sheet.total) == (None, "due", "750.00")
+    assert [(row.what, row.amount) for row in sheet.rows] == [("Line 1: 1 × 750.00", "750.00")]
+    assert [item.kind for item in made.open.work] == ["request_refund"]
+
+
+def test_where_nothing_is_due_yet_the_report_says_why() -> None:
+    story = Story()
+    story.labelled()
+
+    made = report(story, "R-1")
+
+    (nothing,) = made.money.nothing_due
+    assert nothing.reasons == ("Nothing was inspected: the return is labelled.",)
+    assert made.money.sheets == ()
+
+
+def test_a_cancelled_order_owes_all_of_it_back() -> None:
+    story = Story()
+    story.confirmed(price="100.00", tax="8.00", shipping={"charged": "15.00", "tax": "1.00"})
+    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+
+    due = report(story, "A-1").money.sheets
+    story.tell("request_refund", refund_id="F-1", order_id="A-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded", reference="ch-1")
+    paid = report(story, "A-1")
+
+    (sheet,) = due
+    assert [(row.what, row.amount) for row in sheet.rows] == [
+        ("Line 1: 1 × 100.00", "100.00"),
+        ("Line 1: tax", "8.00"),
+        ("Outbound shipping, with its tax", "16.00"),
+    ]
+    assert sheet.total == "124.00"
+    assert standing(paid)["Refund F-1 is overdue unless settled"] == "met"
+    assert [(tender.status, tender.reference) for tender in paid.money.sheets[0].tenders] == [("settled", "ch-1")]
+    assert paid.money.total.refunded == "124.00"
+
+
+def test_a_refund_settled_too_late_missed_its_deadline() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
+    overdue = report(story, "F-1", at="2026-04-20T11:00:00-04:00")
+    story.tell(
+        "record_refund_result", "2026-04-07T01:00:00-04:00", refund_id="F-1", payment_id="p-1", result="succeeded"
+    )
+    settled = report(story, "F-1")
+
+    title = "Refund F-1 is overdue unless settled"
+    assert (only(overdue, title).state, only(overdue, title).note) == ("missed", "not settled by then")
+    assert overdue.money.sheets[0].overdue
+    note = "settled 1 h after (return/R-1#9)"
+    assert (only(settled, title).state, only(settled, title).note) == ("missed", note)
+
+
+def test_what_went_back_in_an_earlier_attempt_is_taken_off() -> None:
+    story = Story()
+    story.inspected(payments=[{"payment_id": name, "method": "card", "amount": "375.00"} for name in ("p-1", "p-2")])
+    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-2", result="failed")
+
+    failed, due = report(story, "R-1").money.sheets
+
+    assert (failed.status, due.status) == ("failed", "due")
+    assert [(row.what, row.amount) for row in due.rows][-1] == ("Went back in an earlier attempt", "-375.00")
+    assert due.total == "375.00"
+
+
+def test_an_override_names_the_rulings_that_took_account_of_it() -> None:
+    story = Story()
+    story.delivered(account_id=None)
+    subject = {"kind": "order", "id": "A-1"}
+    story.tell(
+        "override", subject=subject, clause="returns.account", reason="A regular customer.", approved_by="supervisor-7"
+    )
+    story.tell("override", subject=subject, clause="returns.portal", reason="In case.", approved_by="supervisor-7")
+    ask_return(story, "2026-03-09T12:00:00-04:00")
+
+    used, unused = report(story, "R-1").overrides
+
+    assert (used.clause, used.approved_by, used.used_by) == ("returns.account", "supervisor-7", ("return/R-1#2",))
+    assert (unused.clause, unused.used_by) == ("returns.portal", ())
+
+
+def test_a_ruling_tells_each_clause_with_quote_reason_and_pins() -> None:
+    story = Story()
+    story.delivered(final_sale=True)
+    ask_return(story, "2026-03-09T12:00:00-04:00")
+
+    made = report(story, "R-1")
+
+    (ruling,) = made.rulings
+    assert (ruling.event, ruling.outcome, ruling.policy) == ("return/R-1#2", "declined", made.policy)
+    (failed,) = [clause for clause in ruling.clauses if clause.verdict == "fail"]
+    assert (failed.clause, failed.because) == ("returns.final_sale", "Line 1 was bought as final sale.")
+    assert "final sale" in failed.quote
+
+
+def test_as_of_and_known_at_look_back() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("run_deadlines", "2026-03-12T06:00:00-04:00")
+    story.tell(
+        "record_return_shipment",
+        "2026-03-13T09:00:00-04:00",
+        return_id="R-1",
+        label_id="L-1",
+        shipped_at="2026-03-10T09:00:00-04:00",
+    )
+    wednesday = "2026-03-11T12:00:00-04:00"
+
+    as_of = report(story, "R-1", as_of=wednesday)
+    known = report(story, "R-1", as_of=wednesday, known_at=wednesday)
+
+    assert (as_of.state, known.state) == ("in_transit", "labelled")
+    assert (as_of.moment, as_of.as_of, as_of.known_at) == (wednesday, wednesday, None)
+    assert (known.as_of, known.known_at) == (wednesday, wednesday)
+    assert known.generated_at == LATER
+    assert standing(as_of)["Label L-1 voids by itself"] == "met"
+    assert standing(known)["Label L-1 voids by itself"] == "pending"
+
+
+def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("receive_return", "2026-03-13T11:00:00-04:00", return_id="R-1", received_at="2026-03-11T11:00:00-04:00")
+    story.tell(
+        "inspect_return",
+        "2026-03-13T12:00:00-04:00",
+        return_id="R-1",
+        findings=[finding()],
+        inspected_at="2026-03-11T10:00:00-04:00",
+    )
+
+    made = report(story, "R-1", as_of="2026-03-11T10:30:00-04:00")
+
+    assert made.state == "labelled"
+    assert "Inspected" not in [fact.type for fact in made.facts]
+    assert made.store.last_fact == "return/R-1#3"
+
+
+def test_what_does_not_exist_has_no_report() -> None:
+    story = Story()
+    story.confirmed()
+
+    with pytest.raises(Impossible) as unknown:
+        report(story, "return/R-1")
+    with pytest.raises(Impossible) as not_yet:
+        report(story, "A-1", as_of="2026-03-02T09:59:59-05:00")
+
+    assert (unknown.value.code, not_yet.value.code) == ("return.unknown", "order.unknown")
+
+
+def test_an_instant_is_told_with_its_offset_even_where_the_zone_has_no_letters() -> None:
+    from zoneinfo import ZoneInfo
+
+    noon = "2026-03-02T12:00:00.250000+00:00"
+
+    assert spoken(noon, ZoneInfo("UTC")) == "Mon 2026-03-02 12:00:00.250000 UTC (+00:00)"
+    assert spoken(noon, ZoneInfo("America/Sao_Paulo"), whole_seconds=True) == "Mon 2026-03-02 09:00:00 -03:00"
+
+
+@settings(max_examples=12)
+@given(st.lists(st.integers(0, 2**32), min_size=30, max_size=90))
+def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    store, policy = world.parts.store, world.parts.desk.policy
+
+    for case_id in every_case(store):
+        case = world.parts.desk.case(case_id)
+        made = make_report(store, policy, f"order/{case_id}", world.at)
+
+        # Every fact of the case is there, once, and ends where the case stands.
+        assert sorted(events(made)) == sorted(f"{e.stream}#{e.version}" for e in store.load(case_id))
+        ends = {(path.lifecycle, path.name, path.of): path.state for path in made.lifecycles}
+        assert ends["order", case_id, None] == case.order.status
+        assert all(ends["return", name, None] == ret.status for name, ret in case.returns.items())
+        assert all(ends["refund", name, None] == refund.status for name, refund in case.refunds.items())
+        for ret in case.returns.values():
+            for label in ret.labels.values():
+                assert ends["label", label.label_id, ret.return_id] == label.status
+        # Every step is a move of its machine.
+        for path in made.lifecycles:
+            known = {
+                (state.id, str(move.event), move.target.id if move.target is not None else state.id)
+                for state in MACHINES[path.lifecycle].states
+                for move in state.transitions
+            }
+            for before, step in zip((None, *path.steps), path.steps, strict=False):
+                assert step.before == (before.after if before is not None else None)
+                assert (step.before or "nothing", step.type, step.after) in known
+        # Money adds up, to the cent.
+        for sheet in made.money.sheets:
+            assert sum(Decimal(row.amount) for row in sheet.rows) == Decimal(sheet.total)
+            assert sum(Decimal(tender.amount) for tender in sheet.tenders) == Decimal(sheet.total)
+        rows = made.money.payments
+        assert sum(Decimal(row.remaining) for row in rows) == Decimal(made.money.total.remaining)
+        assert all(Decimal(row.remaining) >= 0 for row in rows)
+        # What is ahead stands after what is not.
+        ahead = [entry.ahead for entry in made.timeline if entry.kind == "deadline"]
+        assert ahead == sorted(ahead)
+        for kind, names in (("return", case.returns), ("claim", case.claims), ("refund", case.refunds)):
+            for name in names:
+                part = make_report(store, policy, f"{kind}/{name}", world.at)
+                assert set(events(part)) <= set(events(made))
+                assert make_report(store, policy, f"{kind}/{name}", world.at) == part
+
+
+def test_two_labels_each_have_their_own_path_and_deadline() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("void_label", "2026-03-10T10:00:00-04:00", return_id="R-1", label_id="L-1", reason="The wrong carrier.")
+    issue(story, "L-2", "2026-03-10T11:00:00-04:00")
+    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-2")
+
+    made = report(story, "R-1", at=datetime(2026, 3, 20, tzinfo=UTC).isoformat())
+
+    labels = {path.name: path.state for path in made.lifecycles if path.lifecycle == "label"}
+    assert labels == {"L-1": "void_by_hand", "L-2": "used"}
+    assert standing(made)["Label L-1 voids by itself"] == "lifted"
+    assert standing(made)["Label L-2 voids by itself"] == "met"

@@ -1,0 +1,35 @@
+"""Projectors that are killed while facts come in leave views that equal views built at once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def _kill(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
+    command = [sys.executable, "-m", "bench.reliability.project_kill", "--store-dir", str(tmp_path)]
+    ran = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"\| (.+) \| ([\d,]+) \|", ran.stdout)}
+    return ran.returncode, counts, ran.stdout + ran.stderr
+
+
+def test_killed_projectors_leave_views_that_equal_a_rebuild(tmp_path: Path) -> None:
+    status, counts, output = _kill(tmp_path, "--rounds", "6", "--check-every", "3", "--seed", "2")
+
+    assert status == 0, output
+    assert counts["kills (SIGKILL)"] >= 6
+    assert counts["comparisons with views built at once"] >= 2
+    assert counts["facts in the store at the end"] > 4000
+    assert counts["troubles"] == 0
+
+
+def test_the_harness_notices_when_a_position_is_saved_before_its_rows(tmp_path: Path) -> None:
+    status, counts, output = _kill(tmp_path, "--rounds", "3", "--check-every", "3", "--seed", "2", "--control")
+
+    assert status == 1, output
+    assert counts["troubles"] > 0
+    assert "differs from one that is built at once" in output

@@ -1,0 +1,63 @@
+"""Worlds whose facts are projected, what can be wrong with them, and how stored views are compared."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from eventsourcing.persistence import StoredEvent
+from world import World
+
+from returnable.adapters.eventstore.recorder import Placement
+from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.wiring import Parts
+from returnable.domain.events import encode
+from returnable.projections.follow import Projector
+from returnable.projections.stored import VIEWS
+
+
+def lived(world: World, dice: Random, steps: int) -> World:
+    """The world after so many more steps."""
+    for _ in range(steps):
+        world.step(dice.getrandbits(32))
+    return world
+
+
+def append_raw(store: Any, case_id: str, stream: str, stored_as: str, content: bytes) -> None:
+    """Append a row as no version of this library would have written it."""
+    assert isinstance(store, FactStore)
+    rows = store._recorder.case_rows(case_id)
+    versions = [version for _, _, _, name, version, _, _ in rows if name == stream]
+    event = StoredEvent(stream, max(versions, default=0) + 1, stored_as, content)
+    store._recorder.insert_events([event], cases=[Placement(case_id, len(rows), 1)])
+
+
+def poison(parts: Parts, case_id: str, kind: str = "unreadable") -> None:
+    """A fact of a case that cannot be read (``unreadable``), or cannot have happened where it stands (``impossible``)."""
+    store, stream = parts.store, f"order/{case_id}"
+    if kind == "unreadable":
+        append_raw(store, case_id, stream, "order.Enchanted/1", b'{"by": "a witch"}')
+    else:
+        confirmed = store.readable(case_id)[0][0].fact
+        append_raw(store, case_id, stream, *encode(confirmed))
+
+
+def digests(views: SQLiteViews) -> dict[str, str]:
+    """View → hash of its rows and parked places."""
+    with views.reading() as reading:
+        return {name: reading.digest(name) for name in VIEWS}
+
+
+def projector(parts: Parts, views: SQLiteViews, names: tuple[str, ...] = tuple(VIEWS), **sizes: int) -> Projector:
+    """A projector of a store onto views."""
+    return Projector(parts.store, views, parts.desk.policy, names, **sizes)
+
+
+def built_anew(parts: Parts) -> dict[str, str]:
+    """The hashes of views that are built at once from all the facts."""
+    views = SQLiteViews(None)
+    projector(parts, views).run()
+    found = digests(views)
+    views.close()
+    return found
