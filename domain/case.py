@@ -23,7 +23,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
-from returnable.domain.ports import Damage, Recorded
+from returnable.domain.ports import Recorded
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.returns import Return
 
@@ -192,22 +192,6 @@ def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
         _apply_all(case, (entry,), owned)
         case.__dict__.pop("held", None)  # what was worked out after the step before does not hold any more
         yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
-
-
-def replay_sound(case_id: str, recorded: Sequence[Recorded]) -> tuple[Case, Sequence[Recorded], Damage | None]:
-    """The case after its facts, and these; where one cannot have happened, all that comes before it."""
-    try:
-        return replay(case_id, recorded), recorded, None
-    except HistoryBroken:
-        pass
-    case = Case(case_id)
-    for count, entry in enumerate(recorded):
-        try:
-            case = evolve(case, (entry,))
-        except HistoryBroken as error:
-            place = (entry.position, case_id, entry.case_seq, entry.stream, entry.version)
-            return case, recorded[:count], Damage(*place, str(error))
-    raise AssertionError(f"case {case_id!r} replays fact by fact, but not at once")
 
 
 def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:

@@ -31,6 +31,7 @@ from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.returns import return_view
 from returnable.projections.sound import pinned, sound
 from returnable.projections.statistics import Tally, Weighed, weighed
+from returnable.projections.subjects import counts
 from returnable.projections.views import AnyView
 from returnable.projections.worklist import Waiting, waiting_in, worklist_view
 
@@ -109,7 +110,7 @@ class Questions:
             case.case_id,
             stored,
             policy,
-            lambda entry: _counts(entry, question.as_of, question.known_at),
+            lambda entry: counts(entry, question.as_of, question.known_at),
         )
 
     # ---- the facts that count --------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Questions:
                 return []
             case = replay(facts[0].case_id, facts)
             if as_of is not None or known_at is not None:
-                facts = [entry for entry in facts if _counts(entry, as_of, known_at)]
+                facts = [entry for entry in facts if counts(entry, as_of, known_at)]
                 case = replay_as_of(case.case_id, facts, None, None)
             policy = pinned(case, self._policy)
             return [] if policy is None else build(case, policy, facts)
@@ -208,12 +209,6 @@ class Questions:
 
 def _waiting(case: Case, policy: Policy, facts: Sequence[Recorded]) -> list[Waiting]:
     return list(waiting_in(case, policy))
-
-
-def _counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
-    return (as_of is None or entry.fact.occurred_at <= as_of) and (
-        known_at is None or entry.fact.recorded_at <= known_at
-    )
 
 
 def _replayed(case_id: str, stored: Sequence[Recorded], question: Question) -> Case:

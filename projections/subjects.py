@@ -53,7 +53,7 @@ def find_subject(
     if as_of is None and known_at is None:
         case, facts = replay(case_id, stored), stored
     else:
-        facts = [entry for entry in stored if _counts(entry, as_of, known_at)]
+        facts = [entry for entry in stored if counts(entry, as_of, known_at)]
         case = replay_as_of(case_id, facts, None, None)
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
@@ -93,7 +93,8 @@ def _stored(store: EventStore, kind: str, name: str) -> tuple[str, Sequence[Reco
     return (case_id, stored) if case_id is not None and stored else None
 
 
-def _counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
+def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
+    """Whether a fact had occurred by ``as_of`` and was recorded by ``known_at``."""
     return (as_of is None or entry.fact.occurred_at <= as_of) and (
         known_at is None or entry.fact.recorded_at <= known_at
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from returnable.adapters.cli.options import json_option, opened, progress, store_option
+from returnable.adapters.cli.printing import printable
 
 if TYPE_CHECKING:
     from returnable.domain.ports import EventStore
@@ -67,9 +68,9 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
         click.echo(to_json(counts | {"differences": found_out}, indent=2).decode())
         return 1 if differences else 0
     for difference in differences[:SHOWN]:
-        click.echo(f"{_plain(difference.event)} {difference.type}:")
+        click.echo(f"{printable(difference.event)} {difference.type}:")
         for line in difference.differences:
-            click.echo(f"    {_plain(line)}")
+            click.echo(f"    {printable(line)}")
     if len(differences) > SHOWN:
         click.echo(f"… and {len(differences) - SHOWN} more (--json has all)")
     result = f"{len(differences)} come out otherwise" if differences else "all come out the same"
@@ -149,7 +150,7 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from returnable.adapters.cli.tables import console_for_output
+    from returnable.adapters.cli.printing import console_for_output
 
     console = console_for_output()
     versions = ", ".join(f"{version.id} {version.version}" for version in result.candidates) or "nothing"
@@ -210,7 +211,7 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
                 highlight=False,
             )
     for reason in result.unreadable:
-        click.echo(f"returnable: not told again: {_plain(reason)}", err=True)
+        click.echo(f"returnable: not told again: {printable(reason)}", err=True)
 
 
 def _flip(flip: Flip) -> None:
@@ -220,11 +221,11 @@ def _flip(flip: Flip) -> None:
     if flip.candidate_amount is not None and flip.candidate_amount != flip.amount:
         amount += f" → {flip.candidate_amount} {flip.currency}"
     click.echo(
-        f"{_plain(flip.event)}  {flip.at}  {flip.command}: {flip.recorded} → {candidate}  {amount}{_plain(follows)}"
+        f"{printable(flip.event)}  {flip.at}  {flip.command}: {flip.recorded} → {candidate}  {amount}{printable(follows)}"
     )
     for change in flip.clauses:
         click.echo(
-            f"    {change.clause}: {change.recorded or '–'} → {change.candidate or '–'}  {_plain(change.because)}"
+            f"    {change.clause}: {change.recorded or '–'} → {change.candidate or '–'}  {printable(change.because)}"
         )
 
 
@@ -234,8 +235,3 @@ def _count(count: int) -> str:
 
 def _sum(amounts: Iterable[Amount]) -> str:
     return ", ".join(f"{each.amount} {each.currency}" for each in amounts) or "–"
-
-
-def _plain(text: str) -> str:
-    """Text fit for a terminal: what could not be printed is spelt out."""
-    return text if text.isprintable() else ascii(text)[1:-1]

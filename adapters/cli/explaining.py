@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from returnable.adapters.cli.options import instant, opened, question_options
+from returnable.adapters.cli.printing import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +96,7 @@ def _subject_and_event(
 def _show_why(view: WhyView) -> None:
     from rich.tree import Tree
 
-    from returnable.adapters.cli.tables import console_for_output
+    from returnable.adapters.cli.printing import console_for_output
 
     style = "green" if view.outcome == "accepted" else "red"
     outcome = f"  [{style}]{view.outcome.upper()}[/{style}]" if view.clauses else ""
@@ -230,7 +231,7 @@ def _until(text: str | None) -> datetime | int | None:
 
 
 def _show_history(view: HistoryView) -> None:
-    from returnable.adapters.cli.tables import console_for_output
+    from returnable.adapters.cli.printing import console_for_output
 
     console = console_for_output()
     console.print(f"[bold]{_safe(view.subject)}[/bold]", highlight=False)
@@ -336,7 +337,7 @@ def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: 
 def _show_edges(view: EdgesView, to_come: bool) -> None:
     from rich.table import Table
 
-    from returnable.adapters.cli.tables import console_for_output
+    from returnable.adapters.cli.printing import console_for_output
 
     console = console_for_output()
     if not view.edges:
@@ -373,8 +374,7 @@ def _safe(text: str) -> str:
     """Text of the record as it may go to a terminal: no control characters, no markup."""
     from rich.markup import escape
 
-    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return escape(shown)
+    return escape(printable(text, keep="\n"))
 
 
 def _plain(value: Any) -> str:

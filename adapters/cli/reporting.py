@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from returnable.adapters.cli.options import as_of_options, instant, opened, store_option
+from returnable.adapters.cli.printing import printable
+from returnable.adapters.files import check_free, written_whole
 
 if TYPE_CHECKING:
     from returnable.projections.report import Report
@@ -61,17 +61,18 @@ def report(
         raise click.UsageError(f"--json and --format {wanted} exclude each other")
     shape = "json" if as_json else wanted or _FORMAT_OF_SUFFIX.get(Path(out or "").suffix.lower(), "html")
     if out is not None and out != "-":
-        _check_free(Path(out), force)
+        check_free(out, force)
     made = _made(subject, store, as_of, known_at)
     if out is None and shape == "html":
         out = file_name(made.kind, made.id)
-        _check_free(Path(out), force)
+        check_free(out, force)
     content = _rendered(made, shape).encode()
     if out is None or out == "-":
         _print(content)
         return
-    _write(Path(out), content)
-    click.echo(_plain(out))
+    with written_whole(out, force) as file:
+        file.write(content)
+    click.echo(printable(out))
 
 
 def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> Report:
@@ -110,15 +111,6 @@ def file_name(kind: str, name: str) -> str:
     return f"{kind}-{plain}.html"
 
 
-def _check_free(path: Path, force: bool) -> None:
-    if path.is_dir():
-        raise click.UsageError(f"{_plain(str(path))} is a directory; name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise click.UsageError(f"there is no directory {_plain(str(path.parent))}")
-    if path.exists() and not force:
-        raise click.UsageError(f"{_plain(str(path))} exists; --force replaces it")
-
-
 def _print(content: bytes) -> None:
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:
@@ -130,22 +122,3 @@ def _print(content: bytes) -> None:
     sys.stdout.flush()
     stream.write(content)
     stream.flush()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is either wholly there or not at all."""
-    beside = path.with_name(f".report-{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
-
-
-def _plain(text: str) -> str:
-    """Text fit for a terminal: what could not be printed is spelt out."""
-    return text if text.isprintable() else ascii(text)[1:-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from returnable.adapters.cli.printing import console_for_output
 from returnable.domain.policy import CLAUSE_IDS, Policy
 from returnable.projections.views import AnyView, AuditView
 
 _VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
-
-
-def console_for_output() -> Console:
-    """Where tables go: standard output."""
-    # Piped into a file or a pager there is no terminal whose width counts.
-    return Console(emoji=False) if sys.stdout.isatty() else Console(width=140, emoji=False)
 
 
 def show(answer: AnyView) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from returnable.adapters.cli.options import instant, json_option, opened, policy_option, progress, store_option
+from returnable.adapters.cli.printing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from returnable.adapters.export.files import Sink
+    from returnable.adapters.files import Sink
     from returnable.adapters.imports.running import Refusal, Summary, Teller
     from returnable.adapters.wiring import Parts
     from returnable.projections.exports import Choice, History
@@ -24,8 +25,7 @@ FORMATS = ("jsonl", "csv", "parquet", "scenario")
 
 def _say(message: str) -> None:
     """A line on stderr, fit for a terminal."""
-    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in message)
-    click.echo(f"returnable: {shown}", err=True)
+    click.echo(f"returnable: {printable(message)}", err=True)
 
 
 # ---- export ----------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def export(
     returnable export --format jsonl --subject return/R-1 - | jq .
     returnable export --format scenario --subject order/A-1 --redact case.jsonl && returnable play --check case.jsonl
     """
-    from returnable.adapters.export.files import STDOUT, Stdout, written_whole
+    from returnable.adapters.files import STDOUT, Stdout, written_whole
     from returnable.projections.exports import History
 
     _check_options(out, form, view, no_views, policies)
@@ -324,8 +324,8 @@ def _report(report: str | None, file: str) -> Iterator[tuple[Callable[[Refusal],
         return
     if Path(report).exists() and Path(file).exists() and Path(report).samefile(file):
         raise click.UsageError("--report: would overwrite the table itself")
-    from returnable.adapters.export.files import written_whole
     from returnable.adapters.export.tables import table
+    from returnable.adapters.files import written_whole
     from returnable.projections.exports import Column
 
     kinds = {"row": "int"}

@@ -24,6 +24,7 @@ from returnable.adapters.cli.options import (
     progress,
     store_option,
 )
+from returnable.adapters.cli.printing import printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -212,7 +213,7 @@ def _damage_values(damage: Damage) -> Mapping[str, Any]:
 def parked_line(damage: Damage) -> str:
     """Which case stops where, and why, in one line that cannot steer a terminal."""
     place = f"{damage.stream}#{damage.version} (position {damage.position})"
-    return _plain(f"parked: case {damage.case_id} stops before {place}: {damage.reason}")
+    return printable(f"parked: case {damage.case_id} stops before {place}: {damage.reason}")
 
 
 # ---- lists ------------------------------------------------------------------------------------------------------------
@@ -386,7 +387,7 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
         reading = stack.enter_context(kept.reading())
         standing = standing_of(view, questions.store, reading)
     except (StoreUnusable, StoreBusy) as error:
-        click.echo(_plain(f"from the facts: {error}"), err=True)
+        click.echo(printable(f"from the facts: {error}"), err=True)
         return None
     if standing.state in ("missing", "being built", "ahead"):
         click.echo(f"from the facts: the stored view {view!r} is {standing.state}", err=True)
@@ -448,10 +449,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return _plain(f"{value['kind']} {value['id']}")
+        return printable(f"{value['kind']} {value['id']}")
     if isinstance(value, list):
-        return _plain(", ".join(_short(one) for one in value)) or "–"
-    return _plain(str(value))
+        return printable(", ".join(_short(one) for one in value)) or "–"
+    return printable(str(value))
 
 
 def _short(value: Any) -> str:
@@ -463,8 +464,3 @@ def _short(value: Any) -> str:
     if "label_id" in value:
         return f"{value['label_id']} {value['status']}"
     return f"{value['parcel_id']}{' delivered' if value['delivered_at'] else ''}"
-
-
-def _plain(text: str) -> str:
-    """Text that cannot steer a terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

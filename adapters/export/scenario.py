@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from pydantic_core import to_json
 
-from returnable.adapters.export.files import ExportRefused, Sink, written_whole
+from returnable.adapters.files import NotWritten, Sink, written_whole
 from returnable.domain.case import Case, replay
 from returnable.domain.errors import PolicyInvalid
 from returnable.domain.events import Confirmed
@@ -177,7 +177,7 @@ def write_policies(folder: str, written: Written, policy: Callable[[str], Policy
     """Write the pinned policies as the documents their hashes are of, one file each; the files.
 
     Versions of one policy go into the folder, those of different policies into folders of their own. Raises
-    :class:`ExportRefused` when a file of that name says something else.
+    :class:`NotWritten` when a file of that name says something else.
     """
     pinned = [policy(sha256) for sha256 in written.policies]
     apart = len({version.id for version in pinned}) > 1
@@ -197,7 +197,7 @@ def write_policies(folder: str, written: Written, policy: Callable[[str], Policy
 def _file_name(text: str) -> str:
     kept = "".join(one if one.isalnum() or one in "-_." else "-" for one in text)
     if not kept.strip("."):
-        raise ExportRefused(f"{text!r} cannot be part of the name of a file")
+        raise NotWritten(f"{text!r} cannot be part of the name of a file")
     return kept[:60]
 
 

@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol, cast
 
 from pydantic_core import to_json
 
-from returnable.adapters.export.files import ExportRefused, Sink
+from returnable.adapters.files import NotWritten, Sink
 from returnable.domain.fields import to_text
 from returnable.projections.exports import Column, Kind, Row
 
@@ -110,12 +110,12 @@ class Parquet:
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
-        """Raises :class:`ExportRefused` when ``pyarrow`` is not installed."""
+        """Raises :class:`NotWritten` when ``pyarrow`` is not installed."""
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError:
-            raise ExportRefused("Parquet needs pyarrow: pip install 'returnable[parquet]'") from None
+            raise NotWritten("Parquet needs pyarrow: pip install 'returnable[parquet]'") from None
         types: dict[Kind, Any] = {
             "int": pa.int64(),
             "text": pa.string(),

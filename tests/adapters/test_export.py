@@ -21,7 +21,6 @@ from kit import Story, an_order, policy_where
 from world import World
 
 from returnable.adapters.export import scenario as scenario_module
-from returnable.adapters.export.files import ExportRefused, written_whole
 from returnable.adapters.export.scenario import (
     Written,
     bundled_suffices,
@@ -30,6 +29,7 @@ from returnable.adapters.export.scenario import (
     write_scenario,
 )
 from returnable.adapters.export.tables import csv_cell, harmless, table
+from returnable.adapters.files import NotWritten, written_whole
 from returnable.adapters.scenario import Played, play, read_scenario
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.errors import HistoryBroken
@@ -602,7 +602,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_file_that_exists_is_overwritten_only_by_force_also_when_it_came_meanwhile(tmp_path: Path) -> None:
     out = tmp_path / "facts.jsonl"
 
-    with pytest.raises(ExportRefused, match="exists already"), written_whole(str(out), force=False):
+    with pytest.raises(NotWritten, match="exists already"), written_whole(str(out), force=False):
         out.write_bytes(b"theirs")
 
     assert out.read_bytes() == b"theirs"
@@ -615,7 +615,7 @@ def test_a_file_that_exists_is_overwritten_only_by_force_also_when_it_came_meanw
     ("place", "reason"), [(lambda tmp: tmp, "is a directory"), (lambda tmp: tmp / "no" / "x", "no such directory")]
 )
 def test_a_place_that_cannot_be_written_is_refused(place: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportRefused, match=reason), written_whole(str(place(tmp_path)), force=True):
+    with pytest.raises(NotWritten, match=reason), written_whole(str(place(tmp_path)), force=True):
         pass
 
 

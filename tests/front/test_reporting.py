@@ -82,7 +82,7 @@ def test_a_file_that_exists_is_replaced_only_by_force(store: str, tmp_path: Path
         forced = returnable(store, "R-1", str(file), "--force")
         kept = reading.read()  # whoever has the old file open reads it to its end
 
-    assert refused == (2, "", f"returnable: {file} exists; --force replaces it\n")
+    assert refused == (2, "", f"returnable: {file}: exists already; --force overwrites it\n")
     assert kept == "kept"
     assert forced[0] == 0
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE")
@@ -118,8 +118,8 @@ def test_as_of_and_known_at_are_options(store: str) -> None:
         (("R-1", "--as-of", "2026-03-01T00:00:00-05:00"), "return_id: there is no return 'R-1'"),
         (("R-1", "--json", "--format", "html"), "--json and --format html exclude each other"),
         (("R-1", "--format", "pdf"), "'pdf' is not one of"),
-        (("R-1", "."), ". is a directory"),
-        (("R-1", "not/there.html"), "there is no directory not"),
+        (("R-1", "."), ".: is a directory"),
+        (("R-1", "not/there.html"), "not: there is no such directory"),
         ((), "Missing argument"),
     ],
 )

@@ -15,8 +15,8 @@ from returnable.domain.errors import ReturnableError
 STDOUT = "-"
 
 
-class ExportRefused(ReturnableError):
-    """What was asked for cannot be written there; the message says why. Nothing was written."""
+class NotWritten(ReturnableError):
+    """What was asked for cannot be written; the message says why. Nothing was written."""
 
 
 class Sink(Protocol):
@@ -31,10 +31,10 @@ class Sink(Protocol):
 def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
     """A file beside ``out`` that takes its place when everything was written and is durable, and vanishes otherwise.
 
-    Raises :class:`ExportRefused` when ``out`` exists and ``force`` is not given, or is no regular file.
+    Raises :class:`NotWritten` when ``out`` exists and ``force`` is not given, or is no regular file.
     """
     place = Path(out)
-    _check(place, force)
+    check_free(place, force)
     part = place.with_name(f".{place.name}.{uuid4().hex[:8]}.part")
     try:
         with open(part, "xb") as file:
@@ -55,23 +55,25 @@ def _take_place(part: Path, place: Path) -> None:
     try:
         os.link(part, place)  # unlike a rename it never overwrites
     except FileExistsError:
-        _check(place, force=False)
+        check_free(place, force=False)
         raise
     except OSError:  # a file system without hard links
-        _check(place, force=False)
+        check_free(place, force=False)
         part.rename(place)
 
 
-def _check(place: Path, force: bool) -> None:
+def check_free(out: str | Path, force: bool) -> None:
+    """Raise :class:`NotWritten` unless a file may be written at ``out``, or with ``force`` replaced there."""
+    place = Path(out)
     if place.is_symlink() or place.exists():
         if place.is_dir():
-            raise ExportRefused(f"{place}: is a directory")
+            raise NotWritten(f"{place}: is a directory")
         if place.exists() and not place.is_file():
-            raise ExportRefused(f"{place}: is no regular file; give - for standard output")
+            raise NotWritten(f"{place}: is no regular file; give - for standard output")
         if not force:
-            raise ExportRefused(f"{place}: exists already; --force overwrites it")
+            raise NotWritten(f"{place}: exists already; --force overwrites it")
     elif not place.parent.is_dir():
-        raise ExportRefused(f"{place.parent}: there is no such directory")
+        raise NotWritten(f"{place.parent}: there is no such directory")
 
 
 class Stdout:
