@@ -41,6 +41,8 @@ class StorePosition(Model):
     last_fact_position: int
     facts: int
     """How many facts of the case count."""
+    damaged: str | None
+    """The fact that cannot be read, or cannot have happened where it stands, and why: nothing from there on counts."""
 
 
 class GoodsLine(Model):

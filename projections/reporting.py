@@ -41,7 +41,7 @@ from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, R
 from returnable.domain.money import to_major, to_minor
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.reasons import because, duration, localised
 from returnable.domain.refunds import Refund, of_subject
 from returnable.domain.retelling import outcome_of
@@ -144,14 +144,15 @@ def make_report(
     at: datetime,
     as_of: datetime | None = None,
     known_at: datetime | None = None,
+    damaged: Callable[[Damage], None] | None = None,
 ) -> Report:
     """The report of a subject (as :func:`find_subject` understands it), made with the clock at ``at``.
 
     ``policy`` finds a pinned policy by its hash. Raises ``order.unknown`` and so on when there is no such subject there and
-    then.
+    then. With ``damaged``, which is told, a case with a fact that cannot be read is reported up to there.
     """
     head = store.head()
-    return report_of(find_subject(store, policy, subject, as_of, known_at), at, head, as_of, known_at)
+    return report_of(find_subject(store, policy, subject, as_of, known_at, damaged), at, head, as_of, known_at)
 
 
 def report_of(
@@ -162,6 +163,7 @@ def report_of(
     case, where = subject.case, scene.where
     told = scene.told
     last = told[-1]
+    damage = subject.damage
     confirmed = case.order.confirmed
 
     def shown(instant: datetime | None) -> str | None:
@@ -189,6 +191,7 @@ def report_of(
                 last_fact=last.event,
                 last_fact_position=last.entry.position,
                 facts=len(told),
+                damaged=f"{damage.stream}#{damage.version}: {damage.reason}" if damage is not None else None,
             ),
             "goods": tuple(_goods(scene)),
             "timeline": _timeline(scene, deadlines),

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from returnable.domain.case import Case, replay, replay_as_of, unknown
-from returnable.domain.errors import Impossible
+from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy
-from returnable.domain.ports import EventStore, Recorded
+from returnable.domain.ports import Damage, EventStore, Recorded
+from returnable.projections.sound import sound
 
 KINDS = ("order", "return", "claim", "refund")
 
@@ -27,6 +28,10 @@ class Subject:
     """The policy pinned to the order."""
     facts: Sequence[Recorded]
     """The facts of the whole case that count, in the order in which they were recorded."""
+    history: Sequence[Recorded]
+    """All facts of the case, also those left out by ``as_of`` and ``known_at``; of a damaged case those before the damage."""
+    damage: Damage | None = None
+    """Where the case stops because a fact cannot be read, or cannot have happened there."""
 
     @property
     def stream(self) -> str:
@@ -43,21 +48,31 @@ def find_subject(
     text: str,
     as_of: datetime | None = None,
     known_at: datetime | None = None,
+    damaged: Callable[[Damage], None] | None = None,
 ) -> Subject:
     """The subject meant by ``text``, as it stood in the world at ``as_of``, as far as recorded by ``known_at``.
 
     ``policy`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
     Raises ``order.unknown`` and so on when there is none there and then, and ``command.invalid`` when several are meant.
+    Of a case with a fact that cannot be read, or cannot have happened where it stands, all before that fact counts and
+    ``damaged`` is told; without ``damaged`` raises :class:`HistoryBroken`.
     """
-    kind, name, case_id, stored = _find(store, text)
-    if as_of is None and known_at is None:
-        case, facts = replay(case_id, stored), stored
-    else:
+    kind, name, case_id = _find(store, text)
+    stored, damage = store.readable(case_id)
+    case, damage = sound(stored, damage, lambda these: replay(case_id, these))
+    if damage is not None:
+        if damaged is None:
+            raise HistoryBroken(f"{damage.stream}#{damage.version}, of case {case_id!r}: {damage.reason}")
+        damaged(damage)
+        stored = stored[: case.seq]
+    facts = stored
+    if as_of is not None or known_at is not None:
         facts = [entry for entry in stored if counts(entry, as_of, known_at)]
         case = replay_as_of(case_id, facts, None, None)
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
-    return Subject(kind, name, case_id, case, policy(case.order.confirmed.pins.sha256), facts)
+    pinned = policy(case.order.confirmed.pins.sha256)
+    return Subject(kind, name, case_id, case, pinned, facts, stored, damage)
 
 
 def every_case(store: EventStore) -> Iterator[str]:
@@ -68,14 +83,14 @@ def every_case(store: EventStore) -> Iterator[str]:
         after = page[-1]
 
 
-def _find(store: EventStore, text: str) -> tuple[str, str, str, Sequence[Recorded]]:
+def _find(store: EventStore, text: str) -> tuple[str, str, str]:
     kind, slash, name = text.partition("/")
     if slash and kind in KINDS and name:
-        found = _stored(store, kind, name)
-        if found is None:
+        case_id = _case_of(store, kind, name)
+        if case_id is None:
             raise unknown(kind, name)
-        return kind, name, *found
-    hits = [(each, found) for each in KINDS if (found := _stored(store, each, text)) is not None]
+        return kind, name, case_id
+    hits = [(each, case_id) for each in KINDS if (case_id := _case_of(store, each, text)) is not None]
     if not hits:
         raise Impossible(
             "order.unknown", f"subject: there is no order, return, claim or refund {text!r}", field="subject"
@@ -83,14 +98,15 @@ def _find(store: EventStore, text: str) -> tuple[str, str, str, Sequence[Recorde
     if len(hits) > 1:
         these = " and ".join(f"{each}/{text}" for each, _ in hits)
         raise Impossible("command.invalid", f"subject: {text!r} may be {these}; say which", field="subject")
-    ((kind, found),) = hits
-    return kind, text, *found
+    ((kind, case_id),) = hits
+    return kind, text, case_id
 
 
-def _stored(store: EventStore, kind: str, name: str) -> tuple[str, Sequence[Recorded]] | None:
-    case_id = name if kind == "order" else store.case_of(kind, name)  # type: ignore[arg-type]
-    stored = store.load(case_id) if case_id is not None else ()
-    return (case_id, stored) if case_id is not None and stored else None
+def _case_of(store: EventStore, kind: str, name: str) -> str | None:
+    if kind != "order":
+        return store.case_of(kind, name)  # type: ignore[arg-type]
+    facts, damage = store.readable(name)
+    return name if facts or damage is not None else None
 
 
 def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:

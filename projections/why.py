@@ -53,15 +53,14 @@ INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})
 _A_MOMENT = timedelta(microseconds=1)
 
 
-def why(
-    subject: Subject, history: Sequence[Recorded], policy: Callable[[str], Policy], event: int | None = None
-) -> WhyView:
+def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = None) -> WhyView:
     """Why the last decision on the subject came out as it did, or what its ``event``-th fact says and sets.
 
-    ``history`` is all that is on record of its case: a decision rests on what was known when it was made, whatever ``as_of``
-    and ``known_at`` chose for the subject. ``policy`` finds a pinned policy by its hash. Raises ``command.invalid`` naming
+    A decision rests on all that was on record when it was made, whatever ``as_of`` and ``known_at`` chose for the subject.
+    ``policy`` finds a pinned policy by its hash. Raises ``command.invalid`` naming
     the events that can be explained when there is no such event, or nothing to say about it.
     """
+    history = subject.history
     explained = [_Explained(told, entry) for told in retell(history) for entry in told.entries]
     counted = {entry.case_seq for entry in subject.facts}
     in_case = [one for one in explained if one.entry.case_seq in counted and one.counts(counted)]

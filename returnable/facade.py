@@ -593,8 +593,7 @@ class Desk:
         """
         from returnable.projections.why import why
 
-        found = self._find(subject, as_of, known_at)
-        return why(found, self.parts.store.load(found.case_id), self.parts.desk.policy, event)
+        return why(self._find(subject, as_of, known_at), self.parts.desk.policy, event)
 
     def replay(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from returnable import __version__
-from returnable.adapters.cli.options import policy_option, question_options
+from returnable.adapters.cli.options import policy_option, question_options, say_damaged
 from returnable.domain.errors import ReturnableError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from returnable.adapters.scenario import Summary
     from returnable.adapters.wiring import Parts
     from returnable.domain.commands import Question
-    from returnable.domain.ports import Damage
 
 BROKEN_PIPE = 141
 """The exit status when the reader of our output went away, as if the signal had ended us; click exits for that."""
@@ -216,7 +215,7 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     given = fields | {name: value for name, value in times.items() if value is not None}
     question: Question = parse_question(given)
     parts: Parts = assemble(store, create=store == "memory:")
-    parts.questions.damaged = _say_damaged
+    parts.questions.damaged = say_damaged
     try:
         answer = parts.questions.answer(question, system_clock())
     finally:
@@ -227,12 +226,6 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     from returnable.adapters.cli.tables import show
 
     show(answer)
-
-
-def _say_damaged(damage: Damage) -> None:
-    from returnable.adapters.cli.viewing import parked_line
-
-    click.echo(parked_line(damage), err=True)
 
 
 def _question(name: str, field: str, text: str, example: str) -> None:

@@ -53,7 +53,7 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
         if subject is None:
             again, total = redecide_store(parts.store, policy), parts.store.head()
         else:
-            found = find_subject(parts.store, policy, subject)
+            found = find_subject(parts.store, policy, subject, damaged=lambda damage: None)
             stream = None if found.kind == "order" else found.stream
             again, total = [redecide_stored(parts.store, policy, found.case_id, stream)], len(found.facts)
         with progress("deciding again", total) as advance:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from returnable.adapters.cli.options import instant, opened, question_options
+from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
 from returnable.adapters.cli.printing import printable
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def why(subject: str, event: int | None, store: str, as_of: str | None, known_at
     at, known = instant("as-of", as_of), instant("known-at", known_at)
     with opened(store) as parts:
         found, number = _subject_and_event(parts, subject, at, known)
-        history = parts.store.load(found.case_id)
-        view = explain(found, history, parts.desk.policy, number if event is None else event)
+        view = explain(found, parts.desk.policy, number if event is None else event)
     if as_json:
         click.echo(view.model_dump_json(indent=2))
         return
@@ -85,12 +84,13 @@ def _subject_and_event(
     from returnable.projections.subjects import find_subject
 
     try:
-        return find_subject(parts.store, parts.desk.policy, text, as_of, known_at), None
+        return find_subject(parts.store, parts.desk.policy, text, as_of, known_at, say_damaged), None
     except Impossible as error:
         event = _WITH_EVENT.match(text)
         if event is None or not error.code.endswith(".unknown"):
             raise
-        return find_subject(parts.store, parts.desk.policy, event[1], as_of, known_at), int(event[2])
+        found = find_subject(parts.store, parts.desk.policy, event[1], as_of, known_at, say_damaged)
+        return found, int(event[2])
 
 
 def _show_why(view: WhyView) -> None:
@@ -216,7 +216,7 @@ def replay(subject: str, until: str | None, store: str, as_of: str | None, known
 
     at, known, stop = instant("as-of", as_of), instant("known-at", known_at), _until(until)
     with opened(store) as parts:
-        found = find_subject(parts.store, parts.desk.policy, subject, at, known)
+        found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
         view = history(found, _clock(at), stop)
     if as_json:
         click.echo(view.model_dump_json(indent=2))
@@ -326,7 +326,7 @@ def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: 
 
     at, known = instant("as-of", as_of), instant("known-at", known_at)
     with opened(store) as parts:
-        found = find_subject(parts.store, parts.desk.policy, subject, at, known)
+        found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
         view = edges_view(found, _clock(at), to_come)
     if as_json:
         click.echo(view.model_dump_json(indent=2))

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from returnable.adapters.wiring import Parts
+    from returnable.domain.ports import Damage
 
 DEFAULT_STORE = "sqlite:///returnable.db"
 
@@ -82,6 +83,14 @@ def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
         yield parts
     finally:
         parts.store.close()
+
+
+def say_damaged(damage: Damage, err: bool = True) -> None:
+    """Which case stops where, and why, in one line on stderr."""
+    from returnable.adapters.cli.printing import printable
+
+    place = f"{damage.stream}#{damage.version} (position {damage.position})"
+    click.echo(printable(f"parked: case {damage.case_id} stops before {place}: {damage.reason}"), err=err)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from returnable.adapters.cli.options import as_of_options, instant, opened, store_option
+from returnable.adapters.cli.options import as_of_options, instant, opened, say_damaged, store_option
 from returnable.adapters.cli.printing import printable
 from returnable.adapters.files import check_free, written_whole
 
@@ -81,7 +81,7 @@ def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> 
 
     then, by_then = instant("as-of", as_of), instant("known-at", known_at)
     with opened(store) as parts:
-        return make_report(parts.store, parts.desk.policy, subject, system_clock(), then, by_then)
+        return make_report(parts.store, parts.desk.policy, subject, system_clock(), then, by_then, say_damaged)
 
 
 def _rendered(made: Report, shape: str) -> str:

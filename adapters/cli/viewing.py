@@ -22,6 +22,7 @@ from returnable.adapters.cli.options import (
     json_option,
     opened,
     progress,
+    say_damaged,
     store_option,
 )
 from returnable.adapters.cli.printing import printable
@@ -137,7 +138,7 @@ class _ToldParked:
             self._moved = False
             parked = {(damage.case_id, damage.position): damage for _, damage in self._working.views.parked()}
             for key in sorted(parked.keys() - self._told):
-                click.echo(parked_line(parked[key]), err=True)
+                say_damaged(parked[key])
             self._told.update(parked)
         time.sleep(POLL_SECONDS)
 
@@ -194,7 +195,7 @@ def _say_standings(standings: Sequence[Standing], as_json: bool) -> int:
         right=("position", "behind", "parked"),
     )
     for damage in list(parked.values())[:SHOWN_PARKED]:
-        click.echo(parked_line(damage))
+        say_damaged(damage, err=False)
     if len(parked) > SHOWN_PARKED:
         click.echo(f"… and {len(parked) - SHOWN_PARKED:,} more parked cases (--json has all)")
     return 1 if parked else 0
@@ -208,12 +209,6 @@ def _damage_values(damage: Damage) -> Mapping[str, Any]:
         "position": damage.position,
         "reason": damage.reason,
     }
-
-
-def parked_line(damage: Damage) -> str:
-    """Which case stops where, and why, in one line that cannot steer a terminal."""
-    place = f"{damage.stream}#{damage.version} (position {damage.position})"
-    return printable(f"parked: case {damage.case_id} stops before {place}: {damage.reason}")
 
 
 # ---- lists ------------------------------------------------------------------------------------------------------------
@@ -367,7 +362,7 @@ def _answering(
             stored = _stored(stack, view, store, views, questions)
         yield stored, questions, *moments
         for damage in damaged:
-            click.echo(parked_line(damage), err=True)
+            say_damaged(damage)
 
 
 def _stored(stack: ExitStack, view: str, store: str, views: str | None, questions: Questions) -> StoredLists | None:
@@ -394,7 +389,7 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
         return None
     click.echo(_how_far(standing), err=True)
     for damage in standing.parked:
-        click.echo(parked_line(damage), err=True)
+        say_damaged(damage)
     return StoredLists(reading)
 
 

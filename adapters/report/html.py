@@ -167,6 +167,8 @@ class _Page:
                 ),
             ),
         ]
+        if store.damaged is not None:
+            rows.append(("Damaged", (el("strong", "nothing counts from here on: "), given(store.damaged))))
         if report.pays_for is not None:
             rows.insert(0, ("Pays for", given(report.pays_for)))
         return el(

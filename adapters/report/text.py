@@ -103,6 +103,8 @@ class _Letter:
                 f"{store.last_fact} at position {store.last_fact_position}",
             ),
         ]
+        if store.damaged is not None:
+            rows.append(("Damaged", f"nothing counts from here on: {store.damaged}"))
         for name, value in rows:
             yield from _wrapped(f"{name:<16}", value)
         yield ""

@@ -278,7 +278,7 @@ def reported(texts: Mapping[str, str], kind: str = "order") -> Report:
     case_id, name = replaced(order_id, texts), replaced(token(kind), texts)
     case = replay(case_id, facts)
     policy = next(p for p in bundled_policies().versions if p.sha256 == case.order.confirmed.pins.sha256)
-    return report_of(Subject(kind, name, case_id, case, policy, facts), parse_instant(LATER), 99)
+    return report_of(Subject(kind, name, case_id, case, policy, facts, facts), parse_instant(LATER), 99)
 
 
 def every_token() -> list[str]:

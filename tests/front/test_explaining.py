@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from freezegun import freeze_time
-from kit import MONDAY_MORNING, an_order
+from kit import MONDAY_MORNING, Story, an_order
 from terminal import one_line, returnable
+
+from returnable.adapters.wiring import assemble
 
 
 def lines(*entries: dict[str, Any]) -> bytes:
@@ -225,3 +228,31 @@ def test_text_of_the_record_is_no_markup(command: str, tmp_path: Path) -> None:
         assert "by care [b]ann[/b]" in out
         assert "command id [i]" in out
     assert MONDAY_MORNING in as_text("replay", name, store=url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("why", "return/R-1"), "ReturnAuthorized"),
+        (("replay", "order/A-1"), "return/R-1#2"),
+        (("edges", "order/A-1"), "the cancellation window closes"),
+        (("report", "return/R-1", "--format", "text"), "nothing counts from here on: return/R-1#3: facts of type"),
+    ],
+)
+def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
+    tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.labelled()
+    story.parts.store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE facts SET type = 'label.LabelPainted/1' WHERE stream = 'return/R-1' AND version = 3")
+    connection.commit()
+    connection.close()
+
+    status, out, err = returnable(*arguments, "--store", f"sqlite:///{path}")
+
+    assert status == 0
+    assert says in out
+    assert "parked: case A-1 stops before return/R-1#3 (position 6): facts of type 'label.LabelPainted/1'" in err

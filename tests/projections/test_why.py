@@ -29,7 +29,7 @@ def explain(parts: Parts, subject: str, event: int | None = None, **when: dateti
     """Why, as the command line asks."""
     policy = parts.desk.policy
     found = find_subject(parts.store, policy, subject, when.get("as_of"), when.get("known_at"))
-    return why(found, parts.store.load(found.case_id), policy, event)
+    return why(found, policy, event)
 
 
 def told(story: Story, subject: str, event: int | None = None) -> WhyView:
@@ -621,7 +621,7 @@ def test_every_value_of_every_ruling_has_a_source_that_was_on_record_and_says_it
         for entry in history:
             subject = find_subject(world.parts.store, policy, entry.stream)
             try:
-                view = why(subject, history, policy, entry.version)
+                view = why(subject, policy, entry.version)
             except Impossible:
                 assert not getattr(entry.fact, "ruling", None)
                 continue
