@@ -26,7 +26,9 @@ from returnable.projections.views import (
     AnyView,
     AuditView,
     ClaimView,
+    ClauseStatistics,
     EligibilityView,
+    LedgerEntry,
     OrderView,
     RefundView,
     ReturnView,
@@ -550,6 +552,29 @@ class Desk:
         """Every wrong-item claim, in order of the order's id, from the facts; ``status`` leaves the others out."""
         return self._list(ClaimView, "claims", status, as_of, known_at)
 
+    def ledger(
+        self, *, order_id: str | None = None, as_of: When | None = None, known_at: When | None = None
+    ) -> Iterator[LedgerEntry]:
+        """Every payment of every order, or of one: captured, refunded, asked back and remaining, from the facts."""
+        found = self.parts.questions.ledger(order_id, *self._times(as_of, known_at))
+        return (LedgerEntry.model_validate(values) for values in found)
+
+    def statistics(
+        self,
+        *,
+        since: When | None = None,
+        until: When | None = None,
+        as_of: When | None = None,
+        known_at: When | None = None,
+    ) -> Iterator[ClauseStatistics]:
+        """How often each clause failed, was set aside or passed, with the amounts at stake, from the facts.
+
+        Of what was decided from ``since`` on and before ``until``.
+        """
+        period = (_instant("since", since), _instant("until", until))
+        found = self.parts.questions.statistics(*period, *self._times(as_of, known_at))
+        return (ClauseStatistics.model_validate(values) for values in found)
+
     def project(self, *, views: str | None = None) -> tuple[Standing, ...]:
         """Bring the stored views up to date with the facts, and say how they stand and what is parked.
 
@@ -609,7 +634,7 @@ class Desk:
         """
         from returnable.projections.history import history
 
-        last = until if until is None or isinstance(until, int) else parse_instant(until)
+        last = until if isinstance(until, int) else _instant("until", until)
         return history(self._find(subject, as_of, known_at), self._at(None), last)
 
     def edges(
@@ -665,13 +690,14 @@ class Desk:
         return find_subject(self.parts.store, self.parts.desk.policy, subject, *self._times(as_of, known_at))
 
     def _times(self, as_of: When | None, known_at: When | None) -> tuple[datetime | None, datetime | None]:
-        def instant(name: str, time: When | None) -> datetime | None:
-            try:
-                return None if time is None else parse_instant(time)
-            except ValueError as error:
-                raise Impossible("command.invalid", f"{name}: {error}", field=name) from None
+        return _instant("as_of", as_of), _instant("known_at", known_at)
 
-        return instant("as_of", as_of), instant("known_at", known_at)
+
+def _instant(name: str, time: When | None) -> datetime | None:
+    try:
+        return None if time is None else parse_instant(time)
+    except ValueError as error:
+        raise Impossible("command.invalid", f"{name}: {error}", field=name) from None
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -267,3 +267,20 @@ def test_an_instant_that_is_none_names_its_parameter() -> None:
         facade.Desk(story.parts).edges("A-1", as_of="yesterday")
 
     assert (error.value.code, error.value.field) == ("command.invalid", "as_of")
+
+
+def test_the_ledger_adds_up_and_the_clauses_are_counted() -> None:
+    story = Story()
+    story.inspected(price="400.00", good=True)
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    desk = facade.Desk(story.parts)
+
+    (entry,) = desk.ledger(order_id="A-1")
+    (before,) = desk.ledger(as_of="2026-03-05T12:00:00-05:00")
+    fee = next(row for row in desk.statistics() if row.clause == "returns.label_fee")
+    nothing = list(desk.statistics(until="2026-03-02T00:00:00-05:00"))
+
+    assert (entry.captured, entry.refunded, entry.requested, entry.remaining) == ("400.00", "0.00", "380.00", "400.00")
+    assert before.requested == "0.00"
+    assert (fee.passed.decisions, fee.passed.amount) == (1, "20.00")
+    assert nothing == []
