@@ -1,0 +1,304 @@
+"""The page on imports names every key and every message, and its commands and recipes do what it says."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from pydantic import BaseModel
+from terminal import returnable
+
+from returnable.adapters.cli.transfer import import_
+from returnable.adapters.imports import mapping as models
+from returnable.adapters.imports.mapping import Mapping, Value, When, read_mapping
+from returnable.adapters.wiring import assemble
+from returnable.domain.errors import ErrorCode
+from returnable.domain.events import Confirmed, Delivered, ReturnAuthorized, Shipped
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "Top level": Mapping,
+    "`[file]`": models.FileSection,
+    "`[format]`": models.FormatSection,
+    "`[status]`": models.StatusSection,
+    "`[order]`": models.OrderSection,
+    "`[order.customer]`": models.CustomerSection,
+    "`[[order.lines]]`": models.LineSection,
+    "`[order.shipping]`": models.ShippingSection,
+    "`[[order.payments]]`": models.PaymentSection,
+    "`[account]`": models.AccountSection,
+    "`[[parcels]]`": models.ParcelSection,
+    "`[cancellation]`": models.CancellationSection,
+    "`[[returns]]`": models.ReturnSection,
+    "`[[returns.lines]]`": models.ReturnLineSection,
+    "Values": Value,
+    "Conditions": When,
+}
+"""Heading on the page → what it describes."""
+
+WITHIN = ("Values", "Conditions")
+"""Whose examples are whole tables."""
+
+
+def part(heading: str, level: str = "###") -> str:
+    """The text under a heading, up to the next one of its level or above."""
+    found = re.search(
+        rf"^{level} {re.escape(heading)}\n(.*?)(?=^#{{2,{len(level)}}} |\Z)", PAGE, re.MULTILINE | re.DOTALL
+    )
+    assert found, heading
+    return found.group(1)
+
+
+def table(heading: str, level: str = "###") -> list[list[str]]:
+    """The cells of the tables under a heading, without their headers."""
+    rows = [
+        re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in part(heading, level).splitlines() if line.startswith("| ")
+    ]
+    return [
+        row for index, row in enumerate(rows) if row[0] != "---" and rows[index + 1 : index + 2] != [["---"] * len(row)]
+    ]
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Key as a mapping has it → its field."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def example_of(heading: str) -> dict[str, Any]:
+    """The examples of a section as one section, with those of the sections inside it."""
+    content: dict[str, Any] = {}
+    for name, _, _, example in table(heading):
+        key, shown = name.strip("`"), example.strip("`")
+        if shown.startswith("["):
+            inner = example_of(example)
+            content[key] = [inner] if shown.startswith("[[") else inner
+        else:
+            content |= tomllib.loads(shown)
+    return content
+
+
+def blocks(language: str, text: str = PAGE) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+# ---- the keys --------------------------------------------------------------------------------------------------------
+
+
+def test_every_part_of_a_mapping_has_its_section() -> None:
+    parts = {one for one in vars(models).values() if isinstance(one, type) and issubclass(one, models.Closed)}
+
+    assert parts - {models.Closed} == set(SECTIONS.values())
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_page_has_every_key_and_every_key_of_the_page_exists(heading: str) -> None:
+    keys = [row[0].strip("`") for row in table(heading)]
+
+    assert keys == list(fields_of(SECTIONS[heading]))
+
+
+@pytest.mark.parametrize("heading", [heading for heading in SECTIONS if heading not in WITHIN])
+def test_a_default_is_what_the_page_says(heading: str) -> None:
+    model, whole = SECTIONS[heading], example_of(heading)
+    for name, _, default, _ in table(heading):
+        key = name.strip("`")
+        field = fields_of(model)[key]
+        if default == "required":
+            assert field.is_required(), key
+        elif default == "–":
+            assert field.default in (None, ()) or field.default == type(field.default)(), key
+        else:
+            given = tomllib.loads(f"default = {default.strip('`')}")["default"]
+            said = model.model_validate(whole | {key: given})
+            assert getattr(said, key) == field.default, key
+
+
+@pytest.mark.parametrize("heading", WITHIN)
+def test_every_example_of_a_value_and_of_a_condition_is_one(heading: str) -> None:
+    for name, _, default, example in table(heading):
+        key, given = name.strip("`"), tomllib.loads(f"example = {example.strip('`')}")["example"]
+
+        SECTIONS[heading].model_validate(given)
+
+        assert key in given
+        assert (default == "required") == fields_of(SECTIONS[heading])[key].is_required()
+
+
+def test_the_examples_together_are_a_mapping() -> None:
+    whole = example_of("Top level")
+
+    mapping = Mapping.model_validate(whole)
+
+    assert mapping.model_fields_set == set(Mapping.model_fields)
+    assert [step for step in models.STEPS if f"| `{step}` |" not in part("Status")] == []
+
+
+def test_every_option_of_the_command_is_on_the_page() -> None:
+    options = {name for one in import_.params if isinstance(one, click.Option) for name in one.opts}
+
+    assert {row[0].strip("`").split()[0] for row in table("Options and exit status")} == options
+
+
+# ---- the messages ----------------------------------------------------------------------------------------------------
+
+RAISED = ("Refused", "ValueError", "MappingInvalid", "TableUnreadable", "Impossible")
+
+
+def told(node: ast.expr) -> list[str]:
+    """A message with … for what is filled in; nothing where it is no text."""
+    if isinstance(node, ast.IfExp):
+        return [*told(node.body), *told(node.orelse)]
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in node.values)]
+    return []
+
+
+def messages() -> set[str]:
+    """Every message that an import can refuse with, from the source."""
+    found: set[str] = set()
+    for file in sorted((ROOT / "adapters" / "imports").glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            named = {
+                target.id: told(one.value)
+                for one in ast.walk(function)
+                if isinstance(one, ast.Assign)
+                for target in one.targets
+                if isinstance(target, ast.Name)
+            }
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in RAISED:
+                    place = 2 if call.func.id == "Refused" else 1 if call.func.id == "Impossible" else 0
+                    message = call.args[place]
+                    found.update(named.get(message.id, []) if isinstance(message, ast.Name) else told(message))
+    return {message for message in found if re.search(r"\w", message)}
+
+
+def test_every_message_of_a_refusal_is_on_the_page() -> None:
+    said = set(re.findall(r"`([^`]+)`", part("Refusals", "##")))
+
+    assert len(messages()) > 35
+    assert sorted(messages() - said) == []
+
+
+def test_every_message_on_the_page_is_one() -> None:
+    said = {
+        message
+        for heading in ("The import does not begin", "A row is refused: `row.invalid`")
+        for row in table(heading)
+        for message in re.findall(r"`([^`]+)`", row[0])
+    }
+
+    written_by_pydantic = {"is missing", "is not a known key"}
+    filled_in = {"column … is empty", "column … and … is empty"}
+    assert sorted(said - messages() - written_by_pydantic - filled_in) == []
+
+
+def test_the_codes_on_the_page_are_codes() -> None:
+    codes = {row[0].strip("`") for row in table("A command is refused")}
+
+    assert codes <= set(ErrorCode.__args__)  # type: ignore[attr-defined]
+
+
+# ---- the story -------------------------------------------------------------------------------------------------------
+
+
+def test_the_story_runs_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "import", tmp_path / "examples" / "import")
+    said = ""
+
+    for line in "".join(blocks("console")).splitlines():
+        if line.startswith("$ "):
+            words = line.removeprefix("$ returnable ").split()
+            _, out, err = returnable(*words, folder=tmp_path, RETURNABLE_STORE="sqlite:///shop.db")
+            said += f"{line}\n{out}{err}"
+
+    assert said == "".join(blocks("console"))
+    assert (tmp_path / "refused.csv").read_text(encoding="utf-8").splitlines() == blocks("csv")[0].splitlines()
+
+
+# ---- the recipes -----------------------------------------------------------------------------------------------------
+
+
+def recipe(shop: str, folder: Path) -> tuple[Path, Path]:
+    """The mapping and the table of a recipe, as files."""
+    (mapping,), (rows,) = blocks("toml", part(shop)), blocks("csv", part(shop))
+    files = folder / "shop.toml", folder / "orders.csv"
+    files[0].write_text(mapping, encoding="utf-8")
+    files[1].write_text(rows.replace("\\\n", ""), encoding="utf-8")
+    return files
+
+
+def imported(shop: str, folder: Path) -> tuple[str, list[Any]]:
+    """What the import of a recipe says, and the facts it leaves."""
+    mapping, rows = recipe(shop, folder)
+    url = f"sqlite:///{folder}/shop.db"
+    status, out, err = returnable("import", str(rows), "--mapping", str(mapping), "--store", url)
+    assert (status, err) == (0, "")
+    parts = assemble(url)
+    facts = [entry.fact for entry in parts.store.read()]
+    parts.store.close()
+    return out, facts
+
+
+def lines_of(facts: list[Any]) -> list[list[tuple[str, str, int, int, int]]]:
+    return [
+        [(line.line_id, line.sku, line.unit_price, line.quantity, line.tax) for line in fact.lines]
+        for fact in facts
+        if isinstance(fact, Confirmed)
+    ]
+
+
+@pytest.mark.parametrize("shop", ["Shopify", "WooCommerce", "Magento-like"])
+def test_a_recipe_reads_every_column_of_its_table_but_totals_of_it(shop: str, tmp_path: Path) -> None:
+    mapping, rows = recipe(shop, tmp_path)
+
+    used = {column for _, column in read_mapping(str(mapping)).columns_used()}
+
+    assert set(rows.read_text(encoding="utf-8").splitlines()[0].split(",")) - used <= {"Subtotal"}
+
+
+def test_the_shopify_recipe_imports_its_table(tmp_path: Path) -> None:
+    out, facts = imported("Shopify", tmp_path)
+
+    assert out.startswith("4 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    assert "confirm_order 2, record_shipment 1, request_cancellation 1" in out
+    assert lines_of(facts) == [
+        [("1", "FERN-1", 1446, 2, 329), ("2", "Tote bag", 1808, 1, 0)],
+        [("1", "MUG-1", 2500, 1, 0)],
+    ]
+
+
+def test_the_woocommerce_recipe_imports_its_table(tmp_path: Path) -> None:
+    out, facts = imported("WooCommerce", tmp_path)
+
+    assert out.startswith("3 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    (parcel,) = [fact for fact in facts if isinstance(fact, Shipped)]
+    assert sum(line.quantity for line in parcel.lines) == 5
+    assert [fact.occurred_at.isoformat() for fact in facts if isinstance(fact, Delivered)] == [
+        "2026-02-05T14:00:00+00:00"
+    ]
+    assert [{line[1] for line in lines} for lines in lines_of(facts)] == [{"SCARF-2", "BELT-1", "FEE"}, {"BELT-1"}]
+
+
+def test_the_magento_recipe_imports_its_table(tmp_path: Path) -> None:
+    out, facts = imported("Magento-like", tmp_path)
+
+    assert out.startswith("5 rows, 3 orders: 1 imported, 0 already imported, 2 left out by the mapping, 0 refused")
+    assert [(line[0], line[1]) for line in lines_of(facts)[0]] == [("1", "COAT-M"), ("3", "SOCKS"), ("3/2", "SOCKS")]
+    parcels = [(one.parcel_id, sum(line.quantity for line in one.lines)) for one in facts if isinstance(one, Shipped)]
+    assert parcels == [("1Z-1", 1), ("1Z-2", 2)]
+    assert len([fact for fact in facts if isinstance(fact, ReturnAuthorized)]) == 1
