@@ -42,7 +42,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
-from returnable.domain.money import to_major, to_minor
+from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
 from returnable.domain.ruling import Aside, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
@@ -195,6 +195,8 @@ def apply(order: Order, fact: Fact) -> None:
     else:
         order.status = ORDER.after(order.status, kind)
         if isinstance(fact, Confirmed):
+            if fact.currency not in MINOR_UNIT_DIGITS:
+                raise HistoryBroken(f"{order.stream}: {fact.currency!r} is no currency")
             order.confirmed = fact
             order.lines = {line.line_id: line for line in fact.lines}
             order.account_id = fact.customer.account_id

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from returnable.domain.case import Case, replay
+from returnable.domain.case import Case, replay, steps
 from returnable.domain.claims import Claim
 from returnable.domain.events import (
     AccountLinked,
@@ -37,7 +37,6 @@ from returnable.domain.events import (
     SentBack,
     Shipped,
 )
-from returnable.domain.lifecycles import NOTES
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.retelling import Told
@@ -276,8 +275,9 @@ def what_is_paid_for(record: Record, finding: Finding, element: Element) -> Iter
 
 def what_moved_it_last(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
     """The fact that brought the return where it stands."""
-    moves = [e for e in record.before if e.stream == record.stream and e.fact.type not in NOTES]
-    yield from moves[-1:]
+    case = Case(record.case.case_id)
+    moves = [step.entry for step in steps(case, record.before) if step.before != step.after]
+    yield from [entry for entry in moves if entry.stream == record.stream][-1:]
 
 
 def the_loss(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:

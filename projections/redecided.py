@@ -16,12 +16,12 @@ from pydantic_core import from_json
 from returnable.domain.case import Case, evolve
 from returnable.domain.deciding import Moment
 from returnable.domain.decisions import decide
-from returnable.domain.errors import HistoryBroken, ReturnableError
 from returnable.domain.events import ENGINE, Confirmed, Fact, encode
 from returnable.domain.fields import Model
 from returnable.domain.policy import Policy
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.retelling import Told, is_deadline, retell
+from returnable.projections.sound import BROKEN, said
 from returnable.projections.subjects import every_case
 
 
@@ -86,9 +86,9 @@ def redecide(
                 if differences:
                     found.append(_difference(told.entries[0], differences))
             case = evolve(case, told.entries)
-    except HistoryBroken as error:
+    except BROKEN as error:
         broken = next(entry for entry in facts if entry.case_seq > case.seq)
-        found.append(_difference(broken, (f"cannot have happened: {error}",)))
+        found.append(_difference(broken, (f"cannot have happened: {said(error)}",)))
     return Redecided(case_id, commands, rulings, count, tuple(found))
 
 
@@ -107,8 +107,8 @@ def _decided_otherwise(case: Case, told: Told, policy: Callable[[str], Policy]) 
         pinned = first if isinstance(first, Confirmed) else case.order.confirmed
         now = Moment(told.at, policy(pinned.pins.sha256), first.actor, first.command_id, first)
         came = decide(case, told.command, now).facts
-    except ReturnableError as error:
-        yield f"{told.fields['command']} cannot be decided again: {error}"
+    except BROKEN as error:
+        yield f"{told.fields['command']} cannot be decided again: {said(error)}"
         return
     recorded = [(entry.stream, entry.fact) for entry in told.entries]
     if is_deadline(first):  # one run records the deadlines of many cases, in the order in which they fell due

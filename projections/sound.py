@@ -16,7 +16,7 @@ PolicyOf = Callable[[str], Policy]
 
 T = TypeVar("T")
 
-_BROKEN = (
+BROKEN = (
     HistoryBroken,
     Impossible,
     PolicyInvalid,
@@ -42,22 +42,23 @@ def sound(
     """
     try:
         return build(facts), damage
-    except _BROKEN:
+    except BROKEN:
         pass
     built = build(())
     for count, entry in enumerate(facts, start=1):
         try:
             built = build(facts[:count])
-        except _BROKEN as error:
+        except BROKEN as error:
             place = (entry.position, entry.case_id, entry.case_seq, entry.stream, entry.version)
-            return built, Damage(*place, _reason(error))
+            return built, Damage(*place, said(error))
     return built, damage
 
 
-def _reason(error: Exception) -> str:
-    said = str(error)
+def said(error: Exception) -> str:
+    """What is wrong, in our words or else in those of the error and its kind."""
+    text = str(error)
     known = isinstance(error, HistoryBroken | Impossible | PolicyInvalid | CalendarInvalid | CalendarExhausted)
-    return said if known and said else f"{type(error).__name__}: {said}"
+    return text if known and text else f"{type(error).__name__}: {text}"
 
 
 def pinned(case: Case, policy_of: PolicyOf) -> Policy | None:

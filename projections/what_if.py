@@ -16,7 +16,7 @@ from returnable.domain.calendar import zone
 from returnable.domain.case import Case, evolve
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.decisions import decide
-from returnable.domain.errors import CalendarExhausted, HistoryBroken, Impossible
+from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import (
     ClaimOpened,
     Fact,
@@ -32,7 +32,8 @@ from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.reasons import because
 from returnable.domain.retelling import Told, outcome_of, retell, ruling_of
 from returnable.domain.ruling import Finding
-from returnable.projections.subjects import every_case
+from returnable.projections.sound import BROKEN, said
+from returnable.projections.subjects import Subject, every_case
 from returnable.projections.views import PolicyVersion
 
 CandidateOutcome = Literal["accepted", "declined", "not_possible"]
@@ -201,8 +202,8 @@ class Trial:
     _flipped: int = 0
     _unreadable: list[str] = field(default_factory=list)
 
-    def add(self, case_id: str, facts: Sequence[Recorded]) -> tuple[Flip, ...]:
-        """Tell a case again; what the candidate decides otherwise in it."""
+    def add(self, case_id: str, facts: Sequence[Recorded], stream: str | None = None) -> tuple[Flip, ...]:
+        """Tell a case again; what the candidate decides otherwise in it, or only in one of its streams."""
         flips: list[Flip] = []
         self._cases += 1
         case, real = Case(case_id), Case(case_id)
@@ -213,20 +214,25 @@ class Trial:
                     policy = self._policy_for(told)
                 compared, case = _compare(case, real, told, policy)
                 real = evolve(real, told.entries)
-                flip = self._count(compared, real.order.currency, policy)
-                if flip is not None:
-                    flips.append(flip)
-        except HistoryBroken as error:
-            self._unreadable.append(f"{case_id}: {error}")
+                if stream is None or any(entry.stream == stream for entry in told.entries):
+                    flip = self._count(compared, real.order.currency, policy)
+                    if flip is not None:
+                        flips.append(flip)
+        except BROKEN as error:
+            self._unreadable.append(f"{case_id}: {said(error)}")
         return tuple(flips)
 
-    def run(self, store: EventStore, case_ids: Iterable[str] | None = None) -> Iterator[tuple[str, tuple[Flip, ...]]]:
-        """Tell the cases of a store again, one at a time (default: all): each id, and what is decided otherwise in it."""
-        for case_id in every_case(store) if case_ids is None else case_ids:
+    def run(self, store: EventStore, subject: Subject | None = None) -> Iterator[tuple[str, tuple[Flip, ...]]]:
+        """Tell the cases of a store again, one at a time: each id, and what is decided otherwise in it.
+
+        With a ``subject`` its case only; of a return or a claim only its own decisions are counted.
+        """
+        stream = None if subject is None or subject.kind == "order" else subject.stream
+        for case_id in every_case(store) if subject is None else (subject.case_id,):
             facts, damage = store.readable(case_id)
             if damage is not None:
                 self._unreadable.append(f"{damage.stream}#{damage.version}: {damage.reason}")
-            yield case_id, self.add(case_id, facts)
+            yield case_id, self.add(case_id, facts, stream)
 
     def _policy_for(self, told: Told) -> Policy:
         confirmed: Any = told.entries[0].fact

@@ -680,7 +680,7 @@ class Desk:
         from returnable.projections.what_if import Trial, candidates_of
 
         trial = Trial(candidates_of(policy_book(policy)), self.parts.desk.policy, tuple(keep))
-        for _ in trial.run(self.parts.store, None if subject is None else [self._find(subject).case_id]):
+        for _ in trial.run(self.parts.store, None if subject is None else self._find(subject)):
             pass
         return trial.result()
 

@@ -124,9 +124,11 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
     listed: list[Flip] = []
     with opened(store) as parts:
         trial = Trial(candidates_of(book), parts.desk.policy, tuple(dict.fromkeys(kept)))
-        case_ids = None if subject is None else [find_subject(parts.store, parts.desk.policy, subject).case_id]
-        with progress("telling again", _cases(parts.store) if case_ids is None else 1) as advance:
-            for _, of_case in trial.run(parts.store, case_ids):
+        about = None
+        if subject is not None:
+            about = find_subject(parts.store, parts.desk.policy, subject, damaged=lambda damage: None)
+        with progress("telling again", _cases(parts.store) if about is None else 1) as advance:
+            for _, of_case in trial.run(parts.store, about):
                 if flips:
                     listed += of_case
                 advance(1)

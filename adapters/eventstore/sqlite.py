@@ -111,7 +111,7 @@ class SQLiteCaseRecorder(CaseRecorder):
             return connection.execute(query, (case_id, _NO_LIMIT if upto is None else upto)).fetchall()
 
     def case_ids(self, after: str, limit: int) -> list[str]:
-        query = "SELECT case_id FROM facts WHERE case_id > ? AND case_seq = 1 ORDER BY case_id LIMIT ?"
+        query = "SELECT DISTINCT case_id FROM facts WHERE case_id > ? ORDER BY case_id LIMIT ?"
         with self._connections.reading() as connection:
             return [case_id for (case_id,) in connection.execute(query, (after, limit)).fetchall()]
 

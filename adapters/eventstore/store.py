@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
@@ -29,7 +29,7 @@ class FactStore:
 
     def load(self, case_id: str) -> Sequence[Recorded]:
         """Every fact of a case, in order; empty when there is no such case."""
-        return [_recorded(row) for row in self._recorder.case_rows(case_id)]
+        return _facts_of_case(self._recorder.case_rows(case_id))
 
     def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
         """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
@@ -92,7 +92,7 @@ class FactStore:
     def cases(self) -> Iterator[tuple[str, Sequence[Recorded]]]:
         """Every case with its facts, in order of case id, as of the moment the iteration began."""
         for case_id, rows in self._recorder.each_case():
-            yield case_id, [_recorded(row) for row in rows]
+            yield case_id, _facts_of_case(rows)
 
     def identity(self) -> str | None:
         """A hash of the first fact as it is stored, whether or not it can be read; ``None`` while the store is empty."""
@@ -160,14 +160,34 @@ class Following(Iterator[Recorded]):
         self._subscription.stop()
 
 
-def _readable(rows: Sequence[Row]) -> tuple[Sequence[Recorded], Damage | None]:
+def _facts_of_case(rows: Iterable[Row]) -> list[Recorded]:
+    facts, damage = _readable(rows)
+    if damage is not None:
+        raise HistoryBroken(f"the fact at position {damage.position}, of case {damage.case_id!r}: {damage.reason}")
+    return facts
+
+
+def _readable(rows: Iterable[Row]) -> tuple[list[Recorded], Damage | None]:
+    """The facts of a case; where one cannot be read, or one is missing before it, those before that."""
     facts: list[Recorded] = []
+    versions: dict[str, int] = {}
     for row in rows:
-        try:
-            facts.append(_recorded(row))
-        except HistoryBroken as error:
-            position, case_id, case_seq, stream, version, _, _ = row
-            return facts, Damage(position, case_id, case_seq, stream, version, str(error.__cause__ or error))
+        position, case_id, case_seq, stream, version, topic, content = row
+        reason = None
+        if case_seq != len(facts) + 1:
+            reason = f"fact {len(facts) + 1} of the case is missing before it"
+        elif version != versions.get(stream, 0) + 1:
+            reason = f"{stream}#{versions.get(stream, 0) + 1} is missing before it"
+        else:
+            try:
+                fact = decode(topic, content)
+            except HistoryBroken as error:
+                reason = str(error)
+            else:
+                versions[stream] = version
+                facts.append(Recorded(position, case_id, case_seq, stream, version, fact))
+        if reason is not None:
+            return facts, Damage(position, case_id, case_seq, stream, version, reason)
     return facts, None
 
 

@@ -13,7 +13,9 @@ from world import World
 
 from returnable.adapters.wiring import Parts
 from returnable.domain.case import Case, replay, steps
+from returnable.domain.commands import parse_command
 from returnable.domain.errors import Impossible
+from returnable.domain.fields import parse_instant
 from returnable.projections.explained import HistoryStep, HistoryView
 from returnable.projections.history import INCLUSIVE, deadlines, history
 from returnable.projections.subjects import find_subject
@@ -372,3 +374,18 @@ def test_a_declined_label_and_a_second_one_are_steps_too() -> None:
 
     assert refused["outcome"] == "declined"
     assert (last.type, last.failed) == ("LabelDeclined", ("returns.ship_by",))
+
+
+def test_until_an_instant_leaves_out_what_another_clock_recorded_later() -> None:
+    story = Story()
+    story.inspected()
+    a_second_before = "2026-03-16T09:59:59-04:00"
+    slow = parse_command({"command": "request_refund", "refund_id": "F-1", "return_id": "R-1"})
+    story.parts.desk.handle(slow, parse_instant(a_second_before))
+    subject = find_subject(story.parts.store, story.parts.desk.policy, "return/R-1")
+
+    told = history(subject, parse_instant(story.at), until=parse_instant(a_second_before))
+
+    known = story.ask("return", return_id="R-1", known_at=a_second_before)
+    assert "Inspected" not in [step.type for step in told.steps]
+    assert [state.status for state in told.reached.streams if state.stream == "return/R-1"] == [known["status"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -217,3 +218,65 @@ def test_one_stream_is_decided_again_on_the_whole_case() -> None:
     found = redecide_stored(story.parts.store, story.parts.desk.policy, "A-1", "return/R-1")
 
     assert (found.commands, found.facts, found.differences) == (5, 6, ())
+
+
+def tampered(tmp_path: Path, *statements: str) -> tuple[Redecided, ...]:
+    """A store with a paid return, decided again after somebody edited its file."""
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.confirmed("B-1", at=story.at)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+    try:
+        return tuple(again(story.parts))
+    finally:
+        story.parts.store.close()
+
+
+@pytest.mark.parametrize(
+    ("statements", "event", "says"),
+    [
+        (
+            ["DELETE FROM facts WHERE stream = 'return/R-1' AND version = 4"],
+            "return/R-1#5",
+            "fact 7 of the case is missing before it",
+        ),
+        (
+            [
+                "DELETE FROM facts WHERE stream = 'return/R-1' AND version = 4",
+                "UPDATE facts SET case_seq = case_seq - 1 WHERE case_id = 'A-1' AND case_seq > 7",
+            ],
+            "return/R-1#5",
+            "return/R-1#4 is missing before it",
+        ),
+        (["DELETE FROM facts WHERE stream = 'order/A-1' AND version = 1"], "order/A-1#2", "is missing before it"),
+        (
+            [
+                "DELETE FROM facts WHERE type = 'refund.RefundRequested/1'",
+                "UPDATE facts SET case_seq = case_seq - 1 WHERE case_id = 'A-1' AND case_seq > 10",
+                "UPDATE facts SET version = version - 1 WHERE stream = 'return/R-1' AND version > 7",
+            ],
+            "return/R-1#7",
+            "record_refund_result cannot be decided again",
+        ),
+        (
+            ["UPDATE facts SET content = CAST(replace(content, '\"USD\"', '\"USX\"') AS BLOB) WHERE version = 1"],
+            "order/A-1#1",
+            "USX",
+        ),
+    ],
+)
+def test_a_fact_that_was_taken_out_or_edited_is_a_difference_and_not_the_end(
+    tmp_path: Path, statements: list[str], event: str, says: str
+) -> None:
+    found = tampered(tmp_path, *statements)
+
+    assert len(found) == 2
+    (first, *_) = found[0].differences
+    assert first.event == event
+    assert says in " ".join(line for difference in found[0].differences for line in difference.differences)

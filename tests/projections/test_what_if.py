@@ -12,6 +12,7 @@ from kit import Story, finding, policy_where, without
 from world import World
 
 from returnable.domain.policy import PolicyBook, bundled_policies
+from returnable.projections.subjects import find_subject
 from returnable.projections.what_if import Flip, Trial, WhatIf, candidates_of, keep_clauses
 
 THREE_DAYS = policy_where(("days = 14", "days = 3"))
@@ -257,3 +258,19 @@ def test_an_override_on_record_holds_under_the_candidate_too(subject: str) -> No
     result, flips = tried(story, THREE_DAYS)
 
     assert (result.flipped, flips) == (0, [])
+
+
+def test_of_a_return_only_its_own_decisions_are_counted() -> None:
+    story = Story()
+    story.inspected(quantity=2, return_quantity=1)
+    wanted = {"return_id": "R-2", "order_id": "A-1", "lines": [{"line_id": "1", "quantity": 1}], "channel": "phone"}
+    story.tell("request_return", **wanted)
+    policy = story.parts.desk.policy
+    counted = {}
+
+    for subject in ("return/R-1", "return/R-2", "order/A-1"):
+        trial = Trial(candidates_of(THREE_DAYS), policy)
+        list(trial.run(story.parts.store, find_subject(story.parts.store, policy, subject)))
+        counted[subject] = (trial.result().decisions, trial.result().flipped)
+
+    assert counted == {"return/R-1": (4, 4), "return/R-2": (1, 0), "order/A-1": (5, 4)}

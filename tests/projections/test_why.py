@@ -632,3 +632,17 @@ def test_every_value_of_every_ruling_has_a_source_that_was_on_record_and_says_it
 
 def test_the_table_has_every_clause_there_is() -> None:
     assert set(SOURCES) == set(CLAUSE_IDS)
+
+
+def test_the_status_a_refund_was_decided_on_is_said_by_the_fact_that_brought_it_there() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="The card is closed.")
+    story.tell("request_refund", refund_id="F-2", return_id="R-1")
+
+    view = told(story, "refund/F-2")
+
+    (clause,) = [clause for clause in view.clauses if clause.clause == "returns.refund_after_inspection"]
+    (status,) = [fact for fact in clause.facts if fact.key == "status"]
+    assert (status.value, status.sources) == ("inspected", ("return/R-1#6",))
