@@ -46,14 +46,16 @@ def policy_book(policy: PolicyBook | str | Path | None) -> PolicyBook:
     return policy if isinstance(policy, PolicyBook) else read_policies(policy)
 
 
-def assemble(url: str, policy: PolicyBook | str | Path | None = None, *, create: bool = True) -> Parts:
+def assemble(
+    url: str, policy: PolicyBook | str | Path | None = None, *, create: bool = True, only_reading: bool = False
+) -> Parts:
     """Open the store at ``url`` and put a desk and its questions on it.
 
     Raises :class:`~returnable.domain.errors.PolicyInvalid` and :class:`~returnable.domain.errors.StoreUnusable`;
-    without ``create`` a store that does not exist is unusable.
+    without ``create`` a store that does not exist is unusable. With ``only_reading`` a write-protected one will do.
     """
     book = policy_book(policy)
-    store = open_store(url, create=create)
+    store = open_store(url, create=create, only_reading=only_reading)
     return Parts(store, Desk(store, book))
 
 

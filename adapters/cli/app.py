@@ -214,7 +214,7 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     times = {"as_of": as_of, "known_at": known_at}
     given = fields | {name: value for name, value in times.items() if value is not None}
     question: Question = parse_question(given)
-    parts: Parts = assemble(store, create=store == "memory:")
+    parts: Parts = assemble(store, create=store == "memory:", only_reading=True)
     parts.questions.damaged = say_damaged
     try:
         answer = parts.questions.answer(question, system_clock())

@@ -75,10 +75,10 @@ def instant(name: str, text: str | None) -> datetime | None:
 
 @contextmanager
 def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
-    """The parts of a store that exists (``memory:`` is a fresh one); closed at the end."""
+    """The parts of a store that exists (``memory:`` is a fresh one), for reading; closed at the end."""
     from returnable.adapters.wiring import assemble
 
-    parts = assemble(store, policy, create=store == "memory:")
+    parts = assemble(store, policy, create=store == "memory:", only_reading=True)
     try:
         yield parts
     finally:

@@ -265,6 +265,58 @@ class Connections:
         self._held.closed = closed
 
 
+def is_write_protected(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file that cannot be written, or whose folder cannot be."""
+    place = os.path.abspath(path)
+    return os.path.isfile(place) and not all(
+        os.access(each, os.W_OK, effective_ids=_EFFECTIVE_IDS) for each in (place, os.path.dirname(place))
+    )
+
+
+class ProtectedConnections(Connections):
+    """Connections for reading alone, to a store on write-protected media: nothing is created or changed beside it.
+
+    Raises :class:`StoreUnusable` when facts may still stand in a WAL that cannot be read there, and for every write.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], busy_timeout_seconds: float) -> None:
+        self.path = os.path.abspath(path)
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._start_afresh()
+        if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
+            raise StoreUnusable(f"{self.path}: access is denied")
+        self._options = self._how_to_open()
+        with self.explained():
+            self._held.give_back(self._connect(), sound=True)
+        _ALL.add(self)
+
+    def _how_to_open(self) -> str:
+        wal = f"{self.path}-wal"
+        if not os.path.exists(wal) or os.path.getsize(wal) == 0:
+            return "mode=ro&immutable=1"
+        if not os.path.exists(f"{self.path}-shm"):
+            raise StoreUnusable(
+                f"{self.path}: it is read-only, and facts may stand in {os.path.basename(wal)} beside it; copy both to a "
+                "folder that can be written"
+            )
+        return "mode=ro"
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _open(self.path, self._options, self._busy_timeout_seconds)
+        try:
+            if _kind(self.path, connection) == "empty":
+                raise StoreUnusable(f"{self.path}: it is empty and read-only")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def take_writer(self) -> sqlite3.Cursor:
+        """Raises :class:`StoreUnusable`: nothing is written here."""
+        self._check_open()
+        raise StoreUnusable(f"{self.path}: it is read-only")
+
+
 class _Held:
     """What is open. Apart from :class:`Connections`, so that it can be closed after that is gone."""
 

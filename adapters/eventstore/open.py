@@ -16,12 +16,14 @@ def open_store(
     url: str,
     *,
     create: bool = True,
+    only_reading: bool = False,
     synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL",
     busy_timeout_seconds: float = 5.0,
 ) -> FactStore:
     """The store at a URL: ``memory:`` (a fresh one), ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``.
 
-    The path of a file is percent-decoded; a file that does not exist is created, or without ``create`` refused.
+    The path of a file is percent-decoded; a file that does not exist is created, or without ``create`` refused. With
+    ``only_reading`` a write-protected file will do, and is left exactly as it is.
     ``NORMAL`` gives durability away: a power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a
     write waits for other writers.
     Raises :class:`StoreUnusable` when the URL is not understood or the file cannot be used.
@@ -35,7 +37,10 @@ def open_store(
     path = path_of(url)
     if not create and not os.path.exists(path):
         raise StoreUnusable(f"{path}: there is no store here")
-    return FactStore(SQLiteCaseRecorder(path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds))
+    recorder = SQLiteCaseRecorder(
+        path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, only_reading=only_reading
+    )
+    return FactStore(recorder)
 
 
 def path_of(url: str) -> str:

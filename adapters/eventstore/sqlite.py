@@ -13,7 +13,12 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from returnable.adapters.eventstore.connections import Connections, Synchronous
+from returnable.adapters.eventstore.connections import (
+    Connections,
+    ProtectedConnections,
+    Synchronous,
+    is_write_protected,
+)
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
     Placement,
@@ -50,11 +55,23 @@ class SQLiteCaseRecorder(CaseRecorder):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, synchronous: Synchronous = "FULL", busy_timeout_seconds: float = 5.0
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_timeout_seconds: float = 5.0,
+        only_reading: bool = False,
     ) -> None:
-        """Raises :class:`StoreUnusable`, with the path and the cause, when the file cannot be used or trusted."""
+        """Raises :class:`StoreUnusable`, with the path and the cause, when the file cannot be used or trusted.
+
+        ``only_reading``: a write-protected file will do.
+        """
         super().__init__()
-        self._connections = Connections(path, synchronous, busy_timeout_seconds)
+        self._connections: Connections
+        if only_reading and is_write_protected(path):
+            self._connections = ProtectedConnections(path, busy_timeout_seconds)
+        else:
+            self._connections = Connections(path, synchronous, busy_timeout_seconds)
 
     def insert_events(
         self,

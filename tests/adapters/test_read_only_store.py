@@ -1,0 +1,194 @@
+"""Evidence may come on write-protected media: it can be read, and is left exactly as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from freezegun import freeze_time
+from kit import Story, an_order
+from terminal import returnable
+
+from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.wiring import assemble
+from returnable.domain.commands import parse_command
+from returnable.domain.errors import StoreUnusable
+from returnable.domain.fields import parse_instant
+
+
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """Work as somebody who is bound by permissions, which root is not, and who owns the folder.
+
+    What is imported late must be imported before: nobody may not look into everybody's folders.
+    """
+    root = os.geteuid() == 0
+    if root:
+        for place in (folder, *folder.iterdir()):
+            os.chown(place, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that nobody could own."""
+    made = Path(tempfile.mkdtemp(dir="/tmp"))
+    yield made
+    made.chmod(0o700)
+    shutil.rmtree(made)
+
+
+def a_store(folder: Path) -> Path:
+    """A store with a paid return, closed."""
+    path = folder / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.parts.store.close()
+    return path
+
+
+def protected_file(path: Path) -> None:
+    path.chmod(0o444)
+
+
+def protected_folder(path: Path) -> None:
+    path.parent.chmod(0o555)
+
+
+PROTECTED = pytest.mark.parametrize("protect", [protected_file, protected_folder])
+
+
+@PROTECTED
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("order", "A-1"),
+        ("worklist",),
+        ("audit", "return/R-1"),
+        ("why", "return/R-1"),
+        ("replay", "order/A-1"),
+        ("edges", "order/A-1"),
+        ("redecide", "--all"),
+        ("what-if", "--policy", "allu-usa-earlier"),
+        ("export", "--format", "jsonl", "-"),
+        ("report", "R-1", "--format", "text"),
+        ("orders",),
+        ("ledger",),
+        ("statistics",),
+        ("project", "--status"),
+    ],
+)
+def test_every_question_is_answered_from_a_write_protected_store(
+    folder: Path, protect: Callable[[Path], None], arguments: tuple[str, ...]
+) -> None:
+    path = a_store(folder)
+    with freeze_time("2026-11-24T00:00:00Z"):
+        before = returnable(*arguments, "--store", f"sqlite:///{path}")
+        content = path.read_bytes()
+        protect(path)
+
+        with nobody(folder):
+            after = returnable(*arguments, "--store", f"sqlite:///{path}")
+
+    assert after == before
+    assert after[0] == 0
+    assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == ["shop.db"]
+
+
+@PROTECTED
+def test_nothing_is_recorded_in_a_write_protected_store(folder: Path, protect: Callable[[Path], None]) -> None:
+    path = a_store(folder)
+    protect(path)
+    with nobody(folder):
+        parts = assemble(f"sqlite:///{path}", only_reading=True)
+
+    with pytest.raises(StoreUnusable, match="it is read-only"):
+        parts.desk.handle(
+            parse_command({"command": "confirm_order", **an_order("A-2")}), parse_instant("2026-03-20T10:00:00Z")
+        )
+
+    parts.store.close()
+
+
+def test_views_of_a_write_protected_store_are_kept_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (folder / "store").mkdir()
+    (folder / "views").mkdir()
+    path = a_store(folder / "store")
+    arguments = ("project", "--store", f"sqlite:///{path}", "--views", f"sqlite:///{folder}/views/shop-views.db")
+    returnable("project", "--store", f"sqlite:///{a_store(tmp_path)}")
+    protected_folder(path)
+    protected_file(path)
+
+    with nobody(folder):
+        status, out, err = returnable(*arguments)
+
+    assert (status, err) == (0, "")
+    assert "up to date" in out
+    path.parent.chmod(0o755)
+
+
+def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None:
+    path = folder / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.confirmed()
+    copy = folder / "copy.db"
+    shutil.copy(path, copy)
+    shutil.copy(f"{path}-wal", f"{copy}-wal")
+    copy.chmod(0o444)
+
+    with nobody(folder), pytest.raises(StoreUnusable, match="facts may stand in copy.db-wal beside it"):
+        open_store(f"sqlite:///{copy}", only_reading=True)
+
+    story.parts.store.close()
+
+
+def test_a_write_protected_store_that_is_in_use_is_read_with_its_wal(folder: Path) -> None:
+    path = folder / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.confirmed()
+    path.chmod(0o444)
+
+    with nobody(folder):
+        reader = open_store(f"sqlite:///{path}", only_reading=True)
+
+    assert [entry.fact.type for entry in reader.load("A-1")] == ["Confirmed"]
+    reader.close()
+    path.chmod(0o644)
+    story.parts.store.close()
+
+
+def test_an_empty_write_protected_file_is_no_store(folder: Path) -> None:
+    path = folder / "shop.db"
+    path.touch()
+    path.chmod(0o444)
+
+    with nobody(folder), pytest.raises(StoreUnusable, match="empty and read-only"):
+        open_store(f"sqlite:///{path}", only_reading=True)
+
+
+def test_a_write_protected_file_that_nobody_may_read_is_said(folder: Path) -> None:
+    path = a_store(folder)
+    path.chmod(0)
+
+    with nobody(folder), pytest.raises(StoreUnusable, match="access is denied"):
+        open_store(f"sqlite:///{path}", only_reading=True)
+
+
+def test_a_desk_that_is_to_write_is_refused_a_write_protected_store(folder: Path) -> None:
+    path = a_store(folder)
+    protected_file(path)
+
+    with nobody(folder), pytest.raises(StoreUnusable, match="read-only"):
+        assemble(f"sqlite:///{path}")
