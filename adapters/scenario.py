@@ -144,7 +144,7 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
             played.expected = expect is not None
             if played.query is None:
                 expectation = _expectation(expect)
-            clock = at = _at(fields.pop("at", None), clock)
+            clock = at = _at(fields.pop("at", None), clock, fields.pop("steps_back", False))
             _play_line(parts, fields, at, played)
         except Impossible as error:
             played.error = error
@@ -215,7 +215,9 @@ def _deepest(line: bytes) -> tuple[int, str]:
     return deepest, deepest_key
 
 
-def _at(value: object, clock: datetime | None) -> datetime:
+def _at(value: object, clock: datetime | None, steps_back: object) -> datetime:
+    if not isinstance(steps_back, bool):
+        raise Impossible("command.invalid", "steps_back: must be true or false", field="steps_back")
     if value is None:
         raise Impossible("command.invalid", "at: is missing", field="at")
     if not isinstance(value, str):
@@ -224,7 +226,7 @@ def _at(value: object, clock: datetime | None) -> datetime:
         at = parse_instant(value)
     except ValueError as error:
         raise Impossible("command.invalid", f"at: {error}", field="at") from None
-    if clock is not None and at < clock:
+    if clock is not None and at < clock and not steps_back:
         raise Impossible("command.invalid", f"at: {value} is before the line above ({clock.isoformat()})", field="at")
     return at
 

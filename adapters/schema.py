@@ -35,13 +35,24 @@ def scenario_schema() -> str:
         [(model, "serialization") for model in (OutcomeView, *VIEWS)], ref_template=template
     )
     definitions |= of_inputs["$defs"] | of_outputs["$defs"]
-    at = TypeAdapter(Annotated[Instant, Field(description="The system's clock; never decreases from line to line")])
+    at = TypeAdapter(
+        Annotated[
+            Instant,
+            Field(description="The system's clock; never decreases from line to line unless a line says steps_back"),
+        ]
+    )
     at_schema = at.json_schema()
+    steps_back = {
+        "type": "boolean",
+        "default": False,
+        "description": "The clock of this line may be before the line above: another process with another clock told it",
+    }
     for tag, models in (("command", COMMANDS), ("query", QUESTIONS)):
         for model in models.values():
             line = definitions[model.__name__]
             line["properties"] = {
                 "at": at_schema,
+                "steps_back": steps_back,
                 **line["properties"],
                 "expect": {"$ref": "#/$defs/Expectation"}
                 if tag == "command"

@@ -140,7 +140,7 @@ class Explainable(Model):
 
 
 class WhyView(Model):
-    """Why a decision came out as it did, or where the deadline of a fact comes from."""
+    """Why a decision came out as it did, by the policy or by hand, or where the deadline of a fact comes from."""
 
     subject: str
     event: str
@@ -157,6 +157,8 @@ class WhyView(Model):
     clauses: tuple[ClauseWhy, ...]
     """In the order of the policy; empty where the fact holds no ruling."""
     deadlines: tuple[ResolvedDeadline, ...]
+    reason: str | None
+    """Of what a person decided by hand: the reason given. The policy weighed nothing then."""
     refund: RefundWhy | None
     events: tuple[EventRef, ...]
     """Every event that is named as a source, in the order in which they were recorded."""

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from returnable.domain.calendar import zone
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
+    ClaimDenied,
     ClaimOpened,
     Confirmed,
     ContactMissed,
@@ -19,6 +20,7 @@ from returnable.domain.events import (
     LabelIssued,
     LabelReceived,
     LabelVoided,
+    OverrideGranted,
     Pins,
     RefundOverdue,
     RefundRequested,
@@ -68,7 +70,7 @@ def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = N
     chosen = _choose(subject, own, event, in_case)
     scope = in_case if subject.kind == "order" else own
     others = [one for one in scope if one.holds_ruling and one.target is not chosen.target]
-    others += [one for one in own if not one.told.ruling and one.sets_deadline and one.entry is not chosen.entry]
+    others += [one for one in own if not one.told.ruling and one.explains and one.entry is not chosen.entry]
     return _view(subject, chosen, others, history, policy)
 
 
@@ -96,6 +98,19 @@ class _Explained:
         by_itself = isinstance(fact, LabelVoided) and fact.cause == "deadline"
         return by_itself or isinstance(fact, Confirmed | Delivered | LabelReceived | ContactMissed | RefundOverdue)
 
+    @property
+    def by_hand(self) -> str | None:
+        """The reason a person gave who decided without the policy: denied a claim, voided a label, set a clause aside."""
+        fact = self.entry.fact
+        decided = isinstance(fact, ClaimDenied | LabelVoided | OverrideGranted)
+        reason: str | None = getattr(fact, "reason", None) if decided and not self.told.ruling else None
+        return reason
+
+    @property
+    def explains(self) -> bool:
+        """Whether there is anything to say about the fact."""
+        return self.holds_ruling or self.sets_deadline or self.by_hand is not None
+
     def counts(self, counted: set[int]) -> bool:
         """Whether the decision of its command counts, too: between a request and its decision there is none yet."""
         return self.target.case_seq in counted
@@ -111,7 +126,7 @@ def _choose(
     subject: Subject, own: Sequence[_Explained], event: int | None, in_case: Sequence[_Explained]
 ) -> _Explained:
     if event is None:
-        decisions = [one for one in own if one.holds_ruling]
+        decisions = [one for one in own if one.holds_ruling or isinstance(one.entry.fact, ClaimDenied)]
         if not decisions:
             elsewhere = ", ".join(event_id(one.entry) for one in in_case if one.holds_ruling)
             besides = f" (in its case: {elsewhere})" if elsewhere else ""
@@ -120,15 +135,13 @@ def _choose(
     found = next((one for one in own if one.entry.version == event), None)
     if found is None:
         raise _nothing(f"{subject} has no event {event} that counts", own)
-    if found.told.ruling is None and not found.sets_deadline:
+    if found.told.ruling is None and not found.explains:
         raise _nothing(f"{event_id(found.entry)} {found.entry.fact.type} holds no ruling and sets no deadline", own)
     return found
 
 
 def _nothing(said: str, own: Sequence[_Explained]) -> Impossible:
-    able = ", ".join(
-        f"{one.entry.version} {one.entry.fact.type}" for one in own if one.holds_ruling or one.sets_deadline
-    )
+    able = ", ".join(f"{one.entry.version} {one.entry.fact.type}" for one in own if one.explains)
     return Impossible("command.invalid", f"event: {said}; can be explained: {able or 'nothing'}", field="event")
 
 
@@ -145,7 +158,7 @@ def _view(
     before = [entry for entry in history if entry.case_seq < first]
     upto = [entry for entry in history if entry.case_seq <= target.case_seq]
     resolved = [*_resolved(target, upto, policy)]
-    pins = _pins(target, resolved)
+    pins = _pins(target, resolved, subject.case.order.confirmed.pins)
     judged_by = policy(pins.sha256)
     where = zone(judged_by.zone)
     record = Record(before, told, judged_by)
@@ -169,20 +182,21 @@ def _view(
         pins=PinsView.model_validate(pins.model_dump()),
         clauses=tuple(clauses),
         deadlines=tuple(_deadline(deadline, judged_by, where) for deadline in resolved),
+        reason=chosen.by_hand,
         refund=_refund(fact, history, where) if isinstance(fact, RefundRequested) else None,
         events=tuple(_event(events[seq], where) for seq in sorted(events)),
         others=tuple(_other(one, where) for one in others),
     )
 
 
-def _pins(target: Recorded, resolved: Sequence[_Resolved]) -> Pins:
-    """What judged the fact; one that records a passing was judged by what set the deadline."""
+def _pins(target: Recorded, resolved: Sequence[_Resolved], of_order: Pins) -> Pins:
+    """What judged the fact; one that records a passing was judged by what set the deadline, and what a person decided by
+    hand stands beside the policy of the order."""
     pins: Pins | None = getattr(target.fact, "pins", None)
-    if pins is None:
+    if pins is None and resolved:
         anchor: Any = resolved[0].anchor.fact
         pins = anchor.pins
-    assert pins is not None
-    return pins
+    return pins or of_order
 
 
 def _event(entry: Recorded, where: ZoneInfo) -> EventRef:

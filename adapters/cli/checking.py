@@ -98,12 +98,12 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
 @click.option("--flips", is_flag=True, help="List every decision that comes out otherwise.")
 @store_option
 @json_option
-def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool, store: str, as_json: bool) -> None:
+def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool, store: str, as_json: bool) -> int:
     """What a candidate policy would have decided: which decisions flip, by which clause, and for how much money.
 
     History is told again under the candidate, from the first order on or for one SUBJECT; nothing is appended.
     Deadlines end where the candidate says, and what it refuses has no sequel. A single version judges every order,
-    whenever it takes effect; of a directory of versions the one in force does.
+    whenever it takes effect; of a directory of versions the one in force does. Exit status 1 if a case cannot be read.
 
     \b
     returnable what-if --policy allu-usa-earlier
@@ -138,8 +138,9 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
         if flips:
             content["flips"] = [flip.model_dump(mode="json") for flip in listed]
         click.echo(to_json(content, indent=2).decode())
-        return
-    _show(result, listed)
+    else:
+        _show(result, listed)
+    return 1 if result.unreadable else 0
 
 
 def _cases(store: EventStore) -> int:

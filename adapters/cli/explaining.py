@@ -105,6 +105,8 @@ def _show_why(view: WhyView) -> None:
         tree.add(line)
     for clause in view.clauses:
         _add_clause(tree, clause, {event.event: event.type for event in view.events})
+    if view.reason is not None:
+        tree.add(f"decided by hand, not by the policy: {_safe(view.reason)}")
     shown = {clause.clause for clause in view.clauses}
     for deadline in view.deadlines:
         _add_deadline(tree, deadline, in_full=deadline.clause not in shown)

@@ -46,6 +46,11 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")(command)
 
 
+def json_lines_option(command: F) -> F:
+    """``--json`` of a list."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON Lines: one object a line.")(command)
+
+
 def as_of_options(command: F) -> F:
     """``--as-of`` and ``--known-at``."""
     for option in (

@@ -19,6 +19,7 @@ from returnable.adapters.cli.options import (
     F,
     as_of_options,
     instant,
+    json_lines_option,
     json_option,
     opened,
     progress,
@@ -217,7 +218,7 @@ def _damage_values(damage: Damage) -> Mapping[str, Any]:
 def list_options(command: F) -> F:
     """What every list takes."""
     facts = click.option("--facts", is_flag=True, help="Answer from the facts, even where a stored view exists.")
-    return store_option(views_option(facts(as_of_options(json_option(command)))))
+    return store_option(views_option(facts(as_of_options(json_lines_option(command)))))
 
 
 def _list_command(name: str, text: str, columns: tuple[str, ...], example: str) -> click.Command:

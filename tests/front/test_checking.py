@@ -146,6 +146,6 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_tried(shop: Path) -> None:
 
     status, out, err = returnable("what-if", "--policy", "allu-usa", "--store", f"sqlite:///{shop}")
 
-    assert status == 0
+    assert status == 1
     assert "return/R-2#2" in one_line(err)
     assert "5 decisions in 2 cases, 0 come out otherwise." in out

@@ -342,3 +342,17 @@ def test_every_command_has_help_with_an_example() -> None:
         status, text, _ = returnable(name, "--help")
         assert status == 0
         assert f"returnable {name}" in text
+
+
+def test_a_line_may_step_back_in_time_if_it_says_so() -> None:
+    late, early = confirm(), {**confirm("A-2"), "at": "2026-03-02T09:00:00-05:00"}
+
+    refused = returnable("play", "-", given=lines(late, early))[1]
+    told = returnable(
+        "play", "-", given=lines(late, {**early, "steps_back": True}, {**confirm("A-3"), "at": early["at"]})
+    )[1]
+    wrong = returnable("play", "-", given=lines({**late, "steps_back": "yes"}))[1]
+
+    assert [json.loads(line)["outcome"] for line in refused.splitlines()] == ["accepted", "error"]
+    assert [json.loads(line)["outcome"] for line in told.splitlines()] == ["accepted", "accepted", "accepted"]
+    assert json.loads(wrong)["error"]["field"] == "steps_back"

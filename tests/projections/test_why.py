@@ -646,3 +646,30 @@ def test_the_status_a_refund_was_decided_on_is_said_by_the_fact_that_brought_it_
     (clause,) = [clause for clause in view.clauses if clause.clause == "returns.refund_after_inspection"]
     (status,) = [fact for fact in clause.facts if fact.key == "status"]
     assert (status.value, status.sources) == ("inspected", ("return/R-1#6",))
+
+
+def test_a_claim_denied_by_hand_is_explained_by_the_reason_that_was_given() -> None:
+    story = Story()
+    story.delivered()
+    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="email")
+    story.tell("resolve_claim", claim_id="C-1", remedy="refund")
+    story.tell("deny_claim", claim_id="C-1", reason="The picture shows the right item.")
+
+    view = told(story, "claim/C-1")
+
+    assert (view.event, view.type, view.reason) == ("claim/C-1#3", "ClaimDenied", "The picture shows the right item.")
+    assert (view.clauses, view.pins.policy) == ((), "allu-usa")
+    assert [other.type for other in view.others] == ["ClaimOpened", "ResolutionDeclined"]
+
+
+def test_a_label_voided_by_hand_and_an_override_are_explained_by_their_reasons() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("void_label", return_id="R-1", label_id="L-1", reason="It was printed twice.")
+    subject = {"kind": "return", "id": "R-1"}
+    story.tell("override", subject=subject, clause="returns.ship_by", reason="A strike.", approved_by="Ann")
+
+    by_hand = [told(story, "return/R-1", event).reason for event in (4, 5)]
+
+    assert by_hand == ["It was printed twice.", "A strike."]
+    assert told(story, "return/R-1").type == "LabelIssued"
