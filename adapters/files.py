@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -74,6 +74,41 @@ def check_free(out: str | Path, force: bool) -> None:
             raise NotWritten(f"{place}: exists already; --force overwrites it")
     elif not place.parent.is_dir():
         raise NotWritten(f"{place.parent}: there is no such directory")
+
+
+def check_apart(out: str | Path, files: Iterable[str | Path], what: str) -> None:
+    """Raise :class:`NotWritten` where ``out`` is one of these files, by whatever name: nothing may take their place."""
+    place = Path(out)
+    if any(_same_file(place, Path(file)) for file in files):
+        raise NotWritten(f"{place}: would overwrite {what}")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other)):
+        return True
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+_BESIDE = ("", "-wal", "-shm", "-journal")
+
+
+def store_files(url: str) -> tuple[Path, ...]:
+    """Every file that belongs to the store at a URL: its own, what SQLite keeps beside it, and its stored views.
+
+    Also those that do not exist yet. Raises :class:`~returnable.domain.errors.StoreUnusable` when the URL names no store.
+    """
+    from returnable.adapters.eventstore.open import path_of
+    from returnable.adapters.eventstore.viewstore import views_url_of
+
+    if url == "memory:":
+        return ()
+    named = [path_of(url), path_of(views_url_of(url))]
+    # SQLite names what is beside a database after the file that a link leads to.
+    names = dict.fromkeys(name for path in named for name in (path, os.path.realpath(path)))
+    return tuple(Path(name + ending) for name in names for ending in _BESIDE)
 
 
 class Stdout:

@@ -163,8 +163,10 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
 
 
 def _checked(name: str, summary: Summary) -> int:
-    met = "all met" if not summary.unmet else f"{summary.unmet} lines not as expected"
-    click.echo(f"{name}: {summary.lines} lines, {summary.expectations} with expectations: {met}")
+    from returnable.adapters.cli.words import counted
+
+    met = "all met" if not summary.unmet else f"{counted(summary.unmet, 'line')} not as expected"
+    click.echo(f"{name}: {counted(summary.lines, 'line')}, {summary.expectations} with expectations: {met}")
     return 1 if summary.unmet else 0
 
 

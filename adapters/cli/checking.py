@@ -9,6 +9,7 @@ import click
 
 from returnable.adapters.cli.options import json_option, opened, progress, store_option
 from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.words import counted
 
 if TYPE_CHECKING:
     from returnable.domain.ports import EventStore
@@ -75,7 +76,8 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
         click.echo(f"… and {len(differences) - SHOWN} more (--json has all)")
     result = f"{len(differences)} come out otherwise" if differences else "all come out the same"
     click.echo(
-        f"{facts:,} facts of {cases:,} cases, {commands:,} commands with {rulings:,} rulings decided again: {result}"
+        f"{counted(facts, 'fact')} of {counted(cases, 'case')}, {counted(commands, 'command')} with "
+        f"{counted(rulings, 'ruling')} decided again: {result}"
     )
     return 1 if differences else 0
 
@@ -160,7 +162,8 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
     kept = f", with {', '.join(result.kept)} as pinned" if result.kept else ""
     console.print(escape(f"Candidate: {versions}{kept}. Nothing was appended."), highlight=False)
     console.print(
-        f"{result.decisions:,} decisions in {result.cases:,} cases, {result.flipped:,} come out otherwise.\n",
+        f"{counted(result.decisions, 'decision')} in {counted(result.cases, 'case')}, "
+        f"{result.flipped:,} come out otherwise.\n",
         highlight=False,
     )
     for flip in flips:

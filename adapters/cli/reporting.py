@@ -12,7 +12,7 @@ import click
 
 from returnable.adapters.cli.options import as_of_options, instant, opened, say_damaged, store_option
 from returnable.adapters.cli.printing import printable
-from returnable.adapters.files import check_free, written_whole
+from returnable.adapters.files import check_apart, check_free, store_files, written_whole
 
 if TYPE_CHECKING:
     from returnable.projections.report import Report
@@ -61,11 +61,11 @@ def report(
         raise click.UsageError(f"--json and --format {wanted} exclude each other")
     shape = "json" if as_json else wanted or _FORMAT_OF_SUFFIX.get(Path(out or "").suffix.lower(), "html")
     if out is not None and out != "-":
-        check_free(out, force)
+        _check_out(out, store, force)
     made = _made(subject, store, as_of, known_at)
     if out is None and shape == "html":
         out = file_name(made.kind, made.id)
-        check_free(out, force)
+        _check_out(out, store, force)
     content = _rendered(made, shape).encode()
     if out is None or out == "-":
         _print(content)
@@ -73,6 +73,11 @@ def report(
     with written_whole(out, force) as file:
         file.write(content)
     click.echo(printable(out))
+
+
+def _check_out(out: str, store: str, force: bool) -> None:
+    check_apart(out, store_files(store), "a file of the store")
+    check_free(out, force)
 
 
 def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> Report:

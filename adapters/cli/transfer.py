@@ -84,10 +84,12 @@ def export(
     returnable export --format jsonl --subject return/R-1 - | jq .
     returnable export --format scenario --subject order/A-1 --redact case.jsonl && returnable play --check case.jsonl
     """
-    from returnable.adapters.files import STDOUT, Stdout, written_whole
+    from returnable.adapters.files import STDOUT, Stdout, check_apart, store_files, written_whole
     from returnable.projections.exports import History
 
     _check_options(out, form, view, no_views, policies)
+    if out != STDOUT:
+        check_apart(out, store_files(store), "a file of the store")
     period = instant("from", since), instant("to", until)
     redaction = _redaction(redact, redact_key)
     with opened(store) as parts:
@@ -177,6 +179,7 @@ def _scenario(
     policies: str | None,
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
+    from returnable.adapters.cli.words import counted
     from returnable.adapters.export.scenario import bundled_suffices, what_policies_do, write_policies, write_scenario
     from returnable.projections.exports import WholeCases
 
@@ -197,10 +200,7 @@ def _scenario(
         elif policies is None:
             _say("it does not play under the bundled policy: --policies DIR writes what play --policy DIR needs")
     if written.steps_back:
-        _say(
-            f"the log steps back in time {written.steps_back} times: the lines are in order of time, {written.moved} of "
-            "them told later than recorded to keep the order of their case; play --check says whether it comes to the same"
-        )
+        _say(f"the clock of the log steps back {counted(written.steps_back, 'time')}; those lines say so")
     return {
         "format": "scenario",
         "cases": written.cases,
@@ -208,7 +208,6 @@ def _scenario(
         "facts": written.facts,
         "views": written.views,
         "steps_back": written.steps_back,
-        "moved": written.moved,
         "policies": needed,
         "bundled_policy": bundled,
         "policy_files": files,
@@ -222,10 +221,13 @@ def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
 
         click.echo(to_json(came).decode(), err=err)
         return
+    from returnable.adapters.cli.words import counted
+
     if came["format"] == "scenario":
-        what = f"{came['commands']} commands and {came['views']} views of {came['cases']} cases ({came['facts']} facts)"
+        commands, views = counted(came["commands"], "command"), counted(came["views"], "view")
+        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['facts'], 'fact')})"
     else:
-        what = f"{came['rows']} {came['view']}"
+        what = counted(came["rows"], came["view"].removesuffix("s"))
     where = "standard output" if came["out"] == "-" else came["out"]
     redacted = ", redacted" if came["redacted"] else ""
     _say(f"exported {what}{redacted}, of a log that ends at position {came['head']}, as {came['format']} to {where}")
@@ -244,6 +246,7 @@ SHOWN = 5
 @policy_option
 @click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing to the store.")
 @click.option("--report", metavar="FILE", help="Refused rows with their reasons: CSV, or JSON Lines for .jsonl.")
+@click.option("--force", is_flag=True, help="Overwrite the report.")
 @json_option
 def import_(
     file: str,
@@ -252,6 +255,7 @@ def import_(
     policy: str | None,
     dry_run: bool,
     report: str | None,
+    force: bool,
     as_json: bool,
 ) -> int:
     """Import a host's existing orders: FILE is a table in CSV, and a mapping says what its columns mean.
@@ -263,6 +267,7 @@ def import_(
     \b
     returnable import orders.csv --mapping shop.toml --dry-run --report refused.csv
     returnable import orders.csv --mapping shop.toml --store sqlite:///shop.db
+    returnable import orders.csv --mapping shop.toml --report refused.csv --force
     """
     from returnable.adapters.clock import system_clock
     from returnable.adapters.imports.mapping import read_mapping
@@ -270,12 +275,13 @@ def import_(
     from returnable.adapters.imports.reading import count_rows, read_orders
     from returnable.adapters.imports.running import run_import
 
+    _check_report(report, force, file, mapping_file, store)
     mapping = read_mapping(mapping_file)
     planner = Planner(mapping)
     total = count_rows(file, mapping.file)
     with (
         _teller(store, policy, dry_run, system_clock) as teller,
-        _report(report, file) as (write, first),
+        _report(report, force) as (write, first),
         progress("importing", total) as advance,
     ):
         summary = run_import(read_orders(file, mapping, planner), planner, teller, write, advance)
@@ -307,11 +313,26 @@ def _absent(store: str) -> bool:
     return store.startswith("sqlite:///") and "\0" not in path and not Path(path).exists()
 
 
+def _check_report(report: str | None, force: bool, file: str, mapping_file: str, store: str) -> None:
+    """Before anything is read or made: the report takes the place of nothing that the import needs."""
+    from returnable.adapters.files import STDOUT, check_apart, check_free, store_files
+
+    if report is None:
+        if force:
+            raise click.UsageError("--force is of --report")
+        return
+    if report == STDOUT:
+        raise click.UsageError("--report: the summary goes to standard output; name a file")
+    check_apart(report, [file], "the table itself")
+    check_apart(report, [mapping_file], "the mapping itself")
+    check_apart(report, store_files(store), "a file of the store")
+    check_free(report, force)
+
+
 @contextmanager
-def _report(report: str | None, file: str) -> Iterator[tuple[Callable[[Refusal], None], list[Refusal]]]:
+def _report(report: str | None, force: bool) -> Iterator[tuple[Callable[[Refusal], None], list[Refusal]]]:
     """How to report a refused row, and the first of them."""
     from dataclasses import asdict
-    from pathlib import Path
 
     first: list[Refusal] = []
 
@@ -322,8 +343,6 @@ def _report(report: str | None, file: str) -> Iterator[tuple[Callable[[Refusal],
     if report is None:
         yield remember, first
         return
-    if Path(report).exists() and Path(file).exists() and Path(report).samefile(file):
-        raise click.UsageError("--report: would overwrite the table itself")
     from returnable.adapters.export.tables import table
     from returnable.adapters.files import written_whole
     from returnable.projections.exports import Column
@@ -331,7 +350,7 @@ def _report(report: str | None, file: str) -> Iterator[tuple[Callable[[Refusal],
     kinds = {"row": "int"}
     names = ("row", "order_id", "command", "field", "code", "reason")
     columns = [Column(name, "int" if name in kinds else "text", name) for name in names]
-    with written_whole(report, force=True) as out:
+    with written_whole(report, force) as out:
         rows = table("jsonl" if report.endswith((".jsonl", ".ndjson")) else "csv", out, columns)
 
         def write(refusal: Refusal) -> None:
@@ -357,10 +376,12 @@ def _tell_import(summary: Summary, first: list[Refusal], dry_run: bool, report: 
             _say(f"row {refusal.row}, order {refusal.order_id}: {refusal.command}: {field}{refusal.reason}")
         if summary.refused > len(first):
             _say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
+    from returnable.adapters.cli.words import counted
+
     would = "would be " if dry_run else ""
     click.echo(
-        f"{summary.rows} rows, {summary.orders} orders: {summary.imported} {would}imported, {summary.already} already "
-        f"imported, {summary.left_out} left out by the mapping, {summary.refused} {would}refused"
+        f"{counted(summary.rows, 'row')}, {counted(summary.orders, 'order')}: {summary.imported} {would}imported, "
+        f"{summary.already} already imported, {summary.left_out} left out by the mapping, {summary.refused} {would}refused"
     )
     commands = ", ".join(f"{name} {count}" for name, count in sorted(summary.commands.items())) or "none"
     click.echo(f"commands {'that would be ' if dry_run else ''}carried out: {commands}")

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from returnable.adapters.scenario import Played, Summary
 from returnable.domain.money import to_major
+
+if TYPE_CHECKING:
+    from returnable.adapters.scenario import Played, Summary
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "case"), counted(2, "case")
+    ('1 case', '2 cases')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def explained(played: Played) -> Iterator[str]:
@@ -69,8 +80,9 @@ def _inline(element: Any) -> str:
 def summary_lines(summary: Summary) -> Iterator[str]:
     """What the whole scenario came to."""
     yield (
-        f"{summary.lines} lines: {summary.accepted} accepted, {summary.declined_commands} declined, "
-        f"{sum(summary.errors.values())} errors, {summary.answers} questions answered; {summary.events} events recorded"
+        f"{counted(summary.lines, 'line')}: {summary.accepted} accepted, {summary.declined_commands} declined, "
+        f"{counted(sum(summary.errors.values()), 'error')}, {counted(summary.answers, 'question')} answered; "
+        f"{counted(summary.events, 'event')} recorded"
     )
     for clause, count in sorted(summary.declined.items(), key=lambda entry: (-entry[1], entry[0])):
         yield f"  declined by {clause}: {count}"
@@ -83,4 +95,4 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     for currency, (count, total) in sorted(summary.refunds.items()):
         yield f"  refunds requested: {count}, {to_major(total, currency)} {currency}"
     if summary.expectations:
-        yield f"  expectations: {summary.expectations} lines, {summary.unmet} not met (--check tells which)"
+        yield f"  expectations: {counted(summary.expectations, 'line')}, {summary.unmet} not met (--check tells which)"

@@ -1,21 +1,16 @@
 """Stored cases as a scenario that plays back to the same facts and the same views.
 
-The lines of a scenario never go back in time, and facts of a log may: another process, another clock, history that was
-imported later. The lines are then put in order of time, outside memory. Where time steps back inside one case, its order is
-kept instead, and the line moves to the time of the line before it.
+The lines stand in the order of the log. Its clock may step back: another process, history that was imported later. Such
+a line says so (``steps_back``) and keeps its time, so that the same facts come of it.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -32,11 +27,6 @@ from returnable.projections.refunds import refund_view
 from returnable.projections.returns import return_view
 from returnable.projections.views import AnyView
 
-LINES_IN_MEMORY = 20_000
-"""Lines that are sorted at once, where a log is not in order of time."""
-
-_BEGIN = b'{"at":"'
-
 
 @dataclass(slots=True)
 class Written:
@@ -47,9 +37,7 @@ class Written:
     facts: int = 0
     views: int = 0
     steps_back: int = 0
-    """Commands recorded at an earlier time than one before them in the log."""
-    moved: int = 0
-    """Lines that are told later than they were recorded, to keep the order of their case."""
+    """Commands that another clock recorded earlier than the one before them."""
     policies: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """Hash of a pinned policy → the first and the last confirmation under it."""
 
@@ -64,10 +52,16 @@ def write_scenario(
 ) -> Written:
     """Write the cases as lines with expectations, and in the end how each of them stands."""
     written = Written()
-    with TemporaryFile() as spool:
-        last = _spool_commands(spool, history, cases, written, advance)
-        for line in _in_order(spool, written.steps_back > 0):
-            sink.write(line)
+    clock: datetime | None = None
+    last: datetime | None = None
+    for told in retell(cases.log(advance)):
+        line: dict[str, Any] = {"at": told.at}
+        if clock is not None and told.at < clock:
+            line["steps_back"] = True
+            written.steps_back += 1
+        sink.write(to_json(line | told.fields | {"expect": expectation(told)}) + b"\n")
+        clock, last = told.at, max(told.at, last or told.at)
+        _count(told, written)
     if views and last is not None:
         for case_id in cases.case_ids():
             facts = history.case(case_id)
@@ -80,25 +74,6 @@ def write_scenario(
     return written
 
 
-def _spool_commands(
-    spool: IO[bytes], history: History, cases: WholeCases, written: Written, advance: Callable[[int], None]
-) -> datetime | None:
-    last: datetime | None = None
-    for told in retell(cases.log(advance)):
-        at, fields = told.at, told.fields
-        if last is not None and at < last:
-            written.steps_back += 1
-            at = max(at, _before(history, told) or at)
-            if at > told.at:
-                written.moved += 1
-                fields = fields | _own_time(told)
-        line = {"at": at} | fields | {"expect": expectation(told)}
-        spool.write(to_json(line) + b"\n")
-        last = at if last is None else max(last, at)
-        _count(told, written)
-    return last
-
-
 def _count(told: Told, written: Written) -> None:
     written.commands += 1
     written.facts += len(told.entries)
@@ -107,41 +82,6 @@ def _count(told: Told, written: Written) -> None:
         written.cases += 1
         begin, end = written.policies.get(first.pins.sha256, (first.occurred_at, first.occurred_at))
         written.policies[first.pins.sha256] = (min(begin, first.occurred_at), max(end, first.occurred_at))
-
-
-def _before(history: History, told: Told) -> datetime | None:
-    """When the latest of the earlier facts of the same cases was recorded."""
-    times = [
-        entry.fact.recorded_at
-        for case_id in dict.fromkeys(entry.case_id for entry in told.entries)
-        for entry in history.case(case_id, told.entries[0].position - 1)
-    ]
-    return max(times, default=None)
-
-
-def _own_time(told: Told) -> dict[str, Any]:
-    names = told.command.own_times
-    given = [name for name in names if name in told.fields]
-    return {} if given or not names else {names[0]: told.entries[0].fact.occurred_at}
-
-
-def _in_order(spool: IO[bytes], disordered: bool) -> Iterator[bytes]:
-    spool.seek(0)
-    if not disordered:
-        yield from spool
-        return
-    with ExitStack() as stack:
-        runs = []
-        while lines := sorted(islice(spool, LINES_IN_MEMORY), key=_at):
-            run = stack.enter_context(TemporaryFile())
-            run.writelines(lines)
-            run.seek(0)
-            runs.append(run)
-        yield from heapq.merge(*runs, key=_at)
-
-
-def _at(line: bytes) -> datetime:
-    return datetime.fromisoformat(line[len(_BEGIN) : line.index(b'"', len(_BEGIN))].decode())
 
 
 def _view_lines(case: Case, policy: Policy, at: datetime) -> Iterator[dict[str, Any]]:
@@ -174,8 +114,10 @@ def bundled_suffices(written: Written) -> bool:
 
 
 def write_policies(folder: str, written: Written, policy: Callable[[str], Policy]) -> list[str]:
-    """Write the pinned policies as the documents their hashes are of, one file each; the files.
+    """Write the canonical documents of the pinned policies, one file each; the files.
 
+    The hash of a policy, of which the name of its file has the beginning, covers this document and the calendar that it
+    names: it is not the hash of the file.
     Versions of one policy go into the folder, those of different policies into folders of their own. Raises
     :class:`NotWritten` when a file of that name says something else.
     """

@@ -18,7 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic import field_validator as check
 
 from returnable.domain.calendar import zone
@@ -48,14 +57,14 @@ class Value(Closed):
     """The same for every order."""
     template: str | None = None
     """Text with columns in braces; empty where one of them is."""
-    sum: Annotated[tuple[Given, ...], Field(min_length=1, strict=False)] | None = None
+    sum: Annotated[tuple[Number, ...], Field(min_length=1, strict=False)] | None = None
     """Numbers added up; an empty one counts as nothing, unless all are empty."""
     due: Literal[True] | None = None
     """Of a payment: what is left of the price of the order."""
 
-    minus: Annotated[tuple[Given, ...], Field(strict=False)] = ()
-    times: Given | None = None
-    divided_by: Given | None = None
+    minus: Annotated[tuple[Number, ...], Field(strict=False)] = ()
+    times: Number | None = None
+    divided_by: Number | None = None
 
     match: str | None = None
     """A regular expression: the value becomes its first group, or all of what it matches."""
@@ -79,6 +88,10 @@ class Value(Closed):
         if len(given) != 1:
             what = " and ".join(given) + " are given" if given else "none is given"
             raise ValueError(f"needs exactly one of {', '.join(_SOURCES)}; {what}")
+        if self.sum is not None and (self.match is not None or self.values is not None):
+            raise ValueError("match and values are of a text, not of a sum; put them into the parts of the sum")
+        if self.due and self.model_fields_set != {"due"}:
+            raise ValueError("nothing goes with due")
         return self
 
     @property
@@ -108,8 +121,26 @@ def _spelt_out(given: Any) -> Any:
     return {"column": given} if isinstance(given, str) else given
 
 
-Given = Annotated[Value, BeforeValidator(_spelt_out)]
-"""A value; a text alone is the name of a column."""
+def _not_due(given: Value) -> Value:
+    if given.due:
+        raise ValueError("due is of a payment's amount")
+    return given
+
+
+def _not_calculated(given: Value) -> Value:
+    if given.counts:
+        raise ValueError("sum, minus, times and divided_by are for amounts and quantities")
+    return _not_due(given)
+
+
+Given = Annotated[Value, BeforeValidator(_spelt_out), AfterValidator(_not_calculated)]
+"""A value that is a text, a time, or yes or no; a text alone is the name of a column."""
+
+Number = Annotated[Value, BeforeValidator(_spelt_out), AfterValidator(_not_due)]
+"""A value that is an amount or a quantity, and may be calculated."""
+
+Paid = Annotated[Value, BeforeValidator(_spelt_out)]
+"""A value that is the amount of a payment: a number, or what is due."""
 
 
 class When(Closed):
@@ -142,9 +173,9 @@ class LineSection(Closed):
     when: When | None = None
     line_id: Given | None = None
     sku: Given
-    unit_price: Given
-    quantity: Given = Value(value=1)
-    tax: Given | None = None
+    unit_price: Number
+    quantity: Number = Value(value=1)
+    tax: Number | None = None
     final_sale: Given | None = None
     description: Given | None = None
 
@@ -152,8 +183,8 @@ class LineSection(Closed):
 class ShippingSection(Closed):
     """Outbound shipping."""
 
-    charged: Given
-    tax: Given | None = None
+    charged: Number
+    tax: Number | None = None
 
 
 class PaymentSection(Closed):
@@ -162,7 +193,7 @@ class PaymentSection(Closed):
     when: When | None = None
     payment_id: Given | None = None
     method: Given
-    amount: Given
+    amount: Paid
 
 
 class OrderSection(Closed):
@@ -175,9 +206,24 @@ class OrderSection(Closed):
     lines: Annotated[tuple[LineSection, ...], Field(min_length=1, strict=False)]
     shipping: ShippingSection | None = None
     payments: Annotated[tuple[PaymentSection, ...], Field(strict=False)] = ()
-    discount: Given | None = None
+    discount: Number | None = None
     """Taken off the whole order: spread over its units by their prices, to the cent. A line whose units then differ in
     price becomes two, the second with ``/2`` after its id."""
+    tax: Number | None = None
+    """Of the whole order: spread over its units by what was paid for them, to the cent."""
+
+    @check("payments")
+    @classmethod
+    def _one_due(cls, payments: tuple[PaymentSection, ...]) -> tuple[PaymentSection, ...]:
+        if sum(payment.amount.due is not None for payment in payments) > 1:
+            raise ValueError("due is of one payment only")
+        return payments
+
+    @model_validator(mode="after")
+    def _one_tax(self) -> Self:
+        if self.tax is not None and any(line.tax is not None for line in self.lines):
+            raise ValueError("tax is of the order or of its lines, not of both")
+        return self
 
 
 class AccountSection(Closed):
@@ -216,7 +262,7 @@ class ReturnLineSection(Closed):
     when: When | None = None
     line_id: Given | None = None
     """Without it: the line of its row, or the only line."""
-    quantity: Given
+    quantity: Number
     reason: Given | None = None
 
 
@@ -235,18 +281,30 @@ class FileSection(Closed):
     """How the table is written down."""
 
     encoding: str = "utf-8"
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    delimiter: str = ","
 
     @check("encoding")
     @classmethod
     def _known(cls, name: str) -> str:
         import codecs
+        from io import BytesIO, TextIOWrapper
 
         try:
             codecs.lookup(name)
-        except LookupError:
-            raise ValueError(f"{name!r} is no encoding") from None
+            TextIOWrapper(BytesIO(), encoding=name).read()  # some codecs, such as rot13, are not of text
+        except (LookupError, ValueError):
+            raise ValueError(f"{name!r} is no encoding of text") from None
         return name
+
+    @check("delimiter")
+    @classmethod
+    def _separates(cls, given: str) -> str:
+        if given != "\t" and (len(given) != 1 or not given.isprintable() or given.isalnum() or given == '"'):
+            raise ValueError(f"{given!r} is no delimiter: a tab is one, or a character but no letter, digit or quote")
+        return given
+
+
+Word = Annotated[str, StringConstraints(min_length=1)]
 
 
 class FormatSection(Closed):
@@ -264,8 +322,8 @@ class FormatSection(Closed):
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""
     symbols: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Texts taken off numbers, such as ``USD``; signs of currencies always are."""
-    true: Annotated[tuple[str, ...], Field(strict=False)] = ("true", "yes", "1")
-    false: Annotated[tuple[str, ...], Field(strict=False)] = ("false", "no", "0")
+    true: Annotated[tuple[Word, ...], Field(min_length=1, strict=False)] = ("true", "yes", "1")
+    false: Annotated[tuple[Word, ...], Field(min_length=1, strict=False)] = ("false", "no", "0")
     empty: Annotated[tuple[str, ...], Field(strict=False)] = ("",)
     """What stands for nothing; a cell of spaces always does."""
 
@@ -315,10 +373,24 @@ class StatusSection(Closed):
                     raise ValueError(
                         f"{status}: {step!r} is no step; there are {', '.join(STEPS)}, also with a ? after it"
                     )
+            named = [step.removesuffix("?") for step in steps]
+            for step in named:
+                if named.count(step) > 1:
+                    raise ValueError(f"{status}: {step!r} is there twice")
             if "confirmed" not in steps:
                 raise ValueError(f"{status}: an order that is not skipped is confirmed")
+            if "delivered" in named and "shipped" not in named:
+                raise ValueError(f"{status}: delivered needs shipped or shipped? beside it")
         return means
 
+
+_TOLD_BY = {
+    "account": "[account]",
+    "shipped": "[[parcels]]",
+    "delivered": "delivered_at in [[parcels]]",
+    "cancelled": "[cancellation]",
+    "returned": "[[returns]]",
+}
 
 STEPS: tuple[StepName, ...] = ("confirmed", "account", "shipped", "delivered", "cancelled", "returned")
 
@@ -344,9 +416,19 @@ class Mapping(Closed):
     def _consistent(self) -> Self:
         if self.rows == "orders" and any(parcel.holds == "row" for parcel in self.parcels):
             raise ValueError('parcels: holds = "row" is for rows = "lines"')
-        for place, value in self.values_used():
-            if value.due and not place.startswith("order.payments"):
-                raise ValueError(f"{place}: due is of a payment's amount")
+        there = {
+            "account": self.account is not None,
+            "shipped": bool(self.parcels),
+            "delivered": any(parcel.delivered_at is not None for parcel in self.parcels),
+            "cancelled": self.cancellation is not None,
+            "returned": bool(self.returns),
+        }
+        for status, steps in (self.status.means if self.status is not None else {}).items():
+            for step in steps if isinstance(steps, list) else ():
+                if not there.get(step, True):
+                    raise ValueError(
+                        f"status.means: {status}: {step} must have happened, but there is no {_TOLD_BY[step]}"
+                    )
         return self
 
     def values_used(self) -> Iterator[tuple[str, Value]]:
@@ -419,5 +501,7 @@ def _said(error: Any) -> str:
         return "is missing"
     if error["type"] == "extra_forbidden":
         return "is not a known key"
+    if error["type"] in ("too_short", "string_too_short"):
+        return "must not be empty"
     message = str(error["msg"]).removeprefix("Value error, ")
     return message[0].lower() + message[1:]

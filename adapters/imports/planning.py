@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from returnable.adapters.imports.mapping import (
+    AccountSection,
     CancellationSection,
     LineSection,
     Mapping,
@@ -51,6 +53,44 @@ class _Step:
     fields: Fields
 
 
+@dataclass(slots=True)
+class _Bought:
+    """The lines of an order, and where they came from."""
+
+    lines: list[Fields]
+    of_row: dict[int, list[Fields]]
+    """Row → its lines."""
+    halves: dict[str, tuple[Fields, Fields]] = field(default_factory=dict)
+    """Id of a line that a discount split → what became of it."""
+    gone_back: Counter[str] = field(default_factory=Counter)
+    """Line → how many of its units go back so far."""
+
+    def split(self, line: Fields, rest: Fields) -> None:
+        """Part of a line becomes a line of its own."""
+        self.lines.insert(self.lines.index(line) + 1, rest)
+        self.halves[line["line_id"]] = (line, rest)
+        next(of for of in self.of_row.values() if any(one is line for one in of)).append(rest)
+
+    def only_line(self, row: SourceRow, place: str) -> str:
+        """The line of a row; raises :class:`Refused` where it has another number of lines."""
+        rests = {rest["line_id"] for _, rest in self.halves.values()}
+        ids = [line["line_id"] for line in self.of_row.get(row.number, []) if line["line_id"] not in rests]
+        if len(ids) != 1:
+            raise Refused(row.number, f"{place}.line_id", f"which line goes back? The row has {len(ids)}")
+        return str(ids[0])
+
+    def go_back(self, line_id: str, quantity: int) -> list[tuple[str, int]]:
+        """Where so many units of a line come from: of one that was split, first from its first part, as far as it has any."""
+        parts = self.halves.get(line_id)
+        first = quantity if parts is None else min(quantity, max(0, parts[0]["quantity"] - self.gone_back[line_id]))
+        taken = [(line_id, first)]
+        if parts is not None:
+            taken.append((parts[1]["line_id"], quantity - first))
+        for part, units in taken:
+            self.gone_back[part] += units
+        return [(part, units) for part, units in taken if units]
+
+
 class Planner:
     """Plans the commands of orders as a mapping says."""
 
@@ -74,23 +114,16 @@ class Planner:
         allowed = self._allowed(rows)
         if allowed is None:
             return None
-        fields, of_row = self._confirmation(order_id, rows)
+        fields, bought = self._confirmation(order_id, rows)
         first = [_Step(fields["confirmed_at"], 0, rows[0].number, "confirm_order", fields)]
-        account = mapping.account
-        if account is not None and "account" in allowed and values.holds(account.when, rows, "account_id"):
-            account_id = values.text(account.account_id, rows, "account_id")
-            if account_id is None and allowed["account"]:
-                raise Refused(rows[0].number, "account_id", "is empty", command="link_account")
-            if account_id is not None:
-                linked = {"command": "link_account", "order_id": order_id, "account_id": account_id}
-                first.append(_Step(fields["confirmed_at"], 1, rows[0].number, "link_account", linked))
+        if mapping.account is not None and "account" in allowed:
+            first += self._account(order_id, rows, mapping.account, allowed["account"], fields["confirmed_at"])
         later: list[_Step] = []
         if mapping.cancellation is not None and "cancelled" in allowed:
             later += self._cancellation(order_id, rows, mapping.cancellation, allowed["cancelled"])
-        later += self._parcels(order_id, rows, of_row, allowed)
-        if "returned" in allowed:
-            for section in mapping.returns:
-                later += self._return(order_id, rows, section, of_row, allowed["returned"])
+        later += self._parcels(order_id, rows, bought.of_row, allowed)
+        if mapping.returns and "returned" in allowed:
+            later += self._returns(order_id, rows, bought, allowed["returned"])
         later.sort(key=lambda step: (step.at, step.rank))
         return Plan(order_id, tuple(self._command(order_id, step) for step in (*first, *later)))
 
@@ -124,16 +157,22 @@ class Planner:
 
     # ---- confirm_order -----------------------------------------------------------------------------------------------
 
-    def _confirmation(self, order_id: str, rows: Sequence[SourceRow]) -> tuple[Fields, dict[int, list[Fields]]]:
-        """The command, and which of its lines came from which row."""
+    def _confirmation(self, order_id: str, rows: Sequence[SourceRow]) -> tuple[Fields, _Bought]:
+        """The command, and where its lines came from."""
         order, values = self._mapping.order, self._values
         row = rows[0].number
         currency = self._needed(values.text, order.currency, rows, "currency")
         customer = order.customer
-        lines, of_row = self._lines(rows, currency)
+        bought = self._lines(rows, currency)
+        if not bought.lines:
+            reason = "the order has none: every line lacks a quantity, or does not meet its condition"
+            raise Refused(row, "lines", reason, command="confirm_order")
         discount = values.amount(order.discount, rows, currency, "discount")
         if discount is not None and to_minor(discount, currency):
-            _take_off(lines, of_row, to_minor(discount, currency), currency, row)
+            _take_off(bought, to_minor(discount, currency), currency, row)
+        tax = values.amount(order.tax, rows, currency, "tax")
+        if tax is not None and to_minor(tax, currency):
+            _spread_tax(bought.lines, to_minor(tax, currency), currency, row)
         fields: Fields = {
             "command": "confirm_order",
             "order_id": order_id,
@@ -143,7 +182,7 @@ class Planner:
                 "customer_id": self._needed(values.text, customer.customer_id, rows, "customer.customer_id"),
                 "account_id": values.text(customer.account_id, rows, "customer.account_id"),
             },
-            "lines": lines,
+            "lines": bought.lines,
         }
         for name in ("name", "email"):
             text = values.text(getattr(customer, name), rows, f"customer.{name}")
@@ -154,7 +193,7 @@ class Planner:
             tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")
             fields["shipping"] = {"charged": charged or "0", "tax": tax or "0"}
         fields["payments"] = self._payments(rows, currency, fields)
-        return fields, of_row
+        return fields, bought
 
     def _needed(self, read: Callable[..., Any], value: Value, rows: Sequence[SourceRow], field: str) -> Any:
         found = read(value, rows, field)
@@ -163,16 +202,15 @@ class Planner:
             raise Refused(rows[0].number, field, f"column {columns} is empty" if columns else "is empty")
         return found
 
-    def _lines(self, rows: Sequence[SourceRow], currency: str) -> tuple[list[Fields], dict[int, list[Fields]]]:
-        lines: list[Fields] = []
-        of_row: dict[int, list[Fields]] = {}
+    def _lines(self, rows: Sequence[SourceRow], currency: str) -> _Bought:
+        bought = _Bought([], {})
         for row in rows:
             for section in self._mapping.order.lines:
-                line = self._line(row, section, currency, len(lines))
+                line = self._line(row, section, currency, len(bought.lines))
                 if line is not None:
-                    lines.append(line)
-                    of_row.setdefault(row.number, []).append(line)
-        return lines, of_row
+                    bought.lines.append(line)
+                    bought.of_row.setdefault(row.number, []).append(line)
+        return bought
 
     def _line(self, row: SourceRow, section: LineSection, currency: str, index: int) -> Fields | None:
         values, rows = self._values, [row]
@@ -228,12 +266,23 @@ class Planner:
 
     # ---- what came after ---------------------------------------------------------------------------------------------
 
+    def _account(
+        self, order_id: str, rows: Sequence[SourceRow], section: AccountSection, must: bool, at: datetime
+    ) -> list[_Step]:
+        if not self._values.holds(section.when, rows, "account_id"):
+            return _unmet(must, rows, "account_id", "link_account")
+        account_id = self._values.text(section.account_id, rows, "account_id")
+        if account_id is None:
+            return _missing(must, rows, "account_id", "link_account")
+        fields: Fields = {"command": "link_account", "order_id": order_id, "account_id": account_id}
+        return [_Step(at, 1, rows[0].number, "link_account", fields)]
+
     def _cancellation(
         self, order_id: str, rows: Sequence[SourceRow], section: CancellationSection, must: bool
     ) -> list[_Step]:
         values = self._values
         if not values.holds(section.when, rows, "requested_at"):
-            return []
+            return _unmet(must, rows, "requested_at", "request_cancellation")
         at = values.instant(section.requested_at, rows, "requested_at")
         if at is None:
             return _missing(must, rows, "requested_at", "request_cancellation")
@@ -320,17 +369,19 @@ class Planner:
             at = max(delivered_at, shipped_at)
             deliveries.setdefault(parcel_id, _Step(at, 2, row, f"record_delivery\0{parcel_id}", told))
 
+    def _returns(self, order_id: str, rows: Sequence[SourceRow], bought: _Bought, must: bool) -> list[_Step]:
+        """All returns; with ``must`` at least one of the sections says of one."""
+        sections = self._mapping.returns
+        alone = must and len(sections) == 1
+        steps = [step for section in sections for step in self._return(order_id, rows, section, bought, alone)]
+        return steps or _missing(must, rows, "requested_at", "request_return")
+
     def _return(
-        self,
-        order_id: str,
-        rows: Sequence[SourceRow],
-        section: ReturnSection,
-        of_row: dict[int, list[Fields]],
-        must: bool,
+        self, order_id: str, rows: Sequence[SourceRow], section: ReturnSection, bought: _Bought, must: bool
     ) -> list[_Step]:
         values = self._values
         if not values.holds(section.when, rows, "return_id"):
-            return []
+            return _unmet(must, rows, "requested_at", "request_return")
         at = values.instant(section.requested_at, rows, "requested_at")
         if at is None:
             return _missing(must, rows, "requested_at", "request_return")
@@ -338,13 +389,17 @@ class Planner:
         for row in rows:
             for wanted in section.lines:
                 place = f"lines[{len(lines)}]"
-                quantity = values.count(wanted.quantity, [row], f"{place}.quantity")
-                if not values.holds(wanted.when, [row], place) or not quantity:
+                if not values.holds(wanted.when, [row], place):
                     continue
-                line_id = values.text(wanted.line_id, [row], f"{place}.line_id")
-                line: Fields = {"line_id": line_id or _only_line(row, of_row, place), "quantity": quantity}
+                quantity = values.count(wanted.quantity, [row], f"{place}.quantity")
+                if not quantity:
+                    continue
+                line_id = values.text(wanted.line_id, [row], f"{place}.line_id") or bought.only_line(row, place)
                 reason = values.text(wanted.reason, [row], f"{place}.reason")
-                lines.append(line if reason is None else line | {"reason": reason})
+                said: Fields = {} if reason is None else {"reason": reason}
+                lines += [
+                    {"line_id": part, "quantity": units} | said for part, units in bought.go_back(line_id, quantity)
+                ]
         if not lines:
             return _missing(must, rows, "lines", "request_return")
         return_id = self._needed(values.text, section.return_id, rows, "return_id")
@@ -371,18 +426,18 @@ def _missing(must: bool, rows: Sequence[SourceRow], field: str, command: str) ->
     return []
 
 
+def _unmet(must: bool, rows: Sequence[SourceRow], field: str, command: str) -> list[_Step]:
+    if must:
+        reason = "its condition is not met, but the status says that it happened"
+        raise Refused(rows[0].number, field, reason, command=command)
+    return []
+
+
 def _same(known: _Step, told: Fields, row: int, names: Sequence[str]) -> None:
     for name in names:
         if known.fields[name] != told[name]:
             reason = f"parcel {told['parcel_id']!r} has {told[name]} here and {known.fields[name]} in row {known.row}"
             raise Refused(row, name, reason, command=told["command"])
-
-
-def _only_line(row: SourceRow, of_row: dict[int, list[Fields]], place: str) -> str:
-    lines = of_row.get(row.number, [])
-    if len(lines) != 1:
-        raise Refused(row.number, f"{place}.line_id", f"which line goes back? The row has {len(lines)}")
-    return str(lines[0]["line_id"])
 
 
 def _price(order: Fields, currency: str) -> int:
@@ -394,9 +449,10 @@ def _price(order: Fields, currency: str) -> int:
     return goods + to_minor(shipping["charged"], currency) + to_minor(shipping["tax"], currency)
 
 
-def _take_off(lines: list[Fields], of_row: dict[int, list[Fields]], discount: int, currency: str, row: int) -> None:
+def _take_off(bought: _Bought, discount: int, currency: str, row: int) -> None:
     """Spread a discount over the units by their prices, to the cent; where units of a line then differ, it becomes two."""
-    prices = [to_minor(line["unit_price"], currency) * line["quantity"] for line in lines]
+    lines = bought.lines
+    prices = _prices(lines, currency)
     if discount > sum(prices):
         shown = to_major(discount, currency)
         raise Refused(row, "discount", f"{shown} is more than the goods cost", "money.mismatch", "confirm_order")
@@ -414,5 +470,18 @@ def _take_off(lines: list[Fields], of_row: dict[int, list[Fields]], discount: in
         }
         line["quantity"], line["tax"] = cheaper, to_major(taxes[0], currency)
         rest["tax"] = to_major(taxes[1], currency)
-        lines.insert(lines.index(line) + 1, rest)
-        next(of for of in of_row.values() if any(one is line for one in of)).append(rest)
+        bought.split(line, rest)
+
+
+def _spread_tax(lines: list[Fields], tax: int, currency: str, row: int) -> None:
+    """Spread a tax over the units by what was paid for them, to the cent; what is left goes to the largest remainders."""
+    prices = _prices(lines, currency)
+    if not any(prices):
+        shown = to_major(tax, currency)
+        raise Refused(row, "tax", f"{shown} is a tax on goods that cost nothing", "money.mismatch", "confirm_order")
+    for line, share in zip(lines, split(tax, prices), strict=True):
+        line["tax"] = to_major(share, currency)
+
+
+def _prices(lines: Sequence[Fields], currency: str) -> list[int]:
+    return [to_minor(line["unit_price"], currency) * line["quantity"] for line in lines]

@@ -16,6 +16,12 @@ from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSectio
 from returnable.domain.calendar import zone
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major
 
+LONGEST_NUMBER = 40
+"""Characters. What is longer counts nothing that is bought."""
+
+TOO_MUCH = 10**12
+"""From here on it is no amount."""
+
 
 class SourceRow(NamedTuple):
     """A row of the table: its number as a spreadsheet shows it (the header is row 1), and its cells."""
@@ -152,7 +158,7 @@ class Values:
         plain = "".join(one for one in plain if unicodedata.category(one) != "Sc")
         plain = plain.strip().replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
         plain = re.sub(r"^([+-])\s+", r"\1", plain)
-        found = self._number.match(plain)
+        found = self._number.match(plain) if len(plain) <= LONGEST_NUMBER else None
         if found is None:
             raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a number as the mapping writes them")
         sign, whole, fraction = found.groups()
@@ -165,8 +171,10 @@ class Values:
         return None if number is None else amount_text(number, currency, rows[0].number, field)
 
     def count(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> int | None:
-        """A value as a whole number (``2`` and ``2.0000``). Raises :class:`Refused`."""
+        """A value as a whole number that is not negative (``2`` and ``2.0000``). Raises :class:`Refused`."""
         number = self.number(value, rows, field)
+        if number is not None and number < 0:
+            raise Refused(rows[0].number, field, f"{float(number):g} is less than nothing")
         if number is not None and number.denominator != 1:
             raise Refused(rows[0].number, field, f"{float(number):g} is not a whole number")
         return None if number is None else int(number)
@@ -234,13 +242,17 @@ def _time(text: str, form: str) -> datetime:
 
 
 def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
-    """An exact number as an amount; raises :class:`Refused` when it is negative or has parts of the smallest unit.
+    """An exact number as an amount.
+
+    Raises :class:`Refused` when it is negative, a trillion or more, or has parts of the smallest unit.
 
     >>> amount_text(Fraction("45.5000"), "USD", 2, "tax")
     '45.50'
     """
     if number < 0:
         raise Refused(row, field, f"{float(number):g} is less than nothing")
+    if number >= TOO_MUCH:
+        raise Refused(row, field, f"{float(number):g} is a trillion or more")
     digits = MINOR_UNIT_DIGITS.get(currency)
     if digits is None:
         raise Refused(row, "currency", f"{currency!r} is not an ISO 4217 currency code")

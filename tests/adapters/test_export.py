@@ -8,10 +8,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, cast
 
 import duckdb
 import pytest
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 from kit import Story, an_order, policy_where
 from world import World
 
-from returnable.adapters.export import scenario as scenario_module
 from returnable.adapters.export.scenario import (
     Written,
     bundled_suffices,
@@ -32,9 +32,12 @@ from returnable.adapters.export.tables import csv_cell, harmless, table
 from returnable.adapters.files import NotWritten, written_whole
 from returnable.adapters.scenario import Played, play, read_scenario
 from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.commands import Command
+from returnable.domain.desk import Desk
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import ClaimDenied, encode
 from returnable.domain.fields import parse_instant
+from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyInvalid, read_policies
 from returnable.domain.ruling import Finding
 from returnable.projections import exports
@@ -467,39 +470,56 @@ def test_deadlines_recorded_over_many_cases_are_one_line_for_those_that_are_expo
     assert [len(line.outcome.facts) for line in nightly if line.outcome] == [2]
 
 
-def test_the_lines_never_go_back_in_time_where_the_log_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenario_module, "LINES_IN_MEMORY", 3)
+def test_the_lines_stand_as_the_log_does_and_say_where_its_clock_steps_back() -> None:
     story = Story()
-    story.delivered("A-2", shipped="2026-04-03T09:00:00-04:00", delivered="2026-04-05T14:00:00-04:00")
-    earlier = Story(story.parts)
-    earlier.delivered("A-1")
+    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00")
+    story.confirmed("A-1", at="2026-03-01T10:00:00-05:00")
+    story.tell("link_account", "2026-03-02T10:00:00-05:00", order_id="A-1", account_id="acc-2")
+    story.tell("link_account", "2026-03-01T11:00:00-05:00", order_id="A-2", account_id="acc-3")
     other = assemble("memory:")
 
-    content = scenario_of(story.parts)
+    content, written = written_of(story.parts, views=False)
     lines = played(content, other)
 
-    times = [parse_instant(json.loads(line)["at"]) for line in content.splitlines()]
-    assert times == sorted(times)
+    said = [(json.loads(line)["at"], json.loads(line).get("steps_back")) for line in content.splitlines()]
+    assert said == [
+        ("2026-04-01T14:00:00Z", None),
+        ("2026-03-01T15:00:00Z", True),
+        ("2026-03-02T15:00:00Z", None),
+        ("2026-03-01T16:00:00Z", True),
+    ]
+    assert written.steps_back == 2
     assert unmet(lines) == []
     assert facts_of(other) == facts_of(story.parts)
 
 
-def test_where_time_steps_back_inside_a_case_its_order_is_kept_and_said() -> None:
-    story = Story()
-    story.confirmed()
-    parcel = {"order_id": "A-1", "parcel_id": "P-1"}
-    story.tell("record_shipment", "2026-03-03T09:00:00-05:00", carrier="ups", tracking_number="T-1", **parcel)
-    slow = Story(story.parts)  # a process whose clock is a minute slow
-    slow.tell("record_delivery", "2026-03-03T08:59:00-05:00", **parcel)
+class _SlowClocks:
+    """A desk asked by several processes, each with a clock of its own: up to a minute and a half slow."""
+
+    def __init__(self, desk: Desk, seed: int) -> None:
+        self._desk = desk
+        self._dice = Random(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._desk, name)
+
+    def handle(self, command: Command, at: datetime) -> Outcome:
+        """Handle it by one of the clocks."""
+        return self._desk.handle(command, at - timedelta(seconds=self._dice.choice((0, 0, 1, 30, 90))))
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60), st.integers(0, 99))
+def test_what_several_clocks_recorded_plays_back_to_the_same_facts(seeds: list[int], clocks: int) -> None:
+    parts = assemble("memory:")
+    world = World(Parts(parts.store, cast(Desk, _SlowClocks(parts.desk, clocks))))
+    for seed in seeds:
+        world.step(seed)
     other = assemble("memory:")
 
-    content, written = written_of(story.parts)
-    lines = played(content, other)
+    lines = played(scenario_of(parts), other)
 
-    assert (written.steps_back, written.moved) == (1, 1)
     assert unmet(lines) == []
-    delivery = json.loads(content.splitlines()[2])
-    assert (delivery["at"], delivery["delivered_at"]) == ("2026-03-03T14:00:00Z", "2026-03-03T13:59:00Z")
+    assert facts_of(other) == facts_of(parts)
 
 
 def test_without_views_a_scenario_has_commands_only() -> None:

@@ -313,6 +313,8 @@ def test_times_may_be_written_in_other_ways(form: str, paid: str, expected: date
         ("£", "", "is not a number"),
         ("1e3", "", "is not a number"),
         ("٣.00", "", "is not a number"),
+        ("4006381333931", "", "4.00638e+12 is a trillion or more"),
+        ("9" * 5000, "", "is not a number"),
         ("", "", "is empty"),
     ],
 )
@@ -353,7 +355,7 @@ def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path:
     st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 4), st.integers(0, 300)), min_size=1, max_size=4), st.data()
 )
 def test_a_discount_is_spread_to_the_cent(lines: list[tuple[int, int, int]], data: st.DataObject) -> None:
-    from returnable.adapters.imports.planning import _price, _take_off
+    from returnable.adapters.imports.planning import _Bought, _price, _take_off
 
     goods = sum(price * quantity for price, quantity, _ in lines)
     discount = data.draw(st.integers(0, goods))
@@ -368,7 +370,7 @@ def test_a_discount_is_spread_to_the_cent(lines: list[tuple[int, int, int]], dat
     ]
     before, units = _price({"lines": fields}, "USD"), sum(quantity for _, quantity, _ in lines)
 
-    _take_off(fields, {2: list(fields)}, discount, "USD", 2)
+    _take_off(_Bought(fields, {2: list(fields)}), discount, "USD", 2)
 
     assert _price({"lines": fields}, "USD") == before - discount
     assert sum(line["quantity"] for line in fields) == units
@@ -381,6 +383,62 @@ def test_a_discount_that_is_more_than_the_goods_is_refused(tmp_path: Path) -> No
     shop.load()
 
     assert shop.reason()[1:] == ("discount", "10.01 is more than the goods cost")
+
+
+TAXED = """
+name = "shop"
+rows = "lines"
+[format]
+zone = "UTC"
+[order]
+order_id = "id"
+confirmed_at = { value = "2026-03-02" }
+currency = { value = "USD" }
+discount = "off"
+tax = "tax"
+[order.customer]
+customer_id = { value = "c" }
+[[order.lines]]
+sku = { value = "S" }
+unit_price = "price"
+quantity = "n"
+[[order.payments]]
+method = { value = "card" }
+amount = "paid"
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # 3.29 over 30.00 and 20.00: 1.974 and 1.316
+        (("A-1,15.00,2,,3.29,53.29", "A-1,20.00,1,,,"), [("1", 197), ("2", 132)]),
+        # a tie: the cent goes to the earlier line
+        (("A-1,10.00,1,,0.01,20.01", "A-1,10.00,1,,,"), [("1", 1), ("2", 0)]),
+        # after the discount: 18.33 * 2, 18.34 and 0.00
+        (("A-1,20.00,3,5.00,5.50,60.50", "A-1,0.00,1,,,"), [("1", 367), ("1/2", 183), ("2", 0)]),
+        (("A-1,20.00,1,,0.00,20.00",), [("1", 0)]),
+    ],
+)
+def test_a_tax_of_the_whole_order_is_spread_to_the_cent(
+    rows: tuple[str, ...], expected: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    shop = Shop(tmp_path, TAXED, "id,price,n,off,tax,paid", *rows)
+
+    summary = shop.load()
+
+    (order,) = shop.facts(Confirmed)
+    assert summary.refused == 0
+    assert [(line.line_id, line.tax) for line in order.lines] == expected
+
+
+def test_a_tax_on_goods_that_cost_nothing_is_refused(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, TAXED, "id,price,n,off,tax,paid", "A-1,10.00,1,10.00,0.80,0.80")
+
+    summary = shop.load()
+
+    assert summary.reasons == {"money.mismatch tax": 1}
+    assert shop.reason() == (2, "tax", "0.80 is a tax on goods that cost nothing")
 
 
 def test_payments_must_add_up_unless_the_mapping_takes_what_is_due(tmp_path: Path) -> None:
@@ -515,6 +573,103 @@ def test_rows_of_an_order_that_contradict_each_other_are_refused(
     assert reason.startswith(expected[2])
 
 
+def test_a_quantity_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    shop = Shop(
+        tmp_path, mapping_text(line='quantity = "n"'), f"{HEADER},n", f"A-1,c,2026-03-02 10:00,1.00,{'9' * 5000}.5"
+    )
+
+    shop.load()
+
+    assert shop.reason()[:2] == (2, "lines[0].quantity")
+
+
+@pytest.mark.parametrize("n", ["-1", "-2.0", "-0.5"])
+def test_a_negative_quantity_is_refused_as_such_and_not_by_what_follows_of_it(n: str, tmp_path: Path) -> None:
+    mapping = mapping_text(line='quantity = "n"').replace(
+        'unit_price = "price"', 'unit_price = { column = "price", divided_by = "n" }'
+    )
+    shop = Shop(tmp_path, mapping, f"{HEADER},n", f"A-1,c,2026-03-02 10:00,10.00,{n}")
+
+    shop.load()
+
+    assert shop.reason() == (2, "lines[0].quantity", f"{float(n):g} is less than nothing")
+
+
+def test_an_order_whose_lines_are_all_left_out_is_refused_in_plain_words(tmp_path: Path) -> None:
+    row = "A-1,2026-03-02,USD,c-1,S-1,10.00,0,,,,,"
+    shop = Shop(tmp_path, LINES, LINES_HEADER, row, row)
+
+    summary = shop.load()
+
+    assert summary.reasons == {"row.invalid lines": 1}
+    assert shop.reason()[2] == "the order has none: every line lacks a quantity, or does not meet its condition"
+
+
+BACK = """
+[[returns]]
+return_id = "first"
+requested_at = "first_at"
+channel = { value = "portal" }
+[[returns.lines]]
+quantity = "first_n"
+reason = { value = "too long" }
+[[returns]]
+return_id = "second"
+requested_at = "second_at"
+channel = { value = "portal" }
+[[returns.lines]]
+quantity = "second_n"
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("3", "", [[("1", 2, "too long"), ("1/2", 1, "too long")]]),
+        ("2", "1", [[("1", 2, "too long")], [("1/2", 1, "")]]),
+        ("1", "2", [[("1", 1, "too long")], [("1", 1, ""), ("1/2", 1, "")]]),
+    ],
+)
+@pytest.mark.parametrize("line_id", ["", 'line_id = "line"\n'])
+def test_units_of_a_line_that_a_discount_split_go_back_from_both_parts(
+    line_id: str, first: str, second: str, expected: list[list[tuple[str, int, str]]], tmp_path: Path
+) -> None:
+    back = BACK.replace('quantity = "', f'{line_id}quantity = "')
+    mapping = mapping_text(order='discount = "off"', line='quantity = "n"\nline_id = "line"', sections=PARCELS + back)
+    header = f"{HEADER},off,n,line,track,sent,came,first,first_at,first_n,second,second_at,second_n"
+    row = "A-1,c,2026-03-02 10:00,20.00,5.00,3,1,T,2026-03-03 10:00,2026-03-04 10:00"
+    shop = Shop(tmp_path, mapping, header, f"{row},R-1,2026-03-05 10:00,{first},R-2,2026-03-06 10:00,{second}")
+
+    summary = shop.load()
+
+    asked = [
+        [(one.line_id, one.quantity, one.reason or "") for one in back.lines] for back in shop.facts(ReturnRequested)
+    ]
+    assert (summary.refused, asked) == (0, expected)
+
+
+def test_more_units_of_a_split_line_than_were_bought_are_refused(tmp_path: Path) -> None:
+    mapping = mapping_text(order='discount = "off"', line='quantity = "n"', sections=PARCELS + BACK)
+    header = f"{HEADER},off,n,track,sent,came,first,first_at,first_n,second,second_at,second_n"
+    row = "A-1,c,2026-03-02 10:00,20.00,5.00,3,T,2026-03-03 10:00,2026-03-04 10:00,R-1,2026-03-05 10:00,4,,,"
+    shop = Shop(tmp_path, mapping, header, row)
+
+    summary = shop.load()
+
+    assert [reason.split()[0] for reason in summary.reasons] == ["quantity.exceeded"]
+
+
+def test_what_does_not_meet_the_condition_of_a_return_need_not_be_a_quantity(tmp_path: Path) -> None:
+    conditional = LINES.replace("[[returns.lines]]", '[[returns.lines]]\nwhen = { column = "back", empty = false }')
+    shop = Shop(
+        tmp_path, conditional, LINES_HEADER, "A-1,2026-03-02,USD,c-1,S-1,10.00,1,,,,none,", "A-1,,,,S-2,1.00,1,,,,,"
+    )
+
+    shop.load()
+
+    assert shop.refusals == []
+
+
 # ---- status, conditions, accounts, cancellations ---------------------------------------------------------------------
 
 STATUS = """
@@ -590,6 +745,50 @@ def test_what_the_status_says_and_the_row_does_not_is_refused(row: str, field: s
 
     assert shop.reason()[:2] == (2, field)
     assert shop.parts.store.head() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "section", "field"),
+    [
+        ("done", "[account]", "account_id"),
+        ("gone", "[cancellation]", "requested_at"),
+        ("back", "[[returns]]", "requested_at"),
+    ],
+)
+def test_a_step_that_must_have_happened_is_not_lost_to_a_condition(
+    status: str, section: str, field: str, tmp_path: Path
+) -> None:
+    sections = SECTIONS.replace(section, f'{section}\nwhen = {{ column = "who", in = ["nobody"] }}')
+    row = "acc,T,2026-03-03 10:00,2026-03-04 10:00,,R-1,2026-03-05 10:00"
+    shop = Shop(
+        tmp_path,
+        mapping_text(sections=STATUS + PARCELS + sections),
+        STATUS_HEADER,
+        f"A-1,c,2026-03-02 10:00,1.00,{status},{row}",
+        f"A-2,c,2026-03-02 10:00,1.00,maybe,{row}",
+    )
+
+    shop.load()
+
+    assert shop.reason() == (2, field, "its condition is not met, but the status says that it happened")
+
+
+def test_of_several_sections_of_returns_one_is_enough_for_a_status_that_says_returned(tmp_path: Path) -> None:
+    means = '[status]\ncolumn = "status"\nmeans = { back = ["confirmed", "shipped", "delivered", "returned"] }\n'
+    header = f"{HEADER},status,track,sent,came,first,first_at,first_n,second,second_at,second_n"
+    row = "c,2026-03-02 10:00,20.00,back,T,2026-03-03 10:00,2026-03-04 10:00"
+    shop = Shop(
+        tmp_path,
+        mapping_text(sections=means + PARCELS + BACK),
+        header,
+        f"A-1,{row},,,,R-2,2026-03-06 10:00,1",
+        f"A-2,{row},,,,,,",
+    )
+
+    shop.load()
+
+    assert [back.return_id for back in shop.facts(ReturnRequested)] == ["R-2"]
+    assert shop.reason() == (3, "requested_at", "is empty, but the status says that it happened")
 
 
 def test_orders_and_parts_of_them_can_be_left_out_by_conditions(tmp_path: Path) -> None:
@@ -736,6 +935,73 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
             "only.0: needs exactly one of in, not_in and empty",
         ),
         ("[format]", "[format", "not TOML"),
+        ('zone = "America/New_York"', "true = []", "format.true: must not be empty"),
+        ('zone = "America/New_York"', "false = []", "format.false: must not be empty"),
+        ('zone = "America/New_York"', 'false = [""]', "format.false.0: must not be empty"),
+        *(
+            ("[format]", f'[file]\nencoding = "{name}"\n[format]', f"file.encoding: '{name}' is no encoding of text")
+            for name in ("rot13", "hex", "base64", "zip", "undefined")
+        ),
+        *(
+            ("[format]", f'[file]\ndelimiter = "{one}"\n[format]', " is no delimiter: a tab is one")
+            for one in ("", ";;", "\\n", "\\r", "\\u0000", "\\u0007", "a", "é", "1", '\\"', "\\u2028")
+        ),
+        *(
+            (
+                'currency = { value = "USD" }',
+                f'currency = {{ value = "USD" }}\nshipping = {{ charged = {{ {more} }} }}',
+                f"order.shipping.charged: {reason}",
+            )
+            for more, reason in (
+                ('sum = ["a"], match = "b"', "match and values are of a text, not of a sum"),
+                ('sum = ["a"], values = { b = "c" }', "match and values are of a text, not of a sum"),
+                ("due = true", "due is of a payment's amount"),
+            )
+        ),
+        ('"price"', "{ sum = [{ due = true }] }", "order.lines.0.unit_price.sum.0: due is of a payment's amount"),
+        ("{ due = true }", "{ sum = [{ due = true }] }", "order.payments.0.amount.sum.0: due is of a payment's amount"),
+        ('{ value = "card" }', "{ due = true }", "order.payments.0.method: due is of a payment's amount"),
+        *(
+            ("{ due = true }", f"{{ due = true, {more} }}", "order.payments.0.amount: nothing goes with due")
+            for more in ('minus = ["price"]', 'times = "price"', 'divided_by = "price"', 'match = "1"', 'default = "1"')
+        ),
+        (
+            "[[order.payments]]",
+            '[[order.payments]]\nmethod = { value = "a" }\namount = { due = true }\n[[order.payments]]',
+            "order.payments: due is of one payment only",
+        ),
+        *(
+            (old, f"{key} = {{ {calculation} }}", f"{place}: sum, minus, times and divided_by are for amounts")
+            for old, key, place in (
+                ('order_id = "id"', "order_id", "order.order_id"),
+                ('confirmed_at = "paid"', "confirmed_at", "order.confirmed_at"),
+                ('customer_id = "who"', "customer_id", "order.customer.customer_id"),
+                ('sku = { value = "SKU" }', 'sku = "a"\ndescription', "order.lines.0.description"),
+                ('sku = { value = "SKU" }', 'sku = "a"\nfinal_sale', "order.lines.0.final_sale"),
+            )
+            for calculation in (
+                'sum = ["a"]',
+                'column = "a", minus = ["b"]',
+                'column = "a", times = "b"',
+                'column = "a", divided_by = "b"',
+            )
+        ),
+        *(
+            ("[format]", f'[status]\ncolumn = "s"\nmeans = {{ x = {steps} }}\n[format]', f"status.means: x: {reason}")
+            for steps, reason in (
+                ('["confirmed", "delivered"]', "delivered needs shipped or shipped? beside it"),
+                ('["confirmed", "delivered?"]', "delivered needs shipped or shipped? beside it"),
+                ('["confirmed", "shipped", "shipped?"]', "'shipped' is there twice"),
+                ('["confirmed", "account"]', "account must have happened, but there is no [account]"),
+                ('["confirmed", "shipped"]', "shipped must have happened, but there is no [[parcels]]"),
+                (
+                    '["confirmed", "shipped?", "delivered"]',
+                    "delivered must have happened, but there is no delivered_at in [[parcels]]",
+                ),
+                ('["confirmed", "cancelled"]', "cancelled must have happened, but there is no [cancellation]"),
+                ('["confirmed", "returned"]', "returned must have happened, but there is no [[returns]]"),
+            )
+        ),
     ],
 )
 def test_a_mapping_that_says_something_else_is_an_error_naming_the_place(
@@ -751,6 +1017,27 @@ def test_a_mapping_that_says_something_else_is_an_error_naming_the_place(
 
     assert str(caught.value).startswith(f"{file}: ")
     assert expected in str(caught.value)
+
+
+def test_a_tax_of_the_order_and_one_of_its_lines_do_not_go_together(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(mapping_text(order='tax = "taxes"', line='tax = "tax"'), encoding="utf-8")
+
+    with pytest.raises(MappingInvalid, match="order: tax is of the order or of its lines, not of both"):
+        read_mapping(str(file))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\\t", "|", "~", "^", " "])
+def test_a_delimiter_may_be_a_tab_or_a_sign(delimiter: str, tmp_path: Path) -> None:
+    shop = Shop(
+        tmp_path, mapping_text(more=f'[file]\ndelimiter = "{delimiter}"').replace('"%Y-%m-%d %H:%M"', '"%Y-%m-%d"')
+    )
+    cells = delimiter.replace("\\t", "\t")
+    shop.table.write_text(f"{cells.join(HEADER.split(','))}\n{cells.join(['A-1', 'c', '2026-03-02', '1.00'])}\n")
+
+    shop.load()
+
+    assert [order.order_id for order in shop.facts(Confirmed)] == ["A-1"]
 
 
 def test_parcels_of_rows_need_rows_that_are_lines(tmp_path: Path) -> None:

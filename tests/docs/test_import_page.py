@@ -135,10 +135,12 @@ def test_every_example_of_a_value_and_of_a_condition_is_one(heading: str) -> Non
 
 def test_the_examples_together_are_a_mapping() -> None:
     whole = example_of("Top level")
+    del whole["order"]["lines"][0]["tax"]  # which does not go together with that of the order
 
     mapping = Mapping.model_validate(whole)
 
     assert mapping.model_fields_set == set(Mapping.model_fields)
+    assert mapping.order.tax is not None
     assert [step for step in models.STEPS if f"| `{step}` |" not in part("Status")] == []
 
 
@@ -202,7 +204,7 @@ def test_every_message_on_the_page_is_one() -> None:
         for message in re.findall(r"`([^`]+)`", row[0])
     }
 
-    written_by_pydantic = {"is missing", "is not a known key"}
+    written_by_pydantic = {"is missing", "is not a known key", "must not be empty"}
     filled_in = {"column … is empty", "column … and … is empty"}
     assert sorted(said - messages() - written_by_pydantic - filled_in) == []
 
@@ -277,7 +279,7 @@ def test_the_shopify_recipe_imports_its_table(tmp_path: Path) -> None:
     assert out.startswith("4 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
     assert "confirm_order 2, record_shipment 1, request_cancellation 1" in out
     assert lines_of(facts) == [
-        [("1", "FERN-1", 1446, 2, 329), ("2", "Tote bag", 1808, 1, 0)],
+        [("1", "FERN-1", 1446, 2, 202), ("2", "Tote bag", 1808, 1, 127)],
         [("1", "MUG-1", 2500, 1, 0)],
     ]
 

@@ -51,7 +51,7 @@ def test_play_prints_one_json_line_for_each_line_and_a_summary_on_stderr() -> No
     assert declined["outcome"] == "declined"
     assert declined["ruling"]["allowed"] is False
     assert answer["answer"]["status"] == "confirmed"
-    assert "3 lines: 1 accepted, 1 declined, 0 errors, 1 questions answered" in err
+    assert "3 lines: 1 accepted, 1 declined, 0 errors, 1 question answered" in err
     assert "declined by cancellation.window: 1" in err
 
 

@@ -11,6 +11,7 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import terminal
 from freezegun import freeze_time
 from kit import Story
 
@@ -177,3 +178,17 @@ def test_output_is_utf_8_in_a_pipe_whatever_the_locale_says(store: str) -> None:
 
     assert result.returncode == 0
     assert "1 × 750.00" in result.stdout.decode()
+
+
+def test_a_report_never_takes_the_place_of_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.authorized()
+    story.parts.store.close()
+    content = path.read_bytes()
+
+    for out in (path, tmp_path / "shop-views.db", tmp_path / "shop.db-wal"):
+        status, _, err = terminal.returnable("report", "A-1", str(out), "--force", "--store", f"sqlite:///{path}")
+        assert (status, "a file of the store" in err) == (2, True)
+
+    assert path.read_bytes() == content

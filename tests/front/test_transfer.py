@@ -136,8 +136,8 @@ def test_a_log_that_steps_back_in_time_is_said(tmp_path: Path) -> None:
 
     _, out, err = returnable("export", "--format", "scenario", "--store", url, "-")
 
-    assert "the log steps back in time 1 times: the lines are in order of time, 0 of them told later" in err
-    assert [json.loads(line)["order_id"] for line in out.splitlines()] == ["A-1", "A-2"] * 2
+    assert "the clock of the log steps back 1 time; those lines say so" in err
+    assert [json.loads(line)["order_id"] for line in out.splitlines()] == ["A-2", "A-1", "A-1", "A-2"]
 
 
 def test_an_existing_file_is_overwritten_only_by_force_and_nothing_is_left_half_written(
@@ -153,6 +153,48 @@ def test_an_existing_file_is_overwritten_only_by_force_and_nothing_is_left_half_
     assert forced[0] == 0
     assert sorted(path.name for path in tmp_path.iterdir() if ".part" in path.name) == []
     assert len(out.read_text(encoding="utf-8").splitlines()) == 13
+
+
+OF_THE_STORE = [f"shop{name}.db{ending}" for name in ("", "-views") for ending in ("", "-wal", "-shm", "-journal")]
+
+
+@pytest.mark.parametrize("name", OF_THE_STORE)
+def test_an_export_never_takes_the_place_of_a_file_of_its_store(name: str, store: str, tmp_path: Path) -> None:
+    out = tmp_path / name
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    status, said, err = returnable("export", "--format", "jsonl", "--store", store, "--force", str(out))
+
+    assert (status, said, err) == (2, "", f"returnable: {out}: would overwrite a file of the store\n")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_of_the_store_is_known_by_every_name_it_has(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.db").symlink_to("shop.db")
+    (tmp_path / "hard.db").hardlink_to("shop.db")
+    through_link = f"sqlite:///{tmp_path}/link.db"
+
+    came = [
+        returnable("export", "--format", "jsonl", "--force", "--store", url, out)
+        for url, out in [
+            (store, "shop.db"),
+            (store, "sub/../shop.db"),
+            (store, "link.db"),
+            (store, "hard.db"),
+            (through_link, "shop.db"),
+            (through_link, "shop.db-wal"),
+            ("sqlite:///sh%6Fp.db", "shop.db"),
+        ]
+    ]
+
+    assert {(status, err.partition(": would ")[2]) for status, _, err in came} == {
+        (2, "overwrite a file of the store\n")
+    }
+    assert (tmp_path / "link.db").is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +247,7 @@ def test_a_dry_run_says_what_would_happen_and_makes_no_store(tmp_path: Path) -> 
 
 def test_an_import_reports_what_it_refused_and_does_nothing_twice(tmp_path: Path) -> None:
     url, report = f"sqlite:///{tmp_path}/shop.db", tmp_path / "refused.csv"
-    options = ("--mapping", MAPPING, "--store", url, "--json", "--report", str(report))
+    options = ("--mapping", MAPPING, "--store", url, "--json", "--report", str(report), "--force")
 
     first, tried, again = (
         returnable("import", TABLE, *options),
@@ -232,7 +274,7 @@ def test_a_report_may_be_json_lines_and_an_import_without_refusals_succeeds(tmp_
 
     good = returnable("import", str(table), "--mapping", MAPPING, "--store", url, "--report", str(report))
     empty = report.read_text(encoding="utf-8")
-    bad = returnable("import", TABLE, "--mapping", MAPPING, "--store", url, "--report", str(report))
+    bad = returnable("import", TABLE, "--mapping", MAPPING, "--store", url, "--report", str(report), "--force")
 
     assert (good[0], empty) == (0, "")
     assert bad[0] == 1
@@ -267,17 +309,85 @@ def test_what_cannot_be_imported_at_all_is_one_line(table: str, mapping: str, re
     assert reason in err
 
 
-def test_a_report_never_overwrites_the_table(tmp_path: Path) -> None:
-    table = tmp_path / "orders.csv"
+@pytest.mark.parametrize("there", [True, False], ids=["a store that is there", "a store to be made"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("orders.csv", "the table itself"),
+        ("shop.toml", "the mapping itself"),
+        *((name, "a file of the store") for name in OF_THE_STORE),
+    ],
+)
+def test_a_report_takes_the_place_of_nothing_that_the_import_needs(
+    name: str, what: str, there: bool, tmp_path: Path
+) -> None:
+    table, mapping, url = tmp_path / "orders.csv", tmp_path / "shop.toml", f"sqlite:///{tmp_path}/shop.db"
     table.write_bytes(Path(TABLE).read_bytes())
+    mapping.write_bytes(Path(MAPPING).read_bytes())
+    if there:
+        returnable("import", str(table), "--mapping", str(mapping), "--store", url)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    status, _, err = returnable(
-        "import", str(table), "--mapping", MAPPING, "--store", "memory:", "--report", str(table)
-    )
+    came = [
+        returnable(
+            "import", str(table), "--mapping", str(mapping), "--store", url, "--report", str(tmp_path / name), *more
+        )
+        for more in ((), ("--force",), ("--dry-run",))
+    ]
 
-    assert status == 2
-    assert "would overwrite the table itself" in err
-    assert table.read_bytes() == Path(TABLE).read_bytes()
+    assert came == [(2, "", f"returnable: {tmp_path / name}: would overwrite {what}\n")] * 3
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_report_that_exists_is_overwritten_only_by_force_and_nothing_is_imported_without(tmp_path: Path) -> None:
+    url, report = f"sqlite:///{tmp_path}/shop.db", tmp_path / "refused.csv"
+    report.write_text("mine", encoding="utf-8")
+    options = ("--mapping", MAPPING, "--store", url, "--report", str(report))
+
+    refused = returnable("import", TABLE, *options)
+    kept, made = report.read_text(encoding="utf-8"), (tmp_path / "shop.db").exists()
+    forced = returnable("import", TABLE, *options, "--force")
+
+    assert refused == (2, "", f"returnable: {report}: exists already; --force overwrites it\n")
+    assert (kept, made) == ("mine", False)
+    assert forced[0] == 1
+    assert report.read_text(encoding="utf-8").startswith("row,order_id")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--force",), "--force is of --report"),
+        (("--report", "-"), "--report: the summary goes to standard output; name a file"),
+        (("--report", "."), ".: is a directory"),
+        (("--report", "no/such.csv"), "no: there is no such directory"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_one_line(options: tuple[str, ...], reason: str) -> None:
+    came = returnable("import", TABLE, "--mapping", MAPPING, "--store", "memory:", *options)
+
+    assert came[:2] == (2, "")
+    assert came[2].startswith(f"returnable: {reason}")
+
+
+def test_one_is_not_said_as_many(tmp_path: Path) -> None:
+    table, url, out = tmp_path / "orders.csv", f"sqlite:///{tmp_path}/shop.db", str(tmp_path / "case.jsonl")
+    rows = (EXAMPLE / "webshop.csv").read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([rows[0], rows[6].replace("2026-02-30", "2026-02-20")]), encoding="utf-8")
+
+    imported = returnable("import", str(table), "--mapping", MAPPING, "--store", url)
+    scenario = returnable("export", "--format", "scenario", "--store", url, out)
+    facts = returnable("export", "--format", "jsonl", "--store", url, str(tmp_path / "facts.jsonl"))
+    Path(out).write_text(Path(out).read_text(encoding="utf-8").splitlines()[0].replace("accepted", "declined") + "\n")
+    checked = returnable("play", "--check", out)
+    played = returnable("play", out)
+
+    assert imported[1].startswith("1 row, 1 order: 1 imported,")
+    assert "exported 1 command and 1 view of 1 case (1 fact), of a log" in scenario[2]
+    assert "exported 1 fact, of a log" in facts[2]
+    assert checked[1].endswith("1 line, 1 with expectations: 1 line not as expected\n")
+    assert played[2].startswith("1 line: 1 accepted, 0 declined, 0 errors, 0 questions answered; 1 event recorded\n")
+    assert "expectations: 1 line, 1 not met" in played[2]
 
 
 def test_hostile_cells_do_not_reach_the_terminal(tmp_path: Path) -> None:
