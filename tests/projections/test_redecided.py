@@ -7,10 +7,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from importlib import resources
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,8 @@ from kit import Story
 from world import World
 
 from returnable.adapters.wiring import Parts, assemble
-from returnable.domain.events import Delivered, Fact, LabelIssued, ReturnDeclined
+from returnable.domain import calendar, deadlines
+from returnable.domain.events import Delivered, Fact, LabelIssued, RefundRequested, ReturnDeclined
 from returnable.domain.policy import bundled_policies
 from returnable.domain.ports import Recorded
 from returnable.projections.redecided import Redecided, redecide, redecide_store, redecide_stored
@@ -54,30 +57,52 @@ def test_any_history_comes_out_the_same(seeds: list[int]) -> None:
     assert sum(case.facts for case in found) == world.parts.store.head()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_holiday_table_of_a_later_day_changes_no_decision(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    world = World()
-    for step in range(80):
-        world.step(1000 * seed + step)
+def other_holidays(patch: pytest.MonkeyPatch) -> None:
+    """Every Monday is closed from now on."""
     days = bundled_policies().versions[0].days
-    every_monday = frozenset(date.fromordinal(n) for n in range(date(2025, 1, 6).toordinal(), 742000, 7))
-    monkeypatch.setattr(days, "_closed", days._closed | {day.toordinal() for day in every_monday})
+    mondays = frozenset(range(date(2025, 1, 6).toordinal(), date(2035, 1, 1).toordinal(), 7))
+    patch.setattr(days, "_closed", days._closed | mondays)
 
-    found = again(world.parts)
+
+def other_zones(patch: pytest.MonkeyPatch) -> None:
+    """The clocks of New York go like those of Phoenix from now on: hours behind, and with no daylight saving."""
+    patch.setattr(calendar, "zone", lambda name: ZoneInfo("America/Phoenix"))
+    patch.setattr(calendar, "first_instant", calendar.first_instant.__wrapped__)
+    patch.setattr(deadlines, "first_instant", calendar.first_instant)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=20, max_size=60), st.sampled_from([other_holidays, other_zones]))
+def test_no_holiday_table_and_no_time_zone_database_of_a_later_day_changes_a_decision(
+    seeds: list[int], other: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        other(patch)
+        found = again(world.parts)
 
     assert [case.differences for case in found] == [()] * len(found)
 
 
-def test_the_holiday_table_of_that_test_would_change_a_decision_made_now(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("other", [other_holidays, other_zones])
+def test_a_decision_made_now_would_be_another_one_then(
+    monkeypatch: pytest.MonkeyPatch, other: Callable[[pytest.MonkeyPatch], None]
+) -> None:
     before, after = Story(), Story()
-    before.labelled()
-    days = bundled_policies().versions[0].days
-    monkeypatch.setattr(days, "_closed", days._closed | {date(2026, 3, 11).toordinal()})
-    after.labelled()
+    before.inspected()
+    before.tell("request_refund", refund_id="F-1", return_id="R-1")
 
-    deadlines = [story.ask("return", return_id="R-1")["labels"][0]["void_at"] for story in (before, after)]
+    other(monkeypatch)
+    after.inspected()
+    after.tell("request_refund", refund_id="F-1", return_id="R-1")
 
-    assert deadlines == ["2026-03-12T00:00:00-04:00", "2026-03-13T00:00:00-04:00"]
+    overdue_at = [
+        next(e.fact.overdue_at for e in story.parts.store.load("A-1") if isinstance(e.fact, RefundRequested))
+        for story in (before, after)
+    ]
+    assert overdue_at[0] < overdue_at[1]
 
 
 def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
