@@ -221,7 +221,11 @@ class SQLiteViews(TrackingRecorder):
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        try:
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self) -> None:
