@@ -143,8 +143,15 @@ class EventStore(Protocol):
         """Every case with its facts, in order of case id; one case in memory at a time."""
         ...
 
+    def place(self, position: int) -> str | None:
+        """Which fact is the last with a position of at most that: a hash of where it stands; ``None`` where there is none."""
+        ...
+
     def identity(self) -> str | None:
-        """A hash of the first fact as it is stored, by which this store is told from others; ``None`` while it is empty."""
+        """Hashes of where the first fact stands and of what it says, by which this store is told from others.
+
+        ``None`` while it is empty. A fact that cannot be read says nothing.
+        """
         ...
 
     def head(self) -> int:

@@ -37,6 +37,8 @@ class Standing:
     head: int
     """The position of the store's last fact."""
     parked: tuple[Damage, ...]
+    elsewhere: bool = False
+    """Another fact stands in the store where the view has come to: it was made of another history."""
 
     @property
     def behind(self) -> int:
@@ -45,10 +47,10 @@ class Standing:
 
     @property
     def state(self) -> Literal["missing", "being built", "behind", "up to date", "ahead"]:
-        """Whether it can be read, and is worth it; ``ahead``: the store is an older copy of the one it was made of."""
+        """Whether it can be read, and is worth it; ``ahead``: the store was put back to an older copy of itself."""
         if self.mark is None:
             return "missing"
-        if self.mark.position > self.head:
+        if self.mark.position > self.head or self.elsewhere:
             return "ahead"
         if not self.mark.built:
             return "being built"
@@ -84,7 +86,7 @@ class Projector:
         """Empty these views; the next batches build them anew. All of them at once may have been of another store."""
         if set(names) != set(VIEWS):
             self._check_store()
-        self.views.begin(names, self.store.head(), self.store.identity())
+        self.views.begin(names, self._mark(self.store.head()), self.store.identity())
 
     def run(self, advance: Advance = lambda count: None, stopped: Callable[[], bool] = lambda: False) -> None:
         """Batch by batch until every view is up to date, or ``stopped`` says so between two batches.
@@ -123,12 +125,12 @@ class Projector:
         head = self.store.head()
         missing = [name for name in self.names if name not in marks]
         if missing:
-            self.views.begin(missing, head, self._identity)
+            self.views.begin(missing, self._mark(head), self._identity)
             return True
-        ahead = [name for name, mark in marks.items() if mark.position > head]
+        ahead = [name for name, mark in marks.items() if mark.position > head or _elsewhere(mark, self.store)]
         if ahead:
             raise StoreUnusable(
-                f"the stored views {', '.join(ahead)} tell of more facts than the store holds: is it an older copy? "
+                f"the stored views {', '.join(ahead)} tell of facts that the store does not hold: is it an older copy? "
                 "Build them anew with --rebuild"
             )
         building = sorted(
@@ -161,6 +163,9 @@ class Projector:
             self._identity = self.store.identity()
             self.views.belongs_to(self._identity)
 
+    def _mark(self, position: int) -> Mark:
+        return Mark(position, place=self.store.place(position))
+
     def _marks(self) -> Mapping[str, Mark]:
         marks = self.views.marks()
         return {name: marks[name] for name in self.names if name in marks}
@@ -169,19 +174,19 @@ class Projector:
         assert mark.cursor is not None
         cases = self.store.stretch(mark.cursor, self._cases_in_batch, mark.position)
         case_ids, facts, changes = self._told(group, cases)
-        after = Mark(mark.position, case_ids[-1] if case_ids else None)
-        if self.views.save(group, after, changes):
+        after = Mark(mark.position, case_ids[-1] if case_ids else None, mark.place)
+        if self.views.save(group, after, changes, self._identity):
             advance(facts * len(group))
 
     def _catch_up(self, group: Mapping[str, Mark], upto: int, advance: Advance) -> None:
         first = next(iter(group.values())).position
-        if self._tell_again(group, Mark(upto), self.store.touched(first, upto)):
+        if self._tell_again(group, self._mark(upto), self.store.touched(first, upto)):
             advance((upto - first) * len(group))
 
     def _tell_again(self, group: Mapping[str, Mark], after: Mark, case_ids: Sequence[str]) -> bool:
         cases = ((case_id, *self.store.readable(case_id, after.position)) for case_id in case_ids)
         _, _, changes = self._told(group, cases)
-        return self.views.save(group, after, changes)
+        return self.views.save(group, after, changes, self._identity)
 
     def _told(
         self, group: Mapping[str, Mark], cases: Iterable[tuple[str, Sequence[Recorded], Damage | None]]
@@ -198,6 +203,11 @@ class Projector:
         return case_ids, facts, changes
 
 
+def _elsewhere(mark: Mark, store: EventStore) -> bool:
+    """Whether another fact stands in the store where the view has come to."""
+    return mark.place is not None and mark.place != store.place(mark.position)
+
+
 def standings(store: EventStore, views: ViewStore, names: Sequence[str] = tuple(VIEWS)) -> list[Standing]:
     """How each view stands beside the store; raises ``StoreUnusable`` when it belongs to another one."""
     with views.reading() as reading:
@@ -210,4 +220,4 @@ def standing_of(name: str, store: EventStore, reading: Reading) -> Standing:
     mark = reading.marks().get(name)
     parked = tuple(damage for _, damage in reading.parked(name))
     # Asked after the marks: a store that grows in between makes a view look behind, never ahead.
-    return Standing(name, mark, store.head(), parked)
+    return Standing(name, mark, store.head(), parked, mark is not None and _elsewhere(mark, store))

@@ -23,6 +23,8 @@ class Mark:
 
     position: int
     cursor: str | None = None
+    place: str | None = None
+    """Which fact stood there, as the store says (:meth:`EventStore.place`): another one there is another history."""
 
     @property
     def built(self) -> bool:
@@ -53,13 +55,16 @@ class ViewStore(Protocol):
         """How far each view is; a view that was never begun is missing."""
         ...
 
-    def begin(self, views: Sequence[str], position: int, store_identity: str | None = None) -> None:
-        """Empty these views, and mark them as to be built up to ``position``; when it is all, they are of that store now."""
+    def begin(self, views: Sequence[str], mark: Mark, store_identity: str | None = None) -> None:
+        """Empty these views, and mark them as to be built up to that; when it is all, they are of that store now."""
         ...
 
-    def save(self, before: Mapping[str, Mark], after: Mark, changes: Changes) -> bool:
+    def save(
+        self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
+    ) -> bool:
         """Take the changes over and move the views of ``before`` to ``after``, all or nothing.
 
+        Raises ``StoreUnusable`` when the views have become those of another store.
         ``False``, and nothing was saved, when one of them does not stand where ``before`` says: somebody else moved it.
         """
         ...

@@ -23,6 +23,7 @@ from returnable.domain.events import (
     AccountLinked,
     CancellationRequested,
     Cancelled,
+    ClaimDenied,
     ClaimOpened,
     Confirmed,
     Delivered,
@@ -33,8 +34,11 @@ from returnable.domain.events import (
     OverrideGranted,
     Pins,
     Refunded,
+    RefundFailed,
     RefundRequested,
+    RefundSettled,
     ReturnRequested,
+    ReturnWithdrawn,
     Shipped,
 )
 from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
@@ -537,8 +541,9 @@ def _ship_by(scene: _Scene, ret: Return, label: Label) -> _Standing:
         return "lifted", "voided by hand before"
     if sent_at is not None and sent_at < void_at:
         return "met", f"the parcel was handed over {duration((void_at - sent_at).total_seconds())} before"
-    if ret.status == "withdrawn":
-        return "lifted", "the return was withdrawn"
+    withdrawn = scene.find(ReturnWithdrawn, ret.stream)
+    if withdrawn is not None and withdrawn.fact.occurred_at < void_at:
+        return "lifted", "the return was withdrawn before"
     if scene.moment < void_at:
         return "pending", None
     late = f"; it was handed over {duration((sent_at - void_at).total_seconds())} after" if sent_at is not None else ""
@@ -548,12 +553,13 @@ def _ship_by(scene: _Scene, ret: Return, label: Label) -> _Standing:
 def _contact(scene: _Scene, claim: Claim) -> Iterator[DeadlineEntry]:
     end = claim.opened.contact_by
     done = [at for at in (claim.contacted_at, claim.resolved_at) if at is not None]
+    denied = scene.find(ClaimDenied, claim.stream)
     standing: _Standing
     if any(at <= end for at in done):
         what = "contacted" if claim.contacted_at is not None and claim.contacted_at <= end else "settled"
         standing = ("met", f"{what} {duration((end - min(done)).total_seconds())} before")
-    elif claim.status == "denied":
-        standing = ("lifted", "the claim was denied")
+    elif denied is not None and denied.fact.occurred_at <= end:
+        standing = ("lifted", "the claim was denied before")
     elif scene.moment <= end:
         standing = ("pending", None)
     else:
@@ -567,14 +573,20 @@ def _contact(scene: _Scene, claim: Claim) -> Iterator[DeadlineEntry]:
 def _refund_deadline(scene: _Scene, refund: Refund) -> Iterator[DeadlineEntry]:
     end = refund.requested.overdue_at
     done = scene.find(Refunded, refund.stream, refund_id=refund.refund_id)
+    answers = [
+        each.fact.occurred_at
+        for each in scene.told
+        if isinstance(each.fact, RefundSettled | RefundFailed) and each.fact.refund_id == refund.refund_id
+    ]
+    failed = max(answers, default=None) if refund.status == "failed" else None
     standing: _Standing
     if done is not None and done.fact.occurred_at < end:
         standing = ("met", f"settled {duration((end - done.fact.occurred_at).total_seconds())} before ({done.event})")
     elif done is not None:
         late = duration((done.fact.occurred_at - end).total_seconds()) or "at that instant"
         standing = ("missed", f"settled {late} after ({done.event})")
-    elif refund.status == "failed":
-        standing = ("lifted", "the refund failed")
+    elif failed is not None and failed < end:
+        standing = ("lifted", "the refund failed before")
     else:
         standing = ("pending", None) if scene.moment < end else ("missed", "not settled by then")
     source = scene.find(RefundRequested, refund.stream, refund_id=refund.refund_id)

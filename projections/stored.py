@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic_core import to_json
 
 from returnable.domain.case import Case, replay, steps
+from returnable.domain.errors import HistoryBroken
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Damage, Recorded
 from returnable.projections.claims import claim_values
@@ -43,7 +45,7 @@ class History:
     """``None`` where no view asks for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """A stored view: its name, the columns of a row behind case id and place, and the rows of a case."""
 
@@ -58,7 +60,17 @@ class View:
         if history.policy is None:
             return []
         case_id = history.case.case_id
-        return [(case_id, nth, *row) for nth, row in enumerate(self.of_case(history, history.policy), start=1)]
+        rows = [(case_id, nth, *row) for nth, row in enumerate(self.of_case(history, history.policy), start=1)]
+        for at in self.whole:
+            for row in rows:
+                if not -(2**63) <= row[at] < 2**63:
+                    raise HistoryBroken(f"{self.columns[at - 2][0]}: {row[at]} is beyond what any amount can be")
+        return rows
+
+    @cached_property
+    def whole(self) -> tuple[int, ...]:
+        """Where in a row whole numbers stand."""
+        return tuple(nth for nth, (_, kind) in enumerate(self.columns, start=2) if kind == "integer")
 
 
 def sortable(instant: datetime) -> str:

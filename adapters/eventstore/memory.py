@@ -141,6 +141,12 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             places = sorted(self._cases.get(case_id, {}).items())
             return [self._row(position) for _, position in places if position <= last]
 
+    def last_row(self, upto: int) -> Row | None:
+        with self._database_lock:
+            self._check_open()
+            last = min(upto, len(self._places))
+            return self._row(last) if last > 0 else None
+
     def case_ids(self, after: str, limit: int) -> list[str]:
         with self._database_lock:
             self._check_open()

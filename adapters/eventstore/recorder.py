@@ -79,6 +79,10 @@ class CaseRecorder(ApplicationRecorder):
         """The rows of a case in order, with positions of at most ``upto``."""
 
     @abstractmethod
+    def last_row(self, upto: int) -> Row | None:
+        """The row with the highest position of at most ``upto``."""
+
+    @abstractmethod
     def case_ids(self, after: str, limit: int) -> list[str]:
         """At most ``limit`` ids of cases that come after ``after``, in order."""
 

@@ -127,6 +127,12 @@ class SQLiteCaseRecorder(CaseRecorder):
         with self._connections.reading() as connection:
             return connection.execute(query, (case_id, _NO_LIMIT if upto is None else upto)).fetchall()
 
+    def last_row(self, upto: int) -> Row | None:
+        query = f"SELECT {_COLUMNS} FROM facts WHERE position <= ? ORDER BY position DESC LIMIT 1"
+        with self._connections.reading() as connection:
+            row: Row | None = connection.execute(query, (upto,)).fetchone()
+            return row
+
     def case_ids(self, after: str, limit: int) -> list[str]:
         query = "SELECT DISTINCT case_id FROM facts WHERE case_id > ? ORDER BY case_id LIMIT ?"
         with self._connections.reading() as connection:

@@ -95,9 +95,20 @@ class FactStore:
             yield case_id, _facts_of_case(rows)
 
     def identity(self) -> str | None:
-        """A hash of the first fact as it is stored, whether or not it can be read; ``None`` while the store is empty."""
+        """Hashes of where the first fact stands and, where that can be read, of what it says; ``None`` in an empty store."""
         first = self._recorder.rows(0, 1)
-        return hashlib.sha256(repr(first[0]).encode()).hexdigest() if first else None
+        if not first:
+            return None
+        try:
+            _recorded(first[0])
+        except HistoryBroken:
+            return f"{_hash_of_place(first[0])}:"
+        return f"{_hash_of_place(first[0])}:{hashlib.sha256(first[0][6]).hexdigest()}"
+
+    def place(self, position: int) -> str | None:
+        """Which fact is the last with a position of at most that: a hash of where it stands; ``None`` where there is none."""
+        row = self._recorder.last_row(position)
+        return None if row is None else _hash_of_place(row)
 
     def head(self) -> int:
         """The position of the last fact; 0 for an empty store."""
@@ -189,6 +200,11 @@ def _readable(rows: Iterable[Row]) -> tuple[list[Recorded], Damage | None]:
         if reason is not None:
             return facts, Damage(position, case_id, case_seq, stream, version, reason)
     return facts, None
+
+
+def _hash_of_place(row: Row) -> str:
+    """Of everything but the content, which damage may change without making it another store."""
+    return hashlib.sha256(repr(row[:6]).encode()).hexdigest()
 
 
 def _recorded(row: Row) -> Recorded:

@@ -32,7 +32,7 @@ APPLICATION_ID = 0x52544E56  # "RTNV"
 _COMMON: tuple[Column, ...] = (("case_id", "text"), ("nth", "integer"))
 
 _SYSTEM_TABLES = """
-CREATE TABLE marks (view TEXT PRIMARY KEY, position INTEGER NOT NULL, cursor TEXT) STRICT, WITHOUT ROWID;
+CREATE TABLE marks (view TEXT PRIMARY KEY, position INTEGER NOT NULL, cursor TEXT, place TEXT) STRICT, WITHOUT ROWID;
 CREATE TABLE parked (
     view TEXT NOT NULL, case_id TEXT NOT NULL, position INTEGER NOT NULL, case_seq INTEGER NOT NULL,
     stream TEXT NOT NULL, version INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (view, case_id)
@@ -139,21 +139,27 @@ class SQLiteViews(TrackingRecorder):
         with self.reading() as reading:
             return reading.parked(view)
 
-    def begin(self, views: Sequence[str], position: int, store_identity: str | None = None) -> None:
-        """Empty these views, and mark them as to be built up to ``position``; when it is all, they are of that store now."""
+    def begin(self, views: Sequence[str], mark: Mark, store_identity: str | None = None) -> None:
+        """Empty these views, and mark them as to be built up to that; when it is all, they are of that store now."""
         with self._writing() as connection:
             for view in views:
                 connection.execute(f"DELETE FROM {VIEWS[view].name}")
                 connection.execute("DELETE FROM parked WHERE view = ?", (view,))
-                connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, '')", (view, position))
+                connection.execute(
+                    "INSERT OR REPLACE INTO marks VALUES (?, ?, '', ?)", (view, mark.position, mark.place)
+                )
             if set(views) == set(VIEWS):
                 connection.execute("DELETE FROM origin")
                 if store_identity is not None:
                     connection.execute("INSERT INTO origin VALUES (?)", (store_identity,))
 
-    def save(self, before: Mapping[str, Mark], after: Mark, changes: Changes) -> bool:
+    def save(
+        self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
+    ) -> bool:
         """Take the changes over and move the views of ``before`` to ``after``, all or nothing."""
         with self._writing() as connection:
+            if store_identity is not None:
+                SQLiteReading(connection, self._name).belongs_to(store_identity)
             marks = _marks(connection)
             if any(marks.get(view) != mark for view, mark in before.items()):
                 return False
@@ -181,7 +187,8 @@ class SQLiteViews(TrackingRecorder):
     @staticmethod
     def _save_mark(connection: sqlite3.Connection, view: str, mark: Mark) -> None:
         connection.execute(
-            "UPDATE marks SET position = ?, cursor = ? WHERE view = ?", (mark.position, mark.cursor, view)
+            "UPDATE marks SET position = ?, cursor = ?, place = ? WHERE view = ?",
+            (mark.position, mark.cursor, mark.place, view),
         )
 
     # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -317,7 +324,8 @@ class SQLiteReading:
     def belongs_to(self, store_identity: str | None) -> None:
         """Raise ``StoreUnusable`` when the views were made of another store."""
         origin = self.origin()
-        if origin is not None and origin != store_identity:
+        # A first fact that was damaged since says nothing; where it stands still does.
+        if origin is not None and not (store_identity and _alike(origin, store_identity)):
             raise StoreUnusable(
                 f"{self._name}: these stored views were made of another store; name another file with --views, or "
                 "build them anew with --rebuild all"
@@ -369,9 +377,14 @@ class SQLiteReading:
         return digest.hexdigest()
 
 
+def _alike(one: str, other: str) -> bool:
+    (place, content), (other_place, other_content) = one.split(":"), other.split(":")
+    return place == other_place and (content == other_content or not content or not other_content)
+
+
 def _marks(connection: sqlite3.Connection) -> dict[str, Mark]:
-    rows = connection.execute("SELECT view, position, cursor FROM marks").fetchall()
-    return {view: Mark(position, cursor) for view, position, cursor in rows}
+    rows = connection.execute("SELECT view, position, cursor, place FROM marks").fetchall()
+    return {view: Mark(position, cursor, place) for view, position, cursor, place in rows}
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

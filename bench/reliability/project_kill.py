@@ -108,7 +108,9 @@ class Writer:
 class Hasty(SQLiteViews):
     """The control: the position is durable before its rows are."""
 
-    def save(self, before: Mapping[str, Mark], after: Mark, changes: Changes) -> bool:
+    def save(
+        self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
+    ) -> bool:
         """In two transactions, with time to be killed between them."""
         with self._writing() as connection:
             for view in before:

@@ -114,7 +114,7 @@ def test_readers_see_rows_and_marks_of_one_moment_while_a_projector_works(tmp_pa
 
             assert reading.marks() == before
             assert [row for (row,) in reading.rows("orders", ("id",))] == ["A-1"]
-        assert views.marks()["orders"] == Mark(2)
+        assert views.marks()["orders"].position == 2
     story.parts.store.close()
 
 
@@ -198,7 +198,7 @@ def test_closed_views_say_so_and_close_again(tmp_path: Path) -> None:
         with pytest.raises(StoreUnusable, match="closed"):
             views.marks()
         with pytest.raises(StoreUnusable, match="closed"):
-            views.begin(["orders"], 0)
+            views.begin(["orders"], Mark(0))
 
 
 def test_readers_do_not_wait_for_a_projector_that_holds_the_views(tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ def test_views_that_another_process_holds_too_long_are_busy(tmp_path: Path) -> N
         other.execute("BEGIN IMMEDIATE")
 
         with pytest.raises(StoreBusy, match="another projector"):
-            views.begin(["orders"], 0)
+            views.begin(["orders"], Mark(0))
 
         other.rollback()
-        views.begin(["orders"], 0)
+        views.begin(["orders"], Mark(0))
         assert views.marks() == {"orders": Mark(0, "")}
 
 
@@ -230,7 +230,7 @@ def test_many_threads_may_create_the_same_views_at_once(tmp_path: Path) -> None:
     def create() -> None:
         try:
             with closing(SQLiteViews(tmp_path / "views.db")) as views:
-                views.begin(["orders"], 0)
+                views.begin(["orders"], Mark(0))
         except BaseException as error:
             failed.append(error)
 
@@ -245,7 +245,7 @@ def test_many_threads_may_create_the_same_views_at_once(tmp_path: Path) -> None:
 
 def test_a_batch_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     with closing(SQLiteViews(tmp_path / "views.db")) as views:
-        views.begin(["orders", "ledger"], 5)
+        views.begin(["orders", "ledger"], Mark(5))
         twice = ("A-1", 1, "A-1", "confirmed", "{}")
         before = {"orders": Mark(5, ""), "ledger": Mark(5, "")}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +18,7 @@ from viewing import append_raw, built_anew, digests, lived, poison, projector
 from world import World
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.wiring import assemble
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.events import UPCASTERS, encode
 from returnable.projections.follow import Standing, standings
@@ -35,12 +39,14 @@ class Mortal(SQLiteViews):
         super().__init__(None)
         self._dice = dice
 
-    def save(self, before: Mapping[str, Mark], after: Mark, changes: Changes) -> bool:
+    def save(
+        self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
+    ) -> bool:
         """Sometimes cut off."""
         when = self._dice.random()
         if when < 0.1:
             raise Cut
-        saved = super().save(before, after, changes)
+        saved = super().save(before, after, changes, store_identity)
         if when > 0.9:
             raise Cut
         return saved
@@ -56,7 +62,9 @@ class Mortal(SQLiteViews):
 class Hasty(Mortal):
     """The mistake the others do not make: the position is durable before its rows are."""
 
-    def save(self, before: Mapping[str, Mark], after: Mark, changes: Changes) -> bool:
+    def save(
+        self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
+    ) -> bool:
         """In two transactions."""
         with self._writing() as connection:
             for view in before:
@@ -169,7 +177,7 @@ def test_a_batch_that_another_projector_has_saved_meanwhile_is_not_saved_again()
         views.save = lambda *given: (setattr(views, "save", save), projector(world.parts, views).run(), save(*given))[2]  # type: ignore[method-assign,assignment,func-returns-value]
         slow.step()
 
-        assert views.marks()["orders"] == Mark(head)
+        assert views.marks()["orders"].position == head
         assert digests(views) == built_anew(world.parts)
 
 
@@ -363,3 +371,94 @@ def test_a_run_can_be_stopped_between_two_batches() -> None:
         projector(world.parts, views).run(stopped=lambda: bool(views.marks()))
 
         assert {mark.built for mark in views.marks().values()} == {False}
+
+
+def test_a_store_restored_from_an_older_copy_that_grew_again_is_noticed(tmp_path: Path) -> None:
+    path, copy = tmp_path / "shop.db", tmp_path / "copy.db"
+    first = Story(assemble(f"sqlite:///{path}"))
+    first.confirmed("A-1")
+    first.parts.store.close()
+    shutil.copy(path, copy)
+    views = SQLiteViews(None)
+    for order_id in ("B-1", "Z-1"):
+        story = Story(assemble(f"sqlite:///{path}"))
+        story.confirmed(order_id)
+        if order_id == "B-1":
+            projector(story.parts, views).run()
+            story.parts.store.close()
+            shutil.copy(copy, path)
+    working = projector(story.parts, views)
+
+    with pytest.raises(StoreUnusable, match="tell of facts that the store does not hold"):
+        working.run()
+
+    assert {standing.state for standing in working.standings()} == {"ahead"}
+    working.rebuild(list(VIEWS))
+    working.run()
+    assert {standing.state for standing in working.standings()} == {"up to date"}
+    story.parts.store.close()
+    views.close()
+
+
+def test_an_amount_beyond_all_bounds_parks_its_case_and_the_others_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.confirmed("A-1")
+    story.confirmed("A-2")
+    huge = "CAST(replace(content, '75000', '10000000000000000000000') AS BLOB)"
+    edit(path, f"UPDATE facts SET content = {huge} WHERE case_id = 'A-1'")
+    views = SQLiteViews(None)
+    working = projector(story.parts, views)
+
+    working.run()
+
+    assert {damage.case_id for _, damage in views.parked()} == {"A-1"}
+    assert all(standing.behind == 0 for standing in working.standings())
+    story.parts.store.close()
+    views.close()
+
+
+def test_damage_to_the_first_fact_does_not_make_it_another_store(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    story = Story(assemble(f"sqlite:///{path}"))
+    story.confirmed("A-1")
+    story.confirmed("A-2")
+    views = SQLiteViews(None)
+    projector(story.parts, views).run()
+    edit(path, "UPDATE facts SET content = x'7b' WHERE position = 1")
+    story.confirmed("A-3")
+
+    working = projector(story.parts, views)
+    working.rebuild(list(VIEWS))
+    working.run()
+
+    assert {damage.case_id for _, damage in views.parked()} == {"A-1"}
+    story.parts.store.close()
+    views.close()
+
+
+def test_a_projector_of_another_store_writes_nothing_into_views_that_became_anothers(tmp_path: Path) -> None:
+    mine, other = Story(), Story()
+    mine.confirmed("A-1")
+    other.confirmed("C-1")
+    views = SQLiteViews(None)
+    working = projector(mine.parts, views)
+    working.run()
+    anew = projector(other.parts, views)
+    views.begin(list(VIEWS), Mark(1, place=other.parts.store.place(1)), other.parts.store.identity())
+    anew.run()
+    mine.confirmed("A-2")
+
+    with pytest.raises(StoreUnusable):
+        working.run()
+
+    with views.reading() as reading:
+        assert [row[0] for row in reading.rows("orders", ("id",))] == ["C-1"]
+    views.close()
+
+
+def edit(path: Path, statement: str) -> None:
+    """Edit a store behind its back."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()

@@ -209,7 +209,7 @@ def test_a_label_whose_clock_runs_from_its_receipt_shows_the_deadline_it_had_bef
             "lifted",
             "voided by hand before",
         ),
-        ({"command": "withdraw_return"}, "lifted", "the return was withdrawn"),
+        ({"command": "withdraw_return"}, "lifted", "the return was withdrawn before"),
         (
             {"command": "record_return_shipment"},
             "missed",
@@ -292,7 +292,7 @@ def a_claim(story: Story) -> None:
         ("record_claim_contact", "2026-03-07T10:00:00-05:00", "met", "contacted 0 s before"),
         ("record_claim_contact", "2026-03-07T11:00:00-05:00", "missed", "no contact by then; it was made 1 h after"),
         ("resolve_claim", "2026-03-06T12:00:00-05:00", "met", "settled 22 h before"),
-        ("deny_claim", "2026-03-06T12:00:00-05:00", "lifted", "the claim was denied"),
+        ("deny_claim", "2026-03-06T12:00:00-05:00", "lifted", "the claim was denied before"),
         ("run_deadlines", "2026-03-06T12:00:00-05:00", "pending", None),
         ("run_deadlines", "2026-03-07T10:00:01-05:00", "missed", "no contact by then"),
     ],
@@ -544,3 +544,36 @@ def test_two_labels_each_have_their_own_path_and_deadline() -> None:
     assert labels == {"L-1": "void_by_hand", "L-2": "used"}
     assert standing(made)["Label L-1 voids by itself"] == "lifted"
     assert standing(made)["Label L-2 voids by itself"] == "met"
+
+
+def test_what_ended_after_its_deadline_was_missed_and_not_lifted() -> None:
+    story = Story()
+    story.labelled()
+    story.tell("withdraw_return", "2026-03-16T10:00:00-04:00", return_id="R-1")
+    claimed, refunded = Story(), Story()
+    a_claim(claimed)
+    claimed.tell("deny_claim", "2026-03-13T10:00:00-04:00", claim_id="C-1", reason="It is the right item.")
+    refunded.inspected()
+    refunded.tell("request_refund", refund_id="F-1", return_id="R-1")
+    late = {"refund_id": "F-1", "payment_id": "p-1", "result": "failed", "reason": "The card is closed."}
+    refunded.tell("record_refund_result", "2026-06-02T10:00:00-04:00", **late)
+
+    states = [
+        only(report(story, "R-1"), "Label L-1 voids by itself").state,
+        only(report(claimed, "claim/C-1"), "Customer of claim C-1 to be contacted").state,
+        only(report(refunded, "refund/F-1"), "Refund F-1 is overdue unless settled").state,
+    ]
+
+    assert states == ["missed", "missed", "missed"]
+
+
+def test_a_refund_that_failed_before_its_deadline_has_no_deadline_any_more() -> None:
+    story = Story()
+    story.inspected()
+    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    soon = {"refund_id": "F-1", "payment_id": "p-1", "result": "failed", "reason": "The card is closed."}
+    story.tell("record_refund_result", "2026-03-20T10:00:00-04:00", **soon)
+
+    overdue = only(report(story, "refund/F-1"), "Refund F-1 is overdue unless settled")
+
+    assert (overdue.state, overdue.note) == ("lifted", "the refund failed before")
