@@ -373,6 +373,7 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
     from returnable.projections.follow import standing_of
     from returnable.projections.lists import StoredLists
 
+    kept = None
     try:
         kept = stored_views(store, views, create=False)
         if kept is None:
@@ -383,6 +384,8 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
         reading = stack.enter_context(kept.reading())
         standing = standing_of(view, questions.store, reading)
     except (StoreUnusable, StoreBusy) as error:
+        if views is not None and kept is None:  # what was asked for by name cannot even be opened
+            raise
         click.echo(printable(f"from the facts: {error}"), err=True)
         return None
     if standing.state in ("missing", "being built", "ahead"):

@@ -306,7 +306,10 @@ class SQLiteViews(TrackingRecorder):
                 raise StoreBusy(
                     f"{self._name}: another projector held the views for {self._busy_timeout_seconds:g} s"
                 ) from error
-            raise StoreUnusable(f"{self._name}: the stored views cannot be used ({error})") from error
+            cure = ""
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                cure = "; delete the file and make them anew with `returnable project`"
+            raise StoreUnusable(f"{self._name}: the stored views cannot be used ({error}){cure}") from error
 
 
 class SQLiteReading:

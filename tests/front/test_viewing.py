@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import terminal
 from click.testing import CliRunner
 from kit import Story
 from viewing import poison
@@ -289,3 +290,15 @@ def test_following_keeps_up_until_it_is_told_to_stop(shop: Path, capsys: pytest.
 
     assert following.returncode == 1, "something is parked"
     assert {view["state"] for view in json.loads(out)["views"]} == {"up to date"}
+
+
+def test_a_list_from_views_that_were_asked_for_by_name_does_not_fall_back_in_silence(tmp_path: Path) -> None:
+    story = Story(assemble(f"sqlite:///{tmp_path}/shop.db"))
+    story.confirmed()
+    story.parts.store.close()
+    (tmp_path / "broken.db").write_bytes(b"no database at all" * 100)
+
+    for views, says in (("views.db", "names no store"), (f"sqlite:///{tmp_path}/broken.db", "delete the file")):
+        status, out, err = terminal.returnable("orders", "--store", f"sqlite:///{tmp_path}/shop.db", "--views", views)
+        assert (status, out) == (2, "")
+        assert says in terminal.one_line(err)
