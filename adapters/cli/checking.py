@@ -163,7 +163,7 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
     console.print(escape(f"Candidate: {versions}{kept}. Nothing was appended."), highlight=False)
     console.print(
         f"{counted(result.decisions, 'decision')} in {counted(result.cases, 'case')}, "
-        f"{result.flipped:,} come out otherwise.\n",
+        f"{result.flipped} come out otherwise.\n",
         highlight=False,
     )
     for flip in flips:

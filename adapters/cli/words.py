@@ -17,7 +17,7 @@ def counted(count: int, noun: str) -> str:
     >>> counted(1, "case"), counted(2, "case")
     ('1 case', '2 cases')
     """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def explained(played: Played) -> Iterator[str]:
