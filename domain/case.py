@@ -194,6 +194,13 @@ def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
         yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
 
 
+def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
+    """Whether a fact had occurred by ``as_of`` and was recorded by ``known_at``."""
+    return (as_of is None or entry.fact.occurred_at <= as_of) and (
+        known_at is None or entry.fact.recorded_at <= known_at
+    )
+
+
 def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
     """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``.
 
@@ -202,9 +209,7 @@ def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | N
     """
     case = Case(case_id)
     for entry in recorded:
-        if as_of is not None and entry.fact.occurred_at > as_of:
-            continue
-        if known_at is not None and entry.fact.recorded_at > known_at:
+        if not counts(entry, as_of, known_at):
             continue
         try:
             case = evolve(case, (entry,))

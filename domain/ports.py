@@ -91,8 +91,9 @@ class Receipt:
 class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
 
-    def load(self, case_id: str) -> Sequence[Recorded]:
-        """Every fact of a case, in the order of ``case_seq``; empty when there is no such case."""
+    def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
+        """Every fact of a case with a position of at most ``upto``, in the order of ``case_seq``; empty when there is no
+        such case. Raises ``HistoryBroken`` where one cannot be read."""
         ...
 
     def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:

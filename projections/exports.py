@@ -142,19 +142,13 @@ class History:
 
     def case(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
         """The facts of a case in order. Raises :class:`HistoryBroken` where one cannot be read."""
-        stored = self._stored(case_id, self.head if upto is None else upto)
+        stored = self.store.load(case_id, self.head if upto is None else upto)
         return [self._shown(entry, stored) for entry in stored]
-
-    def _stored(self, case_id: str, upto: int) -> Sequence[Recorded]:
-        stored, damage = self.store.readable(case_id, upto)
-        if damage is not None:
-            raise HistoryBroken(f"the fact at position {damage.position}, of case {case_id!r}: {damage.reason}")
-        return stored
 
     def _shown(self, entry: Recorded, case: Sequence[Recorded] | None = None) -> Recorded:
         if self._redaction is None:
             return entry
-        return self._redaction.of(entry, lambda: case or self._stored(entry.case_id, self.head))
+        return self._redaction.of(entry, lambda: case or self.store.load(entry.case_id, self.head))
 
 
 def _position(entry: Recorded) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from returnable.domain.case import Case, replay, replay_as_of, unknown
+from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
 from returnable.domain.commands import (
     AskAudit,
     AskClaim,
@@ -31,7 +31,6 @@ from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.returns import return_view
 from returnable.projections.sound import pinned, sound
 from returnable.projections.statistics import Tally, Weighed, weighed
-from returnable.projections.subjects import counts
 from returnable.projections.views import AnyView
 from returnable.projections.worklist import Waiting, waiting_in, worklist_view
 

@@ -51,6 +51,7 @@ from returnable.domain.refunds import Refund, of_subject
 from returnable.domain.retelling import outcome_of
 from returnable.domain.returns import Label, Return
 from returnable.projections.audit import details
+from returnable.projections.ledger import Balance, balances
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.report import (
@@ -782,36 +783,23 @@ def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
 
 
 def _payments(scene: _Scene) -> tuple[tuple[PaymentRow, ...], PaymentRow]:
-    order, currency = scene.case.order, scene.case.order.currency
-    refunded: dict[str, int] = {}
-    on_its_way: dict[str, int] = {}
-    for refund in scene.case.refunds.values():
-        for tender in refund.requested.tenders:
-            status = refund.tenders[tender.payment_id]
-            where = {"settled": refunded, "requested": on_its_way}.get(status)
-            if where is not None:
-                where[tender.payment_id] = where.get(tender.payment_id, 0) + tender.amount
+    found = [*balances(scene.case)]
 
-    def row(payment_id: str, method: str, captured: int, back: int, under_way: int) -> PaymentRow:
+    def row(payment_id: str, method: str, of: Sequence[Balance]) -> PaymentRow:
+        def amount(minor: int) -> str:
+            return to_major(minor, scene.case.order.currency)
+
+        on_its_way = sum(balance.requested for balance in of)
         return PaymentRow(
             payment_id=payment_id,
             method=method,
-            captured=to_major(captured, currency),
-            refunded=to_major(back, currency),
-            on_its_way=to_major(under_way, currency),
-            remaining=to_major(captured - back - under_way, currency),
+            captured=amount(sum(balance.captured for balance in of)),
+            refunded=amount(sum(balance.refunded for balance in of)),
+            on_its_way=amount(on_its_way),
+            remaining=amount(sum(balance.remaining for balance in of) - on_its_way),
         )
 
-    payments = order.confirmed.payments
-    rows = tuple(
-        row(p.payment_id, p.method, p.amount, refunded.get(p.payment_id, 0), on_its_way.get(p.payment_id, 0))
-        for p in payments
-    )
-    captured = sum(payment.amount for payment in payments)
-    return rows, row("", "", captured, sum(refunded.values()), sum(on_its_way.values()))
-
-
-# ---- what is open -----------------------------------------------------------------------------------------------------
+    return tuple(row(one.payment_id, one.method, [one]) for one in found), row("", "", found)
 
 
 def _work(scene: _Scene) -> Iterator[WorkItem]:

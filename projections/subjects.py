@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from returnable.domain.case import Case, replay, replay_as_of, unknown
+from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy
@@ -107,10 +107,3 @@ def _case_of(store: EventStore, kind: str, name: str) -> str | None:
         return store.case_of(kind, name)  # type: ignore[arg-type]
     facts, damage = store.readable(name)
     return name if facts or damage is not None else None
-
-
-def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
-    """Whether a fact had occurred by ``as_of`` and was recorded by ``known_at``."""
-    return (as_of is None or entry.fact.occurred_at <= as_of) and (
-        known_at is None or entry.fact.recorded_at <= known_at
-    )

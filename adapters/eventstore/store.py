@@ -27,9 +27,9 @@ class FactStore:
         self._recorder = recorder
         self._policies_kept: set[str] = set()
 
-    def load(self, case_id: str) -> Sequence[Recorded]:
-        """Every fact of a case, in order; empty when there is no such case."""
-        return _facts_of_case(self._recorder.case_rows(case_id))
+    def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
+        """Every fact of a case with a position of at most ``upto``, in order; empty when there is no such case."""
+        return _facts_of_case(self._recorder.case_rows(case_id, upto))
 
     def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
         """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
