@@ -28,6 +28,18 @@ class Recorded:
     version: int
     fact: Fact
 
+    @property
+    def event(self) -> str:
+        """The id by which people name it: its stream and its version there.
+
+        >>> from datetime import UTC, datetime
+        >>> from returnable.domain.events import ParcelLost
+        >>> at = datetime(2026, 3, 2, tzinfo=UTC)
+        >>> Recorded(7, "A-1", 7, "return/R-1", 3, ParcelLost(occurred_at=at, recorded_at=at)).event
+        'return/R-1#3'
+        """
+        return f"{self.stream}#{self.version}"
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:
@@ -40,6 +52,11 @@ class Damage:
     stream: str
     version: int
     reason: str
+
+    @property
+    def event(self) -> str:
+        """The id of the fact, as :attr:`Recorded.event` has it."""
+        return f"{self.stream}#{self.version}"
 
 
 @dataclass(frozen=True, slots=True)

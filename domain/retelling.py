@@ -175,7 +175,7 @@ def _told(group: list[Recorded]) -> Told:
     else:
         tell = _TELLERS.get(type(fact))
         if tell is None:
-            raise HistoryBroken(f"{first.stream}#{first.version}: {fact.type} stands alone; no command records it so")
+            raise HistoryBroken(f"{first.event}: {fact.type} stands alone; no command records it so")
         fields = tell(first, fact)
     if fact.command_id is not None:
         fields["command_id"] = fact.command_id
@@ -324,7 +324,7 @@ def _refund(entry: Recorded, refund_id: str) -> Fields:
 
 
 def _refund_declined(entry: Recorded, fact: RefundDeclined) -> Fields:
-    place = hashlib.sha256(f"{entry.stream}#{entry.version}".encode()).hexdigest()
+    place = hashlib.sha256(entry.event.encode()).hexdigest()
     return _refund(entry, f"declined-{place[:16]}")
 
 

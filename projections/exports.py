@@ -242,7 +242,7 @@ class Rows:
                 if isinstance(other.fact, RefundRequested) and other.fact.refund_id == refund_id:
                     known = other.fact
             if known is None:
-                raise HistoryBroken(f"{entry.stream}#{entry.version}: refund {refund_id!r} was never requested")
+                raise HistoryBroken(f"{entry.event}: refund {refund_id!r} was never requested")
             self._keep(known)
         return known
 

@@ -29,7 +29,6 @@ from returnable.projections.explained import (
     StandingDeadline,
     StreamState,
 )
-from returnable.projections.provenance import event_id
 from returnable.projections.subjects import Subject
 from returnable.projections.views import ActorView
 
@@ -222,7 +221,7 @@ def _step(
     ruling: tuple[Finding, ...] = getattr(fact, "ruling", None) or ()
     return HistoryStep(
         number=_number(subject, step.entry),
-        event=event_id(step.entry),
+        event=step.entry.event,
         type=fact.type,
         recorded_at=in_zone(fact.recorded_at, where),
         occurred_at=in_zone(fact.occurred_at, where),

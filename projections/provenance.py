@@ -49,18 +49,6 @@ ABSENCE: Final = "absence"
 """The value says that something is not on record."""
 
 
-def event_id(entry: Recorded) -> str:
-    """The stream of a fact and its version in it.
-
-    >>> from datetime import UTC, datetime
-    >>> from returnable.domain.events import ParcelLost
-    >>> at = datetime(2026, 3, 2, tzinfo=UTC)
-    >>> event_id(Recorded(7, "A-1", 7, "return/R-1", 3, ParcelLost(occurred_at=at, recorded_at=at)))
-    'return/R-1#3'
-    """
-    return f"{entry.stream}#{entry.version}"
-
-
 class Record:
     """What was on record when a command was decided: the facts before it, its own facts, and the policy it was judged by."""
 
@@ -334,7 +322,7 @@ def the_cancellation(record: Record, finding: Finding, element: Element) -> Iter
 
 def the_override(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
     """The fact by which the clause was set aside."""
-    yield from (e for e in record.before if event_id(e) == element["fact"])
+    yield from (e for e in record.before if e.event == element["fact"])
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -523,7 +511,7 @@ def _sourced(
     # "Nothing says so" is true only where nothing does: a rule that found events has the word.
     kept = [mark for mark in marks if mark != ABSENCE or not events]
     ordered = tuple(events[seq] for seq in sorted(events))
-    return Sourced(key, value, (*(event_id(entry) for entry in ordered), *kept)), ordered
+    return Sourced(key, value, (*(entry.event for entry in ordered), *kept)), ordered
 
 
 def _leaves(facts: Mapping[str, JsonValue]) -> Iterator[tuple[str, str, JsonValue, Element]]:

@@ -63,9 +63,7 @@ def redecide_stored(
     again = redecide(case_id, facts, policy, stream)
     if damage is None:
         return again
-    unreadable = Difference(
-        event=f"{damage.stream}#{damage.version}", type="unreadable", at=None, differences=(damage.reason,)
-    )
+    unreadable = Difference(event=damage.event, type="unreadable", at=None, differences=(damage.reason,))
     return Redecided(case_id, again.commands, again.rulings, again.facts, (*again.differences, unreadable))
 
 
@@ -94,7 +92,7 @@ def redecide(
 
 def _difference(entry: Recorded, differences: tuple[str, ...]) -> Difference:
     return Difference(
-        event=f"{entry.stream}#{entry.version}",
+        event=entry.event,
         type=entry.fact.type,
         at=entry.fact.recorded_at.isoformat(),
         differences=differences,

@@ -98,7 +98,7 @@ class _Told:
 
     @property
     def event(self) -> str:
-        return f"{self.entry.stream}#{self.entry.version}"
+        return self.entry.event
 
 
 def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
@@ -196,7 +196,7 @@ def report_of(
                 last_fact=last.event,
                 last_fact_position=last.entry.position,
                 facts=len(told),
-                damaged=f"{damage.stream}#{damage.version}: {damage.reason}" if damage is not None else None,
+                damaged=f"{damage.event}: {damage.reason}" if damage is not None else None,
             ),
             "goods": tuple(_goods(scene)),
             "timeline": _timeline(scene, deadlines),

@@ -62,7 +62,7 @@ def find_subject(
     case, damage = sound(stored, damage, lambda these: replay(case_id, these))
     if damage is not None:
         if damaged is None:
-            raise HistoryBroken(f"{damage.stream}#{damage.version}, of case {case_id!r}: {damage.reason}")
+            raise HistoryBroken(f"{damage.event}, of case {case_id!r}: {damage.reason}")
         damaged(damage)
         stored = stored[: case.seq]
     facts = stored

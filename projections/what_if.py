@@ -231,7 +231,7 @@ class Trial:
         for case_id in every_case(store) if subject is None else (subject.case_id,):
             facts, damage = store.readable(case_id)
             if damage is not None:
-                self._unreadable.append(f"{damage.stream}#{damage.version}: {damage.reason}")
+                self._unreadable.append(f"{damage.event}: {damage.reason}")
             yield case_id, self.add(case_id, facts, stream)
 
     def _policy_for(self, told: Told) -> Policy:
@@ -456,7 +456,7 @@ def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None
     findings = {finding.clause: finding for finding in compared.ruling}
     on_record = {finding.clause: finding for finding in told.ruling or ()}
     return Flip(
-        event=f"{entry.stream}#{entry.version}",
+        event=entry.event,
         order_id=entry.case_id,
         command=told.fields["command"],
         at=in_zone(told.at, where),

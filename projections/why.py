@@ -45,7 +45,7 @@ from returnable.projections.explained import (
     ResolvedDeadline,
     WhyView,
 )
-from returnable.projections.provenance import Record, event_id, sourced
+from returnable.projections.provenance import Record, sourced
 from returnable.projections.subjects import Subject
 from returnable.projections.views import ActorView, DeductionView, RefundItemView
 
@@ -128,7 +128,7 @@ def _choose(
     if event is None:
         decisions = [one for one in own if one.holds_ruling or isinstance(one.entry.fact, ClaimDenied)]
         if not decisions:
-            elsewhere = ", ".join(event_id(one.entry) for one in in_case if one.holds_ruling)
+            elsewhere = ", ".join(one.entry.event for one in in_case if one.holds_ruling)
             besides = f" (in its case: {elsewhere})" if elsewhere else ""
             raise _nothing(f"nothing was decided by the policy on {subject} itself{besides}", own)
         return decisions[-1]
@@ -136,7 +136,7 @@ def _choose(
     if found is None:
         raise _nothing(f"{subject} has no event {event} that counts", own)
     if found.told.ruling is None and not found.explains:
-        raise _nothing(f"{event_id(found.entry)} {found.entry.fact.type} holds no ruling and sets no deadline", own)
+        raise _nothing(f"{found.entry.event} {found.entry.fact.type} holds no ruling and sets no deadline", own)
     return found
 
 
@@ -170,7 +170,7 @@ def _view(
         events |= {entry.case_seq: entry for entry in named}
     return WhyView(
         subject=str(subject),
-        event=event_id(target),
+        event=target.event,
         type=fact.type,
         occurred_at=in_zone(fact.occurred_at, where),
         recorded_at=in_zone(fact.recorded_at, where),
@@ -178,7 +178,7 @@ def _view(
         command=told.fields["command"],
         command_id=fact.command_id,
         outcome=told.outcome,
-        recorded=tuple(event_id(entry) for entry in told.entries),
+        recorded=tuple(entry.event for entry in told.entries),
         pins=PinsView.model_validate(pins.model_dump()),
         clauses=tuple(clauses),
         deadlines=tuple(_deadline(deadline, judged_by, where) for deadline in resolved),
@@ -202,7 +202,7 @@ def _pins(target: Recorded, resolved: Sequence[_Resolved], of_order: Pins) -> Pi
 def _event(entry: Recorded, where: ZoneInfo) -> EventRef:
     fact = entry.fact
     return EventRef(
-        event=event_id(entry),
+        event=entry.event,
         type=fact.type,
         occurred_at=in_zone(fact.occurred_at, where),
         recorded_at=in_zone(fact.recorded_at, where),
@@ -211,7 +211,7 @@ def _event(entry: Recorded, where: ZoneInfo) -> EventRef:
 
 def _other(one: _Explained, where: ZoneInfo) -> Explainable:
     return Explainable(
-        event=event_id(one.entry),
+        event=one.entry.event,
         type=one.entry.fact.type,
         at=in_zone(one.entry.fact.occurred_at, where),
         outcome=one.told.outcome if one.holds_ruling else None,
@@ -355,7 +355,7 @@ def _deadline(resolved: _Resolved, policy: Policy, where: ZoneInfo) -> ResolvedD
         clause=resolved.clause,
         quote=clause.quote,
         reading=clause.reading,
-        anchor=event_id(resolved.anchor),
+        anchor=resolved.anchor.event,
         anchored_at=in_zone(resolved.anchored_at, where),
         because=_how_it_came(resolved, policy, where),
     )

@@ -94,7 +94,7 @@ def say_damaged(damage: Damage, err: bool = True) -> None:
     """Which case stops where, and why, in one line on stderr."""
     from returnable.adapters.cli.printing import printable
 
-    place = f"{damage.stream}#{damage.version} (position {damage.position})"
+    place = f"{damage.event} (position {damage.position})"
     click.echo(printable(f"parked: case {damage.case_id} stops before {place}: {damage.reason}"), err=err)
 
 

@@ -18,7 +18,7 @@ from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import is_instant
 from returnable.projections.explained import ClauseWhy, FactSource, WhyView
-from returnable.projections.provenance import ABSENCE, POLICY, SOURCES, event_id
+from returnable.projections.provenance import ABSENCE, POLICY, SOURCES
 from returnable.projections.subjects import find_subject
 from returnable.projections.why import why
 
@@ -581,7 +581,7 @@ def claimed(fact: FactSource) -> list[Any]:
 
 def check(view: WhyView, history: Sequence[Recorded]) -> None:
     """Every value has a source at or before the decision that holds what it claims."""
-    places = {event_id(entry): entry for entry in history}
+    places = {entry.event: entry for entry in history}
     decided = places[view.recorded[-1]].case_seq
     named = {one.event for one in view.events}
     for one in view.clauses:
@@ -590,7 +590,7 @@ def check(view: WhyView, history: Sequence[Recorded]) -> None:
             where = (view.event, one.clause, fact)
             assert fact.sources, where
             events = [places[source] for source in fact.sources if source not in (POLICY, ABSENCE)]
-            assert {event_id(entry) for entry in events} <= named, where
+            assert {entry.event for entry in events} <= named, where
             assert all(entry.case_seq <= decided for entry in events), where
             held = {value for entry in events for value in values_of(entry)}
             assert all(value in held for value in claimed(fact)), where
@@ -626,7 +626,7 @@ def test_every_value_of_every_ruling_has_a_source_that_was_on_record_and_says_it
                 assert not getattr(entry.fact, "ruling", None)
                 continue
             event(view.type)
-            assert getattr(entry.fact, "ruling", ()) in ((), None) or view.event == event_id(entry)
+            assert getattr(entry.fact, "ruling", ()) in ((), None) or view.event == entry.event
             check(view, history)
 
 
