@@ -19,7 +19,6 @@ from returnable.domain.errors import ReturnableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from returnable.adapters.scenario import Summary
     from returnable.adapters.wiring import Parts
     from returnable.domain.commands import Question
 
@@ -90,6 +89,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
     "redecide": ("checking", "redecide"),
     "what-if": ("checking", "what_if"),
     "report": ("reporting", "report"),
+    "record": ("recording", "record"),
 }
 """Command → the module it is in, and its name there."""
 
@@ -120,24 +120,36 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
 
     Each line runs with the clock at its "at". JSON Lines go to stdout, one for each line; a summary goes to stderr.
 
+    Without --policy the policy beside it counts, where there is one: of NAME.jsonl or NAME.scenario.jsonl the folder
+    NAME.policies or the file NAME.policy.toml.
+
+    With --check FILE may be a directory: every *.jsonl below it is played, each on a store of its own. Exit status 2 if one
+    cannot be. What is hidden is left out, and links to folders are not followed.
+
     \b
     returnable play examples/tour.jsonl --explain
     returnable play orders.jsonl --store sqlite:///orders.db > outcomes.jsonl
     returnable play --check case.jsonl
+    returnable play --check tests/scenarios
     """
     from pydantic_core import to_json
 
     from returnable.adapters import scenario
-    from returnable.adapters.cli.words import explained, summary_lines
+    from returnable.adapters.cli.words import checked, counted, explained, summary_lines
     from returnable.adapters.wiring import assemble
 
     if check and explain:
         raise click.UsageError("--check and --explain exclude each other")
     if file == "-" and sys.stdin is None:
         raise click.UsageError("there is no standard input to read from")
+    if file != "-" and Path(file).is_dir():
+        return _play_folder(file, store, policy, check)
     name = "standard input" if file == "-" else file
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     lines = scenario.read_scenario(content, name)
+    if policy is None and file != "-":
+        beside = scenario.policy_beside(file)
+        policy = None if beside is None else str(beside)
     parts = assemble(store, policy)
     summary = scenario.Summary()
     try:
@@ -156,18 +168,21 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     finally:
         parts.store.close()
     if check:
-        return _checked(name, summary)
+        click.echo(checked(name, counted(summary.lines, "line"), summary))
+        return 1 if summary.unmet else 0
     for line in summary_lines(summary):
         click.echo(line, err=True)
     return 0
 
 
-def _checked(name: str, summary: Summary) -> int:
-    from returnable.adapters.cli.words import counted
+def _play_folder(folder: str, store: str, policy: str | None, check: bool) -> int:
+    from returnable.adapters.cli.folder import check_folder
 
-    met = "all met" if not summary.unmet else f"{counted(summary.unmet, 'line')} not as expected"
-    click.echo(f"{name}: {counted(summary.lines, 'line')}, {summary.expectations} with expectations: {met}")
-    return 1 if summary.unmet else 0
+    if not check:
+        raise click.UsageError(f"{folder}: Is a directory; --check plays the scenarios below it")
+    if store != "memory:":
+        raise click.UsageError("--store is of one scenario; those below a directory have a store each, in memory")
+    return check_folder(folder, policy)
 
 
 @contextmanager
@@ -192,7 +207,8 @@ def _progress(total: int, *, acknowledge: bool) -> Iterator[tuple[Callable[[str]
     shared = sys.stdout.isatty()
     console = Console(stderr=not shared, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    # Output that goes elsewhere stays there: redirected it would be printed on the terminal.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar:
         task = bar.add_task("playing", total=total)
 
         def say(line: str) -> None:

@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from returnable.adapters.wiring import Parts
     from returnable.domain.ports import Damage
+    from returnable.projections.redaction import Redaction
 
 DEFAULT_STORE = "sqlite:///returnable.db"
 
@@ -49,6 +50,34 @@ def json_option(command: F) -> F:
 def json_lines_option(command: F) -> F:
     """``--json`` of a list."""
     return click.option("--json", "as_json", is_flag=True, help="JSON Lines: one object a line.")(command)
+
+
+def redact_key_option(command: F) -> F:
+    """``--redact-key``: what :func:`redaction` takes."""
+    return click.option(
+        "--redact-key",
+        metavar="TEXT",
+        envvar="RETURNABLE_REDACT_KEY",
+        show_envvar=True,
+        help="The same pseudonyms in every export with this key. Default: a fresh key.",
+    )(command)
+
+
+def redaction(redact: bool, key: str | None) -> Redaction | None:
+    """What takes personal data out, where it is asked for: with that key, or a fresh one."""
+    if not redact:
+        # A key in the environment does no harm where nothing is redacted; one that was typed was meant.
+        source = click.get_current_context().get_parameter_source("redact_key")
+        if key is not None and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("--redact-key needs --redact")
+        return None
+    from secrets import token_bytes
+
+    from returnable.projections.redaction import Redaction
+
+    if key is not None and not key:
+        raise click.UsageError("--redact-key: is empty")
+    return Redaction(token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape"))
 
 
 def as_of_options(command: F) -> F:
@@ -108,6 +137,6 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -14,6 +16,11 @@ def console_for_output() -> Console:
     from rich.console import Console
 
     return Console(emoji=False) if sys.stdout.isatty() else Console(width=140, emoji=False)
+
+
+def say(message: str) -> None:
+    """A line on stderr, fit for a terminal."""
+    click.echo(f"returnable: {printable(message)}", err=True)
 
 
 def printable(text: str, keep: str = "") -> str:

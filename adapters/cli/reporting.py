@@ -101,8 +101,8 @@ def _rendered(made: Report, shape: str) -> str:
     return report_html(made)
 
 
-def file_name(kind: str, name: str) -> str:
-    """The file of a subject's page: nothing but letters, digits, dots, dashes and underscores; where that changed the id or
+def file_name(kind: str, name: str, ending: str = ".html") -> str:
+    """The file named after a subject: nothing but letters, digits, dots, dashes and underscores; where that changed the id or
     cut it, a piece of its hash tells it from others.
 
     >>> file_name("return", "R-1")
@@ -113,7 +113,7 @@ def file_name(kind: str, name: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
     if plain != name:
         plain += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{kind}-{plain}.html"
+    return f"{kind}-{plain}{ending}"
 
 
 def _print(content: bytes) -> None:

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from returnable.adapters.cli.options import instant, json_option, opened, policy_option, progress, store_option
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.options import (
+    instant,
+    json_option,
+    opened,
+    policy_option,
+    progress,
+    redact_key_option,
+    redaction,
+    store_option,
+)
+from returnable.adapters.cli.printing import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,14 +27,8 @@ if TYPE_CHECKING:
     from returnable.adapters.imports.running import Refusal, Summary, Teller
     from returnable.adapters.wiring import Parts
     from returnable.projections.exports import Choice, History
-    from returnable.projections.redaction import Redaction
 
 FORMATS = ("jsonl", "csv", "parquet", "scenario")
-
-
-def _say(message: str) -> None:
-    """A line on stderr, fit for a terminal."""
-    click.echo(f"returnable: {printable(message)}", err=True)
 
 
 # ---- export ----------------------------------------------------------------------------------------------------------
@@ -43,13 +46,7 @@ def _say(message: str) -> None:
 @click.option("--no-views", is_flag=True, help="A scenario without questions at its end.")
 @click.option("--policies", metavar="DIR", help="Also write the policies a scenario needs, for play --policy DIR.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked.")
-@click.option(
-    "--redact-key",
-    metavar="TEXT",
-    envvar="RETURNABLE_REDACT_KEY",
-    show_envvar=True,
-    help="The same pseudonyms in every export with this key. Default: a fresh key.",
-)
+@redact_key_option
 @click.option("--force", is_flag=True, help="Overwrite OUT.")
 @store_option
 @json_option
@@ -91,9 +88,9 @@ def export(
     if out != STDOUT:
         check_apart(out, store_files(store), "a file of the store")
     period = instant("from", since), instant("to", until)
-    redaction = _redaction(redact, redact_key)
+    hidden = redaction(redact, redact_key)
     with opened(store) as parts:
-        history = History(parts.store, redaction)
+        history = History(parts.store, hidden)
         choice = _choice(parts, subjects, *period)
         # A scenario with views looks at every fact twice.
         total = (0 if choice.subjects else history.head) * (2 if form == "scenario" and not no_views else 1)
@@ -119,22 +116,6 @@ def _check_options(out: str, form: str, view: str | None, no_views: bool, polici
         raise click.UsageError("--view is of jsonl, csv and parquet; a scenario has commands")
     if form != "scenario" and (no_views or policies is not None):
         raise click.UsageError("--no-views and --policies are of --format scenario")
-
-
-def _redaction(redact: bool, key: str | None) -> Redaction | None:
-    if not redact:
-        # A key in the environment does no harm where nothing is redacted; one that was typed was meant.
-        source = click.get_current_context().get_parameter_source("redact_key")
-        if key is not None and source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError("--redact-key needs --redact")
-        return None
-    from secrets import token_bytes
-
-    from returnable.projections.redaction import Redaction
-
-    if key is not None and not key:
-        raise click.UsageError("--redact-key: is empty")
-    return Redaction(token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape"))
 
 
 def _choice(parts: Parts, subjects: tuple[str, ...], since: Any, until: Any) -> Choice:
@@ -192,15 +173,15 @@ def _scenario(
     bundled = bundled_suffices(written)
     files = write_policies(policies, written, policy) if policies is not None else []
     for one in needed:
-        _say(f"needs the policy {one['id']} {one['version']}, sha256 {one['sha256']}")
+        say(f"needs the policy {one['id']} {one['version']}, sha256 {one['sha256']}")
     if not bundled:
         problem = what_policies_do(written, policy)
         if problem is not None:
-            _say(f"the policies cannot be given together: {problem}; export the orders of each apart")
+            say(f"the policies cannot be given together: {problem}; export the orders of each apart")
         elif policies is None:
-            _say("it does not play under the bundled policy: --policies DIR writes what play --policy DIR needs")
+            say("it does not play under the bundled policy: --policies DIR writes what play --policy DIR needs")
     if written.steps_back:
-        _say(f"the clock of the log steps back {counted(written.steps_back, 'time')}; those lines say so")
+        say(f"the clock of the log steps back {counted(written.steps_back, 'time')}; those lines say so")
     return {
         "format": "scenario",
         "cases": written.cases,
@@ -230,7 +211,7 @@ def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
         what = counted(came["rows"], came["view"].removesuffix("s"))
     where = "standard output" if came["out"] == "-" else came["out"]
     redacted = ", redacted" if came["redacted"] else ""
-    _say(f"exported {what}{redacted}, of a log that ends at position {came['head']}, as {came['format']} to {where}")
+    say(f"exported {what}{redacted}, of a log that ends at position {came['head']}, as {came['format']} to {where}")
 
 
 # ---- import ----------------------------------------------------------------------------------------------------------
@@ -373,9 +354,9 @@ def _tell_import(summary: Summary, first: list[Refusal], dry_run: bool, report: 
     if report is None:
         for refusal in first:
             field = f"{refusal.field}: " if refusal.field else ""
-            _say(f"row {refusal.row}, order {refusal.order_id}: {refusal.command}: {field}{refusal.reason}")
+            say(f"row {refusal.row}, order {refusal.order_id}: {refusal.command}: {field}{refusal.reason}")
         if summary.refused > len(first):
-            _say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
+            say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
     from returnable.adapters.cli.words import counted
 
     would = "would be " if dry_run else ""

@@ -20,6 +20,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def checked(name: str, lines: str, summary: Summary) -> str:
+    """What the check of one scenario, or of several, came to."""
+    met = "all met" if not summary.unmet else f"{counted(summary.unmet, 'line')} not as expected"
+    return f"{name}: {lines}, {summary.expectations} with expectations: {met}"
+
+
 def explained(played: Played) -> Iterator[str]:
     """A line that was played, for people: what came, what was recorded, and why not."""
     if played.query is not None:

@@ -254,6 +254,23 @@ def test_a_reader_that_goes_away_is_not_an_unmet_expectation(tmp_path: Path) -> 
         assert process.wait(timeout=60) == 141
 
 
+def test_output_that_goes_to_a_file_gets_there_also_while_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    file, out = tmp_path / "case.jsonl", tmp_path / "outcomes.jsonl"
+    file.write_bytes(lines(confirm(), cancel()))
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry", "play", str(file)]
+    reading, terminal = pty.openpty()
+
+    with out.open("wb") as stdout:
+        subprocess.run(command, stdout=stdout, stderr=terminal, check=True, timeout=60)
+
+    os.close(terminal)
+    shown = os.read(reading, 100_000)
+    os.close(reading)
+    assert [json.loads(line)["outcome"] for line in out.read_bytes().splitlines()] == ["accepted", "declined"]
+    assert b"outcome" not in shown
+
+
 def test_a_terminal_that_knows_fewer_characters_still_gets_it_all() -> None:
     command = [sys.executable, "-m", "returnable.adapters.cli.entry", "play", "-", "--explain"]
     env = os.environ | {"PYTHONIOENCODING": "ascii"}

@@ -1,0 +1,186 @@
+"""``returnable record``: a stored case becomes a scenario that is a test, proven before it is there."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import click
+
+from returnable.adapters.cli.options import json_option, opened, redact_key_option, redaction, store_option
+from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.reporting import file_name
+from returnable.adapters.cli.words import counted
+from returnable.adapters.files import NotWritten, check_apart, check_free, store_files, written_whole
+
+if TYPE_CHECKING:
+    from returnable.adapters.export.scenario import Written
+    from returnable.domain.policy import Policy
+    from returnable.projections.redaction import Redaction
+
+ENDING = ".scenario.jsonl"
+
+
+@click.command()
+@click.argument("subject")
+@click.argument("out", required=False)
+@click.option(
+    "--redact/--no-redact",
+    default=True,
+    show_default=True,
+    help="Pseudonyms for personal fields; free text is blanked.",
+)
+@redact_key_option
+@click.option("--with-policy", is_flag=True, help="Put the policy beside it also where the bundled one would do.")
+@click.option("--force", is_flag=True, help="Replace OUT if there is such a file; never a policy beside it.")
+@store_option
+@json_option
+def record(
+    subject: str,
+    out: str | None,
+    redact: bool,
+    redact_key: str | None,
+    with_policy: bool,
+    force: bool,
+    store: str,
+    as_json: bool,
+) -> None:
+    """Record a case as a test: a scenario that expects what came of every command, and how all stands in the end.
+
+    SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id; the whole case of the order is recorded,
+    without personal data. OUT is a file NAME.scenario.jsonl, or a folder; by default order-A-1.scenario.jsonl in this one.
+
+    Where the bundled policy is not the one of the case, that one goes into the folder NAME.policies beside it, unless a
+    policy lies there already; --with-policy puts it there in any case, for tests that have a policy of their own. What was
+    recorded is played before it is kept: what does not play back is not written.
+
+    \b
+    returnable record return/R-1
+    returnable record A-1 tests/scenarios --store sqlite:///shop.db && returnable play --check tests/scenarios
+    returnable record A-1 tests/scenarios/late.scenario.jsonl --force --redact-key k
+    """
+    hidden = redaction(redact, redact_key)
+    case = _recorded(subject, store, hidden)
+    place = _place(out, case.case_id)
+    check_apart(place, store_files(store), "a file of the store")
+    check_free(place, force)
+    folder = _write(case, place, with_policy, force)
+    _tell(case, place, folder, redact, as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    case_id: str
+    content: bytes
+    written: Written
+    policy: Callable[[str], Policy]
+    """Finds a pinned policy by its hash, also when the store is closed: those of the case were looked up."""
+
+    @property
+    def order(self) -> str:
+        return f"order/{self.case_id}"
+
+    @property
+    def pinned(self) -> Policy:
+        """A case has one order, confirmed once."""
+        (sha256,) = self.written.policies
+        return self.policy(sha256)
+
+
+def _recorded(subject: str, store: str, hidden: Redaction | None) -> _Case:
+    from returnable.adapters.export.scenario import write_scenario
+    from returnable.projections.exports import Choice, History, WholeCases
+    from returnable.projections.subjects import find_subject
+
+    content = io.BytesIO()
+    with opened(store) as parts:
+        found = find_subject(parts.store, parts.desk.policy, subject)
+        history = History(parts.store, hidden)
+        written = write_scenario(content, history, WholeCases(history, Choice((found,))), parts.desk.policy)
+        pinned = {sha256: parts.desk.policy(sha256) for sha256 in written.policies}
+    return _Case(found.case_id, content.getvalue(), written, pinned.__getitem__)
+
+
+def _place(out: str | None, case_id: str) -> Path:
+    place = Path(out or "")
+    if out is None or place.is_dir():
+        return place / file_name("order", case_id, ENDING)
+    if not place.name.endswith(".jsonl"):
+        raise click.UsageError(f"OUT: {out!r} is neither a folder nor ends in {ENDING}; no test would find it")
+    return place
+
+
+def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | None:
+    """Write what plays back, and the policy beside it where it needs one; the folder that was made for that."""
+    from returnable.adapters.export.scenario import bundled_suffices, chooses, what_policies_do, write_policies
+    from returnable.adapters.scenario import policies_folder, policy_beside
+    from returnable.adapters.wiring import policy_book
+
+    needed = f"{case.pinned.id} {case.pinned.version}"
+    beside = policy_beside(place)
+    if beside is not None and not chooses(policy_book(beside), case.written.policies):
+        raise NotWritten(
+            f"{beside}: {place.name} would be played under it, and {case.order} needs {needed}; name another OUT"
+        )
+    if beside is not None or (bundled_suffices(case.written) and not with_policy):
+        _prove(case, place, beside)
+        with written_whole(str(place), force) as file:
+            file.write(case.content)
+        return None
+    problem = what_policies_do(case.written, case.policy)
+    if problem is not None:
+        raise NotWritten(f"{case.order} does not play back under {needed}, nothing is written: {problem}")
+    folder = policies_folder(place)
+    if folder.is_symlink() or folder.exists():
+        raise NotWritten(f"{folder}: is no folder of policies")
+    made = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
+    try:
+        write_policies(str(made), case.written, case.policy)
+        _prove(case, place, made)
+        made = made.rename(folder)
+        with written_whole(str(place), force) as file:
+            file.write(case.content)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return folder
+
+
+def _prove(case: _Case, place: Path, policy: Path | None) -> None:
+    from returnable.adapters.scenario import play_fresh
+
+    for played in play_fresh(case.content, str(place), policy):
+        for mismatch in played.mismatches:
+            raise NotWritten(
+                f"{case.order} does not play back, nothing is written: {place.name}:{played.line}: {mismatch}"
+            )
+
+
+def _tell(case: _Case, place: Path, folder: Path | None, redacted: bool, as_json: bool) -> None:
+    written, lines = case.written, case.written.commands + case.written.views
+    if as_json:
+        from pydantic_core import to_json
+
+        pinned = case.pinned
+        came = {
+            "subject": case.order,
+            "out": str(place),
+            "redacted": redacted,
+            "lines": lines,
+            "commands": written.commands,
+            "facts": written.facts,
+            "views": written.views,
+            "steps_back": written.steps_back,
+            "policy": {"id": pinned.id, "version": pinned.version, "sha256": pinned.sha256},
+            "policies": None if folder is None else str(folder),
+        }
+        click.echo(to_json(came).decode())
+        return
+    how = "redacted" if redacted else "with personal data"
+    where = f"{place}" if folder is None else f"{place} with its policy in {folder}"
+    click.echo(printable(f"recorded {counted(lines, 'line')} of {case.order}, {how}, to {where}: plays back, all met"))
