@@ -21,7 +21,22 @@ from pydantic_core import to_json
 from returnable.domain.errors import CalendarExhausted, CalendarInvalid
 
 ONE_DAY = timedelta(days=1)
+_PLAIN: tuple[type[datetime]] = (next(kind for kind in datetime.__mro__ if kind.__module__ == "datetime"),)
+"""``datetime`` itself, inside a tuple: what freezes the clock of a test puts a class of its own in every place it finds."""
+
 Counting = Literal["calendar", "business"]
+
+
+def plain(instant: datetime) -> datetime:
+    """The same aware instant as a ``datetime`` of the standard library, not of a class made of it.
+
+    Frozen clocks and some libraries of dates have classes of their own, which serialisers refuse; none gets into a fact.
+    """
+    (kind,) = _PLAIN
+    if type(instant) is kind:
+        return instant
+    parts = instant.timetuple()[:6]
+    return kind(*parts, instant.microsecond, tzinfo=instant.tzinfo, fold=instant.fold)
 
 
 @cache
@@ -150,7 +165,8 @@ def first_instant(day: date, zone_name: str) -> datetime:
     >>> first_instant(date(2026, 3, 20), "America/New_York").isoformat()
     '2026-03-20T04:00:00+00:00'
     """
-    return datetime(day.year, day.month, day.day, tzinfo=zone(zone_name)).astimezone(UTC)
+    (kind,) = _PLAIN
+    return kind(day.year, day.month, day.day, tzinfo=zone(zone_name)).astimezone(UTC)
 
 
 def last_day(trigger: datetime, days: int, counting: Counting, zone_name: str, calendar: Calendar) -> date:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from returnable.domain.calendar import plain
 from returnable.domain.money import DECIMAL_AMOUNT, MINOR_UNIT_DIGITS
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -62,7 +63,7 @@ def parse_instant(value: object) -> datetime:
         raise PydanticCustomError("instant", "is outside the years this library knows") from None
     if not EARLIEST <= instant < LATEST:
         raise PydanticCustomError("instant", "must lie between 1990 and 2098")
-    return instant
+    return plain(instant)
 
 
 def to_text(instant: datetime) -> str:

@@ -290,7 +290,7 @@ def parse_policy(text: str, where: str) -> Policy:
         raise PolicyInvalid(f"{where}: not TOML: {error}") from None
     except RecursionError:
         raise PolicyInvalid(f"{where}: not TOML: nested too deeply") from None
-    return _validated(content, where)
+    return policy_from(content, where)
 
 
 def policy_of_document(document: str, sha256: str) -> Policy:
@@ -299,13 +299,14 @@ def policy_of_document(document: str, sha256: str) -> Policy:
         content = from_json(document)
     except ValueError as error:
         raise PolicyInvalid(f"the kept policy {sha256[:12]} is not JSON: {error}") from None
-    policy = _validated(content, f"the kept policy {sha256[:12]}")
+    policy = policy_from(content, f"the kept policy {sha256[:12]}")
     if policy.sha256 != sha256:
         raise PolicyInvalid(f"the kept policy {sha256[:12]} does not have the hash it is kept under")
     return policy
 
 
-def _validated(content: Mapping[str, Any], where: str) -> Policy:
+def policy_from(content: Mapping[str, Any], where: str) -> Policy:
+    """The policy that parsed content states; raises :class:`PolicyInvalid` naming ``where`` and the place in it."""
     try:
         policy = Policy.model_validate(content)
         policy.label_fee_minor  # noqa: B018  (amounts must fit the currency)
@@ -390,7 +391,7 @@ def _parsed(text: str, where: str) -> Policy:
         content = json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise PolicyInvalid(f"{where}: not JSON: {error}") from None
-    return _validated(content, where)
+    return policy_from(content, where)
 
 
 BUNDLED = ("allu-usa", "allu-usa-earlier")

@@ -28,6 +28,7 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
+from returnable.domain.calendar import plain
 from returnable.domain.errors import Stale
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
@@ -181,7 +182,7 @@ class SQLiteCaseRecorder(CaseRecorder):
         if row is None:
             return None
         _, digest, command, at, outcome, first, last = row
-        return Receipt(command_id, digest, command, datetime.fromisoformat(at), outcome, first, last)
+        return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
 
     def keep_policy(self, sha256: str, document: str) -> None:
         cursor = self._connections.take_writer()
