@@ -1,0 +1,245 @@
+"""The time of a test: it stands still until the test moves it, by hours, by days of the wall, by business days, to an edge.
+
+:class:`Clock` is only a number that is handed to a desk, and costs nothing. :class:`FrozenClock` stops the time of the whole
+process with ``freezegun``, for tests in which other code reads the clock, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from returnable.domain.calendar import Calendar, local_date, plain, zone
+from returnable.domain.policy import Policy
+from returnable.testing.instants import ONE_TICK, When, instant, said, wall_time
+from returnable.testing.policies import AnyPolicy, a_book
+from returnable.testing.steps import MONDAY_MORNING
+
+if TYPE_CHECKING:
+    from returnable.facade import Desk
+    from returnable.projections.edges import Edge
+
+
+class ClockTaken(RuntimeError):
+    """Something else froze the time inside the test, so that the clock cannot move it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a test stands beside an edge: one tick before it, at it, or one tick after it.
+
+    The smallest tick there is: a microsecond.
+    """
+
+    at: datetime
+    """The instant, in UTC."""
+    side: str
+    """``before``, ``at`` or ``after``."""
+    edge: Edge
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the answer is the new one: at the edge and after it."""
+        return self.side != "before"
+
+    @property
+    def answer(self) -> str:
+        """The answer that the edge is about, as it is then."""
+        return self.edge.after if self.flipped else self.edge.before
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.edge.what}"
+
+
+def moments(edges: Iterator[Edge] | tuple[Edge, ...]) -> Iterator[Moment]:
+    """One tick before, at, and one tick after each edge."""
+    for edge in edges:
+        for side, step in (("before", -ONE_TICK), ("at", timedelta()), ("after", ONE_TICK)):
+            yield Moment(edge.at + step, side, edge)
+
+
+class Clock:
+    """An instant that stands still. Call it to read it, as a desk does: ``returnable.open("memory:", clock=clock)``.
+
+    Days and business days are those of the policy in force: its zone, its calendar.
+
+    >>> clock = Clock("2026-11-25 13:00")
+    >>> str(clock.advance_business_days(2))  # over Thanksgiving and a weekend
+    'Mon 2026-11-30 13:00 EST'
+    >>> str(clock.move_to("2026-03-07 23:00").advance(hours=4))  # in the night in which an hour is skipped
+    'Sun 2026-03-08 04:00 EDT'
+    """
+
+    def __init__(self, at: When = MONDAY_MORNING, *, policy: AnyPolicy = None) -> None:
+        self.policies = a_book(policy)
+        self.desk: Desk | None = None
+        """The desk whose edges it knows."""
+        self._now = instant(at, self.zone_name)
+
+    def __call__(self) -> datetime:
+        return self._now
+
+    def __str__(self) -> str:
+        return said(self.now, self.zone_name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    @property
+    def now(self) -> datetime:
+        """The instant, in UTC."""
+        return self()
+
+    @property
+    def local(self) -> datetime:
+        """The instant on the wall of the policy's zone."""
+        return self.now.astimezone(zone(self.zone_name))
+
+    @property
+    def policy(self) -> Policy:
+        """The version of the policy in force now (the first one, before that)."""
+        for version in reversed(self.policies.versions):
+            if version.effective <= local_date(self._now, version.zone):
+                return version
+        return self.policies.versions[0]
+
+    @property
+    def zone_name(self) -> str:
+        """The zone in which times without an offset are meant: that of the newest version of the policy."""
+        return self.policies.versions[-1].zone
+
+    @property
+    def calendar(self) -> Calendar:
+        """The business days of the policy in force now."""
+        return self.policy.days
+
+    def instant(self, when: When) -> datetime:
+        """The instant meant, in UTC; as in :mod:`returnable.testing.instants`."""
+        return instant(when, self.zone_name)
+
+    # ---- moving -------------------------------------------------------------------------------------------------------
+
+    def move_to(self, when: When) -> Clock:
+        """Move to an instant, also to an earlier one."""
+        self._set(self.instant(when))
+        return self
+
+    def advance(self, by: timedelta | None = None, **elapsed: float) -> Clock:
+        """Let time pass: ``advance(hours=2)``, or any ``timedelta``. Two hours are two hours, whatever the wall shows."""
+        if (by is None) == (not elapsed):
+            raise TypeError("advance() takes a timedelta, or its parts by name such as hours=2")
+        return self._forward(self._now + (timedelta(**elapsed) if by is None else by))
+
+    def tick(self, count: int = 1) -> Clock:
+        """Let so many microseconds pass: the smallest steps there are."""
+        return self._forward(self._now + count * ONE_TICK)
+
+    def advance_days(self, count: int) -> Clock:
+        """To the same time on the wall, so many calendar days later."""
+        wall = self.local.replace(tzinfo=None) + timedelta(days=count)
+        return self._forward(wall_time(wall, self.zone_name))
+
+    def advance_business_days(self, count: int) -> Clock:
+        """To the same time on the wall, so many business days later. Today is day 0, business day or not."""
+        if count < 0:
+            raise ValueError("time does not go back; move_to() does")
+        wall = self.local.replace(tzinfo=None)
+        day = self.calendar.add_business_days(wall.date(), count)
+        return self._forward(wall_time(datetime.combine(day, wall.time()), self.zone_name))
+
+    def _forward(self, to: datetime) -> Clock:
+        if to < self._now:
+            raise ValueError("time does not go back; move_to() does")
+        self._set(to)
+        return self
+
+    def _set(self, to: datetime) -> None:
+        self._now = plain(to)
+
+    # ---- edges --------------------------------------------------------------------------------------------------------
+
+    def edges(self, subject: str | None = None) -> tuple[Edge, ...]:
+        """Every edge of a subject of the desk (``order/A-1``, ``return/R-1``, …), or of all of them, in order of time.
+
+        Those that are past, too.
+        """
+        from returnable.projections.edges import edges
+        from returnable.projections.subjects import find_subject
+
+        if self.desk is None:
+            raise RuntimeError(
+                "this clock has no desk whose edges it could know; use the fixture desk, or set clock.desk"
+            )
+        desk = self.desk.parts.desk
+        if subject is not None:
+            found = find_subject(self.desk.parts.store, desk.policy, subject)
+            return edges(found.case, found.policy, str(found))
+        cases = [desk.case(case_id) for case_id in self.desk.parts.store.case_ids(limit=1_000_000)]
+        every = [edge for case in cases for edge in edges(case, desk.policy_of(case))]
+        return tuple(sorted(every, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
+
+    def next_edge(self, subject: str | None = None) -> Edge:
+        """The next edge to come; raises ``LookupError`` where there is none."""
+        for edge in self.edges(subject):
+            if edge.at > self.now:
+                return edge
+        raise LookupError(f"nothing about {subject or 'anything'} changes any more by the passing of time after {self}")
+
+    def to_next_edge(self, subject: str | None = None) -> Edge:
+        """Move to the first instant at which an answer is another one; the edge."""
+        edge = self.next_edge(subject)
+        self._set(edge.at)
+        return edge
+
+    def around_edges(self, subject: str | None = None) -> Iterator[Moment]:
+        """Move through all edges to come that are known now: one tick before each, to it, and one tick after it.
+
+        Instants are visited in order of time; where edges are closer than a tick, some are visited twice.
+        """
+        start = self.now
+        to_come = tuple(edge for edge in self.edges(subject) if edge.at > start)
+        for moment in sorted(moments(to_come), key=lambda each: each.at):
+            self._set(moment.at)
+            yield moment
+
+
+class FrozenClock(Clock):
+    """A clock that is the clock of the whole process while it is frozen; see :meth:`freeze`."""
+
+    def __init__(self, at: When = MONDAY_MORNING, *, policy: AnyPolicy = None) -> None:
+        super().__init__(at, policy=policy)
+        self._freezer: Any = None
+        self._factory: Any = None
+
+    def freeze(self) -> Callable[[], None]:
+        """Stop the time of the process here; the function that lets it go again.
+
+        Freezing looks through every module that is loaded, which takes milliseconds; moving the frozen clock does not.
+        The event loops of asyncio keep running in real time, so that what sleeps wakes up.
+        """
+        from freezegun import freeze_time
+
+        from returnable.testing import frozen
+
+        frozen.prepare()
+        self._freezer = freeze_time(self._now, real_asyncio=True)
+        self._factory = self._freezer.start()
+
+        def thaw() -> None:
+            self._freezer.stop()
+            self._factory = None
+
+        return thaw
+
+    def _set(self, to: datetime) -> None:
+        if self._factory is not None:
+            from freezegun import api
+
+            if api.freeze_factories[-1] is not self._factory:
+                raise ClockTaken(
+                    "the time is frozen a second time inside this test, by freeze_time(): leave that, then move the clock"
+                )
+            self._factory.move_to(to)
+        super()._set(to)

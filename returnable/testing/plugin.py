@@ -1,0 +1,209 @@
+"""The pytest plugin: the fixtures ``desk``, ``clock`` and ``scenario``, the marker ``at``, scenarios and edges as tests.
+
+It is found by pytest by itself and needs no configuration. Nothing but pytest is imported before a test uses it. What a host
+can change: the fixtures ``returnable_policy`` and ``returnable_store``, or the settings of the same names in its
+configuration of pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from returnable.facade import Desk
+    from returnable.testing.clock import FrozenClock, Moment
+    from returnable.testing.scenario import Scenario
+
+SCENARIO = ".scenario.jsonl"
+"""How the names of files end that are collected as tests."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The settings, all with defaults."""
+    parser.addini(
+        "returnable_policy",
+        "The policy of the fixtures and scenarios: a TOML file, a directory of versions (both from the folder of the "
+        "configuration file), or the name of a bundled one. Default: the bundled one in force.",
+        default="",
+    )
+    parser.addini("returnable_store", "The store of the fixture desk. Default: memory:", default="memory:")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The markers."""
+    config.addinivalue_line(
+        "markers",
+        "at(when, tz=None): the test runs at this instant, on a frozen clock; a time without an offset is meant in the zone "
+        "tz, by default that of the policy.",
+    )
+    config.addinivalue_line(
+        "markers",
+        "edges(*history, subject=None): written as @returnable.testing.edges(…); the test runs around every edge.",
+    )
+
+
+def policy_setting(config: pytest.Config) -> str | None:
+    """The policy that the configuration names; a file or directory from the folder of the configuration file."""
+    named = str(config.getini("returnable_policy"))
+    if not named:
+        return None
+    place = (config.inipath.parent if config.inipath else config.rootpath) / named
+    return str(place) if place.exists() else named
+
+
+# ---- the fixtures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def returnable_policy(request: pytest.FixtureRequest) -> Any:
+    """The policy of ``desk``, ``clock`` and ``scenario``: a policy, a file, a directory, a name; ``None``: the bundled one.
+
+    Override it in a ``conftest.py`` or a test module, or name a file in the setting of the same name.
+    """
+    return policy_setting(request.config)
+
+
+@pytest.fixture
+def returnable_store(request: pytest.FixtureRequest) -> str:
+    """The URL of the store of ``desk``: a fresh one in memory, unless overridden."""
+    return str(request.config.getini("returnable_store"))
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest, returnable_policy: Any) -> Iterator[FrozenClock]:
+    """The clock of the whole process, frozen: at the instant of the marker ``at``, else on a Monday morning (2 March 2026).
+
+    It moves by elapsed time, calendar days and business days, to an instant, and to the next edge of the desk. See
+    :class:`returnable.testing.clock.Clock`.
+    """
+    _needs_freezegun()
+    from returnable.testing.clock import FrozenClock
+
+    frozen = FrozenClock(policy=returnable_policy)
+    moment = _moment_of(request)
+    marker = request.node.get_closest_marker("at")
+    if moment is not None:
+        frozen.move_to(moment.at)
+    elif marker is not None:
+        frozen.move_to(_marked(marker, frozen.zone_name))
+    thaw = frozen.freeze()
+    try:
+        yield frozen
+    finally:
+        thaw()
+
+
+@pytest.fixture
+def desk(request: pytest.FixtureRequest, returnable_policy: Any, returnable_store: str) -> Iterator[Desk]:
+    """A desk on a fresh store in memory, which reads the clock of the system: whatever freezes that moves the desk."""
+    import returnable
+    from returnable.testing.policies import a_book
+
+    frozen = request.getfixturevalue("clock") if _stops_the_clock(request) or "clock" in request.fixturenames else None
+    with returnable.open(returnable_store, policy=a_book(returnable_policy)) as opened:
+        if frozen is not None:
+            frozen.desk = opened
+        moment = _moment_of(request)
+        if moment is not None:
+            from returnable.testing.around_edges import tell_until
+
+            tell_until(opened, moment, _calls(request)["history"])
+        yield opened
+
+
+@pytest.fixture
+def scenario(desk: Desk, clock: FrozenClock) -> Scenario:
+    """Given, when, then on the fixture ``desk``, and the frozen ``clock`` goes with it."""
+    from returnable.testing.scenario import Scenario
+
+    return Scenario(desk, clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def _returnable_time(request: pytest.FixtureRequest) -> None:
+    """Stops the clock for a test with the marker ``at``, or around edges, before any other fixture is made."""
+    from returnable.testing.frozen import prepare_if_loaded
+
+    prepare_if_loaded()
+    if _stops_the_clock(request):
+        request.getfixturevalue("clock")
+
+
+def _stops_the_clock(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("at") is not None or _moment_of(request) is not None
+
+
+def _needs_freezegun() -> None:
+    try:
+        import freezegun  # noqa: F401
+    except ImportError:
+        pytest.fail("the fixture clock needs freezegun: pip install 'returnable[testing]'", pytrace=False)
+
+
+def _marked(marker: pytest.Mark, zone_name: str) -> Any:
+    from returnable.domain.errors import CalendarInvalid
+    from returnable.testing.instants import instant
+
+    values = dict(zip(("when", "tz"), marker.args, strict=False)) | dict(marker.kwargs)
+    if set(values) - {"when", "tz"} or "when" not in values or len(marker.args) > 2:
+        pytest.fail(
+            '@pytest.mark.at takes one instant: @pytest.mark.at("2026-11-25 13:00", tz="America/New_York")',
+            pytrace=False,
+        )
+    try:
+        return instant(values["when"], values.get("tz") or zone_name)
+    except (ValueError, CalendarInvalid) as error:
+        pytest.fail(f"@pytest.mark.at: {error}", pytrace=False)
+
+
+# ---- edges as tests ------------------------------------------------------------------------------------------------------
+
+_TIME = "_returnable_time"
+"""The fixture that every test has, so that a test around edges can be run once for each moment."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with ``@edges(…)`` runs one tick before, at and one tick after every edge."""
+    marker = metafunc.definition.get_closest_marker("edges")
+    if marker is None:
+        return
+    from returnable.testing.around_edges import moments_of
+
+    found = moments_of(marker, policy_setting(metafunc.config))
+    metafunc.parametrize(_TIME, found, indirect=True, ids=[name for name, _, _ in found])
+
+
+@pytest.fixture
+def moment(request: pytest.FixtureRequest) -> Moment:
+    """Where a test with ``@edges(…)`` stands: the edge, and whether before it, at it, or after it."""
+    found = _moment_of(request)
+    if found is None:
+        pytest.fail("the fixture moment is for tests with @edges(…)", pytrace=False)
+    return found
+
+
+def _calls(request: pytest.FixtureRequest) -> dict[str, Any]:
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    found = params.get(_TIME)
+    return {} if found is None else {"moment": found[1], "history": found[2]}
+
+
+def _moment_of(request: pytest.FixtureRequest) -> Moment | None:
+    return _calls(request).get("moment")
+
+
+# ---- scenarios as tests --------------------------------------------------------------------------------------------------
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A file ``….scenario.jsonl`` is a row of tests, one for each line."""
+    if not file_path.name.endswith(SCENARIO):
+        return None
+    from returnable.testing.scenarios import ScenarioFile
+
+    collected: pytest.Collector = ScenarioFile.from_parent(parent, path=file_path)
+    return collected

@@ -1,0 +1,53 @@
+"""Policies for tests: the bundled one with some of its numbers changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from returnable.adapters.wiring import policy_book
+from returnable.domain.policy import Policy, PolicyBook, policy_from
+
+AnyPolicy = PolicyBook | Policy | Sequence[Policy] | str | Path | None
+"""A policy, several versions of one, a file, a directory of versions, the name of a bundled one; ``None``: the usual one."""
+
+
+def a_policy(
+    clauses: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    base: PolicyBook | str | Path | None = None,
+    effective: date | str | None = None,
+    version: str | None = None,
+    zone: str | None = None,
+    closed_also: Sequence[date | str] | None = None,
+) -> Policy:
+    """The newest version of a policy (default: the bundled one) with parameters of its clauses changed.
+
+    ``clauses``: clause id → parameter → value; ``applies`` is a parameter of every clause. ``effective`` and ``version``
+    make it a version of its own, ``closed_also`` are days off besides the holidays. Raises
+    :class:`~returnable.domain.errors.PolicyInvalid` for a clause, a parameter or a value that there is not.
+
+    >>> a_policy({"returns.window": {"days": 30}}).clauses.returns_window.days
+    30
+    """
+    content: dict[str, Any] = from_json(policy_book(base).versions[-1].document)
+    for clause, changes in (clauses or {}).items():
+        content["clauses"][clause] = content["clauses"].get(clause, {}) | from_json(to_json(changes))
+    if closed_also is not None:
+        content["calendar"]["closed_also"] = [str(day) for day in closed_also]
+    changed = {"effective": effective and str(effective), "version": version, "zone": zone}
+    content |= {name: value for name, value in changed.items() if value is not None}
+    return policy_from(content, "a_policy()")
+
+
+def a_book(policy: AnyPolicy) -> PolicyBook:
+    """The book meant by a policy, by several versions, a file or a name."""
+    if isinstance(policy, Policy):
+        return PolicyBook([policy])
+    if isinstance(policy, Sequence) and not isinstance(policy, str):
+        return PolicyBook(policy)
+    return policy_book(policy)

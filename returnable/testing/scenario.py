@@ -1,0 +1,478 @@
+"""Given, when, then: a story told to a desk, step by step, each at its own instant.
+
+    given(an_order(delivered="2026-03-05")).at("2026-03-20 00:00").when(request_return()).then_declined("returns.window")
+
+Nothing is frozen for it: the desk is told what time it is. What does not come as expected raises ``AssertionError`` with the
+history, the clock and the deadlines on one line of time, and the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic_core import to_json
+
+from returnable.adapters.scenario import Played, differences, play, read_scenario
+from returnable.adapters.wiring import Parts
+from returnable.domain.calendar import zone
+from returnable.domain.errors import Impossible
+from returnable.domain.events import FACTS, Fact
+from returnable.domain.outcome import Outcome
+from returnable.testing.clock import Clock
+from returnable.testing.instants import When, instant
+from returnable.testing.policies import AnyPolicy, a_book
+from returnable.testing.steps import Fields, Step, flat
+from returnable.testing.timeline import fact_lines, indented, ruling_lines, timeline
+
+if TYPE_CHECKING:
+    from returnable.facade import Desk
+
+Happening = Step | Iterable[Step] | Fields
+
+
+class event:  # noqa: N801  (reads as a word in a list of facts)
+    """A fact as a test expects it: its type, and the fields that matter.
+
+    Times may be said as wall times, structures are compared as far as they are given, money is in minor units as in the
+    facts: ``event("LabelVoided", label_id="L-1", occurred_at="2026-03-12 00:00")``.
+    """
+
+    __slots__ = ("fields", "type")
+
+    def __init__(self, type_: str, **fields: Any) -> None:
+        _known(type_)
+        self.type = type_
+        self.fields = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        return f"{self.type}({fields})" if fields else self.type
+
+
+Expected = str | event | Fact
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What came of the last ``when``."""
+
+    told: str
+    at: datetime
+    outcome: str
+    facts: tuple[Fact, ...]
+    ruling: Mapping[str, Any] | None
+    error: Impossible | None
+
+    @property
+    def failed(self) -> list[str]:
+        clauses = self.ruling["clauses"] if self.ruling else ()
+        return sorted({clause["clause"] for clause in clauses if clause["verdict"] == "fail"})
+
+    @property
+    def types(self) -> list[str]:
+        return [fact.type for fact in self.facts]
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.outcome} {self.error.code}: {self.error.message}"
+        failed = f" by {', '.join(self.failed)}" if self.failed else ""
+        return f"{self.outcome}{failed} ({', '.join(self.types) or 'no facts'})"
+
+
+def given(*history: Happening, policy: AnyPolicy = None) -> Scenario:
+    """A new story on a fresh desk in memory, in which this has happened; see :meth:`Scenario.given`."""
+    return Scenario(policy=policy).given(*history)
+
+
+class Scenario:
+    """A story on a desk. The clock stays where the last step left it.
+
+    ``given``, ``at``, ``when`` and the ``then``… return the story, so that they can be strung together. ``tell`` and
+    ``ask`` give the outcome of a command and the answer of a question as the JSON values that ``returnable play`` prints.
+    """
+
+    def __init__(
+        self,
+        desk: Desk | Parts | None = None,
+        *,
+        clock: Clock | None = None,
+        policy: AnyPolicy = None,
+    ) -> None:
+        from returnable import facade
+
+        parts = desk if isinstance(desk, Parts) or desk is None else desk.parts
+        book = a_book(policy) if parts is None else parts.desk.policies
+        self.clock = clock or Clock(policy=book)
+        if isinstance(desk, Parts):
+            desk = facade.Desk(desk, self.clock)
+        self.desk: Desk = desk or facade.open("memory:", policy=book, clock=self.clock)
+        self.clock.desk = self.desk
+        self.lines: list[dict[str, Any]] = []
+        """What was told and asked, as lines of a scenario."""
+        self._came: _Came | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """The store, the desk and the questions behind it."""
+        return self.desk.parts
+
+    @property
+    def now(self) -> str:
+        """The instant at which the clock stands, on the wall of the policy's zone, with its offset."""
+        return self.clock.local.isoformat()
+
+    # ---- telling and asking -------------------------------------------------------------------------------------------
+
+    def tell(self, command: str | Happening, at: When | None = None, **fields: Any) -> dict[str, Any]:
+        """Carry out a command, by its name and fields exactly as they are given, or steps; what came of the last.
+
+        ``at``: the instant, default where the clock stands. What is impossible has the outcome ``error``.
+        """
+        if isinstance(command, str):
+            return self._play({"command": command} | fields, at).as_dict()
+        steps = list(flat([command]))
+        if not steps:
+            raise TypeError("there is no step to tell")
+        self._move(at)
+        return [self._tell(step, fields).as_dict() for step in steps][-1]
+
+    def ask(self, query: str, at: When | None = None, **fields: Any) -> Any:
+        """The answer of a question: ``ask("return", return_id="R-1")``, or of ``ask("return/R-1")``.
+
+        An impossible question raises ``AssertionError``.
+        """
+        played = self._play(_question(query) | fields, at)
+        if played.error is not None:
+            raise AssertionError(f"{query} cannot be answered: {played.error.code}: {played.error.message}")
+        return played.answer
+
+    def ask_in_vain(self, query: str, at: When | None = None, **fields: Any) -> dict[str, Any]:
+        """The error of a question that cannot be answered."""
+        result = self._play(_question(query) | fields, at).as_dict()
+        if result["error"] is None:
+            raise AssertionError(f"{query} was expected to be impossible; the answer is {result['answer']!r}")
+        return dict(result["error"])
+
+    def play(self, scenario: str | Path | Iterable[Fields]) -> list[dict[str, Any]]:
+        """Play a file of a scenario, or lines, on this desk; what came of each. Unmet expectations raise."""
+        if isinstance(scenario, str | Path):
+            lines = read_scenario(Path(scenario).read_bytes(), str(scenario))
+        else:
+            lines = [(number, to_json(line)) for number, line in enumerate(scenario, start=1)]
+        came = list(play(self.parts, lines))
+        unmet = [f"line {played.line}: {mismatch}" for played in came for mismatch in played.mismatches]
+        if came and came[-1].at:
+            self.clock.move_to(came[-1].at)
+        if unmet:
+            raise AssertionError(self._report("the scenario does not come out as it expects", unmet))
+        return [played.as_dict() for played in came]
+
+    def _tell(self, step: Step, more: Fields | None = None) -> Played:
+        fields = step.resolved(self.clock.zone_name) | dict(more or {})
+        return self._play(fields, step.when)
+
+    def _move(self, at: When | None) -> None:
+        if at is not None:
+            self.clock.move_to(at)
+
+    def _play(self, fields: Mapping[str, Any], at: When | None) -> Played:
+        self._move(at)
+        line = {"at": self.now} | dict(fields)
+        self.lines.append(line)
+        (played,) = play(self.parts, [(len(self.lines), to_json(line))])
+        return played
+
+    # ---- given, when --------------------------------------------------------------------------------------------------
+
+    def given(self, *history: Happening) -> Self:
+        """This has happened: every step was accepted (or declined, where :func:`~returnable.testing.steps.declined` says so).
+
+        Raises ``AssertionError`` for a step that came out otherwise.
+        """
+        __tracebackhide__ = True
+        for step in flat(history):
+            played = self._tell(step)
+            came = self._what_came(played)
+            if came.outcome != step.outcome:
+                says = f"given: {step.command} was to be {step.outcome}"
+                raise AssertionError(self._report(says, [f"came {came}", *ruling_lines(came.ruling)], came))
+        return self
+
+    def at(self, when: When) -> Self:
+        """It is this instant."""
+        self.clock.move_to(when)
+        return self
+
+    def after(self, *, days: int = 0, business_days: int = 0, **elapsed: float) -> Self:
+        """So much later: calendar and business days at the same time of the wall, then elapsed time (``hours=2``)."""
+        self.clock.advance_days(days)
+        self.clock.advance_business_days(business_days)
+        self.clock.advance(timedelta(**elapsed))
+        return self
+
+    def when(self, *happens: Happening | Callable[[], object]) -> Self:
+        """This happens now: steps, or a call into the code under test that reaches the same desk.
+
+        Of several, the last decides what is accepted or declined; the facts are those of all. A call that raises
+        :class:`~returnable.domain.errors.Impossible` is an error; one that returns an outcome is that.
+        """
+        came: list[_Came] = []
+        for happening in happens:
+            if callable(happening):
+                came.append(self._call(happening))
+            else:
+                came += [self._what_came(self._tell(step)) for step in flat([happening])]
+        if not came:
+            raise TypeError("when() needs something that happens")
+        facts = tuple(fact for one in came for fact in one.facts)
+        last = came[-1]
+        self._came = _Came(last.told, last.at, last.outcome, facts, last.ruling, last.error)
+        return self
+
+    def _call(self, action: Callable[[], object]) -> _Came:
+        before = self.parts.store.head()
+        result: object = None
+        error: Impossible | None = None
+        try:
+            result = action()
+        except Impossible as impossible:
+            error = impossible
+        facts = tuple(entry.fact for entry in self.parts.store.read(before, 1_000_000))
+        told = getattr(action, "__name__", "a call")
+        told = "a call" if told == "<lambda>" else told
+        if error is not None:
+            return _Came(told, self.clock.now, "error", facts, None, error)
+        if isinstance(result, Outcome):
+            view = result.view(None).model_dump(mode="json")
+            return _Came(result.command, self.clock.now, result.outcome, facts, view["ruling"], None)
+        return _Came(told, self.clock.now, "accepted", facts, None, None)
+
+    def _what_came(self, played: Played) -> _Came:
+        told = f"{played.command} {played.subject}".strip()
+        if played.outcome is None:
+            return _Came(told, self.clock.now, "error", (), None, played.error)
+        view = played.as_dict()
+        facts = tuple(fact for _, _, fact in played.outcome.facts) if not played.outcome.replayed else ()
+        return _Came(told, self.clock.now, view["outcome"], facts, view["ruling"], None)
+
+    # ---- then ---------------------------------------------------------------------------------------------------------
+
+    def then(self, *events: Expected) -> Self:
+        """Exactly these facts were recorded, in this order: the names of their types, :class:`event`, or whole facts."""
+        __tracebackhide__ = True
+        came = self._last("then")
+        for one in events:
+            if isinstance(one, str):
+                _known(one)
+        problems = list(_unlike(events, came.facts, self.clock.zone_name))
+        if problems:
+            problems += ["recorded was:", *_moved(fact_lines(came.facts, self.clock.zone_name), came)]
+            self._fail("then: other facts were recorded than expected", came, problems)
+        return self
+
+    def then_accepted(self) -> Self:
+        """The command was accepted."""
+        __tracebackhide__ = True
+        came = self._last("then_accepted")
+        if came.outcome != "accepted":
+            self._fail("then_accepted: it was not", came, [f"expected accepted, came {came}"])
+        return self
+
+    def then_declined(self, *clauses: str) -> Self:
+        """The policy says no, and these are all the clauses that failed (without any: whichever)."""
+        __tracebackhide__ = True
+        came = self._last("then_declined")
+        wanted = sorted(set(clauses))
+        if came.outcome != "declined":
+            by = f" by {', '.join(wanted)}" if wanted else ""
+            self._fail(f"then_declined: it was {came.outcome}", came, [f"expected declined{by}", f"came     {came}"])
+        elif clauses and came.failed != wanted:
+            problems = [f"expected to fail: {', '.join(wanted)}", f"failed:           {', '.join(came.failed)}"]
+            problems += [f"{clause} did not fail" for clause in wanted if clause not in came.failed]
+            problems += [f"{clause} failed, too" for clause in came.failed if clause not in wanted]
+            self._fail("then_declined: other clauses failed than expected", came, problems)
+        return self
+
+    def then_error(self, code: str, field: str | None = None) -> Self:
+        """It was impossible, for that reason (and that field), and nothing was recorded."""
+        __tracebackhide__ = True
+        came = self._last("then_error")
+        error = came.error
+        if error is None or error.code != code or (field is not None and error.field != field):
+            named = f" in {field}" if field else ""
+            of_field = f" (field {error.field})" if error is not None and error.field else ""
+            self._fail("then_error: it was another", came, [f"expected {code}{named}", f"came     {came}{of_field}"])
+        if came.facts:
+            self._fail("then_error: something was recorded all the same", came, list(came.types))
+        return self
+
+    def then_clause(self, clause: str, verdict: str | None = None, **facts: Any) -> Self:
+        """What the ruling says of a clause: its verdict, its ``because``, and facts such as ``deadline``.
+
+        ``because`` is compared as a part of it; times may be said as wall times.
+        """
+        __tracebackhide__ = True
+        came = self._last("then_clause")
+        weighed = {each["clause"]: each for each in (came.ruling["clauses"] if came.ruling else ())}
+        if clause not in weighed:
+            self._fail(f"then_clause: {clause} was not weighed", came, [f"weighed: {', '.join(weighed) or 'nothing'}"])
+        finding = weighed[clause]
+        problems = []
+        if verdict is not None and finding["verdict"] != verdict:
+            problems.append(f"verdict: expected {verdict}, came {finding['verdict']}")
+        because = facts.pop("because", None)
+        if because is not None and because not in finding["because"]:
+            problems.append(f"because: expected {because!r} in {finding['because']!r}")
+        expected = {name: self._as_instant(name, value) for name, value in facts.items()}
+        problems += differences(expected, finding["facts"], "")
+        if problems:
+            self._fail(f"then_clause: {clause} came out otherwise", came, problems)
+        return self
+
+    def then_view(self, subject: str, **expected: Any) -> Self:
+        """What a question answers now, as far as it is given: ``then_view("return/R-1", status="labelled")``.
+
+        ``order/…``, ``return/…``, ``refund/…``, ``claim/…``, ``eligibility/A-1``, ``audit/return/R-1`` or ``worklist``. Lists
+        have as many elements as are given. Times of keys such as ``void_at`` may be said as wall times.
+        """
+        __tracebackhide__ = True
+        played = self._play(_question(subject), None)
+        if played.error is not None:
+            problems = [f"{played.error.code}: {played.error.message}"]
+            raise AssertionError(self._report(f"then_view: {subject} cannot be answered", problems))
+        zone_name = self.clock.zone_name
+        problems = [
+            problem
+            for name, value in expected.items()
+            for problem in differences({name: _walls(name, value, zone_name)}, played.answer, "")
+        ]
+        if problems:
+            raise AssertionError(self._report(f"then_view: {subject} is otherwise than expected", problems))
+        return self
+
+    @property
+    def outcome(self) -> str:
+        """What came of the last ``when``: ``accepted``, ``declined`` or ``error``."""
+        return self._last("outcome").outcome
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts that the last ``when`` recorded."""
+        return self._last("facts").facts
+
+    @property
+    def ruling(self) -> Mapping[str, Any] | None:
+        """The ruling of the last ``when``."""
+        return self._last("ruling").ruling
+
+    # ---- for people ---------------------------------------------------------------------------------------------------
+
+    @property
+    def timeline(self) -> str:
+        """The history, the clock and the deadlines, in order of time."""
+        return timeline(self.desk, self.clock.now, self.clock.zone_name)
+
+    def as_scenario(self) -> str:
+        """What was told, as a scenario with what came as expectations: save it as ``….scenario.jsonl``, and it is a test."""
+        written = []
+        with_expectations = Scenario(policy=self.parts.desk.policies)
+        for line in self.lines:
+            played = with_expectations._play({name: each for name, each in line.items() if name != "at"}, line["at"])
+            came = played.as_dict()
+            if "query" in line:
+                expect = came["answer"] if came["error"] is None else {"error": came["error"]["code"]}
+            elif came.get("error"):
+                expect = {"outcome": "error", "error": came["error"]["code"]}
+            else:
+                failed = sorted(set(played.outcome.failed)) if played.outcome else []
+                expect = {
+                    "outcome": came["outcome"],
+                    "events": [each["type"] for each in came["events"]],
+                    "failed": failed,
+                }
+            written.append(to_json(line | {"expect": expect}).decode() + "\n")
+        with_expectations.desk.close()
+        return "".join(written)
+
+    def _last(self, asked: str) -> _Came:
+        if self._came is None:
+            raise RuntimeError(f"{asked} comes after when()")
+        return self._came
+
+    def _as_instant(self, name: str, value: Any) -> Any:
+        return _walls("deadline_at" if name == "deadline" else name, value, self.clock.zone_name)
+
+    def _fail(self, says: str, came: _Came, problems: Sequence[str]) -> None:
+        __tracebackhide__ = True
+        ruling = list(ruling_lines(came.ruling))
+        weighed = ["the ruling:", *(f"  {line}" for line in ruling)] if ruling else []
+        raise AssertionError(self._report(says, [*problems, *weighed], came))
+
+    def _report(self, says: str, problems: Iterable[str], came: _Came | None = None) -> str:
+        policy = self.clock.policy
+        where = self.clock.zone_name
+        now_says = f"{came.told} → {came.outcome}" if came else ""
+        head = f"{says}\n\n{indented(problems)}\n\nThe history ({policy.id} {policy.version}, {where}):\n"
+        return head + timeline(self.desk, came.at if came else self.clock.now, where, now_says)
+
+
+def _question(subject: str) -> dict[str, Any]:
+    query, _, name = subject.partition("/")
+    field = {"eligibility": "order_id", "audit": "stream"}.get(query, f"{query}_id")
+    return {"query": query, field: name} if name else {"query": query}
+
+
+def _known(type_: str) -> None:
+    if type_ not in FACT_TYPES:
+        from difflib import get_close_matches
+
+        near = get_close_matches(type_, FACT_TYPES, 1)
+        meant = f"; {near[0]}?" if near else ""
+        raise ValueError(f"there is no fact {type_!r}{meant}")
+
+
+FACT_TYPES = frozenset(kind.__name__ for kind in FACTS.values())
+"""The names of all facts."""
+
+
+def _unlike(expected: Sequence[Expected], came: Sequence[Fact], zone_name: str) -> Iterator[str]:
+    wanted = [one if isinstance(one, str) else one.type for one in expected]
+    types = [fact.type for fact in came]
+    if wanted != types:
+        yield f"expected {', '.join(wanted) or 'no facts'}"
+        yield f"came     {', '.join(types) or 'no facts'}"
+        return
+    for one, fact in zip(expected, came, strict=True):
+        if isinstance(one, event):
+            values = _walls("", fact.model_dump(mode="json"), zone_name)
+            for name, value in one.fields.items():
+                for difference in differences({name: _walls(name, value, zone_name)}, values, ""):
+                    yield f"{one.type}.{difference}"
+        elif isinstance(one, Fact) and one != fact:
+            whole, other = (_walls("", each.model_dump(mode="json"), zone_name) for each in (one, fact))
+            for difference in differences(whole, other, ""):
+                yield f"{one.type}.{difference}"
+
+
+def _moved(lines: Iterable[str], came: _Came) -> Iterator[str]:
+    if not came.facts:
+        yield "  nothing"
+    yield from (f"  {line}" for line in lines)
+
+
+_TIMES = ("_at", "_by", "_before")
+
+
+def _walls(name: str, value: Any, zone_name: str) -> Any:
+    """What is expected, with its times as instants with an offset."""
+    if isinstance(value, Mapping):
+        return {key: _walls(str(key), each, zone_name) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_walls(name, each, zone_name) for each in value]
+    if name.endswith(_TIMES) and isinstance(value, str | date):
+        return instant(value, zone_name).astimezone(zone(zone_name)).isoformat()
+    return value

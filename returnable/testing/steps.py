@@ -1,0 +1,441 @@
+"""What a test says happens: commands with sensible defaults, each at an instant, and the usual beginnings made of them.
+
+Every command of the desk has a function of its name here, which needs only what matters to the test::
+
+    request_return(channel="phone", at="2026-03-09 12:00")
+
+``an_order``, ``a_return`` and ``a_claim`` tell a whole beginning. A step without an instant happens when the one before it
+did. Times are said as in :mod:`returnable.testing.instants`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Self
+
+from returnable.testing.instants import When, instant
+
+MONDAY_MORNING = "2026-03-02 10:00"
+"""The usual instant of confirmation: a Monday morning."""
+
+Fields = Mapping[str, Any]
+Units = Mapping[str, int] | int
+"""How many units of which line; a number alone: of line ``1``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command, and the instant at which it is told (``None``: when the step before it was)."""
+
+    fields: Fields
+    """As on a line of a scenario, with ``command`` and without ``at``; times may be said as wall times."""
+    when: When | None = None
+    outcome: str = "accepted"
+    """What is to come of it where it is given as having happened: ``accepted``, ``declined`` or ``error``."""
+
+    @property
+    def command(self) -> str:
+        """The name of the command."""
+        return str(self.fields["command"])
+
+    def at(self, when: When) -> Self:
+        """The same, told at an instant."""
+        return replace(self, when=when)
+
+    def resolved(self, zone_name: str) -> dict[str, Any]:
+        """The fields with every time of its own as an instant with an offset."""
+        return {name: _time(name, value, zone_name) for name, value in self.fields.items()}
+
+
+def _time(name: str, value: Any, zone_name: str) -> Any:
+    if not name.endswith("_at") or not isinstance(value, str | date):
+        return value
+    try:
+        return instant(value, zone_name).isoformat()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Several steps, one after the other."""
+
+    steps: tuple[Step, ...] = field(default=())
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __add__(self, other: Step | Steps) -> Steps:
+        return Steps((*self.steps, *flat([other])))
+
+
+def flat(history: Iterable[Any]) -> Iterator[Step]:
+    """The steps of a history, which may hold steps, beginnings, and lines of a scenario as mappings."""
+    for part in history:
+        if isinstance(part, Step):
+            yield part
+        elif isinstance(part, Mapping):
+            fields = {name: value for name, value in part.items() if name not in ("at", "expect")}
+            if "command" not in fields:
+                raise TypeError(f"a history is made of commands; this has no 'command': {dict(part)!r}")
+            yield Step(fields, part.get("at"))
+        elif isinstance(part, str) or not isinstance(part, Iterable):
+            raise TypeError(f"a history is made of steps such as an_order() and request_return(), not of {part!r}")
+        else:
+            yield from flat(part)
+
+
+def declined(*history: Step | Iterable[Step] | Fields) -> Steps:
+    """The same steps, which the policy declines: ``given(an_order(), declined(request_return()))``."""
+    return Steps(tuple(replace(each, outcome="declined") for each in flat(history)))
+
+
+def step(command: str, at: When | None = None, **fields: Any) -> Step:
+    """Any command by its name and fields."""
+    return Step({"command": command} | fields, at)
+
+
+# ---- one command each --------------------------------------------------------------------------------------------------
+
+
+def confirm_order(order_id: str = "A-1", *, at: When | None = None, **changes: Any) -> Step:
+    """An order of one line, one unit of 750.00 USD, paid by one card.
+
+    ``price``, ``quantity``, ``tax`` and ``final_sale`` change its one line; ``account_id`` the customer; ``shipping`` is
+    what was charged, or the whole field; any field can be given. One card pays what it comes to unless ``payments`` says
+    otherwise.
+    """
+    line = {
+        "line_id": "1",
+        "sku": "SKU-1",
+        "unit_price": str(changes.pop("price", "750.00")),
+        "quantity": changes.pop("quantity", 1),
+        "tax": str(changes.pop("tax", "0.00")),
+        "final_sale": changes.pop("final_sale", False),
+    }
+    lines: Sequence[Mapping[str, Any]] = changes.pop("lines", [line])
+    shipping: Any = changes.pop("shipping", "0.00")
+    if not isinstance(shipping, Mapping):
+        shipping = {"charged": str(shipping)}
+    fields = {
+        "order_id": order_id,
+        "customer": {"customer_id": "c-1", "account_id": changes.pop("account_id", "acc-1")},
+        "currency": "USD",
+        "lines": lines,
+        "shipping": shipping,
+    } | changes
+    if "payments" not in fields:
+        fields["payments"] = [{"payment_id": "p-1", "method": "card", "amount": _total(lines, shipping)}]
+    return step("confirm_order", at, **fields)
+
+
+def _total(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str:
+    goods = sum(
+        (Decimal(line["unit_price"]) * line["quantity"] + Decimal(line.get("tax", "0")) for line in lines), Decimal(0)
+    )
+    return str(goods + Decimal(shipping["charged"]) + Decimal(shipping.get("tax", "0")))
+
+
+def request_cancellation(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:
+    """A complete mail that asks to cancel; ``order_copy=False`` makes it incomplete."""
+    shown = {} if "order_reference" in fields else {"order_copy": True}
+    return step("request_cancellation", at, **({"order_id": order_id, "channel": "email"} | shown | fields))
+
+
+def record_shipment(
+    parcel_id: str = "P-1", units: Units | None = None, *, order_id: str = "A-1", at: When | None = None, **fields: Any
+) -> Step:
+    """A parcel is with the carrier; without ``units`` it holds all that are left."""
+    given = {"order_id": order_id, "parcel_id": parcel_id, "carrier": "fedex", "tracking_number": f"T-{parcel_id}"}
+    lines = {} if units is None else {"lines": _lines(units)}
+    return step("record_shipment", at, **(given | lines | fields))
+
+
+def record_delivery(parcel_id: str = "P-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
+    """A parcel is with the customer."""
+    return step("record_delivery", at, **({"order_id": order_id, "parcel_id": parcel_id} | fields))
+
+
+def link_account(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The customer has the account ``acc-2``."""
+    return step("link_account", at, **({"order_id": order_id, "account_id": "acc-2"} | fields))
+
+
+def request_return(
+    units: Units = 1, *, return_id: str = "R-1", order_id: str = "A-1", at: When | None = None, **fields: Any
+) -> Step:
+    """Units are to go back, asked for through the portal."""
+    given = {"return_id": return_id, "order_id": order_id, "lines": _lines(units), "channel": "portal"}
+    return step("request_return", at, **(given | fields))
+
+
+def issue_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
+    """A prepaid label."""
+    given = {"return_id": return_id, "label_id": label_id, "carrier": "fedex", "tracking_number": f"RT-{label_id}"}
+    return step("issue_label", at, **(given | fields))
+
+
+def record_label_received(
+    label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any
+) -> Step:
+    """The label is with the customer: its clock runs from here."""
+    return step("record_label_received", at, **({"return_id": return_id, "label_id": label_id} | fields))
+
+
+def void_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
+    """A label is voided by hand."""
+    given = {"return_id": return_id, "label_id": label_id, "reason": "The wrong carrier."}
+    return step("void_label", at, **(given | fields))
+
+
+def record_return_shipment(
+    label_id: str | None = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any
+) -> Step:
+    """The customer hands the parcel over, on a prepaid label or (``label_id=None``) on a label of their own."""
+    used = {} if label_id is None else {"label_id": label_id}
+    return step("record_return_shipment", at, **({"return_id": return_id} | used | fields))
+
+
+def receive_return(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The parcel is at the dock."""
+    return step("receive_return", at, **({"return_id": return_id} | fields))
+
+
+def inspect_return(
+    units: Units = 1,
+    *,
+    rejected: Units | None = None,
+    return_id: str = "R-1",
+    at: When | None = None,
+    **fields: Any,
+) -> Step:
+    """Units are inspected and as they should be; of ``rejected`` ones the tags are gone."""
+    findings = [finding(line_id, count) for line_id, count in _by_line(units).items() if count]
+    findings += [
+        finding(line_id, count, tags_attached=False) for line_id, count in _by_line(rejected or {}).items() if count
+    ]
+    return step("inspect_return", at, **({"return_id": return_id, "findings": findings} | fields))
+
+
+def request_refund(refund_id: str = "F-1", *, at: When | None = None, **fields: Any) -> Step:
+    """What is owed for return ``R-1`` is to be paid, or for the ``return_id``, ``order_id`` or ``claim_id`` given."""
+    named = {"return_id", "order_id", "claim_id"} & set(fields)
+    subject = {} if named else {"return_id": "R-1"}
+    return step("request_refund", at, **({"refund_id": refund_id} | subject | fields))
+
+
+def record_refund_result(
+    payment_id: str = "p-1", result: str = "succeeded", *, refund_id: str = "F-1", at: When | None = None, **fields: Any
+) -> Step:
+    """The payment provider answered for one payment."""
+    answer = {"reference": f"re-{payment_id}"} if result == "succeeded" else {"reason": "The card is closed."}
+    given = {"refund_id": refund_id, "payment_id": payment_id, "result": result}
+    return step("record_refund_result", at, **(given | answer | fields))
+
+
+def record_send_back(units: Units = 1, *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
+    """Rejected units go back to the customer."""
+    return step("record_send_back", at, **({"return_id": return_id, "lines": _lines(units)} | fields))
+
+
+def report_return_lost(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The parcel is lost on its way back."""
+    return step("report_return_lost", at, **({"return_id": return_id} | fields))
+
+
+def withdraw_return(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The customer keeps the goods after all."""
+    return step("withdraw_return", at, **({"return_id": return_id} | fields))
+
+
+def report_wrong_item(
+    claim_id: str = "C-1", *, order_id: str = "A-1", line_id: str = "1", at: When | None = None, **fields: Any
+) -> Step:
+    """A complete mail that the wrong item came; ``attachments=[]`` leaves the evidence out."""
+    given = {"claim_id": claim_id, "order_id": order_id, "line_id": line_id, "channel": "email"}
+    return step("report_wrong_item", at, **(given | {"attachments": ["order_confirmation", "item_picture"]} | fields))
+
+
+def add_claim_evidence(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The evidence comes later."""
+    given = {"claim_id": claim_id, "attachments": ["order_confirmation", "item_picture"]}
+    return step("add_claim_evidence", at, **(given | fields))
+
+
+def record_claim_contact(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
+    """Customer care calls the customer."""
+    return step("record_claim_contact", at, **({"claim_id": claim_id} | fields))
+
+
+def resolve_claim(claim_id: str = "C-1", remedy: str = "refund", *, at: When | None = None, **fields: Any) -> Step:
+    """The claim is settled."""
+    return step("resolve_claim", at, **({"claim_id": claim_id, "remedy": remedy} | fields))
+
+
+def deny_claim(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The claim is denied by hand."""
+    return step("deny_claim", at, **({"claim_id": claim_id, "reason": "It is the right item."} | fields))
+
+
+def notify_customer(subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:
+    """A notice goes to the customer; ``subject`` is ``order/A-1``, ``return/R-1`` or ``claim/C-1``."""
+    return step("notify_customer", at, **({"subject": _subject(subject), "notice": "We have decided."} | fields))
+
+
+def override(clause: str, subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:
+    """A person with authority sets a clause aside for ``order/A-1``, ``return/R-1`` or ``claim/C-1``."""
+    given = {"subject": _subject(subject), "clause": clause, "reason": "A good customer.", "approved_by": "Ann"}
+    return step("override", at, **(given | fields))
+
+
+def run_deadlines(*, at: When | None = None, **fields: Any) -> Step:
+    """What fell due is recorded."""
+    return step("run_deadlines", at, **fields)
+
+
+def finding(line_id: str = "1", quantity: int = 1, **changes: bool) -> dict[str, Any]:
+    """The findings on units that are as they should be; any of the three can be changed."""
+    return {
+        "line_id": line_id,
+        "quantity": quantity,
+        "same_condition": True,
+        "original_packaging": True,
+        "tags_attached": True,
+    } | changes
+
+
+def _by_line(units: Units) -> Mapping[str, int]:
+    return {"1": units} if isinstance(units, int) else units
+
+
+def _lines(units: Units) -> list[dict[str, Any]]:
+    return [{"line_id": line_id, "quantity": count} for line_id, count in _by_line(units).items()]
+
+
+def _subject(text: str) -> dict[str, str]:
+    kind, _, name = text.partition("/")
+    return {"kind": kind, "id": name}
+
+
+# ---- the usual beginnings ----------------------------------------------------------------------------------------------
+
+Stage = When | bool | None
+"""When a stage is reached; ``True``: when the one before it was."""
+
+
+def an_order(
+    order_id: str = "A-1",
+    *,
+    confirmed: When | None = None,
+    shipped: Stage = None,
+    delivered: Stage = None,
+    parcel_id: str = "P-1",
+    **changes: Any,
+) -> Steps:
+    """An order, as far as the times given go: ``an_order(price="750.00", delivered="2026-03-05")``.
+
+    Without ``confirmed`` it was confirmed the morning before it was shipped, or three days before it was delivered; else
+    on :data:`MONDAY_MORNING`. The rest as in :func:`confirm_order`.
+    """
+    if confirmed is None:
+        if not isinstance(shipped, bool | None):
+            confirmed = _morning(shipped, 1, 10)
+        elif not isinstance(delivered, bool | None):
+            confirmed = _morning(delivered, 3, 10)
+        else:
+            confirmed = MONDAY_MORNING
+    if shipped is None and delivered:
+        shipped = True if delivered is True else _between(confirmed, delivered)
+    steps = [confirm_order(order_id, at=confirmed, **changes)]
+    if shipped:
+        steps.append(record_shipment(parcel_id, order_id=order_id, at=_when(shipped)))
+    if delivered:
+        steps.append(record_delivery(parcel_id, order_id=order_id, at=_when(delivered)))
+    return Steps(tuple(steps))
+
+
+def _morning(when: When, days: int, hour: int) -> str:
+    """The morning so many days before, as a wall time; that one exists in every zone."""
+    return f"{_day(when) - timedelta(days=days)} {hour:02}:00"
+
+
+def _between(confirmed: When, delivered: When) -> When:
+    """When the parcel was shipped: a day after the confirmation where that leaves time, else with it."""
+    later = _day(confirmed) + timedelta(days=1)
+    return f"{later} 09:00" if later < _day(delivered) else confirmed
+
+
+def _day(when: When) -> date:
+    if isinstance(when, datetime):
+        return when.date()
+    return when if isinstance(when, date) else date.fromisoformat(when[:10])
+
+
+def _when(stage: Stage) -> When | None:
+    return None if isinstance(stage, bool) else stage
+
+
+def a_return(
+    return_id: str = "R-1",
+    units: Units = 1,
+    *,
+    order_id: str = "A-1",
+    requested: When | None = None,
+    labelled: Stage = None,
+    shipped: Stage = None,
+    received: Stage = None,
+    inspected: Stage = None,
+    refunded: Stage = None,
+    rejected: Units | None = None,
+    own_label: bool = False,
+    label_id: str = "L-1",
+    refund_id: str = "F-1",
+    payments: Sequence[str] = ("p-1",),
+    **fields: Any,
+) -> Steps:
+    """A return of an order, as far as the times given go, with all that comes before.
+
+    ``own_label``: no prepaid label is issued. ``rejected``: units that the inspection refuses, out of ``units``.
+    ``refunded``: the refund is requested, and succeeds for every one of ``payments``. ``fields`` are of the request.
+    """
+    stages = [labelled, shipped, received, inspected, refunded]
+    reached = [any(stages[index:]) for index in range(len(stages))]
+    steps = [request_return(units, return_id=return_id, order_id=order_id, at=requested, **fields)]
+    if (reached[0] and not own_label) or labelled:
+        steps.append(issue_label(label_id, return_id=return_id, at=_when(labelled)))
+    if reached[1]:
+        used = None if own_label else label_id
+        steps.append(record_return_shipment(used, return_id=return_id, at=_when(shipped)))
+    if reached[2]:
+        steps.append(receive_return(return_id, at=_when(received)))
+    if reached[3]:
+        refused = _by_line(rejected or {})
+        good = {line_id: count - refused.get(line_id, 0) for line_id, count in _by_line(units).items()}
+        steps.append(inspect_return(good, rejected=refused, return_id=return_id, at=_when(inspected)))
+    if reached[4]:
+        steps.append(request_refund(refund_id, return_id=return_id, at=_when(refunded)))
+        steps += [record_refund_result(payment_id, refund_id=refund_id) for payment_id in payments]
+    return Steps(tuple(steps))
+
+
+def a_claim(
+    claim_id: str = "C-1",
+    *,
+    order_id: str = "A-1",
+    line_id: str = "1",
+    reported: When | None = None,
+    contacted: Stage = None,
+    resolved: Stage = None,
+    remedy: str = "refund",
+    **fields: Any,
+) -> Steps:
+    """A wrong-item claim with its evidence, as far as the times given go."""
+    steps = [report_wrong_item(claim_id, order_id=order_id, line_id=line_id, at=reported, **fields)]
+    if contacted:
+        steps.append(record_claim_contact(claim_id, at=_when(contacted)))
+    if resolved:
+        steps.append(resolve_claim(claim_id, remedy, at=_when(resolved)))
+    return Steps(tuple(steps))

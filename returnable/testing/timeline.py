@@ -1,0 +1,104 @@
+"""What a failed expectation shows: the history, the clock and the deadlines on one line of time, and the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from returnable.domain.errors import ReturnableError
+from returnable.domain.events import Fact
+from returnable.testing.instants import said
+
+if TYPE_CHECKING:
+    from returnable.domain.ports import Recorded
+    from returnable.facade import Desk
+    from returnable.projections.edges import Edge
+
+FACTS = 20
+"""So many of the last facts are shown."""
+EDGES_PAST, EDGES_TO_COME = 3, 4
+"""So many of the instants at which an answer flips are shown before and after the clock."""
+
+_NAMES = ("parcel_id", "label_id", "refund_id", "payment_id", "remedy", "clause", "cause", "own_label")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Mark:
+    at: datetime
+    rank: int
+    sign: str
+    text: str
+
+
+def timeline(desk: Desk, now: datetime, zone_name: str, now_says: str = "") -> str:
+    """The facts of a desk, the instants at which answers flip, and the clock, in order of time.
+
+    ``*`` is a fact, ``>`` the clock, and ``|`` a deadline or another edge. A fact that was learnt later says when.
+    """
+    entries = desk.parts.store.read(0, 1_000_000)
+    shown = entries[-FACTS:]
+    marks = [_fact(entry, zone_name) for entry in shown]
+    marks += _edges(desk, now, {entry.fact.occurred_at for entry in entries})
+    marks.append(_Mark(now, 2, ">", f"the clock{': ' + now_says if now_says else ''}"))
+    lines = [f"  {mark.sign} {said(mark.at, zone_name)}  {mark.text}" for mark in sorted(marks)]
+    if len(entries) > len(shown):
+        lines.insert(0, f"    … {len(entries) - len(shown)} earlier facts")
+    return "\n".join(lines)
+
+
+def _fact(entry: Recorded, zone_name: str) -> _Mark:
+    fact = entry.fact
+    told = [str(getattr(fact, name)) for name in _NAMES if isinstance(getattr(fact, name, None), str)]
+    late = f"  (learnt {said(fact.recorded_at, zone_name)})" if fact.recorded_at != fact.occurred_at else ""
+    return _Mark(fact.occurred_at, 0, "*", f"{entry.event} {fact.type}{' ' if told else ''}{' '.join(told)}{late}")
+
+
+def _edges(desk: Desk, now: datetime, of_facts: set[datetime]) -> Iterator[_Mark]:
+    from returnable.projections.edges import distance
+
+    found = [edge for edge in _all_edges(desk) if edge.at not in of_facts]
+    past = [edge for edge in found if edge.at <= now][-EDGES_PAST:]
+    to_come = [edge for edge in found if edge.at > now][:EDGES_TO_COME]
+    for edge in [*past, *to_come]:
+        clause = f" ({edge.clause})" if edge.clause else ""
+        last = ", the last instant in time" if edge.inclusive else ""
+        yield _Mark(edge.deadline, 1, "|", f"{edge.what}{clause}{last}, {distance(edge.deadline, now)}")
+
+
+def _all_edges(desk: Desk) -> Sequence[Edge]:
+    from returnable.projections.edges import edges
+
+    try:
+        cases = [desk.parts.desk.case(case_id) for case_id in desk.parts.store.case_ids()]
+        found = [edge for case in cases for edge in edges(case, desk.parts.desk.policy_of(case))]
+    except ReturnableError:
+        return []  # the facts are shown all the same
+    return sorted(found, key=lambda edge: (edge.at, edge.subject, edge.what))
+
+
+def ruling_lines(ruling: Mapping[str, Any] | None) -> Iterator[str]:
+    """A ruling, clause by clause, those that decided it first."""
+    clauses = ruling["clauses"] if ruling else ()
+    order = {"fail": 0, "overridden": 1, "pass": 2, "not_applicable": 3}
+    for clause in sorted(clauses, key=lambda each: order[each["verdict"]]):
+        yield f"{clause['verdict']:<14} {clause['clause']}: {clause['because']}"
+
+
+def fact_lines(facts: Iterable[Fact], zone_name: str) -> Iterator[str]:
+    """Facts with all that they say, one a line, times on the wall of a zone."""
+    for fact in facts:
+        said_of = {name: value for name, value in fact if name not in ("occurred_at", "recorded_at", "ruling", "pins")}
+        times = {
+            name: said(value, zone_name) if isinstance(value, datetime) else repr(value)
+            for name, value in said_of.items()
+            if value not in (None, (), "", timedelta())
+        }
+        fields = ", ".join(f"{name}={value}" for name, value in times.items())
+        yield f"{fact.type} at {said(fact.occurred_at, zone_name)}: {fields}" if fields else fact.type
+
+
+def indented(lines: Iterable[str], by: str = "    ") -> str:
+    """Lines, each moved to the right."""
+    return "\n".join(f"{by}{line}" for line in lines)
