@@ -1,0 +1,1039 @@
+"""The world outside, faked: a host's workers meet a gateway, a carrier and a mailbox that fail as they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from freezegun import freeze_time
+from hypothesis import given
+from hypothesis import strategies as st
+
+import returnable
+from returnable.domain.effects import (
+    Carrier,
+    CarrierRefused,
+    CarrierTimeout,
+    GatewayRefused,
+    GatewayTimeout,
+    KeyReused,
+    LabelBought,
+    Mail,
+    Mailbox,
+    MailRefused,
+    MailTimeout,
+    OutcomeUnknown,
+    PaymentGateway,
+    RefundNotice,
+    RefundReceipt,
+    Scan,
+    refund_key,
+    tender_of,
+)
+from returnable.domain.errors import Impossible
+from returnable.domain.events import RefundFailed, RefundRequested, RefundSettled, Tender
+from returnable.domain.money import to_minor
+from returnable.facade import Desk
+from returnable.testing.clock import Clock
+from returnable.testing.fakes import FakeCarrier, FakeGateway, FakeMailbox, FakeWorld
+from returnable.testing.steps import Step, a_return, an_order, flat, request_refund, request_return
+
+# ---- what a host has -------------------------------------------------------------------------------------------------
+
+
+class RefundWorker:
+    """Pays what the facts ask for, as a host would write it: it remembers nothing, and can be killed anywhere."""
+
+    def __init__(self, desk: Desk, gateway: PaymentGateway) -> None:
+        self.desk = desk
+        self.gateway = gateway
+
+    def run(self) -> None:
+        """Go once over the tenders that have no answer yet."""
+        for key, (tender, currency) in self.unanswered().items():
+            try:
+                receipt = self.gateway.find(key) or self.pay(key, tender, currency)
+            except GatewayTimeout:
+                continue  # whatever became of it: the next run finds out
+            except GatewayRefused as refused:
+                receipt = refused.receipt
+            if receipt.result != "pending":
+                self.record(receipt)
+
+    def pay(self, key: str, tender: Tender, currency: str) -> RefundReceipt:
+        """One call, under a key that the fact alone determines."""
+        if tender.amount == 0:  # a fee took all of it: there is nothing to pay
+            return RefundReceipt(key, tender.payment_id, 0, currency, "succeeded")
+        return self.gateway.refund(key=key, payment_id=tender.payment_id, amount=tender.amount, currency=currency)
+
+    def record(self, receipt: RefundReceipt) -> None:
+        """Tell the desk."""
+        self.desk.handle(receipt.command())
+
+    def unanswered(self) -> dict[str, tuple[Tender, str]]:
+        """The tenders that were asked for and have no answer, by their keys, from the facts."""
+        found: dict[str, tuple[Tender, str]] = {}
+        for entry in self.desk.parts.store.read(limit=100_000):
+            fact = entry.fact
+            if isinstance(fact, RefundRequested):
+                found |= {refund_key(fact.refund_id, each.payment_id): (each, fact.currency) for each in fact.tenders}
+            elif isinstance(fact, RefundSettled | RefundFailed):
+                del found[refund_key(fact.refund_id, fact.payment_id)]
+        return found
+
+
+def pay_refunds(desk: Desk, gateway: PaymentGateway) -> None:
+    """The same over the desk's list of refunds, as the documentation has it."""
+    for refund in desk.refunds(status="requested"):
+        for tender in (each for each in refund.tenders if each.status == "requested"):
+            key = refund_key(refund.refund_id or "", tender.payment_id)
+            amount = to_minor(tender.amount, refund.currency)
+            try:
+                receipt = gateway.find(key) or gateway.refund(
+                    key=key, payment_id=tender.payment_id, amount=amount, currency=refund.currency
+                )
+            except GatewayTimeout:
+                continue  # whatever became of it: the next run finds out
+            except GatewayRefused as refused:
+                receipt = refused.receipt
+            if receipt.result != "pending":
+                desk.handle(receipt.command())
+
+
+class RekeyingWorker(RefundWorker):
+    """One that thinks up a new key for every try, and asks nobody."""
+
+    tries = 0
+
+    def run(self) -> None:
+        for key, (tender, currency) in self.unanswered().items():
+            self.tries += 1
+            try:
+                self.pay(f"{key}-{self.tries}", tender, currency)
+            except GatewayTimeout:
+                continue
+            self.desk.handle(RefundReceipt(key, tender.payment_id, tender.amount, currency, "succeeded").command())
+
+
+class TrustingWorker(RefundWorker):
+    """One that trusts in its key alone, and never asks what became of the first try."""
+
+    def run(self) -> None:
+        for key, (tender, currency) in self.unanswered().items():
+            try:
+                self.record(self.pay(key, tender, currency))
+            except GatewayTimeout:
+                continue
+
+
+class Crash(Exception):
+    """The process dies."""
+
+
+class DyingWorker(RefundWorker):
+    """One that dies after the call, before it tells the desk."""
+
+    def record(self, receipt: RefundReceipt) -> None:
+        raise Crash
+
+
+@dataclass
+class Shop:
+    """A desk and the world outside, on one clock."""
+
+    desk: Desk
+    world: FakeWorld
+    clock: Clock
+
+    @property
+    def gateway(self) -> FakeGateway:
+        return self.world.gateway
+
+    def happens(self, *history: Step | Iterable[Step]) -> None:
+        """Tell the desk a history."""
+        for step in flat(history):
+            if step.when is not None:
+                self.clock.move_to(step.when)
+            self.desk.handle(step.resolved(self.clock.zone_name))
+
+    def webhooks_come(self) -> list[RefundNotice]:
+        """Tell the desk what the gateway tells by webhook."""
+        notices = self.gateway.webhooks()
+        for notice in notices:
+            self.desk.handle(notice.command())
+        return notices
+
+    def agrees(self) -> bool:
+        """Whether the gateway's books and the desk's say the same, to the cent."""
+        return self.gateway.differences(self.desk.ledger()) == ()
+
+
+def a_shop(*, seed: int | None = None, trouble: float = 0.0) -> Shop:
+    clock = Clock()
+    return Shop(returnable.open("memory:", clock=clock), FakeWorld(clock, seed=seed, trouble=trouble), clock)
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """A shop to which one of two units of 600.00 comes back; 400.00 go to one card and 200.00 to another."""
+    shop = a_shop()
+    a_unit_comes_back(shop, 1)
+    shop.happens(request_refund())
+    with shop.desk:
+        yield shop
+
+
+def a_unit_comes_back(shop: Shop, number: int) -> None:
+    first, second = f"p-{2 * number - 1}", f"p-{2 * number}"
+    payments = [
+        {"payment_id": first, "method": "card", "amount": "800.00"},
+        {"payment_id": second, "method": "card", "amount": "400.00"},
+    ]
+    for payment in payments:
+        shop.gateway.captures(payment["payment_id"], payment["amount"])
+    sent = an_order(
+        f"A-{number}", price="600.00", quantity=2, delivered="2026-03-05", parcel_id=f"P-{number}", payments=payments
+    )
+    back = a_return(
+        f"R-{number}", order_id=f"A-{number}", label_id=f"L-{number}", requested="2026-03-09", inspected="2026-03-16"
+    )
+    shop.happens(sent, back)
+
+
+def is_refunded_once(shop: Shop) -> bool:
+    """Refunded at the desk, and at the gateway just what the desk says."""
+    status = shop.desk.refund(return_id="R-1").status
+    paid = (shop.gateway.refunded("p-1"), shop.gateway.refunded("p-2"))
+    return status == "refunded" and paid == ("400.00", "200.00") and shop.agrees()
+
+
+# ---- refunds, once ---------------------------------------------------------------------------------------------------
+
+
+def test_a_refund_goes_out_once_and_both_books_agree(shop: Shop) -> None:
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    worker.run()
+    shop.webhooks_come()
+
+    assert is_refunded_once(shop)
+    assert shop.gateway.calls == (
+        "find F-1/p-1: nothing",
+        "refund F-1/p-1 of 400.00 USD to p-1: succeeded, re-1",
+        "find F-1/p-2: nothing",
+        "refund F-1/p-2 of 200.00 USD to p-2: succeeded, re-2",
+    )
+
+
+@pytest.mark.parametrize("of", ["p-1", "p-2"])
+def test_a_call_that_times_out_after_charging_is_found_and_not_paid_again(shop: Shop, of: str) -> None:
+    shop.gateway.next_refund(of).times_out_after_charging()
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    unknown = shop.desk.refund(return_id="R-1")
+    worker.run()
+
+    assert unknown.status == "requested"
+    assert is_refunded_once(shop)
+    shop.world.verify()
+
+
+def test_a_host_can_go_over_the_list_of_refunds_as_well(shop: Shop) -> None:
+    shop.gateway.next_refund("p-1").times_out_after_charging()
+    shop.gateway.next_refund("p-2").is_refused("the card is closed")
+
+    pay_refunds(shop.desk, shop.gateway)
+    pay_refunds(shop.desk, shop.gateway)
+    shop.happens(request_refund("F-2"))
+    pay_refunds(shop.desk, shop.gateway)
+
+    assert is_refunded_once(shop)
+    shop.world.verify()
+
+
+def test_a_call_that_times_out_before_charging_is_made_again_under_the_same_key(shop: Shop) -> None:
+    shop.gateway.next_refund().times_out_before_charging()
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    paid_at_first = shop.gateway.refunded("p-1")
+    worker.run()
+
+    assert paid_at_first == "0.00"
+    assert is_refunded_once(shop)
+
+
+def test_a_call_that_arrives_after_it_was_made_again_moves_no_money(shop: Shop) -> None:
+    shop.gateway.next_refund().times_out_and_charges_after(minutes=10)
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    worker.run()  # finds nothing, and pays
+    shop.clock.advance(minutes=10)
+
+    assert is_refunded_once(shop)
+    assert "refund F-1/p-1 arrives late: known already" in shop.world.timeline()
+
+
+def test_a_call_that_arrives_late_is_found_when_nobody_made_it_again(shop: Shop) -> None:
+    shop.gateway.next_refund().times_out_and_charges_after(minutes=10)
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    shop.clock.advance(minutes=10)
+    worker.run()
+
+    assert is_refunded_once(shop)
+
+
+def test_webhooks_that_come_twice_are_recorded_once(shop: Shop) -> None:
+    shop.gateway.webhooks_are_duplicated()
+    RefundWorker(shop.desk, shop.gateway).run()
+    before = shop.desk.parts.store.head()
+
+    notices = shop.webhooks_come()
+
+    assert [notice.event_id for notice in notices] == ["evt-1", "evt-1", "evt-2", "evt-2"]
+    assert shop.desk.parts.store.head() == before
+    assert is_refunded_once(shop)
+    shop.world.verify()
+
+
+def test_webhooks_that_come_out_of_order_end_the_same_even_when_they_are_all_that_comes(shop: Shop) -> None:
+    shop.gateway.webhooks_are_reordered()
+    shop.gateway.webhooks_are_duplicated()
+    shop.gateway.next_refund().times_out_after_charging()
+    shop.gateway.next_refund().times_out_after_charging()
+    RefundWorker(shop.desk, shop.gateway).run()
+
+    notices = shop.webhooks_come()
+
+    assert [notice.key for notice in notices] == ["F-1/p-2", "F-1/p-2", "F-1/p-1", "F-1/p-1"]
+    assert is_refunded_once(shop)
+    shop.world.verify()
+
+
+def test_webhooks_that_are_lost_are_not_missed(shop: Shop) -> None:
+    shop.gateway.webhooks_are_lost()
+    shop.gateway.next_refund().answers_after(hours=3)
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    shop.clock.advance(hours=3)
+    notices = shop.webhooks_come()
+    worker.run()
+
+    assert notices == []
+    assert is_refunded_once(shop)
+
+
+def test_a_worker_that_dies_between_the_call_and_the_record_goes_on_after_it_is_started_again(shop: Shop) -> None:
+    for _ in range(2):
+        with pytest.raises(Crash):
+            DyingWorker(shop.desk, shop.gateway).run()
+
+    RefundWorker(shop.desk, shop.gateway).run()
+
+    assert is_refunded_once(shop)
+
+
+def test_a_definite_no_is_on_record_and_a_new_refund_pays_only_what_did_not_go_back(shop: Shop) -> None:
+    shop.gateway.next_refund().is_refused("the card is closed")
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    refused = shop.desk.refund(refund_id="F-1")
+    shop.happens(request_refund("F-2"))
+    worker.run()
+
+    assert refused.status == "failed"
+    assert [tender.status for tender in refused.tenders] == ["failed", "settled"]
+    assert is_refunded_once(shop)
+    assert [receipt.key for receipt in shop.gateway.refunds("p-1")] == ["F-1/p-1", "F-2/p-1"]
+
+
+def test_an_answer_that_takes_hours_is_pending_until_then(shop: Shop) -> None:
+    shop.gateway.next_refund("p-1").answers_after(hours=3)
+    worker = RefundWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    shop.clock.advance(hours=2, minutes=59)
+    worker.run()
+    too_early = (shop.gateway.refunded("p-1"), shop.gateway.pending("p-1"), shop.desk.refund(refund_id="F-1").status)
+    shop.clock.advance(minutes=1)
+    shop.webhooks_come()
+
+    assert too_early == ("0.00", "400.00", "requested")
+    assert shop.gateway.pending("p-1") == "0.00"
+    assert is_refunded_once(shop)
+
+
+def test_a_refund_that_fails_after_days_is_recorded_as_failed_with_its_reason(shop: Shop) -> None:
+    shop.gateway.next_refund("p-1").fails_after("the account\nis closed", days=2)
+    RefundWorker(shop.desk, shop.gateway).run()
+    shop.clock.advance(days=2)
+
+    shop.webhooks_come()
+
+    assert shop.desk.refund(refund_id="F-1").status == "failed"
+    failed = next(entry.fact for entry in shop.desk.parts.store.read() if isinstance(entry.fact, RefundFailed))
+    assert failed.reason == "the account is closed"
+    assert failed.actor is not None
+    assert failed.actor.role == "payments"
+    assert shop.agrees()
+
+
+def test_a_tender_of_nothing_needs_no_call() -> None:
+    shop = a_shop()
+    shop.gateway.captures("p-1", "15.00")
+    back = a_return(requested="2026-03-09", inspected="2026-03-16")
+    shop.happens(an_order(price="15.00", delivered="2026-03-05"), back, request_refund())
+
+    RefundWorker(shop.desk, shop.gateway).run()
+
+    assert shop.desk.refund(refund_id="F-1").status == "refunded"
+    assert shop.gateway.refunds() == ()
+    assert shop.agrees()
+
+
+def test_a_worker_that_thinks_up_a_new_key_pays_twice_and_the_books_tell(shop: Shop) -> None:
+    shop.gateway.next_refund("p-1").times_out_after_charging()
+    worker = RekeyingWorker(shop.desk, shop.gateway)
+
+    worker.run()
+    worker.run()
+
+    assert shop.desk.refund(refund_id="F-1").status == "refunded"
+    assert shop.gateway.differences(shop.desk.ledger()) == (
+        "p-1: refunded 800.00 USD at the gateway, 400.00 USD at the desk",
+    )
+
+
+@pytest.mark.parametrize(("worker", "agrees"), [(TrustingWorker, False), (RefundWorker, True)])
+def test_who_does_not_look_before_trying_again_pays_twice_once_the_gateway_forgets_the_key(
+    shop: Shop, worker: type[RefundWorker], agrees: bool
+) -> None:
+    shop.gateway.forgets_keys(after=timedelta(hours=24))
+    shop.gateway.next_refund("p-1").times_out_after_charging()
+
+    worker(shop.desk, shop.gateway).run()
+    shop.clock.advance(hours=24)
+    worker(shop.desk, shop.gateway).run()
+
+    assert shop.agrees() is agrees
+
+
+def test_a_refund_that_was_paid_and_not_recorded_is_a_difference(shop: Shop) -> None:
+    shop.gateway.refund(key="F-1/p-1", payment_id="p-1", amount=40000, currency="USD")
+    shop.gateway.captures("p-9", "1.00")
+
+    differences = shop.gateway.differences(shop.desk.ledger())
+
+    assert differences == (
+        "p-1: refunded 400.00 USD at the gateway, 0.00 USD at the desk",
+        "p-9: the desk knows nothing of it",
+    )
+    assert FakeGateway(shop.clock).differences(shop.desk.ledger()) == (
+        "p-1: the gateway never captured it",
+        "p-2: the gateway never captured it",
+    )
+
+
+# ---- any trouble -----------------------------------------------------------------------------------------------------
+
+
+class MortalWorker(RefundWorker):
+    """One that dies now and then between the call and the record."""
+
+    def __init__(self, desk: Desk, gateway: PaymentGateway, dice: Random) -> None:
+        super().__init__(desk, gateway)
+        self.dice = dice
+
+    def record(self, receipt: RefundReceipt) -> None:
+        if self.dice.random() < 0.2:
+            raise Crash
+        super().record(receipt)
+
+
+def live_through(seed: int, trouble: float, orders: int = 2) -> Shop:
+    """A shop that carries on, whatever happens, until nothing is left to do."""
+    shop, dice = a_shop(seed=seed, trouble=trouble), Random(seed)
+    if dice.random() < 0.5:
+        shop.gateway.forgets_keys(after=timedelta(hours=24))
+    for number in range(1, orders + 1):
+        a_unit_comes_back(shop, number)
+    attempts = 0
+    for _ in range(300):
+        standing = {f"R-{n}": shop.desk.refund(return_id=f"R-{n}").status for n in range(1, orders + 1)}
+        for return_id, status in standing.items():
+            if status in ("due", "failed"):
+                attempts += 1
+                shop.desk.request_refund(refund_id=f"F-{attempts}", return_id=return_id)
+        try:
+            MortalWorker(shop.desk, shop.gateway, dice).run()
+        except Crash:
+            continue
+        shop.webhooks_come()
+        ahead = shop.world.next_due()
+        if ahead is None and set(standing.values()) == {"refunded"}:
+            return shop
+        shop.clock.advance(minutes=dice.randint(1, 12 * 60))
+    raise AssertionError("something was forgotten:\n" + shop.world.timeline())
+
+
+@given(st.integers(0, 1_000_000), st.sampled_from([0.0, 0.2, 0.5]))
+def test_whatever_trouble_there_is_everything_is_refunded_once(seed: int, trouble: float) -> None:
+    shop = live_through(seed, trouble)
+
+    paid = {payment_id: shop.gateway.refunded(payment_id) for payment_id in ("p-1", "p-2", "p-3", "p-4")}
+    assert paid == {"p-1": "400.00", "p-2": "200.00", "p-3": "400.00", "p-4": "200.00"}, shop.world.timeline()
+    assert shop.gateway.differences(shop.desk.ledger()) == ()
+    assert len([each for each in shop.gateway.refunds() if each.result == "succeeded"]) == 4
+
+
+def test_the_same_seed_makes_the_same_trouble_and_another_another() -> None:
+    first, again, other = (live_through(seed, 0.5).world.timeline() for seed in (7, 7, 8))
+
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "timed out after charging: succeeded",
+        "timed out before charging",
+        "under way for",
+        "arrives late: succeeded",
+        "arrives late: known already",
+        "timed out; known already",
+        "find F-1/p-1: timed out",
+        "refused, the card is closed",
+        "pending",
+        "failed, re-1, the account is closed",
+    ],
+)
+def test_every_kind_of_trouble_comes_by_some_seed(trouble: str) -> None:
+    seeds = iter(range(200))
+
+    found = next((seed for seed in seeds if trouble in trusting(seed).timeline()), None)
+
+    assert found is not None
+
+
+def trusting(seed: int) -> FakeWorld:
+    """A world in which a call is simply made again and again, and asked for now and then."""
+    clock = Clock()
+    world = FakeWorld(clock, seed=seed, trouble=0.5)
+    world.gateway.captures("p-1", "100.00")
+    for call in range(6):
+        with suppress(GatewayTimeout, GatewayRefused):
+            pay(world.gateway)
+        if call % 2:
+            with suppress(GatewayTimeout):
+                world.gateway.find("F-1/p-1")
+        clock.advance(hours=2**call)
+    return world
+
+
+def test_in_trouble_a_rekeying_worker_is_caught() -> None:
+    caught = 0
+    for seed in range(20):
+        shop = a_shop(seed=seed, trouble=0.5)
+        a_unit_comes_back(shop, 1)
+        shop.happens(request_refund())
+        worker = RekeyingWorker(shop.desk, shop.gateway)
+        for _ in range(10):
+            try:
+                worker.run()
+            except GatewayRefused:
+                continue
+        caught += any("800.00" in told for told in shop.gateway.differences(shop.desk.ledger()))
+
+    assert caught > 0
+
+
+@pytest.mark.parametrize(("seed", "trouble", "why"), [(1, 1.5, "from 0 to 1"), (None, 0.2, "needs a seed")])
+def test_trouble_that_makes_no_sense_is_refused(seed: int | None, trouble: float, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        FakeWorld(Clock(), seed=seed, trouble=trouble)
+
+
+# ---- the gateway keeps its port --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def gateway(clock: Clock) -> FakeGateway:
+    gateway = FakeGateway(clock)
+    gateway.captures("p-1", "100.00")
+    return gateway
+
+
+def pay(gateway: PaymentGateway, key: str = "F-1/p-1", amount: int = 6000, **other: str) -> RefundReceipt:
+    return gateway.refund(key=key, amount=amount, **({"payment_id": "p-1", "currency": "USD"} | other))
+
+
+def test_the_same_key_with_the_same_body_gives_the_first_answer_again(gateway: FakeGateway) -> None:
+    first = pay(gateway)
+
+    again = pay(gateway)
+
+    assert first == again == gateway.find("F-1/p-1")
+    assert gateway.refunded("p-1") == "60.00"
+
+
+def test_the_same_key_with_another_body_is_an_error_and_moves_nothing(gateway: FakeGateway) -> None:
+    pay(gateway)
+
+    with pytest.raises(KeyReused, match=r"'F-1/p-1' was used before for 60.00 USD to p-1, now for 60.01 USD to p-1"):
+        pay(gateway, amount=6001)
+
+    assert gateway.refunded("p-1") == "60.00"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"amount": 4001}, "only 40.00 of 100.00 USD is left"),
+        ({"payment_id": "p-2"}, "there is no payment p-2"),
+        ({"currency": "EUR"}, "the payment is in USD"),
+    ],
+)
+def test_never_more_than_was_captured_goes_back(gateway: FakeGateway, change: dict[str, object], reason: str) -> None:
+    gateway.next_refund().answers_after(hours=1)
+    pay(gateway)  # what is pending is promised
+
+    with pytest.raises(GatewayRefused) as refused:
+        pay(gateway, "F-2/p-1", **({"amount": 4000} | change))  # type: ignore[arg-type]
+    with pytest.raises(GatewayRefused) as again:
+        pay(gateway, "F-2/p-1", **({"amount": 4000} | change))  # type: ignore[arg-type]
+
+    assert refused.value.reason == reason
+    assert gateway.find("F-2/p-1") == refused.value.receipt == again.value.receipt
+    assert gateway.captured("p-1") == "100.00"
+
+
+@pytest.mark.parametrize("amount", [0, -1, True, 1.5])
+def test_an_amount_that_is_none_is_a_mistake_of_the_caller(gateway: FakeGateway, amount: int) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        pay(gateway, amount=amount)
+
+
+def test_a_payment_is_captured_once_and_others_are_unknown(gateway: FakeGateway) -> None:
+    with pytest.raises(ValueError, match="captured already"):
+        gateway.captures("p-1", "1.00")
+    with pytest.raises(LookupError, match="never captured a payment 'p-7'"):
+        gateway.refunded("p-7")
+
+
+def test_a_webhook_comes_late_and_says_when_it_was(gateway: FakeGateway, clock: Clock) -> None:
+    gateway.webhooks_arrive_late(by=timedelta(days=2))
+    paid_at = clock.now
+    pay(gateway)
+
+    clock.advance(days=1)
+    too_early = gateway.webhooks()
+    clock.advance(days=1)
+
+    assert too_early == []
+    assert gateway.webhooks() == [RefundNotice("evt-1", "F-1/p-1", "succeeded", paid_at, "re-1")]
+    assert gateway.webhooks() == []
+    gateway.verify()
+
+
+def test_a_script_that_never_came_to_pass_is_told(gateway: FakeGateway) -> None:
+    gateway.next_refund("p-1").succeeds()
+    gateway.next_refund("p-3").fails_after("the card is closed", hours=3)
+    gateway.webhooks_are_duplicated()
+    gateway.webhooks_are_reordered()
+    pay(gateway)
+    gateway.webhooks()
+
+    with pytest.raises(AssertionError) as told:
+        gateway.verify()
+
+    assert str(told.value) == (
+        "this was scripted and never happened: gateway.next_refund('p-3').fails_after('the card is closed', 3:00:00); "
+        "gateway.webhooks_are_reordered()"
+    )
+
+
+def test_a_script_says_one_thing(gateway: FakeGateway) -> None:
+    script = gateway.next_refund()
+    script.times_out_before_charging()
+    with pytest.raises(AssertionError, match="says already"):
+        script.succeeds()
+    with pytest.raises(GatewayTimeout):
+        pay(gateway)
+    gateway.next_refund()
+
+    with pytest.raises(AssertionError, match="does not say what happens"):
+        pay(gateway)
+
+
+def test_a_hundred_threads_with_one_key_move_the_money_once(gateway: FakeGateway) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        receipts = list(threads.map(lambda _: pay(gateway), range(100)))
+
+    assert len(set(receipts)) == 1
+    assert gateway.refunded("p-1") == "60.00"
+
+
+def test_only_the_clock_given_counts(gateway: FakeGateway, clock: Clock) -> None:
+    with freeze_time("2031-01-01"):
+        gateway.next_refund().answers_after(hours=3)
+        receipt = pay(gateway)
+        clock.advance(hours=3)
+        notice = gateway.webhooks()[0]
+
+    assert receipt.result == "pending"
+    assert notice.occurred_at == clock.now
+    assert type(notice.occurred_at) is datetime
+
+
+def test_a_naive_clock_is_refused() -> None:
+    with pytest.raises(ValueError, match="naive"):
+        FakeWorld(lambda: datetime(2026, 3, 2)).mailbox.receives("a@example.org", "Hello")
+
+
+# ---- parcels ---------------------------------------------------------------------------------------------------------
+
+
+def label_worker(desk: Desk, carrier: Carrier, return_id: str) -> LabelBought:
+    """Buys a label for a return as a host would, and tells the desk."""
+    key = f"{return_id}/label"
+    label = carrier.find(key) or carrier.buy_label(key=key, return_id=return_id)
+    desk.handle(label.command())
+    return label
+
+
+@pytest.fixture
+def labelled() -> Iterator[tuple[Shop, LabelBought]]:
+    """A return on the usual order, with a label bought on Monday morning: it voids at the end of Wednesday."""
+    shop = a_shop()
+    shop.happens(an_order(delivered="2026-03-05"), request_return(at="2026-03-09 10:00"))
+    with shop.desk:
+        yield shop, label_worker(shop.desk, shop.world.carrier, "R-1")
+
+
+def test_a_late_scan_dated_before_the_labels_deadline_counts_as_in_time(labelled: tuple[Shop, LabelBought]) -> None:
+    shop, label = labelled
+    shop.world.carrier.scans_arrive_late(by=timedelta(days=2))
+    shop.clock.move_to("2026-03-11 23:59")
+    shop.world.carrier.accepts(label.tracking_number)
+    shop.clock.move_to("2026-03-12 00:00")
+    shop.desk.run_deadlines()
+    voided = shop.desk.return_(return_id="R-1").labels[0].status
+
+    shop.clock.move_to("2026-03-13 23:59")
+    (scan,) = shop.world.due()
+    assert isinstance(scan, Scan)
+    shop.desk.handle(scan.hand_over(return_id="R-1", label_id=label.label_id))
+    taken_in = shop.desk.receive_return(return_id="R-1")
+
+    view = shop.desk.return_(return_id="R-1")
+    assert voided == "void"
+    assert taken_in.accepted
+    assert (view.late, view.shipped_at) == (False, "2026-03-11T23:59:00-04:00")
+    shop.world.verify()
+
+
+def test_a_scan_of_the_next_day_is_late(labelled: tuple[Shop, LabelBought]) -> None:
+    shop, label = labelled
+    shop.clock.move_to("2026-03-12 00:00")
+    shop.world.carrier.accepts(label.tracking_number)
+
+    (scan,) = shop.world.carrier.scans()
+    shop.desk.handle(scan.hand_over(return_id="R-1", label_id=label.label_id))
+
+    assert shop.desk.return_(return_id="R-1").late
+
+
+def test_a_lost_parcel_is_found_out_and_closes_without_refund(labelled: tuple[Shop, LabelBought]) -> None:
+    shop, label = labelled
+    shop.world.carrier.loses(label.tracking_number)
+    shop.world.carrier.accepts(label.tracking_number)
+    shop.world.carrier.delivers(label.tracking_number)
+    (taken,) = shop.world.carrier.scans()
+    shop.desk.handle(taken.hand_over(return_id="R-1", label_id=label.label_id))
+
+    found_out = shop.world.next_due()
+    assert found_out is not None
+    assert found_out - taken.occurred_at == timedelta(days=10)
+    shop.clock.move_to(found_out)
+    (lost,) = shop.world.carrier.scans()
+    shop.desk.handle(lost.loss(return_id="R-1"))
+    shop.desk.handle(lost.loss(return_id="R-1"))
+
+    assert lost.kind == "lost"
+    assert shop.desk.return_(return_id="R-1").status == "lost"
+    shop.world.verify()
+
+
+def test_a_scan_told_twice_is_recorded_once_and_dates_the_delivery() -> None:
+    shop = a_shop()
+    shop.happens(an_order(shipped="2026-03-03"))
+    shop.world.carrier.scans_arrive_late(by=timedelta(hours=5))
+    shop.clock.move_to("2026-03-05 14:00")
+    shop.world.carrier.delivers("T-P-1", at=shop.clock.now - timedelta(hours=1))
+    shop.clock.advance(hours=4)
+
+    (scan,) = shop.world.carrier.scans()
+    outcomes = [shop.desk.handle(scan.delivery(order_id="A-1", parcel_id="P-1")) for _ in range(2)]
+
+    assert [outcome.replayed for outcome in outcomes] == [False, True]
+    assert shop.desk.order(order_id="A-1").parcels[0].delivered_at == "2026-03-05T13:00:00-05:00"
+    assert scan.reported_at - scan.occurred_at == timedelta(hours=5)
+
+
+def test_a_scan_makes_only_the_command_it_tells_of(clock: Clock) -> None:
+    carrier = FakeCarrier(clock)
+    carrier.scan("T-1", "in_transit")
+    (scan,) = carrier.scans()
+
+    with pytest.raises(ValueError, match="says in_transit, not delivered"):
+        scan.delivery(order_id="A-1", parcel_id="P-1")
+    with pytest.raises(ValueError, match="says in_transit, not accepted"):
+        scan.hand_over(return_id="R-1")
+    with pytest.raises(ValueError, match="says in_transit, not lost"):
+        scan.loss(return_id="R-1")
+    with pytest.raises(ValueError, match="cannot be scanned"):
+        carrier.delivers("T-1", at=clock.now + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("charged", [True, False])
+def test_a_label_whose_answer_is_lost_is_bought_once(charged: bool) -> None:
+    shop = a_shop()
+    shop.happens(an_order(delivered="2026-03-05"), request_return(at="2026-03-09 10:00"))
+    script = shop.world.carrier.next_label()
+    if charged:
+        script.times_out_after_buying()
+    else:
+        script.times_out_before_buying()
+
+    with pytest.raises(CarrierTimeout):
+        label_worker(shop.desk, shop.world.carrier, "R-1")
+    label_worker(shop.desk, shop.world.carrier, "R-1")
+    label_worker(shop.desk, shop.world.carrier, "R-1")
+
+    assert [label.label_id for label in shop.world.carrier.labels("R-1")] == ["L-1"]
+    assert [label.label_id for label in shop.desk.return_(return_id="R-1").labels] == ["L-1"]
+
+
+def test_the_carrier_keeps_its_port(clock: Clock) -> None:
+    carrier = FakeCarrier(clock, name="ups")
+    carrier.next_label(of="R-9").is_refused("we do not go there")
+    first = carrier.buy_label(key="k-1", return_id="R-1")
+
+    assert carrier.buy_label(key="k-1", return_id="R-1") == first
+    with pytest.raises(KeyReused, match="return R-1, now for return R-2"):
+        carrier.buy_label(key="k-1", return_id="R-2")
+    with pytest.raises(CarrierRefused, match="we do not go there"):
+        carrier.buy_label(key="k-9", return_id="R-9")
+    assert carrier.find("k-9") is None
+    carrier.void_label("L-1")
+    carrier.void_label("L-1")
+    assert carrier.labels() == ()
+    second = carrier.buy_label(key="k-2", return_id="R-1")
+    carrier.accepts(second.tracking_number)
+    for label_id, reason in (("L-7", "there is no such label"), (second.label_id, "a parcel was scanned on it")):
+        with pytest.raises(CarrierRefused, match=reason):
+            carrier.void_label(label_id)
+    carrier.verify()
+
+
+# ---- mails -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mail_that_arrived_in_time_cancels_however_late_it_is_read() -> None:
+    shop = a_shop()
+    shop.gateway.captures("p-1", "750.00")
+    shop.happens(an_order(confirmed="2026-03-02 10:00"))
+    shop.world.mailbox.delays(by=timedelta(hours=6))
+    shop.clock.move_to("2026-03-02 12:00")
+    shop.world.mailbox.receives("kim@example.org", "Please cancel A-1")
+    too_early = shop.world.due()
+
+    shop.clock.advance(hours=6)
+    (mail,) = shop.world.due()
+    assert isinstance(mail, Mail)
+    outcome = shop.desk.handle(mail.cancellation(order_id="A-1", order_reference="A-1"))
+    shop.happens(request_refund(order_id="A-1"))
+    RefundWorker(shop.desk, shop.gateway).run()
+
+    assert too_early == []
+    assert outcome.accepted
+    assert shop.gateway.refunded("p-1") == "750.00"
+    assert shop.agrees()
+    shop.world.verify()
+
+
+def test_a_mail_that_arrived_too_late_does_not_cancel_and_one_read_twice_asks_once() -> None:
+    shop = a_shop()
+    shop.happens(an_order(confirmed="2026-03-02 10:00"))
+    shop.clock.move_to("2026-03-02 12:01")
+    shop.world.mailbox.receives("kim@example.org", "Please cancel", attachments=["order.pdf"])
+
+    (mail,) = shop.world.mailbox.mails()
+    outcomes = [shop.desk.handle(mail.cancellation(order_id="A-1", order_copy=True)) for _ in range(2)]
+
+    assert [outcome.failed for outcome in outcomes] == [("cancellation.window",)] * 2
+    assert [outcome.replayed for outcome in outcomes] == [False, True]
+
+
+def test_a_mail_reports_the_wrong_item_as_of_its_arrival() -> None:
+    shop = a_shop()
+    shop.happens(an_order(delivered="2026-03-05"))
+    shop.clock.move_to("2026-03-16 23:59")
+    shop.world.mailbox.receives("kim@example.org", "Wrong bag", attachments=["order.pdf", "bag.jpg"])
+    shop.clock.move_to("2026-03-18 09:00")
+
+    (mail,) = shop.world.mailbox.mails()
+    evidence: tuple[str, ...] = ("order_confirmation", "item_picture")
+    outcome = shop.desk.handle(mail.wrong_item(claim_id="C-1", order_id="A-1", line_id="1", evidence=evidence))  # type: ignore[arg-type]
+
+    assert outcome.accepted
+    assert shop.desk.claim(claim_id="C-1").reported_at == "2026-03-16T23:59:00-04:00"
+
+
+@pytest.mark.parametrize("went_out", [True, False])
+def test_a_notice_whose_answer_is_lost_reaches_the_customer_once(clock: Clock, went_out: bool) -> None:
+    mailbox = FakeMailbox(clock)
+    script = mailbox.next_mail("kim@example.org")
+    if went_out:
+        script.times_out_after_sending()
+    else:
+        script.times_out_before_sending()
+
+    def notify(mailbox: Mailbox) -> None:
+        notice = {"to": "kim@example.org", "subject": "Cancelled", "body": "We have cancelled A-1."}
+        if mailbox.find("A-1/notice") is None:
+            mailbox.send(key="A-1/notice", **notice)
+
+    with pytest.raises(MailTimeout):
+        notify(mailbox)
+    notify(mailbox)
+
+    assert [mail.subject for mail in mailbox.sent("kim@example.org")] == ["Cancelled"]
+    mailbox.verify()
+
+
+def test_the_mailbox_keeps_its_port(clock: Clock) -> None:
+    mailbox = FakeMailbox(clock)
+    mailbox.bounces("gone@example.org")
+    first = mailbox.send(key="k-1", to="kim@example.org", subject="Hello", body="…")
+
+    assert mailbox.send(key="k-1", to="kim@example.org", subject="Hello", body="…") == first
+    with pytest.raises(KeyReused):
+        mailbox.send(key="k-1", to="kim@example.org", subject="Hello", body="Another.")
+    with pytest.raises(MailRefused, match="there is no such mailbox"):
+        mailbox.send(key="k-2", to="gone@example.org", subject="Hello", body="…")
+    with pytest.raises(ValueError, match="cannot have arrived"):
+        mailbox.receives("kim@example.org", "Hello", at=clock.now + timedelta(seconds=1))
+    assert mailbox.sent() == (first,)
+    assert mailbox.calls[-1] == "send k-2 to gone@example.org: refused, there is no such mailbox"
+
+
+# ---- all of it -------------------------------------------------------------------------------------------------------
+
+
+def test_all_that_comes_in_comes_in_order_and_the_timeline_tells_it(clock: Clock) -> None:
+    world = FakeWorld(clock)
+    world.gateway.captures("p-1", "100.00")
+    world.gateway.next_refund().answers_after(hours=2)
+    world.mailbox.delays(by=timedelta(hours=1))
+    pay(world.gateway)
+    world.mailbox.receives("kim@example.org", "Where is my money?")
+    world.carrier.accepts("T-1")
+
+    clock.advance(hours=2)
+    came = world.due()
+
+    assert world.next_due() is None
+    assert [type(each) for each in came] == [Scan, Mail, RefundNotice]
+    assert world.timeline("America/New_York") == (
+        "Mon 2026-03-02 10:00 EST  gateway  captured 100.00 USD from p-1\n"
+        "Mon 2026-03-02 10:00 EST  gateway  refund F-1/p-1 of 60.00 USD to p-1: pending, re-1\n"
+        "Mon 2026-03-02 10:00 EST  mailbox  mail-1 arrives from kim@example.org: 'Where is my money?'\n"
+        "Mon 2026-03-02 10:00 EST  carrier  scan scan-1: T-1 accepted\n"
+        "Mon 2026-03-02 12:00 EST  gateway  refund F-1/p-1 of 60.00 USD to p-1: succeeded, re-1\n"
+        "Mon 2026-03-02 12:00 EST  gateway  webhook evt-1: F-1/p-1 succeeded\n"
+        "Mon 2026-03-02 12:00 EST  carrier  scan scan-1 is told: T-1 accepted\n"
+        "Mon 2026-03-02 12:00 EST  mailbox  mail-1 is read"
+    )
+
+
+@given(st.integers(0, 1_000_000))
+def test_in_trouble_scans_and_mails_come_late_or_twice_but_never_not_at_all(seed: int) -> None:
+    clock = Clock()
+    world = FakeWorld(clock, seed=seed, trouble=0.5)
+    for number in range(5):
+        world.carrier.accepts(f"T-{number}")
+        world.mailbox.receives("kim@example.org", f"Mail {number}")
+        for call in (
+            lambda number=number: world.carrier.buy_label(key=f"k-{number}", return_id="R-1"),
+            lambda number=number: world.mailbox.send(key=f"k-{number}", to="a@example.org", subject="s", body="b"),
+        ):
+            until_answered(call)
+
+    came = world.due()
+    while (ahead := world.next_due()) is not None:
+        clock.move_to(ahead)
+        came += world.due()
+
+    assert {each.tracking_number for each in came if isinstance(each, Scan)} == {f"T-{n}" for n in range(5)}
+    assert {each.subject for each in came if isinstance(each, Mail)} == {f"Mail {n}" for n in range(5)}
+    assert len(world.carrier.labels()) == len(world.mailbox.sent()) == 5
+
+
+def until_answered(call: Callable[[], object]) -> None:
+    for _ in range(50):
+        try:
+            call()
+        except OutcomeUnknown:
+            continue
+        return
+    raise AssertionError("it never answered")
+
+
+# ---- what is told to the desk ----------------------------------------------------------------------------------------
+
+ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter(
+    lambda text: text.isprintable() and text.strip()
+)
+
+
+@given(ids, ids)
+def test_a_key_leads_back_to_its_refund_and_payment_and_makes_a_command(refund_id: str, payment_id: str) -> None:
+    key = refund_key(refund_id, payment_id)
+
+    command = RefundReceipt(key, payment_id, 1, "USD", "failed", reason="no\tmore\n\n").command()
+
+    assert tender_of(key) == (refund_id, payment_id)
+    assert (command.refund_id, command.payment_id, command.reason) == (refund_id, payment_id, "no more")  # type: ignore[attr-defined]
+    assert command.command_id
+
+
+@pytest.mark.parametrize("key", ["F-1", "F-1/p-1/2", "%/p", ""])
+def test_any_other_key_is_told(key: str) -> None:
+    with pytest.raises(ValueError, match="is not a key of a refund"):
+        RefundNotice("evt-1", key, "succeeded", datetime(2026, 3, 2, tzinfo=UTC)).command()
+
+
+def test_a_pending_refund_is_no_result_and_what_is_malformed_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is pending"):
+        RefundReceipt("F-1/p-1", "p-1", 1, "USD", "pending").command()
+    with pytest.raises(Impossible, match="requested_at: is naive"):
+        Mail("m", "a@example.org", datetime(2026, 3, 2), "s").cancellation(order_id="A-1")
