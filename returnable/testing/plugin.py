@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from returnable.testing.frozen import prepare_if_loaded
+
 if TYPE_CHECKING:
     from returnable.facade import Desk
+    from returnable.testing.around_edges import Told
     from returnable.testing.clock import FrozenClock, Moment
     from returnable.testing.scenario import Scenario
 
@@ -84,10 +87,10 @@ def clock(request: pytest.FixtureRequest, returnable_policy: Any) -> Iterator[Fr
     from returnable.testing.clock import FrozenClock
 
     frozen = FrozenClock(policy=returnable_policy)
-    moment = _moment_of(request)
+    around = _moment_in(request.node)
     marker = request.node.get_closest_marker("at")
-    if moment is not None:
-        frozen.move_to(moment.at)
+    if around is not None:
+        frozen.move_to(around[1].at)
     elif marker is not None:
         frozen.move_to(_marked(marker, frozen.zone_name))
     thaw = frozen.freeze()
@@ -103,15 +106,16 @@ def desk(request: pytest.FixtureRequest, returnable_policy: Any, returnable_stor
     import returnable
     from returnable.testing.policies import a_book
 
-    frozen = request.getfixturevalue("clock") if _stops_the_clock(request) or "clock" in request.fixturenames else None
+    frozen = request.getfixturevalue("clock") if "clock" in request.fixturenames else None
     with returnable.open(returnable_store, policy=a_book(returnable_policy)) as opened:
         if frozen is not None:
             frozen.desk = opened
-        moment = _moment_of(request)
-        if moment is not None:
+        around = _moment_in(request.node)
+        if around is not None:
             from returnable.testing.around_edges import tell_until
 
-            tell_until(opened, moment, _calls(request)["history"])
+            _, moment, told = around
+            tell_until(opened, moment, told)
         yield opened
 
 
@@ -121,20 +125,6 @@ def scenario(desk: Desk, clock: FrozenClock) -> Scenario:
     from returnable.testing.scenario import Scenario
 
     return Scenario(desk, clock=clock)
-
-
-@pytest.fixture(autouse=True)
-def _returnable_time(request: pytest.FixtureRequest) -> None:
-    """Stops the clock for a test with the marker ``at``, or around edges, before any other fixture is made."""
-    from returnable.testing.frozen import prepare_if_loaded
-
-    prepare_if_loaded()
-    if _stops_the_clock(request):
-        request.getfixturevalue("clock")
-
-
-def _stops_the_clock(request: pytest.FixtureRequest) -> bool:
-    return request.node.get_closest_marker("at") is not None or _moment_of(request) is not None
 
 
 def _needs_freezegun() -> None:
@@ -160,10 +150,10 @@ def _marked(marker: pytest.Mark, zone_name: str) -> Any:
         pytest.fail(f"@pytest.mark.at: {error}", pytrace=False)
 
 
-# ---- edges as tests ------------------------------------------------------------------------------------------------------
+# ---- the marker and the edges as tests ------------------------------------------------------------------------------------
 
-_TIME = "_returnable_time"
-"""The fixture that every test has, so that a test around edges can be run once for each moment."""
+_MOMENT = "_returnable_moment"
+"""The parameter of a test that is run around edges; the test itself need not ask for it."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -174,26 +164,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from returnable.testing.around_edges import moments_of
 
     found = moments_of(marker, policy_setting(metafunc.config))
-    metafunc.parametrize(_TIME, found, indirect=True, ids=[name for name, _, _ in found])
+    metafunc.fixturenames.append(_MOMENT)
+    metafunc.parametrize(_MOMENT, found, ids=[name for name, _, _ in found])
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test with the marker ``at``, or around edges, has the clock stopped before any other fixture is made."""
+    names = getattr(item, "fixturenames", None)
+    if names is not None and (item.get_closest_marker("at") is not None or _moment_in(item) is not None):
+        item.fixturenames = ["clock", *(name for name in names if name != "clock")]  # type: ignore[attr-defined]
+
+
+def pytest_runtest_setup() -> None:
+    """A host's own ``freeze_time`` is to do no harm either."""
+    prepare_if_loaded()
 
 
 @pytest.fixture
 def moment(request: pytest.FixtureRequest) -> Moment:
     """Where a test with ``@edges(…)`` stands: the edge, and whether before it, at it, or after it."""
-    found = _moment_of(request)
-    if found is None:
+    around = _moment_in(request.node)
+    if around is None:
         pytest.fail("the fixture moment is for tests with @edges(…)", pytrace=False)
+    return around[1]
+
+
+def _moment_in(item: pytest.Item) -> tuple[str, Moment, Told] | None:
+    """The name, the moment and the history of a test around edges."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    found: tuple[str, Moment, Told] | None = params.get(_MOMENT)
     return found
-
-
-def _calls(request: pytest.FixtureRequest) -> dict[str, Any]:
-    params = getattr(getattr(request.node, "callspec", None), "params", {})
-    found = params.get(_TIME)
-    return {} if found is None else {"moment": found[1], "history": found[2]}
-
-
-def _moment_of(request: pytest.FixtureRequest) -> Moment | None:
-    return _calls(request).get("moment")
 
 
 # ---- scenarios as tests --------------------------------------------------------------------------------------------------

@@ -11,20 +11,23 @@ from typing import Any
 
 import pytest
 
-from returnable.adapters.scenario import Played, play, read_scenario
+from returnable.adapters.scenario import Played, play, policy_beside, read_scenario
 from returnable.adapters.wiring import assemble
 from returnable.domain.fields import parse_instant
 from returnable.domain.policy import read_policies
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-SCENARIOS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.jsonl"))
+PACKAGE = EXAMPLES / "host_tests"
+"""A package of its own, whose own tests play what it has."""
+SCENARIOS = sorted(
+    str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.jsonl") if PACKAGE not in path.parents
+)
 
 
-def policy_of(example: str) -> str | None:
-    """A scenario beside a policy of the same name is played under it."""
-    policy = (EXAMPLES / example).with_suffix(".toml")
-    return str(policy) if policy.exists() else None
+def policy_of(example: str) -> Path | None:
+    """A scenario is played under the policy beside it."""
+    return policy_beside(EXAMPLES / example)
 
 
 def lines_of(example: str) -> list[tuple[int, bytes]]:
@@ -103,7 +106,8 @@ def test_there_are_examples() -> None:
 
 def test_every_example_is_in_the_list() -> None:
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    files = [*SCENARIOS, *(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.toml"))]
+    tables = (path for path in EXAMPLES.rglob("*.toml") if PACKAGE not in path.parents)
+    files = [*SCENARIOS, *(str(path.relative_to(EXAMPLES)) for path in tables), "host_tests/README.md"]
 
     assert [name for name in files if f"]({name})" not in listed] == []
 
@@ -112,4 +116,4 @@ def test_every_example_is_in_the_list() -> None:
 def test_the_policy_of_an_example_is_a_policy(policy: Path) -> None:
     (version,) = read_policies(policy).versions
 
-    assert version.id == policy.stem
+    assert version.id == policy.name.removesuffix(".policy.toml")

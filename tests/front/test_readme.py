@@ -26,7 +26,7 @@ def test_the_embedding_example_runs_and_prints_what_the_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     out = StringIO()
 
     with redirect_stdout(out):
@@ -37,6 +37,17 @@ def test_the_embedding_example_runs_and_prints_what_the_readme_shows(
     assert out.getvalue() == blocks("text")[0]
     assert (tmp_path / "shop.db").exists()
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
+
+
+def test_the_example_of_a_test_passes(pytester: pytest.Pytester) -> None:
+    _, example = blocks("python")
+    pytester.makepyfile(example)
+
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:cov")
+
+    outcomes = result.parseoutcomes()
+    assert set(outcomes) == {"passed"}
+    assert outcomes["passed"] > 20
 
 
 def test_the_tour_says_what_the_readme_quotes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,7 +283,7 @@ def test_a_report_may_be_json_lines_and_an_import_without_refusals_succeeds(tmp_
 
 def test_an_import_uses_the_policy_that_is_given(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    policy = str(ROOT / "examples" / "policies" / "lindenhof.toml")
+    policy = str(ROOT / "examples" / "policies" / "lindenhof.policy.toml")
 
     returnable("import", TABLE, "--mapping", MAPPING, "--store", url, "--policy", policy)
 
