@@ -93,8 +93,8 @@ def policy_page() -> str:
             ),
         ),
         "Rulings, errors and tests cite the ids. The parameters are all that the engine judges by; another merchant writes "
-        "another file, such as [this one](../examples/policies/lindenhof.policy.toml). A reading marked † was ambiguous in the "
-        "text and has a line in [ADR 15](adr/0015-readings-of-the-policy.md).",
+        "another file, such as [this one](../examples/policies/lindenhof.policy.toml). A reading marked † was ambiguous in "
+        "the text and has a line in [ADR 15](adr/0015-readings-of-the-policy.md).",
     ]
     for group, title in (
         ("cancellation", "Order cancellations"),

@@ -46,7 +46,7 @@ def edges(
     import pytest
 
     days = on if isinstance(on, Mapping) else {str(day): day for day in on}
-    mark: Any = pytest.mark.edges(*history, subject=subject, on=dict(days))
+    mark: Any = pytest.mark.returnable_edges(*history, subject=subject, on=dict(days))
     return mark  # type: ignore[no-any-return]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from returnable.testing.clock import FrozenClock, Moment
     from returnable.testing.scenario import Scenario
 
+_EDGES = "returnable_edges"
+"""The marker that ``@edges`` sets."""
 SCENARIO = ".scenario.jsonl"
 """How the names of files end that are collected as tests."""
 
@@ -45,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "edges(*history, subject=None): written as @returnable.testing.edges(…); the test runs around every edge.",
+        f"{_EDGES}(…): written as @returnable.testing.edges(…); the test runs around every edge of a history.",
     )
 
 
@@ -77,12 +79,21 @@ def returnable_store(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def clock(request: pytest.FixtureRequest, returnable_policy: Any) -> Iterator[FrozenClock]:
+def clock(_returnable_clock: FrozenClock) -> FrozenClock:
     """The clock of the whole process, frozen: at the instant of the marker ``at``, else on a Monday morning (2 March 2026).
 
     It moves by elapsed time, calendar days and business days, to an instant, and to the next edge of the desk. See
     :class:`returnable.testing.clock.Clock`.
     """
+    return _returnable_clock
+
+
+_CLOCK = "_returnable_clock"
+"""The fixture behind ``clock``, under a name that no host takes for a fixture of its own."""
+
+
+@pytest.fixture
+def _returnable_clock(request: pytest.FixtureRequest, returnable_policy: Any) -> Iterator[FrozenClock]:
     _needs_freezegun()
     from returnable.testing.clock import FrozenClock
 
@@ -106,7 +117,7 @@ def desk(request: pytest.FixtureRequest, returnable_policy: Any, returnable_stor
     import returnable
     from returnable.testing.policies import a_book
 
-    frozen = request.getfixturevalue("clock") if "clock" in request.fixturenames else None
+    frozen = request.getfixturevalue(_CLOCK) if _CLOCK in request.fixturenames else None
     with returnable.open(returnable_store, policy=a_book(returnable_policy)) as opened:
         if frozen is not None:
             frozen.desk = opened
@@ -158,7 +169,7 @@ _MOMENT = "_returnable_moment"
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with ``@edges(…)`` runs one tick before, at and one tick after every edge."""
-    marker = metafunc.definition.get_closest_marker("edges")
+    marker = metafunc.definition.get_closest_marker(_EDGES)
     if marker is None:
         return
     from returnable.testing.around_edges import moments_of
@@ -172,7 +183,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """A test with the marker ``at``, or around edges, has the clock stopped before any other fixture is made."""
     names = getattr(item, "fixturenames", None)
     if names is not None and (item.get_closest_marker("at") is not None or _moment_in(item) is not None):
-        item.fixturenames = ["clock", *(name for name in names if name != "clock")]  # type: ignore[attr-defined]
+        item.fixturenames = [_CLOCK, *(name for name in names if name != _CLOCK)]  # type: ignore[attr-defined]
 
 
 def pytest_runtest_setup() -> None:

@@ -29,7 +29,8 @@ def a_policy(
 
     ``clauses``: clause id → parameter → value; ``applies`` is a parameter of every clause. ``effective`` and ``version``
     make it a version of its own, ``closed_also`` are days off besides the holidays. Raises
-    :class:`~returnable.domain.errors.PolicyInvalid` for a clause, a parameter or a value that there is not.
+    :class:`~returnable.domain.errors.PolicyInvalid` for a clause, a parameter or a value that there is not, and
+    ``ValueError`` for a change that changes nothing: a test of another policy would test the same one.
 
     >>> a_policy({"returns.window": {"days": 30}}).clauses.returns_window.days
     30
@@ -41,7 +42,10 @@ def a_policy(
         content["calendar"]["closed_also"] = [str(day) for day in closed_also]
     changed = {"effective": effective and str(effective), "version": version, "zone": zone}
     content |= {name: value for name, value in changed.items() if value is not None}
-    return policy_from(content, "a_policy()")
+    policy = policy_from(content, "a_policy()")
+    if clauses and policy.document == policy_book(base).versions[-1].document:
+        raise ValueError(f"a_policy(): nothing is changed: {dict(clauses)!r} is what {policy.id} {policy.version} says")
+    return policy
 
 
 def a_book(policy: AnyPolicy) -> PolicyBook:

@@ -9,10 +9,10 @@ history, the clock and the deadlines on one line of time, and the difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pydantic_core import to_json
 
@@ -23,7 +23,7 @@ from returnable.domain.errors import Impossible
 from returnable.domain.events import FACTS, Fact
 from returnable.domain.outcome import Outcome
 from returnable.testing.clock import Clock
-from returnable.testing.instants import When, instant
+from returnable.testing.instants import ONE_TICK, When, instant
 from returnable.testing.policies import AnyPolicy, a_book
 from returnable.testing.steps import Fields, Step, flat
 from returnable.testing.timeline import fact_lines, indented, ruling_lines, timeline
@@ -66,6 +66,8 @@ class _Came:
     facts: tuple[Fact, ...]
     ruling: Mapping[str, Any] | None
     error: Impossible | None
+    stored: tuple[Fact, ...] = ()
+    """The facts of a command that was on record already."""
 
     @property
     def failed(self) -> list[str]:
@@ -207,6 +209,11 @@ class Scenario:
         self.clock.move_to(when)
         return self
 
+    def just_before(self, when: When) -> Self:
+        """It is one tick before this instant: a microsecond."""
+        self.clock.move_to(self.clock.instant(when) - ONE_TICK)
+        return self
+
     def after(self, *, days: int = 0, business_days: int = 0, **elapsed: float) -> Self:
         """So much later: calendar and business days at the same time of the wall, then elapsed time (``hours=2``)."""
         self.clock.advance_days(days)
@@ -230,7 +237,7 @@ class Scenario:
             raise TypeError("when() needs something that happens")
         facts = tuple(fact for one in came for fact in one.facts)
         last = came[-1]
-        self._came = _Came(last.told, last.at, last.outcome, facts, last.ruling, last.error)
+        self._came = replace(last, facts=facts)
         return self
 
     def _call(self, action: Callable[[], object]) -> _Came:
@@ -248,7 +255,8 @@ class Scenario:
             return _Came(told, self.clock.now, "error", facts, None, error)
         if isinstance(result, Outcome):
             view = result.view(None).model_dump(mode="json")
-            return _Came(result.command, self.clock.now, result.outcome, facts, view["ruling"], None)
+            stored = tuple(fact for _, _, fact in result.facts) if result.replayed else ()
+            return _Came(result.command, self.clock.now, result.outcome, facts, view["ruling"], None, stored)
         return _Came(told, self.clock.now, "accepted", facts, None, None)
 
     def _what_came(self, played: Played) -> _Came:
@@ -256,8 +264,9 @@ class Scenario:
         if played.outcome is None:
             return _Came(told, self.clock.now, "error", (), None, played.error)
         view = played.as_dict()
-        facts = tuple(fact for _, _, fact in played.outcome.facts) if not played.outcome.replayed else ()
-        return _Came(told, self.clock.now, view["outcome"], facts, view["ruling"], None)
+        facts = tuple(fact for _, _, fact in played.outcome.facts)
+        new, stored = ((), facts) if played.outcome.replayed else (facts, ())
+        return _Came(told, self.clock.now, view["outcome"], new, view["ruling"], None, stored)
 
     # ---- then ---------------------------------------------------------------------------------------------------------
 
@@ -265,14 +274,26 @@ class Scenario:
         """Exactly these facts were recorded, in this order: the names of their types, :class:`event`, or whole facts."""
         __tracebackhide__ = True
         came = self._last("then")
-        for one in events:
+        self._compare("then: other facts were recorded than expected", events, came.facts, came)
+        return self
+
+    def then_replayed(self, *events: Expected) -> Self:
+        """The command was on record under its id: these are the facts it led to then, and nothing was recorded now."""
+        __tracebackhide__ = True
+        came = self._last("then_replayed")
+        self._compare("then_replayed: something was recorded now", (), came.facts, came)
+        self._compare("then_replayed: other facts are on record than expected", events, came.stored, came)
+        return self
+
+    def _compare(self, says: str, expected: Sequence[Expected], facts: Sequence[Fact], came: _Came) -> None:
+        __tracebackhide__ = True
+        for one in expected:
             if isinstance(one, str):
                 _known(one)
-        problems = list(_unlike(events, came.facts, self.clock.zone_name))
+        problems = list(_unlike(expected, facts, self.clock.zone_name))
         if problems:
-            problems += ["recorded was:", *_moved(fact_lines(came.facts, self.clock.zone_name), came)]
-            self._fail("then: other facts were recorded than expected", came, problems)
-        return self
+            told = list(fact_lines(facts, self.clock.zone_name)) or ["nothing"]
+            self._fail(says, came, [*problems, "recorded was:", *(f"  {line}" for line in told)])
 
     def then_accepted(self) -> Self:
         """The command was accepted."""
@@ -297,17 +318,49 @@ class Scenario:
             self._fail("then_declined: other clauses failed than expected", came, problems)
         return self
 
-    def then_error(self, code: str, field: str | None = None) -> Self:
-        """It was impossible, for that reason (and that field), and nothing was recorded."""
+    def then_error(
+        self,
+        code: str,
+        field: str | None = None,
+        *,
+        message: str | None = None,
+        state: str | None = None,
+        allowed: Sequence[str] | None = None,
+    ) -> Self:
+        """It was impossible, for that reason, and nothing was recorded; and of what is given: the field to blame, a part of
+        the message, the state, and the commands that are allowed now."""
         __tracebackhide__ = True
         came = self._last("then_error")
         error = came.error
-        if error is None or error.code != code or (field is not None and error.field != field):
-            named = f" in {field}" if field else ""
-            of_field = f" (field {error.field})" if error is not None and error.field else ""
-            self._fail("then_error: it was another", came, [f"expected {code}{named}", f"came     {came}{of_field}"])
+        if error is None or error.code != code:
+            self._fail("then_error: it was another", came, [f"expected {code}", f"came     {came}"])
+        problems = [f"field: expected {field!r}, came {error.field!r}"] if field not in (None, error.field) else []
+        problems += [f"state: expected {state!r}, came {error.state!r}"] if state not in (None, error.state) else []
+        if message is not None and message not in error.message:
+            problems.append(f"message: expected {message!r} in {error.message!r}")
+        if allowed is not None and sorted(allowed) != sorted(error.allowed or ()):
+            problems.append(
+                f"allowed: expected {', '.join(allowed)}, came {', '.join(error.allowed or ()) or 'nothing'}"
+            )
         if came.facts:
-            self._fail("then_error: something was recorded all the same", came, list(came.types))
+            problems.append(f"something was recorded all the same: {', '.join(came.types)}")
+        if problems:
+            self._fail(f"then_error: {code} came out otherwise", came, problems)
+        return self
+
+    def then_verdicts(self, verdicts: Mapping[str, str]) -> Self:
+        """What the ruling says of every clause it weighed: exactly these, clause id → verdict."""
+        __tracebackhide__ = True
+        came = self._last("then_verdicts")
+        weighed = {each["clause"]: each["verdict"] for each in (came.ruling["clauses"] if came.ruling else ())}
+        every = dict.fromkeys([*weighed, *verdicts])
+        problems = [
+            f"{clause}: expected {verdicts.get(clause, 'not weighed')}, came {weighed.get(clause, 'not weighed')}"
+            for clause in every
+            if verdicts.get(clause) != weighed.get(clause)
+        ]
+        if problems:
+            self._fail("then_verdicts: the clauses came out otherwise", came, problems)
         return self
 
     def then_clause(self, clause: str, verdict: str | None = None, **facts: Any) -> Self:
@@ -333,14 +386,15 @@ class Scenario:
             self._fail(f"then_clause: {clause} came out otherwise", came, problems)
         return self
 
-    def then_view(self, subject: str, **expected: Any) -> Self:
+    def then_view(self, subject: str, asked: Fields | None = None, /, **expected: Any) -> Self:
         """What a question answers now, as far as it is given: ``then_view("return/R-1", status="labelled")``.
 
-        ``order/…``, ``return/…``, ``refund/…``, ``claim/…``, ``eligibility/A-1``, ``audit/return/R-1`` or ``worklist``. Lists
-        have as many elements as are given. Times of keys such as ``void_at`` may be said as wall times.
+        ``order/…``, ``return/…``, ``refund/…``, ``claim/…``, ``eligibility/A-1``, ``audit/return/R-1`` or ``worklist``; with
+        further fields of the question in ``asked``: ``then_view("refund", {"return_id": "R-1"}, total="530.00")``. Lists have
+        as many elements as are given. Times of keys such as ``void_at`` may be said as wall times.
         """
         __tracebackhide__ = True
-        played = self._play(_question(subject), None)
+        played = self._play(_question(subject) | dict(asked or {}), None)
         if played.error is not None:
             problems = [f"{played.error.code}: {played.error.message}"]
             raise AssertionError(self._report(f"then_view: {subject} cannot be answered", problems))
@@ -358,6 +412,11 @@ class Scenario:
     def outcome(self) -> str:
         """What came of the last ``when``: ``accepted``, ``declined`` or ``error``."""
         return self._last("outcome").outcome
+
+    @property
+    def error(self) -> Impossible | None:
+        """Why the last ``when`` was impossible; ``None``: it was not."""
+        return self._last("error").error
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -406,7 +465,7 @@ class Scenario:
     def _as_instant(self, name: str, value: Any) -> Any:
         return _walls("deadline_at" if name == "deadline" else name, value, self.clock.zone_name)
 
-    def _fail(self, says: str, came: _Came, problems: Sequence[str]) -> None:
+    def _fail(self, says: str, came: _Came, problems: Sequence[str]) -> NoReturn:
         __tracebackhide__ = True
         ruling = list(ruling_lines(came.ruling))
         weighed = ["the ruling:", *(f"  {line}" for line in ruling)] if ruling else []
@@ -456,12 +515,6 @@ def _unlike(expected: Sequence[Expected], came: Sequence[Fact], zone_name: str) 
             whole, other = (_walls("", each.model_dump(mode="json"), zone_name) for each in (one, fact))
             for difference in differences(whole, other, ""):
                 yield f"{one.type}.{difference}"
-
-
-def _moved(lines: Iterable[str], came: _Came) -> Iterator[str]:
-    if not came.facts:
-        yield "  nothing"
-    yield from (f"  {line}" for line in lines)
 
 
 _TIMES = ("_at", "_by", "_before")

@@ -19,7 +19,7 @@ from typing import Any, Self
 from returnable.testing.instants import When, instant
 
 MONDAY_MORNING = "2026-03-02 10:00"
-"""The usual instant of confirmation: a Monday morning."""
+"""Where a clock begins: a Monday morning, in the policy's zone."""
 
 Fields = Mapping[str, Any]
 Units = Mapping[str, int] | int
@@ -35,6 +35,8 @@ class Step:
     when: When | None = None
     outcome: str = "accepted"
     """What is to come of it where it is given as having happened: ``accepted``, ``declined`` or ``error``."""
+    raw: bool = False
+    """Whether the fields are told exactly as they are, times too."""
 
     @property
     def command(self) -> str:
@@ -46,7 +48,9 @@ class Step:
         return replace(self, when=when)
 
     def resolved(self, zone_name: str) -> dict[str, Any]:
-        """The fields with every time of its own as an instant with an offset."""
+        """The fields with every time of its own as an instant with an offset, unless they are raw."""
+        if self.raw:
+            return dict(self.fields)
         return {name: _time(name, value, zone_name) for name, value in self.fields.items()}
 
 
@@ -93,9 +97,9 @@ def declined(*history: Step | Iterable[Step] | Fields) -> Steps:
     return Steps(tuple(replace(each, outcome="declined") for each in flat(history)))
 
 
-def step(command: str, at: When | None = None, **fields: Any) -> Step:
-    """Any command by its name and fields."""
-    return Step({"command": command} | fields, at)
+def step(command: str, at: When | None = None, *, raw: bool = False, **fields: Any) -> Step:
+    """Any command by its name and fields; ``raw``: told exactly as they are, also what is no time and no field."""
+    return Step({"command": command} | fields, at, raw=raw)
 
 
 # ---- one command each --------------------------------------------------------------------------------------------------
@@ -128,15 +132,17 @@ def confirm_order(order_id: str = "A-1", *, at: When | None = None, **changes: A
         "shipping": shipping,
     } | changes
     if "payments" not in fields:
-        fields["payments"] = [{"payment_id": "p-1", "method": "card", "amount": _total(lines, shipping)}]
+        fields["payments"] = [{"payment_id": "p-1", "method": "card", "amount": _due(lines, shipping)}]
     return step("confirm_order", at, **fields)
 
 
-def _total(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str:
-    goods = sum(
-        (Decimal(line["unit_price"]) * line["quantity"] + Decimal(line.get("tax", "0")) for line in lines), Decimal(0)
-    )
-    return str(goods + Decimal(shipping["charged"]) + Decimal(shipping.get("tax", "0")))
+def _due(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str:
+    """What it comes to; nothing where that cannot be said, so that an order that is wrong can be told, too."""
+    try:
+        goods = [Decimal(line["unit_price"]) * line["quantity"] + Decimal(line.get("tax", "0")) for line in lines]
+        return str(sum(goods, Decimal(0)) + Decimal(shipping["charged"]) + Decimal(shipping.get("tax", "0")))
+    except (TypeError, KeyError, ArithmeticError):
+        return "0.00"
 
 
 def request_cancellation(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:
@@ -337,18 +343,15 @@ def an_order(
 ) -> Steps:
     """An order, as far as the times given go: ``an_order(price="750.00", delivered="2026-03-05")``.
 
-    Without ``confirmed`` it was confirmed the morning before it was shipped, or three days before it was delivered; else
-    on :data:`MONDAY_MORNING`. The rest as in :func:`confirm_order`.
+    Without ``confirmed`` it was confirmed the morning before it was shipped, or three days before it was delivered; where
+    no time is given, when the step before it happened. The rest as in :func:`confirm_order`.
     """
-    if confirmed is None:
-        if not isinstance(shipped, bool | None):
-            confirmed = _morning(shipped, 1, 10)
-        elif not isinstance(delivered, bool | None):
-            confirmed = _morning(delivered, 3, 10)
-        else:
-            confirmed = MONDAY_MORNING
+    if confirmed is None and not isinstance(shipped, bool | None):
+        confirmed = _morning(shipped, 1, 10)
+    elif confirmed is None and not isinstance(delivered, bool | None):
+        confirmed = _morning(delivered, 3, 10)
     if shipped is None and delivered:
-        shipped = True if delivered is True else _between(confirmed, delivered)
+        shipped = True if delivered is True or confirmed is None else _between(confirmed, delivered)
     steps = [confirm_order(order_id, at=confirmed, **changes)]
     if shipped:
         steps.append(record_shipment(parcel_id, order_id=order_id, at=_when(shipped)))

@@ -212,6 +212,49 @@ def test_a_host_keeps_its_desks_in_a_store_of_its_choice(run: Run) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_a_host_may_have_a_clock_and_a_marker_of_its_own_by_our_names(run: Run) -> None:
+    result = run(
+        """
+        import datetime as dt
+        import pytest
+
+        @pytest.fixture
+        def clock():
+            return "on the tower"
+
+        @pytest.mark.edges("of a graph")
+        @pytest.mark.at("2026-11-25 13:00")
+        def test_it(clock, desk):
+            assert clock == "on the tower"
+            assert dt.datetime.now(dt.UTC) == dt.datetime(2026, 11, 25, 18, tzinfo=dt.UTC)
+        """,
+        "-W",
+        "ignore::pytest.PytestUnknownMarkWarning",
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_the_marker_works_on_a_unittest_too(run: Run) -> None:
+    result = run(
+        """
+        import datetime as dt
+        import unittest
+        import pytest
+
+        class Test(unittest.TestCase):
+            @pytest.mark.at("2026-11-25T18:00:00Z")
+            def test_it(self):
+                assert dt.datetime.now(dt.UTC) == dt.datetime(2026, 11, 25, 18, tzinfo=dt.UTC)
+
+            def test_the_next(self):
+                assert dt.datetime.now(dt.UTC) != dt.datetime(2026, 11, 25, 18, tzinfo=dt.UTC)
+        """
+    )
+
+    result.assert_outcomes(passed=2)
+
+
 # ---- at its ease -----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,748 @@
+"""What people and carriers might do next, given how a case stands: the knowledge behind every random history of the kit.
+
+:class:`Behaviour` knows which commands are sensible where, how likely they are, and which are strange. The dice decide:
+:class:`SeededDice` are fast and repeatable, :class:`SimplestDice` always take the simplest, and those of
+:mod:`returnable.testing.strategies` are drawn by Hypothesis. Choices are ordered from the simplest to the strangest.
+
+:class:`World` is a desk, a clock and a record of what was told, in which one thing after the other happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.case import Case
+from returnable.domain.commands import Command, parse_command
+from returnable.domain.deciding import Moment
+from returnable.domain.decisions import decide
+from returnable.domain.errors import CalendarExhausted, Impossible
+from returnable.domain.events import Confirmed
+from returnable.domain.money import to_major
+from returnable.domain.outcome import Outcome
+from returnable.domain.policy import CLAUSE_IDS, Policy
+from returnable.domain.ports import Recorded
+from returnable.testing.instants import ONE_TICK
+
+T = TypeVar("T")
+
+Fields = dict[str, Any]
+
+START = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
+"""When a world begins: a Monday morning in New York."""
+
+PRICES = (75000, 49999, 50000, 30000, 1999, 1, 0)
+"""Unit prices in minor units, on both sides of the usual threshold of the label fee."""
+
+WILD, SPOILT = 0.08, 0.07
+"""How often a world tells something that has nothing to do with how the case stands, or spoils a field of something."""
+
+MIGHTY = frozenset(
+    {"cancellation.window", "cancellation.not_shipped", "returns.window", "returns.ship_by", "returns.condition"}
+    | {"returns.label_fee", "returns.refund_after_inspection", "returns.shipping_non_refundable", "wrong_item.window"}
+    | {"wrong_item.evidence"}
+)
+"""The clauses that change most when they are set aside."""
+
+_PREFIX_OF = {"order": ("cancellation.", "returns.", "wrong_item."), "return": ("returns.",), "claim": ("wrong_item.",)}
+
+
+# ---- dice -------------------------------------------------------------------------------------------------------------
+
+
+class Dice(Protocol):
+    """What decides between possibilities. Where a search makes things simpler, ``chance`` becomes false, ``choice`` and
+    ``weighted`` the first, ``integer`` the lowest."""
+
+    def chance(self, probability: float) -> bool:
+        """True that often, between 0 and 1."""
+        ...
+
+    def choice(self, options: Sequence[T]) -> T:
+        """One of them, all equally likely; there must be one."""
+        ...
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number, both ends included."""
+        ...
+
+    def weighted(self, options: Sequence[tuple[float, T]]) -> T:
+        """One of them, each as likely as its weight says; one weight must be above zero."""
+        ...
+
+
+class SeededDice:
+    """Dice that fall the same way for the same seed."""
+
+    def __init__(self, seed: int | Random) -> None:
+        self._random = seed if isinstance(seed, Random) else Random(seed)
+
+    def chance(self, probability: float) -> bool:
+        return self._random.random() < probability
+
+    def choice(self, options: Sequence[T]) -> T:
+        return self._random.choice(options)
+
+    def integer(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+    def weighted(self, options: Sequence[tuple[float, T]]) -> T:
+        return self._random.choices(options, [weight for weight, _ in options])[0][1]
+
+
+class SimplestDice:
+    """Dice that always take the simplest: nothing that is a matter of chance happens."""
+
+    def chance(self, probability: float) -> bool:
+        return False
+
+    def choice(self, options: Sequence[T]) -> T:
+        return options[0]
+
+    def integer(self, low: int, high: int) -> int:
+        return low
+
+    def weighted(self, options: Sequence[tuple[float, T]]) -> T:
+        return next(option for weight, option in options if weight > 0)
+
+
+# ---- what might happen --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Possibility:
+    """A command that somebody might give next."""
+
+    weight: float
+    """How likely it is, compared with the others."""
+    command: str
+    fields: Callable[[Dice], Fields]
+    """The command as the dice fill it in."""
+    case: Case | None = None
+    """The case it is about; ``None``: none of those there are."""
+
+
+class Behaviour:
+    """What might happen next to some cases at an instant.
+
+    ``new`` gives the next free id of a kind (``A`` orders, ``P`` parcels, ``R`` returns, ``L`` labels, ``C`` claims,
+    ``F`` refunds); ids that follow from the cases when absent. ``prices`` are unit prices in minor units. There are at
+    most ``max_orders`` orders, if nothing wild happens.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        at: datetime,
+        *,
+        new: Callable[[str], str] | None = None,
+        since: datetime = START,
+        prices: Sequence[int] = PRICES,
+        currency: str = "USD",
+        max_orders: int = 2,
+    ) -> None:
+        self.cases = cases
+        self.at = at
+        self.new = new or next_ids(cases)
+        self.since = since
+        self.prices = prices
+        self.currency = currency
+        self.max_orders = max_orders
+
+    # ---- time ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def instants(self) -> list[datetime]:
+        """Every deadline there is, and the turning points around it."""
+        return instants_of(self.cases)
+
+    def later(self, dice: Dice, near_edges: float = 0.08) -> datetime:
+        """When the next thing happens: often now, sometimes one tick before, at or after one of the next instants at
+        which something ends, and that with the probability ``near_edges``."""
+        calm = 1 - near_edges
+        how = dice.weighted(
+            [
+                (0.55 * calm, "now"),
+                (near_edges, "edge"),
+                (0.32 * calm, "minutes"),
+                (0.11 * calm, "hours"),
+                (0.02, "days"),
+            ]
+        )
+        if how == "now":
+            return self.at
+        if how == "edge":
+            ahead = [at for at in self.instants if at >= self.at][:4]
+            if ahead:
+                return max(self.at, dice.choice(ahead) + dice.choice((0, -1, 1)) * ONE_TICK)
+        if how == "minutes":
+            return whole_minute(self.at) + timedelta(minutes=dice.integer(1, 150))
+        if how == "hours":
+            return whole_minute(self.at) + timedelta(hours=dice.integer(1, 30))
+        return whole_minute(self.at) + timedelta(days=dice.integer(1, 5), minutes=dice.integer(0, 120))
+
+    def own_time(self, dice: Dice, name: str, earlier: float = 0.3) -> Fields:
+        """A fact's own time: mostly none, sometimes earlier than the clock, and rarely later, which is impossible."""
+        if not dice.chance(earlier):
+            return {}
+        past = [at for at in self.instants if self.since <= at <= self.at]
+        how = dice.weighted([(65, "earlier"), (33 if past else 0, "edge"), (2, "future")])
+        if how == "earlier":
+            minutes = dice.choice((0, 1, 59, 121, 60 * 25, 60 * 24 * 3, 60 * 24 * 9))
+            return {name: self.at - timedelta(minutes=minutes)}
+        if how == "edge":
+            return {name: dice.choice(past) + dice.choice((0, -1, 1)) * ONE_TICK}
+        return {name: self.at + ONE_TICK}
+
+    # ---- possibilities --------------------------------------------------------------------------------------------------
+
+    def likely(self) -> Iterator[Possibility]:
+        """What is sensible, or at least understandable, as the cases stand."""
+        if not self.cases:
+            yield self._made(1, "confirm_order", self.order)
+            return
+        for case in self.cases:
+            yield from self._of_order(case)
+            for return_id in case.returns:
+                yield from self._of_return(case, return_id)
+            for claim_id in case.claims:
+                yield from self._of_claim(case, claim_id)
+            yield from self._of_refunds(case)
+        yield self._fixed(1.5, "run_deadlines")
+        if len(self.cases) < self.max_orders:
+            yield self._made(0.1, "confirm_order", self.order)
+
+    def legal(self, policy_of: Callable[[Case], Policy]) -> Iterator[Possibility]:
+        """The likely ones that would be accepted or declined, but never an error, at least in their simplest form."""
+        for possibility in self.likely():
+            if is_possible(possibility, possibility.fields(SimplestDice()), self.at, policy_of):
+                yield possibility
+
+    def filled_in(self, possibility: Possibility, dice: Dice, policy_of: Callable[[Case], Policy]) -> Fields:
+        """One of the legal ones as the dice fill it in, or in its simplest form where that would be an error."""
+        fields = possibility.fields(dice)
+        if is_possible(possibility, fields, self.at, policy_of):
+            return fields
+        return possibility.fields(SimplestDice())
+
+    def choose(self, dice: Dice, *, details: Dice | None = None, wild: float = WILD, spoilt: float = SPOILT) -> Fields:
+        """Any command: a likely one, or with these probabilities a wild one, or a likely one with a spoilt field.
+
+        ``details`` fill the command in; the same dice when absent.
+        """
+        if self.cases and dice.chance(wild):
+            return dice.choice(self.wild(dice)).fields(details or dice)
+        fields = dice.weighted([(each.weight, each) for each in self.likely()]).fields(details or dice)
+        return self.spoilt(dice, fields) if self.cases and dice.chance(spoilt) else fields
+
+    # ---- order --------------------------------------------------------------------------------------------------------
+
+    def order(self, dice: Dice) -> Fields:
+        """An order of up to three lines, paid by up to three payments."""
+        currency = self.currency if not dice.chance(0.1) else "EUR" if self.currency != "EUR" else "USD"
+        return order_fields(dice, self.new("A"), currency=currency, price=self.price) | self.own_time(
+            dice, "confirmed_at", 0.1
+        )
+
+    def price(self, dice: Dice) -> int:
+        """A unit price in minor units."""
+        return dice.choice(self.prices)
+
+    def _of_order(self, case: Case) -> Iterator[Possibility]:
+        order, order_id = case.order, case.order.order_id
+        on_order = {"order_id": order_id}
+        if any(order.in_parcels(line.line_id) < line.quantity for line in order.lines.values()):
+            yield self._made(10, "record_shipment", self._shipment, case)
+        for parcel in order.parcels.values():
+            on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
+            often = 0.05 if parcel.delivered_at else 14
+            yield self._timed(often, "record_delivery", "delivered_at", 0.1, case, **on_parcel)
+        pardoned = any(aside.clause == "cancellation.not_shipped" for aside in order.asides)
+        often = 2.5 if order.status == "confirmed" or pardoned else 0.4
+        yield self._made(often, "request_cancellation", self._cancellation, case, order_id)
+        if order.status == "cancelled":
+            often = 4 if _refundable(case, order.stream) else 0.2
+            yield self._made(often, "request_refund", self._refund, case, on_order)
+        if any(order.delivered(line_id) for line_id in order.lines):
+            free = [line_id for line_id in order.lines if free_units(case, line_id)]
+            in_time = any(self.at < (order.return_before(line_id) or self.at) for line_id in free)
+            early = any(self.at < (order.report_before(line_id) or self.at) for line_id in free)
+            if sum(ret.status != "declined" for ret in case.returns.values()) < 6:
+                yield self._made(6 if in_time else 0.2, "request_return", self._return, case)
+            if sum(claim.status != "denied" for claim in case.claims.values()) < 4:
+                yield self._made(2 if early else 0.2, "report_wrong_item", self._claim, case)
+        often = 1.5 if order.account_id is None else 0.03
+        yield self._fixed(often, "link_account", case, **on_order, account_id="acc-2")
+        if order.notices_owed:
+            subject = {"kind": "order", "id": order_id}
+            yield self._fixed(1, "notify_customer", case, subject=subject, notice="We have decided.")
+        for parcel in order.parcels.values():
+            yield self._made(0.05, "record_shipment", self._shipment_again, case, parcel.parcel_id)
+        yield self._made(0.4, "override", self._override, case, "order", order_id)
+
+    def _of_return(self, case: Case, return_id: str) -> Iterator[Possibility]:
+        ret, on_return = case.returns[return_id], {"return_id": return_id}
+        status = ret.status
+        open_ = status in ("authorized", "labelled", "in_transit", "received", "inspected", "rejected", "lost")
+        if status in ("authorized", "labelled"):
+            yield self._made(9 if status == "authorized" else 0.5, "issue_label", self._label, case, return_id)
+            often = 4 if status == "labelled" else 2
+            yield self._made(often, "record_return_shipment", self._hand_over, case, return_id)
+        if status in ("authorized", "labelled", "in_transit", "lost"):
+            often = 4 if status in ("in_transit", "lost") else 1
+            yield self._timed(often, "receive_return", "received_at", 0.3, case, **on_return)
+        if status in ("received", "inspected") and ret.anything_uninspected():
+            yield self._made(8, "inspect_return", self._inspection, case, return_id)
+        if open_:
+            asides = (*case.order.asides, *ret.asides)
+            pardoned = any(aside.clause == "returns.refund_after_inspection" for aside in asides)
+            ripe = (status == "inspected" or pardoned) and _refundable(case, ret.stream)
+            yield self._made(6 if ripe else 0.4, "request_refund", self._refund, case, on_return)
+        if ret.anything_to_send_back():
+            yield self._made(3, "record_send_back", self._send_back, case, return_id)
+        for label in ret.labels.values():
+            on_label = {**on_return, "label_id": label.label_id}
+            if label.received_at is None:
+                yield self._timed(3, "record_label_received", "received_at", 0.3, case, **on_label)
+            if status == "labelled":
+                yield self._fixed(1, "void_label", case, **on_label, reason="The wrong carrier.")
+        if status in ("authorized", "labelled"):
+            yield self._fixed(0.6, "withdraw_return", case, **on_return)
+        if status == "in_transit":
+            yield self._timed(2, "report_return_lost", "reported_at", 0.3, case, **on_return)
+        yield self._made(0.4 if open_ else 0.02, "override", self._override, case, "return", return_id)
+
+    def _of_claim(self, case: Case, claim_id: str) -> Iterator[Possibility]:
+        claim, on_claim = case.claims[claim_id], {"claim_id": claim_id}
+        if claim.status == "open":
+            yield self._made(3, "resolve_claim", self._resolution, case, claim_id)
+            yield self._timed(2, "record_claim_contact", "contacted_at", 0.3, case, **on_claim)
+            yield self._made(3, "add_claim_evidence", self._evidence, case, claim_id)
+            yield self._fixed(0.4, "deny_claim", case, **on_claim, reason="It is the right item.")
+            yield self._made(0.3, "override", self._override, case, "claim", claim_id)
+        if claim.status == "resolved":
+            owed = claim.remedy != "replacement" and _refundable(case, claim.stream)
+            yield self._made(4 if owed else 0.2, "request_refund", self._refund, case, on_claim)
+
+    def _of_refunds(self, case: Case) -> Iterator[Possibility]:
+        for refund in case.refunds.values():
+            for payment_id, status in refund.tenders.items():
+                often = 3 if status == "requested" else 0.1
+                yield self._made(often, "record_refund_result", self._result, case, refund.refund_id, payment_id)
+
+    # ---- commands ---------------------------------------------------------------------------------------------------------
+
+    def _fixed(self, weight: float, command: str, case: Case | None = None, /, **fields: Any) -> Possibility:
+        return Possibility(weight, command, lambda dice: {"command": command, **fields}, case)
+
+    def _timed(
+        self, weight: float, command: str, own: str, earlier: float, case: Case, /, **fields: Any
+    ) -> Possibility:
+        def fill_in(dice: Dice) -> Fields:
+            return {"command": command, **fields, **self.own_time(dice, own, earlier)}
+
+        return Possibility(weight, command, fill_in, case)
+
+    def _made(
+        self, weight: float, command: str, make: Callable[..., Fields], case: Case | None = None, *about: Any
+    ) -> Possibility:
+        whose = () if case is None else (case,)
+        return Possibility(weight, command, lambda dice: {"command": command} | make(dice, *whose, *about), case)
+
+    def _shipment(self, dice: Dice, case: Case) -> Fields:
+        order = case.order
+        fields: Fields = {
+            "order_id": order.order_id,
+            "parcel_id": self.new("P"),
+            "carrier": dice.choice(("fedex", "ups")),
+            "tracking_number": "T-1",
+            **self.own_time(dice, "shipped_at", 0.1),
+        }
+        if dice.chance(0.3):
+            left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
+            some = [
+                {"line_id": line_id, "quantity": dice.integer(1, count)}
+                for line_id, count in left.items()
+                if count and not dice.chance(0.4)
+            ]
+            if some:
+                fields["lines"] = some
+        return fields
+
+    def _shipment_again(self, dice: Dice, case: Case, parcel_id: str) -> Fields:
+        return self._shipment(dice, case) | {"parcel_id": parcel_id}
+
+    def _cancellation(self, dice: Dice, case: Case | None, order_id: str) -> Fields:
+        reference = {"order_reference": order_id}
+        shown: Fields = dice.choice((reference, reference, {"order_copy": True}, {}))
+        return {
+            "order_id": order_id,
+            "channel": "phone" if dice.chance(0.15) else "email",
+            **shown,
+            **self.own_time(dice, "requested_at"),
+        }
+
+    def _return(self, dice: Dice, case: Case) -> Fields:
+        lines: list[Fields] = []
+        for line in case.order.lines.values():
+            free = free_units(case, line.line_id)
+            if free > 0 and (not line.final_sale or dice.chance(0.2)) and not dice.chance(0.3):
+                lines.append({"line_id": line.line_id, "quantity": dice.integer(1, min(free, 2))})
+                if dice.chance(0.5):
+                    lines[-1]["reason"] = "It is too small."
+        fields: Fields = {
+            "return_id": self.new("R"),
+            "order_id": case.order.order_id,
+            "lines": lines or [{"line_id": "1", "quantity": 1}],
+            "channel": "phone" if dice.chance(0.1) else "portal",
+        }
+        if dice.chance(0.07):
+            fields["resolution"] = "exchange"
+        return fields | self.own_time(dice, "requested_at")
+
+    def _claim(self, dice: Dice, case: Case) -> Fields:
+        line = dice.choice(list(case.order.lines.values()))
+        return {
+            "claim_id": self.new("C"),
+            "order_id": case.order.order_id,
+            "line_id": line.line_id,
+            "quantity": dice.integer(1, max(1, min(2, free_units(case, line.line_id)))),
+            "channel": "portal" if dice.chance(0.1) else "email",
+            "attachments": dice.choice((["order_confirmation", "item_picture"], ["item_picture"], [])),
+            **self.own_time(dice, "reported_at", 0.4),
+        }
+
+    def _evidence(self, dice: Dice, case: Case | None, claim_id: str) -> Fields:
+        some = dice.choice((["item_picture", "order_confirmation"], ["order_confirmation"], ["item_picture"]))
+        return {"claim_id": claim_id, "attachments": some}
+
+    def _resolution(self, dice: Dice, case: Case | None, claim_id: str) -> Fields:
+        return {"claim_id": claim_id, "remedy": dice.choice(("refund", "refund", "replacement", "both"))}
+
+    def _label(self, dice: Dice, case: Case | None, return_id: str) -> Fields:
+        return {
+            "return_id": return_id,
+            "label_id": self.new("L"),
+            "carrier": "fedex",
+            "tracking_number": "RT-1",
+            **self.own_time(dice, "issued_at", 0.2),
+            **self.own_time(dice, "received_at", 0.2),
+        }
+
+    def _hand_over(self, dice: Dice, case: Case, return_id: str) -> Fields:
+        labels = list(case.returns[return_id].labels)
+        used = {"label_id": dice.choice(labels)} if labels and not dice.chance(0.2) else {}
+        proof = {"proof": dice.choice(("carrier_scan", "counter_receipt"))} if dice.chance(0.5) else {}
+        return {"return_id": return_id, **used, **proof, **self.own_time(dice, "shipped_at", 0.4)}
+
+    def _inspection(self, dice: Dice, case: Case, return_id: str) -> Fields:
+        ret = case.returns[return_id]
+        findings: list[Fields] = []
+        for line in ret.lines:
+            left = ret.uninspected(line.line_id)
+            while left and not dice.chance(0.2):
+                count = left - dice.integer(0, left - 1)
+                left -= count
+                findings.append(self._finding(dice, line.line_id, count))
+        findings = findings or [self._finding(SimplestDice(), ret.lines[0].line_id, 1)]
+        return {"return_id": return_id, "findings": findings, **self.own_time(dice, "inspected_at", 0.2)}
+
+    def _finding(self, dice: Dice, line_id: str, quantity: int) -> Fields:
+        worn = dice.chance(0.35)
+        return {
+            "line_id": line_id,
+            "quantity": quantity,
+            "same_condition": not worn,
+            "original_packaging": not (worn and dice.chance(0.5)),
+            "tags_attached": True,
+        }
+
+    def _send_back(self, dice: Dice, case: Case, return_id: str) -> Fields:
+        ret = case.returns[return_id]
+        left = {line.line_id: ret.to_send_back(line.line_id) for line in ret.lines}
+        lines = [
+            {"line_id": line_id, "quantity": count - dice.integer(0, count - 1)}
+            for line_id, count in left.items()
+            if count > 0
+        ]
+        return {"return_id": return_id, "lines": lines, **self.own_time(dice, "sent_at", 0.2)}
+
+    def _refund(self, dice: Dice, case: Case | None, subject: Mapping[str, str]) -> Fields:
+        return {"refund_id": self.new("F"), **subject}
+
+    def _result(self, dice: Dice, case: Case | None, refund_id: str, payment_id: str) -> Fields:
+        on_tender = {"refund_id": refund_id, "payment_id": payment_id}
+        if dice.chance(0.25):
+            return {**on_tender, "result": "failed", "reason": "The card is closed."}
+        return {**on_tender, "result": "succeeded", "reference": "re-1"}
+
+    def _override(self, dice: Dice, case: Case | None, kind: str, name: str) -> Fields:
+        ours = [clause for clause in CLAUSE_IDS if clause.startswith(_PREFIX_OF[kind])]
+        if dice.chance(0.3):
+            clause = "returns.kindness" if dice.chance(0.1) else dice.choice(ours)
+        else:
+            clause = dice.choice([clause for clause in ours if clause in MIGHTY])
+        subject = {"kind": kind, "id": name}
+        return {"subject": subject, "clause": clause, "reason": "A good customer.", "approved_by": "Ann"}
+
+    # ---- and what nobody expects ----------------------------------------------------------------------------------------
+
+    def spoilt(self, dice: Dice, fields: Mapping[str, Any]) -> Fields:
+        """The same command with one field wrong: another id, one unit too many, or something that is no value at all."""
+        key = dice.choice([key for key in fields if key != "command"] or ["order_id"])
+        value = fields.get(key)
+        worse: Any
+        if isinstance(value, str) and key.endswith("_id"):
+            worse = dice.choice((f"{value}x", "R-1", "A-1", "P-1", "C-1", "F-1", "L-1"))
+        elif isinstance(value, list) and value and isinstance(value[0], dict) and "quantity" in value[0]:
+            worse = [{**value[0], "quantity": value[0]["quantity"] + dice.choice((1, 7, 0))}, *value[1:]]
+        else:
+            worse = dice.choice((None, 7, "", "something else", [], "2026-03-05T10:00:00"))
+        return {**fields, key: worse}
+
+    def wild(self, dice: Dice) -> list[Possibility]:
+        """Every command there is, and one that there is not, about things that exist or not, however the cases stand."""
+
+        def one_of(names: Iterable[str], unknown: str) -> str:
+            known = list(names)
+            return dice.choice(known) if known and not dice.chance(0.15) else unknown
+
+        order_id = one_of((case.order.order_id for case in self.cases), "A-9")
+        return_id = one_of((name for case in self.cases for name in case.returns), "R-9")
+        claim_id = one_of((name for case in self.cases for name in case.claims), "C-9")
+        refund_id = one_of((name for case in self.cases for name in case.refunds), "F-9")
+        kind, name = dice.choice(
+            (("order", order_id), ("return", return_id), ("claim", claim_id), ("refund", refund_id))
+        )
+        line: Fields = {"line_id": dice.choice(("1", "2", "9")), "quantity": dice.choice((1, 2))}
+        finding = {**line, "same_condition": True, "original_packaging": True, "tags_attached": True}
+        on_order, on_return, on_claim = {"order_id": order_id}, {"return_id": return_id}, {"claim_id": claim_id}
+        payment_id = dice.choice(("p-1", "p-2", "p-9"))
+        fixed, made = self._fixed, self._made
+        parcel = {**on_order, "parcel_id": "P-1"}
+        return [
+            fixed(1, "record_delivery", **parcel),
+            fixed(1, "record_shipment", **parcel, lines=[line], carrier="dhl", tracking_number="T-9"),
+            made(1, "request_cancellation", self._cancellation, None, None, order_id),
+            fixed(1, "request_return", **on_order, **on_return, lines=[line], channel="portal"),
+            made(1, "issue_label", self._label, None, None, return_id),
+            fixed(1, "record_label_received", **on_return, label_id="L-1"),
+            fixed(1, "void_label", **on_return, label_id="L-1", reason="Why not."),
+            fixed(1, "record_return_shipment", **on_return),
+            fixed(1, "receive_return", **on_return),
+            fixed(1, "inspect_return", **on_return, findings=[finding]),
+            made(1, "request_refund", self._refund, None, None, on_return),
+            made(1, "request_refund", self._refund, None, None, on_order),
+            made(1, "request_refund", self._refund, None, None, on_claim),
+            fixed(1, "request_refund", **on_claim, refund_id=refund_id),
+            made(1, "record_refund_result", self._result, None, None, refund_id, payment_id),
+            fixed(1, "record_send_back", **on_return, lines=[line]),
+            fixed(1, "report_return_lost", **on_return),
+            fixed(1, "withdraw_return", **on_return),
+            fixed(1, "report_wrong_item", **on_claim, **on_order, line_id="1", channel="email"),
+            fixed(1, "add_claim_evidence", **on_claim, attachments=["item_picture"]),
+            fixed(1, "record_claim_contact", **on_claim),
+            fixed(1, "resolve_claim", **on_claim, remedy="both"),
+            fixed(1, "deny_claim", **on_claim, reason="No."),
+            fixed(1, "notify_customer", subject={"kind": kind, "id": name}, notice="Hello."),
+            made(1, "confirm_order", self._order_again, None, order_id),
+            fixed(1, "tell_a_joke"),
+        ]
+
+    def _order_again(self, dice: Dice, order_id: str) -> Fields:
+        return self.order(dice) | {"order_id": order_id}
+
+
+def order_fields(
+    dice: Dice,
+    order_id: str,
+    *,
+    currency: str = "USD",
+    max_lines: int = 3,
+    price: Callable[[Dice], int] = lambda dice: dice.choice(PRICES),
+) -> Fields:
+    """The fields of ``confirm_order``: lines, shipping and payments that add up. ``price`` is in minor units."""
+
+    def major(minor: int) -> str:
+        return to_major(minor, currency)
+
+    lines: list[Fields] = []
+    due = 0
+    counts = [count for count in (1, 1, 1, 2, 3) if count <= max_lines] + list(range(4, max_lines + 1))
+    for number in range(1, dice.choice(counts) + 1):
+        unit_price, quantity, tax = price(dice), dice.choice((1, 2, 3, 5)), dice.choice((0, 1, 5, 100, 3333))
+        due += unit_price * quantity + tax
+        lines.append(
+            {
+                "line_id": str(number),
+                "sku": f"SKU-{number}",
+                "unit_price": major(unit_price),
+                "quantity": quantity,
+                "tax": major(tax),
+                "final_sale": dice.chance(0.06),
+            }
+        )
+    shipping, shipping_tax = dice.choice(((0, 0), (1500, 0), (1500, 133)))
+    due += shipping + shipping_tax
+    cuts = sorted(dice.integer(0, due) for _ in range(dice.choice((0, 0, 1, 2))))
+    amounts = [end - begin for begin, end in zip([0, *cuts], [*cuts, due], strict=True)]
+    if not due and dice.chance(0.5):
+        amounts = []
+    return {
+        "command": "confirm_order",
+        "order_id": order_id,
+        "customer": {"customer_id": "c-1", "account_id": None if dice.chance(0.2) else "acc-1"},
+        "currency": currency,
+        "lines": lines,
+        "shipping": {"charged": major(shipping), "tax": major(shipping_tax)},
+        "payments": [
+            {"payment_id": f"p-{number}", "method": "card", "amount": major(amount)}
+            for number, amount in enumerate(amounts, start=1)
+        ],
+    }
+
+
+def is_possible(
+    possibility: Possibility, fields: Mapping[str, Any], at: datetime, policy_of: Callable[[Case], Policy]
+) -> bool:
+    """Whether a command would be accepted or declined at an instant; nothing is recorded."""
+    try:
+        command = parse_command(fields)
+        command.check_own_times(at)
+        if possibility.case is not None:
+            decide(possibility.case, command, Moment(at, policy_of(possibility.case)))
+    except (Impossible, CalendarExhausted):
+        return False
+    return True
+
+
+def instants_of(cases: Iterable[Case]) -> list[datetime]:
+    """Every deadline of some cases, and the turning points around it, in order of time."""
+    found: set[datetime] = set()
+    for case in cases:
+        found.add(case.order.confirmed.cancel_by)
+        for parcel in case.order.parcels.values():
+            found |= {at for at in (parcel.shipped_at, parcel.return_before, parcel.report_before) if at}
+        found |= {label.void_at for ret in case.returns.values() for label in ret.labels.values()}
+        found |= {claim.opened.contact_by for claim in case.claims.values()}
+        found |= {refund.requested.overdue_at for refund in case.refunds.values()}
+    return sorted(found)
+
+
+def next_ids(cases: Iterable[Case]) -> Callable[[str], str]:
+    """The ids that follow those in some cases, such as ``R-3`` after ``R-2``; asked again, the same one."""
+    taken: dict[str, set[str]] = {kind: set() for kind in "APRLCF"}
+    for case in cases:
+        taken["A"].add(case.order.order_id)
+        taken["P"].update(case.order.parcels)
+        taken["R"].update(case.returns)
+        taken["L"].update(label_id for ret in case.returns.values() for label_id in ret.labels)
+        taken["C"].update(case.claims)
+        taken["F"].update(case.refunds)
+
+    def next_id(kind: str) -> str:
+        number = 1
+        while f"{kind}-{number}" in taken[kind]:
+            number += 1
+        return f"{kind}-{number}"
+
+    return next_id
+
+
+def free_units(case: Case, line_id: str) -> int:
+    """How many delivered units of a line are in no return and no claim."""
+    return max(0, case.order.delivered(line_id) - sum(case.held[line_id].values()))
+
+
+def whole_minute(at: datetime) -> datetime:
+    """The instant, or the next one at which the clock shows whole minutes."""
+    return at if at == (whole := at.replace(second=0, microsecond=0)) else whole + timedelta(minutes=1)
+
+
+def _refundable(case: Case, stream: str) -> bool:
+    asked = [refund for refund in case.refunds.values() if refund.stream == stream]
+    return not asked or asked[-1].status == "failed"
+
+
+# ---- a world ------------------------------------------------------------------------------------------------------------
+
+
+class World:
+    """Desk, clock and a record of what was told; ``step`` lets one thing happen.
+
+    Every step is one number: it seeds the dice that choose the next command, so that a history is a list of numbers, and
+    a failing one shrinks to the few that matter. The commands are mostly sensible where the case stands, and sometimes
+    not at all. ``parts``: the desk; a fresh one in memory when absent.
+
+    >>> world = World()
+    >>> fields, command, came = world.step(seed=7)
+    >>> fields["command"], world.order_ids
+    ('confirm_order', ['A-1'])
+    """
+
+    def __init__(self, parts: Parts | None = None) -> None:
+        self.parts = parts or assemble("memory:")
+        self.at = START
+        """The clock, in UTC."""
+        self.told: list[tuple[datetime, Fields]] = []
+        """Every command and when it was told, the impossible ones too."""
+        self.seen: Counter[str] = Counter()
+        """How often a fact (``Shipped``) and an outcome (``declined issue_label``, ``error line.unknown``) came."""
+        self.order_ids: list[str] = []
+        self._numbers: Counter[str] = Counter()
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases as the desk knows them."""
+        return [self.parts.desk.case(order_id) for order_id in self.order_ids]
+
+    def log(self) -> Sequence[Recorded]:
+        """Every fact on record."""
+        return self.parts.store.read(0, 1_000_000)
+
+    def instants(self) -> list[datetime]:
+        """Every deadline there is, and the turning points around it."""
+        return instants_of(self.cases)
+
+    def step(self, seed: int) -> tuple[Fields, Command | None, Outcome | Impossible]:
+        """Move the clock, choose a command, tell it: what was told, and what came (``None``: no command at all)."""
+        dice = SeededDice(seed)
+        cases = self.cases
+        self.at = Behaviour(cases, self.at, new=self._new).later(dice)
+        fields = Behaviour(cases, self.at, new=self._new).choose(dice)
+        if dice.chance(0.7):
+            fields["command_id"] = f"c-{len(self.told)}"
+        if dice.chance(0.3):
+            fields["actor"] = {"role": dice.choice(("customer", "care", "warehouse", "system")), "id": "someone"}
+        self.told.append((self.at, fields))
+        try:
+            command = parse_command(fields)
+        except Impossible as error:
+            self._count(fields, error)
+            return fields, None, error
+        try:
+            came: Outcome | Impossible = self.parts.desk.handle(command, self.at)
+        except Impossible as error:
+            came = error
+        self._count(fields, came)
+        return fields, command, came
+
+    def _count(self, fields: Fields, came: Outcome | Impossible) -> None:
+        if isinstance(came, Impossible):
+            self.seen[f"error {came.code}"] += 1
+            return
+        self.seen[f"{came.outcome} {fields['command']}"] += 1
+        for _, _, fact in came.facts:
+            self.seen[fact.type] += 1
+            if isinstance(fact, Confirmed):
+                self.order_ids.append(fact.order_id)
+
+    def _new(self, kind: str) -> str:
+        self._numbers[kind] += 1
+        return f"{kind}-{self._numbers[kind]}"

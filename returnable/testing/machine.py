@@ -1,0 +1,262 @@
+"""A stateful test of a host's own integration: whatever is told to the reference desk is told to the host, too.
+
+    class OurShop(ReturnsMachine):
+        def begin(self):
+            self.shop = Shop.in_memory()
+
+        def tell(self, step, at):
+            return self.shop.handle(step.fields, at)
+
+        def ask(self, question, at):
+            return self.shop.view(question, at)
+
+    TestOurShop = OurShop.TestCase
+
+Hypothesis lets people and carriers do things, and time pass, until the two differ; and then shows the shortest such history,
+as a scenario that ``returnable play --check`` replays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from returnable.adapters.scenario import differences
+from returnable.adapters.wiring import assemble
+from returnable.domain.case import Case
+from returnable.domain.commands import parse_command, parse_question
+from returnable.domain.errors import Impossible
+from returnable.domain.outcome import Outcome
+from returnable.domain.policy import Policy, PolicyBook
+from returnable.testing.behaviour import START, whole_minute
+from returnable.testing.instants import ONE_TICK, instant
+from returnable.testing.steps import Step
+from returnable.testing.strategies import Standing, book_of, commands, told_at
+
+Told = Outcome | Impossible | Mapping[str, Any] | str | None
+"""What a host says to a command: an outcome or the error of a desk; a mapping like a line of ``returnable play``, of which
+what is there is compared; ``"accepted"``, ``"declined"`` or ``"error"``; or nothing."""
+
+
+class ReturnsMachine(RuleBasedStateMachine):
+    """Rules for commands and for the passing of time; subclass it, and say how your system does the same.
+
+    Override :meth:`tell`, and :meth:`ask` where your system answers questions; :meth:`begin` and ``teardown`` set your system
+    up and take it down. ``policy``: that of the reference desk (as for ``returnable.open``); the bundled one when ``None``.
+    ``legal``: whether only commands come that are accepted or declined; else also impossible and malformed ones.
+
+    A difference raises ``AssertionError`` with the history so far as a scenario, see :meth:`scenario`.
+    """
+
+    policy: ClassVar[PolicyBook | Policy | str | Path | None] = None
+    legal: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = assemble("memory:", book_of(self.policy))
+        """The reference desk."""
+        self.at = START
+        """The clock, aware: no step is told earlier."""
+        self.lines: list[dict[str, Any]] = []
+        """What was told so far, as lines of a scenario with what the reference desk made of them."""
+        self._touched: str | None = None
+        self._zone_name = self.parts.desk.policies.versions[-1].zone
+
+    # ---- what a host overrides ------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Set up the host's system, empty. Called once, before anything is told.
+
+        It may :meth:`carry_out` the steps with which every history is to begin.
+        """
+
+    def tell(self, step: Step, at: datetime) -> Told:
+        """Carry a step out in the host's system at an aware instant; what it says to it, or ``None``: nothing to compare.
+
+        The fields are ``step.fields``. An :class:`~returnable.domain.errors.Impossible` may be raised or returned.
+        """
+        return None
+
+    def ask(self, question: Mapping[str, Any], at: datetime) -> Mapping[str, Any] | None:
+        """The host's answer to a question (``{"query": "return", "return_id": "R-1"}``), or ``None``: nothing to compare.
+
+        Of the view, every key that the host gives must be as the reference desk has it; what it leaves out is not compared.
+        """
+        return None
+
+    # ---- the history --------------------------------------------------------------------------------------------------
+
+    def scenario(self) -> str:
+        """The history so far as a scenario in JSON Lines, which expects of every line what the reference desk said.
+
+        Save it as ``NAME.scenario.jsonl``: it is a test from then on.
+        """
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines)
+
+    def carry_out(self, step: Step) -> None:
+        """Tell a step to both sides, when it says or at the clock if that is later, and compare what they say."""
+        if step.when is not None:
+            self.at = max(self.at, instant(step.when, self._zone_name))
+        self._tell_both(Step(step.resolved(self._zone_name), told_at(self.at, self._zone_name)))
+
+    def _tell_both(self, step: Step) -> None:
+        if isinstance(step.when, datetime):
+            self.at = step.when.astimezone(UTC)
+        reference = self._decide(step)
+        line = {"at": told_at(self.at, self._zone_name).isoformat(), **step.fields}
+        self.lines.append(line | {"expect": _expected(reference)})
+        try:
+            told: Told = self.tell(step, self.at)
+        except Impossible as error:
+            told = error
+        different = list(_unlike(reference, told))
+        if different:
+            self._fail(f"{step.command}: the host says otherwise than the reference desk", different)
+        if isinstance(reference, Outcome) and reference.facts:
+            entry = self.parts.store.read(self.parts.store.head() - 1, 1)[0]
+            self._touched = entry.case_id
+
+    def _decide(self, step: Step) -> Outcome | Impossible:
+        try:
+            return self.parts.desk.handle(parse_command(step.fields), self.at)
+        except Impossible as error:
+            return error
+
+    def _fail(self, what: str, different: list[str]) -> None:
+        told = "\n".join(f"  {each}" for each in different)
+        raise AssertionError(f"{what}\n{told}\nThe history as a scenario:\n{self.scenario()}")
+
+    # ---- what happens -----------------------------------------------------------------------------------------------------
+
+    @initialize(data=st.data())
+    def the_first_step(self, data: st.DataObject) -> None:
+        """The host's system is set up; and an order is confirmed, unless :meth:`begin` told something."""
+        self.begin()
+        if not self.lines:
+            self._draw(data, legal=True, later=False)
+
+    @rule(data=st.data())
+    def the_next_step(self, data: st.DataObject) -> None:
+        """Somebody tells something."""
+        self._draw(data, legal=self.legal, later=False)
+
+    @rule(data=st.data())
+    def a_later_step(self, data: st.DataObject) -> None:
+        """Somebody tells something now, or after some time."""
+        self._draw(data, legal=self.legal, later=True)
+
+    def _draw(self, data: st.DataObject, *, legal: bool, later: bool) -> None:
+        step = data.draw(commands(self.parts, legal=legal, at=self.at, later=later), label="step")
+        self._tell_both(step)
+
+    @precondition(lambda self: self.lines)
+    @rule()
+    def run_deadlines(self) -> None:
+        """The worker records what fell due."""
+        self._tell_both(Step({"command": "run_deadlines"}, told_at(self.at, self._zone_name)))
+
+    # ---- time -----------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.lines)
+    @rule(hours=st.sampled_from((1, 2, 24, 48, 24 * 7)))
+    def wait(self, hours: int) -> None:
+        """Time passes, to a whole minute."""
+        self.at = whole_minute(self.at) + timedelta(hours=hours)
+
+    @precondition(lambda self: self._edges())
+    @rule(which=st.integers(0, 3), ticks=st.sampled_from((0, -1, 1)))
+    def wait_for_edge(self, which: int, ticks: int) -> None:
+        """To one of the next instants at which something ends: to it, or one tick before or after."""
+        ahead = self._edges()
+        self.at = ahead[min(which, len(ahead) - 1)] + ticks * ONE_TICK
+
+    def _edges(self) -> list[datetime]:
+        """Those of which the tick before is still to come."""
+        return [at for at in Standing.of(self.parts, self.at).behaviour.instants if at - ONE_TICK > self.at]
+
+    # ---- views -------------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_views_agree(self) -> None:
+        """Where the host answers questions, it answers as the reference desk does."""
+        if type(self).ask is ReturnsMachine.ask or self._touched is None:
+            return
+        for question in _questions(self.parts.desk.case(self._touched)):
+            answer = self.ask(question, self.at)
+            if answer is not None:
+                self._compare_views(question, answer)
+
+    def _compare_views(self, question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        try:
+            view = self.parts.questions.answer(parse_question(question), self.at)
+        except Impossible as error:
+            self._fail(f"{dict(question)}: cannot be answered: {error.message}", [f"the host answers {dict(answer)}"])
+            return
+        ours = view.model_dump(mode="json", by_alias=True)
+        different = _differ(answer, ours)
+        if different:
+            self.lines.append({"at": told_at(self.at, self._zone_name).isoformat(), **question, "expect": ours})
+            self._fail(f"{dict(question)}: the host answers otherwise than the reference desk", different)
+
+
+def _differ(answer: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Where what the host answers is not part of our view."""
+    return [
+        each.replace("expected", "the host says", 1).replace(", came", ", the desk", 1)
+        for each in differences(answer, ours, "")
+    ]
+
+
+def _questions(case: Case) -> list[dict[str, Any]]:
+    asked: list[dict[str, Any]] = [{"query": "order", "order_id": case.order.order_id}]
+    asked += [{"query": "return", "return_id": name} for name in case.returns]
+    asked += [{"query": "claim", "claim_id": name} for name in case.claims]
+    asked += [{"query": "refund", "refund_id": name} for name in case.refunds]
+    return [*asked, {"query": "worklist"}]
+
+
+def _expected(came: Outcome | Impossible) -> dict[str, Any]:
+    if isinstance(came, Impossible):
+        return {"outcome": "error", "error": came.code}
+    events = [fact.type for _, _, fact in came.facts]
+    failed = {"failed": sorted(set(came.failed))} if came.failed else {}
+    return {"outcome": came.outcome, "events": events, **failed}
+
+
+def _unlike(reference: Outcome | Impossible, told: Told) -> list[str]:
+    """What the host says otherwise."""
+    if told is None:
+        return []
+    ours = {"events": [], "failed": [], "error": None} | _expected(reference)
+    theirs = _said(told)
+    return [
+        f"{name}: the host says {theirs[name]!r}, the desk {ours[name]!r}"
+        for name in theirs
+        if theirs[name] != ours[name]
+    ]
+
+
+def _said(told: Outcome | Impossible | Mapping[str, Any] | str) -> dict[str, Any]:
+    """What the host says, as far as it says it."""
+    if isinstance(told, str):
+        return {"outcome": told}
+    if isinstance(told, Outcome | Impossible):
+        return {"events": [], "failed": [], "error": None} | _expected(told)
+    said: dict[str, Any] = {name: told[name] for name in ("outcome",) if name in told}
+    if "events" in told:
+        said["events"] = [each if isinstance(each, str) else each["type"] for each in told["events"]]
+    if "failed" in told:
+        said["failed"] = sorted(set(told["failed"]))
+    elif told.get("ruling"):
+        clauses = told["ruling"]["clauses"]
+        said["failed"] = sorted({each["clause"] for each in clauses if each["verdict"] == "fail"})
+    if "error" in told:
+        error = told["error"]
+        said["error"] = error["code"] if isinstance(error, Mapping) else error
+    return said
