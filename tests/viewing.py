@@ -6,7 +6,6 @@ from random import Random
 from typing import Any
 
 from eventsourcing.persistence import StoredEvent
-from world import World
 
 from returnable.adapters.eventstore.recorder import Placement
 from returnable.adapters.eventstore.store import FactStore
@@ -15,6 +14,7 @@ from returnable.adapters.wiring import Parts
 from returnable.domain.events import encode
 from returnable.projections.follow import Projector
 from returnable.projections.stored import VIEWS
+from returnable.testing.behaviour import World
 
 
 def lived(world: World, dice: Random, steps: int) -> World:

@@ -20,6 +20,7 @@ def a_policy(
     clauses: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     base: PolicyBook | str | Path | None = None,
+    id: str | None = None,
     effective: date | str | None = None,
     version: str | None = None,
     zone: str | None = None,
@@ -28,7 +29,7 @@ def a_policy(
     """The newest version of a policy (default: the bundled one) with parameters of its clauses changed.
 
     ``clauses``: clause id → parameter → value; ``applies`` is a parameter of every clause. ``effective`` and ``version``
-    make it a version of its own, ``closed_also`` are days off besides the holidays. Raises
+    make it a version of its own, ``id`` another merchant's, ``closed_also`` are days off besides the holidays. Raises
     :class:`~returnable.domain.errors.PolicyInvalid` for a clause, a parameter or a value that there is not, and
     ``ValueError`` for a change that changes nothing: a test of another policy would test the same one.
 
@@ -40,7 +41,7 @@ def a_policy(
         content["clauses"][clause] = content["clauses"].get(clause, {}) | from_json(to_json(changes))
     if closed_also is not None:
         content["calendar"]["closed_also"] = [str(day) for day in closed_also]
-    changed = {"effective": effective and str(effective), "version": version, "zone": zone}
+    changed = {"id": id, "effective": effective and str(effective), "version": version, "zone": zone}
     content |= {name: value for name, value in changed.items() if value is not None}
     policy = policy_from(content, "a_policy()")
     if clauses and policy.document == policy_book(base).versions[-1].document:

@@ -145,16 +145,16 @@ class Scenario:
     def ask(self, query: str, at: When | None = None, **fields: Any) -> Any:
         """The answer of a question: ``ask("return", return_id="R-1")``, or of ``ask("return/R-1")``.
 
-        An impossible question raises ``AssertionError``.
+        ``as_of`` and ``known_at`` may be said as wall times. An impossible question raises ``AssertionError``.
         """
-        played = self._play(_question(query) | fields, at)
+        played = self._play(self._question(query, fields), at)
         if played.error is not None:
             raise AssertionError(f"{query} cannot be answered: {played.error.code}: {played.error.message}")
         return played.answer
 
     def ask_in_vain(self, query: str, at: When | None = None, **fields: Any) -> dict[str, Any]:
         """The error of a question that cannot be answered."""
-        result = self._play(_question(query) | fields, at).as_dict()
+        result = self._play(self._question(query, fields), at).as_dict()
         if result["error"] is None:
             raise AssertionError(f"{query} was expected to be impossible; the answer is {result['answer']!r}")
         return dict(result["error"])
@@ -176,6 +176,16 @@ class Scenario:
     def _tell(self, step: Step, more: Fields | None = None) -> Played:
         fields = step.resolved(self.clock.zone_name) | dict(more or {})
         return self._play(fields, step.when)
+
+    def _question(self, subject: str, fields: Fields) -> dict[str, Any]:
+        query, _, name = subject.partition("/")
+        field = {"eligibility": "order_id", "audit": "stream"}.get(query, f"{query}_id")
+        times = {
+            key: self.clock.instant(fields[key]).isoformat()
+            for key in ("as_of", "known_at")
+            if fields.get(key) is not None
+        }
+        return {"query": query} | ({field: name} if name else {}) | dict(fields) | times
 
     def _move(self, at: When | None) -> None:
         if at is not None:
@@ -394,7 +404,7 @@ class Scenario:
         as many elements as are given. Times of keys such as ``void_at`` may be said as wall times.
         """
         __tracebackhide__ = True
-        played = self._play(_question(subject) | dict(asked or {}), None)
+        played = self._play(self._question(subject, asked or {}), None)
         if played.error is not None:
             problems = [f"{played.error.code}: {played.error.message}"]
             raise AssertionError(self._report(f"then_view: {subject} cannot be answered", problems))
@@ -477,12 +487,6 @@ class Scenario:
         now_says = f"{came.told} → {came.outcome}" if came else ""
         head = f"{says}\n\n{indented(problems)}\n\nThe history ({policy.id} {policy.version}, {where}):\n"
         return head + timeline(self.desk, came.at if came else self.clock.now, where, now_says)
-
-
-def _question(subject: str) -> dict[str, Any]:
-    query, _, name = subject.partition("/")
-    field = {"eligibility": "order_id", "audit": "stream"}.get(query, f"{query}_id")
-    return {"query": query, field: name} if name else {"query": query}
 
 
 def _known(type_: str) -> None:

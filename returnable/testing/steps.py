@@ -43,6 +43,11 @@ class Step:
         """The name of the command."""
         return str(self.fields["command"])
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The fields without the command, as a method of a desk takes them: ``desk.run_deadlines(**step.arguments)``."""
+        return {name: value for name, value in self.fields.items() if name != "command"}
+
     def at(self, when: When) -> Self:
         """The same, told at an instant."""
         return replace(self, when=when)
@@ -95,6 +100,11 @@ def flat(history: Iterable[Any]) -> Iterator[Step]:
 def declined(*history: Step | Iterable[Step] | Fields) -> Steps:
     """The same steps, which the policy declines: ``given(an_order(), declined(request_return()))``."""
     return Steps(tuple(replace(each, outcome="declined") for each in flat(history)))
+
+
+def impossible(*history: Step | Iterable[Step] | Fields) -> Steps:
+    """The same steps, each of which is impossible where it is told: an error, and nothing on record."""
+    return Steps(tuple(replace(each, outcome="error") for each in flat(history)))
 
 
 def step(command: str, at: When | None = None, *, raw: bool = False, **fields: Any) -> Step:

@@ -18,8 +18,8 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import Story, an_order, policy_where
-from world import World
+from pydantic_core import from_json
+from usual import a_delivered_order, an_inspected_return
 
 from returnable.adapters.export.scenario import (
     Written,
@@ -38,11 +38,30 @@ from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import ClaimDenied, encode
 from returnable.domain.fields import parse_instant
 from returnable.domain.outcome import Outcome
-from returnable.domain.policy import PolicyInvalid, read_policies
+from returnable.domain.policy import PolicyBook, PolicyInvalid, policy_from, read_policies
 from returnable.domain.ruling import Finding
 from returnable.projections import exports
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.subjects import find_subject
+from returnable.testing import (
+    Scenario,
+    a_book,
+    a_policy,
+    a_return,
+    an_order,
+    declined,
+    link_account,
+    override,
+    record_delivery,
+    record_refund_result,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    run_deadlines,
+)
+from returnable.testing.behaviour import World
 
 AT = datetime(2026, 3, 2, 15, tzinfo=UTC)
 
@@ -114,21 +133,23 @@ def lived(seeds: Iterable[int], parts: Parts | None = None) -> World:
     return world
 
 
-def settled() -> Story:
+def settled() -> Scenario:
     """A return with a fee, refunded; a declined cancellation; an override."""
-    story = Story()
-    story.inspected(price="300.00")
-    story.tell("request_refund", refund_id="F-1", return_id="R-1", actor={"role": "care", "id": "kim"})
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded", reference="re-1")
-    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00", price="80.00")
-    asked = {"order_id": "A-2", "channel": "phone", "order_reference": "A-2"}
-    story.tell("request_cancellation", "2026-04-01T13:00:00.250000-04:00", command_id="c-9", **asked)
-    about = {"subject": {"kind": "order", "id": "A-2"}, "clause": "cancellation.window"}
-    story.tell("override", "2026-04-01T14:00:00-04:00", reason="Our mail was late.", approved_by="Ann", **about)
-    story.tell("request_cancellation", "2026-04-01T15:00:00-04:00", **(asked | {"channel": "email"}))
-    story.tell("request_refund", "2026-04-01T16:00:00-04:00", refund_id="F-2", order_id="A-2")
-    story.tell("record_refund_result", refund_id="F-2", payment_id="p-1", result="failed", reason="The card is closed.")
-    return story
+    return Scenario().given(
+        an_inspected_return(price="300.00"),
+        request_refund(actor={"role": "care", "id": "kim"}),
+        record_refund_result(reference="re-1"),
+        an_order("A-2", confirmed="2026-04-01 10:00", price="80.00"),
+        declined(
+            request_cancellation(
+                "A-2", command_id="c-9", channel="phone", order_reference="A-2", at="2026-04-01 13:00:00.250000"
+            )
+        ),
+        override("cancellation.window", "order/A-2", reason="Our mail was late.", at="2026-04-01 14:00"),
+        request_cancellation("A-2", order_reference="A-2", at="2026-04-01 15:00"),
+        request_refund("F-2", order_id="A-2", at="2026-04-01 16:00"),
+        record_refund_result(result="failed", refund_id="F-2"),
+    )
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -204,34 +225,27 @@ def test_the_clauses_view_has_one_row_for_each_clause_that_was_weighed() -> None
 
 
 def test_a_promise_has_its_deadline_too() -> None:
-    story = Story()
-    story.delivered()
-    claim = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", "2026-03-06T10:00:00-05:00", **claim)
+    story = Scenario().given(a_delivered_order(), report_wrong_item(attachments=[], at="2026-03-06 10:00"))
 
     rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
 
     deadlines = {row["clause"]: (row["deadline"], row["margin_seconds"]) for row in rows}
-    contact_by = story.ask("claim", claim_id="C-1")["contact_by"]
+    contact_by = story.ask("claim/C-1")["contact_by"]
     contact = deadlines["wrong_item.contact"]
     assert (parse_instant(str(contact[0])), contact[1]) == (parse_instant(contact_by), None)
     assert deadlines["wrong_item.by_email"] == (None, None)
 
 
 def test_of_lines_with_deadlines_of_their_own_the_earliest_counts() -> None:
-    story = Story()
-    lines = [
-        {"line_id": name, "sku": "S", "unit_price": "10.00", "quantity": 1, "final_sale": False} for name in ("1", "2")
-    ]
-    story.confirmed(lines=lines)
-    for day, name in (("04", "1"), ("06", "2")):
-        shipped = {"parcel_id": f"P-{name}", "carrier": "ups", "tracking_number": f"T-{name}"}
-        one = [{"line_id": name, "quantity": 1}]
-        story.tell("record_shipment", f"2026-03-{day}T09:00:00-05:00", order_id="A-1", lines=one, **shipped)
-        story.tell("record_delivery", f"2026-03-{day}T12:00:00-05:00", order_id="A-1", parcel_id=f"P-{name}")
-    both = [{"line_id": "2", "quantity": 1}, {"line_id": "1", "quantity": 1}]
-    asked = {"return_id": "R-1", "order_id": "A-1", "channel": "portal"}
-    story.tell("request_return", "2026-03-10T12:00:00-04:00", lines=both, **asked)
+    lines = [{"line_id": name, "sku": "S", "unit_price": "10.00", "quantity": 1} for name in ("1", "2")]
+    story = Scenario().given(
+        an_order(lines=lines),
+        record_shipment("P-1", {"1": 1}, at="2026-03-04 09:00"),
+        record_delivery("P-1", at="2026-03-04 12:00"),
+        record_shipment("P-2", {"2": 1}, at="2026-03-06 09:00"),
+        record_delivery("P-2", at="2026-03-06 12:00"),
+        request_return({"2": 1, "1": 1}, at="2026-03-10 12:00"),
+    )
 
     rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
 
@@ -362,7 +376,7 @@ def test_a_scenario_takes_whole_cases_with_a_fact_in_the_period(monkeypatch: pyt
 def test_what_is_recorded_during_an_export_is_not_part_of_it() -> None:
     story = settled()
     history = History(story.parts.store)
-    story.confirmed("A-9", at="2026-05-01T10:00:00-04:00")
+    story.given(an_order("A-9", confirmed="2026-05-01 10:00"))
     out = io.BytesIO()
 
     write_scenario(out, history, WholeCases(history, Choice()), story.parts.desk.policy)
@@ -372,8 +386,7 @@ def test_what_is_recorded_during_an_export_is_not_part_of_it() -> None:
 
 def test_a_fact_that_cannot_be_read_stops_an_export(tmp_path: Path) -> None:
     parts = assemble(f"sqlite:///{tmp_path}/shop.db")
-    story = Story(parts)
-    story.delivered()
+    Scenario(parts).given(a_delivered_order())
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("UPDATE facts SET content = CAST('{}' AS BLOB) WHERE position = 2")
         connection.commit()
@@ -386,8 +399,7 @@ def test_a_fact_that_cannot_be_read_stops_an_export(tmp_path: Path) -> None:
 
 def of_subjects_unread(parts: Parts) -> Choice:
     """A choice made before the damage."""
-    sound = Story()
-    sound.delivered()
+    sound = Scenario().given(a_delivered_order())
     return of_subjects(sound.parts, "order/A-1")
 
 
@@ -437,23 +449,16 @@ def test_a_history_in_a_file_exported_and_played_into_a_file_comes_to_the_same(s
     other.store.close()
 
 
-def with_deadlines() -> Story:
+def with_deadlines() -> Scenario:
     """Three returns whose labels voided, found by one run of the deadlines over all cases."""
-    story = Story()
-    for name in ("A-1", "A-2", "A-3"):
-        story.confirmed(name, at="2026-03-02T10:00:00-05:00")
-    for name in ("A-1", "A-2", "A-3"):
-        parcel = {"order_id": name, "parcel_id": "P-1"}
-        story.tell("record_shipment", "2026-03-03T09:00:00-05:00", carrier="ups", tracking_number="T-1", **parcel)
-    for name in ("A-1", "A-2", "A-3"):
-        story.tell("record_delivery", "2026-03-05T14:00:00-05:00", order_id=name, parcel_id="P-1")
-    for name in ("A-1", "A-2", "A-3"):
-        asked = {"order_id": name, "channel": "portal", "lines": [{"line_id": "1", "quantity": 1}]}
-        story.tell("request_return", "2026-03-09T12:00:00-04:00", return_id=f"R-{name}", **asked)
-        label = {"label_id": "L-1", "carrier": "ups", "tracking_number": "RT-1"}
-        story.tell("issue_label", return_id=f"R-{name}", **label)
-    story.tell("run_deadlines", "2026-03-20T00:00:00-04:00", command_id="nightly")
-    return story
+    orders = ("A-1", "A-2", "A-3")
+    return Scenario().given(
+        [an_order(name) for name in orders],
+        [record_shipment(order_id=name, at="2026-03-03 09:00") for name in orders],
+        [record_delivery(order_id=name, at="2026-03-05 14:00") for name in orders],
+        [a_return(f"R-{name}", order_id=name, requested="2026-03-09 12:00", labelled=True) for name in orders],
+        run_deadlines(command_id="nightly", at="2026-03-20"),
+    )
 
 
 def test_deadlines_recorded_over_many_cases_are_one_line_for_those_that_are_exported() -> None:
@@ -471,11 +476,12 @@ def test_deadlines_recorded_over_many_cases_are_one_line_for_those_that_are_expo
 
 
 def test_the_lines_stand_as_the_log_does_and_say_where_its_clock_steps_back() -> None:
-    story = Story()
-    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00")
-    story.confirmed("A-1", at="2026-03-01T10:00:00-05:00")
-    story.tell("link_account", "2026-03-02T10:00:00-05:00", order_id="A-1", account_id="acc-2")
-    story.tell("link_account", "2026-03-01T11:00:00-05:00", order_id="A-2", account_id="acc-3")
+    story = Scenario().given(
+        an_order("A-2", confirmed="2026-04-01 10:00"),
+        an_order(confirmed="2026-03-01 10:00"),
+        link_account(at="2026-03-02 10:00"),
+        link_account("A-2", account_id="acc-3", at="2026-03-01 11:00"),
+    )
     other = assemble("memory:")
 
     content, written = written_of(story.parts, views=False)
@@ -545,11 +551,10 @@ def test_a_view_that_does_not_come_out_is_an_unmet_expectation() -> None:
 
 
 def test_a_pinned_policy_written_to_a_folder_is_read_with_the_same_hash_and_plays(tmp_path: Path) -> None:
-    book = policy_where(("hours = 2\n", "hours = 5\n"))
-    story = Story(policy=book)
-    story.confirmed()
-    asked = {"order_id": "A-1", "channel": "email", "order_reference": "A-1"}
-    story.tell("request_cancellation", "2026-03-02T14:00:00-05:00", **asked)
+    policy = a_policy({"cancellation.window": {"hours": 5}})
+    story = Scenario(policy=policy).given(
+        an_order(), request_cancellation(order_reference="A-1", at="2026-03-02 14:00")
+    )
     _, written = written_of(story.parts)
 
     (file,) = write_policies(str(tmp_path / "policies"), written, story.parts.desk.policy)
@@ -557,7 +562,7 @@ def test_a_pinned_policy_written_to_a_folder_is_read_with_the_same_hash_and_play
 
     assert not bundled_suffices(written)
     assert again == [file]
-    assert [version.sha256 for version in read_policies(file).versions] == [book.versions[0].sha256]
+    assert [version.sha256 for version in read_policies(file).versions] == [policy.sha256]
     other = assemble("memory:", tmp_path / "policies")
     assert unmet(played(scenario_of(story.parts), other)) == []
     assert unmet(played(scenario_of(story.parts), assemble("memory:"))) != []
@@ -565,13 +570,9 @@ def test_a_pinned_policy_written_to_a_folder_is_read_with_the_same_hash_and_play
 
 
 def test_policies_that_would_be_chosen_differently_are_told(tmp_path: Path) -> None:
-    story = Story()
-    story.confirmed("A-1")
-    later = policy_where(
-        ('version = "2026-01"', 'version = "2026-02"'), ("effective = 2000-01-01", "effective = 2001-01-01")
-    )
-    second = Story(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, later)))
-    second.confirmed("A-2")
+    story = Scenario().given(an_order())
+    later = a_book(a_policy(version="2026-02", effective="2001-01-01"))
+    Scenario(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, later))).given(an_order("A-2"))
     _, written = written_of(story.parts)
 
     problem = what_policies_do(written, story.parts.desk.policy)
@@ -583,10 +584,9 @@ def test_policies_that_would_be_chosen_differently_are_told(tmp_path: Path) -> N
 
 
 def test_policies_of_different_merchants_go_into_folders_of_their_own(tmp_path: Path) -> None:
-    story = Story()
-    story.confirmed("A-1")
-    elsewhere = policy_where(('id = "allu-usa"', 'id = "another/one"'))
-    Story(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, elsewhere))).confirmed("A-2")
+    story = Scenario().given(an_order())
+    elsewhere = PolicyBook([policy_from(from_json(a_policy().document) | {"id": "another/one"}, "elsewhere")])
+    Scenario(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, elsewhere))).given(an_order("A-2"))
     _, written = written_of(story.parts)
 
     files = write_policies(str(tmp_path), written, story.parts.desk.policy)
@@ -657,8 +657,7 @@ def test_a_ruling_without_a_policy_is_broken_history() -> None:
 
 
 def test_times_are_utc_whatever_the_policy_says() -> None:
-    story = Story()
-    story.tell("confirm_order", "2026-03-02T10:00:00-05:00", **an_order())
+    story = Scenario().given(an_order())
 
     (line,) = map(json.loads, exported(story.parts, "jsonl").splitlines())
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import Story, an_order
+from usual import a_delivered_order
 
 from returnable.adapters.imports.mapping import MappingInvalid, read_mapping
 from returnable.adapters.imports.planning import Planner
@@ -18,6 +18,7 @@ from returnable.adapters.imports.running import Live, Refusal, Summary, Trial, r
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.events import Confirmed, Delivered, ReturnRequested, Shipped, encode
 from returnable.domain.policy import bundled_policies
+from returnable.testing import Scenario, an_order, request_return
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 
@@ -130,8 +131,7 @@ def test_a_row_that_changed_since_is_refused_and_what_is_on_record_stays(tmp_pat
 
 
 def test_an_order_that_is_known_from_elsewhere_is_refused(tmp_path: Path) -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     shop = Shop(tmp_path, mapping_text(), HEADER, "A-1,c-1,2026-03-02 10:00,750.00", parts=story.parts)
 
     tried, done = shop.load(trial=True), shop.load()
@@ -813,8 +813,7 @@ def test_orders_and_parts_of_them_can_be_left_out_by_conditions(tmp_path: Path) 
 
 
 def test_a_return_id_of_another_order_is_refused_in_a_dry_run_too(tmp_path: Path) -> None:
-    story = Story()
-    story.authorized("R-6")
+    story = Scenario().given(a_delivered_order(), request_return(return_id="R-6", at="2026-03-09 12:00"))
     row = "A-9,c,2026-03-02 10:00,1.00,back,,T,2026-03-03 10:00,2026-03-04 10:00,,R-6,2026-03-05 10:00"
     mapping = mapping_text(sections=STATUS + PARCELS + SECTIONS)
     shop = Shop(tmp_path, mapping, STATUS_HEADER, row, parts=story.parts)
@@ -1057,8 +1056,7 @@ def test_a_mapping_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_usual_order_of_the_tests_is_what_an_import_makes_of_it(tmp_path: Path) -> None:
-    live = Story()
-    live.tell("confirm_order", "2026-03-02T10:00:00-05:00", **an_order(account_id=None))
+    live = Scenario().given(an_order(account_id=None))
     shop = Shop(tmp_path, mapping_text(), HEADER, "A-1,c-1,2026-03-02 10:00,750.00")
 
     shop.load()

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from freezegun import freeze_time
-from kit import Story, an_order
 from terminal import returnable
+from usual import an_inspected_return
 
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.wiring import assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import StoreUnusable
 from returnable.domain.fields import parse_instant
+from returnable.testing import Scenario, an_order, confirm_order, request_refund
 
 
 @contextmanager
@@ -51,9 +51,7 @@ def folder() -> Iterator[Path]:
 def a_store(folder: Path) -> Path:
     """A store with a paid return, closed."""
     path = folder / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_inspected_return(), request_refund())
     story.parts.store.close()
     return path
 
@@ -89,17 +87,17 @@ PROTECTED = pytest.mark.parametrize("protect", [protected_file, protected_folder
         ("project", "--status"),
     ],
 )
+@pytest.mark.at("2026-11-24T00:00:00Z")
 def test_every_question_is_answered_from_a_write_protected_store(
     folder: Path, protect: Callable[[Path], None], arguments: tuple[str, ...]
 ) -> None:
     path = a_store(folder)
-    with freeze_time("2026-11-24T00:00:00Z"):
-        before = returnable(*arguments, "--store", f"sqlite:///{path}")
-        content = path.read_bytes()
-        protect(path)
+    before = returnable(*arguments, "--store", f"sqlite:///{path}")
+    content = path.read_bytes()
+    protect(path)
 
-        with nobody(folder):
-            after = returnable(*arguments, "--store", f"sqlite:///{path}")
+    with nobody(folder):
+        after = returnable(*arguments, "--store", f"sqlite:///{path}")
 
     assert after == before
     assert after[0] == 0
@@ -116,7 +114,8 @@ def test_nothing_is_recorded_in_a_write_protected_store(folder: Path, protect: C
 
     with pytest.raises(StoreUnusable, match="it is read-only"):
         parts.desk.handle(
-            parse_command({"command": "confirm_order", **an_order("A-2")}), parse_instant("2026-03-20T10:00:00Z")
+            parse_command({**confirm_order("A-2").fields}),
+            parse_instant("2026-03-20T10:00:00Z"),
         )
 
     parts.store.close()
@@ -141,8 +140,7 @@ def test_views_of_a_write_protected_store_are_kept_elsewhere(folder: Path, tmp_p
 
 def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None:
     path = folder / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.confirmed()
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_order())
     copy = folder / "copy.db"
     shutil.copy(path, copy)
     shutil.copy(f"{path}-wal", f"{copy}-wal")
@@ -156,8 +154,7 @@ def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None
 
 def test_a_write_protected_store_that_is_in_use_is_read_with_its_wal(folder: Path) -> None:
     path = folder / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.confirmed()
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_order())
     path.chmod(0o444)
 
     with nobody(folder):

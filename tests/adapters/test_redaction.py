@@ -10,10 +10,9 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import Story, finding
 from pydantic import BaseModel
 from pydantic_core import from_json
-from world import World
+from usual import a_labelled_return
 
 from returnable.adapters.export.scenario import write_scenario
 from returnable.adapters.export.tables import table
@@ -22,6 +21,30 @@ from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.events import FACTS, Fact, encode
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.redaction import BLANK, DERIVED, FREE_TEXT, HARMLESS, PERSONAL, Redaction
+from returnable.testing import (
+    Scenario,
+    an_order,
+    declined,
+    deny_claim,
+    finding,
+    inspect_return,
+    issue_label,
+    link_account,
+    notify_customer,
+    override,
+    receive_return,
+    record_delivery,
+    record_refund_result,
+    record_return_shipment,
+    record_send_back,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    void_label,
+)
+from returnable.testing.behaviour import World
 
 KEY = b"a key"
 
@@ -48,58 +71,66 @@ def exports_of(parts: Parts, key: bytes = KEY) -> dict[str, bytes]:
     return found | {"scenario": out.getvalue()}
 
 
-def personal_story(who: dict[str, str]) -> Story:
+def personal_story(who: dict[str, str]) -> Scenario:
     """A story with every personal field and every free text in it; ``who`` gives what they say."""
-    story = Story()
+    story = Scenario()
     actor = {"role": "care", "id": who["actor"]}
     customer = {"customer_id": who["customer"], "account_id": None, "name": who["name"], "email": who["email"]}
     line = {"line_id": "1", "sku": "SKU-1", "unit_price": "300.00", "quantity": 2, "description": who["text"]}
     payments = [{"payment_id": who["payment"], "method": "card", "amount": "600.00"}]
     for order_id in ("A-1", "A-2"):
-        order = {
-            "customer": customer,
-            "lines": [line],
-            "payments": payments,
-            "command_id": f"{who['email']}/{order_id}",
-        }
-        story.confirmed(order_id, at="2026-03-02T10:00:00-05:00", actor=actor, **order)
-    asked = {"order_id": "A-2", "channel": "phone", "order_reference": who["text"]}
-    story.tell("request_cancellation", "2026-03-02T11:00:00-05:00", **asked)
-    parcel: dict[str, Any] = {"order_id": "A-1", "parcel_id": who["tracking"], "carrier": "fedex"}
-    story.tell("record_shipment", "2026-03-03T09:00:00-05:00", tracking_number=who["tracking"], **parcel)
-    again: dict[str, Any] = {"tracking_number": f"{who['tracking']}9", "shipped_at": "2026-03-03T08:00:00-05:00"}
-    told = story.tell("record_shipment", "2026-03-03T10:00:00-05:00", **parcel, **again)
+        story.given(
+            an_order(
+                order_id,
+                confirmed="2026-03-02 10:00",
+                actor=actor,
+                customer=customer,
+                lines=[line],
+                payments=payments,
+                command_id=f"{who['email']}/{order_id}",
+            )
+        )
+    story.given(
+        declined(request_cancellation("A-2", channel="phone", order_reference=who["text"], at="2026-03-02 11:00")),
+        record_shipment(who["tracking"], tracking_number=who["tracking"], at="2026-03-03 09:00"),
+    )
+    told = story.tell(
+        record_shipment(
+            who["tracking"], tracking_number=f"{who['tracking']}9", shipped_at="2026-03-03 08:00", at="2026-03-03 10:00"
+        )
+    )
     assert told["events"][-1]["type"] == "ExceptionRaised"
-    story.tell("record_delivery", "2026-03-05T14:00:00-05:00", order_id="A-1", parcel_id=who["tracking"])
-    story.tell("link_account", "2026-03-05T15:00:00-05:00", order_id="A-1", account_id=who["account"])
-    about: dict[str, Any] = {"subject": {"kind": "order", "id": "A-1"}}
-    override: dict[str, Any] = {"clause": "returns.portal", "reason": who["text"], "approved_by": who["boss"]}
-    story.tell("override", "2026-03-06T09:00:00-05:00", **about, **override)
-    story.tell("notify_customer", notice=who["text"], **about)
+    story.given(
+        record_delivery(who["tracking"], at="2026-03-05 14:00"),
+        link_account(account_id=who["account"], at="2026-03-05 15:00"),
+        override("returns.portal", reason=who["text"], approved_by=who["boss"], at="2026-03-06 09:00"),
+        notify_customer(notice=who["text"]),
+    )
     lines = [{"line_id": "1", "quantity": 2, "reason": who["text"]}]
-    wanted = {"return_id": "R-1", "order_id": "A-1", "lines": lines, "channel": "phone"}
-    assert story.tell("request_return", "2026-03-09T12:00:00-04:00", **wanted)["outcome"] == "accepted"
+    assert story.tell(request_return(lines=lines, channel="phone", at="2026-03-09 12:00"))["outcome"] == "accepted"
     for label in (who["label"], f"{who['label']}2"):
-        issued = {"return_id": "R-1", "label_id": label, "carrier": "fedex", "tracking_number": who["tracking"]}
-        story.tell("issue_label", "2026-03-09T13:00:00-04:00", **issued)
+        story.given(issue_label(label, tracking_number=who["tracking"], at="2026-03-09 13:00"))
         if label == who["label"]:
-            story.tell("void_label", return_id="R-1", label_id=label, reason=who["text"])
-    sent = {"label_id": f"{who['label']}2", "tracking_number": who["tracking"]}
-    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", **sent)
-    story.tell("receive_return", "2026-03-13T11:00:00-04:00", return_id="R-1")
+            story.given(void_label(label, reason=who["text"]))
+    story.given(
+        record_return_shipment(f"{who['label']}2", tracking_number=who["tracking"], at="2026-03-10 16:00"),
+        receive_return(at="2026-03-13 11:00"),
+    )
     good, bad = finding(quantity=1), finding(quantity=1, tags_attached=False)
     findings = [{**good, "notes": who["text"]}, {**bad, "notes": who["text"]}]
-    story.tell("inspect_return", "2026-03-16T10:00:00-04:00", return_id="R-1", findings=findings)
+    story.given(inspect_return(findings=findings, at="2026-03-16 10:00"))
     for refund_id, result in (("F-1", "failed"), ("F-2", "succeeded")):
-        story.tell("request_refund", refund_id=refund_id, return_id="R-1")
         reason = {"reason": who["text"]} if result == "failed" else {}
-        answer = {"payment_id": who["payment"], "result": result, "reference": who["reference"], **reason}
-        assert story.tell("record_refund_result", refund_id=refund_id, **answer)["outcome"] == "accepted"
-    back = {"lines": [{"line_id": "1", "quantity": 1}], "tracking_number": who["tracking"]}
-    story.tell("record_send_back", return_id="R-1", **back)
-    claim = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", "2026-03-17T10:00:00-04:00", **claim)
-    story.tell("deny_claim", claim_id="C-1", reason=who["text"])
+        answered = record_refund_result(
+            who["payment"], result, refund_id=refund_id, reference=who["reference"], **reason
+        )
+        story.given(request_refund(refund_id))
+        assert story.tell(answered)["outcome"] == "accepted"
+    story.given(
+        record_send_back(tracking_number=who["tracking"]),
+        report_wrong_item(attachments=[]),
+        deny_claim(reason=who["text"]),
+    )
     return story
 
 
@@ -165,7 +196,7 @@ def who_is() -> dict[str, str]:
 def test_the_same_person_is_the_same_pseudonym_everywhere_and_another_is_another() -> None:
     story = personal_story(who_is())
     other = {"customer_id": "secret other", "account_id": "secret account"}
-    story.confirmed("A-3", at="2026-04-01T10:00:00-04:00", customer=other)
+    story.given(an_order("A-3", confirmed="2026-04-01 10:00", customer=other))
 
     rows = [json.loads(line) for line in exports_of(story.parts)["facts.jsonl"].splitlines()]
 
@@ -213,9 +244,7 @@ def test_amounts_and_clauses_are_what_they_were() -> None:
 
 
 def test_an_order_reference_that_is_the_order_id_stays() -> None:
-    story = Story()
-    story.confirmed()
-    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+    story = Scenario().given(an_order(), request_cancellation(order_reference="A-1"))
 
     assert b'"order_reference":"A-1"' in exports_of(story.parts)["facts.jsonl"]
 
@@ -231,11 +260,11 @@ def test_one_key_gives_the_same_pseudonyms_and_another_key_others() -> None:
 
 
 def test_a_tracking_number_that_begins_another_one_is_not_mistaken_for_it() -> None:
-    story = Story()
-    story.confirmed()
-    parcel: dict[str, Any] = {"order_id": "A-1", "parcel_id": "P", "carrier": "ups"}
-    story.tell("record_shipment", tracking_number="1", **parcel)
-    story.tell("record_shipment", "2026-03-02T11:00:00-05:00", tracking_number="12", **parcel)
+    story = Scenario().given(
+        an_order(),
+        record_shipment("P", tracking_number="1", carrier="ups"),
+        record_shipment("P", tracking_number="12", carrier="ups", at="2026-03-02 11:00"),
+    )
 
     rows = [json.loads(line) for line in exports_of(story.parts)["facts.jsonl"].splitlines()]
 
@@ -292,10 +321,7 @@ def keys_of(value: Any) -> Iterator[str]:
 
 
 def test_every_fact_of_a_ruling_is_listed_too() -> None:
-    voided = Story()
-    voided.labelled()
-    label = {"return_id": "R-1", "label_id": "L-2", "carrier": "fedex", "tracking_number": "RT-2"}
-    voided.tell("issue_label", "2026-03-20T12:00:00-04:00", **label)
+    voided = Scenario().given(a_labelled_return(), declined(issue_label("L-2", at="2026-03-20 12:00")))
     stored = [*personal_story(who_is()).parts.store.read(0, 1000), *voided.parts.store.read(0, 1000)]
     for first in range(0, 900, 60):
         world = World()

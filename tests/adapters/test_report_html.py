@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit import Story
 from rich.cells import cell_len
+from usual import an_inspected_return
 
 from returnable.adapters.report.diagram import Drawing, draw, edges_of, lifecycle_svg, rows_of
 from returnable.adapters.report.html import report_html
@@ -31,6 +31,7 @@ from returnable.domain.ports import Recorded
 from returnable.projections.report import LifecyclePath, LifecycleStep, Report
 from returnable.projections.reporting import make_report, report_of
 from returnable.projections.subjects import Subject
+from returnable.testing import Scenario
 
 LATER = "2026-03-20T12:00:00-04:00"
 TOKEN = re.compile(r"zq[a-z]+?qz")
@@ -97,7 +98,7 @@ def token(name: str) -> str:
 @cache
 def history() -> tuple[str, tuple[Recorded, ...]]:
     """A case with every kind of text in it: id of the order, and its facts."""
-    story = Story()
+    story = Scenario()
     acting: dict[str, Any] = {"actor": {"role": "care", "id": token("actor")}, "command_id": token("command")}
     line = {"line_id": token("line"), "quantity": 2}
     order, ret, label, refund = token("order"), token("return"), token("label"), token("refund")
@@ -410,8 +411,7 @@ def test_the_page_has_the_structure_that_readers_and_tools_go_by() -> None:
 
 
 def test_the_same_store_subject_and_moment_give_the_same_bytes() -> None:
-    story = Story()
-    story.inspected()
+    story = Scenario().given(an_inspected_return())
 
     def made() -> Report:
         return make_report(story.parts.store, story.parts.desk.policy, "R-1", parse_instant(LATER))

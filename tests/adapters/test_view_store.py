@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 from eventsourcing.persistence import IntegrityError, Tracking
-from kit import Story
+from usual import a_delivered_order, an_inspected_return
 from viewing import built_anew, digests, projector
 
 from returnable.adapters.eventstore import viewstore
@@ -23,6 +23,7 @@ from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.projections.ports import Changes, Mark
 from returnable.projections.stored import VIEWS
+from returnable.testing import Scenario, an_order, request_refund
 
 # The module of the library's contract also tests ciphers, whose package is not needed here and not installed.
 with pytest.MonkeyPatch.context() as patch:
@@ -42,9 +43,9 @@ class TestTheContractOfTheLibrary(library.TrackingRecorderTestCase):
         return views
 
 
-def a_story(path: Path) -> Story:
+def a_story(path: Path) -> Scenario:
     """A story on a store in a file."""
-    return Story(assemble(f"sqlite:///{path}"))
+    return Scenario(assemble(f"sqlite:///{path}"))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_views_are_kept_beside_the_store(store: str, views: str) -> None:
 
 def test_a_host_can_wait_until_a_view_has_told_what_it_recorded(tmp_path: Path) -> None:
     story = a_story(tmp_path / "shop.db")
-    story.confirmed()
+    story.given(an_order())
     with closing(SQLiteViews(tmp_path / "views.db")) as views, closing(SQLiteViews(tmp_path / "views.db")) as host:
         working = projector(story.parts, views)
         working.step()
@@ -87,7 +88,7 @@ def test_a_host_can_wait_until_a_view_has_told_what_it_recorded(tmp_path: Path) 
 
 def test_views_survive_closing_and_are_gone_with_their_file(tmp_path: Path) -> None:
     story = a_story(tmp_path / "shop.db")
-    story.delivered()
+    story.given(a_delivered_order())
     url = f"sqlite:///{tmp_path}/views.db"
     with closing(stored_views("unused:", url)) as views:  # type: ignore[type-var]
         assert isinstance(views, SQLiteViews)
@@ -104,12 +105,12 @@ def test_views_survive_closing_and_are_gone_with_their_file(tmp_path: Path) -> N
 
 def test_readers_see_rows_and_marks_of_one_moment_while_a_projector_works(tmp_path: Path) -> None:
     story = a_story(tmp_path / "shop.db")
-    story.confirmed("A-1")
+    story.given(an_order())
     with closing(SQLiteViews(tmp_path / "views.db")) as views:
         projector(story.parts, views).run()
         with views.reading() as reading:
             before = reading.marks()
-            story.confirmed("A-2")
+            story.given(an_order("A-2"))
             projector(story.parts, views).run()
 
             assert reading.marks() == before
@@ -259,8 +260,7 @@ def test_a_batch_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None
 
 def test_every_view_is_a_table_that_any_tool_can_read(tmp_path: Path) -> None:
     story = a_story(tmp_path / "shop.db")
-    story.inspected()
-    story.tell("request_refund", return_id="R-1", refund_id="F-1")
+    story.given(an_inspected_return(), request_refund())
     with closing(SQLiteViews(tmp_path / "views.db")) as views:
         projector(story.parts, views).run()
     story.parts.store.close()

@@ -20,9 +20,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PACKAGE = EXAMPLES / "host_tests"
 """A package of its own, whose own tests play what it has."""
-SCENARIOS = sorted(
-    str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.jsonl") if PACKAGE not in path.parents
-)
+SCENARIOS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.jsonl") if PACKAGE not in path.parents)
 
 
 def policy_of(example: str) -> Path | None:

@@ -8,11 +8,11 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from world import World
 
 from returnable.domain.case import Case, evolve, replay, replay_as_of
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.ports import Recorded
+from returnable.testing.behaviour import World
 
 SEEDS = st.integers(0, 2**32 - 1)
 

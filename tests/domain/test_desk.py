@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from kit import an_order, finding, policy_where
 
 from returnable.adapters.wiring import assemble
 from returnable.domain import desk as module
@@ -19,6 +18,7 @@ from returnable.domain.errors import HistoryBroken, Impossible, NameTaken, Polic
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.domain.ports import Batch, EventStore, Name, Receipt
+from returnable.testing import a_book, a_policy, confirm_order, finding
 
 BOOK = bundled_policies()
 A_RETURN: dict[str, Any] = {
@@ -54,7 +54,7 @@ def a_store(*order_ids: str) -> EventStore:
     """A store with orders that were delivered on 5 March 2026."""
     parts = assemble("memory:")
     for order_id in order_ids or ("A-1",):
-        tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **an_order(order_id))
+        tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order(order_id).arguments)
         parcel = {"order_id": order_id, "parcel_id": "P-1"}
         tell(parts.desk, "record_shipment", "2026-03-03T10:00:00-05:00", **parcel, carrier="ups", tracking_number="T")
         tell(parts.desk, "record_delivery", "2026-03-05T10:00:00-05:00", **parcel)
@@ -140,7 +140,7 @@ def test_a_race_lost_two_hundred_times_is_a_busy_store(monkeypatch: pytest.Monke
 def test_a_memory_that_fell_behind_never_makes_a_wrong_refusal() -> None:
     parts = assemble("memory:")
     here, there = parts.desk, Desk(parts.store, BOOK)
-    tell(here, "confirm_order", "2026-03-02T10:00:00-05:00", **an_order("A-1"))
+    tell(here, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
     parcel = {"order_id": "A-1", "parcel_id": "P-1"}
     tell(there, "record_shipment", "2026-03-03T10:00:00-05:00", **parcel, carrier="ups", tracking_number="T")
     tell(there, "record_delivery", "2026-03-05T10:00:00-05:00", **parcel)
@@ -186,7 +186,7 @@ def test_a_fact_told_again_to_a_desk_that_does_not_know_it_is_not_appended_twice
 def test_a_fact_that_is_news_by_now_is_appended_by_a_desk_that_fell_behind() -> None:
     parts = assemble("memory:")
     here, there = parts.desk, Desk(parts.store, BOOK)
-    tell(here, "confirm_order", "2026-03-02T10:00:00-05:00", **an_order("A-1"))
+    tell(here, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
     there.case("A-1")
     tell(here, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
 
@@ -227,7 +227,7 @@ def test_recording_deadlines_is_decided_again_when_a_case_has_moved_on() -> None
     [
         ("request_return", A_RETURN, {**A_RETURN, "order_id": "A-2"}, "return.exists"),
         ("report_wrong_item", A_CLAIM, {**A_CLAIM, "order_id": "A-2"}, "claim.exists"),
-        ("confirm_order", an_order("A-9"), an_order("A-9", price="1.00"), "order.exists"),
+        ("confirm_order", confirm_order("A-9").arguments, confirm_order("A-9", price="1.00").arguments, "order.exists"),
         ("request_return", A_RETURN, A_RETURN, "return.exists"),
         ("report_wrong_item", A_CLAIM, A_CLAIM, "claim.exists"),
     ],
@@ -303,7 +303,7 @@ def test_a_command_id_that_somebody_else_just_used_for_another_command_is_a_conf
         ("report_wrong_item", A_CLAIM),
         ("report_wrong_item", {**A_CLAIM, "channel": "phone"}),
         ("request_cancellation", {"order_id": "A-1", "channel": "email", "order_copy": True}),
-        ("confirm_order", an_order("A-2")),
+        ("confirm_order", confirm_order("A-2").arguments),
         ("record_delivery", {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": "2026-03-05T10:00:00-05:00"}),
         ("notify_customer", {"subject": {"kind": "order", "id": "A-1"}, "notice": "Hello."}),
         ("run_deadlines", {}),
@@ -362,11 +362,7 @@ def test_a_repeated_command_reads_the_same_under_a_book_of_several_zones() -> No
     book = PolicyBook(
         [
             BOOK.versions[0],
-            policy_where(
-                ('version = "2026-01"', 'version = "2027-01"'),
-                ("effective = 2000-01-01", "effective = 2027-01-01"),
-                ('zone = "America/New_York"', 'zone = "America/Los_Angeles"'),
-            ).versions[0],
+            a_policy(version="2027-01", effective="2027-01-01", zone="America/Los_Angeles"),
         ]
     )
     store = a_store()
@@ -511,9 +507,9 @@ def test_different_orders_do_not_disturb_each_other() -> None:
 
 
 def test_an_order_keeps_the_policy_it_was_confirmed_under_when_the_book_has_moved_on() -> None:
-    generous = policy_where(('version = "2026-01"', 'version = "2025-01"'), ("days = 14", "days = 30"))
-    parts = assemble("memory:", generous)
-    tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **an_order("A-1"))
+    generous = a_policy({"returns.window": {"days": 30}}, version="2025-01")
+    parts = assemble("memory:", a_book(generous))
+    tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
     tell(parts.desk, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
 
     later = Desk(parts.store, BOOK)
@@ -521,7 +517,7 @@ def test_an_order_keeps_the_policy_it_was_confirmed_under_when_the_book_has_move
     outcome = tell(later, "request_return", "2026-04-01T10:00:00-04:00", **A_RETURN)
 
     assert outcome.accepted
-    assert outcome.policy == generous.versions[0]
+    assert outcome.policy == generous
     assert outcome.as_dict()["ruling"]["policy"]["version"] == "2025-01"
 
 
@@ -532,7 +528,7 @@ def test_a_policy_that_is_pinned_but_kept_nowhere_is_a_broken_history() -> None:
         def policy(self, sha256: str) -> str | None:
             return None
 
-    other_book = policy_where(('version = "2026-01"', 'version = "2027-01"'))
+    other_book = a_book(a_policy(version="2027-01"))
     desk = Desk(Forgetful(store), other_book)  # type: ignore[arg-type]
 
     with pytest.raises(HistoryBroken, match="pinned but was not kept"):
@@ -547,7 +543,7 @@ def test_a_kept_policy_that_was_tampered_with_is_not_judged_by() -> None:
             document = self._store.policy(sha256)
             return document and document.replace('"days":14', '"days":99')
 
-    other_book = policy_where(('version = "2026-01"', 'version = "2027-01"'))
+    other_book = a_book(a_policy(version="2027-01"))
     desk = Desk(Tampered(store), other_book)  # type: ignore[arg-type]
 
     with pytest.raises(PolicyInvalid, match="does not have the hash"):
@@ -555,20 +551,22 @@ def test_a_kept_policy_that_was_tampered_with_is_not_judged_by() -> None:
 
 
 def test_an_order_confirmed_before_the_first_version_is_refused_by_name() -> None:
-    desk = Desk(assemble("memory:").store, policy_where(("effective = 2000-01-01", "effective = 2026-03-02")))
+    desk = Desk(assemble("memory:").store, a_book(a_policy(effective="2026-03-02")))
 
-    error = refusal(desk, "confirm_order", **an_order("A-1", confirmed_at="2026-03-01T23:59:59-05:00"))
+    error = refusal(desk, "confirm_order", **confirm_order("A-1", confirmed_at="2026-03-01T23:59:59-05:00").arguments)
 
     assert (error.code, error.field) == ("command.invalid", "confirmed_at")
-    assert tell(desk, "confirm_order", **an_order("A-1", confirmed_at="2026-03-02T00:00:00-05:00")).accepted
+    assert tell(
+        desk, "confirm_order", **confirm_order("A-1", confirmed_at="2026-03-02T00:00:00-05:00").arguments
+    ).accepted
 
 
 def test_a_deadline_past_the_end_of_the_calendar_is_refused_and_not_guessed() -> None:
-    ever_closed = ", ".join(str(date(2099, 1, 1) + timedelta(days=day)) for day in range(365))
-    closed = policy_where(('version = "2026.1"', f'version = "2026.1"\nclosed_also = [{ever_closed}]'))
+    ever_closed = [date(2099, 1, 1) + timedelta(days=day) for day in range(365)]
+    closed = a_book(a_policy(closed_also=ever_closed))
     store = assemble("memory:").store
     desk, late = Desk(store, closed), "2098-12-30T10:00:00-05:00"
-    tell(desk, "confirm_order", late, **an_order("A-1"))
+    tell(desk, "confirm_order", late, **confirm_order("A-1").arguments)
     tell(desk, "record_shipment", late, order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
     head = store.head()
 

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import an_order
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -20,6 +19,7 @@ from returnable.adapters.scenario import play
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.commands import COMMANDS, QUESTIONS, parse_command, parse_question
 from returnable.domain.errors import Impossible
+from returnable.testing import confirm_order
 
 AT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 LONGEST = 800
@@ -32,7 +32,7 @@ SUBJECT = {"kind": "order", "id": "A-1"}
 FINDING = {"line_id": "1", "quantity": 1, "same_condition": True, "original_packaging": True, "tags_attached": True}
 
 SAMPLES: dict[str, dict[str, Any]] = {
-    "confirm_order": an_order("A-2")
+    "confirm_order": confirm_order("A-2").arguments
     | {
         "customer": {"customer_id": "c", "account_id": None, "name": "Ann", "email": "ann@example.org"},
         "lines": [
@@ -141,7 +141,7 @@ FIELDS = [
 every_field = pytest.mark.parametrize(("command", "place", "field"), FIELDS)
 
 PARTS = assemble("memory:")
-PARTS.desk.handle(parse_command({"command": "confirm_order", **an_order("A-1")}), AT)
+PARTS.desk.handle(parse_command({**confirm_order("A-1").fields}), AT)
 
 
 def refused(fields: Any, place: Place | None = None, parts: Parts = PARTS) -> Impossible:
@@ -384,7 +384,7 @@ def test_money_is_a_decimal_string_and_never_a_number(command: str, place: Place
 
 
 def test_money_may_come_as_an_exact_decimal_in_python() -> None:
-    order = an_order("A-7", price=Decimal("749.00"))
+    order = confirm_order("A-7", price=Decimal("749.00")).arguments
 
     assert parse_command({"command": "confirm_order", **order})
 
@@ -475,7 +475,7 @@ def test_an_override_names_a_clause_of_the_policy() -> None:
 def test_a_refusal_does_not_list_a_thousand_payments() -> None:
     parts = assemble("memory:")
     payments = [{"payment_id": f"{'p' * 120}{number}", "method": "card", "amount": "1.00"} for number in range(1000)]
-    order = an_order("A-1", price="1000.00") | {"payments": payments}
+    order = confirm_order("A-1", price="1000.00").arguments | {"payments": payments}
     parts.desk.handle(parse_command({"command": "confirm_order", **order}), AT)
     cancel = {"command": "request_cancellation", "order_id": "A-1", "channel": "email", "order_copy": True}
     parts.desk.handle(parse_command(cancel), AT)

@@ -1,6 +1,7 @@
 """Whatever happens, in whatever order, around whatever deadline: what must never be untrue.
 
-Histories come from ``world.py``. The money and the units are counted here a second time, from the stored facts alone.
+Histories come from :class:`returnable.testing.behaviour.World`. The money and the units are counted here a second time,
+from the stored facts alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
-from world import START, World
 
 from returnable.domain.case import Case, replay
 from returnable.domain.commands import COMMANDS, Command, parse_command, parse_question
@@ -39,6 +39,7 @@ from returnable.domain.events import (
 from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING, ORDER, RETURN
 from returnable.domain.outcome import Outcome
 from returnable.domain.ports import Batch, EventStore, Name, Receipt, Recorded
+from returnable.testing.behaviour import START, World
 
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
 TABLES = {"order": ORDER, "return": RETURN, "claim": CLAIM}

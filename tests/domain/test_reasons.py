@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from world import World
 
 from returnable.domain.events import RefundRequested
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.reasons import _REASONS, because, deduction_because, duration, is_instant, localised
 from returnable.domain.ruling import Finding, Weighing, margin_seconds
+from returnable.testing import a_policy
+from returnable.testing.behaviour import World
 
 NEW_YORK, KOLKATA = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
 
@@ -168,9 +169,7 @@ def test_the_second_is_shown_only_where_it_matters() -> None:
 
 
 def test_weighing_says_not_applicable_where_the_merchant_has_no_such_clause() -> None:
-    from kit import without
-
-    policy = without("returns.portal").versions[0]
+    policy = a_policy({"returns.portal": {"applies": False}})
     weighing = Weighing(policy)
 
     assert weighing.weigh("returns.portal", False, {}) == "not_applicable"

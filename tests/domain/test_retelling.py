@@ -7,14 +7,27 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import Story, policy_where
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_authorized_return
 
 from returnable.adapters.wiring import assemble
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import encode
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.retelling import retell
+from returnable.testing import (
+    Scenario,
+    an_order,
+    declined,
+    deny_claim,
+    issue_label,
+    record_delivery,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    run_deadlines,
+)
+from returnable.testing.behaviour import World
 
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60)
 
@@ -61,11 +74,12 @@ def test_the_facts_of_a_command_stand_together_and_none_is_left_out(seeds: list[
 
 
 def test_a_claim_denied_on_the_spot_is_one_command_and_one_denied_by_hand_is_another() -> None:
-    story = Story()
-    story.delivered()
-    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="phone")
-    story.tell("report_wrong_item", claim_id="C-2", order_id="A-1", line_id="1", channel="email")
-    story.tell("deny_claim", claim_id="C-2", reason="The item is the right one.")
+    story = Scenario().given(
+        a_delivered_order(),
+        declined(report_wrong_item(channel="phone", attachments=[])),
+        report_wrong_item("C-2", attachments=[]),
+        deny_claim("C-2", reason="The item is the right one."),
+    )
 
     told = list(retell(log(story.parts.store)))[3:]
 
@@ -74,13 +88,14 @@ def test_a_claim_denied_on_the_spot_is_one_command_and_one_denied_by_hand_is_ano
 
 
 def test_deadlines_of_many_cases_recorded_by_one_run_are_one_command() -> None:
-    story = Story()
-    story.labelled()
-    story.confirmed("A-2")
-    story.tell("record_shipment", order_id="A-2", parcel_id="P-1", carrier="fedex", tracking_number="T-2")
-    story.tell("record_delivery", order_id="A-2", parcel_id="P-1")
-    story.tell("report_wrong_item", claim_id="C-1", order_id="A-2", line_id="1", channel="email")
-    story.tell("run_deadlines", "2026-04-01T00:00:00-04:00", command_id="night-1")
+    story = Scenario().given(
+        a_labelled_return(),
+        an_order("A-2"),
+        record_shipment(order_id="A-2"),
+        record_delivery(order_id="A-2"),
+        report_wrong_item(order_id="A-2", attachments=[]),
+        run_deadlines(command_id="night-1", at="2026-04-01"),
+    )
 
     last = list(retell(log(story.parts.store)))[-1]
 
@@ -89,16 +104,8 @@ def test_deadlines_of_many_cases_recorded_by_one_run_are_one_command() -> None:
 
 
 def test_what_a_declined_label_and_a_declined_refund_did_not_record_is_filled_in_harmlessly() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell(
-        "issue_label",
-        "2026-04-01T00:00:00-04:00",
-        return_id="R-1",
-        label_id="L-2",
-        carrier="fedex",
-        tracking_number="RT-2",
+    story = Scenario().given(
+        a_labelled_return(), declined(request_refund()), declined(issue_label("L-2", at="2026-04-01"))
     )
 
     refund, label = [each.fields for each in retell(log(story.parts.store))][-2:]
@@ -108,8 +115,7 @@ def test_what_a_declined_label_and_a_declined_refund_did_not_record_is_filled_in
 
 
 def test_a_fact_that_begins_no_command_is_a_broken_history() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
     alone = [entry for entry in log(story.parts.store) if entry.fact.type == "ReturnAuthorized"]
 
     with pytest.raises(HistoryBroken, match="return/R-1#2: ReturnAuthorized stands alone"):
@@ -117,10 +123,9 @@ def test_a_fact_that_begins_no_command_is_a_broken_history() -> None:
 
 
 def test_an_order_of_no_price_is_refunded_by_one_command() -> None:
-    story = Story(policy=policy_where())
-    story.confirmed(price="0.00", payments=[])
-    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
-    story.tell("request_refund", order_id="A-1", refund_id="F-1")
+    story = Scenario().given(
+        an_order(price="0.00", payments=[]), request_cancellation(order_reference="A-1"), request_refund(order_id="A-1")
+    )
 
     last = list(retell(log(story.parts.store)))[-1]
 

@@ -7,24 +7,33 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from kit import Story
 from terminal import one_line, returnable
+from usual import an_inspected_return
 
 from returnable.adapters.wiring import assemble
+from returnable.testing import (
+    Scenario,
+    an_order,
+    declined,
+    record_delivery,
+    record_shipment,
+    request_refund,
+    request_return,
+)
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A store with a return that was paid and one that was declined for coming too late."""
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.confirmed("A-2")
-    story.tell("record_shipment", order_id="A-2", parcel_id="P-1", carrier="fedex", tracking_number="T-2")
-    story.tell("record_delivery", "2026-03-17T12:00:00-04:00", order_id="A-2", parcel_id="P-1")
-    late = {"return_id": "R-2", "order_id": "A-2", "lines": [{"line_id": "1", "quantity": 1}], "channel": "portal"}
-    story.tell("request_return", "2026-04-02T12:00:00-04:00", **late)
+    story = Scenario(assemble(f"sqlite:///{path}")).given(
+        an_inspected_return(),
+        request_refund(),
+        an_order("A-2"),
+        record_shipment(order_id="A-2"),
+        record_delivery(order_id="A-2", at="2026-03-17 12:00"),
+        declined(request_return(return_id="R-2", order_id="A-2", at="2026-04-02 12:00")),
+    )
     story.parts.store.close()
     return path
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import an_order
 from terminal import in_a_process, one_line, returnable
+
+from returnable.testing import confirm_order
 
 AT = "2026-03-02T10:00:00-05:00"
 
@@ -24,7 +25,7 @@ def lines(*entries: dict[str, Any]) -> bytes:
 
 def confirm(order_id: str = "A-1", **more: Any) -> dict[str, Any]:
     """A line that confirms the usual order."""
-    return {"at": AT, "command": "confirm_order", **an_order(order_id), **more}
+    return {"at": AT, **confirm_order(order_id).fields, **more}
 
 
 def cancel(**more: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from freezegun import freeze_time
-from kit import MONDAY_MORNING, Story, an_order
 from terminal import one_line, returnable
+from usual import a_labelled_return
 
 from returnable.adapters.wiring import assemble
+from returnable.testing import Scenario, confirm_order
 
 
 def lines(*entries: dict[str, Any]) -> bytes:
@@ -22,7 +22,7 @@ def lines(*entries: dict[str, Any]) -> bytes:
 
 def confirm(order_id: str = "A-1") -> dict[str, Any]:
     """A line that confirms the usual order."""
-    return line(MONDAY_MORNING, "confirm_order", **an_order(order_id))
+    return line("2026-03-02T10:00:00-05:00", "confirm_order", **confirm_order(order_id).arguments)
 
 
 def line(at: str, command: str, **fields: Any) -> dict[str, Any]:
@@ -160,9 +160,9 @@ def test_replay_stops_where_it_is_told_to(store: str) -> None:
     assert "… 1 later facts are left out" in text
 
 
+@pytest.mark.at("2026-03-10")
 def test_edges_are_told_in_order_of_time_and_as_seen_from_the_clock(store: str) -> None:
-    with freeze_time("2026-03-10T04:00:00Z"):
-        out, coming = as_text("edges", "A-1", store=store), as_text("edges", "A-1", "--next", store=store)
+    out, coming = as_text("edges", "A-1", store=store), as_text("edges", "A-1", "--next", store=store)
 
     assert "after Mon 2026-03-02T12:00:00-05:00" in out
     assert "7 days 11 h ago" in out
@@ -227,7 +227,7 @@ def test_text_of_the_record_is_no_markup(command: str, tmp_path: Path) -> None:
     if command != "edges":
         assert "by care [b]ann[/b]" in out
         assert "command id [i]" in out
-    assert MONDAY_MORNING in as_text("replay", name, store=url)
+    assert "2026-03-02T10:00:00-05:00" in as_text("replay", name, store=url)
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,7 @@ def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
     tmp_path: Path, arguments: tuple[str, ...], says: str
 ) -> None:
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.labelled()
+    story = Scenario(assemble(f"sqlite:///{path}")).given(a_labelled_return())
     story.parts.store.close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE facts SET type = 'label.LabelPainted/1' WHERE stream = 'return/R-1' AND version = 3")

@@ -12,12 +12,21 @@ from pathlib import Path
 
 import pytest
 from freezegun import freeze_time
-from kit import Story, an_order
+from usual import an_authorized_return, an_inspected_return
 
 import returnable
-from returnable import facade
+from returnable import Desk, facade
 from returnable.domain.commands import COMMANDS, QUESTIONS, LineQuantity, ReturnedLine
 from returnable.domain.errors import Impossible
+from returnable.testing import (
+    an_order,
+    confirm_order,
+    declined,
+    given,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+)
 
 MONDAY = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 
@@ -38,7 +47,7 @@ def test_every_command_and_question_has_a_method_with_its_fields(name: str) -> N
 
 def test_the_clock_is_the_systems_and_freezegun_stops_it_with_nothing_to_configure() -> None:
     with freeze_time("2026-03-02T15:00:00Z") as clock, returnable.open("memory:") as desk:
-        desk.confirm_order(**an_order())
+        desk.confirm_order(**confirm_order().arguments)
         clock.tick(timedelta(hours=2))
         in_time = desk.eligibility(order_id="A-1").cancellation.allowed
         clock.tick(timedelta(seconds=1))
@@ -71,7 +80,7 @@ def test_a_library_first_imported_while_time_is_frozen_works_all_the_same() -> N
 def test_a_clock_of_the_hosts_own_can_be_injected(tmp_path: Path) -> None:
     now = MONDAY
     with returnable.open(f"sqlite:///{tmp_path}/shop.db", clock=lambda: now) as desk:
-        outcome = desk.confirm_order(**an_order())
+        outcome = desk.confirm_order(**confirm_order().arguments)
         now += timedelta(hours=3)
 
         view = desk.order(order_id="A-1")
@@ -89,7 +98,7 @@ def test_a_naive_clock_is_refused() -> None:
 
 def test_models_mappings_datetimes_and_decimals_are_all_understood() -> None:
     with returnable.open("memory:", clock=lambda: MONDAY + timedelta(days=9)) as desk:
-        order = an_order(confirmed_at=MONDAY)
+        order = confirm_order(confirmed_at=MONDAY).arguments
         order["lines"][0]["unit_price"] = Decimal("750.00")
         desk.confirm_order(**order)
         desk.record_shipment(
@@ -110,21 +119,20 @@ def test_models_mappings_datetimes_and_decimals_are_all_understood() -> None:
     assert [event.type for event in outcome.events] == ["ReturnRequested", "ReturnAuthorized"]
 
 
-def test_what_is_impossible_raises_one_specific_error_and_records_nothing() -> None:
-    with returnable.open("memory:", clock=lambda: MONDAY) as desk:
-        desk.confirm_order(**an_order())
+def test_what_is_impossible_raises_one_specific_error_and_records_nothing(desk: Desk) -> None:
+    desk.confirm_order(**confirm_order().arguments)
 
-        with pytest.raises(Impossible) as caught:
-            desk.record_delivery(order_id="A-1", parcel_id="nope")
+    with pytest.raises(Impossible) as caught:
+        desk.record_delivery(order_id="A-1", parcel_id="nope")
 
-        assert (caught.value.code, caught.value.field) == ("parcel.unknown", "parcel_id")
-        assert len(desk.audit(stream="order/A-1").entries) == 1
+    assert (caught.value.code, caught.value.field) == ("parcel.unknown", "parcel_id")
+    assert len(desk.audit(stream="order/A-1").entries) == 1
 
 
-def test_a_command_repeated_under_its_id_gives_the_stored_outcome_again() -> None:
-    with returnable.open("memory:", clock=lambda: MONDAY) as desk:
-        first = desk.confirm_order(**an_order(), command_id="cmd-1")
-        again = desk.confirm_order(**an_order(), command_id="cmd-1")
+@pytest.mark.at("2026-03-02 10:00")
+def test_a_command_repeated_under_its_id_gives_the_stored_outcome_again(desk: Desk) -> None:
+    first = desk.confirm_order(**confirm_order().arguments, command_id="cmd-1")
+    again = desk.confirm_order(**confirm_order().arguments, command_id="cmd-1")
 
     assert (first.replayed, again.replayed) == (False, True)
     assert again.as_dict() == first.as_dict()
@@ -132,7 +140,7 @@ def test_a_command_repeated_under_its_id_gives_the_stored_outcome_again() -> Non
 
 def test_threads_that_want_the_same_unit_have_one_winner(tmp_path: Path) -> None:
     with returnable.open(f"sqlite:///{tmp_path}/shop.db", clock=lambda: MONDAY + timedelta(days=4)) as desk:
-        desk.confirm_order(**an_order(), confirmed_at=MONDAY)
+        desk.confirm_order(**confirm_order().arguments, confirmed_at=MONDAY)
         desk.record_shipment(order_id="A-1", parcel_id="P", carrier="c", tracking_number="t")
         desk.record_delivery(order_id="A-1", parcel_id="P")
         results: list[str] = []
@@ -174,18 +182,14 @@ def test_every_public_name_is_there_and_no_other() -> None:
 
 
 def test_what_is_on_record_is_decided_again() -> None:
-    story = Story()
-    story.inspected()
-    desk = facade.Desk(story.parts)
+    desk = given(an_inspected_return()).desk
 
     assert desk.redecide() == ()
     assert desk.redecide("return/R-1") == ()
 
 
 def test_history_is_told_again_under_a_candidate() -> None:
-    story = Story()
-    story.authorized()
-    desk = facade.Desk(story.parts)
+    desk = given(an_authorized_return()).desk
 
     refused = desk.what_if("allu-usa-earlier")
     kept = desk.what_if("allu-usa-earlier", subject="R-1", keep=["returns.portal"])
@@ -195,10 +199,7 @@ def test_history_is_told_again_under_a_candidate() -> None:
 
 
 def test_an_auditor_asks_the_desk_why_what_happened_and_when_answers_flip() -> None:
-    story = Story()
-    story.inspected()
-    at = datetime(2026, 3, 16, 15, 0, tzinfo=UTC)
-    desk = facade.Desk(story.parts, clock=lambda: at)
+    desk = given(an_inspected_return()).at("2026-03-16 11:00").desk
 
     why = desk.why("return/R-1", event=2)
     history = desk.replay("R-1", until=3)
@@ -214,9 +215,7 @@ def test_an_auditor_asks_the_desk_why_what_happened_and_when_answers_flip() -> N
 
 
 def test_a_report_is_made_of_a_subject() -> None:
-    story = Story()
-    story.authorized()
-    desk = facade.Desk(story.parts)
+    desk = given(an_authorized_return()).desk
 
     report = desk.report("return/R-1", known_at="2026-03-09T12:00:00-04:00")
 
@@ -224,13 +223,13 @@ def test_a_report_is_made_of_a_subject() -> None:
 
 
 def test_lists_look_back_as_single_questions_do() -> None:
-    story = Story()
-    story.authorized(quantity=2)
-    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="phone")
-    story.confirmed("A-2", at="2026-03-09T12:00:00-04:00")
-    story.tell("request_cancellation", order_id="A-2", channel="email", order_reference="A-2")
-    story.tell("request_refund", order_id="A-2", refund_id="F-1")
-    desk = facade.Desk(story.parts)
+    desk = given(
+        an_authorized_return(quantity=2),
+        declined(report_wrong_item(channel="phone", attachments=[])),
+        an_order("A-2", confirmed="2026-03-09 12:00"),
+        request_cancellation("A-2", order_reference="A-2"),
+        request_refund(order_id="A-2"),
+    ).desk
     then = "2026-03-04T12:00:00-05:00"
 
     assert [(order.order_id, order.status) for order in desk.orders()] == [("A-1", "delivered"), ("A-2", "cancelled")]
@@ -244,10 +243,10 @@ def test_lists_look_back_as_single_questions_do() -> None:
 
 def test_stored_views_are_brought_up_to_date_and_say_how_far_they_are_behind(tmp_path: Path) -> None:
     with returnable.open(f"sqlite:///{tmp_path}/shop.db", clock=lambda: MONDAY) as desk:
-        desk.confirm_order(**an_order())
+        desk.confirm_order(**confirm_order().arguments)
         before = desk.views_standing()
         projected = desk.project()
-        desk.confirm_order(**an_order("A-2"))
+        desk.confirm_order(**confirm_order("A-2").arguments)
         after = desk.views_standing()
 
     assert before == ()
@@ -260,20 +259,16 @@ def test_stored_views_are_brought_up_to_date_and_say_how_far_they_are_behind(tmp
 
 
 def test_an_instant_that_is_none_names_its_parameter() -> None:
-    story = Story()
-    story.confirmed()
+    story = given(an_order())
 
     with pytest.raises(Impossible) as error:
-        facade.Desk(story.parts).edges("A-1", as_of="yesterday")
+        story.desk.edges("A-1", as_of="yesterday")
 
     assert (error.value.code, error.value.field) == ("command.invalid", "as_of")
 
 
 def test_the_ledger_adds_up_and_the_clauses_are_counted() -> None:
-    story = Story()
-    story.inspected(price="400.00", good=True)
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    desk = facade.Desk(story.parts)
+    desk = given(an_inspected_return(price="400.00"), request_refund()).desk
 
     (entry,) = desk.ledger(order_id="A-1")
     (before,) = desk.ledger(as_of="2026-03-05T12:00:00-05:00")

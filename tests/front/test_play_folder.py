@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import an_order
 from terminal import one_line, returnable
 
 from returnable.adapters.scenario import ScenarioUnreadable, play_file, policy_beside
 from returnable.domain import policy as policies
 from returnable.domain.errors import PolicyInvalid
+from returnable.testing import confirm_order
 
 AT = "2026-03-02T10:00:00-05:00"
 BUNDLED = (Path(policies.__file__).parent / "policies" / "allu-usa.toml").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def scenario(outcome: str = "declined", order_id: str = "A-1") -> bytes:
     """An order, and a request to cancel it three hours later: too late under the bundled policy."""
     asked: dict[str, Any] = {"order_id": order_id, "channel": "email", "order_reference": order_id}
     lines = [
-        {"at": AT, "command": "confirm_order", **an_order(order_id), "expect": {"outcome": "accepted"}},
+        {"at": AT, **confirm_order(order_id).fields, "expect": {"outcome": "accepted"}},
         {"at": "2026-03-02T13:00:00-05:00", "command": "request_cancellation"}
         | asked
         | {"expect": {"outcome": outcome}},

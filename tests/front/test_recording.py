@@ -11,12 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Story, finding, policy_where
 from terminal import one_line, returnable
+from usual import a_delivered_order
 
 from returnable.adapters.wiring import assemble
 from returnable.domain.events import encode
 from returnable.projections.redaction import FREE_TEXT, PERSONAL
+from returnable.testing import (
+    Scenario,
+    a_book,
+    a_policy,
+    an_order,
+    declined,
+    finding,
+    inspect_return,
+    issue_label,
+    link_account,
+    notify_customer,
+    override,
+    receive_return,
+    record_delivery,
+    record_refund_result,
+    record_return_shipment,
+    record_shipment,
+    request_cancellation,
+    request_refund,
+    request_return,
+)
 
 PEOPLE = {
     "customer_id": "cust-miriam",
@@ -25,6 +46,7 @@ PEOPLE = {
     "email": "miriam@blum.example",
 }
 KIM = {"role": "care", "id": "kim.lee"}
+FIVE_HOURS = a_book(a_policy({"cancellation.window": {"hours": 5}}))
 FILE = "order-A-1.scenario.jsonl"
 PLAYS = "returnable: order/A-1 does not play back, nothing is written: "
 
@@ -33,35 +55,29 @@ PLAYS = "returnable: order/A-1 does not play back, nothing is written: "
 def shop(tmp_path: Path) -> Path:
     """A store with a case that has every kind of personal data, and another order."""
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
     line = {"line_id": "1", "sku": "BAG-1", "unit_price": "120.00", "quantity": 2, "final_sale": False}
     tenders = [{"payment_id": "pay-7001", "method": "card", "amount": "240.00"}]
     lines = [line | {"description": "With the initials M. B."}]
-    story.confirmed(customer=PEOPLE, lines=lines, payments=tenders, command_id="basket-miriam", actor=KIM)
-    sent = {"order_id": "A-1", "parcel_id": "PARCEL-31", "carrier": "fedex", "tracking_number": "TRACK-31"}
-    story.tell("record_shipment", "2026-03-03T09:00:00-05:00", **sent)
-    # Another time for the same parcel, and its number stands in the exception.
-    story.tell("record_shipment", **sent, shipped_at="2026-03-01T09:00:00-05:00")
-    story.tell("record_delivery", "2026-03-05T14:00:00-05:00", order_id="A-1", parcel_id="PARCEL-31")
     one = [{"line_id": "1", "quantity": 1, "reason": "My sister Ruth has the same."}]
-    asked = {"order_id": "A-1", "channel": "portal", "lines": one}
-    story.tell("request_return", "2026-03-09T12:00:00-04:00", return_id="R-1", **asked)
-    label = {"return_id": "R-1", "label_id": "LABEL-44", "carrier": "fedex", "tracking_number": "TRACK-44"}
-    story.tell("issue_label", **label)
-    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="LABEL-44")
-    story.tell("receive_return", "2026-03-13T11:00:00-04:00", return_id="R-1")
     found = [finding() | {"notes": "Smells of Miriam's perfume."}]
-    story.tell("inspect_return", "2026-03-16T10:00:00-04:00", return_id="R-1", findings=found)
-    story.tell("request_refund", refund_id="F-1", return_id="R-1", actor=KIM)
-    paid = {"refund_id": "F-1", "payment_id": "pay-7001", "result": "succeeded", "reference": "bank-ref-9"}
-    story.tell("record_refund_result", **paid)
-    about = {"kind": "order", "id": "A-1"}
-    story.tell("notify_customer", subject=about, notice="We wrote to Miriam.")
-    granted = {"clause": "returns.window", "reason": "Her flight was late.", "approved_by": "Ann Boss"}
-    story.tell("override", subject=about, **granted)
-    late = {"order_id": "A-1", "channel": "email", "order_reference": "the bag for Ruth"}
-    story.tell("request_cancellation", "2026-04-01T10:00:00-04:00", **late)
-    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00")
+    story = Scenario(assemble(f"sqlite:///{path}")).given(
+        an_order(customer=PEOPLE, lines=lines, payments=tenders, command_id="basket-miriam", actor=KIM),
+        record_shipment("PARCEL-31", tracking_number="TRACK-31", at="2026-03-03 09:00"),
+        # Another time for the same parcel, and its number stands in the exception.
+        record_shipment("PARCEL-31", tracking_number="TRACK-31", shipped_at="2026-03-01 09:00"),
+        record_delivery("PARCEL-31", at="2026-03-05 14:00"),
+        request_return(lines=one, at="2026-03-09 12:00"),
+        issue_label("LABEL-44", tracking_number="TRACK-44"),
+        record_return_shipment("LABEL-44", at="2026-03-10 16:00"),
+        receive_return(at="2026-03-13 11:00"),
+        inspect_return(findings=found, at="2026-03-16 10:00"),
+        request_refund(actor=KIM),
+        record_refund_result("pay-7001", reference="bank-ref-9"),
+        notify_customer(notice="We wrote to Miriam."),
+        override("returns.window", reason="Her flight was late.", approved_by="Ann Boss"),
+        declined(request_cancellation(order_reference="the bag for Ruth", at="2026-04-01 10:00")),
+        an_order("A-2", confirmed="2026-04-01 10:00"),
+    )
     story.parts.store.close()
     return path
 
@@ -87,9 +103,7 @@ def personal(shop: Path, case_id: str = "A-1") -> set[str]:
 def elsewhere(tmp_path: Path, name: str = "own.db") -> str:
     """A store whose one order was confirmed under a policy with five hours to cancel."""
     url = f"sqlite:///{tmp_path / name}"
-    story = Story(assemble(url, policy_where(("hours = 2\n", "hours = 5\n"))))
-    story.confirmed()
-    story.tell("request_cancellation", "2026-03-02T14:00:00-05:00", order_id="A-1", channel="email", order_copy=True)
+    story = Scenario(assemble(url, FIVE_HOURS)).given(an_order(), request_cancellation(at="2026-03-02 14:00"))
     story.parts.store.close()
     return url
 
@@ -201,11 +215,11 @@ def test_the_store_is_as_it_was(shop: Path, tmp_path: Path) -> None:
 
 def test_clocks_of_several_processes_are_kept(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    story = Story(assemble(url))
-    story.delivered()
-    story.tell("link_account", "2026-03-05T13:59:59-05:00", order_id="A-1", account_id="acc-2")
-    notice = {"subject": {"kind": "order", "id": "A-1"}, "notice": "It has arrived."}
-    story.tell("notify_customer", "2026-03-05T13:00:00-05:00", **notice)
+    story = Scenario(assemble(url)).given(
+        a_delivered_order(),
+        link_account(at="2026-03-05 13:59:59"),
+        notify_customer(notice="It has arrived.", at="2026-03-05 13:00"),
+    )
     story.parts.store.close()
 
     status, out, _ = returnable("record", "A-1", "--json", "--store", url, folder=tmp_path)
@@ -261,7 +275,7 @@ def test_a_case_is_recorded_again_with_the_policy_that_lies_there_already(tmp_pa
 def test_a_policy_beside_that_is_not_the_one_of_the_case_is_refused_and_stays(
     beside: str, shop: Path, tmp_path: Path
 ) -> None:
-    book = policy_where(("hours = 2\n", "hours = 7\n"))
+    book = a_book(a_policy({"cancellation.window": {"hours": 7}}))
     place = tmp_path / beside
     place.parent.mkdir(exist_ok=True)
     text = (Path(__file__).parents[2] / "domain" / "policies" / "allu-usa-earlier.toml").read_text(encoding="utf-8")
@@ -296,10 +310,9 @@ def test_a_file_that_is_there_is_replaced_only_by_force(shop: Path, tmp_path: Pa
 def test_what_would_not_play_back_is_refused_and_leaves_nothing(own_policy: bool, shop: Path, tmp_path: Path) -> None:
     if own_policy:
         shop = tmp_path / "own.db"
-        story = Story(assemble(f"sqlite:///{shop}", policy_where(("hours = 2\n", "hours = 5\n"))))
-        story.confirmed()
-        late = {"order_id": "A-1", "channel": "phone", "order_reference": "A-1"}
-        story.tell("request_cancellation", "2026-03-02T16:00:00-05:00", **late)
+        story = Scenario(assemble(f"sqlite:///{shop}", FIVE_HOURS)).given(
+            an_order(), declined(request_cancellation(channel="phone", order_reference="A-1", at="2026-03-02 16:00"))
+        )
         story.parts.store.close()
     spoil(shop)
     (tmp_path / "old.scenario.jsonl").write_text("old", encoding="utf-8")
@@ -395,9 +408,7 @@ def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
 
 def test_an_id_that_is_no_file_name_is_recorded_under_a_safe_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    story = Story(assemble(url))
-    for order_id in ("../A 1", "A/1", "a" * 128):
-        story.confirmed(order_id)
+    story = Scenario(assemble(url)).given(an_order(order_id) for order_id in ("../A 1", "A/1", "a" * 128))
     story.parts.store.close()
 
     came = [

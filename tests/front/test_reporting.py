@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import terminal
-from freezegun import freeze_time
-from kit import Story
+from usual import an_authorized_return, an_inspected_return
 
 from returnable.adapters.cli.app import run
 from returnable.adapters.cli.reporting import file_name
 from returnable.adapters.wiring import assemble
+from returnable.testing import Scenario, request_refund
 
 
 @pytest.fixture
@@ -25,9 +25,7 @@ def store(tmp_path: Path) -> str:
     """A store with the usual order, whose return is inspected and whose refund is issued."""
     url = f"sqlite:///{tmp_path}/shop.db"
     parts = assemble(url)
-    story = Story(parts)
-    story.inspected()
-    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
+    Scenario(parts).given(an_inspected_return(), request_refund(at="2026-03-16 11:00"))
     parts.store.close()
     return url
 
@@ -89,11 +87,11 @@ def test_a_file_that_exists_is_replaced_only_by_force(store: str, tmp_path: Path
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE")
 
 
+@pytest.mark.at("2026-03-20 12:00")
 def test_the_same_moment_gives_the_same_bytes(store: str, tmp_path: Path) -> None:
     made = []
     for _ in range(2):
-        with freeze_time("2026-03-20T16:00:00Z"):
-            returnable(store, "R-1", "case.html", "--force", folder=tmp_path)
+        returnable(store, "R-1", "case.html", "--force", folder=tmp_path)
         made.append((tmp_path / "case.html").read_bytes())
 
     assert made[0] == made[1]
@@ -182,8 +180,7 @@ def test_output_is_utf_8_in_a_pipe_whatever_the_locale_says(store: str) -> None:
 
 def test_a_report_never_takes_the_place_of_the_store(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.authorized()
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_authorized_return())
     story.parts.store.close()
     content = path.read_bytes()
 

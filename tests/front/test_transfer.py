@@ -15,11 +15,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from kit import Story, policy_where
+from usual import an_inspected_return
 
 from returnable.adapters.cli.app import run
 from returnable.adapters.wiring import assemble
 from returnable.domain.events import encode
+from returnable.testing import Scenario, a_book, a_policy, an_order, declined, request_cancellation, request_refund
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "import"
@@ -38,12 +39,12 @@ def returnable(*arguments: str) -> tuple[int, str, str]:
 def store(tmp_path: Path) -> str:
     """A store with a return that was refunded, and an order that somebody asked to cancel."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    story = Story(assemble(url))
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1", actor={"role": "care", "id": "kim"})
-    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00")
-    asked = {"order_id": "A-2", "channel": "email", "order_reference": "A-2"}
-    story.tell("request_cancellation", "2026-04-01T13:00:00-04:00", **asked)
+    story = Scenario(assemble(url)).given(
+        an_inspected_return(),
+        request_refund(actor={"role": "care", "id": "kim"}),
+        an_order("A-2", confirmed="2026-04-01 10:00"),
+        declined(request_cancellation("A-2", order_reference="A-2", at="2026-04-01 13:00")),
+    )
     story.parts.store.close()
     return url
 
@@ -114,9 +115,9 @@ def test_a_key_gives_the_same_pseudonyms_in_two_exports_and_no_key_gives_others(
 
 def test_orders_under_another_policy_play_with_the_policies_that_were_written(tmp_path: Path) -> None:
     url, out, folder = f"sqlite:///{tmp_path}/shop.db", tmp_path / "case.jsonl", tmp_path / "policies"
-    story = Story(assemble(url, policy_where(("hours = 2\n", "hours = 5\n"))))
-    story.confirmed()
-    story.tell("request_cancellation", "2026-03-02T14:00:00-05:00", order_id="A-1", channel="email", order_copy=True)
+    story = Scenario(assemble(url, a_book(a_policy({"cancellation.window": {"hours": 5}})))).given(
+        an_order(), request_cancellation(at="2026-03-02 14:00")
+    )
     story.parts.store.close()
 
     warned = returnable("export", "--format", "scenario", "--store", url, str(out))
@@ -129,9 +130,9 @@ def test_orders_under_another_policy_play_with_the_policies_that_were_written(tm
 
 def test_a_log_that_steps_back_in_time_is_said(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    story = Story(assemble(url))
-    story.confirmed("A-2", at="2026-04-01T10:00:00-04:00")
-    story.confirmed("A-1", at="2026-03-01T10:00:00-05:00")
+    story = Scenario(assemble(url)).given(
+        an_order("A-2", confirmed="2026-04-01 10:00"), an_order(confirmed="2026-03-01 10:00")
+    )
     story.parts.store.close()
 
     _, out, err = returnable("export", "--format", "scenario", "--store", url, "-")

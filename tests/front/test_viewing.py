@@ -15,23 +15,21 @@ from typing import Any
 import pytest
 import terminal
 from click.testing import CliRunner
-from kit import Story
+from usual import an_inspected_return
 from viewing import poison
 
 from returnable.adapters.cli import viewing as cli
 from returnable.adapters.cli.app import run
 from returnable.adapters.cli.printing import printable
 from returnable.adapters.wiring import assemble
+from returnable.testing import Scenario, an_order, request_refund
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A store with one order that came back and one that is on its way."""
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.inspected()
-    story.tell("request_refund", return_id="R-1", refund_id="F-1")
-    story.confirmed("A-2")
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_inspected_return(), request_refund(), an_order("A-2"))
     story.parts.store.close()
     return path
 
@@ -45,8 +43,7 @@ def returnable(capsys: pytest.CaptureFixture[str], shop: Path, *arguments: str) 
 
 def one_more(shop: Path, order_id: str = "A-3") -> None:
     """Another order."""
-    story = Story(assemble(f"sqlite:///{shop}"))
-    story.confirmed(order_id)
+    story = Scenario(assemble(f"sqlite:///{shop}")).given(an_order(order_id))
     story.parts.store.close()
 
 
@@ -293,8 +290,7 @@ def test_following_keeps_up_until_it_is_told_to_stop(shop: Path, capsys: pytest.
 
 
 def test_a_list_from_views_that_were_asked_for_by_name_does_not_fall_back_in_silence(tmp_path: Path) -> None:
-    story = Story(assemble(f"sqlite:///{tmp_path}/shop.db"))
-    story.confirmed()
+    story = Scenario(assemble(f"sqlite:///{tmp_path}/shop.db")).given(an_order())
     story.parts.store.close()
     (tmp_path / "broken.db").write_bytes(b"no database at all" * 100)
 

@@ -5,28 +5,38 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from kit import Story, ask_return, types
+from reading import types
+from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable import Desk, Impossible
+from returnable.testing import (
+    Scenario,
+    an_order,
+    given,
+    record_claim_contact,
+    record_delivery,
+    record_label_received,
+    record_refund_result,
+    record_return_shipment,
+    record_shipment,
+    report_wrong_item,
+    request_refund,
+    request_return,
+    run_deadlines,
+)
 
 
-def returned(story: Story, **when: str) -> dict:
-    return dict(story.ask("return", return_id="R-1", **when))
+def returned(story: Scenario, **when: str) -> dict:
+    return dict(story.ask("return/R-1", **when))
 
 
-def scanned_late() -> Story:
+def scanned_late() -> Scenario:
     """A hand-over on 11 March that was learnt on 13 March, after the voiding of 12 March had been recorded."""
-    story = Story()
-    story.labelled()
-    story.tell("run_deadlines", "2026-03-12T08:00:00-04:00")
-    story.tell(
-        "record_return_shipment",
-        "2026-03-13T09:00:00-04:00",
-        return_id="R-1",
-        label_id="L-1",
-        shipped_at="2026-03-11T18:00:00-04:00",
+    return given(
+        a_labelled_return(),
+        run_deadlines(at="2026-03-12 08:00"),
+        record_return_shipment(shipped_at="2026-03-11 18:00", at="2026-03-13 09:00"),
     )
-    return story
 
 
 @pytest.mark.parametrize(
@@ -68,79 +78,57 @@ def test_a_scan_learnt_late_was_true_before_it_was_known(when: dict, status: str
     ],
 )
 def test_an_order_is_seen_as_it_was(as_of: str, status: str) -> None:
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order())
 
-    order = story.ask("order", "2026-06-01T00:00:00-04:00", order_id="A-1", as_of=as_of)
+    order = story.ask("order/A-1", "2026-06-01", as_of=as_of)
 
     assert order["status"] == status
 
 
 @pytest.mark.parametrize("when", ["as_of", "known_at"])
 def test_before_its_first_fact_a_subject_is_unknown(when: str) -> None:
-    story = Story()
-    story.authorized()
+    story = given(an_authorized_return())
 
-    order = story.ask_in_vain("order", order_id="A-1", **{when: "2026-03-02T09:59:59-05:00"})
-    ret = story.ask_in_vain("return", return_id="R-1", **{when: "2026-03-09T11:59:59-04:00"})
+    order = story.ask_in_vain("order/A-1", **{when: "2026-03-02T09:59:59-05:00"})
+    ret = story.ask_in_vain("return/R-1", **{when: "2026-03-09T11:59:59-04:00"})
 
     assert (order["code"], ret["code"]) == ("order.unknown", "return.unknown")
 
 
 def test_a_delivery_learnt_late_is_not_known_before() -> None:
-    story = Story()
-    story.confirmed()
-    story.tell(
-        "record_shipment",
-        "2026-03-03T09:00:00-05:00",
-        order_id="A-1",
-        parcel_id="P-1",
-        carrier="fedex",
-        tracking_number="T-1",
-    )
-    story.tell(
-        "record_delivery",
-        "2026-03-09T09:00:00-04:00",
-        order_id="A-1",
-        parcel_id="P-1",
-        delivered_at="2026-03-05T14:00:00-05:00",
+    story = given(
+        an_order(),
+        record_shipment(at="2026-03-03 09:00"),
+        record_delivery(delivered_at="2026-03-05 14:00", at="2026-03-09 09:00"),
     )
 
-    world = story.ask("order", order_id="A-1", as_of="2026-03-06T09:00:00-05:00")
-    known = story.ask("order", order_id="A-1", known_at="2026-03-06T09:00:00-05:00")
+    world = story.ask("order/A-1", as_of="2026-03-06T09:00:00-05:00")
+    known = story.ask("order/A-1", known_at="2026-03-06T09:00:00-05:00")
 
     assert (world["status"], world["lines"][0]["delivered"]) == ("delivered", 1)
     assert (known["status"], known["lines"][0]["delivered"], known["lines"][0]["return_before"]) == ("shipped", 0, None)
 
 
 def test_eligibility_is_judged_as_of_the_instant_asked_about() -> None:
-    story = Story()
-    story.delivered()
-    at = "2026-06-01T00:00:00-04:00"
+    story = given(a_delivered_order()).at("2026-06-01")
 
-    then = story.ask("eligibility", at, order_id="A-1", as_of="2026-03-19T23:59:59-04:00")["lines"][0]["return"]
-    later = story.ask("eligibility", at, order_id="A-1", as_of="2026-03-20T00:00:00-04:00")["lines"][0]["return"]
-    cancel = story.ask("eligibility", at, order_id="A-1", as_of="2026-03-02T12:00:00-05:00")["cancellation"]
+    then = story.ask("eligibility/A-1", as_of="2026-03-19T23:59:59-04:00")["lines"][0]["return"]
+    later = story.ask("eligibility/A-1", as_of="2026-03-20T00:00:00-04:00")["lines"][0]["return"]
+    cancel = story.ask("eligibility/A-1", as_of="2026-03-02T12:00:00-05:00")["cancellation"]
 
     assert (then["allowed"], later["allowed"], cancel["allowed"]) == (True, False, True)
 
 
 def test_the_worklist_and_overdue_marks_are_seen_as_they_were() -> None:
-    story = Story()
-    story.delivered()
-    story.tell(
-        "report_wrong_item",
-        "2026-03-09T12:00:00-04:00",
-        claim_id="W-1",
-        order_id="A-1",
-        line_id="1",
-        channel="email",
+    story = given(
+        a_delivered_order(),
+        report_wrong_item("W-1", attachments=[], at="2026-03-09 12:00"),
+        record_claim_contact("W-1", at="2026-03-12 12:00"),
     )
-    story.tell("record_claim_contact", "2026-03-12T12:00:00-04:00", claim_id="W-1")
 
     now = story.ask("worklist", kinds=["contact_customer"])["items"]
     (then,) = story.ask("worklist", kinds=["contact_customer"], as_of="2026-03-11T12:00:00-04:00")["items"]
-    claim = story.ask("claim", claim_id="W-1", as_of="2026-03-11T12:00:00-04:00")
+    claim = story.ask("claim/W-1", as_of="2026-03-11T12:00:00-04:00")
 
     assert now == []
     assert then["overdue"] is True
@@ -148,16 +136,13 @@ def test_the_worklist_and_overdue_marks_are_seen_as_they_were() -> None:
 
 
 def test_a_refund_is_seen_before_it_was_requested_as_due_and_then_as_requested() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", "2026-03-16T10:05:00-04:00", refund_id="F-1", return_id="R-1")
-    story.tell(
-        "record_refund_result", "2026-03-18T09:00:00-04:00", refund_id="F-1", payment_id="p-1", result="succeeded"
+    story = given(
+        an_inspected_return(), request_refund(at="2026-03-16 10:05"), record_refund_result(at="2026-03-18 09:00")
     )
 
     due = story.ask("refund", return_id="R-1", as_of="2026-03-16T10:00:00-04:00")
-    requested = story.ask("refund", refund_id="F-1", as_of="2026-03-17T10:00:00-04:00")
-    unknown = story.ask_in_vain("refund", refund_id="F-1", as_of="2026-03-16T10:04:59-04:00")
+    requested = story.ask("refund/F-1", as_of="2026-03-17T10:00:00-04:00")
+    unknown = story.ask_in_vain("refund/F-1", as_of="2026-03-16T10:04:59-04:00")
 
     assert (due["status"], due["total"]) == ("due", "750.00")
     assert requested["status"] == "requested"
@@ -165,9 +150,7 @@ def test_a_refund_is_seen_before_it_was_requested_as_due_and_then_as_requested()
 
 
 def test_a_label_received_later_ran_from_its_issue_before() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story = given(a_labelled_return(), record_label_received(at="2026-03-10 09:00"))
 
     (before,) = returned(story, as_of="2026-03-10T08:59:59-04:00")["labels"]
     (after,) = returned(story)["labels"]
@@ -180,7 +163,7 @@ def test_the_audit_is_cut_at_both_times() -> None:
     story = scanned_late()
 
     def entries(**when: str) -> list[str]:
-        return [entry["type"] for entry in story.ask("audit", stream="return/R-1", **when)["entries"]]
+        return [entry["type"] for entry in story.ask("audit/return/R-1", **when)["entries"]]
 
     assert entries()[2:] == ["LabelIssued", "LabelVoided", "ReturnShipped"]
     assert entries(known_at="2026-03-12T08:00:00-04:00")[2:] == ["LabelIssued", "LabelVoided"]
@@ -188,9 +171,7 @@ def test_the_audit_is_cut_at_both_times() -> None:
 
 
 def test_a_return_that_was_asked_for_but_not_decided_was_requested() -> None:
-    story = Story()
-    story.delivered()
-    ask_return(story, "2026-03-11T12:00:00-04:00", requested_at="2026-03-09T12:00:00-04:00")
+    story = given(a_delivered_order(), request_return(requested_at="2026-03-09 12:00", at="2026-03-11 12:00"))
 
     answer = returned(story, as_of="2026-03-10T12:00:00-04:00")
 
@@ -198,10 +179,9 @@ def test_a_return_that_was_asked_for_but_not_decided_was_requested() -> None:
 
 
 def test_a_decision_occurs_when_it_is_made_and_its_request_when_it_came() -> None:
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order())
 
-    outcome = ask_return(story, "2026-03-10T09:00:00-04:00", requested_at="2026-03-09T12:00:00-04:00")
+    outcome = story.tell(request_return(requested_at="2026-03-09 12:00", at="2026-03-10 09:00"))
 
     assert types(outcome) == ["ReturnRequested", "ReturnAuthorized"]
     assert [event["occurred_at"] for event in outcome["events"]] == [
@@ -217,8 +197,7 @@ def test_a_note_that_a_slow_clock_dated_before_its_subject_does_not_bring_it_int
     kind: str, times: dict[str, str]
 ) -> None:
     now = datetime(2026, 3, 9, 16, 0, tzinfo=UTC)
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order())
     desk = Desk(story.parts, clock=lambda: now)
     if kind == "return":
         desk.request_return(return_id="X", order_id="A-1", lines=[{"line_id": "1", "quantity": 1}], channel="portal")

@@ -2,16 +2,64 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from kit import Story, an_order, code, finding, ship
+from reading import code
+
+from returnable.testing import (
+    Step,
+    a_return,
+    an_order,
+    confirm_order,
+    deny_claim,
+    given,
+    inspect_return,
+    link_account,
+    notify_customer,
+    receive_return,
+    record_delivery,
+    record_label_received,
+    record_refund_result,
+    record_return_shipment,
+    record_send_back,
+    record_shipment,
+    report_return_lost,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    resolve_claim,
+    run_deadlines,
+    step,
+    void_label,
+    withdraw_return,
+)
+
+AN_ORDER = dict(confirm_order().fields)
+
+LABELLED = (
+    an_order(delivered="2026-03-05 14:00"),
+    a_return(requested="2026-03-09 12:00", labelled="2026-03-09 12:30"),
+)
+"""The return R-1, with the label L-1."""
 
 
-def confirm(**changes: object) -> dict:
-    return Story().tell("confirm_order", **(an_order() | changes))
+def confirm(**changes: Any) -> dict[str, Any]:
+    """What comes of the usual order with fields changed, each passed on as it is, at 10:00 in New York."""
+    return given().at("2026-03-02 10:00").tell(**(AN_ORDER | changes))
 
 
-def a_line(**changes: object) -> dict:
+def a_line(**changes: Any) -> dict[str, Any]:
+    """The field of the order's one line, with fields of it changed."""
     return {"lines": [{"line_id": "1", "sku": "S", "unit_price": "750.00", "quantity": 1} | changes]}
+
+
+def named(value: object) -> str | None:
+    """A step by its command, in the name of a test."""
+    return value.command if isinstance(value, Step) else None
+
+
+# ---- what is malformed ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -33,7 +81,7 @@ def a_line(**changes: object) -> dict:
         (a_line(colour="red"), "lines[0].colour"),
         ({"lines": a_line()["lines"] * 2}, "lines[1].line_id"),
         ({"lines": []}, "lines"),
-        ({"payments": an_order()["payments"] * 2}, "payments[1].payment_id"),
+        ({"payments": AN_ORDER["payments"] * 2}, "payments[1].payment_id"),
         ({"shipping": {"charged": "-0.01"}}, "shipping.charged"),
         ({"shipping": {"charged": "0", "tax": "0.001"}}, "shipping.tax"),
         ({"currency": "XYZ"}, "currency"),
@@ -51,7 +99,7 @@ def a_line(**changes: object) -> dict:
         ({"note": "hello"}, "note"),
     ],
 )
-def test_a_malformed_order_is_one_clear_error_that_names_the_field(changes: dict, field: str) -> None:
+def test_a_malformed_order_is_one_clear_error_that_names_the_field(changes: dict[str, Any], field: str) -> None:
     outcome = confirm(**changes)
 
     assert code(outcome) == "command.invalid"
@@ -74,37 +122,61 @@ def test_payments_that_do_not_add_up_are_a_mismatch(amount: str) -> None:
     assert "750.00" in outcome["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("command", "fields", "expected"),
-    [
-        ("request_cancellation", {"order_id": "A-9", "channel": "email"}, "order.unknown"),
-        ("link_account", {"order_id": "A-9", "account_id": "x"}, "order.unknown"),
-        ("record_delivery", {"order_id": "A-1", "parcel_id": "P-9"}, "parcel.unknown"),
-        ("withdraw_return", {"return_id": "R-9"}, "return.unknown"),
-        ("receive_return", {"return_id": "R-9"}, "return.unknown"),
-        ("void_label", {"return_id": "R-1", "label_id": "L-9", "reason": "x"}, "label.unknown"),
-        ("record_label_received", {"return_id": "R-1", "label_id": "L-9"}, "label.unknown"),
-        ("record_return_shipment", {"return_id": "R-1", "label_id": "L-9"}, "label.unknown"),
-        ("deny_claim", {"claim_id": "W-9", "reason": "x"}, "claim.unknown"),
-        ("resolve_claim", {"claim_id": "W-9", "remedy": "refund"}, "claim.unknown"),
-        ("record_refund_result", {"refund_id": "F-9", "payment_id": "p", "result": "failed"}, "refund.unknown"),
-        ("report_wrong_item", {"claim_id": "W", "order_id": "A-1", "line_id": "9", "channel": "email"}, "line.unknown"),
-        ("inspect_return", {"return_id": "R-1", "findings": [finding("9")]}, "line.unknown"),
-        ("record_send_back", {"return_id": "R-1", "lines": [{"line_id": "9", "quantity": 1}]}, "line.unknown"),
-        ("notify_customer", {"subject": {"kind": "order", "id": "A-9"}, "notice": "x"}, "order.unknown"),
-        ("notify_customer", {"subject": {"kind": "refund", "id": "F-9"}, "notice": "x"}, "refund.unknown"),
-        ("resolve_claim", {"claim_id": "W-9", "remedy": "apology"}, "command.invalid"),
-        ("request_refund", {"refund_id": "F-1"}, "command.invalid"),
-        ("request_refund", {"refund_id": "F-1", "return_id": "R-1", "order_id": "A-1"}, "command.invalid"),
-        ("run_deadlines", {"order_id": "A-1"}, "command.invalid"),
-        ("dance", {}, "command.invalid"),
-    ],
-)
-def test_an_impossible_command_is_one_specific_error(command: str, fields: dict, expected: str) -> None:
-    story = Story()
-    story.labelled()
+LATER = "2026-03-10T13:00:01+00:00"
+"""A second after nine o'clock in New York, said as London says it."""
 
-    outcome = story.tell(command, **fields)
+
+@pytest.mark.parametrize(
+    ("fact", "field"),
+    [
+        (receive_return(received_at=LATER), "received_at"),
+        (record_return_shipment(None, shipped_at=LATER), "shipped_at"),
+        (report_return_lost(reported_at=LATER), "reported_at"),
+    ],
+    ids=named,
+)
+def test_a_fact_of_the_return_dated_in_the_future_is_malformed(fact: Step, field: str) -> None:
+    story = given(LABELLED)
+
+    story.at("2026-03-10 09:00:00").when(fact)
+
+    story.then_error("command.invalid", field=field)
+
+
+# ---- what is impossible --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (request_cancellation("A-9"), "order.unknown"),
+        (link_account("A-9"), "order.unknown"),
+        (record_delivery("P-9"), "parcel.unknown"),
+        (withdraw_return("R-9"), "return.unknown"),
+        (receive_return("R-9"), "return.unknown"),
+        (void_label("L-9"), "label.unknown"),
+        (record_label_received("L-9"), "label.unknown"),
+        (record_return_shipment("L-9"), "label.unknown"),
+        (deny_claim("C-9"), "claim.unknown"),
+        (resolve_claim("C-9"), "claim.unknown"),
+        (record_refund_result(refund_id="F-9", result="failed"), "refund.unknown"),
+        (report_wrong_item(line_id="9"), "line.unknown"),
+        (inspect_return({"9": 1}), "line.unknown"),
+        (record_send_back({"9": 1}), "line.unknown"),
+        (notify_customer("order/A-9"), "order.unknown"),
+        (notify_customer("refund/F-9"), "refund.unknown"),
+        (resolve_claim("C-9", remedy="apology"), "command.invalid"),
+        (step("request_refund", refund_id="F-1"), "command.invalid"),
+        (request_refund(return_id="R-1", order_id="A-1"), "command.invalid"),
+        (run_deadlines(order_id="A-1"), "command.invalid"),
+        (step("dance"), "command.invalid"),
+    ],
+    ids=named,
+)
+def test_an_impossible_command_is_one_specific_error(command: Step, expected: str) -> None:
+    story = given(LABELLED)
+
+    outcome = story.tell(command)
 
     assert code(outcome) == expected
     assert outcome["error"]["message"]
@@ -125,9 +197,8 @@ def test_an_impossible_command_is_one_specific_error(command: str, fields: dict,
         ("weather", {}, "command.invalid"),
     ],
 )
-def test_an_impossible_question_is_one_specific_error(query: str, fields: dict, expected: str) -> None:
-    story = Story()
-    story.labelled()
+def test_an_impossible_question_is_one_specific_error(query: str, fields: dict[str, Any], expected: str) -> None:
+    story = given(LABELLED)
 
     error = story.ask_in_vain(query, **fields)
 
@@ -135,10 +206,9 @@ def test_an_impossible_question_is_one_specific_error(query: str, fields: dict, 
 
 
 def test_a_transition_error_names_the_state_the_command_and_what_is_allowed_now() -> None:
-    story = Story()
-    story.labelled()
+    story = given(LABELLED)
 
-    outcome = story.tell("inspect_return", return_id="R-1", findings=[finding()])
+    outcome = story.tell(inspect_return())
 
     assert code(outcome) == "transition.not_allowed"
     assert outcome["error"]["state"] == "labelled"
@@ -147,48 +217,35 @@ def test_a_transition_error_names_the_state_the_command_and_what_is_allowed_now(
 
 
 def test_the_clock_of_the_lines_never_runs_backwards() -> None:
-    from returnable.adapters.scenario import play
-
-    story = Story()
     lines = [
-        b'{"at": "2026-03-02T10:00:00-05:00", "query": "worklist"}',
-        b'{"at": "2026-03-02T14:59:59+00:00", "query": "worklist"}',
-        b'{"at": "2026-03-02T15:00:00+00:00", "query": "worklist"}',
+        {"at": "2026-03-02T10:00:00-05:00", "query": "worklist"},
+        {"at": "2026-03-02T14:59:59+00:00", "query": "worklist"},
+        {"at": "2026-03-02T15:00:00+00:00", "query": "worklist"},
     ]
 
-    errors = [played.as_dict()["error"] for played in play(story.parts, enumerate(lines, 1))]
+    errors = [played["error"] for played in given().play(lines)]
 
     assert [error and (error["code"], error["field"]) for error in errors] == [None, ("command.invalid", "at"), None]
 
 
-@pytest.mark.parametrize("command", ["receive_return", "record_return_shipment", "report_return_lost"])
-def test_a_fact_of_the_return_dated_in_the_future_is_malformed(command: str) -> None:
-    story = Story()
-    story.labelled()
-    name = {"receive_return": "received_at", "record_return_shipment": "shipped_at"}.get(command, "reported_at")
-
-    outcome = story.tell(command, "2026-03-10T09:00:00-04:00", return_id="R-1", **{name: "2026-03-10T13:00:01+00:00"})
-
-    assert code(outcome) == "command.invalid"
-    assert outcome["error"]["field"] == name
+# ---- ids are local -------------------------------------------------------------------------------------------------------
 
 
 def test_ids_of_lines_parcels_and_payments_are_local_to_their_order() -> None:
-    story = Story()
-    story.confirmed("A-1")
-    story.confirmed("A-2")
-    ship(story, "P-1", story.at)
+    story = given(an_order("A-1", shipped="2026-03-03 09:00"), an_order("A-2", confirmed="2026-03-03 09:00"))
 
-    outcome = ship(story, "P-1", story.at, order_id="A-2")
+    story.when(record_shipment("P-1", order_id="A-2"))
 
-    assert outcome["outcome"] == "accepted"
+    story.then_accepted()
 
 
 def test_a_line_that_is_not_in_the_return_cannot_be_sent_back() -> None:
-    story = Story()
     lines = [{"line_id": name, "sku": name, "unit_price": "600.00", "quantity": 1} for name in "12"]
-    story.inspected(lines=lines, good=False)
+    without_tags = a_return(
+        rejected=1, requested="2026-03-09", shipped="2026-03-10", received="2026-03-13", inspected="2026-03-16"
+    )
+    story = given(an_order(lines=lines, delivered="2026-03-05 14:00"), without_tags)
 
-    outcome = story.tell("record_send_back", return_id="R-1", lines=[{"line_id": "2", "quantity": 1}])
+    story.when(record_send_back({"2": 1}))
 
-    assert code(outcome) == "line.unknown"
+    story.then_error("line.unknown")

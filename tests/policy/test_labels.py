@@ -2,74 +2,80 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
-from kit import Story, ask_return, clause, code, failed, issue, policy_where, ship, types, without
+from reading import clause
+
+from returnable.testing import (
+    Scenario,
+    Step,
+    a_policy,
+    a_return,
+    an_order,
+    declined,
+    event,
+    given,
+    issue_label,
+    override,
+    receive_return,
+    record_label_received,
+    record_return_shipment,
+    request_return,
+    run_deadlines,
+    void_label,
+)
+
+DELIVERED = an_order(delivered="2026-03-05 14:00")
+
+LABELLED = (DELIVERED, a_return(requested="2026-03-09 12:00", labelled="2026-03-09 12:30"))
+"""The return R-1, with label L-1 since Monday, 9 March: void on Thursday, 00:00."""
 
 
-def before(instant: str, seconds: int = 1) -> str:
-    return (datetime.fromisoformat(instant) - timedelta(seconds=seconds)).isoformat()
+def label(story: Scenario, label_id: str = "L-1") -> dict[str, Any]:
+    """What is said of a label of return R-1 now."""
+    (found,) = [one for one in story.ask("return/R-1")["labels"] if one["label_id"] == label_id]
+    return dict(found)
 
 
-def label(story: Story, at: str | None = None, label_id: str = "L-1", **fields: str) -> dict:
-    labels = story.ask("return", at, return_id="R-1", **fields)["labels"]
-    (found,) = [one for one in labels if one["label_id"] == label_id]
-    return found
-
-
-def authorized_on(day: str, order_at: str) -> Story:
-    """A return authorized just after midnight of ``day`` (New York), delivered the day the order was confirmed."""
-    story = Story()
-    story.confirmed(at=order_at)
-    ship(story, "P-1", order_at)
-    story.tell("record_delivery", order_at, order_id="A-1", parcel_id="P-1")
-    assert ask_return(story, day)["outcome"] == "accepted"
-    return story
+# ---- the clock of a label ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("issued_at", "void_at"),
     [
-        pytest.param("2026-03-09T00:00:00-04:00", "2026-03-12T00:00:00-04:00", id="Monday, first second"),
-        pytest.param("2026-03-09T23:59:59-04:00", "2026-03-12T00:00:00-04:00", id="Monday, last second"),
-        pytest.param("2026-03-05T12:00:00-05:00", "2026-03-10T00:00:00-04:00", id="Thursday before summer time"),
-        pytest.param("2026-03-06T12:00:00-05:00", "2026-03-11T00:00:00-04:00", id="Friday before summer time"),
-        pytest.param("2026-03-07T12:00:00-05:00", "2026-03-11T00:00:00-04:00", id="Saturday"),
-        pytest.param("2026-03-08T03:00:00-04:00", "2026-03-11T00:00:00-04:00", id="the short Sunday"),
-        pytest.param("2026-10-30T12:00:00-04:00", "2026-11-04T00:00:00-05:00", id="Friday before winter time"),
-        pytest.param("2026-11-24T12:00:00-05:00", "2026-11-28T00:00:00-05:00", id="Tuesday before Thanksgiving"),
-        pytest.param("2026-11-25T12:00:00-05:00", "2026-12-01T00:00:00-05:00", id="Wednesday before Thanksgiving"),
-        pytest.param("2026-11-26T12:00:00-05:00", "2026-12-01T00:00:00-05:00", id="Thanksgiving itself"),
-        pytest.param("2021-12-29T12:00:00-05:00", "2022-01-04T00:00:00-05:00", id="New Year 2022, observed in 2021"),
-        pytest.param("2026-12-30T12:00:00-05:00", "2027-01-05T00:00:00-05:00", id="over the year's end"),
-        pytest.param("2024-02-27T12:00:00-05:00", "2024-03-01T00:00:00-05:00", id="last day is the leap day"),
-        pytest.param("2026-07-01T12:00:00-04:00", "2026-07-07T00:00:00-04:00", id="4 July observed on Friday the 3rd"),
+        pytest.param("2026-03-09 00:00:00", "2026-03-12T00:00:00-04:00", id="Monday, first second"),
+        pytest.param("2026-03-09 23:59:59", "2026-03-12T00:00:00-04:00", id="Monday, last second"),
+        pytest.param("2026-03-05 12:00", "2026-03-10T00:00:00-04:00", id="Thursday before summer time"),
+        pytest.param("2026-03-06 12:00", "2026-03-11T00:00:00-04:00", id="Friday before summer time"),
+        pytest.param("2026-03-07 12:00", "2026-03-11T00:00:00-04:00", id="Saturday"),
+        pytest.param("2026-03-08 03:00", "2026-03-11T00:00:00-04:00", id="the short Sunday"),
+        pytest.param("2026-10-30 12:00", "2026-11-04T00:00:00-05:00", id="Friday before winter time"),
+        pytest.param("2026-11-24 12:00", "2026-11-28T00:00:00-05:00", id="Tuesday before Thanksgiving"),
+        pytest.param("2026-11-25 12:00", "2026-12-01T00:00:00-05:00", id="Wednesday before Thanksgiving"),
+        pytest.param("2026-11-26 12:00", "2026-12-01T00:00:00-05:00", id="Thanksgiving itself"),
+        pytest.param("2021-12-29 12:00", "2022-01-04T00:00:00-05:00", id="New Year 2022, observed in 2021"),
+        pytest.param("2026-12-30 12:00", "2027-01-05T00:00:00-05:00", id="over the year's end"),
+        pytest.param("2024-02-27 12:00", "2024-03-01T00:00:00-05:00", id="last day is the leap day"),
+        pytest.param("2026-07-01 12:00", "2026-07-07T00:00:00-04:00", id="4 July observed on Friday the 3rd"),
     ],
 )
 def test_a_label_voids_at_the_end_of_the_second_business_day(issued_at: str, void_at: str) -> None:
-    story = authorized_on(issued_at, before(issued_at, 86400))
+    story = given(an_order(delivered=issued_at), request_return())
 
-    outcome = issue(story, "L-1", issued_at)
+    story.when(issue_label()).then("LabelIssued")
 
-    assert types(outcome) == ["LabelIssued"]
+    assert clause(story.ruling, "returns.ship_by")["facts"]["deadline"] == void_at
     assert label(story)["void_at"] == void_at
-    assert label(story, before(void_at))["status"] == "issued"
-    assert label(story, void_at)["status"] == "void"
-    assert clause(outcome, "returns.ship_by")["facts"]["deadline"] == void_at
+    assert story.clock.next_edge("return/R-1").at == story.clock.instant(void_at)
+    for moment in story.clock.around_edges("return/R-1"):
+        story.then_view("return/R-1", labels=[{"status": "void" if moment.flipped else "issued"}])
 
 
 def test_the_clock_runs_from_the_customers_receipt_when_it_is_known_at_issue() -> None:
-    story = Story()
-    story.authorized()
+    story = given(DELIVERED, request_return(at="2026-03-09 12:00"))
 
-    issue(
-        story,
-        "L-1",
-        "2026-03-11T12:00:00-04:00",
-        issued_at="2026-03-09T12:00:00-04:00",
-        received_at="2026-03-11T09:00:00-04:00",
-    )
+    story.at("2026-03-11 12:00").when(issue_label(issued_at="2026-03-09 12:00", received_at="2026-03-11 09:00"))
 
     assert label(story) == {
         "label_id": "L-1",
@@ -81,183 +87,132 @@ def test_the_clock_runs_from_the_customers_receipt_when_it_is_known_at_issue() -
 
 
 def test_a_receipt_learnt_after_issue_moves_the_clock() -> None:
-    story = Story()
-    story.labelled()
+    story = given(LABELLED)
 
-    outcome = story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.at("2026-03-10 09:00").when(record_label_received())
 
-    assert types(outcome) == ["LabelReceived"]
-    assert label(story)["void_at"] == "2026-03-13T00:00:00-04:00"
-    assert label(story)["received_at"] == "2026-03-10T09:00:00-04:00"
-    assert label(story, "2026-03-12T23:59:59-04:00")["status"] == "issued"
-    assert label(story, "2026-03-13T00:00:00-04:00")["status"] == "void"
+    story.then("LabelReceived")
+    story.then_view("return/R-1", labels=[{"received_at": "2026-03-10 09:00", "void_at": "2026-03-13"}])
+    story.at("2026-03-12 23:59:59").then_view("return/R-1", labels=[{"status": "issued"}])
+    story.at("2026-03-13 00:00:00").then_view("return/R-1", labels=[{"status": "void"}])
 
 
 def test_a_receipt_learnt_after_the_voiding_was_recorded_revives_the_label() -> None:
-    story = Story()
-    story.labelled()
-    voided = story.tell("run_deadlines", "2026-03-12T08:00:00-04:00")
+    story = given(LABELLED)
+    story.at("2026-03-12 08:00").when(run_deadlines()).then("LabelVoided")
 
-    received = story.tell(
-        "record_label_received",
-        "2026-03-12T09:00:00-04:00",
-        return_id="R-1",
-        label_id="L-1",
-        received_at="2026-03-11T10:00:00-04:00",
-    )
-    live = label(story)
-    again = story.tell("run_deadlines", "2026-03-14T00:00:00-04:00")
+    story.at("2026-03-12 09:00").when(record_label_received(received_at="2026-03-11 10:00"))
 
-    assert types(voided) == ["LabelVoided"]
-    assert types(received) == ["LabelReceived"]
-    assert (live["status"], live["void_at"]) == ("issued", "2026-03-14T00:00:00-04:00")
-    assert types(again) == ["LabelVoided"]
-    assert again["events"][0]["occurred_at"] == "2026-03-14T00:00:00-04:00"
+    story.then("LabelReceived").then_view("return/R-1", labels=[{"status": "issued", "void_at": "2026-03-14"}])
+    story.at("2026-03-14").when(run_deadlines()).then(event("LabelVoided", occurred_at="2026-03-14"))
 
 
 def test_a_receipt_is_recorded_once() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story = given(LABELLED, record_label_received(at="2026-03-10 09:00"))
 
-    again = story.tell("record_label_received", "2026-03-10T10:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.at("2026-03-10 10:00").when(record_label_received())
 
-    assert code(again) == "transition.not_allowed"
+    story.then_error("transition.not_allowed")
+
+
+# ---- another label -------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_label_is_impossible_while_one_is_live() -> None:
-    story = Story()
-    story.labelled()
+    story = given(LABELLED)
 
-    live = issue(story, "L-2", "2026-03-11T23:59:59-04:00")
-    void = issue(story, "L-2", "2026-03-12T00:00:00-04:00")
+    story.at("2026-03-11 23:59:59").when(issue_label("L-2")).then_error("transition.not_allowed")
 
-    assert code(live) == "transition.not_allowed"
-    assert types(void) == ["LabelDeclined"]
+    story.at("2026-03-12 00:00:00").when(issue_label("L-2")).then("LabelDeclined")
 
 
 def test_after_a_voiding_by_hand_a_new_label_may_be_issued_even_after_its_deadline() -> None:
-    story = Story()
-    story.labelled()
-    by_hand = story.tell(
-        "void_label", "2026-03-11T23:59:59-04:00", return_id="R-1", label_id="L-1", reason="wrong address"
-    )
+    story = given(LABELLED)
+    story.at("2026-03-11 23:59:59").when(void_label("L-1", reason="wrong address")).then("LabelVoided")
 
-    outcome = issue(story, "L-2", "2026-03-16T12:00:00-04:00")
+    story.at("2026-03-16 12:00").when(issue_label("L-2"))
 
-    assert types(by_hand) == ["LabelVoided"]
-    assert types(outcome) == ["LabelIssued"]
-    assert label(story)["status"] == "void"
-    assert label(story, label_id="L-2")["void_at"] == "2026-03-19T00:00:00-04:00"
+    by_hand, new = {"label_id": "L-1", "status": "void"}, {"label_id": "L-2", "void_at": "2026-03-19"}
+    story.then("LabelIssued").then_view("return/R-1", labels=[by_hand, new])
 
 
-@pytest.mark.parametrize("recorded", [False, True], ids=["no timer ran", "a timer ran"])
-def test_after_a_self_void_a_new_label_is_declined_without_taking_its_id(recorded: bool) -> None:
-    story = Story()
-    story.labelled()
-    if recorded:
-        story.tell("run_deadlines", "2026-03-12T00:00:00-04:00")
+@pytest.mark.parametrize("timer", [[], [run_deadlines(at="2026-03-12 00:00")]], ids=["no timer ran", "a timer ran"])
+def test_after_a_self_void_a_new_label_is_declined_without_taking_its_id(timer: list[Step]) -> None:
+    story = given(LABELLED, timer)
 
-    declined = issue(story, "L-2", "2026-03-12T09:00:00-04:00")
-    void = story.tell("void_label", return_id="R-1", label_id="L-1", reason="too late for that")
-    story.tell(
-        "override", subject={"kind": "return", "id": "R-1"}, clause="returns.ship_by", reason="ill", approved_by="kim"
-    )
-    granted = issue(story, "L-2")
+    story.at("2026-03-12 09:00").when(issue_label("L-2")).then("LabelDeclined").then_declined("returns.ship_by")
+    story.when(void_label("L-1", reason="too late for that")).then_error("transition.not_allowed")
 
-    assert types(declined) == ["LabelDeclined"]
-    assert failed(declined) == ["returns.ship_by"]
-    assert code(void) == "transition.not_allowed"
-    assert types(granted) == ["LabelIssued"]
-    assert clause(granted, "returns.ship_by")["verdict"] == "overridden"
-    assert label(story, label_id="L-2")["void_at"] == "2026-03-17T00:00:00-04:00"
-    assert story.ask("return", return_id="R-1")["status"] == "labelled"
+    story.given(override("returns.ship_by", "return/R-1")).when(issue_label("L-2"))
+    story.then("LabelIssued").then_clause("returns.ship_by", "overridden")
+    story.then_view("return/R-1", status="labelled")
+    story.then_view("return/R-1", labels=[{"label_id": "L-1"}, {"label_id": "L-2", "void_at": "2026-03-17"}])
 
 
 def test_a_void_label_still_bars_a_new_one_after_a_later_one_was_voided_by_hand() -> None:
-    story = Story()
-    story.labelled()
-    story.tell(
-        "override",
-        "2026-03-12T09:00:00-04:00",
-        subject={"kind": "return", "id": "R-1"},
-        clause="returns.ship_by",
-        reason="ill",
-        approved_by="kim",
-    )
-    issue(story, "L-2")
+    story = given(LABELLED, override("returns.ship_by", "return/R-1", at="2026-03-12 09:00"), issue_label("L-2"))
 
-    second = issue(story, "L-3", "2026-03-16T23:59:59-04:00")
-    third = issue(story, "L-3", "2026-03-17T00:00:00-04:00")
+    story.at("2026-03-16 23:59:59").when(issue_label("L-3")).then_error("transition.not_allowed")
 
-    assert code(second) == "transition.not_allowed"
-    assert types(third) == ["LabelIssued"]
+    story.at("2026-03-17 00:00:00").when(issue_label("L-3")).then("LabelIssued")
 
 
 def test_a_label_id_is_local_to_its_return_and_used_once() -> None:
-    story = Story()
-    story.labelled(quantity=2)
-    ask_return(story, "2026-03-10T09:00:00-04:00", return_id="R-2")
-    story.tell("void_label", return_id="R-1", label_id="L-1", reason="torn")
+    story = given(
+        an_order(quantity=2, delivered="2026-03-05 14:00"),
+        a_return("R-1", requested="2026-03-09 12:00", labelled="2026-03-09 12:30"),
+        request_return(return_id="R-2", at="2026-03-10 09:00"),
+        void_label("L-1", reason="torn"),
+    )
 
-    other = issue(story, "L-1", return_id="R-2")
-    same = issue(story, "L-1")
+    story.when(issue_label("L-1", return_id="R-2")).then("LabelIssued")
 
-    assert types(other) == ["LabelIssued"]
-    assert code(same) == "transition.not_allowed"
+    story.when(issue_label("L-1", return_id="R-1")).then_error("transition.not_allowed")
+
+
+# ---- the hand-over -------------------------------------------------------------------------------------------------------
 
 
 def test_a_used_label_neither_voids_nor_can_be_voided() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_return_shipment", "2026-03-11T23:59:59-04:00", return_id="R-1", label_id="L-1")
+    story = given(LABELLED, record_return_shipment(at="2026-03-11 23:59:59"))
 
-    deadlines = story.tell("run_deadlines", "2026-03-12T00:00:00-04:00")
-    void = story.tell("void_label", return_id="R-1", label_id="L-1", reason="why not")
+    story.at("2026-03-12 00:00:00").when(run_deadlines()).then()
+    story.when(void_label("L-1", reason="why not")).then_error("transition.not_allowed")
 
-    assert label(story)["status"] == "used"
-    assert deadlines["events"] == []
-    assert code(void) == "transition.not_allowed"
+    story.then_view("return/R-1", labels=[{"status": "used"}])
 
 
 def test_a_label_scanned_at_its_deadline_was_already_void() -> None:
-    story = Story()
-    story.labelled()
+    story = given(LABELLED)
 
-    outcome = story.tell("record_return_shipment", "2026-03-12T00:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.at("2026-03-12 00:00:00").when(record_return_shipment())
 
-    assert types(outcome) == ["ReturnShipped"]
-    assert label(story)["status"] == "void"
-    assert story.ask("return", return_id="R-1")["late"] is True
+    story.then("ReturnShipped").then_view("return/R-1", late=True, labels=[{"status": "void"}])
 
 
 def test_a_label_for_a_declined_return_is_impossible() -> None:
-    story = Story()
-    story.delivered()
-    ask_return(story, "2026-03-09T12:00:00-04:00", channel="phone")
+    story = given(DELIVERED, declined(request_return(channel="phone", at="2026-03-09 12:00")))
 
-    outcome = issue(story, "L-1")
+    story.when(issue_label())
 
-    assert code(outcome) == "transition.not_allowed"
+    story.then_error("transition.not_allowed")
+
+
+# ---- other merchants -----------------------------------------------------------------------------------------------------
 
 
 def test_another_policy_runs_the_clock_from_the_issue() -> None:
-    story = Story(policy=policy_where(('anchor = "label_received"', 'anchor = "label_issued"')))
-    story.labelled()
+    story = given(LABELLED, policy=a_policy({"returns.ship_by": {"anchor": "label_issued"}}))
 
-    story.tell("record_label_received", "2026-03-11T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.at("2026-03-11 09:00").when(record_label_received())
 
-    assert label(story)["void_at"] == "2026-03-12T00:00:00-04:00"
-    assert label(story)["received_at"] == "2026-03-11T09:00:00-04:00"
+    story.then_view("return/R-1", labels=[{"received_at": "2026-03-11 09:00", "void_at": "2026-03-12"}])
 
 
 def test_a_merchant_without_the_clause_replaces_void_labels_and_refuses_nothing() -> None:
-    story = Story(policy=without("returns.ship_by"))
-    story.labelled()
+    story = given(LABELLED, policy=a_policy({"returns.ship_by": {"applies": False}}))
 
-    new = issue(story, "L-2", "2026-03-12T09:00:00-04:00")
-    story.tell("record_return_shipment", "2026-03-30T09:00:00-04:00", return_id="R-1", label_id="L-2")
-    received = story.tell("receive_return", "2026-03-31T09:00:00-04:00", return_id="R-1")
+    story.at("2026-03-12 09:00").when(issue_label("L-2")).then("LabelIssued")
+    story.given(record_return_shipment("L-2", at="2026-03-30 09:00"))
 
-    assert types(new) == ["LabelIssued"]
-    assert types(received) == ["Received"]
+    story.at("2026-03-31 09:00").when(receive_return()).then("Received")

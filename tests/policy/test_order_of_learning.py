@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from random import Random
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given as for_all
 from hypothesis import strategies as st
-from kit import MONDAY_MORNING, Story, an_order, ask_return, finding, issue
+from usual import a_labelled_return, an_authorized_return
 
-START = datetime.fromisoformat(MONDAY_MORNING)
+from returnable.testing import (
+    Scenario,
+    an_order,
+    given,
+    inspect_return,
+    issue_label,
+    receive_return,
+    record_label_received,
+    record_return_shipment,
+    request_return,
+    run_deadlines,
+)
+from returnable.testing.instants import instant
+
+START = instant("2026-03-02 10:00", "America/New_York")
 LEARNT = START + timedelta(days=60)
 """From here on everything is learnt, an hour apart."""
 
@@ -48,7 +62,7 @@ def journeys(draw: st.DrawFn) -> list[Fact]:
     return facts
 
 
-def learn(story: Story, facts: Sequence[Fact], seed: int) -> None:
+def learn(story: Scenario, facts: Sequence[Fact], seed: int) -> None:
     """Tell facts in an order that the seed says, each once what it needs is told."""
     dice, told = Random(seed), set[int]()
     clock = LEARNT
@@ -61,16 +75,14 @@ def learn(story: Story, facts: Sequence[Fact], seed: int) -> None:
         clock += timedelta(hours=1)
 
 
-def an_order_of_three() -> Story:
+def an_order_of_three() -> Scenario:
     """Two units of line 1, one of line 2, confirmed on Monday."""
-    story = Story()
     line = {"sku": "BAG", "unit_price": "300.00", "tax": "10.01"}
     lines = [line | {"line_id": "1", "quantity": 2}, line | {"line_id": "2", "quantity": 1}]
-    story.tell("confirm_order", MONDAY_MORNING, **an_order(lines=lines))
-    return story
+    return given(an_order(confirmed=START, lines=lines))
 
 
-@given(journeys(), st.integers(0, 2**32), st.integers(0, 2**32), st.integers(0, 24 * 60))
+@for_all(journeys(), st.integers(0, 2**32), st.integers(0, 2**32), st.integers(0, 24 * 60))
 def test_parcels_learnt_of_in_any_order_give_the_same_answers(
     facts: list[Fact], one_order: int, another: int, hours: int
 ) -> None:
@@ -78,22 +90,22 @@ def test_parcels_learnt_of_in_any_order_give_the_same_answers(
     for seed in (one_order, another):
         story = an_order_of_three()
         learn(story, facts, seed)
-        after = (LEARNT + timedelta(days=1)).isoformat()
+        story.at(LEARNT + timedelta(days=1))
         then = (START + timedelta(hours=hours)).isoformat()
         ask = [
-            story.ask("order", after, order_id="A-1"),
-            story.ask("order", after, order_id="A-1", as_of=then),
-            story.ask("eligibility", after, order_id="A-1"),
-            story.ask("eligibility", after, order_id="A-1", as_of=then),
-            story.ask("worklist", after),
+            story.ask("order/A-1"),
+            story.ask("order/A-1", as_of=then),
+            story.ask("eligibility/A-1"),
+            story.ask("eligibility/A-1", as_of=then),
+            story.ask("worklist"),
         ]
-        request = ask_return(story, after, {"1": 2, "2": 1}, requested_at=then)
-        answers.append([*ask, request["outcome"], request["ruling"]])
+        story.when(request_return({"1": 2, "2": 1}, requested_at=then))
+        answers.append([*ask, story.outcome, story.ruling])
 
     assert answers[0] == answers[1]
 
 
-@given(
+@for_all(
     st.integers(0, 5 * 24),
     st.integers(0, 9 * 24),
     st.booleans(),
@@ -103,52 +115,40 @@ def test_parcels_learnt_of_in_any_order_give_the_same_answers(
 def test_a_label_and_a_hand_over_learnt_in_any_order_give_the_same_answers(
     received: int, shipped: int, own_label: bool, one_order: list[str], another: list[str]
 ) -> None:
-    issued = datetime.fromisoformat("2026-03-09T12:30:00-04:00")
+    issued = instant("2026-03-09 12:30", "America/New_York")
+    handed_over = issued + timedelta(hours=shipped)
     tell = {
-        "received": ("record_label_received", {"label_id": "L-1", "received_at": issued + timedelta(hours=received)}),
-        "shipped": (
-            "record_return_shipment",
-            ({} if own_label else {"label_id": "L-1"}) | {"shipped_at": issued + timedelta(hours=shipped)},
-        ),
+        "received": record_label_received(received_at=issued + timedelta(hours=received)),
+        "shipped": record_return_shipment(None if own_label else "L-1", shipped_at=handed_over),
+        "deadlines": run_deadlines(),
     }
     answers = []
     for order_of_learning in (one_order, another):
-        story = Story()
-        story.authorized(price="300.00")
-        issue(story, "L-1", issued.isoformat())
-        clock = issued + timedelta(days=20)
+        story = given(an_authorized_return(price="300.00"), issue_label(at=issued)).at(issued + timedelta(days=20))
         for name in order_of_learning:
-            clock += timedelta(hours=1)
-            if name == "deadlines":
-                story.tell("run_deadlines", clock.isoformat())
-                continue
-            command, fields = tell[name]
-            given_at = {
-                key: value.isoformat() if isinstance(value, datetime) else value for key, value in fields.items()
-            }
-            assert story.tell(command, clock.isoformat(), return_id="R-1", **given_at)["outcome"] == "accepted"
-        later = (issued + timedelta(days=30)).isoformat()
-        told = [story.ask("return", later, return_id="R-1"), story.ask("worklist", later)]
-        arrival = story.tell("receive_return", later, return_id="R-1")
-        if arrival["outcome"] == "accepted":
-            story.tell("inspect_return", return_id="R-1", findings=[finding()])
+            story.after(hours=1).given(tell[name])
+        story.at(issued + timedelta(days=30))
+        told = [story.ask("return/R-1"), story.ask("worklist")]
+        story.when(receive_return())
+        arrival = [story.outcome, story.ruling]
+        if story.outcome == "accepted":
+            story.given(inspect_return())
             told.append(story.ask("refund", return_id="R-1"))
-        answers.append([*told, arrival["outcome"], arrival["ruling"]])
+        answers.append([*told, *arrival])
 
     assert answers[0] == answers[1]
 
 
 def test_a_late_scan_changes_todays_answer_and_not_yesterdays_known_one() -> None:
-    story = Story()
-    story.labelled()
-    yesterday, today = "2026-03-16T12:00:00-04:00", "2026-03-17T12:00:00-04:00"
-    before = story.ask("return", yesterday, return_id="R-1")
+    story = given(a_labelled_return()).at("2026-03-16 12:00")
+    yesterday = story.now
+    before = story.ask("return/R-1")
 
-    story.tell("record_return_shipment", today, return_id="R-1", label_id="L-1", shipped_at="2026-03-10T16:00:00-04:00")
+    story.at("2026-03-17 12:00").when(record_return_shipment(shipped_at="2026-03-10 16:00"))
 
-    now = story.ask("return", today, return_id="R-1")
-    known = story.ask("return", today, return_id="R-1", as_of=yesterday, known_at=yesterday)
-    in_the_world = story.ask("return", today, return_id="R-1", as_of=yesterday)
+    now = story.then("ReturnShipped").ask("return/R-1")
+    known = story.ask("return/R-1", as_of=yesterday, known_at=yesterday)
+    in_the_world = story.ask("return/R-1", as_of=yesterday)
     assert (before["status"], before["labels"][0]["status"]) == ("labelled", "void")
     assert known == before
     assert (now["status"], now["labels"][0]["status"]) == ("in_transit", "used")

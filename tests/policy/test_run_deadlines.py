@@ -6,168 +6,134 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from kit import Story, brought_back, types
+from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
 from returnable.adapters.wiring import assemble
-
-
-def report(story: Story, at: str = "2026-03-09T12:00:00-04:00") -> None:
-    story.tell(
-        "report_wrong_item",
-        at,
-        claim_id="W-1",
-        order_id="A-1",
-        line_id="1",
-        channel="email",
-        attachments=["order_confirmation", "item_picture"],
-    )
-
-
-def stamps(outcome: dict) -> list[tuple[str, str, str]]:
-    return [(event["stream"], event["type"], event["occurred_at"]) for event in outcome["events"]]
+from returnable.testing import (
+    Scenario,
+    a_claim,
+    a_return,
+    an_order,
+    event,
+    given,
+    receive_return,
+    record_claim_contact,
+    request_refund,
+    resolve_claim,
+    run_deadlines,
+    withdraw_return,
+)
 
 
 def test_a_label_voids_once_at_its_deadline_and_not_before() -> None:
-    story = Story()
-    story.labelled()
+    story = given(a_labelled_return())
 
-    runs = [
-        story.tell("run_deadlines", at)
-        for at in ("2026-03-11T23:59:59-04:00", "2026-03-12T00:00:00-04:00", "2026-03-20T00:00:00-04:00")
-    ]
+    story.at("2026-03-11 23:59:59").when(run_deadlines()).then()
+    story.just_before("2026-03-12").when(run_deadlines()).then()
+    story.at("2026-03-12").when(run_deadlines()).then(event("LabelVoided", label_id="L-1", occurred_at="2026-03-12"))
+    story.at("2026-03-20").when(run_deadlines()).then()
 
-    assert [types(run) for run in runs] == [[], ["LabelVoided"], []]
-    assert stamps(runs[1]) == [("return/R-1", "LabelVoided", "2026-03-12T00:00:00-04:00")]
+    story.then_view("audit/return/R-1", entries=[{}, {}, {}, {"type": "LabelVoided", "occurred_at": "2026-03-12"}])
 
 
 def test_a_missed_contact_is_recorded_after_its_last_instant_dated_at_it() -> None:
-    story = Story()
-    story.delivered()
-    report(story)
+    story = given(a_delivered_order(), a_claim(reported="2026-03-09 12:00"))
 
-    runs = [
-        story.tell("run_deadlines", at)
-        for at in ("2026-03-10T12:00:00-04:00", "2026-03-10T12:00:01-04:00", "2026-03-11T00:00:00-04:00")
-    ]
+    story.at("2026-03-10 12:00").when(run_deadlines()).then()
+    story.after(microseconds=1).when(run_deadlines()).then(event("ContactMissed", occurred_at="2026-03-10 12:00"))
+    story.at("2026-03-11").when(run_deadlines()).then()
 
-    assert [types(run) for run in runs] == [[], ["ContactMissed"], []]
-    assert stamps(runs[1]) == [("claim/W-1", "ContactMissed", "2026-03-10T12:00:00-04:00")]
+    story.then_view("audit/claim/C-1", entries=[{}, {"type": "ContactMissed", "occurred_at": "2026-03-10 12:00"}])
 
 
 def test_an_overdue_refund_is_recorded_once_in_the_stream_of_what_it_pays_for() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", "2026-03-16T10:05:00-04:00", refund_id="F-1", return_id="R-1")
+    story = given(an_inspected_return(), request_refund(at="2026-03-16 10:05"))
 
-    runs = [
-        story.tell("run_deadlines", at)
-        for at in ("2026-04-06T23:59:59-04:00", "2026-04-07T00:00:00-04:00", "2026-04-08T00:00:00-04:00")
-    ]
+    story.at("2026-04-06 23:59:59").when(run_deadlines()).then()
+    story.at("2026-04-07").when(run_deadlines()).then(event("RefundOverdue", occurred_at="2026-04-07"))
+    story.at("2026-04-08").when(run_deadlines()).then()
 
-    assert [types(run) for run in runs] == [[], ["RefundOverdue"], []]
-    assert stamps(runs[1]) == [("return/R-1", "RefundOverdue", "2026-04-07T00:00:00-04:00")]
+    (overdue,) = [each for each in story.ask("audit/return/R-1")["entries"] if each["type"] == "RefundOverdue"]
+    assert overdue["occurred_at"] == "2026-04-07T00:00:00-04:00"
 
 
 def test_what_was_done_in_time_leaves_nothing_to_record() -> None:
-    story = Story()
-    story.delivered(quantity=2)
-    report(story)
-    story.tell("record_claim_contact", claim_id="W-1")
-    brought_back(story, {"1": 1})
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story = given(
+        a_delivered_order(quantity=2), a_claim(reported="2026-03-09 12:00", contacted=True), a_return(refunded=True)
+    )
 
-    outcome = story.tell("run_deadlines", "2026-12-01T00:00:00-05:00")
-
-    assert outcome["outcome"] == "accepted"
-    assert outcome["events"] == []
+    story.at("2026-12-01").when(run_deadlines()).then().then_accepted()
 
 
 def test_a_contact_learnt_late_but_made_in_time_clears_the_missed_one() -> None:
-    story = Story()
-    story.delivered()
-    report(story)
-    story.tell("run_deadlines", "2026-03-11T09:00:00-04:00")
-    missed = story.ask("claim", claim_id="W-1")["overdue"]
+    story = given(a_delivered_order(), a_claim(reported="2026-03-09 12:00"), run_deadlines(at="2026-03-11 09:00"))
+    story.then_view("claim/C-1", overdue=True)
 
-    story.tell("record_claim_contact", claim_id="W-1", contacted_at="2026-03-10T11:00:00-04:00")
+    story.when(record_claim_contact(contacted_at="2026-03-10 11:00"))
 
-    assert missed is True
-    assert story.ask("claim", claim_id="W-1")["overdue"] is False
+    story.then("ClaimContacted").then_view("claim/C-1", overdue=False)
 
 
-@pytest.mark.parametrize("then", ["contacted late", "resolved without contact"])
-def test_a_missed_contact_is_recorded_although_the_claim_moved_on_since(then: str) -> None:
-    story = Story()
-    story.delivered()
-    report(story)
-    if then == "contacted late":
-        story.tell("record_claim_contact", "2026-03-12T09:00:00-04:00", claim_id="W-1")
-    else:
-        story.tell("resolve_claim", "2026-03-12T09:00:00-04:00", claim_id="W-1", remedy="refund")
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param(record_claim_contact(), id="contacted late"),
+        pytest.param(resolve_claim(), id="resolved without contact"),
+    ],
+)
+def test_a_missed_contact_is_recorded_although_the_claim_moved_on_since(then: object) -> None:
+    story = given(a_delivered_order(), a_claim(reported="2026-03-09 12:00")).at("2026-03-12 09:00").given(then)
 
-    outcome = story.tell("run_deadlines", "2026-03-13T09:00:00-04:00")
-
-    assert types(outcome) == ["ContactMissed"]
+    story.at("2026-03-13 09:00").when(run_deadlines()).then("ContactMissed")
 
 
 def test_deadlines_of_all_cases_are_recorded_in_the_order_in_which_they_came() -> None:
-    story = Story()
-    story.labelled()
-    story.confirmed("B-1", at="2026-03-10T10:00:00-04:00")
-    for command, fields in (
-        ("record_shipment", {"parcel_id": "P-1", "carrier": "ups", "tracking_number": "T"}),
-        ("record_delivery", {"parcel_id": "P-1"}),
-        ("report_wrong_item", {"claim_id": "W-1", "line_id": "1", "channel": "email"}),
-    ):
-        assert story.tell(command, order_id="B-1", **fields)["outcome"] == "accepted"
+    story = given(
+        a_labelled_return(),
+        an_order("B-1", confirmed="2026-03-10 10:00", delivered=True),
+        a_claim(order_id="B-1", attachments=[]),
+    )
 
-    outcome = story.tell("run_deadlines", "2026-03-20T00:00:00-04:00")
+    story.at("2026-03-20").when(run_deadlines())
 
-    assert stamps(outcome) == [
-        ("claim/W-1", "ContactMissed", "2026-03-11T10:00:00-04:00"),
-        ("return/R-1", "LabelVoided", "2026-03-12T00:00:00-04:00"),
-    ]
-    assert {event["recorded_at"] for event in outcome["events"]} == {"2026-03-20T00:00:00-04:00"}
+    story.then(
+        event("ContactMissed", occurred_at="2026-03-11 10:00", recorded_at="2026-03-20"),
+        event("LabelVoided", occurred_at="2026-03-12", recorded_at="2026-03-20"),
+    )
+    assert story.ask("audit/claim/C-1")["entries"][-1]["type"] == "ContactMissed"
+    assert story.ask("audit/return/R-1")["entries"][-1]["type"] == "LabelVoided"
 
 
 def test_questions_and_other_commands_record_no_deadline() -> None:
-    story = Story()
-    story.labelled()
+    story = given(a_labelled_return()).at("2026-03-12 09:00")
 
-    story.ask("return", "2026-03-12T09:00:00-04:00", return_id="R-1")
-    story.tell("receive_return", "2026-03-12T09:00:00-04:00", return_id="R-1")
-    entries = story.ask("audit", stream="return/R-1")["entries"]
+    story.ask("return/R-1")
+    story.when(receive_return())
 
-    assert "LabelVoided" not in [entry["type"] for entry in entries]
+    assert "LabelVoided" not in [entry["type"] for entry in story.ask("audit/return/R-1")["entries"]]
 
 
 def test_the_label_of_a_withdrawn_or_refused_return_voids_too() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("withdraw_return", return_id="R-1")
+    story = given(a_labelled_return(), withdraw_return())
 
-    outcome = story.tell("run_deadlines", "2026-03-12T00:00:00-04:00")
+    story.at("2026-03-12").when(run_deadlines())
 
-    assert types(outcome) == ["LabelVoided"]
-    assert story.ask("return", return_id="R-1")["status"] == "withdrawn"
+    story.then("LabelVoided").then_view("return/R-1", status="withdrawn")
 
 
 def test_a_case_that_cannot_be_read_is_told_in_the_log_and_holds_up_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.labelled()
-    story.confirmed("A-0")
+    story = Scenario(assemble(f"sqlite:///{path}")).given(a_labelled_return(), an_order("A-0"))
     connection = sqlite3.connect(path)
     connection.execute("UPDATE facts SET type = 'order.Teleported/1' WHERE case_id = 'A-0'")
     connection.commit()
     connection.close()
 
-    outcome = story.tell("run_deadlines", "2026-04-01T00:00:00-04:00")
+    story.at("2026-04-01").when(run_deadlines())
 
-    assert types(outcome) == ["LabelVoided"]
+    story.then("LabelVoided")
     assert "case 'A-0' was left out" in caplog.text
     assert "order.Teleported/1" in caplog.text
-    story.parts.store.close()
+    story.desk.close()

@@ -7,7 +7,32 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kit import Story, ask_return, brought_back, clause, failed, policy_where, ship, types, without
+from reading import clause, failed, types
+from usual import a_delivered_order, a_labelled_return, an_authorized_return
+
+from returnable.testing import (
+    Scenario,
+    a_policy,
+    a_return,
+    an_order,
+    given,
+    inspect_return,
+    issue_label,
+    override,
+    receive_return,
+    record_delivery,
+    record_refund_result,
+    record_return_shipment,
+    record_send_back,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    resolve_claim,
+    run_deadlines,
+    withdraw_return,
+)
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
@@ -23,34 +48,30 @@ def instants(value: Any) -> Iterator[str]:
         yield value
 
 
-def a_full_life() -> tuple[Story, list[dict]]:
+def a_full_life() -> tuple[Scenario, list[dict]]:
     """An order of two units: one returned and refunded, one claimed; and every outcome on the way."""
-    story = Story()
-    outcomes: list[dict] = []
-
-    def tell(command: str, at: str, **fields: Any) -> None:
-        outcome = story.tell(command, at, **fields)
-        assert outcome["outcome"] != "error", outcome
-        outcomes.append(outcome)
-
-    story.delivered(price="300.00", quantity=2, tax="1.01", shipping={"charged": "20.00", "tax": "1.78"})
-    unit = [{"line_id": "1", "quantity": 1}]
+    story = given(
+        a_delivered_order(price="300.00", quantity=2, tax="1.01", shipping={"charged": "20.00", "tax": "1.78"})
+    )
     care = {"role": "care", "id": "kim"}
-    tell("request_cancellation", "2026-03-06T09:00:00Z", order_id="A-1", channel="email", order_copy=True)
-    tell("request_return", "2026-03-09T16:00:00Z", return_id="R-1", order_id="A-1", lines=unit, channel="portal")
-    tell("issue_label", "2026-03-09T16:30:00Z", return_id="R-1", label_id="L-1", carrier="ups", tracking_number="RT")
-    tell("record_return_shipment", "2026-03-10T20:00:00Z", return_id="R-1", label_id="L-1", proof="carrier_scan")
-    tell("receive_return", "2026-03-13T15:00:00Z", return_id="R-1")
-    good = {"same_condition": True, "original_packaging": True, "tags_attached": True}
-    tell("inspect_return", "2026-03-16T14:00:00Z", return_id="R-1", findings=[unit[0] | good])
-    tell("report_wrong_item", "2026-03-16T14:00:00Z", claim_id="W-1", order_id="A-1", line_id="1", channel="email")
-    tell("resolve_claim", "2026-03-16T14:01:00Z", claim_id="W-1", remedy="refund", actor=care)
-    tell("override", "2026-03-16T14:02:00Z", subject={"kind": "claim", "id": "W-1"}, clause="wrong_item.evidence",
-         reason="seen on a call", approved_by="kim", actor=care)  # fmt: skip
-    tell("resolve_claim", "2026-03-16T14:03:00Z", claim_id="W-1", remedy="refund", actor=care)
-    tell("request_refund", "2026-03-16T14:05:00Z", refund_id="F-1", return_id="R-1")
-    tell("request_refund", "2026-03-16T14:05:00Z", refund_id="F-2", claim_id="W-1")
-    tell("record_refund_result", "2026-03-18T13:00:00Z", refund_id="F-1", payment_id="p-1", result="succeeded")
+    evidence = override("wrong_item.evidence", "claim/W-1", reason="seen on a call", approved_by="kim", actor=care)
+    happens = [
+        request_cancellation(at="2026-03-06 04:00"),
+        request_return(at="2026-03-09 12:00"),
+        issue_label(carrier="ups", tracking_number="RT", at="2026-03-09 12:30"),
+        record_return_shipment(proof="carrier_scan", at="2026-03-10 16:00"),
+        receive_return(at="2026-03-13 11:00"),
+        inspect_return(at="2026-03-16 10:00"),
+        report_wrong_item("W-1", attachments=[]),
+        resolve_claim("W-1", actor=care, at="2026-03-16 10:01"),
+        evidence.at("2026-03-16 10:02"),
+        resolve_claim("W-1", actor=care, at="2026-03-16 10:03"),
+        request_refund(at="2026-03-16 10:05"),
+        request_refund("F-2", claim_id="W-1"),
+        record_refund_result(at="2026-03-18 09:00"),
+    ]
+    outcomes = [story.tell(step) for step in happens]
+    assert "error" not in {outcome["outcome"] for outcome in outcomes}, outcomes
     return story, outcomes
 
 
@@ -81,7 +102,7 @@ def test_every_instant_in_outcomes_and_views_carries_the_offset_of_the_policys_z
 def test_the_reasons_are_sentences_without_the_tongue_of_machines() -> None:
     story, outcomes = a_full_life()
     rulings = [outcome["ruling"]["clauses"] for outcome in outcomes if outcome["ruling"]]
-    (line,) = story.ask("eligibility", order_id="A-1")["lines"]
+    (line,) = story.ask("eligibility/A-1")["lines"]
 
     reasons = [finding["because"] for ruling in [*rulings, line["return"]["clauses"]] for finding in ruling]
     reasons = [reason for reason in reasons if "order_copy" not in reason]  # see the expected failures below
@@ -93,51 +114,45 @@ def test_the_reasons_are_sentences_without_the_tongue_of_machines() -> None:
 
 
 def test_a_complete_mail_is_described_in_words() -> None:
-    story = Story()
-    story.confirmed()
+    story = given(an_order())
 
-    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_copy=True)
+    outcome = story.tell(request_cancellation())
 
     assert "_" not in clause(outcome, "cancellation.by_email")["because"]
 
 
 def test_a_final_sale_line_that_is_not_asked_for_is_not_denied() -> None:
-    story = Story()
     lines = [
         {"line_id": name, "sku": name, "unit_price": "600.00", "quantity": 1, "final_sale": name == "bag"}
         for name in ("bag", "belt")
     ]
-    story.delivered(lines=lines)
+    story = given(a_delivered_order(lines=lines))
 
-    outcome = ask_return(story, story.at, {"belt": 1})
+    outcome = story.tell(request_return({"belt": 1}))
 
     assert "No line was marked as final sale" not in clause(outcome, "returns.final_sale")["because"]
 
 
 def test_a_claim_that_is_not_settled_is_not_called_settled() -> None:
-    story = Story()
-    story.delivered()
-    story.tell("report_wrong_item", claim_id="W-1", order_id="A-1", line_id="1", channel="email")
+    story = given(a_delivered_order(), report_wrong_item("W-1", attachments=[]))
 
-    outcome = story.tell("resolve_claim", claim_id="W-1", remedy="refund")
+    outcome = story.tell(resolve_claim("W-1"))
 
     assert "is settled" not in clause(outcome, "wrong_item.remedy")["because"]
 
 
 def test_a_clause_the_merchant_does_not_have_demands_nothing() -> None:
-    story = Story(policy=without("returns.portal"))
-    story.delivered()
+    story = Scenario(policy=a_policy({"returns.portal": {"applies": False}})).given(a_delivered_order())
 
-    outcome = ask_return(story, story.at, channel="phone")
+    outcome = story.tell(request_return(channel="phone"))
 
     assert "must" not in clause(outcome, "returns.portal")["because"]
 
 
 def test_a_delivered_order_is_not_told_to_wait_for_its_delivery() -> None:
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order())
 
-    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_copy=True)
+    outcome = story.tell(request_cancellation())
 
     assert "once it is delivered" not in clause(outcome, "cancellation.not_shipped")["because"]
 
@@ -161,7 +176,7 @@ def test_reasons_state_the_right_numbers() -> None:
 def test_the_order_view_says_what_was_bought_and_where_it_is() -> None:
     story, _ = a_full_life()
 
-    order = story.ask("order", order_id="A-1")
+    order = story.ask("order/A-1")
 
     assert order["lines"] == [
         {
@@ -188,22 +203,19 @@ def test_the_order_view_says_what_was_bought_and_where_it_is() -> None:
     [("requested", 2, 0), ("inspected", 2, 0), ("sent back", 1, 0), ("refunded", 0, 1), ("withdrawn", 0, 0)],
 )
 def test_units_are_returning_until_they_are_refunded_or_sent_back(step: str, returning: int, returned: int) -> None:
-    story = Story()
-    story.delivered(quantity=3)
-    story.at = "2026-03-09T12:00:00-04:00"
+    story = given(a_delivered_order(quantity=3)).at("2026-03-09 12:00")
     if step in ("requested", "withdrawn"):
-        ask_return(story, story.at, 2)
+        story.given(request_return(2))
     else:
-        brought_back(story, {"1": 2}, **{"1": 1})
+        story.given(a_return(units=2, inspected=True, rejected={"1": 1}))
     if step == "withdrawn":
-        story.tell("withdraw_return", return_id="R-1")
+        story.given(withdraw_return())
     if step in ("sent back", "refunded"):
-        story.tell("record_send_back", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}])
+        story.given(record_send_back())
     if step == "refunded":
-        story.tell("request_refund", refund_id="F-1", return_id="R-1")
-        story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+        story.given(request_refund(), record_refund_result())
 
-    (line,) = story.ask("order", order_id="A-1")["lines"]
+    (line,) = story.ask("order/A-1")["lines"]
 
     assert (line["returning"], line["returned"]) == (returning, returned)
 
@@ -211,7 +223,7 @@ def test_units_are_returning_until_they_are_refunded_or_sent_back(step: str, ret
 def test_the_return_view_follows_its_life() -> None:
     story, _ = a_full_life()
 
-    answer = story.ask("return", return_id="R-1")
+    answer = story.ask("return/R-1")
 
     assert {key: answer[key] for key in answer if key != "requested_at"} == {
         "return_id": "R-1",
@@ -238,7 +250,7 @@ def test_the_return_view_follows_its_life() -> None:
 def test_the_refund_view_adds_up() -> None:
     story, _ = a_full_life()
 
-    first, second = story.ask("refund", refund_id="F-1"), story.ask("refund", claim_id="W-1")
+    first, second = story.ask("refund/F-1"), story.ask("refund", claim_id="W-1")
 
     assert (first["merchandise"], first["tax"], first["shipping"], first["total"]) == (
         "300.00",
@@ -255,7 +267,7 @@ def test_the_refund_view_adds_up() -> None:
 def test_the_audit_tells_each_fact_with_the_state_before_and_after() -> None:
     story, _ = a_full_life()
 
-    entries = story.ask("audit", stream="claim/W-1")["entries"]
+    entries = story.ask("audit/claim/W-1")["entries"]
 
     assert [(one["version"], one["type"], one["before"], one["after"]) for one in entries] == [
         (1, "ClaimOpened", None, "open"),
@@ -270,13 +282,11 @@ def test_the_audit_tells_each_fact_with_the_state_before_and_after() -> None:
 
 
 def test_eligibility_gives_the_rulings_of_the_commands_and_records_nothing() -> None:
-    story = Story()
-    story.delivered(final_sale=True, account_id="acc-1")
-    at = "2026-03-20T00:00:00-04:00"
+    story = given(a_delivered_order(final_sale=True)).at("2026-03-20")
 
-    answer = story.ask("eligibility", at, order_id="A-1")
-    entries = story.ask("audit", stream="order/A-1")["entries"]
-    outcome = ask_return(story, at)
+    answer = story.ask("eligibility/A-1")
+    entries = story.ask("audit/order/A-1")["entries"]
+    outcome = story.tell(request_return())
 
     (line,) = answer["lines"]
     assert answer["cancellation"]["allowed"] is False
@@ -289,52 +299,47 @@ def test_eligibility_gives_the_rulings_of_the_commands_and_records_nothing() -> 
 
 
 def test_before_the_delivery_neither_window_has_an_end() -> None:
-    story = Story()
-    story.confirmed()
+    story = given(an_order())
 
-    (line,) = story.ask("eligibility", order_id="A-1")["lines"]
+    (line,) = story.ask("eligibility/A-1")["lines"]
 
     assert (line["return"]["allowed"], line["return"]["return_before"]) == (False, None)
     assert (line["wrong_item"]["allowed"], line["wrong_item"]["report_before"]) == (False, None)
 
 
 def test_eligibility_says_no_untrue_reason_for_units_that_are_taken() -> None:
-    story = Story()
-    story.authorized()
+    story = given(an_authorized_return())
 
-    (line,) = story.ask("eligibility", order_id="A-1")["lines"]
+    (line,) = story.ask("eligibility/A-1")["lines"]
 
     assert line["return"]["allowed"] is False
     assert "delivery on record" not in clause(line["return"], "returns.window")["because"]
 
 
 def test_the_worklist_names_what_waits_and_nothing_else() -> None:
-    story = Story()
-    story.labelled(quantity=2, return_quantity=2)
+    story = given(a_labelled_return(quantity=2, units=2))
     kinds: list[list[str]] = []
 
     def look() -> None:
         kinds.append([item["kind"] for item in story.ask("worklist")["items"]])
 
     look()
-    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-1")
+    story.given(record_return_shipment(at="2026-03-10 16:00"))
     look()
-    story.tell("receive_return", return_id="R-1")
+    story.given(receive_return())
     look()
-    good = {"line_id": "1", "quantity": 1, "same_condition": True, "original_packaging": True, "tags_attached": True}
-    story.tell("inspect_return", return_id="R-1", findings=[good, good | {"tags_attached": False}])
+    story.given(inspect_return(1, rejected=1))
     look()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.given(request_refund())
     look()
-    story.tell("record_send_back", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}])
+    story.given(record_send_back())
     look()
 
     assert kinds == [["void_label"], [], ["inspect"], ["request_refund", "send_back"], ["send_back"], []]
 
 
 def test_the_worklist_can_be_asked_for_some_kinds() -> None:
-    story = Story()
-    story.labelled()
+    story = given(a_labelled_return())
 
     some = story.ask("worklist", kinds=["inspect", "void_label"])["items"]
     none = story.ask("worklist", kinds=["inspect"])["items"]
@@ -347,18 +352,17 @@ def test_the_worklist_can_be_asked_for_some_kinds() -> None:
 
 @pytest.mark.parametrize("left_out", ["no account", "return before delivery", "claim before delivery"])
 def test_every_history_can_be_read_again(left_out: str) -> None:
-    story = Story()
-    story.confirmed(account_id=None if left_out == "no account" else "acc-1")
+    story = given(an_order(account_id=None if left_out == "no account" else "acc-1"))
     if left_out == "return before delivery":
-        assert types(ask_return(story, story.at)) == ["ReturnRequested", "ReturnDeclined"]
+        assert types(story.tell(request_return())) == ["ReturnRequested", "ReturnDeclined"]
     if left_out == "claim before delivery":
-        told = story.tell("report_wrong_item", claim_id="W-1", order_id="A-1", line_id="1", channel="email")
+        told = story.tell(report_wrong_item("W-1", attachments=[]))
         assert types(told) == ["ClaimOpened", "ClaimDenied"]
-    ship(story, "P-1", story.at)
+    story.given(record_shipment())
 
-    order = story.ask("order", order_id="A-1")
+    order = story.ask("order/A-1")
     work = story.ask("worklist")
-    deadlines = story.tell("run_deadlines")
+    deadlines = story.tell(run_deadlines())
 
     assert order["status"] == "shipped"
     assert work == {"items": []}
@@ -366,10 +370,9 @@ def test_every_history_can_be_read_again(left_out: str) -> None:
 
 
 def test_another_policys_zone_counts_the_days_and_shows_the_instants() -> None:
-    story = Story(policy=policy_where(('zone = "America/New_York"', 'zone = "Asia/Tokyo"')))
-    story.delivered()
+    story = Scenario(policy=a_policy(zone="Asia/Tokyo")).given(a_delivered_order(delivered="2026-03-05T14:00:00-05:00"))
 
-    order = story.ask("order", order_id="A-1")
+    order = story.ask("order/A-1")
 
     assert order["parcels"][0]["delivered_at"] == "2026-03-06T04:00:00+09:00"
     assert order["lines"][0]["return_before"] == "2026-03-21T00:00:00+09:00"
@@ -383,20 +386,13 @@ def test_another_policys_zone_counts_the_days_and_shows_the_instants() -> None:
 def test_the_version_in_force_at_the_confirmation_is_pinned_to_the_order_and_its_returns(
     confirmed_at: str, version: str, days: int
 ) -> None:
-    from returnable.domain.policy import PolicyBook
-
-    later = policy_where(
-        ('version = "2026-01"', 'version = "2026-02"'),
-        ("effective = 2000-01-01", "effective = 2026-03-03"),
-        ("days = 14\n", "days = 30\n"),
+    later = a_policy({"returns.window": {"days": 30}}, version="2026-02", effective="2026-03-03")
+    story = Scenario(policy=[a_policy(), later]).given(
+        an_order(confirmed=confirmed_at), record_shipment(at="2026-03-05 14:00"), record_delivery()
     )
-    story = Story(policy=PolicyBook([*policy_where().versions, *later.versions]))
-    story.confirmed(at=confirmed_at)
-    ship(story, "P-1", "2026-03-05T14:00:00-05:00")
-    story.tell("record_delivery", order_id="A-1", parcel_id="P-1")
 
-    outcome = ask_return(story, "2026-04-04T23:59:59-04:00")
+    outcome = story.tell(request_return(at="2026-04-04 23:59:59"))
 
-    assert story.ask("order", order_id="A-1")["policy"]["version"] == version
+    assert story.ask("order/A-1")["policy"]["version"] == version
     assert outcome["ruling"]["policy"]["version"] == version
     assert failed(outcome) == ([] if days == 30 else ["returns.window"])

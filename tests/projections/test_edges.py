@@ -10,19 +10,39 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from kit import Story, ask_return, brought_back, issue, policy_where, ship
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
 from returnable.adapters.wiring import Parts
 from returnable.domain.case import Case
 from returnable.domain.commands import parse_question
 from returnable.projections.edges import A_MOMENT, Edge, answers, edges, edges_view
 from returnable.projections.subjects import find_subject
+from returnable.testing import (
+    Scenario,
+    a_policy,
+    a_return,
+    an_order,
+    declined,
+    issue_label,
+    link_account,
+    override,
+    record_claim_contact,
+    record_delivery,
+    record_label_received,
+    record_refund_result,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    void_label,
+)
+from returnable.testing.behaviour import World
 
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=40, max_size=70, unique=True)
 
 
-def of(story: Story, subject: str | None = None) -> tuple[Edge, ...]:
+def of(story: Scenario, subject: str | None = None) -> tuple[Edge, ...]:
     """The edges of the usual case, or of a part of it."""
     desk = story.parts.desk
     case = desk.case("A-1")
@@ -40,8 +60,7 @@ def short(found: tuple[Edge, ...]) -> list[tuple[datetime, str, str]]:
 
 
 def test_an_order_that_waits_has_the_edge_of_its_cancellation_just_after_the_last_instant() -> None:
-    story = Story()
-    story.confirmed()
+    story = Scenario().given(an_order())
 
     (edge,) = of(story)
 
@@ -57,8 +76,7 @@ def test_an_order_that_waits_has_the_edge_of_its_cancellation_just_after_the_las
 
 
 def test_the_windows_of_a_delivery_open_with_it_and_close_at_their_exclusive_ends() -> None:
-    story = Story()
-    story.delivered()
+    story = Scenario().given(a_delivered_order())
 
     found = short(of(story))
     opening = next(edge for edge in of(story) if edge.what.endswith("opens"))
@@ -77,11 +95,13 @@ def test_the_windows_of_a_delivery_open_with_it_and_close_at_their_exclusive_end
 
 
 def test_each_parcel_of_a_line_has_its_own_end_where_one_unit_can_still_be_returned() -> None:
-    story = Story()
-    story.confirmed(quantity=2)
-    for parcel, day in (("P-1", "05"), ("P-2", "06")):
-        ship(story, parcel, "2026-03-03T09:00:00-05:00", {"1": 1})
-        story.tell("record_delivery", f"2026-03-{day}T14:00:00-05:00", order_id="A-1", parcel_id=parcel)
+    story = Scenario().given(
+        an_order(quantity=2),
+        record_shipment("P-1", 1, at="2026-03-03 09:00"),
+        record_delivery("P-1", at="2026-03-05 14:00"),
+        record_shipment("P-2", 1, at="2026-03-03 09:00"),
+        record_delivery("P-2", at="2026-03-06 14:00"),
+    )
 
     closing = [edge for edge in of(story) if edge.clause == "returns.window" and edge.what.endswith("closes")]
 
@@ -93,8 +113,7 @@ def test_each_parcel_of_a_line_has_its_own_end_where_one_unit_can_still_be_retur
 
 
 def test_a_label_voids_and_a_parcel_handed_over_from_then_on_is_late() -> None:
-    story = Story()
-    story.labelled()
+    story = Scenario().given(a_labelled_return())
 
     (edge,) = of(story, "return/R-1")
 
@@ -111,9 +130,7 @@ def test_a_label_voids_and_a_parcel_handed_over_from_then_on_is_late() -> None:
 
 
 def test_a_label_voided_by_hand_still_ends_the_time_to_hand_the_parcel_over() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("void_label", return_id="R-1", label_id="L-1", reason="The wrong carrier.")
+    story = Scenario().given(a_labelled_return(), void_label())
 
     (edge,) = of(story, "return/R-1")
 
@@ -121,9 +138,7 @@ def test_a_label_voided_by_hand_still_ends_the_time_to_hand_the_parcel_over() ->
 
 
 def test_the_receipt_of_a_label_is_an_edge_and_moves_the_other_one() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story = Scenario().given(a_labelled_return(), record_label_received(at="2026-03-10 09:00"))
 
     assert short(of(story, "return/R-1")) == [
         (when("2026-03-10T09:00:00-04:00"), "return/R-1", "label L-1 is with the customer"),
@@ -132,17 +147,13 @@ def test_the_receipt_of_a_label_is_an_edge_and_moves_the_other_one() -> None:
 
 
 def test_a_label_that_was_used_has_no_edge_any_more() -> None:
-    story = Story()
-    story.inspected()
+    story = Scenario().given(an_inspected_return())
 
     assert of(story, "return/R-1") == ()
 
 
 def test_the_promise_of_contact_becomes_overdue_just_after_its_last_instant() -> None:
-    story = Story()
-    story.delivered()
-    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", "2026-03-06T09:00:00-05:00", **report)
+    story = Scenario().given(a_delivered_order(), report_wrong_item(attachments=[], at="2026-03-06 09:00"))
 
     (edge,) = of(story, "claim/C-1")
 
@@ -155,11 +166,11 @@ def test_the_promise_of_contact_becomes_overdue_just_after_its_last_instant() ->
 
 
 def test_a_contact_made_too_late_was_missed_all_the_same() -> None:
-    story = Story()
-    story.delivered()
-    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", "2026-03-06T09:00:00-05:00", **report)
-    story.tell("record_claim_contact", "2026-03-08T09:00:00-05:00", claim_id="C-1")
+    story = Scenario().given(
+        a_delivered_order(),
+        report_wrong_item(attachments=[], at="2026-03-06 09:00"),
+        record_claim_contact(at="2026-03-08 10:00"),
+    )
 
     (edge,) = of(story, "claim/C-1")
 
@@ -167,13 +178,11 @@ def test_a_contact_made_too_late_was_missed_all_the_same() -> None:
 
 
 def test_a_refund_becomes_overdue_until_it_is_settled_and_its_return_has_that_edge() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(an_inspected_return(), request_refund())
 
     (edge,) = of(story, "return/R-1")
     same = of(story, "refund/F-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story.given(record_refund_result())
 
     assert same == (edge,)
     assert (edge.subject, edge.what) == ("refund/F-1", "the refund is overdue")
@@ -185,10 +194,7 @@ def test_a_refund_becomes_overdue_until_it_is_settled_and_its_return_has_that_ed
 
 
 def test_an_override_changes_the_verdict_and_not_what_is_allowed() -> None:
-    story = Story()
-    story.delivered()
-    subject = {"kind": "order", "id": "A-1"}
-    story.tell("override", subject=subject, clause="returns.window", reason="She was ill.", approved_by="Ann")
+    story = Scenario().given(a_delivered_order(), override("returns.window", reason="She was ill."))
 
     last = of(story)[-1]
 
@@ -201,9 +207,9 @@ def test_an_override_changes_the_verdict_and_not_what_is_allowed() -> None:
 
 
 def test_an_account_that_was_linked_later_is_an_edge_of_every_line() -> None:
-    story = Story()
-    story.delivered(account_id=None)
-    story.tell("link_account", "2026-03-06T10:00:00-05:00", order_id="A-1", account_id="acc-7")
+    story = Scenario().given(
+        a_delivered_order(account_id=None), link_account(account_id="acc-7", at="2026-03-06 10:00")
+    )
 
     (edge,) = [edge for edge in of(story) if edge.clause == "returns.account"]
 
@@ -214,18 +220,15 @@ def test_an_account_that_was_linked_later_is_an_edge_of_every_line() -> None:
 
 
 def test_a_first_mail_that_was_in_time_leaves_the_cancellation_open() -> None:
-    story = Story()
-    story.confirmed()
-    story.tell("request_cancellation", "2026-03-02T11:00:00-05:00", order_id="A-1", channel="email")
+    story = Scenario().given(an_order(), declined(request_cancellation(order_copy=False, at="2026-03-02 11:00")))
 
     assert of(story) == ()
 
 
 def test_a_window_of_no_days_closes_and_opens_in_the_order_of_time() -> None:
-    story = Story(policy=policy_where(("days = 14\n", "days = 0\n")))
-    story.delivered()
-    ask_return(story, "2026-03-05T15:00:00-05:00")
-    issue(story, "L-1", "2026-03-05T16:00:00-05:00")
+    story = Scenario(policy=a_policy({"returns.window": {"days": 0}})).given(
+        a_delivered_order(), request_return(at="2026-03-05 15:00"), issue_label(at="2026-03-05 16:00")
+    )
 
     found = of(story)
 
@@ -236,8 +239,7 @@ def test_a_window_of_no_days_closes_and_opens_in_the_order_of_time() -> None:
 
 
 def test_what_is_shown_looks_from_the_clock_and_may_leave_out_what_is_past() -> None:
-    story = Story()
-    story.labelled()
+    story = Scenario().given(a_labelled_return())
     subject = find_subject(story.parts.store, story.parts.desk.policy, "A-1")
     clock = when("2026-03-10T00:00:00-04:00")
 
@@ -254,18 +256,14 @@ def test_what_is_shown_looks_from_the_clock_and_may_leave_out_what_is_past() -> 
 
 
 def test_as_of_leaves_out_what_had_not_happened() -> None:
-    story = Story()
-    story.delivered()
+    story = Scenario().given(a_delivered_order())
     early = find_subject(story.parts.store, story.parts.desk.policy, "A-1", as_of=when("2026-03-02T11:00:00-05:00"))
 
     assert [edge.what for edge in edges(early.case, early.policy)] == ["the cancellation window closes"]
 
 
 def test_units_that_are_on_their_way_back_have_no_window_of_their_own() -> None:
-    story = Story()
-    story.delivered(quantity=2)
-    story.at = "2026-03-06T09:00:00-05:00"
-    brought_back(story, {"1": 1})
+    story = Scenario().given(a_delivered_order(quantity=2), a_return(requested="2026-03-06 09:00", inspected=True))
 
     (closing,) = [edge for edge in of(story) if edge.what == "the return window of line 1 closes"]
 
@@ -362,10 +360,9 @@ def test_no_question_answers_otherwise_between_two_edges(seeds: list[int]) -> No
 
 @pytest.mark.parametrize("subject", ["order/A-1", "return/R-1", "claim/C-1"])
 def test_the_edges_of_a_part_are_those_of_the_whole_that_concern_it(subject: str) -> None:
-    story = Story()
-    story.labelled(quantity=2, return_quantity=1)
-    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", "2026-03-09T13:00:00-04:00", **report)
+    story = Scenario().given(
+        a_labelled_return(quantity=2, units=1), report_wrong_item(attachments=[], at="2026-03-09 13:00")
+    )
 
     part, whole = of(story, subject), of(story)
 

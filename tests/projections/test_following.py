@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import Story
+from usual import a_delivered_order, an_inspected_return
 from viewing import append_raw, built_anew, digests, lived, poison, projector
-from world import World
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import assemble
@@ -24,6 +23,8 @@ from returnable.domain.events import UPCASTERS, encode
 from returnable.projections.follow import Standing, standings
 from returnable.projections.ports import Changes, Mark
 from returnable.projections.stored import VIEWS
+from returnable.testing import Scenario, an_order, link_account, request_refund
+from returnable.testing.behaviour import World
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -186,12 +187,10 @@ def test_a_batch_that_another_projector_has_saved_meanwhile_is_not_saved_again()
 
 @pytest.mark.parametrize("kind", ["unreadable", "impossible"])
 def test_a_damaged_fact_parks_its_case_and_the_others_go_on(kind: str) -> None:
-    story = Story()
-    story.confirmed("A-1")
-    story.confirmed("A-2")
+    story = Scenario().given(an_order(), an_order("A-2"))
     poison(story.parts, "A-1", kind)
     append_raw(story.parts.store, "A-1", "order/A-1", "order.AccountLinked/1", b"{}")
-    story.tell("link_account", order_id="A-2", account_id="acc-2")
+    story.given(link_account("A-2"))
 
     with in_memory() as views:
         projector(story.parts, views).run()
@@ -207,8 +206,7 @@ def test_a_damaged_fact_parks_its_case_and_the_others_go_on(kind: str) -> None:
 
 
 def test_a_parked_case_is_told_once_its_fact_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     poison(story.parts, "A-1")
     with in_memory() as views:
         projector(story.parts, views).run()
@@ -223,12 +221,10 @@ def test_a_parked_case_is_told_once_its_fact_can_be_read(monkeypatch: pytest.Mon
 
 
 def test_a_fact_that_only_one_view_cannot_tell_parks_that_view_alone() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", return_id="R-1", refund_id="F-1")
+    story = Scenario().given(an_inspected_return(), request_refund())
     (*_, refund) = (entry.fact for entry in story.parts.store.readable("A-1")[0])
     stored_as, content = encode(refund)
-    story.confirmed("A-2")
+    story.given(an_order("A-2"))
     for entry in story.parts.store.readable("A-1")[0][:-1]:
         if entry.stream == "return/R-1":
             name, told = encode(entry.fact)
@@ -251,8 +247,7 @@ def test_a_fact_that_only_one_view_cannot_tell_parks_that_view_alone() -> None:
 
 
 def test_an_order_whose_policy_was_not_kept_is_parked_at_its_confirmation() -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     fact = story.parts.store.readable("A-1")[0][0].fact
     stored_as, content = encode(fact)
     sha256 = str(getattr(fact, "pins").sha256).encode()  # noqa: B009
@@ -270,8 +265,7 @@ def test_an_order_whose_policy_was_not_kept_is_parked_at_its_confirmation() -> N
 
 
 def test_views_are_missing_then_behind_then_up_to_date() -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     with in_memory() as views:
 
         def states() -> set[tuple[str, int]]:
@@ -283,7 +277,7 @@ def test_views_are_missing_then_behind_then_up_to_date() -> None:
         assert states() == {("being built", 1)}
         working.run()
         assert states() == {("up to date", 0)}
-        story.delivered("A-2")
+        story.given(a_delivered_order("A-2"))
         assert states() == {("behind", 3)}
         assert Standing("orders", Mark(9), 4, ()).state == "ahead"
 
@@ -300,23 +294,22 @@ def test_views_of_a_store_that_lost_facts_are_refused() -> None:
 
 
 def test_views_of_another_store_are_refused_and_an_empty_store_is_any_store() -> None:
-    one, other = Story(), Story()
+    one, other = Scenario(), Scenario()
     with in_memory() as views:
         projector(one.parts, views).run()
-        one.confirmed("A-1")
-        other.confirmed("A-1", price="100.00")
+        one.given(an_order())
+        other.given(an_order(price="100.00"))
         projector(one.parts, views).run()
 
         for refused in (projector(other.parts, views).run, lambda: standings(other.parts.store, views)):
             with pytest.raises(StoreUnusable, match="another store"):
                 refused()
         with pytest.raises(StoreUnusable, match="another store"):
-            projector(Story().parts, views).run()
+            projector(Scenario().parts, views).run()
 
 
 def test_following_tells_what_comes_and_stops_when_asked() -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     seen: list[int] = []
     waits = 0
     with in_memory() as views:
@@ -325,7 +318,7 @@ def test_following_tells_what_comes_and_stops_when_asked() -> None:
             nonlocal waits
             waits += 1
             seen.append(views.marks()["orders"].position)
-            story.confirmed(f"A-{waits + 1}")
+            story.given(an_order(f"A-{waits + 1}"))
 
         projector(story.parts, views).follow(wait, lambda: waits == 3)
 
@@ -333,13 +326,12 @@ def test_following_tells_what_comes_and_stops_when_asked() -> None:
 
 
 def test_following_waits_for_views_that_another_projector_holds() -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     waits: list[int] = []
     with in_memory() as views:
         working = projector(story.parts, views)
         working.run()
-        story.confirmed("A-2")
+        story.given(an_order("A-2"))
         save, views.save = views.save, lambda *given: (_ for _ in ()).throw(StoreBusy("held"))  # type: ignore[method-assign]
 
         def wait() -> None:
@@ -375,14 +367,12 @@ def test_a_run_can_be_stopped_between_two_batches() -> None:
 
 def test_a_store_restored_from_an_older_copy_that_grew_again_is_noticed(tmp_path: Path) -> None:
     path, copy = tmp_path / "shop.db", tmp_path / "copy.db"
-    first = Story(assemble(f"sqlite:///{path}"))
-    first.confirmed("A-1")
+    first = Scenario(assemble(f"sqlite:///{path}")).given(an_order())
     first.parts.store.close()
     shutil.copy(path, copy)
     views = SQLiteViews(None)
     for order_id in ("B-1", "Z-1"):
-        story = Story(assemble(f"sqlite:///{path}"))
-        story.confirmed(order_id)
+        story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(order_id))
         if order_id == "B-1":
             projector(story.parts, views).run()
             story.parts.store.close()
@@ -402,10 +392,8 @@ def test_a_store_restored_from_an_older_copy_that_grew_again_is_noticed(tmp_path
 
 def test_an_amount_beyond_all_bounds_parks_its_case_and_the_others_go_on(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.confirmed("A-1")
-    story.confirmed("A-2")
     huge = "CAST(replace(content, '75000', '10000000000000000000000') AS BLOB)"
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(), an_order("A-2"))
     edit(path, f"UPDATE facts SET content = {huge} WHERE case_id = 'A-1'")
     views = SQLiteViews(None)
     working = projector(story.parts, views)
@@ -420,13 +408,11 @@ def test_an_amount_beyond_all_bounds_parks_its_case_and_the_others_go_on(tmp_pat
 
 def test_damage_to_the_first_fact_does_not_make_it_another_store(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.confirmed("A-1")
-    story.confirmed("A-2")
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(), an_order("A-2"))
     views = SQLiteViews(None)
     projector(story.parts, views).run()
     edit(path, "UPDATE facts SET content = x'7b' WHERE position = 1")
-    story.confirmed("A-3")
+    story.given(an_order("A-3"))
 
     working = projector(story.parts, views)
     working.rebuild(list(VIEWS))
@@ -438,16 +424,14 @@ def test_damage_to_the_first_fact_does_not_make_it_another_store(tmp_path: Path)
 
 
 def test_a_projector_of_another_store_writes_nothing_into_views_that_became_anothers(tmp_path: Path) -> None:
-    mine, other = Story(), Story()
-    mine.confirmed("A-1")
-    other.confirmed("C-1")
+    mine, other = Scenario().given(an_order()), Scenario().given(an_order("C-1"))
     views = SQLiteViews(None)
     working = projector(mine.parts, views)
     working.run()
     anew = projector(other.parts, views)
     views.begin(list(VIEWS), Mark(1, place=other.parts.store.place(1)), other.parts.store.identity())
     anew.run()
-    mine.confirmed("A-2")
+    mine.given(an_order("A-2"))
 
     with pytest.raises(StoreUnusable):
         working.run()

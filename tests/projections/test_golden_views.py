@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from golden_views import LINES, digests
-from kit import Story
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import projector
 from returnable.projections.stored import SCHEMA_VERSION, VIEWS
+from returnable.testing import Scenario
 
 ROOT = Path(__file__).parents[2]
 STORY = ROOT / "tests" / "golden_views.py"
@@ -43,7 +43,7 @@ def test_the_tables_of_a_fixed_history_are_these_bytes() -> None:
 
 
 def test_the_fixed_history_has_something_to_tell_in_every_view() -> None:
-    story = Story()
+    story = Scenario()
     for at, fields in LINES:
         story.tell(at=at, **fields)
 

@@ -8,8 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from kit import Story, ask_return, finding, issue, ship
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable.adapters.wiring import Parts
 from returnable.domain.case import Case, replay, steps
@@ -19,6 +18,28 @@ from returnable.domain.fields import parse_instant
 from returnable.projections.explained import HistoryStep, HistoryView
 from returnable.projections.history import INCLUSIVE, deadlines, history
 from returnable.projections.subjects import find_subject
+from returnable.testing import (
+    Scenario,
+    an_order,
+    declined,
+    inspect_return,
+    issue_label,
+    override,
+    receive_return,
+    record_claim_contact,
+    record_delivery,
+    record_label_received,
+    record_refund_result,
+    record_return_shipment,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    run_deadlines,
+    withdraw_return,
+)
+from returnable.testing.behaviour import World
 
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
@@ -36,9 +57,7 @@ def changes(step: HistoryStep) -> list[tuple[str, str, str]]:
 
 
 def test_an_order_replays_its_whole_case_and_every_step_names_its_stream() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1", command_id="pay-1")
+    story = Scenario().given(an_inspected_return(), request_refund(command_id="pay-1"))
 
     view = told(story.parts, "A-1")
 
@@ -59,8 +78,7 @@ def test_an_order_replays_its_whole_case_and_every_step_names_its_stream() -> No
 
 
 def test_deadlines_appear_run_out_and_are_settled_where_a_fact_does_it() -> None:
-    story = Story()
-    story.inspected()
+    story = Scenario().given(an_inspected_return())
 
     view = told(story.parts, "A-1")
     by_type = {step.type: changes(step) for step in view.steps}
@@ -87,9 +105,7 @@ def test_deadlines_appear_run_out_and_are_settled_where_a_fact_does_it() -> None
 
 
 def test_a_return_that_is_withdrawn_opens_the_window_again() -> None:
-    story = Story()
-    story.authorized()
-    story.tell("withdraw_return", return_id="R-1")
+    story = Scenario().given(an_authorized_return(), withdraw_return())
 
     last = told(story.parts, "A-1").steps[-1]
 
@@ -100,19 +116,18 @@ def test_a_return_that_is_withdrawn_opens_the_window_again() -> None:
 
 
 def test_a_cancellation_settles_every_deadline_of_the_order() -> None:
-    story = Story()
-    story.confirmed()
-    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+    story = Scenario().given(an_order(), request_cancellation(order_reference="A-1"))
 
     assert changes(told(story.parts, "A-1").steps[-1]) == [("settled", "cancel_by", "")]
 
 
 def test_a_label_that_was_received_later_moves_its_deadline_from_old_to_new() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("run_deadlines", "2026-03-12T09:00:00-04:00")
-    story.tell("record_label_received", return_id="R-1", label_id="L-1", received_at="2026-03-11T09:00:00-04:00")
-    story.tell("record_return_shipment", return_id="R-1", label_id="L-1")
+    story = Scenario().given(
+        a_labelled_return(),
+        run_deadlines(at="2026-03-12 09:00"),
+        record_label_received(received_at="2026-03-11 09:00"),
+        record_return_shipment(),
+    )
 
     view = told(story.parts, "return/R-1")
     voided, received, shipped = view.steps[3:]
@@ -130,10 +145,11 @@ def test_a_label_that_was_received_later_moves_its_deadline_from_old_to_new() ->
 
 
 def test_a_return_tells_its_own_stream_and_what_ran_out_in_between() -> None:
-    story = Story()
-    story.labelled(quantity=2, return_quantity=1)
-    ask_return(story, "2026-03-20T09:00:00-04:00", return_id="R-2", channel="phone")
-    story.tell("record_return_shipment", "2026-03-21T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story = Scenario().given(
+        a_labelled_return(quantity=2, units=1),
+        declined(request_return(return_id="R-2", channel="phone", at="2026-03-20 09:00")),
+        record_return_shipment(at="2026-03-21 09:00"),
+    )
 
     view = told(story.parts, "return/R-1")
 
@@ -148,11 +164,9 @@ def test_a_return_tells_its_own_stream_and_what_ran_out_in_between() -> None:
 
 
 def test_a_refund_tells_the_facts_of_it_and_its_return_has_its_deadline() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("run_deadlines", "2026-06-01T09:00:00-04:00")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story = Scenario().given(
+        an_inspected_return(), request_refund(), run_deadlines(at="2026-06-01 09:00"), record_refund_result()
+    )
 
     view, of_return = told(story.parts, "F-1"), told(story.parts, "R-1")
 
@@ -168,11 +182,11 @@ def test_a_refund_tells_the_facts_of_it_and_its_return_has_its_deadline() -> Non
 
 
 def test_the_last_instant_of_an_inclusive_deadline_has_not_passed() -> None:
-    story = Story()
-    story.confirmed()
-    mail = {"order_id": "A-1", "channel": "email"}
-    story.tell("request_cancellation", "2026-03-02T12:00:00-05:00", **mail)
-    story.tell("request_cancellation", "2026-03-02T12:00:00.000001-05:00", **mail)
+    story = Scenario().given(
+        an_order(),
+        declined(request_cancellation(order_copy=False, at="2026-03-02 12:00")),
+        declined(request_cancellation(order_copy=False, at="2026-03-02 12:00:00.000001")),
+    )
 
     assert [changes(step) for step in told(story.parts, "A-1").steps[1:]] == [
         [],
@@ -183,11 +197,11 @@ def test_the_last_instant_of_an_inclusive_deadline_has_not_passed() -> None:
 
 
 def test_a_contact_settles_the_promise_of_it() -> None:
-    story = Story()
-    story.delivered()
-    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", "2026-03-06T09:00:00-05:00", **report)
-    story.tell("record_claim_contact", "2026-03-06T10:00:00-05:00", claim_id="C-1")
+    story = Scenario().given(
+        a_delivered_order(),
+        report_wrong_item(attachments=[], at="2026-03-06 09:00"),
+        record_claim_contact(at="2026-03-06 10:00"),
+    )
 
     view = told(story.parts, "C-1")
 
@@ -196,10 +210,7 @@ def test_a_contact_settles_the_promise_of_it() -> None:
 
 
 def test_money_is_told_where_a_step_changes_it() -> None:
-    story = Story()
-    story.inspected(price="100.00")
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    story = Scenario().given(an_inspected_return(price="100.00"), request_refund(), record_refund_result())
 
     view = told(story.parts, "A-1")
     money = [
@@ -217,12 +228,12 @@ def test_money_is_told_where_a_step_changes_it() -> None:
 
 
 def test_a_ruling_names_the_clauses_that_failed_or_were_set_aside() -> None:
-    story = Story()
-    story.delivered()
-    ask_return(story, "2026-03-25T09:00:00-04:00", channel="phone")
-    subject = {"kind": "order", "id": "A-1"}
-    story.tell("override", subject=subject, clause="returns.window", reason="She was ill.", approved_by="Ann")
-    ask_return(story, "2026-03-25T10:00:00-04:00", return_id="R-2")
+    story = Scenario().given(
+        a_delivered_order(),
+        declined(request_return(channel="phone", at="2026-03-25 09:00")),
+        override("returns.window", reason="She was ill."),
+        request_return(return_id="R-2", at="2026-03-25 10:00"),
+    )
 
     rulings = [(step.failed, step.overridden) for step in told(story.parts, "A-1").steps if "Return" in step.type]
 
@@ -230,9 +241,8 @@ def test_a_ruling_names_the_clauses_that_failed_or_were_set_aside() -> None:
 
 
 def test_until_stops_at_a_step_or_at_what_was_recorded_by_then() -> None:
-    story = Story()
-    story.labelled()
-    noon = datetime.fromisoformat("2026-03-09T12:00:00-04:00")
+    story = Scenario().given(a_labelled_return())
+    noon = story.clock.instant("2026-03-09 12:00")
 
     by_number, by_instant = told(story.parts, "A-1", 5), told(story.parts, "A-1", noon)
     of_return = told(story.parts, "R-1", 2)
@@ -253,8 +263,7 @@ def test_until_stops_at_a_step_or_at_what_was_recorded_by_then() -> None:
     ],
 )
 def test_an_until_that_leaves_nothing_is_an_error(subject: str, until: datetime | int, said: str) -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
 
     with pytest.raises(Impossible, match=said) as error:
         told(story.parts, subject, until)
@@ -263,11 +272,12 @@ def test_an_until_that_leaves_nothing_is_an_error(subject: str, until: datetime 
 
 
 def test_a_late_scan_is_left_out_by_known_at_and_takes_its_consequences_with_it() -> None:
-    story = Story()
-    story.confirmed()
-    ship(story, "P-1", "2026-03-04T09:00:00-05:00", shipped_at="2026-03-03T09:00:00-05:00")
-    story.tell("record_delivery", "2026-03-05T09:00:00-05:00", order_id="A-1", parcel_id="P-1")
-    then = datetime.fromisoformat("2026-03-03T12:00:00-05:00")
+    story = Scenario().given(
+        an_order(),
+        record_shipment(shipped_at="2026-03-03 09:00", at="2026-03-04 09:00"),
+        record_delivery(at="2026-03-05 09:00"),
+    )
+    then = story.clock.instant("2026-03-03 12:00")
 
     known, world = told(story.parts, "A-1", known_at=then), told(story.parts, "A-1", as_of=then)
 
@@ -277,13 +287,10 @@ def test_a_late_scan_is_left_out_by_known_at_and_takes_its_consequences_with_it(
 
 
 def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("receive_return", "2026-03-11T11:00:00-04:00", return_id="R-1")
-    early = {"findings": [finding()], "inspected_at": "2026-03-10T10:00:00-04:00"}
-    inspected = story.tell("inspect_return", "2026-03-14T10:00:00-04:00", return_id="R-1", **early)
+    story = Scenario().given(a_labelled_return(), receive_return(at="2026-03-11 11:00"))
+    inspected = story.tell(inspect_return(inspected_at="2026-03-10 10:00", at="2026-03-14 10:00"))
 
-    view = told(story.parts, "R-1", as_of=datetime.fromisoformat("2026-03-11T00:00:00-04:00"))
+    view = told(story.parts, "R-1", as_of=story.clock.instant("2026-03-11"))
 
     assert inspected["outcome"] == "accepted"
     assert [step.type for step in view.steps] == ["ReturnRequested", "ReturnAuthorized", "LabelIssued"]
@@ -291,8 +298,7 @@ def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
 
 
 def test_what_a_case_holds_is_worked_out_anew_after_each_step() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
     facts, case = story.parts.store.load("A-1"), Case("A-1")
 
     held = [sum(case.held["1"].values()) for _ in steps(case, facts)]
@@ -366,9 +372,8 @@ def test_a_history_until_a_step_is_the_beginning_of_the_whole(seeds: list[int], 
 
 
 def test_a_declined_label_and_a_second_one_are_steps_too() -> None:
-    story = Story()
-    story.labelled()
-    refused = issue(story, "L-2", "2026-03-13T09:00:00-04:00")
+    story = Scenario().given(a_labelled_return())
+    refused = story.tell(issue_label("L-2", at="2026-03-13 09:00"))
 
     last = told(story.parts, "R-1").steps[-1]
 
@@ -377,15 +382,14 @@ def test_a_declined_label_and_a_second_one_are_steps_too() -> None:
 
 
 def test_until_an_instant_leaves_out_what_another_clock_recorded_later() -> None:
-    story = Story()
-    story.inspected()
     a_second_before = "2026-03-16T09:59:59-04:00"
+    story = Scenario().given(an_inspected_return())
     slow = parse_command({"command": "request_refund", "refund_id": "F-1", "return_id": "R-1"})
     story.parts.desk.handle(slow, parse_instant(a_second_before))
     subject = find_subject(story.parts.store, story.parts.desk.policy, "return/R-1")
 
-    told = history(subject, parse_instant(story.at), until=parse_instant(a_second_before))
+    told = history(subject, parse_instant(story.now), until=parse_instant(a_second_before))
 
-    known = story.ask("return", return_id="R-1", known_at=a_second_before)
+    known = story.ask("return/R-1", known_at=a_second_before)
     assert "Inspected" not in [step.type for step in told.steps]
     assert [state.status for state in told.reached.streams if state.stream == "return/R-1"] == [known["status"]]

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import Story, policy_where, without
+from usual import a_delivered_order, an_authorized_return, an_inspected_return
 from viewing import append_raw, lived, poison, projector
-from world import START, World
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.domain.case import Case
@@ -27,6 +26,18 @@ from returnable.projections.lists import LISTS, StoredLists
 from returnable.projections.questions import Questions
 from returnable.projections.statistics import weighed
 from returnable.projections.stored import sortable
+from returnable.testing import (
+    Scenario,
+    a_policy,
+    an_order,
+    declined,
+    record_refund_result,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+)
+from returnable.testing.behaviour import START, World
 
 SEEDS = st.integers(0, 2**32 - 1)
 A_MOMENT = timedelta(microseconds=1)
@@ -144,25 +155,22 @@ def test_the_ledger_always_adds_up(seed: int) -> None:
 
 
 def test_the_ledger_follows_a_refund_of_two_payments_of_which_one_fails_first() -> None:
-    story = Story()
     payments = [
         {"payment_id": "p-1", "method": "card", "amount": "500.00"},
         {"payment_id": "p-2", "method": "gift_card", "amount": "250.00"},
     ]
-    story.inspected(payments=payments)
+    story = Scenario().given(an_inspected_return(payments=payments))
 
     def amounts() -> list[tuple[str, str, str, str]]:
         rows = story.parts.questions.ledger("A-1")
         return [(row["captured"], row["refunded"], row["requested"], row["remaining"]) for row in rows]
 
     bought = amounts()
-    story.tell("request_refund", "2026-03-16T11:00:00-04:00", return_id="R-1", refund_id="F-1")
+    story.given(request_refund(at="2026-03-16 11:00"))
     asked_back = amounts()
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="closed")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-2", result="succeeded")
+    story.given(record_refund_result(result="failed", reason="closed"), record_refund_result("p-2"))
     half = amounts()
-    story.tell("request_refund", "2026-03-20T11:00:00-04:00", return_id="R-1", refund_id="F-2")
-    story.tell("record_refund_result", refund_id="F-2", payment_id="p-1", result="succeeded")
+    story.given(request_refund("F-2", at="2026-03-20 11:00"), record_refund_result(refund_id="F-2"))
 
     assert bought == [("500.00", "0.00", "0.00", "500.00"), ("250.00", "0.00", "0.00", "250.00")]
     assert asked_back == [("500.00", "0.00", "500.00", "500.00"), ("250.00", "0.00", "250.00", "250.00")]
@@ -192,18 +200,17 @@ def test_the_statistics_count_every_clause_of_every_recorded_ruling_once(seed: i
     assert +counted == recorded
 
 
-def statistics(story: Story) -> dict[str, dict[str, Any]]:
+def statistics(story: Scenario) -> dict[str, dict[str, Any]]:
     """Clause → its row."""
     return {row["clause"]: row for row in story.parts.questions.statistics()}
 
 
 def test_a_declined_return_counts_the_price_of_its_units_and_whether_one_clause_alone_declined_it() -> None:
-    story = Story()
-    story.delivered(price="600.00", quantity=3, final_sale=True)
-    line = [{"line_id": "1", "quantity": 2}]
-    given = {"order_id": "A-1", "lines": line, "channel": "portal"}
-    story.tell("request_return", "2026-03-09T12:00:00-04:00", return_id="R-1", **given)
-    story.tell("request_return", "2026-04-09T12:00:00-04:00", return_id="R-2", **given)
+    story = Scenario().given(
+        a_delivered_order(price="600.00", quantity=3, final_sale=True),
+        declined(request_return(2, at="2026-03-09 12:00")),
+        declined(request_return(2, return_id="R-2", at="2026-04-09 12:00")),
+    )
 
     found = statistics(story)
 
@@ -215,14 +222,13 @@ def test_a_declined_return_counts_the_price_of_its_units_and_whether_one_clause_
 
 
 def test_each_decision_has_its_own_amount_at_stake() -> None:
-    story = Story()
-    story.inspected(price="100.00", quantity=2, tax="10.00", shipping="5.00")
-    refund = story.tell("request_refund", return_id="R-1", refund_id="F-1")
-    story.confirmed("A-2", at="2026-03-20T10:00:00-04:00", price="70.00", tax="7.00")
-    story.tell("request_cancellation", order_id="A-2", channel="email", order_reference="A-2")
-    story.delivered("A-3", price="30.00", quantity=4)
-    story.tell(
-        "report_wrong_item", claim_id="C-1", order_id="A-3", line_id="1", quantity=3, channel="email", attachments=[]
+    story = Scenario().given(an_inspected_return(price="100.00", quantity=2, tax="10.00", shipping="5.00"))
+    refund = story.tell(request_refund())
+    story.given(
+        an_order("A-2", confirmed="2026-03-20 10:00", price="70.00", tax="7.00"),
+        request_cancellation("A-2", order_reference="A-2"),
+        a_delivered_order("A-3", price="30.00", quantity=4),
+        report_wrong_item(order_id="A-3", quantity=3, attachments=[]),
     )
 
     found = statistics(story)
@@ -236,8 +242,7 @@ def test_each_decision_has_its_own_amount_at_stake() -> None:
 
 
 def test_decisions_before_or_after_the_period_do_not_count() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
     at = datetime(2026, 3, 9, 16, 0, tzinfo=UTC)
     questions = story.parts.questions
 
@@ -249,8 +254,7 @@ def test_decisions_before_or_after_the_period_do_not_count() -> None:
 
 
 def test_a_clause_of_another_merchant_has_its_place_behind_the_known_ones() -> None:
-    story = Story(policy=without("returns.portal"))
-    story.authorized()
+    story = Scenario(policy=a_policy({"returns.portal": {"applies": False}})).given(an_authorized_return())
     case: Case = story.parts.desk.case("A-1")
     facts = story.parts.store.readable("A-1")[0]
 
@@ -264,9 +268,7 @@ def test_a_clause_of_another_merchant_has_its_place_behind_the_known_ones() -> N
 
 @pytest.mark.parametrize("kind", ["unreadable", "impossible"])
 def test_a_damaged_fact_of_one_case_hides_no_other_from_the_lists(kind: str) -> None:
-    story = Story()
-    story.delivered("A-1")
-    story.delivered("A-2")
+    story = Scenario().given(a_delivered_order(), a_delivered_order("A-2"))
     poison(story.parts, "A-1", kind)
     append_raw(story.parts.store, "A-1", "order/A-1", "order.AccountLinked/1", b"{}")
     damaged: list[Damage] = []
@@ -284,12 +286,10 @@ def test_a_damaged_fact_of_one_case_hides_no_other_from_the_lists(kind: str) -> 
 
 
 def test_the_worklist_goes_on_where_another_case_is_damaged() -> None:
-    story = Story()
-    story.confirmed("A-1")
+    story = Scenario().given(an_order())
     poison(story.parts, "A-1")
-    story.confirmed("A-2")
-    late = "2026-03-02T13:00:00-05:00"
-    story.tell("request_cancellation", late, order_id="A-2", channel="email", order_reference="A-2")
+    story.given(an_order("A-2"))
+    story.given(declined(request_cancellation("A-2", order_reference="A-2", at="2026-03-02 13:00")))
 
     items = story.ask("worklist")["items"]
 
@@ -297,7 +297,7 @@ def test_the_worklist_goes_on_where_another_case_is_damaged() -> None:
 
 
 def test_a_list_refuses_a_status_that_none_of_its_subjects_can_have() -> None:
-    story = Story(policy=policy_where())
+    story = Scenario()
 
     for ask in (
         lambda: story.parts.questions.listed("returns", START, status="delivered"),

@@ -17,8 +17,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import Story
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain import calendar, deadlines
@@ -26,6 +25,16 @@ from returnable.domain.events import Delivered, Fact, LabelIssued, RefundRequest
 from returnable.domain.policy import bundled_policies
 from returnable.domain.ports import Recorded
 from returnable.projections.redecided import Redecided, redecide, redecide_store, redecide_stored
+from returnable.testing import (
+    Scenario,
+    an_order,
+    declined,
+    record_delivery,
+    record_refund_result,
+    request_refund,
+    request_return,
+)
+from returnable.testing.behaviour import World
 
 
 def again(parts: Parts) -> list[Redecided]:
@@ -33,7 +42,7 @@ def again(parts: Parts) -> list[Redecided]:
     return list(redecide_store(parts.store, parts.desk.policy))
 
 
-def spoilt(story: Story, fact: type[Fact], **changes: object) -> Redecided:
+def spoilt(story: Scenario, fact: type[Fact], **changes: object) -> Redecided:
     """The case of order A-1 decided again after one of its facts was changed."""
     facts = [_changed(entry, fact, changes) for entry in story.parts.store.load("A-1")]
     return redecide("A-1", facts, story.parts.desk.policy)
@@ -90,13 +99,10 @@ def test_no_holiday_table_and_no_time_zone_database_of_a_later_day_changes_a_dec
 def test_a_decision_made_now_would_be_another_one_then(
     monkeypatch: pytest.MonkeyPatch, other: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    before, after = Story(), Story()
-    before.inspected()
-    before.tell("request_refund", refund_id="F-1", return_id="R-1")
+    before = Scenario().given(an_inspected_return(), request_refund())
 
     other(monkeypatch)
-    after.inspected()
-    after.tell("request_refund", refund_id="F-1", return_id="R-1")
+    after = Scenario().given(an_inspected_return(), request_refund())
 
     overdue_at = [
         next(e.fact.overdue_at for e in story.parts.store.load("A-1") if isinstance(e.fact, RefundRequested))
@@ -107,9 +113,7 @@ def test_a_decision_made_now_would_be_another_one_then(
 
 def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
-    story = Story(assemble(url))
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario(assemble(url)).given(an_inspected_return(), request_refund())
     story.parts.store.close()
     other_rules = tmp_path / "zones"
     (other_rules / "America").mkdir(parents=True)
@@ -137,8 +141,7 @@ def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
 
 
 def test_a_deadline_that_was_tampered_with_shows_where_it_was_weighed() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
 
     found = spoilt(story, Delivered, return_before=story.parts.store.load("A-1")[0].fact.occurred_at)
 
@@ -148,19 +151,11 @@ def test_a_deadline_that_was_tampered_with_shows_where_it_was_weighed() -> None:
 
 
 def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
-    story = Story()
-    story.delivered(final_sale=True)
-    story.tell(
-        "request_return",
-        return_id="R-1",
-        order_id="A-1",
-        lines=[{"line_id": "1", "quantity": 1}],
-        channel="portal",
-    )
-    declined = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, ReturnDeclined))
+    story = Scenario().given(a_delivered_order(final_sale=True), declined(request_return()))
+    refusal = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, ReturnDeclined))
     ruling = tuple(
         finding.model_copy(update={"verdict": "pass"}) if finding.clause == "returns.final_sale" else finding
-        for finding in declined.ruling
+        for finding in refusal.ruling
     )
 
     found = spoilt(story, ReturnDeclined, ruling=ruling)
@@ -171,8 +166,7 @@ def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
 
 
 def test_a_decision_of_another_engine_says_so() -> None:
-    story = Story()
-    story.labelled()
+    story = Scenario().given(a_labelled_return())
     issued = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, LabelIssued))
 
     found = spoilt(story, LabelIssued, pins=issued.pins.model_copy(update={"engine": "0"}))
@@ -184,8 +178,7 @@ def test_a_decision_of_another_engine_says_so() -> None:
 
 
 def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
-    story = Story()
-    story.confirmed()
+    story = Scenario().given(an_order())
     confirmed = story.parts.store.load("A-1")[0].fact
 
     pins = confirmed.pins.model_copy(update={"sha256": "0" * 64})  # type: ignore[attr-defined]
@@ -195,8 +188,7 @@ def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
 
 
 def test_a_fact_that_cannot_have_happened_is_named() -> None:
-    story = Story()
-    story.delivered()
+    story = Scenario().given(a_delivered_order())
     facts = [e for e in story.parts.store.load("A-1") if e.fact.type != "Shipped"]
 
     found = redecide("A-1", facts, story.parts.desk.policy)
@@ -206,10 +198,9 @@ def test_a_fact_that_cannot_have_happened_is_named() -> None:
 
 
 def test_facts_that_should_be_there_or_should_not_are_told() -> None:
-    story = Story()
-    story.delivered()
-    delivery = {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": "2026-03-05T15:00:00-05:00"}
-    story.tell("record_delivery", "2026-03-05T16:00:00-05:00", **delivery)
+    story = Scenario().given(
+        a_delivered_order(), record_delivery(delivered_at="2026-03-05 15:00", at="2026-03-05 16:00")
+    )
     facts = list(story.parts.store.load("A-1"))
     without_exception = [e for e in facts if e.fact.type != "ExceptionRaised"]
 
@@ -220,9 +211,9 @@ def test_facts_that_should_be_there_or_should_not_are_told() -> None:
 
 def test_what_cannot_be_read_is_a_difference_and_the_rest_is_decided_again(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.delivered()
-    story.confirmed("A-2", at="2026-03-06T10:00:00-05:00")
+    story = Scenario(assemble(f"sqlite:///{path}")).given(
+        a_delivered_order(), an_order("A-2", confirmed="2026-03-06 10:00")
+    )
     connection = sqlite3.connect(path)
     connection.execute("UPDATE facts SET type = 'order.Teleported/1' WHERE case_id = 'A-1' AND version = 3")
     connection.commit()
@@ -237,8 +228,7 @@ def test_what_cannot_be_read_is_a_difference_and_the_rest_is_decided_again(tmp_p
 
 
 def test_one_stream_is_decided_again_on_the_whole_case() -> None:
-    story = Story()
-    story.inspected()
+    story = Scenario().given(an_inspected_return())
 
     found = redecide_stored(story.parts.store, story.parts.desk.policy, "A-1", "return/R-1")
 
@@ -248,11 +238,9 @@ def test_one_stream_is_decided_again_on_the_whole_case() -> None:
 def tampered(tmp_path: Path, *statements: str) -> tuple[Redecided, ...]:
     """A store with a paid return, decided again after somebody edited its file."""
     path = tmp_path / "shop.db"
-    story = Story(assemble(f"sqlite:///{path}"))
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
-    story.confirmed("B-1", at=story.at)
+    story = Scenario(assemble(f"sqlite:///{path}")).given(
+        an_inspected_return(), request_refund(), record_refund_result(), an_order("B-1", confirmed="2026-03-16 10:00")
+    )
     with contextlib.closing(sqlite3.connect(path)) as connection:
         for statement in statements:
             connection.execute(statement)

@@ -8,8 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import Story, ask_return, finding, issue
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
 from returnable.domain.errors import Impossible
 from returnable.domain.events import FACTS
@@ -18,12 +17,37 @@ from returnable.domain.lifecycles import MACHINES
 from returnable.projections.report import TITLES, DeadlineEntry, Report, spoken
 from returnable.projections.reporting import make_report
 from returnable.projections.subjects import every_case
+from returnable.testing import (
+    Scenario,
+    an_order,
+    declined,
+    deny_claim,
+    inspect_return,
+    issue_label,
+    override,
+    receive_return,
+    record_delivery,
+    record_label_received,
+    record_refund_result,
+    record_return_shipment,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    resolve_claim,
+    run_deadlines,
+    step,
+    void_label,
+    withdraw_return,
+)
+from returnable.testing.behaviour import World
 
 LATER = "2026-05-01T12:00:00-04:00"
 
 
 def report(
-    story: Story, subject: str, at: str = LATER, as_of: str | None = None, known_at: str | None = None
+    story: Scenario, subject: str, at: str = LATER, as_of: str | None = None, known_at: str | None = None
 ) -> Report:
     """The report of a subject of the story."""
     parts = story.parts
@@ -52,8 +76,7 @@ def test_every_fact_has_a_title() -> None:
 
 
 def test_an_order_is_reported_with_its_whole_case() -> None:
-    story = Story()
-    story.inspected()
+    story = Scenario().given(an_inspected_return())
 
     made = report(story, "A-1")
 
@@ -71,31 +94,23 @@ def test_an_order_is_reported_with_its_whole_case() -> None:
 
 
 def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
-    story = Story()
     lines = [
         {"line_id": "1", "sku": "BAG", "unit_price": "100.00", "quantity": 1},
         {"line_id": "2", "sku": "RING", "unit_price": "50.00", "quantity": 1},
     ]
-    story.confirmed(lines=lines)
-    for number in ("1", "2"):
-        story.tell(
-            "record_shipment",
-            "2026-03-03T09:00:00-05:00",
-            order_id="A-1",
-            parcel_id=f"P-{number}",
-            carrier="ups",
-            tracking_number="T",
-            lines=[{"line_id": number, "quantity": 1}],
-        )
-        story.tell("record_delivery", "2026-03-05T09:00:00-05:00", order_id="A-1", parcel_id=f"P-{number}")
-    # A second telling of the delivery conflicts, and a person raises it.
-    story.tell("record_delivery", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-04T09:00:00-05:00")
-    story.tell("record_delivery", order_id="A-1", parcel_id="P-2", delivered_at="2026-03-04T09:00:00-05:00")
-    for clause in ("returns.account", "cancellation.window"):
-        story.tell(
-            "override", subject={"kind": "order", "id": "A-1"}, clause=clause, reason="So be it.", approved_by="boss"
-        )
-    ask_return(story, "2026-03-09T12:00:00-04:00")
+    story = Scenario().given(
+        an_order(lines=lines),
+        record_shipment("P-1", {"1": 1}, at="2026-03-03 09:00"),
+        record_shipment("P-2", {"2": 1}),
+        record_delivery("P-1", at="2026-03-05 09:00"),
+        record_delivery("P-2"),
+        # A second telling of the delivery conflicts, and a person raises it.
+        record_delivery("P-1", delivered_at="2026-03-04 09:00"),
+        record_delivery("P-2", delivered_at="2026-03-04 09:00"),
+        override("returns.account"),
+        override("cancellation.window"),
+        request_return(at="2026-03-09 12:00"),
+    )
 
     made = report(story, "return/R-1")
 
@@ -118,11 +133,12 @@ def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
 
 
 def test_a_refund_is_reported_as_what_it_pays_for_with_the_refund_in_focus() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="The card is closed.")
-    story.tell("request_refund", "2026-03-17T11:00:00-04:00", refund_id="F-2", return_id="R-1")
+    story = Scenario().given(
+        an_inspected_return(),
+        request_refund(at="2026-03-16 11:00"),
+        record_refund_result(result="failed"),
+        request_refund("F-2", at="2026-03-17 11:00"),
+    )
 
     made = report(story, "refund/F-2", at="2026-03-18T12:00:00-04:00")
 
@@ -140,15 +156,10 @@ def test_a_refund_is_reported_as_what_it_pays_for_with_the_refund_in_focus() -> 
 
 
 def test_a_late_scan_is_told_as_learnt_later_and_its_label_counts_as_used() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("run_deadlines", "2026-03-12T06:00:00-04:00")
-    story.tell(
-        "record_return_shipment",
-        "2026-03-13T09:00:00-04:00",
-        return_id="R-1",
-        label_id="L-1",
-        shipped_at="2026-03-10T09:00:00-04:00",
+    story = Scenario().given(
+        a_labelled_return(),
+        run_deadlines(at="2026-03-12 06:00"),
+        record_return_shipment(shipped_at="2026-03-10 09:00", at="2026-03-13 09:00"),
     )
 
     made = report(story, "R-1")
@@ -166,8 +177,7 @@ def test_a_late_scan_is_told_as_learnt_later_and_its_label_counts_as_used() -> N
 
 
 def test_a_label_void_by_the_clock_is_shown_as_such_although_no_fact_says_so() -> None:
-    story = Story()
-    story.labelled()
+    story = Scenario().given(a_labelled_return())
 
     before = report(story, "R-1", at="2026-03-11T23:59:59-04:00")
     after = report(story, "R-1", at="2026-03-12T00:00:00-04:00")
@@ -182,14 +192,8 @@ def test_a_label_void_by_the_clock_is_shown_as_such_although_no_fact_says_so() -
 
 
 def test_a_label_whose_clock_runs_from_its_receipt_shows_the_deadline_it_had_before_as_lifted() -> None:
-    story = Story()
-    story.labelled()
-    story.tell(
-        "record_label_received",
-        "2026-03-11T10:00:00-04:00",
-        return_id="R-1",
-        label_id="L-1",
-        received_at="2026-03-10T10:00:00-04:00",
+    story = Scenario().given(
+        a_labelled_return(), record_label_received(received_at="2026-03-10 10:00", at="2026-03-11 10:00")
     )
 
     made = report(story, "R-1", at="2026-03-11T12:00:00-04:00")
@@ -218,10 +222,8 @@ def test_a_label_whose_clock_runs_from_its_receipt_shows_the_deadline_it_had_bef
     ],
 )
 def test_a_label_that_was_not_used_in_time(command: dict[str, str], state: str, note: str) -> None:
-    story = Story()
-    story.labelled()
-    at = "2026-03-12T10:00:00-04:00" if state == "missed" else "2026-03-11T10:00:00-04:00"
-    story.tell(at=at, return_id="R-1", **command)
+    at = "2026-03-12 10:00" if state == "missed" else "2026-03-11 10:00"
+    story = Scenario().given(a_labelled_return(), step(at=at, return_id="R-1", **command))
 
     void = only(report(story, "R-1"), "Label L-1 voids by itself")
 
@@ -239,10 +241,9 @@ def test_a_label_that_was_not_used_in_time(command: dict[str, str], state: str, 
     ],
 )
 def test_the_last_instant_to_cancel_is_in_time(asked_at: str | None, at: str, state: str) -> None:
-    story = Story()
-    story.confirmed()
+    story = Scenario().given(an_order())
     if asked_at is not None:
-        story.tell("request_cancellation", asked_at, order_id="A-1", channel="email", order_reference="A-1")
+        story.when(request_cancellation(order_reference="A-1", at=asked_at))
 
     closes = only(report(story, "order/A-1", at=at), "Cancellation closes")
 
@@ -250,9 +251,7 @@ def test_the_last_instant_to_cancel_is_in_time(asked_at: str | None, at: str, st
 
 
 def test_a_return_window_is_pending_while_it_is_open_and_says_whether_the_request_was_declined() -> None:
-    story = Story()
-    story.delivered()
-    ask_return(story, "2026-03-09T12:00:00-04:00", channel="phone")
+    story = Scenario().given(a_delivered_order(), declined(request_return(channel="phone", at="2026-03-09 12:00")))
 
     while_open = only(report(story, "A-1", at="2026-03-19T23:59:59-04:00"), "Return window of parcel P-1 closes")
     when_over = only(report(story, "A-1", at="2026-03-20T00:00:00-04:00"), "Return window of parcel P-1 closes")
@@ -263,27 +262,15 @@ def test_a_return_window_is_pending_while_it_is_open_and_says_whether_the_reques
 
 
 def test_a_request_at_the_very_end_of_a_return_window_is_too_late() -> None:
-    story = Story()
-    story.delivered()
-    ask_return(story, "2026-03-20T00:00:00-04:00")
+    story = Scenario().given(a_delivered_order(), declined(request_return(at="2026-03-20")))
 
     closes = only(report(story, "R-1"), "Return window of parcel P-1 closes")
 
     assert (closes.state, closes.note) == ("missed", "asked for 0 s after (return/R-1#1, declined)")
 
 
-def a_claim(story: Story) -> None:
-    """A claim on the usual order, reported on Friday, 6 March 2026, 10:00, with all that must be shown."""
-    story.delivered()
-    story.tell(
-        "report_wrong_item",
-        "2026-03-06T10:00:00-05:00",
-        claim_id="C-1",
-        order_id="A-1",
-        line_id="1",
-        channel="email",
-        attachments=["order_confirmation", "item_picture"],
-    )
+CLAIMED = a_delivered_order() + report_wrong_item(at="2026-03-06 10:00")
+"""A claim on the usual order, reported on a Friday with all that must be shown."""
 
 
 @pytest.mark.parametrize(
@@ -298,11 +285,9 @@ def a_claim(story: Story) -> None:
     ],
 )
 def test_the_promised_contact(command: str, at: str, state: str, note: str | None) -> None:
-    story = Story()
-    a_claim(story)
     more = {"resolve_claim": {"remedy": "refund"}, "deny_claim": {"reason": "It is the right item."}}.get(command, {})
     on_claim = {} if command == "run_deadlines" else {"claim_id": "C-1"}
-    story.tell(command, at, **on_claim, **more)
+    story = Scenario().given(CLAIMED, step(command, at, **on_claim, **more))
 
     made = report(story, "claim/C-1", at=at)
 
@@ -313,9 +298,7 @@ def test_the_promised_contact(command: str, at: str, state: str, note: str | Non
 
 
 def test_what_is_due_and_not_asked_for_is_shown_as_a_sum() -> None:
-    story = Story()
-    a_claim(story)
-    story.tell("resolve_claim", "2026-03-06T12:00:00-05:00", claim_id="C-1", remedy="refund")
+    story = Scenario().given(CLAIMED, resolve_claim(at="2026-03-06 12:00"))
 
     made = report(story, "C-1")
 
@@ -326,8 +309,7 @@ def test_what_is_due_and_not_asked_for_is_shown_as_a_sum() -> None:
 
 
 def test_where_nothing_is_due_yet_the_report_says_why() -> None:
-    story = Story()
-    story.labelled()
+    story = Scenario().given(a_labelled_return())
 
     made = report(story, "R-1")
 
@@ -337,13 +319,13 @@ def test_where_nothing_is_due_yet_the_report_says_why() -> None:
 
 
 def test_a_cancelled_order_owes_all_of_it_back() -> None:
-    story = Story()
-    story.confirmed(price="100.00", tax="8.00", shipping={"charged": "15.00", "tax": "1.00"})
-    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+    story = Scenario().given(
+        an_order(price="100.00", tax="8.00", shipping={"charged": "15.00", "tax": "1.00"}),
+        request_cancellation(order_reference="A-1"),
+    )
 
     due = report(story, "A-1").money.sheets
-    story.tell("request_refund", refund_id="F-1", order_id="A-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded", reference="ch-1")
+    story.given(request_refund(order_id="A-1"), record_refund_result(reference="ch-1"))
     paid = report(story, "A-1")
 
     (sheet,) = due
@@ -359,13 +341,9 @@ def test_a_cancelled_order_owes_all_of_it_back() -> None:
 
 
 def test_a_refund_settled_too_late_missed_its_deadline() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(an_inspected_return(), request_refund(at="2026-03-16 11:00"))
     overdue = report(story, "F-1", at="2026-04-20T11:00:00-04:00")
-    story.tell(
-        "record_refund_result", "2026-04-07T01:00:00-04:00", refund_id="F-1", payment_id="p-1", result="succeeded"
-    )
+    story.given(record_refund_result(at="2026-04-07 01:00"))
     settled = report(story, "F-1")
 
     title = "Refund F-1 is overdue unless settled"
@@ -376,11 +354,14 @@ def test_a_refund_settled_too_late_missed_its_deadline() -> None:
 
 
 def test_what_went_back_in_an_earlier_attempt_is_taken_off() -> None:
-    story = Story()
-    story.inspected(payments=[{"payment_id": name, "method": "card", "amount": "375.00"} for name in ("p-1", "p-2")])
-    story.tell("request_refund", "2026-03-16T11:00:00-04:00", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-2", result="failed")
+    story = Scenario().given(
+        an_inspected_return(
+            payments=[{"payment_id": name, "method": "card", "amount": "375.00"} for name in ("p-1", "p-2")]
+        ),
+        request_refund(at="2026-03-16 11:00"),
+        record_refund_result(),
+        record_refund_result("p-2", result="failed"),
+    )
 
     failed, due = report(story, "R-1").money.sheets
 
@@ -390,14 +371,12 @@ def test_what_went_back_in_an_earlier_attempt_is_taken_off() -> None:
 
 
 def test_an_override_names_the_rulings_that_took_account_of_it() -> None:
-    story = Story()
-    story.delivered(account_id=None)
-    subject = {"kind": "order", "id": "A-1"}
-    story.tell(
-        "override", subject=subject, clause="returns.account", reason="A regular customer.", approved_by="supervisor-7"
+    story = Scenario().given(
+        a_delivered_order(account_id=None),
+        override("returns.account", reason="A regular customer.", approved_by="supervisor-7"),
+        override("returns.portal", reason="In case.", approved_by="supervisor-7"),
+        request_return(at="2026-03-09 12:00"),
     )
-    story.tell("override", subject=subject, clause="returns.portal", reason="In case.", approved_by="supervisor-7")
-    ask_return(story, "2026-03-09T12:00:00-04:00")
 
     used, unused = report(story, "R-1").overrides
 
@@ -406,9 +385,7 @@ def test_an_override_names_the_rulings_that_took_account_of_it() -> None:
 
 
 def test_a_ruling_tells_each_clause_with_quote_reason_and_pins() -> None:
-    story = Story()
-    story.delivered(final_sale=True)
-    ask_return(story, "2026-03-09T12:00:00-04:00")
+    story = Scenario().given(a_delivered_order(final_sale=True), declined(request_return(at="2026-03-09 12:00")))
 
     made = report(story, "R-1")
 
@@ -420,17 +397,12 @@ def test_a_ruling_tells_each_clause_with_quote_reason_and_pins() -> None:
 
 
 def test_as_of_and_known_at_look_back() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("run_deadlines", "2026-03-12T06:00:00-04:00")
-    story.tell(
-        "record_return_shipment",
-        "2026-03-13T09:00:00-04:00",
-        return_id="R-1",
-        label_id="L-1",
-        shipped_at="2026-03-10T09:00:00-04:00",
-    )
     wednesday = "2026-03-11T12:00:00-04:00"
+    story = Scenario().given(
+        a_labelled_return(),
+        run_deadlines(at="2026-03-12 06:00"),
+        record_return_shipment(shipped_at="2026-03-10 09:00", at="2026-03-13 09:00"),
+    )
 
     as_of = report(story, "R-1", as_of=wednesday)
     known = report(story, "R-1", as_of=wednesday, known_at=wednesday)
@@ -444,15 +416,10 @@ def test_as_of_and_known_at_look_back() -> None:
 
 
 def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("receive_return", "2026-03-13T11:00:00-04:00", return_id="R-1", received_at="2026-03-11T11:00:00-04:00")
-    story.tell(
-        "inspect_return",
-        "2026-03-13T12:00:00-04:00",
-        return_id="R-1",
-        findings=[finding()],
-        inspected_at="2026-03-11T10:00:00-04:00",
+    story = Scenario().given(
+        a_labelled_return(),
+        receive_return(received_at="2026-03-11 11:00", at="2026-03-13 11:00"),
+        inspect_return(inspected_at="2026-03-11 10:00", at="2026-03-13 12:00"),
     )
 
     made = report(story, "R-1", as_of="2026-03-11T10:30:00-04:00")
@@ -463,8 +430,7 @@ def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
 
 
 def test_what_does_not_exist_has_no_report() -> None:
-    story = Story()
-    story.confirmed()
+    story = Scenario().given(an_order())
 
     with pytest.raises(Impossible) as unknown:
         report(story, "return/R-1")
@@ -511,9 +477,9 @@ def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
                 for state in MACHINES[path.lifecycle].states
                 for move in state.transitions
             }
-            for before, step in zip((None, *path.steps), path.steps, strict=False):
-                assert step.before == (before.after if before is not None else None)
-                assert (step.before or "nothing", step.type, step.after) in known
+            for before, taken in zip((None, *path.steps), path.steps, strict=False):
+                assert taken.before == (before.after if before is not None else None)
+                assert (taken.before or "nothing", taken.type, taken.after) in known
         # Money adds up, to the cent.
         for sheet in made.money.sheets:
             assert sum(Decimal(row.amount) for row in sheet.rows) == Decimal(sheet.total)
@@ -532,11 +498,12 @@ def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
 
 
 def test_two_labels_each_have_their_own_path_and_deadline() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("void_label", "2026-03-10T10:00:00-04:00", return_id="R-1", label_id="L-1", reason="The wrong carrier.")
-    issue(story, "L-2", "2026-03-10T11:00:00-04:00")
-    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-2")
+    story = Scenario().given(
+        a_labelled_return(),
+        void_label(at="2026-03-10 10:00"),
+        issue_label("L-2", at="2026-03-10 11:00"),
+        record_return_shipment("L-2", at="2026-03-10 16:00"),
+    )
 
     made = report(story, "R-1", at=datetime(2026, 3, 20, tzinfo=UTC).isoformat())
 
@@ -547,16 +514,11 @@ def test_two_labels_each_have_their_own_path_and_deadline() -> None:
 
 
 def test_what_ended_after_its_deadline_was_missed_and_not_lifted() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("withdraw_return", "2026-03-16T10:00:00-04:00", return_id="R-1")
-    claimed, refunded = Story(), Story()
-    a_claim(claimed)
-    claimed.tell("deny_claim", "2026-03-13T10:00:00-04:00", claim_id="C-1", reason="It is the right item.")
-    refunded.inspected()
-    refunded.tell("request_refund", refund_id="F-1", return_id="R-1")
-    late = {"refund_id": "F-1", "payment_id": "p-1", "result": "failed", "reason": "The card is closed."}
-    refunded.tell("record_refund_result", "2026-06-02T10:00:00-04:00", **late)
+    story = Scenario().given(a_labelled_return(), withdraw_return(at="2026-03-16 10:00"))
+    claimed = Scenario().given(CLAIMED, deny_claim(at="2026-03-13 10:00"))
+    refunded = Scenario().given(
+        an_inspected_return(), request_refund(), record_refund_result(result="failed", at="2026-06-02 10:00")
+    )
 
     states = [
         only(report(story, "R-1"), "Label L-1 voids by itself").state,
@@ -568,11 +530,9 @@ def test_what_ended_after_its_deadline_was_missed_and_not_lifted() -> None:
 
 
 def test_a_refund_that_failed_before_its_deadline_has_no_deadline_any_more() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    soon = {"refund_id": "F-1", "payment_id": "p-1", "result": "failed", "reason": "The card is closed."}
-    story.tell("record_refund_result", "2026-03-20T10:00:00-04:00", **soon)
+    story = Scenario().given(
+        an_inspected_return(), request_refund(), record_refund_result(result="failed", at="2026-03-20 10:00")
+    )
 
     overdue = only(report(story, "refund/F-1"), "Refund F-1 is overdue unless settled")
 

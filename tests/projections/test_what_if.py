@@ -8,19 +8,41 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import Story, finding, policy_where, without
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.projections.subjects import find_subject
 from returnable.projections.what_if import Flip, Trial, WhatIf, candidates_of, keep_clauses
+from returnable.testing import (
+    Scenario,
+    a_book,
+    a_policy,
+    an_order,
+    declined,
+    finding,
+    inspect_return,
+    notify_customer,
+    override,
+    receive_return,
+    record_refund_result,
+    record_return_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    resolve_claim,
+)
+from returnable.testing.behaviour import World
 
-THREE_DAYS = policy_where(("days = 14", "days = 3"))
-HALF_AN_HOUR = policy_where(("hours = 2\n", "hours = 0\n"))
-FEE_OF_50 = policy_where(("fee = 20.00", "fee = 50.00"))
+THREE_DAYS = a_book(a_policy({"returns.window": {"days": 3}}))
+HALF_AN_HOUR = a_book(a_policy({"cancellation.window": {"hours": 0}}))
+FEE_OF_50 = a_book(a_policy({"returns.label_fee": {"fee": "50.00"}}))
+NO_CONDITION, NO_SHIP_BY = (
+    a_book(a_policy({clause: {"applies": False}})) for clause in ("returns.condition", "returns.ship_by")
+)
 
 
-def tried(story: Story, book: PolicyBook, *kept: str) -> tuple[WhatIf, list[Flip]]:
+def tried(story: Scenario, book: PolicyBook, *kept: str) -> tuple[WhatIf, list[Flip]]:
     """The whole store told again under a candidate."""
     trial = Trial(candidates_of(book), story.parts.desk.policy, kept)
     flips = [flip for _, of_case in trial.run(story.parts.store) for flip in of_case]
@@ -51,7 +73,7 @@ def test_under_the_policy_it_was_decided_by_no_decision_of_any_history_flips(see
 
 @given(
     st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60),
-    st.sampled_from([THREE_DAYS, HALF_AN_HOUR, FEE_OF_50, without("returns.condition"), without("returns.ship_by")]),
+    st.sampled_from([THREE_DAYS, HALF_AN_HOUR, FEE_OF_50, NO_CONDITION, NO_SHIP_BY]),
 )
 def test_any_history_can_be_told_under_any_candidate_and_is_counted_once(seeds: list[int], book: PolicyBook) -> None:
     world = World()
@@ -73,9 +95,7 @@ def test_any_history_can_be_told_under_any_candidate_and_is_counted_once(seeds: 
 
 
 def test_a_shorter_window_refuses_a_return_and_all_that_came_of_it() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(an_inspected_return(), request_refund())
 
     result, flips = tried(story, THREE_DAYS)
 
@@ -94,10 +114,7 @@ def test_a_shorter_window_refuses_a_return_and_all_that_came_of_it() -> None:
 
 
 def test_a_longer_window_grants_what_was_refused_and_says_why() -> None:
-    story = Story()
-    story.delivered()
-    late = {"return_id": "R-1", "order_id": "A-1", "lines": [{"line_id": "1", "quantity": 1}], "channel": "portal"}
-    story.tell("request_return", "2026-03-24T12:00:00-04:00", **late)
+    story = Scenario().given(a_delivered_order(), declined(request_return(at="2026-03-24 12:00")))
 
     result, flips = tried(story, bundled_policies("allu-usa-earlier"), "returns.portal")
 
@@ -115,8 +132,7 @@ def test_a_longer_window_grants_what_was_refused_and_says_why() -> None:
 
 
 def test_the_earlier_wording_counts_business_days_and_wants_an_email() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
 
     result, _ = tried(story, bundled_policies("allu-usa-earlier"))
 
@@ -125,9 +141,7 @@ def test_the_earlier_wording_counts_business_days_and_wants_an_email() -> None:
 
 
 def test_another_fee_changes_the_amount_and_flips_nothing() -> None:
-    story = Story()
-    story.inspected(price="400.00")
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(an_inspected_return(price="400.00"), request_refund())
 
     result, flips = tried(story, FEE_OF_50)
 
@@ -138,13 +152,12 @@ def test_another_fee_changes_the_amount_and_flips_nothing() -> None:
 
 
 def test_a_cancellation_in_time_on_record_may_be_too_late_for_the_candidate() -> None:
-    story = Story()
-    story.confirmed()
-    story.tell(
-        "request_cancellation", "2026-03-02T11:00:00-05:00", order_id="A-1", channel="email", order_reference="A-1"
+    story = Scenario().given(
+        an_order(),
+        request_cancellation(order_reference="A-1", at="2026-03-02 11:00"),
+        request_refund(order_id="A-1"),
+        record_refund_result(),
     )
-    story.tell("request_refund", refund_id="F-1", order_id="A-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
 
     result, _ = tried(story, HALF_AN_HOUR)
 
@@ -156,16 +169,17 @@ def test_a_cancellation_in_time_on_record_may_be_too_late_for_the_candidate() ->
 
 
 def test_units_rejected_on_record_may_be_accepted_by_the_candidate() -> None:
-    story = Story()
-    story.labelled(quantity=2, return_quantity=2)
-    story.tell("record_return_shipment", return_id="R-1", label_id="L-1")
-    story.tell("receive_return", return_id="R-1")
     findings = [finding(), finding(tags_attached=False)]
-    story.tell("inspect_return", return_id="R-1", findings=findings)
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(
+        a_labelled_return(quantity=2, units=2),
+        record_return_shipment(),
+        receive_return(),
+        inspect_return(findings=findings),
+        request_refund(),
+    )
 
     result, flips = tried(
-        story, policy_where(('"tags_attached"]', "]"), ('"original_packaging", ]', '"original_packaging"]'))
+        story, a_book(a_policy({"returns.condition": {"requires": ["same_condition", "original_packaging"]}}))
     )
 
     assert [(row.clause, row.allows, row.allows_amounts[0].amount) for row in result.clauses] == [
@@ -177,24 +191,15 @@ def test_units_rejected_on_record_may_be_accepted_by_the_candidate() -> None:
 
 
 def test_a_claim_reported_too_late_for_the_candidate_takes_its_settlement_with_it() -> None:
-    story = Story()
-    story.delivered()
-    story.tell(
-        "report_wrong_item",
-        "2026-03-12T12:00:00-04:00",
-        claim_id="C-1",
-        order_id="A-1",
-        line_id="1",
-        channel="email",
-        attachments=["order_confirmation", "item_picture"],
+    story = Scenario().given(
+        a_delivered_order(),
+        report_wrong_item(at="2026-03-12 12:00"),
+        override("wrong_item.evidence", "claim/C-1", reason="x"),
+        resolve_claim(),
+        request_refund(claim_id="C-1"),
     )
-    story.tell(
-        "override", subject={"kind": "claim", "id": "C-1"}, clause="wrong_item.evidence", reason="x", approved_by="Ann"
-    )
-    story.tell("resolve_claim", claim_id="C-1", remedy="refund")
-    story.tell("request_refund", refund_id="F-1", claim_id="C-1")
 
-    result, flips = tried(story, policy_where(("business_days = 7", "business_days = 2")))
+    result, flips = tried(story, a_book(a_policy({"wrong_item.window": {"business_days": 2}})))
 
     assert [(flip.command, flip.candidate) for flip in flips] == [
         ("report_wrong_item", "declined"),
@@ -205,12 +210,9 @@ def test_a_claim_reported_too_late_for_the_candidate_takes_its_settlement_with_i
 
 
 def test_a_single_version_judges_orders_older_than_itself_and_several_judge_by_date() -> None:
-    old = policy_where(("effective = 2000-01-01", "effective = 2026-03-03")).versions[0]
-    new = policy_where(
-        ("effective = 2000-01-01", "effective = 2026-03-02"), ('version = "2026-01"', 'version = "other"')
-    ).versions[0]
-    story = Story()
-    story.confirmed()
+    old = a_policy(effective="2026-03-03")
+    new = a_policy(effective="2026-03-02", version="other")
+    story = Scenario().given(an_order())
     at = story.parts.store.load("A-1")[0].fact.occurred_at
 
     one, of_several = candidates_of(PolicyBook([old])), candidates_of(PolicyBook([old, new]))
@@ -229,8 +231,7 @@ def test_kept_clauses_are_as_pinned_and_the_others_are_the_candidates() -> None:
 
 
 def test_what_cannot_be_told_again_is_named_and_the_rest_is_counted() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
     trial = Trial(candidates_of(THREE_DAYS), story.parts.desk.policy)
     facts = story.parts.store.load("A-1")
 
@@ -241,19 +242,9 @@ def test_what_cannot_be_told_again_is_named_and_the_rest_is_counted() -> None:
 
 @pytest.mark.parametrize("subject", ["order", "return"])
 def test_an_override_on_record_holds_under_the_candidate_too(subject: str) -> None:
-    story = Story()
-    story.delivered()
-    story.tell(
-        "override",
-        subject={"kind": "order", "id": "A-1"},
-        clause="returns.window",
-        reason="A good customer.",
-        approved_by="Ann",
-    )
-    wanted = {"return_id": "R-1", "order_id": "A-1", "lines": [{"line_id": "1", "quantity": 1}], "channel": "portal"}
-    story.tell("request_return", "2026-03-12T12:00:00-04:00", **wanted)
+    story = Scenario().given(a_delivered_order(), override("returns.window"), request_return(at="2026-03-12 12:00"))
     if subject == "return":
-        story.tell("notify_customer", subject={"kind": "return", "id": "R-1"}, notice="It is granted.")
+        story.given(notify_customer("return/R-1", notice="It is granted."))
 
     result, flips = tried(story, THREE_DAYS)
 
@@ -261,10 +252,9 @@ def test_an_override_on_record_holds_under_the_candidate_too(subject: str) -> No
 
 
 def test_of_a_return_only_its_own_decisions_are_counted() -> None:
-    story = Story()
-    story.inspected(quantity=2, return_quantity=1)
-    wanted = {"return_id": "R-2", "order_id": "A-1", "lines": [{"line_id": "1", "quantity": 1}], "channel": "phone"}
-    story.tell("request_return", **wanted)
+    story = Scenario().given(
+        an_inspected_return(quantity=2, units=1), declined(request_return(return_id="R-2", channel="phone"))
+    )
     policy = story.parts.desk.policy
     counted = {}
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from kit import Story, ask_return, brought_back, finding, issue, policy_where, ship, without
-from world import World
+from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable.adapters.wiring import Parts
 from returnable.domain.errors import Impossible
@@ -21,6 +20,33 @@ from returnable.projections.explained import ClauseWhy, FactSource, WhyView
 from returnable.projections.provenance import ABSENCE, POLICY, SOURCES
 from returnable.projections.subjects import find_subject
 from returnable.projections.why import why
+from returnable.testing import (
+    Scenario,
+    a_policy,
+    a_return,
+    add_claim_evidence,
+    an_order,
+    declined,
+    deny_claim,
+    inspect_return,
+    issue_label,
+    link_account,
+    override,
+    receive_return,
+    record_delivery,
+    record_label_received,
+    record_refund_result,
+    record_return_shipment,
+    record_shipment,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    resolve_claim,
+    run_deadlines,
+    void_label,
+)
+from returnable.testing.behaviour import World
 
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
 
@@ -32,7 +58,7 @@ def explain(parts: Parts, subject: str, event: int | None = None, **when: dateti
     return why(found, policy, event)
 
 
-def told(story: Story, subject: str, event: int | None = None) -> WhyView:
+def told(story: Scenario, subject: str, event: int | None = None) -> WhyView:
     """Why, in a story."""
     return explain(story.parts, subject, event)
 
@@ -49,26 +75,21 @@ def sources(view: WhyView, clause_id: str, key: str) -> tuple[str, ...]:
     return found
 
 
-def override(story: Story, kind: str, name: str, clause_id: str) -> None:
-    """Set a clause aside."""
-    subject = {"kind": kind, "id": name}
-    outcome = story.tell("override", subject=subject, clause=clause_id, reason="A good customer.", approved_by="Ann")
-    assert outcome["outcome"] == "accepted", outcome
-
-
 # ---- the whole ruling -----------------------------------------------------------------------------------------------
 
 
 def test_a_refusal_is_told_with_what_decided_it_and_every_clause_in_the_order_of_the_policy() -> None:
-    story = Story()
-    story.confirmed()
-    story.tell(
-        "request_cancellation",
-        "2026-03-02T14:05:00-05:00",
-        order_id="A-1",
-        channel="phone",
-        command_id="m-1",
-        actor={"role": "care", "id": "ann"},
+    story = Scenario().given(
+        an_order(),
+        declined(
+            request_cancellation(
+                channel="phone",
+                command_id="m-1",
+                actor={"role": "care", "id": "ann"},
+                order_copy=False,
+                at="2026-03-02 14:05",
+            )
+        ),
     )
 
     view = told(story, "A-1")
@@ -105,20 +126,17 @@ def test_a_refusal_is_told_with_what_decided_it_and_every_clause_in_the_order_of
 
 
 def test_the_quote_comes_from_the_policy_that_is_pinned_to_the_decision() -> None:
-    own = policy_where(('quote = "If your order has already been shipped, the order', 'quote = "Once shipped, it'))
-    story = Story(policy=own)
-    story.confirmed()
-    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
+    own = a_policy({"cancellation.not_shipped": {"quote": "Once shipped, it cannot be cancelled."}})
+    story = Scenario(policy=own).given(an_order(), request_cancellation(order_reference="A-1"))
 
     view = told(story, "A-1")
 
     assert clause(view, "cancellation.not_shipped").quote == "Once shipped, it cannot be cancelled."
-    assert view.pins.sha256 == own.versions[0].sha256
+    assert view.pins.sha256 == own.sha256
 
 
 def test_an_event_of_the_same_command_leads_to_its_decision_and_the_others_are_named() -> None:
-    story = Story()
-    story.inspected()
+    story = Scenario().given(an_inspected_return())
 
     asked, last = told(story, "return/R-1", 1), told(story, "return/R-1")
 
@@ -128,8 +146,7 @@ def test_an_event_of_the_same_command_leads_to_its_decision_and_the_others_are_n
 
 
 def test_an_order_names_the_decisions_of_its_whole_case() -> None:
-    story = Story()
-    story.authorized()
+    story = Scenario().given(an_authorized_return())
 
     view = told(story, "order/A-1", 3)
 
@@ -150,8 +167,7 @@ def test_an_order_names_the_decisions_of_its_whole_case() -> None:
     ],
 )
 def test_what_cannot_be_explained_is_an_error_that_names_what_can(subject: str, event: int | None, said: str) -> None:
-    story = Story()
-    story.labelled()
+    story = Scenario().given(a_labelled_return())
 
     with pytest.raises(Impossible) as error:
         told(story, subject, event)
@@ -161,12 +177,12 @@ def test_what_cannot_be_explained_is_an_error_that_names_what_can(subject: str, 
 
 
 def test_as_of_and_known_at_choose_the_decision_and_not_what_it_rested_on() -> None:
-    story = Story()
-    story.delivered()
-    at = "2026-03-06T10:00:00-05:00"
-    ask_return(story, at, requested_at="2026-03-05T18:00:00-05:00", channel="phone")
-    ask_return(story, "2026-03-07T10:00:00-05:00", return_id="R-2")
-    then = datetime.fromisoformat(at).astimezone(UTC)
+    story = Scenario().given(
+        a_delivered_order(),
+        declined(request_return(requested_at="2026-03-05 18:00", channel="phone", at="2026-03-06 10:00")),
+        request_return(return_id="R-2", at="2026-03-07 10:00"),
+    )
+    then = story.clock.instant("2026-03-06 10:00")
 
     view = explain(story.parts, "return/R-1", as_of=then, known_at=then)
     with pytest.raises(Impossible) as error:
@@ -183,13 +199,14 @@ def test_as_of_and_known_at_choose_the_decision_and_not_what_it_rested_on() -> N
 
 
 def test_a_window_over_two_parcels_names_the_delivery_of_the_parcel_that_decides() -> None:
-    story = Story()
-    story.confirmed(quantity=2)
-    ship(story, "P-1", "2026-03-03T09:00:00-05:00", {"1": 1})
-    ship(story, "P-2", "2026-03-03T09:00:00-05:00", {"1": 1})
-    story.tell("record_delivery", "2026-03-05T14:00:00-05:00", order_id="A-1", parcel_id="P-1")
-    story.tell("record_delivery", "2026-03-09T14:00:00-04:00", order_id="A-1", parcel_id="P-2")
-    ask_return(story, "2026-03-21T09:00:00-04:00", 2)
+    story = Scenario().given(
+        an_order(quantity=2),
+        record_shipment("P-1", 1, at="2026-03-03 09:00"),
+        record_shipment("P-2", 1, at="2026-03-03 09:00"),
+        record_delivery(at="2026-03-05 14:00"),
+        record_delivery("P-2", at="2026-03-09 14:00"),
+        declined(request_return(2, at="2026-03-21 09:00")),
+    )
 
     view = told(story, "R-1")
 
@@ -203,24 +220,17 @@ def test_a_window_over_two_parcels_names_the_delivery_of_the_parcel_that_decides
 
 
 def test_of_two_tellings_of_a_delivery_the_first_is_named_because_it_stands() -> None:
-    story = Story()
-    story.delivered()
-    story.tell(
-        "record_delivery",
-        "2026-03-06T14:00:00-05:00",
-        order_id="A-1",
-        parcel_id="P-1",
-        delivered_at="2026-03-05T15:00:00-05:00",
+    story = Scenario().given(
+        a_delivered_order(),
+        record_delivery(delivered_at="2026-03-05 15:00", at="2026-03-06 14:00"),
+        request_return(at="2026-03-09 12:00"),
     )
-    ask_return(story, "2026-03-09T12:00:00-04:00")
 
     assert sources(told(story, "R-1"), "returns.window", "lines[0].delivered_at") == ("order/A-1#3",)
 
 
 def test_what_nothing_on_record_says_is_absence() -> None:
-    story = Story()
-    story.confirmed(account_id=None)
-    ask_return(story, "2026-03-03T12:00:00-05:00")
+    story = Scenario().given(an_order(account_id=None), declined(request_return(at="2026-03-03 12:00")))
 
     view = told(story, "R-1")
 
@@ -230,10 +240,11 @@ def test_what_nothing_on_record_says_is_absence() -> None:
 
 
 def test_an_account_is_named_by_the_event_that_gave_it() -> None:
-    story = Story()
-    story.delivered(account_id=None)
-    story.tell("link_account", "2026-03-06T10:00:00-05:00", order_id="A-1", account_id="acc-7")
-    ask_return(story, "2026-03-06T11:00:00-05:00")
+    story = Scenario().given(
+        a_delivered_order(account_id=None),
+        link_account(account_id="acc-7", at="2026-03-06 10:00"),
+        request_return(at="2026-03-06 11:00"),
+    )
 
     view = told(story, "R-1")
 
@@ -242,11 +253,11 @@ def test_an_account_is_named_by_the_event_that_gave_it() -> None:
 
 
 def test_the_first_incomplete_mail_is_named_where_it_counts() -> None:
-    story = Story()
-    story.confirmed()
-    mail = {"order_id": "A-1", "channel": "email"}
-    story.tell("request_cancellation", "2026-03-02T11:00:00-05:00", **mail)
-    story.tell("request_cancellation", "2026-03-02T13:00:00-05:00", order_reference="A-1", **mail)
+    story = Scenario().given(
+        an_order(),
+        declined(request_cancellation(order_copy=False, at="2026-03-02 11:00")),
+        request_cancellation(order_reference="A-1", at="2026-03-02 13:00"),
+    )
 
     view = told(story, "A-1")
 
@@ -263,16 +274,12 @@ def test_the_first_incomplete_mail_is_named_where_it_counts() -> None:
 def test_when_a_shipment_bars_is_the_policys_choice_and_the_event_follows_it(
     judged: str, expected: tuple[str, ...]
 ) -> None:
-    story = Story(policy=policy_where(('judged = "when_decided"', f'judged = "{judged}"')))
-    story.confirmed()
-    ship(story, "P-1", "2026-03-02T10:30:00-05:00")
-    story.tell(
-        "request_cancellation",
-        "2026-03-02T11:30:00-05:00",
-        order_id="A-1",
-        channel="email",
-        order_reference="A-1",
-        requested_at="2026-03-02T11:00:00-05:00",
+    bundled_says = judged == "when_decided"
+    policy = None if bundled_says else a_policy({"cancellation.not_shipped": {"judged": judged}})
+    story = Scenario(policy=policy).given(
+        an_order(),
+        record_shipment(at="2026-03-02 10:30"),
+        declined(request_cancellation(order_reference="A-1", requested_at="2026-03-02 11:00", at="2026-03-02 11:30")),
     )
 
     view = told(story, "A-1")
@@ -283,11 +290,12 @@ def test_when_a_shipment_bars_is_the_policys_choice_and_the_event_follows_it(
 
 
 def test_the_deadline_of_a_parcel_is_named_by_the_receipt_of_its_label() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
-    story.tell("record_return_shipment", "2026-03-17T09:00:00-04:00", return_id="R-1", label_id="L-1")
-    story.tell("receive_return", "2026-03-19T09:00:00-04:00", return_id="R-1")
+    story = Scenario().given(
+        a_labelled_return(),
+        record_label_received(at="2026-03-10 09:00"),
+        record_return_shipment(at="2026-03-17 09:00"),
+        declined(receive_return(at="2026-03-19 09:00")),
+    )
 
     view = told(story, "R-1")
 
@@ -298,9 +306,7 @@ def test_the_deadline_of_a_parcel_is_named_by_the_receipt_of_its_label() -> None
 
 
 def test_without_a_hand_over_the_arrival_is_named_and_without_a_label_no_clock() -> None:
-    story = Story()
-    story.authorized()
-    story.tell("receive_return", "2026-03-19T09:00:00-04:00", return_id="R-1")
+    story = Scenario().given(an_authorized_return(), receive_return(at="2026-03-19 09:00"))
 
     view = told(story, "R-1")
 
@@ -309,12 +315,9 @@ def test_without_a_hand_over_the_arrival_is_named_and_without_a_label_no_clock()
 
 
 def test_a_label_after_one_that_voided_by_itself_names_that_label_and_the_override() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("run_deadlines", "2026-03-13T09:00:00-04:00")
-    refused = issue(story, "L-2")
-    override(story, "return", "R-1", "returns.ship_by")
-    issue(story, "L-2")
+    story = Scenario().given(a_labelled_return(), run_deadlines(at="2026-03-13 09:00"))
+    refused = story.tell(issue_label("L-2"))
+    story.given(override("returns.ship_by", "return/R-1"), issue_label("L-2"))
 
     declined, view = told(story, "R-1", 5), told(story, "R-1")
 
@@ -334,13 +337,13 @@ def test_a_label_after_one_that_voided_by_itself_names_that_label_and_the_overri
 
 
 def test_of_several_labels_the_one_that_ends_last_is_named_whichever_was_issued_last() -> None:
-    story = Story()
-    story.labelled()
-    story.at = "2026-03-13T09:00:00-04:00"
-    override(story, "return", "R-1", "returns.ship_by")
-    issue(story, "L-2")
-    story.tell("record_label_received", "2026-03-17T09:00:00-04:00", return_id="R-1", label_id="L-1")
-    story.tell("receive_return", "2026-03-19T09:00:00-04:00", return_id="R-1")
+    story = Scenario().given(
+        a_labelled_return(),
+        override("returns.ship_by", "return/R-1", at="2026-03-13 09:00"),
+        issue_label("L-2"),
+        record_label_received(at="2026-03-17 09:00"),
+        receive_return(at="2026-03-19 09:00"),
+    )
 
     view = told(story, "R-1")
 
@@ -349,8 +352,7 @@ def test_of_several_labels_the_one_that_ends_last_is_named_whichever_was_issued_
 
 
 def test_a_clause_the_merchant_does_not_have_comes_from_the_policy() -> None:
-    story = Story(policy=without("returns.final_sale"))
-    story.authorized()
+    story = Scenario(policy=a_policy({"returns.final_sale": {"applies": False}})).given(an_authorized_return())
 
     final_sale = clause(told(story, "R-1"), "returns.final_sale")
 
@@ -359,20 +361,13 @@ def test_a_clause_the_merchant_does_not_have_comes_from_the_policy() -> None:
 
 
 def test_a_claim_names_its_report_and_all_its_evidence() -> None:
-    story = Story()
-    story.delivered()
-    story.tell(
-        "report_wrong_item",
-        "2026-03-06T10:00:00-05:00",
-        claim_id="C-1",
-        order_id="A-1",
-        line_id="1",
-        channel="email",
-        attachments=["item_picture"],
+    story = Scenario().given(
+        a_delivered_order(),
+        report_wrong_item(attachments=["item_picture"], at="2026-03-06 10:00"),
+        add_claim_evidence(attachments=["order_confirmation"]),
+        resolve_claim(),
+        request_refund(claim_id="C-1"),
     )
-    story.tell("add_claim_evidence", claim_id="C-1", attachments=["order_confirmation"])
-    story.tell("resolve_claim", claim_id="C-1", remedy="refund")
-    story.tell("request_refund", refund_id="F-1", claim_id="C-1")
 
     opened, resolved, paid = told(story, "C-1", 1), told(story, "C-1", 3), told(story, "F-1")
 
@@ -385,9 +380,7 @@ def test_a_claim_names_its_report_and_all_its_evidence() -> None:
 
 
 def test_a_claim_that_is_denied_on_the_spot_is_explained_from_either_event() -> None:
-    story = Story()
-    story.delivered()
-    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="phone")
+    story = Scenario().given(a_delivered_order(), declined(report_wrong_item(channel="phone", attachments=[])))
 
     first, second = told(story, "C-1", 1), told(story, "C-1", 2)
 
@@ -400,9 +393,7 @@ def test_a_claim_that_is_denied_on_the_spot_is_explained_from_either_event() -> 
 
 
 def test_a_refund_is_told_with_its_items_deductions_and_tenders() -> None:
-    story = Story()
-    story.inspected(price="100.00", tax="8.00")
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(an_inspected_return(price="100.00", tax="8.00"), request_refund())
 
     view = told(story, "refund/F-1")
 
@@ -420,11 +411,12 @@ def test_a_refund_is_told_with_its_items_deductions_and_tenders() -> None:
 
 
 def test_a_second_attempt_of_a_refund_names_the_first_and_its_answers() -> None:
-    story = Story()
-    story.inspected(price="600.00")
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="Closed.")
-    story.tell("request_refund", refund_id="F-2", return_id="R-1")
+    story = Scenario().given(
+        an_inspected_return(price="600.00"),
+        request_refund(),
+        record_refund_result(result="failed", reason="Closed."),
+        request_refund("F-2"),
+    )
 
     first, second = told(story, "F-1"), told(story, "F-2")
 
@@ -433,26 +425,25 @@ def test_a_second_attempt_of_a_refund_names_the_first_and_its_answers() -> None:
 
 
 def test_a_label_used_without_a_recorded_hand_over_is_shown_by_the_arrival() -> None:
-    story = Story()
-    story.labelled(price="100.00")
-    story.tell("receive_return", "2026-03-10T11:00:00-04:00", return_id="R-1")
-    story.tell("inspect_return", return_id="R-1", findings=[finding()])
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story = Scenario().given(
+        a_labelled_return(price="100.00"), receive_return(at="2026-03-10 11:00"), inspect_return(), request_refund()
+    )
 
     assert sources(told(story, "F-1"), "returns.label_fee", "labels_used") == ("return/R-1#3", "return/R-1#4")
 
 
 def test_a_cancelled_order_names_what_returns_hold_and_shipping_that_was_paid_back() -> None:
-    story = Story()
-    story.delivered(quantity=2, price="600.00", shipping="15.00")
-    for clause_id in ("cancellation.window", "cancellation.not_shipped", "returns.shipping_non_refundable"):
-        override(story, "order", "A-1", clause_id)
-    story.at = "2026-03-06T09:00:00-05:00"
-    brought_back(story, {"1": 1})
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
-    story.tell("request_cancellation", order_id="A-1", channel="email", order_reference="A-1")
-    story.tell("request_refund", refund_id="F-2", order_id="A-1")
+    story = Scenario().given(
+        a_delivered_order(quantity=2, price="600.00", shipping="15.00"),
+        override("cancellation.window"),
+        override("cancellation.not_shipped"),
+        override("returns.shipping_non_refundable"),
+        a_return(requested="2026-03-06 09:00", inspected=True),
+        request_refund(),
+        record_refund_result(),
+        request_cancellation(order_reference="A-1"),
+        request_refund("F-2", order_id="A-1"),
+    )
 
     view = told(story, "F-2")
 
@@ -468,8 +459,7 @@ def test_a_cancelled_order_names_what_returns_hold_and_shipping_that_was_paid_ba
 
 
 def test_a_delivery_is_explained_by_the_windows_it_opens() -> None:
-    story = Story()
-    story.delivered()
+    story = Scenario().given(a_delivered_order())
 
     view = told(story, "A-1", 3)
 
@@ -485,8 +475,7 @@ def test_a_delivery_is_explained_by_the_windows_it_opens() -> None:
 
 
 def test_a_confirmation_is_explained_by_the_last_instant_to_cancel() -> None:
-    story = Story()
-    story.confirmed()
+    story = Scenario().given(an_order())
 
     (deadline,) = told(story, "A-1", 1).deadlines
 
@@ -497,10 +486,9 @@ def test_a_confirmation_is_explained_by_the_last_instant_to_cancel() -> None:
 
 
 def test_a_label_is_counted_from_its_receipt_and_its_voiding_names_what_set_the_deadline() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
-    story.tell("run_deadlines", "2026-03-20T09:00:00-04:00")
+    story = Scenario().given(
+        a_labelled_return(), record_label_received(at="2026-03-10 09:00"), run_deadlines(at="2026-03-20 09:00")
+    )
 
     issued, received, voided = (told(story, "R-1", number).deadlines[0] for number in (3, 4, 5))
 
@@ -511,9 +499,9 @@ def test_a_label_is_counted_from_its_receipt_and_its_voiding_names_what_set_the_
 
 
 def test_a_label_of_a_policy_that_counts_from_the_issue_says_so() -> None:
-    story = Story(policy=policy_where(('anchor = "label_received"', 'anchor = "label_issued"')))
-    story.labelled()
-    story.tell("record_label_received", "2026-03-10T09:00:00-04:00", return_id="R-1", label_id="L-1")
+    story = Scenario(policy=a_policy({"returns.ship_by": {"anchor": "label_issued"}})).given(
+        a_labelled_return(), record_label_received(at="2026-03-10 09:00")
+    )
 
     (deadline,) = told(story, "R-1", 4).deadlines
 
@@ -522,12 +510,12 @@ def test_a_label_of_a_policy_that_counts_from_the_issue_says_so() -> None:
 
 
 def test_a_missed_contact_and_an_overdue_refund_name_the_report_and_the_issue() -> None:
-    story = Story()
-    story.inspected(quantity=2, return_quantity=1)
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    report = {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "channel": "email"}
-    story.tell("report_wrong_item", reported_at="2026-03-06T09:00:00-05:00", **report)
-    story.tell("run_deadlines", "2026-06-01T09:00:00-04:00")
+    story = Scenario().given(
+        an_inspected_return(quantity=2, units=1),
+        request_refund(),
+        report_wrong_item(reported_at="2026-03-06 09:00", attachments=[]),
+        run_deadlines(at="2026-06-01 09:00"),
+    )
 
     missed, overdue = told(story, "C-1", 2), told(story, "F-1", 8)
 
@@ -635,11 +623,9 @@ def test_the_table_has_every_clause_there_is() -> None:
 
 
 def test_the_status_a_refund_was_decided_on_is_said_by_the_fact_that_brought_it_there() -> None:
-    story = Story()
-    story.inspected()
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="failed", reason="The card is closed.")
-    story.tell("request_refund", refund_id="F-2", return_id="R-1")
+    story = Scenario().given(
+        an_inspected_return(), request_refund(), record_refund_result(result="failed"), request_refund("F-2")
+    )
 
     view = told(story, "refund/F-2")
 
@@ -649,11 +635,12 @@ def test_the_status_a_refund_was_decided_on_is_said_by_the_fact_that_brought_it_
 
 
 def test_a_claim_denied_by_hand_is_explained_by_the_reason_that_was_given() -> None:
-    story = Story()
-    story.delivered()
-    story.tell("report_wrong_item", claim_id="C-1", order_id="A-1", line_id="1", channel="email")
-    story.tell("resolve_claim", claim_id="C-1", remedy="refund")
-    story.tell("deny_claim", claim_id="C-1", reason="The picture shows the right item.")
+    story = Scenario().given(
+        a_delivered_order(),
+        report_wrong_item(attachments=[]),
+        declined(resolve_claim()),
+        deny_claim(reason="The picture shows the right item."),
+    )
 
     view = told(story, "claim/C-1")
 
@@ -663,11 +650,11 @@ def test_a_claim_denied_by_hand_is_explained_by_the_reason_that_was_given() -> N
 
 
 def test_a_label_voided_by_hand_and_an_override_are_explained_by_their_reasons() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("void_label", return_id="R-1", label_id="L-1", reason="It was printed twice.")
-    subject = {"kind": "return", "id": "R-1"}
-    story.tell("override", subject=subject, clause="returns.ship_by", reason="A strike.", approved_by="Ann")
+    story = Scenario().given(
+        a_labelled_return(),
+        void_label(reason="It was printed twice."),
+        override("returns.ship_by", "return/R-1", reason="A strike."),
+    )
 
     by_hand = [told(story, "return/R-1", event).reason for event in (4, 5)]
 

@@ -24,6 +24,7 @@ from returnable.testing import (
     declined,
     event,
     given,
+    impossible,
     issue_label,
     override,
     receive_return,
@@ -100,6 +101,36 @@ def test_of_several_things_that_happen_the_facts_are_all_and_the_last_decides() 
 
 def test_a_refusal_can_have_happened() -> None:
     given(DELIVERED, declined(request_return(channel="phone"))).then_view("return/R-1", status="declined")
+
+
+def test_what_is_impossible_can_have_been_tried() -> None:
+    story = given(DELIVERED, impossible(withdraw_return(), request_return(return_id="R-9", order_id="A-9")))
+
+    story.then_view("order/A-1", returns=[])
+    assert "given: withdraw_return was to be error" in message(
+        lambda: given(DELIVERED, a_return(), impossible(withdraw_return()))
+    )
+
+
+def test_what_was_true_and_what_was_known_are_asked_in_wall_times() -> None:
+    story = (
+        given(an_order(shipped="2026-03-03")).at("2026-03-06").given(record_delivery(delivered_at="2026-03-05 14:00"))
+    )
+
+    assert story.ask("order/A-1", as_of="2026-03-05 14:00")["status"] == "delivered"
+    assert story.ask("order/A-1", as_of="2026-03-05 13:59")["status"] == "shipped"
+    story.then_view("order/A-1", {"known_at": "2026-03-05 15:00"}, status="shipped")
+    assert story.ask_in_vain("order/A-1", known_at="2026-03-01")["code"] == "order.unknown"
+
+
+def test_a_step_gives_its_fields_to_a_method_of_a_desk() -> None:
+    story = Scenario()
+
+    story.when(lambda: story.desk.confirm_order(**confirm_order().arguments)).then("Confirmed")
+
+
+def test_a_policy_of_another_merchant_has_an_id_of_its_own() -> None:
+    given(an_order(), policy=a_policy(id="boutique")).then_view("order/A-1", policy={"id": "boutique"})
 
 
 def test_a_whole_fact_can_be_expected() -> None:
