@@ -9,6 +9,7 @@ history, the clock and the deadlines on one line of time, and the difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -180,11 +181,10 @@ class Scenario:
     def _question(self, subject: str, fields: Fields) -> dict[str, Any]:
         query, _, name = subject.partition("/")
         field = {"eligibility": "order_id", "audit": "stream"}.get(query, f"{query}_id")
-        times = {
-            key: self.clock.instant(fields[key]).isoformat()
-            for key in ("as_of", "known_at")
-            if fields.get(key) is not None
-        }
+        times = {}
+        for key in [key for key in ("as_of", "known_at") if key in fields]:
+            with suppress(ValueError, TypeError):  # what is no time is for the desk to refuse
+                times[key] = self.clock.instant(fields[key]).isoformat()
         return {"query": query} | ({field: name} if name else {}) | dict(fields) | times
 
     def _move(self, at: When | None) -> None:
