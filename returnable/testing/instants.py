@@ -48,6 +48,23 @@ def instant(when: When, zone_name: str) -> datetime:
     return parse_instant(when if when.tzinfo is not None else _on_the_wall(when, zone_name))
 
 
+def resolved(value: object, zone_name: str) -> object:
+    """A time, however it is said, as RFC 3339 text on the wall of a zone; what is no time, as it is.
+
+    >>> resolved("2026-03-05", "America/New_York"), resolved("Kim", "America/New_York")
+    ('2026-03-05T00:00:00-05:00', 'Kim')
+    """
+    if not isinstance(value, str | date):
+        return value
+    try:
+        found = instant(value, zone_name)
+    except ValueError:
+        if isinstance(value, date) or _WALL.match(value) or _DAY.match(value):
+            raise
+        return value
+    return found.astimezone(zone(zone_name)).isoformat()
+
+
 def _on_the_wall(wall: datetime, zone_name: str) -> datetime:
     where = zone(zone_name)
     first, second = (wall.replace(tzinfo=where, fold=fold) for fold in (0, 1))

@@ -9,9 +9,8 @@ history, the clock and the deadlines on one line of time, and the difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -19,12 +18,11 @@ from pydantic_core import to_json
 
 from returnable.adapters.scenario import Played, differences, play, read_scenario
 from returnable.adapters.wiring import Parts
-from returnable.domain.calendar import zone
 from returnable.domain.errors import Impossible
 from returnable.domain.events import FACTS, Fact
 from returnable.domain.outcome import Outcome
 from returnable.testing.clock import Clock
-from returnable.testing.instants import ONE_TICK, When, instant
+from returnable.testing.instants import ONE_TICK, When, resolved
 from returnable.testing.policies import AnyPolicy, a_book
 from returnable.testing.steps import Fields, Step, flat
 from returnable.testing.timeline import fact_lines, indented, ruling_lines, timeline
@@ -181,10 +179,8 @@ class Scenario:
     def _question(self, subject: str, fields: Fields) -> dict[str, Any]:
         query, _, name = subject.partition("/")
         field = {"eligibility": "order_id", "audit": "stream"}.get(query, f"{query}_id")
-        times = {}
-        for key in [key for key in ("as_of", "known_at") if key in fields]:
-            with suppress(ValueError, TypeError):  # what is no time is for the desk to refuse
-                times[key] = self.clock.instant(fields[key]).isoformat()
+        zone_name = self.clock.zone_name
+        times = {key: resolved(fields[key], zone_name) for key in ("as_of", "known_at") if key in fields}
         return {"query": query} | ({field: name} if name else {}) | dict(fields) | times
 
     def _move(self, at: When | None) -> None:
@@ -530,6 +526,4 @@ def _walls(name: str, value: Any, zone_name: str) -> Any:
         return {key: _walls(str(key), each, zone_name) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_walls(name, each, zone_name) for each in value]
-    if name.endswith(_TIMES) and isinstance(value, str | date):
-        return instant(value, zone_name).astimezone(zone(zone_name)).isoformat()
-    return value
+    return resolved(value, zone_name) if name.endswith(_TIMES) else value

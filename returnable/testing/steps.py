@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from returnable.testing.instants import When, instant
+from returnable.testing.instants import When, resolved
 
 MONDAY_MORNING = "2026-03-02 10:00"
 """Where a clock begins: a Monday morning, in the policy's zone."""
@@ -60,10 +60,10 @@ class Step:
 
 
 def _time(name: str, value: Any, zone_name: str) -> Any:
-    if not name.endswith("_at") or not isinstance(value, str | date):
+    if not name.endswith("_at"):
         return value
     try:
-        return instant(value, zone_name).isoformat()
+        return resolved(value, zone_name)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

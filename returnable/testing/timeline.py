@@ -28,6 +28,7 @@ _NAMES = ("parcel_id", "label_id", "refund_id", "payment_id", "remedy", "clause"
 class _Mark:
     at: datetime
     rank: int
+    """Of what happens at the same instant: facts as they stand in the log, then edges, then the clock."""
     sign: str
     text: str
 
@@ -40,8 +41,9 @@ def timeline(desk: Desk, now: datetime, zone_name: str, now_says: str = "") -> s
     entries = desk.parts.store.read(0, 1_000_000)
     shown = entries[-FACTS:]
     marks = [_fact(entry, zone_name) for entry in shown]
-    marks += _edges(desk, now, {entry.fact.occurred_at for entry in entries})
-    marks.append(_Mark(now, 2, ">", f"the clock{': ' + now_says if now_says else ''}"))
+    last = shown[-1].position if shown else 0
+    marks += _edges(desk, now, {entry.fact.occurred_at for entry in entries}, last + 1)
+    marks.append(_Mark(now, last + 2, ">", f"the clock{': ' + now_says if now_says else ''}"))
     lines = [f"  {mark.sign} {said(mark.at, zone_name)}  {mark.text}" for mark in sorted(marks)]
     if len(entries) > len(shown):
         lines.insert(0, f"    … {len(entries) - len(shown)} earlier facts")
@@ -52,10 +54,12 @@ def _fact(entry: Recorded, zone_name: str) -> _Mark:
     fact = entry.fact
     told = [str(getattr(fact, name)) for name in _NAMES if isinstance(getattr(fact, name, None), str)]
     late = f"  (learnt {said(fact.recorded_at, zone_name)})" if fact.recorded_at != fact.occurred_at else ""
-    return _Mark(fact.occurred_at, 0, "*", f"{entry.event} {fact.type}{' ' if told else ''}{' '.join(told)}{late}")
+    return _Mark(
+        fact.occurred_at, entry.position, "*", f"{entry.event} {fact.type}{' ' if told else ''}{' '.join(told)}{late}"
+    )
 
 
-def _edges(desk: Desk, now: datetime, of_facts: set[datetime]) -> Iterator[_Mark]:
+def _edges(desk: Desk, now: datetime, of_facts: set[datetime], rank: int) -> Iterator[_Mark]:
     from returnable.projections.edges import distance
 
     found = [edge for edge in _all_edges(desk) if edge.at not in of_facts]
@@ -64,7 +68,7 @@ def _edges(desk: Desk, now: datetime, of_facts: set[datetime]) -> Iterator[_Mark
     for edge in [*past, *to_come]:
         clause = f" ({edge.clause})" if edge.clause else ""
         last = ", the last instant in time" if edge.inclusive else ""
-        yield _Mark(edge.deadline, 1, "|", f"{edge.what}{clause}{last}, {distance(edge.deadline, now)}")
+        yield _Mark(edge.deadline, rank, "|", f"{edge.what}{clause}{last}, {distance(edge.deadline, now)}")
 
 
 def _all_edges(desk: Desk) -> Sequence[Edge]:

@@ -2,168 +2,133 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from kit import Story, code, ship, types
+from usual import a_delivered_order
 
-SHIPPED = "2026-03-03T09:00:00-05:00"
-DELIVERED = "2026-03-05T14:00:00-05:00"
+from returnable.testing import (
+    Scenario,
+    Step,
+    an_order,
+    given,
+    record_delivery,
+    record_shipment,
+    request_cancellation,
+)
+
+SHIPPED, DELIVERED = "2026-03-03 09:00", "2026-03-05 14:00"
+CANCELLED = (an_order(), request_cancellation(at="2026-03-02 11:00"))
 
 
-def parcel(story: Story) -> dict:
-    (found,) = story.ask("order", order_id="A-1")["parcels"]
-    return {"shipped_at": found["shipped_at"], "delivered_at": found["delivered_at"]}
-
-
-def exceptions(story: Story) -> list[dict]:
+def exceptions(story: Scenario) -> list[dict[str, Any]]:
+    """What the exceptions that wait for somebody are about."""
     return [item["subject"] for item in story.ask("worklist", kinds=["exception"])["items"]]
 
 
+def last_reasons(story: Scenario) -> list[str]:
+    """The reasons of the exception that was raised last."""
+    (*_, raised) = story.ask("audit/order/A-1")["entries"]
+    assert raised["type"] == "ExceptionRaised"
+    return list(raised["details"]["reasons"])
+
+
 def test_a_shipment_dated_before_the_confirmation_is_recorded_and_raised() -> None:
-    story = Story()
-    story.confirmed()
+    story = given(an_order()).at(SHIPPED)
 
-    outcome = ship(story, "P-1", SHIPPED, shipped_at="2026-03-02T09:59:59-05:00")
+    story.when(record_shipment(shipped_at="2026-03-02 09:59:59"))
 
-    assert outcome["outcome"] == "accepted"
-    assert types(outcome) == ["Shipped", "ExceptionRaised"]
-    assert story.ask("order", order_id="A-1")["status"] == "shipped"
+    story.then("Shipped", "ExceptionRaised").then_accepted().then_view("order/A-1", status="shipped")
     assert exceptions(story) == [{"kind": "order", "id": "A-1"}]
 
 
 def test_a_shipment_at_the_instant_of_the_confirmation_is_no_conflict() -> None:
-    story = Story()
-    story.confirmed()
+    story = given(an_order()).at(SHIPPED)
 
-    outcome = ship(story, "P-1", SHIPPED, shipped_at="2026-03-02T10:00:00-05:00")
-
-    assert types(outcome) == ["Shipped"]
+    story.when(record_shipment(shipped_at="2026-03-02 10:00")).then("Shipped")
 
 
-@pytest.mark.parametrize(("delivered_at", "conflict"), [("2026-03-03T08:59:59-05:00", True), (SHIPPED, False)])
+@pytest.mark.parametrize(("delivered_at", "conflict"), [("2026-03-03 08:59:59", True), (SHIPPED, False)])
 def test_a_delivery_dated_before_its_shipment_is_recorded_and_raised(delivered_at: str, conflict: bool) -> None:
-    story = Story()
-    story.confirmed()
-    ship(story, "P-1", SHIPPED)
+    story = given(an_order(shipped=SHIPPED, confirmed="2026-03-02 10:00")).at(DELIVERED)
 
-    outcome = story.tell("record_delivery", DELIVERED, order_id="A-1", parcel_id="P-1", delivered_at=delivered_at)
+    story.when(record_delivery(delivered_at=delivered_at))
 
-    assert types(outcome) == (["Delivered", "ExceptionRaised"] if conflict else ["Delivered"])
-    assert story.ask("order", order_id="A-1")["status"] == "delivered"
+    story.then(*(["Delivered", "ExceptionRaised"] if conflict else ["Delivered"]))
+    story.then_view("order/A-1", status="delivered")
 
 
 @pytest.mark.parametrize(
-    ("command", "fields"),
-    [
-        ("record_shipment", {"carrier": "fedex", "tracking_number": "T-1", "shipped_at": SHIPPED}),
-        ("record_delivery", {"delivered_at": DELIVERED}),
-    ],
+    "again",
+    [record_shipment(shipped_at=SHIPPED), record_delivery(delivered_at=DELIVERED)],
+    ids=lambda step: step.command,
 )
-def test_the_same_fact_told_again_is_accepted_and_appends_nothing(command: str, fields: dict) -> None:
-    story = Story()
-    story.delivered()
+def test_the_same_fact_told_again_is_accepted_and_appends_nothing(again: Step) -> None:
+    story = given(a_delivered_order()).at("2026-03-06 09:00")
 
-    outcome = story.tell(command, "2026-03-06T09:00:00-05:00", order_id="A-1", parcel_id="P-1", **fields)
+    story.when(again).then().then_accepted()
 
-    assert outcome["outcome"] == "accepted"
-    assert outcome["events"] == []
     assert exceptions(story) == []
 
 
 def test_a_second_different_time_for_a_parcel_is_raised_and_the_first_stands() -> None:
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order()).at("2026-03-06 09:00")
+    other = record_delivery(delivered_at="2026-03-04 14:00")
 
-    shipped = ship(
-        story, "P-1", "2026-03-06T09:00:00-05:00", tracking_number="T-1", shipped_at="2026-03-03T10:00:00-05:00"
+    story.when(record_shipment(shipped_at="2026-03-03 10:00")).then("Shipped", "ExceptionRaised")
+    story.when(other).then("Delivered", "ExceptionRaised")
+    story.when(other).then()
+
+    story.then_view(
+        "order/A-1",
+        parcels=[{"shipped_at": SHIPPED, "delivered_at": DELIVERED}],
+        lines=[{"return_before": "2026-03-20"}],
     )
-    delivered = story.tell("record_delivery", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-04T14:00:00-05:00")
-    again = story.tell("record_delivery", order_id="A-1", parcel_id="P-1", delivered_at="2026-03-04T14:00:00-05:00")
-
-    assert types(shipped) == ["Shipped", "ExceptionRaised"]
-    assert types(delivered) == ["Delivered", "ExceptionRaised"]
-    assert again["events"] == []
-    assert parcel(story) == {"shipped_at": SHIPPED, "delivered_at": DELIVERED}
-    assert story.ask("order", order_id="A-1")["lines"][0]["return_before"] == "2026-03-20T00:00:00-04:00"
 
 
 def test_one_exception_holds_all_the_reasons_of_a_fact() -> None:
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order()).at("2026-03-06 09:00")
 
-    outcome = story.tell(
-        "record_delivery",
-        "2026-03-06T09:00:00-05:00",
-        order_id="A-1",
-        parcel_id="P-1",
-        delivered_at="2026-03-02T14:00:00-05:00",
-    )
-    (*_, raised) = story.ask("audit", stream="order/A-1")["entries"]
+    story.when(record_delivery(delivered_at="2026-03-02 14:00")).then("Delivered", "ExceptionRaised")
 
-    assert types(outcome) == ["Delivered", "ExceptionRaised"]
-    assert len(raised["details"]["reasons"]) == 2
-
-
-def cancelled() -> Story:
-    story = Story()
-    story.confirmed()
-    story.tell("request_cancellation", "2026-03-02T11:00:00-05:00", order_id="A-1", channel="email", order_copy=True)
-    return story
+    assert len(last_reasons(story)) == 2
 
 
 def test_a_shipment_learnt_after_the_cancellation_is_raised_and_the_order_stays_cancelled() -> None:
-    story = cancelled()
+    story = given(CANCELLED).at("2026-03-02 12:00")
 
-    outcome = ship(story, "P-1", "2026-03-02T12:00:00-05:00", shipped_at="2026-03-02T10:30:00-05:00")
-    delivery = story.tell("record_delivery", DELIVERED, order_id="A-1", parcel_id="P-1")
+    story.when(record_shipment(shipped_at="2026-03-02 10:30")).then("Shipped", "ExceptionRaised")
+    story.at(DELIVERED).when(record_delivery()).then("Delivered")
 
-    assert types(outcome) == ["Shipped", "ExceptionRaised"]
-    assert types(delivery) == ["Delivered"]
-    assert story.ask("order", order_id="A-1")["status"] == "cancelled"
+    story.then_view("order/A-1", status="cancelled").then_view("refund", {"order_id": "A-1"}, total="750.00")
     assert exceptions(story) == [{"kind": "order", "id": "A-1"}]
-    assert story.ask("refund", order_id="A-1")["total"] == "750.00"
 
 
 def test_a_shipment_before_the_confirmation_learnt_after_the_cancellation_has_two_reasons() -> None:
-    story = cancelled()
+    story = given(CANCELLED).at("2026-03-02 12:00")
 
-    ship(story, "P-1", "2026-03-02T12:00:00-05:00", shipped_at="2026-03-02T09:00:00-05:00")
-    (*_, raised) = story.ask("audit", stream="order/A-1")["entries"]
+    story.when(record_shipment(shipped_at="2026-03-02 09:00"))
 
-    assert raised["type"] == "ExceptionRaised"
-    assert len(raised["details"]["reasons"]) == 2
+    assert len(last_reasons(story)) == 2
 
 
 def test_a_delivery_of_an_unknown_parcel_is_impossible() -> None:
-    story = Story()
-    story.delivered()
-
-    outcome = story.tell("record_delivery", order_id="A-1", parcel_id="P-9")
-
-    assert code(outcome) == "parcel.unknown"
+    given(a_delivered_order()).when(record_delivery("P-9")).then_error("parcel.unknown")
 
 
 def test_an_order_is_shipped_with_its_first_unit_and_delivered_with_its_last() -> None:
-    story = Story()
-    story.confirmed(quantity=2)
-    seen = []
-    for act in (
-        lambda: ship(story, "P-1", SHIPPED, {"1": 1}),
-        lambda: story.tell("record_delivery", DELIVERED, order_id="A-1", parcel_id="P-1"),
-        lambda: ship(story, "P-2", DELIVERED),
-        lambda: story.tell("record_delivery", order_id="A-1", parcel_id="P-2"),
-    ):
-        act()
-        order = story.ask("order", order_id="A-1")
-        seen.append((order["status"], order["lines"][0]["delivered"]))
+    story = given(an_order(quantity=2))
 
-    assert seen == [("shipped", 0), ("shipped", 1), ("shipped", 1), ("delivered", 2)]
+    for step, status, delivered in (
+        (record_shipment("P-1", 1, at=SHIPPED), "shipped", 0),
+        (record_delivery("P-1", at=DELIVERED), "shipped", 1),
+        (record_shipment("P-2"), "shipped", 1),
+        (record_delivery("P-2"), "delivered", 2),
+    ):
+        story.when(step).then_view("order/A-1", status=status, lines=[{"delivered": delivered}])
 
 
 def test_more_units_than_are_left_cannot_be_shipped() -> None:
-    story = Story()
-    story.confirmed(quantity=2)
-    ship(story, "P-1", SHIPPED, {"1": 1})
+    story = given(an_order(quantity=2), record_shipment("P-1", 1, at=SHIPPED))
 
-    outcome = ship(story, "P-2", SHIPPED, {"1": 2})
-
-    assert code(outcome) == "quantity.exceeded"
+    story.when(record_shipment("P-2", 2)).then_error("quantity.exceeded")

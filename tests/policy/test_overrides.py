@@ -3,302 +3,248 @@
 from __future__ import annotations
 
 import pytest
-from kit import Story, ask_return, brought_back, clause, code, failed, finding, ship, types, verdicts
+from usual import a_delivered_order, a_labelled_return, an_authorized_return
+
+from returnable.testing import (
+    Scenario,
+    Step,
+    a_claim,
+    a_return,
+    an_order,
+    event,
+    finding,
+    given,
+    impossible,
+    inspect_return,
+    issue_label,
+    override,
+    receive_return,
+    record_refund_result,
+    record_return_shipment,
+    record_send_back,
+    report_return_lost,
+    report_wrong_item,
+    request_cancellation,
+    request_refund,
+    request_return,
+    resolve_claim,
+    step,
+)
 
 
-def set_aside(story: Story, clause_id: str, kind: str = "order", name: str = "A-1") -> dict:
-    return story.tell(
-        "override", subject={"kind": kind, "id": name}, clause=clause_id, reason="goodwill", approved_by="kim"
-    )
+def set_aside(clause: str, subject: str = "order/A-1") -> Step:
+    """Kim sets a clause aside, out of goodwill."""
+    return override(clause, subject, reason="goodwill", approved_by="kim")
 
 
 def test_an_override_is_on_record_in_the_stream_of_its_subject() -> None:
-    story = Story()
-    story.delivered()
+    story = given(a_delivered_order()).when(set_aside("returns.window"))
 
-    outcome = set_aside(story, "returns.window")
-
-    assert types(outcome) == ["OverrideGranted"]
-    assert outcome["events"][0]["stream"] == "order/A-1"
+    story.then(event("OverrideGranted", clause="returns.window", reason="goodwill", approved_by="kim"))
+    assert story.ask("audit/order/A-1")["entries"][-1]["type"] == "OverrideGranted"
 
 
 def test_an_override_of_a_clause_nobody_knows_is_malformed() -> None:
-    story = Story()
-    story.delivered()
-
-    outcome = set_aside(story, "returns.mood")
-
-    assert code(outcome) == "command.invalid"
-    assert outcome["error"]["field"] == "clause"
+    given(a_delivered_order()).when(set_aside("returns.mood")).then_error("command.invalid", "clause")
 
 
 @pytest.mark.parametrize(
-    ("clause_id", "fields", "order"),
+    ("clause", "request_", "order"),
     [
-        ("returns.window", {"at": "2026-04-20T12:00:00-04:00"}, {}),
-        ("returns.final_sale", {}, {"final_sale": True}),
-        ("returns.account", {}, {"account_id": None}),
-        ("returns.portal", {"channel": "phone"}, {}),
-        ("returns.no_exchanges", {"resolution": "exchange"}, {}),
+        ("returns.window", request_return(at="2026-04-20 12:00"), {}),
+        ("returns.final_sale", request_return(), {"final_sale": True}),
+        ("returns.account", request_return(), {"account_id": None}),
+        ("returns.portal", request_return(channel="phone"), {}),
+        ("returns.no_exchanges", request_return(resolution="exchange"), {}),
     ],
 )
 def test_a_return_clause_set_aside_for_the_order_lets_the_request_pass(
-    clause_id: str, fields: dict, order: dict
+    clause: str, request_: Step, order: dict[str, object]
 ) -> None:
-    story = Story()
-    story.delivered(**order)
-    at = {"at": "2026-03-09T12:00:00-04:00"} | fields
-    declined = ask_return(story, **at)
-    set_aside(story, clause_id)
+    story = given(a_delivered_order(**order)).at("2026-03-09 12:00").when(request_).then_declined(clause)
+    story.given(set_aside(clause))
 
-    outcome = ask_return(story, **at, return_id="R-2")
+    story.when(step(**(request_.fields | {"return_id": "R-2"})))
 
-    assert failed(declined) == [clause_id]
-    assert types(outcome) == ["ReturnRequested", "ReturnAuthorized"]
-    found = clause(outcome, clause_id)
-    assert found["verdict"] == "overridden"
-    assert found["facts"]["override"]["approved_by"] == "kim"
-    assert found["facts"]["override"]["reason"] == "goodwill"
-    assert "kim" in found["because"]
-    assert "goodwill" in found["because"]
+    story.then("ReturnRequested", "ReturnAuthorized")
+    story.then_clause(clause, "overridden", because="kim", override={"approved_by": "kim", "reason": "goodwill"})
+    story.then_clause(clause, because="goodwill")
 
 
 @pytest.mark.parametrize(
-    ("clause_id", "fields", "shipped"),
+    ("clause", "request_", "shipped"),
     [
-        ("cancellation.window", {"at": "2026-03-02T12:00:01-05:00"}, False),
-        ("cancellation.not_shipped", {}, True),
-        ("cancellation.by_email", {"channel": "phone"}, False),
+        ("cancellation.window", request_cancellation(at="2026-03-02 12:00:01"), None),
+        ("cancellation.not_shipped", request_cancellation(), "2026-03-02 10:30"),
+        ("cancellation.by_email", request_cancellation(channel="phone"), None),
     ],
 )
-def test_a_cancellation_clause_set_aside_lets_the_request_pass(clause_id: str, fields: dict, shipped: bool) -> None:
-    story = Story()
-    story.confirmed()
-    if shipped:
-        ship(story, "P-1", "2026-03-02T10:30:00-05:00")
-    given = {"at": "2026-03-02T11:00:00-05:00", "order_id": "A-1", "channel": "email", "order_copy": True} | fields
-    declined = story.tell("request_cancellation", **given)
-    set_aside(story, clause_id)
+def test_a_cancellation_clause_set_aside_lets_the_request_pass(
+    clause: str, request_: Step, shipped: str | None
+) -> None:
+    story = given(an_order(confirmed="2026-03-02 10:00", shipped=shipped)).at("2026-03-02 11:00")
+    story.when(request_).then_declined(clause).given(set_aside(clause))
 
-    outcome = story.tell("request_cancellation", **given)
+    story.when(request_)
 
-    assert failed(declined) == [clause_id]
-    assert types(outcome) == ["CancellationRequested", "Cancelled"]
-    assert verdicts(outcome)[clause_id] == "overridden"
-    assert story.ask("order", order_id="A-1")["status"] == "cancelled"
+    story.then("CancellationRequested", "Cancelled").then_clause(clause, "overridden")
+    story.then_view("order/A-1", status="cancelled")
 
 
 @pytest.mark.parametrize(
-    ("clause_id", "fields"),
-    [("wrong_item.window", {"at": "2026-03-17T00:00:00-04:00"}), ("wrong_item.by_email", {"channel": "phone"})],
+    ("clause", "at", "channel"),
+    [("wrong_item.window", "2026-03-17", "email"), ("wrong_item.by_email", "2026-03-09 12:00", "phone")],
 )
-def test_a_claim_clause_set_aside_for_the_order_lets_the_report_pass(clause_id: str, fields: dict) -> None:
-    story = Story()
-    story.delivered()
-    given = {"at": "2026-03-09T12:00:00-04:00", "order_id": "A-1", "line_id": "1", "channel": "email"} | fields
-    declined = story.tell("report_wrong_item", **given, claim_id="W-1")
-    set_aside(story, clause_id)
+def test_a_claim_clause_set_aside_for_the_order_lets_the_report_pass(clause: str, at: str, channel: str) -> None:
+    story = given(a_delivered_order()).at(at).when(report_wrong_item("C-1", channel=channel)).then_declined(clause)
+    story.given(set_aside(clause))
 
-    outcome = story.tell("report_wrong_item", **given, claim_id="W-2")
-
-    assert failed(declined) == [clause_id]
-    assert types(outcome) == ["ClaimOpened"]
-    assert verdicts(outcome)[clause_id] == "overridden"
+    story.when(report_wrong_item("C-2", channel=channel)).then("ClaimOpened").then_clause(clause, "overridden")
 
 
 def test_evidence_set_aside_for_the_claim_settles_it() -> None:
-    story = Story()
-    story.delivered()
-    for claim_id in ("W-1", "W-2"):
-        story.tell("report_wrong_item", claim_id=claim_id, order_id="A-1", line_id="1", channel="email")
-    set_aside(story, "wrong_item.evidence", "claim", "W-1")
+    story = given(a_delivered_order(), a_claim("C-1", attachments=[]), a_claim("C-2", attachments=[]))
+    story.given(set_aside("wrong_item.evidence", "claim/C-1"))
 
-    first = story.tell("resolve_claim", claim_id="W-1", remedy="replacement")
-    second = story.tell("resolve_claim", claim_id="W-2", remedy="replacement")
+    story.when(resolve_claim("C-1", "replacement")).then("ClaimResolved")
+    story.then_clause("wrong_item.evidence", "overridden")
 
-    assert types(first) == ["ClaimResolved"]
-    assert verdicts(first)["wrong_item.evidence"] == "overridden"
-    assert failed(second) == ["wrong_item.evidence"]
+    story.when(resolve_claim("C-2", "replacement")).then_declined("wrong_item.evidence")
 
 
 def test_an_override_for_one_return_does_not_touch_another() -> None:
-    story = Story()
-    story.labelled(quantity=2)
-    ask_return(story, "2026-03-09T13:00:00-04:00", return_id="R-2")
-    story.tell("issue_label", return_id="R-2", label_id="L-1", carrier="fedex", tracking_number="RT-2")
-    set_aside(story, "returns.ship_by", "return", "R-1")
+    story = given(
+        a_labelled_return(quantity=2),
+        request_return(return_id="R-2", at="2026-03-09 13:00"),
+        issue_label(return_id="R-2"),
+        set_aside("returns.ship_by", "return/R-1"),
+    ).at("2026-03-12")
 
-    first = story.tell("receive_return", "2026-03-12T00:00:00-04:00", return_id="R-1")
-    second = story.tell("receive_return", "2026-03-12T00:00:00-04:00", return_id="R-2")
+    story.when(receive_return("R-1")).then("Received").then_clause("returns.ship_by", "overridden")
+    story.when(receive_return("R-2")).then("ParcelRejected")
 
-    assert types(first) == ["Received"]
-    assert verdicts(first)["returns.ship_by"] == "overridden"
-    assert types(second) == ["ParcelRejected"]
-    assert story.ask("return", return_id="R-1")["late"] is True
+    story.then_view("return/R-1", late=True)
 
 
 def test_condition_set_aside_accepts_the_units() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("receive_return", return_id="R-1")
-    set_aside(story, "returns.condition", "return", "R-1")
+    story = given(a_labelled_return(), receive_return(), set_aside("returns.condition", "return/R-1"))
 
-    outcome = story.tell("inspect_return", return_id="R-1", findings=[finding(tags_attached=False)])
+    story.when(inspect_return(findings=[finding(tags_attached=False)]))
 
-    assert verdicts(outcome)["returns.condition"] == "overridden"
-    assert story.ask("return", return_id="R-1")["lines"][0]["accepted"] == 1
-    assert story.ask("refund", return_id="R-1")["total"] == "750.00"
+    story.then_clause("returns.condition", "overridden").then_view("return/R-1", lines=[{"accepted": 1}])
+    story.then_view("refund", {"return_id": "R-1"}, total="750.00")
+
+
+def rejected() -> Scenario:
+    """A return of which nothing was accepted: its unit was not as it had been."""
+    worn = inspect_return(findings=[finding(same_condition=False)], at="2026-03-16 10:00")
+    came = (record_return_shipment(at="2026-03-10 16:00"), receive_return(at="2026-03-13 11:00"))
+    return given(a_labelled_return(), *came, worn)
 
 
 def test_condition_set_aside_after_the_inspection_pays_for_the_rejected_units() -> None:
-    story = Story()
-    story.inspected(good=False)
-    set_aside(story, "returns.condition", "return", "R-1")
+    story = rejected().given(set_aside("returns.condition", "return/R-1"))
 
-    outcome = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.when(request_refund()).then("RefundRequested")
 
-    assert types(outcome) == ["RefundRequested"]
-    assert verdicts(outcome)["returns.condition"] == "overridden"
-    assert story.ask("refund", refund_id="F-1")["total"] == "750.00"
+    story.then_clause("returns.condition", "overridden").then_view("refund/F-1", total="750.00")
 
 
 def test_inspection_set_aside_pays_for_a_parcel_that_was_lost() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-1")
-    story.tell("report_return_lost", return_id="R-1")
-    set_aside(story, "returns.refund_after_inspection", "return", "R-1")
+    lost = (record_return_shipment(at="2026-03-10 16:00"), report_return_lost())
+    story = given(a_labelled_return(), *lost, set_aside("returns.refund_after_inspection", "return/R-1"))
 
-    outcome = story.tell("request_refund", refund_id="F-1", return_id="R-1")
-
-    assert types(outcome) == ["RefundRequested"]
-    assert story.ask("refund", refund_id="F-1")["total"] == "750.00"
+    story.when(request_refund()).then("RefundRequested").then_view("refund/F-1", total="750.00")
 
 
 @pytest.mark.parametrize(
-    ("clause_id", "total"),
+    ("clause", "total"),
     [("returns.label_fee", "100.00"), ("returns.shipping_non_refundable", "100.00")],
     ids=["fee", "shipping"],
 )
-def test_money_kept_by_a_clause_goes_back_when_it_is_set_aside(clause_id: str, total: str) -> None:
-    story = Story()
-    story.delivered(price="100.00", shipping="20.00")
-    brought_back(story, {"1": 1})
-    before = story.ask("refund", return_id="R-1")["total"]
-    set_aside(story, clause_id, "return", "R-1")
+def test_money_kept_by_a_clause_goes_back_when_it_is_set_aside(clause: str, total: str) -> None:
+    story = given(a_delivered_order(price="100.00", shipping="20.00"), a_return(inspected=True))
+    story.then_view("refund", {"return_id": "R-1"}, total="80.00").given(set_aside(clause, "return/R-1"))
 
-    outcome = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.when(request_refund())
 
-    assert before == "80.00"
-    assert verdicts(outcome)[clause_id] == "overridden"
-    assert story.ask("refund", refund_id="F-1")["total"] == total
+    story.then_clause(clause, "overridden").then_view("refund/F-1", total=total)
 
 
 def test_a_clause_that_holds_anyway_passes_and_is_not_called_overridden() -> None:
-    story = Story()
-    story.delivered()
-    set_aside(story, "returns.window")
+    story = given(a_delivered_order(), set_aside("returns.window")).at("2026-03-09 12:00")
 
-    outcome = ask_return(story, "2026-03-09T12:00:00-04:00")
-
-    assert verdicts(outcome)["returns.window"] == "pass"
+    story.when(request_return()).then_clause("returns.window", "pass")
 
 
 def test_an_override_sets_aside_one_clause_and_no_other() -> None:
-    story = Story()
-    story.delivered(final_sale=True)
-    set_aside(story, "returns.final_sale")
+    story = given(a_delivered_order(final_sale=True), set_aside("returns.final_sale")).at("2026-03-20")
 
-    outcome = ask_return(story, "2026-03-20T00:00:00-04:00", channel="phone")
+    story.when(request_return(channel="phone")).then_declined("returns.portal", "returns.window")
 
-    assert failed(outcome) == ["returns.portal", "returns.window"]
-    assert verdicts(outcome)["returns.final_sale"] == "overridden"
+    story.then_clause("returns.final_sale", "overridden")
 
 
 @pytest.mark.parametrize(
-    ("subject", "expected"),
+    ("subject", "code"),
     [
-        ({"kind": "order", "id": "A-9"}, "order.unknown"),
-        ({"kind": "return", "id": "R-9"}, "return.unknown"),
-        ({"kind": "claim", "id": "W-9"}, "claim.unknown"),
-        ({"kind": "refund", "id": "F-9"}, "command.invalid"),
+        ("order/A-9", "order.unknown"),
+        ("return/R-9", "return.unknown"),
+        ("claim/W-9", "claim.unknown"),
+        ("refund/F-9", "command.invalid"),
     ],
 )
-def test_an_override_is_for_a_known_order_return_or_claim(subject: dict, expected: str) -> None:
-    story = Story()
-    story.delivered()
-
-    outcome = story.tell("override", subject=subject, clause="returns.window", reason="x", approved_by="kim")
-
-    assert code(outcome) == expected
+def test_an_override_is_for_a_known_order_return_or_claim(subject: str, code: str) -> None:
+    given(a_delivered_order()).when(set_aside("returns.window", subject)).then_error(code)
 
 
 def test_a_unit_paid_back_although_it_was_rejected_is_not_free_after_it_was_sent_back() -> None:
-    story = Story()
-    story.inspected(good=False)
-    set_aside(story, "returns.condition", "return", "R-1")
-    story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    story.tell("record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
-    story.tell("record_send_back", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}])
+    story = rejected().given(
+        set_aside("returns.condition", "return/R-1"),
+        request_refund(),
+        record_refund_result(),
+        impossible(record_send_back()),
+    )
 
-    outcome = ask_return(story, story.at, return_id="R-2")
-
-    assert code(outcome) == "quantity.exceeded"
+    story.when(request_return(return_id="R-2")).then_error("quantity.exceeded")
 
 
-def cancelled_after_delivery(quantity: int = 1, settled: bool = False) -> Story:
+def cancelled_after_delivery(quantity: int = 1, settled: bool = False) -> Scenario:
     """A delivered order with a claim on one unit, open or settled by refund, then cancelled by way of two overrides."""
-    story = Story()
-    story.delivered(quantity=quantity)
-    both = ["order_confirmation", "item_picture"]
-    story.tell("report_wrong_item", claim_id="W-1", order_id="A-1", line_id="1", channel="email", attachments=both)
-    if settled:
-        story.tell("resolve_claim", claim_id="W-1", remedy="refund")
-    set_aside(story, "cancellation.window")
-    set_aside(story, "cancellation.not_shipped")
-    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_copy=True)
-    assert types(outcome) == ["CancellationRequested", "Cancelled"]
-    return story
+    return given(
+        a_delivered_order(quantity=quantity),
+        a_claim(resolved=settled),
+        set_aside("cancellation.window"),
+        set_aside("cancellation.not_shipped"),
+        request_cancellation(),
+    ).then_view("order/A-1", status="cancelled")
 
 
 def test_a_claim_is_not_settled_by_refund_once_the_cancelled_order_was_refunded_in_full() -> None:
-    story = cancelled_after_delivery()
-    story.tell("request_refund", refund_id="F-1", order_id="A-1")
+    story = cancelled_after_delivery().given(request_refund(order_id="A-1"))
 
-    outcome = story.tell("resolve_claim", claim_id="W-1", remedy="refund")
-
-    assert code(outcome) == "transition.not_allowed"
+    story.when(resolve_claim()).then_error("transition.not_allowed")
 
 
 def test_an_order_with_a_return_under_way_is_not_cancelled_even_by_overrides() -> None:
-    story = Story()
-    story.authorized()
-    set_aside(story, "cancellation.window")
-    set_aside(story, "cancellation.not_shipped")
+    story = given(an_authorized_return(), set_aside("cancellation.window"), set_aside("cancellation.not_shipped")).when(
+        request_cancellation()
+    )
 
-    outcome = story.tell("request_cancellation", order_id="A-1", channel="email", order_copy=True)
-
-    assert code(outcome) == "transition.not_allowed"
-    assert "R-1" in outcome["error"]["message"]
+    story.then_error("transition.not_allowed", message="R-1")
 
 
 def test_a_lost_parcel_is_paid_for_when_the_risk_is_set_aside() -> None:
-    story = Story()
-    story.labelled()
-    story.tell("record_return_shipment", "2026-03-10T16:00:00-04:00", return_id="R-1", label_id="L-1")
-    story.tell("report_return_lost", "2026-03-20T09:00:00-04:00", return_id="R-1")
+    lost = (record_return_shipment(at="2026-03-10 16:00"), report_return_lost(at="2026-03-20 09:00"))
+    story = given(a_labelled_return(), *lost)
 
-    refused = story.tell("request_refund", refund_id="F-1", return_id="R-1")
-    set_aside(story, "returns.transit_risk", "return", "R-1")
-    paid = story.tell("request_refund", refund_id="F-1", return_id="R-1")
+    story.when(request_refund()).then_declined("returns.refund_after_inspection")
+    story.given(set_aside("returns.transit_risk", "return/R-1")).when(request_refund())
 
-    assert failed(refused) == ["returns.refund_after_inspection"]
-    assert (paid["outcome"], clause(paid, "returns.transit_risk")["verdict"]) == ("accepted", "overridden")
+    story.then_accepted().then_clause("returns.transit_risk", "overridden")
 
 
 def test_the_refund_of_a_cancelled_order_leaves_out_what_a_claim_has_settled() -> None:
     story = cancelled_after_delivery(quantity=2, settled=True)
 
-    due = story.ask("refund", order_id="A-1")
-
-    assert due["total"] == "750.00"
+    story.then_view("refund", {"order_id": "A-1"}, total="750.00")

@@ -480,6 +480,22 @@ def test_then_comes_after_when_and_when_needs_something() -> None:
         story.tell([])
 
 
+def test_what_happens_at_one_instant_is_told_in_the_order_of_the_log() -> None:
+    notices = [step("notify_customer", subject={"kind": "order", "id": "A-1"}, notice=f"No. {n}") for n in range(12)]
+
+    told = given(an_order(), notices).timeline
+
+    numbers = [int(line.split("#")[1].split()[0]) for line in told.splitlines() if "#" in line]
+    assert numbers == sorted(numbers)
+    assert ">" in told.splitlines()[13]
+
+
+def test_a_name_that_ends_like_a_time_is_no_time() -> None:
+    given(DELIVERED).when(override("returns.window", approved_by="Kim")).then(
+        event("OverrideGranted", approved_by="Kim")
+    )
+
+
 def test_a_long_history_is_cut_and_a_late_fact_says_when_it_was_learnt() -> None:
     story = given(an_order())
     for number in range(25):
