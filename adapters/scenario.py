@@ -63,6 +63,15 @@ class Played:
     """The id the line is about, for people."""
     expected: bool = False
     mismatches: list[str] = field(default_factory=list)
+    unexpected: bool = False
+    """Whether it came to an error that nothing expects: no mismatch, but hardly what was meant."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What a test of the line fails for: its mismatches, and an error that nothing expects."""
+        if not self.unexpected or self.error is None:
+            return self.mismatches
+        return [*self.mismatches, f"error that nothing expects: {self.error.code} ({self.error.message})"]
 
     def as_dict(self) -> dict[str, Any]:
         """The line of output."""
@@ -213,13 +222,16 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
                 played.mismatches.append(error.message)
         if played.query is None:
             played.mismatches += _compare(expectation, played)
-        elif expect is not None:
-            if played.error is None:
-                played.mismatches += differences(expect, played.answer, "")
-            elif isinstance(expect, Mapping) and set(expect) == {"error"}:
-                played.mismatches += differences(expect, {"error": played.error.code}, "")
-            else:
-                played.mismatches.append(f"expected an answer, came {played.error.code} ({played.error.message})")
+        elif expect is None or expect == {}:
+            pass
+        elif played.error is None:
+            played.mismatches += differences(expect, played.answer, "")
+        elif isinstance(expect, Mapping) and set(expect) == {"error"}:
+            played.mismatches += differences(expect, {"error": played.error.code}, "")
+        else:
+            played.mismatches.append(f"expected an answer, came {played.error.code} ({played.error.message})")
+        silent = expectation.outcome is None and expectation.error is None and (played.query is None or not expect)
+        played.unexpected = played.error is not None and not played.mismatches and silent
         yield played
 
 
@@ -409,12 +421,15 @@ class Summary:
     """Currency → how many refunds were requested, and their sum in minor units."""
     expectations: int = 0
     unmet: int = 0
+    unexpected: int = 0
+    """Lines that came to an error that nothing expects."""
 
     def add(self, played: Played) -> None:
         """Count a line."""
         self.lines += 1
         self.expectations += played.expected
         self.unmet += bool(played.mismatches)
+        self.unexpected += played.unexpected
         if played.error is not None:
             self.errors[played.error.code] = self.errors.get(played.error.code, 0) + 1
         elif played.outcome is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,10 @@ from typing import TYPE_CHECKING
 from returnable.adapters.eventstore.open import open_store
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreUnusable
-from returnable.domain.policy import BUNDLED, PolicyBook, bundled_policies, read_policies
+from returnable.domain.policy import BUNDLED, Policy, PolicyBook, bundled_policies, read_policies
 from returnable.domain.ports import EventStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from returnable.projections.follow import Projector
     from returnable.projections.ports import ViewStore
     from returnable.projections.questions import Questions
@@ -36,19 +35,28 @@ class Parts:
         return Questions(self.store, self.desk.policy)
 
 
-def policy_book(policy: PolicyBook | str | Path | None) -> PolicyBook:
-    """The policies meant: a book, a TOML file, a directory of versions or the name of a bundled one; ``None``: the bundled
-    one in force. A file or directory of that name comes before a bundled policy."""
+AnyPolicy = PolicyBook | Policy | Sequence[Policy] | str | Path | None
+"""A policy, several versions of one, a book of them, a file, a directory of versions, or the name of a bundled one.
+
+``None``: the bundled one in force."""
+
+
+def policy_book(policy: AnyPolicy) -> PolicyBook:
+    """The policies meant. A file or directory of the name of a bundled policy comes before that."""
     if policy is None:
         return bundled_policies()
+    if isinstance(policy, PolicyBook):
+        return policy
+    if isinstance(policy, Policy):
+        return PolicyBook([policy])
+    if not isinstance(policy, str | Path):
+        return PolicyBook(policy)
     if policy in BUNDLED and not Path(str(policy)).exists():
         return bundled_policies(str(policy))
-    return policy if isinstance(policy, PolicyBook) else read_policies(policy)
+    return read_policies(policy)
 
 
-def assemble(
-    url: str, policy: PolicyBook | str | Path | None = None, *, create: bool = True, only_reading: bool = False
-) -> Parts:
+def assemble(url: str, policy: AnyPolicy = None, *, create: bool = True, only_reading: bool = False) -> Parts:
     """Open the store at ``url`` and put a desk and its questions on it.
 
     Raises :class:`~returnable.domain.errors.PolicyInvalid` and :class:`~returnable.domain.errors.StoreUnusable`;

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from returnable.adapters.clock import system_clock
-from returnable.adapters.wiring import Parts, assemble, policy_book, projector, stored_views
+from returnable.adapters.wiring import AnyPolicy, Parts, assemble, policy_book, projector, stored_views
 from returnable.domain import commands
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import Actor, Evidence, Remedy, parse_instant
@@ -55,12 +55,12 @@ Who = Actor | Fields
 def open(
     url: str = "sqlite:///returnable.db",
     *,
-    policy: PolicyBook | str | Path | None = None,
+    policy: AnyPolicy = None,
     clock: Callable[[], datetime] = system_clock,
 ) -> Desk:
     """Open a desk on a store: ``memory:`` or ``sqlite:///file.db`` (created when it does not exist).
 
-    ``policy`` is a TOML file, a directory of versions or a book of policies; the bundled policy when absent. ``clock``
+    ``policy`` is a TOML file, a directory of versions, a policy or its versions; the bundled one when absent. ``clock``
     returns the current instant, aware; the system's when absent. Raises ``PolicyInvalid`` or ``StoreUnusable``.
     """
     return Desk(assemble(url, policy), clock, url)

@@ -53,7 +53,7 @@ def record(
     """Record a case as a test: a scenario that expects what came of every command, and how all stands in the end.
 
     SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id; the whole case of the order is recorded,
-    without personal data. OUT is a file NAME.scenario.jsonl, or a folder; by default order-A-1.scenario.jsonl in this one.
+    without personal data (the ids of orders, returns, refunds and articles stay). OUT is a file NAME.scenario.jsonl, or a folder; by default order-A-1.scenario.jsonl in this one.
 
     Where the bundled policy is not the one of the case, that one goes into the folder NAME.policies beside it, unless a
     policy lies there already; --with-policy puts it there in any case, for tests that have a policy of their own. What was
@@ -110,7 +110,7 @@ def _place(out: str | None, case_id: str) -> Path:
     place = Path(out or "")
     if out is None or place.is_dir():
         return place / file_name("order", case_id, ENDING)
-    if not place.name.endswith(".jsonl"):
+    if not place.name.endswith(ENDING):
         raise click.UsageError(f"OUT: {out!r} is neither a folder nor ends in {ENDING}; no test would find it")
     return place
 

@@ -23,7 +23,8 @@ def counted(count: int, noun: str) -> str:
 def checked(name: str, lines: str, summary: Summary) -> str:
     """What the check of one scenario, or of several, came to."""
     met = "all met" if not summary.unmet else f"{counted(summary.unmet, 'line')} not as expected"
-    return f"{name}: {lines}, {summary.expectations} with expectations: {met}"
+    errors = f"; {counted(summary.unexpected, 'error')} that nothing expects" if summary.unexpected else ""
+    return f"{name}: {lines}, {summary.expectations} with expectations: {met}{errors}"
 
 
 def explained(played: Played) -> Iterator[str]:

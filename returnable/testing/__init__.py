@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from returnable.testing.around_edges import edges, turning_days
     from returnable.testing.clock import Clock, ClockTaken, FrozenClock, Moment
-    from returnable.testing.policies import a_book, a_policy
+    from returnable.testing.policies import a_policy
     from returnable.testing.scenario import Scenario, event, given
     from returnable.testing.steps import (
         Step,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "clock": ("Clock", "ClockTaken", "FrozenClock", "Moment"),
     "around_edges": ("edges", "turning_days"),
-    "policies": ("a_book", "a_policy"),
+    "policies": ("a_policy",),
     "scenario": ("Scenario", "event", "given"),
     "steps": (
         *("Step", "Steps", "a_claim", "a_return", "add_claim_evidence", "an_order", "confirm_order", "declined"),
@@ -91,7 +91,6 @@ __all__ = [
     "Scenario",
     "Step",
     "Steps",
-    "a_book",
     "a_claim",
     "a_policy",
     "a_return",

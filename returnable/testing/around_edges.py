@@ -9,13 +9,17 @@ The desk has been told the history up to the moment, and the clock stands there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from returnable.adapters.wiring import AnyPolicy
 from returnable.domain.calendar import ONE_DAY, zone
+from returnable.domain.errors import Impossible, ReturnableError
 from returnable.domain.policy import Policy, bundled_policies
 from returnable.testing.clock import Moment, moments
 from returnable.testing.instants import instant
@@ -28,74 +32,101 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Told = tuple[tuple[datetime, Mapping[str, Any]], ...]
-"""The lines of a history, each at its instant."""
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A test around an edge: its name, its moment, the history that leads there, and the policies it was told under."""
+
+    name: str
+    moment: Moment
+    told: tuple[tuple[datetime, Mapping[str, Any], str], ...]
+    """The lines of the history, each with its instant and what came of it."""
+    policies: tuple[str, ...]
+    """The hashes of the versions."""
+
+
+class HistoryWrong(Exception):
+    """A history that cannot be told, or that has no edges."""
+
+
 OnADay = Callable[[date], Step | Iterable[Step]]
 """A part of a history that begins on a day: ``lambda day: an_order(delivered=day)``."""
 
 
 def edges(
-    *history: Step | Iterable[Step] | OnADay, subject: str | None = None, on: Mapping[str, date] | Sequence[date] = ()
+    *history: Step | Iterable[Step] | OnADay,
+    subject: str | None = None,
+    on: Mapping[str, date] | Sequence[date] = (),
+    policy: AnyPolicy = None,
 ) -> Callable[[F], F]:
     """Run a test around every edge of a history: at each, a tick before it, and a tick after it.
 
     ``subject`` (``return/R-1``, …) leaves out the edges of everything else. With ``on``, days such as those of
     :func:`turning_days`, the history is told once for each of them; a part of it that is a function is called with the day.
+    ``policy``: the one of the setting ``returnable_policy`` when absent; it must be the one of the fixture ``desk``.
     The test may ask for the fixtures ``desk``, ``clock`` and ``moment``.
     """
     import pytest
 
     days = on if isinstance(on, Mapping) else {str(day): day for day in on}
-    mark: Any = pytest.mark.returnable_edges(*history, subject=subject, on=dict(days))
+    if not days and any(callable(part) for part in history):
+        raise TypeError("@edges takes a history: @edges(an_order(…)); a part that is a function of the day needs on=")
+    mark: Any = pytest.mark.returnable_edges(*history, subject=subject, on=dict(days), policy=policy)
     return mark  # type: ignore[no-any-return]
 
 
-def moments_of(marker: pytest.Mark, policy: str | None) -> list[tuple[str, Moment, Told]]:
-    """The moments of a marked test, each with its name and the history that leads to it."""
-    import pytest
-
-    found: list[tuple[str, Moment, Told]] = []
-    on: Mapping[str, date] = marker.kwargs.get("on") or {}
+def arounds_of(marker: pytest.Mark, setting: str | None) -> list[Around]:
+    """The moments of a marked test. Raises :class:`HistoryWrong`."""
+    found: list[Around] = []
+    on: Mapping[str, date] = marker.kwargs["on"]
+    policy = marker.kwargs["policy"] if marker.kwargs["policy"] is not None else setting
     for name, day in on.items() or [("", None)]:
         parts = [part(day) if callable(part) else part for part in marker.args]
-        told, of_history = _edges_of(tuple(flat(parts)), marker.kwargs.get("subject"), policy)
-        for moment in of_history:
-            of_day = f"{name}: " if name else ""
-            edge = moment.edge
-            found.append((f"{of_day}{moment.side} {edge.what}", moment, told))
+        of_day = f"{name}: " if name else ""
+        try:
+            found += _arounds(tuple(flat(parts)), marker.kwargs["subject"], policy, of_day)
+        except (AssertionError, ReturnableError) as error:
+            raise HistoryWrong(f"{of_day}{error}") from None
     if not found:
-        raise pytest.UsageError("@edges: nothing about this history changes by the passing of time")
-    return _named_apart(found)
-
-
-def _named_apart(found: list[tuple[str, Moment, Told]]) -> list[tuple[str, Moment, Told]]:
-    seen: dict[str, int] = {}
+        raise HistoryWrong("nothing about this history changes by the passing of time")
+    seen: Counter[str] = Counter()
     apart = []
-    for name, moment, told in found:
-        seen[name] = seen.get(name, 0) + 1
-        apart.append((name if seen[name] == 1 else f"{name} ({seen[name]})", moment, told))
+    for around in found:
+        seen[around.name] += 1
+        again = seen[around.name] > 1
+        apart.append(replace(around, name=f"{around.name} ({seen[around.name]})") if again else around)
     return apart
 
 
-def _edges_of(history: Sequence[Step], subject: str | None, policy: str | None) -> tuple[Told, list[Moment]]:
+def _arounds(history: Sequence[Step], subject: str | None, policy: AnyPolicy, of_day: str) -> Iterator[Around]:
     from returnable.testing.scenario import Scenario
 
     story = Scenario(policy=policy).given(*history)
-    told = tuple((instant(line["at"], "UTC"), _without_at(line)) for line in story.lines)
+    outcomes = [step.outcome for step in history]
+    told = tuple(
+        (instant(line["at"], "UTC"), {name: value for name, value in line.items() if name != "at"}, outcome)
+        for line, outcome in zip(story.lines, outcomes, strict=True)
+    )
+    versions = tuple(version.sha256 for version in story.parts.desk.policies.versions)
     found = story.clock.edges(subject)
     story.desk.close()
-    return told, list(moments(found))
+    for moment in moments(found):
+        yield Around(f"{of_day}{moment}", moment, told, versions)
 
 
-def _without_at(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name != "at"}
-
-
-def tell_until(desk: Desk, moment: Moment, told: Told) -> None:
-    """Tell a desk what was told up to a moment."""
-    for at, fields in told:
-        if at <= moment.at:
-            desk.handle(fields, at=at)
+def tell_until(desk: Desk, around: Around) -> str | None:
+    """Tell a desk what was told up to a moment; what is wrong with that, if anything is."""
+    versions = tuple(version.sha256 for version in desk.parts.desk.policies.versions)
+    if versions != around.policies:
+        return "the desk has another policy than the edges were found under: @edges(…, policy=…) takes it, too"
+    for at, fields, expected in around.told:
+        if at <= around.moment.at:
+            came: str = "error"
+            with suppress(Impossible):
+                came = desk.handle(fields, at=at).outcome
+            if came != expected:
+                return f"{fields['command']} was to be {expected}, and is {came}"
+    return None
 
 
 # ---- days on which calendars turn ------------------------------------------------------------------------------------------

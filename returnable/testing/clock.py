@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from returnable.adapters.wiring import AnyPolicy, policy_book
 from returnable.domain.calendar import Calendar, local_date, plain, zone
 from returnable.domain.policy import Policy
 from returnable.testing.instants import ONE_TICK, When, instant, said, wall_time
-from returnable.testing.policies import AnyPolicy, a_book
 from returnable.testing.steps import MONDAY_MORNING
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Clock:
     """
 
     def __init__(self, at: When = MONDAY_MORNING, *, policy: AnyPolicy = None) -> None:
-        self.policies = a_book(policy)
+        self.policies = policy_book(policy)
         self.desk: Desk | None = None
         """The desk whose edges it knows."""
         self._now = instant(at, self.zone_name)
@@ -130,14 +130,20 @@ class Clock:
         """Let time pass: ``advance(hours=2)``, or any ``timedelta``. Two hours are two hours, whatever the wall shows."""
         if (by is None) == (not elapsed):
             raise TypeError("advance() takes a timedelta, or its parts by name such as hours=2")
+        if {"days", "weeks"} & set(elapsed):
+            raise TypeError("a day is not always 24 hours: say hours=24, or advance_days(1)")
         return self._forward(self._now + (timedelta(**elapsed) if by is None else by))
 
     def tick(self, count: int = 1) -> Clock:
         """Let so many microseconds pass: the smallest steps there are."""
+        if not isinstance(count, int):
+            raise TypeError(f"tick() takes whole microseconds, not {count!r}")
         return self._forward(self._now + count * ONE_TICK)
 
     def advance_days(self, count: int) -> Clock:
         """To the same time on the wall, so many calendar days later."""
+        if count == 0:
+            return self  # where the wall shows this time twice, it may be the second
         wall = self.local.replace(tzinfo=None) + timedelta(days=count)
         return self._forward(wall_time(wall, self.zone_name))
 
@@ -146,6 +152,8 @@ class Clock:
         if count < 0:
             raise ValueError("time does not go back; move_to() does")
         wall = self.local.replace(tzinfo=None)
+        if count == 0:
+            return self
         day = self.calendar.add_business_days(wall.date(), count)
         return self._forward(wall_time(datetime.combine(day, wall.time()), self.zone_name))
 
@@ -157,6 +165,9 @@ class Clock:
 
     def _set(self, to: datetime) -> None:
         self._now = plain(to)
+
+    def check(self) -> None:
+        """Raise :class:`ClockTaken` where this is not what the time of the process is any more."""
 
     # ---- edges --------------------------------------------------------------------------------------------------------
 
@@ -210,8 +221,8 @@ class FrozenClock(Clock):
 
     def __init__(self, at: When = MONDAY_MORNING, *, policy: AnyPolicy = None) -> None:
         super().__init__(at, policy=policy)
-        self._freezer: Any = None
         self._factory: Any = None
+        """What freezegun moves, while the time is frozen."""
 
     def freeze(self) -> Callable[[], None]:
         """Stop the time of the process here; the function that lets it go again.
@@ -219,27 +230,38 @@ class FrozenClock(Clock):
         Freezing looks through every module that is loaded, which takes milliseconds; moving the frozen clock does not.
         The event loops of asyncio keep running in real time, so that what sleeps wakes up.
         """
-        from freezegun import freeze_time
+        from freezegun import api, freeze_time
 
         from returnable.testing import frozen
 
         frozen.prepare()
-        self._freezer = freeze_time(self._now, real_asyncio=True)
-        self._factory = self._freezer.start()
+        freezer = freeze_time(self._now, real_asyncio=True)
+        ours = self._factory = freezer.start()
 
         def thaw() -> None:
-            self._freezer.stop()
+            left = api.freeze_factories[api.freeze_factories.index(ours) + 1 :]
+            for _ in left:  # started by hand in the test, and never stopped: the next test is to find the real time
+                for stack in (api.freeze_factories, api.ignore_lists, api.tick_flags, api.tz_offsets):
+                    stack.pop()
             self._factory = None
+            freezer.stop()
+            if left:
+                raise ClockTaken("a freeze_time().start() of this test was never stopped")
 
         return thaw
 
-    def _set(self, to: datetime) -> None:
+    def check(self) -> None:
+        """Raise :class:`ClockTaken` where somebody else froze the time, too, so that code sees another one than the clock."""
         if self._factory is not None:
             from freezegun import api
 
             if api.freeze_factories[-1] is not self._factory:
                 raise ClockTaken(
-                    "the time is frozen a second time inside this test, by freeze_time(): leave that, then move the clock"
+                    "the time is frozen a second time inside this test, by freeze_time(): leave that, then use the clock"
                 )
+
+    def _set(self, to: datetime) -> None:
+        self.check()
+        if self._factory is not None:
             self._factory.move_to(to)
         super()._set(to)

@@ -37,7 +37,7 @@ from returnable.domain.policy import Policy, PolicyBook
 from returnable.testing.behaviour import START, whole_minute
 from returnable.testing.instants import ONE_TICK, instant
 from returnable.testing.steps import Step
-from returnable.testing.strategies import Standing, book_of, commands, told_at
+from returnable.testing.strategies import Standing, commands, told_at
 
 Told = Outcome | Impossible | Mapping[str, Any] | str | None
 """What a host says to a command: an outcome or the error of a desk; a mapping like a line of ``returnable play``, of which
@@ -59,7 +59,9 @@ class ReturnsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = assemble("memory:", book_of(self.policy))
+        if type(self).tell is ReturnsMachine.tell:
+            raise TypeError(f"{type(self).__name__}.tell is not there: say how your system carries a step out")
+        self.parts = assemble("memory:", self.policy)
         """The reference desk."""
         self.at = START
         """The clock, aware: no step is told earlier."""
@@ -248,6 +250,8 @@ def _said(told: Outcome | Impossible | Mapping[str, Any] | str) -> dict[str, Any
         return {"outcome": told}
     if isinstance(told, Outcome | Impossible):
         return {"events": [], "failed": [], "error": None} | _expected(told)
+    if not {"outcome", "events", "failed", "ruling", "error"} & set(told):
+        raise TypeError(f"tell() gave a mapping that says nothing to compare: {dict(told)!r}; None says nothing, too")
     said: dict[str, Any] = {name: told[name] for name in ("outcome",) if name in told}
     if "events" in told:
         said["events"] = [each if isinstance(each, str) else each["type"] for each in told["events"]]

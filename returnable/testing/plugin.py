@@ -1,13 +1,12 @@
 """The pytest plugin: the fixtures ``desk``, ``clock`` and ``scenario``, the marker ``at``, scenarios and edges as tests.
 
 It is found by pytest by itself and needs no configuration. Nothing but pytest is imported before a test uses it. What a host
-can change: the fixtures ``returnable_policy`` and ``returnable_store``, or the settings of the same names in its
-configuration of pytest.
+can change: the setting ``returnable_policy``, and the fixtures ``returnable_policy`` and ``returnable_store``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from returnable.testing.frozen import prepare_if_loaded
 
 if TYPE_CHECKING:
     from returnable.facade import Desk
-    from returnable.testing.around_edges import Told
+    from returnable.testing.around_edges import Around
     from returnable.testing.clock import FrozenClock, Moment
     from returnable.testing.scenario import Scenario
 
@@ -35,7 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "configuration file), or the name of a bundled one. Default: the bundled one in force.",
         default="",
     )
-    parser.addini("returnable_store", "The store of the fixture desk. Default: memory:", default="memory:")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,9 +71,9 @@ def returnable_policy(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def returnable_store(request: pytest.FixtureRequest) -> str:
+def returnable_store() -> str:
     """The URL of the store of ``desk``: a fresh one in memory, unless overridden."""
-    return str(request.config.getini("returnable_store"))
+    return "memory:"
 
 
 @pytest.fixture
@@ -101,9 +99,10 @@ def _returnable_clock(request: pytest.FixtureRequest, returnable_policy: Any) ->
     around = _moment_in(request.node)
     marker = request.node.get_closest_marker("at")
     if around is not None:
-        frozen.move_to(around[1].at)
+        frozen.move_to(around.moment.at)
     elif marker is not None:
         frozen.move_to(_marked(marker, frozen.zone_name))
+    frozen.desk = request.node.stash.get(_DESK, None)
     thaw = frozen.freeze()
     try:
         yield frozen
@@ -115,19 +114,29 @@ def _returnable_clock(request: pytest.FixtureRequest, returnable_policy: Any) ->
 def desk(request: pytest.FixtureRequest, returnable_policy: Any, returnable_store: str) -> Iterator[Desk]:
     """A desk on a fresh store in memory, which reads the clock of the system: whatever freezes that moves the desk."""
     import returnable
-    from returnable.testing.policies import a_book
+    from returnable.adapters.wiring import policy_book
 
     frozen = request.getfixturevalue(_CLOCK) if _CLOCK in request.fixturenames else None
-    with returnable.open(returnable_store, policy=a_book(returnable_policy)) as opened:
+    policies = policy_book(returnable_policy)
+    with returnable.open(returnable_store, policy=policies) as opened:
+        request.node.stash[_DESK] = opened
         if frozen is not None:
             frozen.desk = opened
         around = _moment_in(request.node)
         if around is not None:
             from returnable.testing.around_edges import tell_until
 
-            _, moment, told = around
-            tell_until(opened, moment, told)
+            _tell(tell_until, opened, around)
         yield opened
+
+
+_DESK = pytest.StashKey["Desk"]()
+
+
+def _tell(tell_until: Callable[[Desk, Around], str | None], desk: Desk, around: Around) -> None:
+    problem = tell_until(desk, around)
+    if problem is not None:
+        pytest.fail(f"@edges: {problem}", pytrace=False)
 
 
 @pytest.fixture
@@ -156,9 +165,12 @@ def _marked(marker: pytest.Mark, zone_name: str) -> Any:
             pytrace=False,
         )
     try:
-        return instant(values["when"], values.get("tz") or zone_name)
+        meant = instant(values["when"], values.get("tz") or zone_name)
     except (ValueError, CalendarInvalid) as error:
-        pytest.fail(f"@pytest.mark.at: {error}", pytrace=False)
+        says = f"@pytest.mark.at: {error}"
+    else:
+        return meant
+    pytest.fail(says, pytrace=False)
 
 
 # ---- the marker and the edges as tests ------------------------------------------------------------------------------------
@@ -169,21 +181,38 @@ _MOMENT = "_returnable_moment"
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with ``@edges(…)`` runs one tick before, at and one tick after every edge."""
-    marker = metafunc.definition.get_closest_marker(_EDGES)
-    if marker is None:
+    markers = list(metafunc.definition.iter_markers(_EDGES))
+    if not markers:
         return
-    from returnable.testing.around_edges import moments_of
+    from returnable.testing.around_edges import HistoryWrong, arounds_of
 
-    found = moments_of(marker, policy_setting(metafunc.config))
+    found: list[Around] = []
+    try:
+        for marker in markers:
+            found += arounds_of(marker, policy_setting(metafunc.config))
+    except HistoryWrong as error:
+        pytest.fail(f"@edges of {metafunc.definition.name}: {error}", pytrace=False)
     metafunc.fixturenames.append(_MOMENT)
-    metafunc.parametrize(_MOMENT, found, ids=[name for name, _, _ in found])
+    metafunc.parametrize(_MOMENT, found, ids=[around.name for around in found])
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test with the marker ``at``, or around edges, has the clock stopped before any other fixture is made."""
+    """A test with the marker ``at``, or around edges, has the clock stopped before its own fixtures are made.
+
+    Those of its class, its module and the session are made before: they are made once, and may wait for something.
+    """
+    around = _moment_in(item)
+    if around is None and item.get_closest_marker(_EDGES) is not None:
+        raise pytest.UsageError(
+            f"@edges: {item.nodeid} cannot be run around edges: it is a method of a unittest.TestCase"
+        )
     names = getattr(item, "fixturenames", None)
-    if names is not None and (item.get_closest_marker("at") is not None or _moment_in(item) is not None):
-        item.fixturenames = [_CLOCK, *(name for name in names if name != _CLOCK)]  # type: ignore[attr-defined]
+    if names is None or (around is None and item.get_closest_marker("at") is None):
+        return
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    rest = [name for name in names if name != _CLOCK]
+    wider = [name for name in rest if known.get(name) and known[name][-1].scope != "function"]
+    item.fixturenames = [*wider, _CLOCK, *(name for name in rest if name not in wider)]  # type: ignore[attr-defined]
 
 
 def pytest_runtest_setup() -> None:
@@ -197,13 +226,12 @@ def moment(request: pytest.FixtureRequest) -> Moment:
     around = _moment_in(request.node)
     if around is None:
         pytest.fail("the fixture moment is for tests with @edges(…)", pytrace=False)
-    return around[1]
+    return around.moment
 
 
-def _moment_in(item: pytest.Item) -> tuple[str, Moment, Told] | None:
-    """The name, the moment and the history of a test around edges."""
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    found: tuple[str, Moment, Told] | None = params.get(_MOMENT)
+def _moment_in(item: pytest.Item) -> Around | None:
+    """Where a test around edges stands."""
+    found: Around | None = getattr(getattr(item, "callspec", None), "params", {}).get(_MOMENT)
     return found
 
 

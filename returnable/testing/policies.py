@@ -12,9 +12,6 @@ from pydantic_core import from_json, to_json
 from returnable.adapters.wiring import policy_book
 from returnable.domain.policy import Policy, PolicyBook, policy_from
 
-AnyPolicy = PolicyBook | Policy | Sequence[Policy] | str | Path | None
-"""A policy, several versions of one, a file, a directory of versions, the name of a bundled one; ``None``: the usual one."""
-
 
 def a_policy(
     clauses: Mapping[str, Mapping[str, Any]] | None = None,
@@ -47,12 +44,3 @@ def a_policy(
     if clauses and policy.document == policy_book(base).versions[-1].document:
         raise ValueError(f"a_policy(): nothing is changed: {dict(clauses)!r} is what {policy.id} {policy.version} says")
     return policy
-
-
-def a_book(policy: AnyPolicy) -> PolicyBook:
-    """The book meant by a policy, by several versions, a file or a name."""
-    if isinstance(policy, Policy):
-        return PolicyBook([policy])
-    if isinstance(policy, Sequence) and not isinstance(policy, str):
-        return PolicyBook(policy)
-    return policy_book(policy)

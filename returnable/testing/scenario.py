@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pydantic_core import to_json
 
-from returnable.adapters.scenario import Played, differences, play, read_scenario
-from returnable.adapters.wiring import Parts
+from returnable.adapters.scenario import Played, differences, play, policies_folder, read_scenario
+from returnable.adapters.wiring import AnyPolicy, Parts, policy_book
 from returnable.domain.errors import Impossible
 from returnable.domain.events import FACTS, Fact
-from returnable.domain.outcome import Outcome
+from returnable.domain.outcome import Outcome, ruling_view
 from returnable.testing.clock import Clock
 from returnable.testing.instants import ONE_TICK, When, resolved
-from returnable.testing.policies import AnyPolicy, a_book
-from returnable.testing.steps import Fields, Step, flat
+from returnable.testing.steps import Fields, Step, Steps, flat
 from returnable.testing.timeline import fact_lines, indented, ruling_lines, timeline
 
 if TYPE_CHECKING:
@@ -37,22 +36,42 @@ class event:  # noqa: N801  (reads as a word in a list of facts)
     """A fact as a test expects it: its type, and the fields that matter.
 
     Times may be said as wall times, structures are compared as far as they are given, money is in minor units as in the
-    facts: ``event("LabelVoided", label_id="L-1", occurred_at="2026-03-12 00:00")``.
+    facts: ``event("LabelVoided", label_id="L-1", occurred_at="2026-03-12 00:00")``. ``of`` is the stream it is in:
+    ``event("ReturnWithdrawn", of="return/R-1")``.
     """
 
-    __slots__ = ("fields", "type")
+    __slots__ = ("fields", "of", "type")
 
-    def __init__(self, type_: str, **fields: Any) -> None:
+    def __init__(self, type_: str, /, *, of: str | None = None, **fields: Any) -> None:
         _known(type_)
         self.type = type_
+        self.of = of
         self.fields = fields
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        of = {} if self.of is None else {"of": self.of}
+        fields = ", ".join(f"{name}={value!r}" for name, value in (of | self.fields).items())
         return f"{self.type}({fields})" if fields else self.type
 
 
 Expected = str | event | Fact
+
+
+Recorded = tuple[str, Fact]
+"""A fact and the stream it is in."""
+
+DECLINING = frozenset(
+    {
+        "CancellationDeclined",
+        "ReturnDeclined",
+        "LabelDeclined",
+        "ParcelRejected",
+        "RefundDeclined",
+        "ResolutionDeclined",
+    }
+    | {"ClaimDenied"}
+)
+"""The facts with which the policy says no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +81,10 @@ class _Came:
     told: str
     at: datetime
     outcome: str
-    facts: tuple[Fact, ...]
-    ruling: Mapping[str, Any] | None
-    error: Impossible | None
-    stored: tuple[Fact, ...] = ()
+    recorded: tuple[Recorded, ...] = ()
+    ruling: Mapping[str, Any] | None = None
+    error: Impossible | None = None
+    stored: tuple[Recorded, ...] = ()
     """The facts of a command that was on record already."""
 
     @property
@@ -75,13 +94,17 @@ class _Came:
 
     @property
     def types(self) -> list[str]:
-        return [fact.type for fact in self.facts]
+        return [fact.type for _, fact in self.recorded]
 
     def __str__(self) -> str:
         if self.error is not None:
             return f"{self.outcome} {self.error.code}: {self.error.message}"
         failed = f" by {', '.join(self.failed)}" if self.failed else ""
         return f"{self.outcome}{failed} ({', '.join(self.types) or 'no facts'})"
+
+
+NO_OUTCOME = "no outcome"
+"""What a call comes to that recorded nothing and returned nothing that says an outcome."""
 
 
 def given(*history: Happening, policy: AnyPolicy = None) -> Scenario:
@@ -106,7 +129,7 @@ class Scenario:
         from returnable import facade
 
         parts = desk if isinstance(desk, Parts) or desk is None else desk.parts
-        book = a_book(policy) if parts is None else parts.desk.policies
+        book = policy_book(policy) if parts is None else parts.desk.policies
         self.clock = clock or Clock(policy=book)
         if isinstance(desk, Parts):
             desk = facade.Desk(desk, self.clock)
@@ -165,7 +188,7 @@ class Scenario:
         else:
             lines = [(number, to_json(line)) for number, line in enumerate(scenario, start=1)]
         came = list(play(self.parts, lines))
-        unmet = [f"line {played.line}: {mismatch}" for played in came for mismatch in played.mismatches]
+        unmet = [f"line {played.line}: {problem}" for played in came for problem in played.problems]
         if came and came[-1].at:
             self.clock.move_to(came[-1].at)
         if unmet:
@@ -189,6 +212,7 @@ class Scenario:
 
     def _play(self, fields: Mapping[str, Any], at: When | None) -> Played:
         self._move(at)
+        self.clock.check()
         line = {"at": self.now} | dict(fields)
         self.lines.append(line)
         (played,) = play(self.parts, [(len(self.lines), to_json(line))])
@@ -202,6 +226,7 @@ class Scenario:
         Raises ``AssertionError`` for a step that came out otherwise.
         """
         __tracebackhide__ = True
+        self._came = None
         for step in flat(history):
             played = self._tell(step)
             came = self._what_came(played)
@@ -241,38 +266,52 @@ class Scenario:
                 came += [self._what_came(self._tell(step)) for step in flat([happening])]
         if not came:
             raise TypeError("when() needs something that happens")
-        facts = tuple(fact for one in came for fact in one.facts)
-        last = came[-1]
-        self._came = replace(last, facts=facts)
+        self._came = replace(came[-1], recorded=tuple(each for one in came for each in one.recorded))
         return self
 
     def _call(self, action: Callable[[], object]) -> _Came:
         before = self.parts.store.head()
+        told = getattr(action, "__name__", "a call")
+        told = "a call" if told == "<lambda>" else told
         result: object = None
         error: Impossible | None = None
         try:
             result = action()
         except Impossible as impossible:
             error = impossible
-        facts = tuple(entry.fact for entry in self.parts.store.read(before, 1_000_000))
-        told = getattr(action, "__name__", "a call")
-        told = "a call" if told == "<lambda>" else told
+        if isinstance(result, Step | Steps):
+            raise TypeError(f"{told} makes a step and does nothing: when({told}()), with parentheses")
+        recorded = tuple((entry.stream, entry.fact) for entry in self.parts.store.read(before, 1_000_000))
+        came = _Came(told, self.clock.now, NO_OUTCOME, recorded, error=error)
         if error is not None:
-            return _Came(told, self.clock.now, "error", facts, None, error)
+            return replace(came, outcome="error")
         if isinstance(result, Outcome):
-            view = result.view(None).model_dump(mode="json")
-            stored = tuple(fact for _, _, fact in result.facts) if result.replayed else ()
-            return _Came(result.command, self.clock.now, result.outcome, facts, view["ruling"], None, stored)
-        return _Came(told, self.clock.now, "accepted", facts, None, None)
+            stored = tuple((stream, fact) for stream, _, fact in result.facts) if result.replayed else ()
+            ruling = result.view().model_dump(mode="json")["ruling"]
+            return replace(came, told=result.command, outcome=result.outcome, ruling=ruling, stored=stored)
+        return self._of_the_facts(came)
+
+    def _of_the_facts(self, came: _Came) -> _Came:
+        """What a call came to that says nothing of it itself: what its last fact says."""
+        if not came.recorded:
+            return came
+        _, last = came.recorded[-1]
+        declined = last.type in DECLINING
+        findings, pins = getattr(last, "ruling", None), getattr(last, "pins", None)
+        if findings is None or pins is None:
+            return replace(came, outcome="accepted")
+        ruling = ruling_view(findings, self.parts.desk.policy(pins.sha256), not declined).model_dump(mode="json")
+        return replace(came, outcome="declined" if declined else "accepted", ruling=ruling)
 
     def _what_came(self, played: Played) -> _Came:
         told = f"{played.command} {played.subject}".strip()
+        came = _Came(told, self.clock.now, "error", error=played.error)
         if played.outcome is None:
-            return _Came(told, self.clock.now, "error", (), None, played.error)
+            return came
         view = played.as_dict()
-        facts = tuple(fact for _, _, fact in played.outcome.facts)
+        facts = tuple((stream, fact) for stream, _, fact in played.outcome.facts)
         new, stored = ((), facts) if played.outcome.replayed else (facts, ())
-        return _Came(told, self.clock.now, view["outcome"], new, view["ruling"], None, stored)
+        return replace(came, outcome=view["outcome"], recorded=new, ruling=view["ruling"], stored=stored)
 
     # ---- then ---------------------------------------------------------------------------------------------------------
 
@@ -280,31 +319,32 @@ class Scenario:
         """Exactly these facts were recorded, in this order: the names of their types, :class:`event`, or whole facts."""
         __tracebackhide__ = True
         came = self._last("then")
-        self._compare("then: other facts were recorded than expected", events, came.facts, came)
+        self._compare("then: other facts were recorded than expected", events, came.recorded, came)
         return self
 
     def then_replayed(self, *events: Expected) -> Self:
         """The command was on record under its id: these are the facts it led to then, and nothing was recorded now."""
         __tracebackhide__ = True
         came = self._last("then_replayed")
-        self._compare("then_replayed: something was recorded now", (), came.facts, came)
+        self._compare("then_replayed: something was recorded now", (), came.recorded, came)
         self._compare("then_replayed: other facts are on record than expected", events, came.stored, came)
         return self
 
-    def _compare(self, says: str, expected: Sequence[Expected], facts: Sequence[Fact], came: _Came) -> None:
+    def _compare(self, says: str, expected: Sequence[Expected], facts: Sequence[Recorded], came: _Came) -> None:
         __tracebackhide__ = True
         for one in expected:
             if isinstance(one, str):
                 _known(one)
         problems = list(_unlike(expected, facts, self.clock.zone_name))
         if problems:
-            told = list(fact_lines(facts, self.clock.zone_name)) or ["nothing"]
+            told = list(fact_lines((fact for _, fact in facts), self.clock.zone_name)) or ["nothing"]
             self._fail(says, came, [*problems, "recorded was:", *(f"  {line}" for line in told)])
 
     def then_accepted(self) -> Self:
         """The command was accepted."""
         __tracebackhide__ = True
         came = self._last("then_accepted")
+        self._had_outcome("then_accepted", came)
         if came.outcome != "accepted":
             self._fail("then_accepted: it was not", came, [f"expected accepted, came {came}"])
         return self
@@ -313,6 +353,7 @@ class Scenario:
         """The policy says no, and these are all the clauses that failed (without any: whichever)."""
         __tracebackhide__ = True
         came = self._last("then_declined")
+        self._had_outcome("then_declined", came)
         wanted = sorted(set(clauses))
         if came.outcome != "declined":
             by = f" by {', '.join(wanted)}" if wanted else ""
@@ -323,6 +364,12 @@ class Scenario:
             problems += [f"{clause} failed, too" for clause in came.failed if clause not in wanted]
             self._fail("then_declined: other clauses failed than expected", came, problems)
         return self
+
+    def _had_outcome(self, asked: str, came: _Came) -> None:
+        __tracebackhide__ = True
+        if came.outcome == NO_OUTCOME:
+            says = f"{asked}: {came.told} recorded nothing and returned no outcome of the desk: compare with then()"
+            self._fail(says, came, ["came no outcome"])
 
     def then_error(
         self,
@@ -348,7 +395,7 @@ class Scenario:
             problems.append(
                 f"allowed: expected {', '.join(allowed)}, came {', '.join(error.allowed or ()) or 'nothing'}"
             )
-        if came.facts:
+        if came.recorded:
             problems.append(f"something was recorded all the same: {', '.join(came.types)}")
         if problems:
             self._fail(f"then_error: {code} came out otherwise", came, problems)
@@ -400,6 +447,8 @@ class Scenario:
         as many elements as are given. Times of keys such as ``void_at`` may be said as wall times.
         """
         __tracebackhide__ = True
+        if not expected:
+            raise TypeError("then_view() compares what it is given, such as status=…; ask() only asks")
         played = self._play(self._question(subject, asked or {}), None)
         if played.error is not None:
             problems = [f"{played.error.code}: {played.error.message}"]
@@ -427,7 +476,7 @@ class Scenario:
     @property
     def facts(self) -> tuple[Fact, ...]:
         """The facts that the last ``when`` recorded."""
-        return self._last("facts").facts
+        return tuple(fact for _, fact in self._last("facts").recorded)
 
     @property
     def ruling(self) -> Mapping[str, Any] | None:
@@ -462,6 +511,22 @@ class Scenario:
             written.append(to_json(line | {"expect": expect}).decode() + "\n")
         with_expectations.desk.close()
         return "".join(written)
+
+    def save(self, path: str | Path) -> None:
+        """Write :meth:`as_scenario` to ``NAME.scenario.jsonl``, and the policy beside it where it is not the bundled one.
+
+        Raises ``ValueError`` for another ending: pytest would not find it.
+        """
+        place = Path(path)
+        if not place.name.endswith(".scenario.jsonl"):
+            raise ValueError(f"{place.name}: the name of a scenario that is a test ends in .scenario.jsonl")
+        versions = self.parts.desk.policies.versions
+        if versions != policy_book(None).versions:
+            folder = policies_folder(place)
+            folder.mkdir(parents=True, exist_ok=True)
+            for version in versions:
+                folder.joinpath(f"{version.effective}.json").write_text(version.document, encoding="utf-8")
+        place.write_text(self.as_scenario(), encoding="utf-8")
 
     def _last(self, asked: str) -> _Came:
         if self._came is None:
@@ -498,23 +563,22 @@ FACT_TYPES = frozenset(kind.__name__ for kind in FACTS.values())
 """The names of all facts."""
 
 
-def _unlike(expected: Sequence[Expected], came: Sequence[Fact], zone_name: str) -> Iterator[str]:
+def _unlike(expected: Sequence[Expected], came: Sequence[Recorded], zone_name: str) -> Iterator[str]:
     wanted = [one if isinstance(one, str) else one.type for one in expected]
-    types = [fact.type for fact in came]
+    types = [fact.type for _, fact in came]
     if wanted != types:
         yield f"expected {', '.join(wanted) or 'no facts'}"
         yield f"came     {', '.join(types) or 'no facts'}"
         return
-    for one, fact in zip(expected, came, strict=True):
-        if isinstance(one, event):
-            values = _walls("", fact.model_dump(mode="json"), zone_name)
-            for name, value in one.fields.items():
-                for difference in differences({name: _walls(name, value, zone_name)}, values, ""):
-                    yield f"{one.type}.{difference}"
-        elif isinstance(one, Fact) and one != fact:
-            whole, other = (_walls("", each.model_dump(mode="json"), zone_name) for each in (one, fact))
-            for difference in differences(whole, other, ""):
-                yield f"{one.type}.{difference}"
+    for one, (stream, fact) in zip(expected, came, strict=True):
+        if isinstance(one, str) or one == fact:
+            continue
+        if isinstance(one, event) and one.of not in (None, stream):
+            yield f"{one.type}: expected in {one.of}, came in {stream}"
+        fields = one.fields if isinstance(one, event) else one.model_dump(mode="json")
+        wanted_fields, values = (_walls("", each, zone_name) for each in (fields, fact.model_dump(mode="json")))
+        for difference in differences(wanted_fields, values, ""):
+            yield f"{one.type}.{difference}"
 
 
 _TIMES = ("_at", "_by", "_before")

@@ -58,7 +58,7 @@ class ScenarioLine(pytest.Item):
     def runtest(self) -> None:
         """Raise for what is not as the line expects."""
         played = self.file.played(self.number)
-        if played.mismatches:
+        if played.problems:
             raise ScenarioFailed("\n".join(self._told(played)))
 
     @property
@@ -72,10 +72,10 @@ class ScenarioLine(pytest.Item):
 
         yield f"{self.path.name}:{self.number}: not as expected"
         yield ""
-        yield from (f"    {mismatch}" for mismatch in played.mismatches)
+        yield from (f"    {mismatch}" for mismatch in played.problems)
         yield ""
         numbers = [number for number, _ in self.file.numbered if number <= self.number]
-        first = next(number for number in numbers if self.file.played(number).mismatches)
+        first = next(number for number in numbers if self.file.played(number).problems)
         if first != self.number:
             yield f"Line {first} is the first that is not as expected, and may be why."
             return

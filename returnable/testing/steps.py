@@ -90,7 +90,8 @@ def flat(history: Iterable[Any]) -> Iterator[Step]:
             fields = {name: value for name, value in part.items() if name not in ("at", "expect")}
             if "command" not in fields:
                 raise TypeError(f"a history is made of commands; this has no 'command': {dict(part)!r}")
-            yield Step(fields, part.get("at"))
+            expected = part.get("expect") or {}
+            yield Step(fields, part.get("at"), expected.get("outcome", "accepted"))
         elif isinstance(part, str) or not isinstance(part, Iterable):
             raise TypeError(f"a history is made of steps such as an_order() and request_return(), not of {part!r}")
         else:
@@ -122,6 +123,10 @@ def confirm_order(order_id: str = "A-1", *, at: When | None = None, **changes: A
     what was charged, or the whole field; any field can be given. One card pays what it comes to unless ``payments`` says
     otherwise.
     """
+    for whole, parts in (("lines", ("price", "quantity", "tax", "final_sale")), ("customer", ("account_id",))):
+        for part in parts:
+            if whole in changes and part in changes:
+                raise TypeError(f"{part} says what {whole} says already: give one of them")
     line = {
         "line_id": "1",
         "sku": "SKU-1",

@@ -427,7 +427,7 @@ class Standing:
             if at is None:
                 raise TypeError("a case has no clock: say at=")
             pinned = state.order.confirmed.pins.sha256
-            found = book_of(policy).by_sha256(pinned)
+            found = policy_book(policy).by_sha256(pinned)
             if found is None:
                 raise LookupError(f"the case was decided under another policy ({pinned[:12]}): say policy=")
             return Standing([state], at, lambda case: found, found, max_orders)
@@ -468,11 +468,6 @@ class Standing:
         return behaviour.spoilt(dice, fields) if self._cases and dice.chance(0.1) else fields
 
 
-def book_of(policy: PolicyBook | Policy | str | Path | None) -> PolicyBook:
-    """The policies meant: as for :func:`returnable.open`, or one version alone."""
-    return PolicyBook([policy]) if isinstance(policy, Policy) else policy_book(policy)
-
-
 # ---- histories ------------------------------------------------------------------------------------------------------------
 
 
@@ -507,7 +502,7 @@ def _histories(
     max_orders: int,
     policy: PolicyBook | Policy | str | Path | SearchStrategy[Policy] | None,
 ) -> tuple[Step, ...]:
-    book = book_of(draw(policy) if isinstance(policy, st.SearchStrategy) else policy)
+    book = policy_book(draw(policy) if isinstance(policy, st.SearchStrategy) else policy)
     parts = assemble("memory:", book)
     steps: list[Step] = []
     at = START

@@ -31,7 +31,7 @@ from returnable.adapters.export.scenario import (
 from returnable.adapters.export.tables import csv_cell, harmless, table
 from returnable.adapters.files import NotWritten, written_whole
 from returnable.adapters.scenario import Played, play, read_scenario
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Parts, assemble, policy_book
 from returnable.domain.commands import Command
 from returnable.domain.desk import Desk
 from returnable.domain.errors import HistoryBroken
@@ -45,7 +45,6 @@ from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice,
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,
-    a_book,
     a_policy,
     a_return,
     an_order,
@@ -571,7 +570,7 @@ def test_a_pinned_policy_written_to_a_folder_is_read_with_the_same_hash_and_play
 
 def test_policies_that_would_be_chosen_differently_are_told(tmp_path: Path) -> None:
     story = Scenario().given(an_order())
-    later = a_book(a_policy(version="2026-02", effective="2001-01-01"))
+    later = policy_book(a_policy(version="2026-02", effective="2001-01-01"))
     Scenario(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, later))).given(an_order("A-2"))
     _, written = written_of(story.parts)
 

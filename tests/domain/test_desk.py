@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from returnable.adapters.wiring import assemble
+from returnable.adapters.wiring import assemble, policy_book
 from returnable.domain import desk as module
 from returnable.domain.case import replay
 from returnable.domain.commands import parse_command
@@ -18,7 +18,7 @@ from returnable.domain.errors import HistoryBroken, Impossible, NameTaken, Polic
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.domain.ports import Batch, EventStore, Name, Receipt
-from returnable.testing import a_book, a_policy, confirm_order, finding
+from returnable.testing import a_policy, confirm_order, finding
 
 BOOK = bundled_policies()
 A_RETURN: dict[str, Any] = {
@@ -508,7 +508,7 @@ def test_different_orders_do_not_disturb_each_other() -> None:
 
 def test_an_order_keeps_the_policy_it_was_confirmed_under_when_the_book_has_moved_on() -> None:
     generous = a_policy({"returns.window": {"days": 30}}, version="2025-01")
-    parts = assemble("memory:", a_book(generous))
+    parts = assemble("memory:", policy_book(generous))
     tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
     tell(parts.desk, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
 
@@ -528,7 +528,7 @@ def test_a_policy_that_is_pinned_but_kept_nowhere_is_a_broken_history() -> None:
         def policy(self, sha256: str) -> str | None:
             return None
 
-    other_book = a_book(a_policy(version="2027-01"))
+    other_book = policy_book(a_policy(version="2027-01"))
     desk = Desk(Forgetful(store), other_book)  # type: ignore[arg-type]
 
     with pytest.raises(HistoryBroken, match="pinned but was not kept"):
@@ -543,7 +543,7 @@ def test_a_kept_policy_that_was_tampered_with_is_not_judged_by() -> None:
             document = self._store.policy(sha256)
             return document and document.replace('"days":14', '"days":99')
 
-    other_book = a_book(a_policy(version="2027-01"))
+    other_book = policy_book(a_policy(version="2027-01"))
     desk = Desk(Tampered(store), other_book)  # type: ignore[arg-type]
 
     with pytest.raises(PolicyInvalid, match="does not have the hash"):
@@ -551,7 +551,7 @@ def test_a_kept_policy_that_was_tampered_with_is_not_judged_by() -> None:
 
 
 def test_an_order_confirmed_before_the_first_version_is_refused_by_name() -> None:
-    desk = Desk(assemble("memory:").store, a_book(a_policy(effective="2026-03-02")))
+    desk = Desk(assemble("memory:").store, policy_book(a_policy(effective="2026-03-02")))
 
     error = refusal(desk, "confirm_order", **confirm_order("A-1", confirmed_at="2026-03-01T23:59:59-05:00").arguments)
 
@@ -563,7 +563,7 @@ def test_an_order_confirmed_before_the_first_version_is_refused_by_name() -> Non
 
 def test_a_deadline_past_the_end_of_the_calendar_is_refused_and_not_guessed() -> None:
     ever_closed = [date(2099, 1, 1) + timedelta(days=day) for day in range(365)]
-    closed = a_book(a_policy(closed_also=ever_closed))
+    closed = policy_book(a_policy(closed_also=ever_closed))
     store = assemble("memory:").store
     desk, late = Desk(store, closed), "2098-12-30T10:00:00-05:00"
     tell(desk, "confirm_order", late, **confirm_order("A-1").arguments)

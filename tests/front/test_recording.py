@@ -14,12 +14,11 @@ import pytest
 from terminal import one_line, returnable
 from usual import a_delivered_order
 
-from returnable.adapters.wiring import assemble
+from returnable.adapters.wiring import assemble, policy_book
 from returnable.domain.events import encode
 from returnable.projections.redaction import FREE_TEXT, PERSONAL
 from returnable.testing import (
     Scenario,
-    a_book,
     a_policy,
     an_order,
     declined,
@@ -46,7 +45,7 @@ PEOPLE = {
     "email": "miriam@blum.example",
 }
 KIM = {"role": "care", "id": "kim.lee"}
-FIVE_HOURS = a_book(a_policy({"cancellation.window": {"hours": 5}}))
+FIVE_HOURS = policy_book(a_policy({"cancellation.window": {"hours": 5}}))
 FILE = "order-A-1.scenario.jsonl"
 PLAYS = "returnable: order/A-1 does not play back, nothing is written: "
 
@@ -162,9 +161,13 @@ def test_a_key_gives_the_same_file_again_and_no_key_another_one(
         assert returnable("record", "A-1", str(out), "--store", f"sqlite:///{shop}", *options)[0] == 0
         return out.read_bytes()
 
-    one, fresh, other = recorded("1.jsonl", "--redact-key", "k"), recorded("2.jsonl"), recorded("3.jsonl")
+    one, fresh, other = (
+        recorded("1.scenario.jsonl", "--redact-key", "k"),
+        recorded("2.scenario.jsonl"),
+        recorded("3.scenario.jsonl"),
+    )
     monkeypatch.setenv("RETURNABLE_REDACT_KEY", "k")
-    two = recorded("4.jsonl")
+    two = recorded("4.scenario.jsonl")
 
     assert one == two
     assert len({one, fresh, other}) == 3
@@ -185,7 +188,9 @@ def test_json_says_what_was_recorded(shop: Path, tmp_path: Path) -> None:
     own = elsewhere(tmp_path)
 
     bundled = json.loads(returnable("record", "R-1", "--json", "--store", f"sqlite:///{shop}", folder=tmp_path)[1])
-    with_policy = json.loads(returnable("record", "A-1", "own.jsonl", "--json", "--store", own, folder=tmp_path)[1])
+    with_policy = json.loads(
+        returnable("record", "A-1", "own.scenario.jsonl", "--json", "--store", own, folder=tmp_path)[1]
+    )
 
     assert bundled["policy"]["id"] == "allu-usa"
     assert bundled | {"policy": None} == {
@@ -200,7 +205,7 @@ def test_json_says_what_was_recorded(shop: Path, tmp_path: Path) -> None:
         "policy": None,
         "policies": None,
     }
-    assert (with_policy["out"], with_policy["policies"]) == ("own.jsonl", "own.policies")
+    assert (with_policy["out"], with_policy["policies"]) == ("own.scenario.jsonl", "own.policies")
 
 
 def test_the_store_is_as_it_was(shop: Path, tmp_path: Path) -> None:
@@ -275,7 +280,7 @@ def test_a_case_is_recorded_again_with_the_policy_that_lies_there_already(tmp_pa
 def test_a_policy_beside_that_is_not_the_one_of_the_case_is_refused_and_stays(
     beside: str, shop: Path, tmp_path: Path
 ) -> None:
-    book = a_book(a_policy({"cancellation.window": {"hours": 7}}))
+    book = policy_book(a_policy({"cancellation.window": {"hours": 7}}))
     place = tmp_path / beside
     place.parent.mkdir(exist_ok=True)
     text = (Path(__file__).parents[2] / "domain" / "policies" / "allu-usa-earlier.toml").read_text(encoding="utf-8")
@@ -369,10 +374,11 @@ def test_a_damaged_case_is_told_and_not_recorded(shop: Path, tmp_path: Path) -> 
         (("order/A-9",), "there is no order 'A-9'"),
         (("A-1", "-"), "OUT: '-' is neither a folder nor ends in .scenario.jsonl"),
         (("A-1", "case.json"), "OUT: 'case.json' is neither a folder nor ends in .scenario.jsonl"),
-        (("A-1", "nowhere/case.jsonl"), "nowhere: there is no such directory"),
+        (("A-1", "nowhere/case.scenario.jsonl"), "nowhere: there is no such directory"),
         (("A-1", "--no-redact", "--redact-key", "k"), "--redact-key needs --redact"),
         (("A-1", "--redact-key", ""), "--redact-key: is empty"),
-        (("A-1", "shop.jsonl", "--force"), "shop.jsonl: would overwrite a file of the store"),
+        (("A-1", "case.jsonl"), "OUT: 'case.jsonl' is neither a folder nor ends in .scenario.jsonl"),
+        (("A-1", "shop.scenario.jsonl", "--force"), "shop.scenario.jsonl: would overwrite a file of the store"),
     ],
 )
 def test_what_cannot_be_recorded_is_one_line(
@@ -380,13 +386,13 @@ def test_what_cannot_be_recorded_is_one_line(
 ) -> None:
     store = tmp_path / "store"
     store.mkdir()
-    shop.rename(store / "shop.jsonl")
+    shop.rename(store / "shop.scenario.jsonl")
 
-    status, out, err = returnable("record", *arguments, "--store", "sqlite:///shop.jsonl", folder=store)
+    status, out, err = returnable("record", *arguments, "--store", "sqlite:///shop.scenario.jsonl", folder=store)
 
     assert (status, out) == (2, "")
     assert reason in one_line(err)
-    assert tree(store) == ["shop.jsonl"]
+    assert tree(store) == ["shop.scenario.jsonl"]
 
 
 def test_a_file_where_the_folder_of_policies_would_be_is_refused(tmp_path: Path) -> None:

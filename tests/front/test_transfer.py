@@ -18,9 +18,9 @@ import pytest
 from usual import an_inspected_return
 
 from returnable.adapters.cli.app import run
-from returnable.adapters.wiring import assemble
+from returnable.adapters.wiring import assemble, policy_book
 from returnable.domain.events import encode
-from returnable.testing import Scenario, a_book, a_policy, an_order, declined, request_cancellation, request_refund
+from returnable.testing import Scenario, a_policy, an_order, declined, request_cancellation, request_refund
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "import"
@@ -115,7 +115,7 @@ def test_a_key_gives_the_same_pseudonyms_in_two_exports_and_no_key_gives_others(
 
 def test_orders_under_another_policy_play_with_the_policies_that_were_written(tmp_path: Path) -> None:
     url, out, folder = f"sqlite:///{tmp_path}/shop.db", tmp_path / "case.jsonl", tmp_path / "policies"
-    story = Scenario(assemble(url, a_book(a_policy({"cancellation.window": {"hours": 5}})))).given(
+    story = Scenario(assemble(url, policy_book(a_policy({"cancellation.window": {"hours": 5}})))).given(
         an_order(), request_cancellation(at="2026-03-02 14:00")
     )
     story.parts.store.close()

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
+from returnable.adapters.wiring import policy_book
 from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.projections.subjects import find_subject
 from returnable.projections.what_if import Flip, Trial, WhatIf, candidates_of, keep_clauses
 from returnable.testing import (
     Scenario,
-    a_book,
     a_policy,
     an_order,
     declined,
@@ -34,11 +34,11 @@ from returnable.testing import (
 )
 from returnable.testing.behaviour import World
 
-THREE_DAYS = a_book(a_policy({"returns.window": {"days": 3}}))
-HALF_AN_HOUR = a_book(a_policy({"cancellation.window": {"hours": 0}}))
-FEE_OF_50 = a_book(a_policy({"returns.label_fee": {"fee": "50.00"}}))
+THREE_DAYS = policy_book(a_policy({"returns.window": {"days": 3}}))
+HALF_AN_HOUR = policy_book(a_policy({"cancellation.window": {"hours": 0}}))
+FEE_OF_50 = policy_book(a_policy({"returns.label_fee": {"fee": "50.00"}}))
 NO_CONDITION, NO_SHIP_BY = (
-    a_book(a_policy({clause: {"applies": False}})) for clause in ("returns.condition", "returns.ship_by")
+    policy_book(a_policy({clause: {"applies": False}})) for clause in ("returns.condition", "returns.ship_by")
 )
 
 
@@ -179,7 +179,7 @@ def test_units_rejected_on_record_may_be_accepted_by_the_candidate() -> None:
     )
 
     result, flips = tried(
-        story, a_book(a_policy({"returns.condition": {"requires": ["same_condition", "original_packaging"]}}))
+        story, policy_book(a_policy({"returns.condition": {"requires": ["same_condition", "original_packaging"]}}))
     )
 
     assert [(row.clause, row.allows, row.allows_amounts[0].amount) for row in result.clauses] == [
@@ -199,7 +199,7 @@ def test_a_claim_reported_too_late_for_the_candidate_takes_its_settlement_with_i
         request_refund(claim_id="C-1"),
     )
 
-    result, flips = tried(story, a_book(a_policy({"wrong_item.window": {"business_days": 2}})))
+    result, flips = tried(story, policy_book(a_policy({"wrong_item.window": {"business_days": 2}})))
 
     assert [(flip.command, flip.candidate) for flip in flips] == [
         ("report_wrong_item", "declined"),

@@ -110,7 +110,70 @@ def test_a_history_that_never_changes_is_refused(pytester: pytest.Pytester) -> N
     result = outcomes_around(pytester, "@edges()\ndef test_it(desk): pass\n")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*@edges: nothing about this history changes by the passing of time"])
+    result.stdout.fnmatch_lines(["@edges of test_it: nothing about this history changes by the passing of time"])
+
+
+def test_a_history_that_does_not_happen_is_refused_with_what_did(pytester: pytest.Pytester) -> None:
+    code = "from returnable.testing import a_return\n@edges(an_order(), a_return())\ndef test_it(desk): pass\n"
+
+    result = outcomes_around(pytester, code)
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["@edges of test_it: given: request_return was to be accepted", "*returns.window*"])
+
+
+def test_without_parentheses_nothing_is_lost_in_silence(pytester: pytest.Pytester) -> None:
+    result = outcomes_around(pytester, "@edges\ndef test_it(desk): pass\n")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*TypeError: @edges takes a history: @edges(an_order(…))*"])
+
+
+def test_a_method_of_a_unittest_cannot_be_run_around_edges_and_says_so(pytester: pytest.Pytester) -> None:
+    result = outcomes_around(
+        pytester,
+        "import unittest\nclass Test(unittest.TestCase):\n    @edges(an_order())\n    def test_it(self): pass\n",
+    )
+
+    assert result.ret != 0
+    result.stderr.fnmatch_lines(["*cannot be run around edges: it is a method of a unittest.TestCase*"])
+
+
+def test_two_histories_are_both_walked_around(pytester: pytest.Pytester) -> None:
+    result = outcomes_around(
+        pytester, "@edges(an_order())\n@edges(an_order('B-1', confirmed='2026-04-01'))\ndef test_it(desk): pass\n"
+    )
+
+    result.assert_outcomes(passed=6)
+
+
+def test_edges_of_another_policy_than_the_desks_are_refused(pytester: pytest.Pytester) -> None:
+    code = """
+import pytest
+from returnable.testing import a_policy
+
+MONTH = a_policy({"returns.window": {"days": 30}})
+
+@pytest.fixture
+def returnable_policy():
+    return MONTH
+
+@edges(an_order(delivered="2026-03-05"), subject="order/A-1")
+def test_forgotten(desk): pass
+
+@edges(an_order(delivered="2026-03-05"), policy=MONTH)
+def test_said(desk, moment):
+    if moment.edge.clause == "returns.window" and moment.side == "at" and "closes" in str(moment):
+        assert str(moment.at.date()) == "2026-04-05"
+"""
+
+    result = outcomes_around(pytester, code)
+
+    outcomes = result.parseoutcomes()
+    assert outcomes["errors"] == outcomes["passed"] == 18
+    result.stdout.fnmatch_lines(
+        ["@edges: the desk has another policy than the edges were found under: @edges(…, policy=…)*"]
+    )
 
 
 def test_moment_is_for_tests_around_edges(pytester: pytest.Pytester) -> None:

@@ -161,6 +161,12 @@ def test_time_goes_back_only_when_it_is_said() -> None:
     assert str(clock.move_to("2026-03-02")) == "Mon 2026-03-02 00:00 EST"
 
 
+def test_no_days_at_all_keep_the_second_of_two_equal_times() -> None:
+    clock = Clock("2026-11-01T01:30:00-05:00")
+
+    assert clock.advance_days(0).advance_business_days(0).now == datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
+
+
 def test_to_advance_says_by_what() -> None:
     with pytest.raises(TypeError, match="takes a timedelta, or its parts by name"):
         Clock().advance()

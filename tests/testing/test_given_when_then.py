@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import returnable
+from returnable.adapters.scenario import play_file
 from returnable.domain.commands import COMMANDS
 from returnable.domain.errors import PolicyInvalid
 from returnable.domain.events import Delivered
@@ -86,7 +87,88 @@ def test_a_call_into_the_code_under_test_is_what_happens_too() -> None:
     story.when(portal).then("ReturnRequested", "ReturnDeclined").then_declined("returns.portal")
     story.when(lambda: story.desk.withdraw_return(return_id="R-1")).then_error("transition.not_allowed")
     story.when(lambda: story.desk.run_deadlines()).then()
-    story.when(lambda: None).then().then_accepted()
+
+
+def test_a_call_that_says_no_outcome_is_judged_by_the_facts_it_left() -> None:
+    story = given(DELIVERED).at("2026-03-20")
+
+    def page() -> dict[str, str]:
+        story.desk.handle(request_return().fields)
+        return {"page": "Thank you."}
+
+    story.when(page).then_declined("returns.window").then_clause("returns.window", "fail", deadline="2026-03-20")
+    story.when(lambda: story.desk.handle(request_cancellation().fields) and None).then_declined()
+    story.at("2026-03-10").when(lambda: story.desk.handle(request_return(return_id="R-2").fields) and 1).then_accepted()
+
+
+def test_a_call_that_says_no_outcome_and_leaves_no_facts_is_neither_accepted_nor_declined() -> None:
+    story = given(DELIVERED).when(lambda: None).then()
+
+    for judge in (story.then_accepted, story.then_declined):
+        assert "recorded nothing and returned no outcome of the desk" in message(judge)
+
+
+def test_a_step_without_its_parentheses_is_not_taken_for_a_call() -> None:
+    for forgotten in (request_return, an_order, run_deadlines):
+        with pytest.raises(TypeError, match=rf"{forgotten.__name__} makes a step and does nothing"):
+            given(DELIVERED).when(forgotten)
+
+
+def test_a_fact_may_be_expected_in_a_stream() -> None:
+    story = given(DELIVERED, a_return()).when(withdraw_return())
+
+    story.then(event("ReturnWithdrawn", of="return/R-1"))
+    assert "ReturnWithdrawn: expected in return/R-2, came in return/R-1" in message(
+        lambda: story.then(event("ReturnWithdrawn", of="return/R-2"))
+    )
+
+
+def test_what_was_judged_is_not_judged_again_after_something_else_was_given() -> None:
+    story = given(DELIVERED).when(request_return()).given(withdraw_return())
+
+    with pytest.raises(RuntimeError, match=r"then comes after when\(\)"):
+        story.then("ReturnRequested", "ReturnAuthorized")
+
+
+def test_what_would_say_two_things_or_nothing_is_refused() -> None:
+    with pytest.raises(TypeError, match="price says what lines says already"):
+        an_order(lines=[], price="1.00")
+    with pytest.raises(TypeError, match="account_id says what customer says already"):
+        an_order(customer={"customer_id": "c-2"}, account_id="a")
+    with pytest.raises(TypeError, match="compares what it is given"):
+        given(DELIVERED).then_view("order/A-1")
+    with pytest.raises(TypeError, match="whole microseconds"):
+        Clock().tick(0.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"say hours=24, or advance_days\(1\)"):
+        Clock().advance(days=1)
+
+
+def test_a_line_of_a_scenario_that_expects_a_refusal_is_one() -> None:
+    line = request_return(channel="phone").fields | {"expect": {"outcome": "declined"}}
+
+    given(DELIVERED, line).then_view("return/R-1", status="declined")
+
+
+def test_an_error_that_nothing_expects_is_told_when_lines_are_played() -> None:
+    told = message(lambda: Scenario().play([{"at": "2026-03-02T10:00:00Z", "command": "confirm_ordr"}]))
+
+    assert "line 1: error that nothing expects: command.invalid" in told
+
+
+def test_a_story_is_saved_as_a_test_with_the_policy_it_needs(tmp_path: Path) -> None:
+    month = a_policy({"returns.window": {"days": 30}})
+    given(DELIVERED, policy=month).at("2026-04-04").when(request_return()).save(tmp_path / "month.scenario.jsonl")
+    given(DELIVERED).save(tmp_path / "usual.scenario.jsonl")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "month.policies",
+        "month.scenario.jsonl",
+        "usual.scenario.jsonl",
+    ]
+    played = play_file(tmp_path / "month.scenario.jsonl")
+    assert [line.problems for line in played] == [[]] * 4
+    with pytest.raises(ValueError, match=r"ends in \.scenario\.jsonl"):
+        given(DELIVERED).save(tmp_path / "month.jsonl")
 
 
 def test_of_several_things_that_happen_the_facts_are_all_and_the_last_decides() -> None:

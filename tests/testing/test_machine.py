@@ -73,8 +73,18 @@ def test_a_faithful_host_passes_whatever_impossible_things_it_is_told() -> None:
     run_state_machine_as_test(Faithful, settings=FEW)
 
 
-def test_a_machine_that_overrides_nothing_compares_nothing() -> None:
-    run_state_machine_as_test(ReturnsMachine, settings=settings(FEW, max_examples=5))
+def test_a_machine_that_would_compare_nothing_is_refused() -> None:
+    class Empty(ReturnsMachine):
+        """Says nothing of the host."""
+
+    class Beside(ReturnsMachine):
+        def tell(self, step: Step, at: datetime) -> Mapping[str, Any]:
+            return {"result": "declined"}
+
+    with pytest.raises(TypeError, match="Empty.tell is not there"):
+        run_state_machine_as_test(Empty, settings=FEW)
+    with pytest.raises(TypeError, match="says nothing to compare: {'result': 'declined'}"):
+        run_state_machine_as_test(Beside, settings=FEW)
 
 
 def test_a_host_that_takes_a_return_on_day_15_is_shown_the_four_steps() -> None:

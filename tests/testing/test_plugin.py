@@ -255,6 +255,56 @@ def test_the_marker_works_on_a_unittest_too(run: Run) -> None:
     result.assert_outcomes(passed=2)
 
 
+def test_the_marker_stops_the_clock_after_the_fixtures_of_the_session_and_before_those_of_the_test(run: Run) -> None:
+    result = run(
+        """
+        import datetime as dt
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def of_the_session():
+            return dt.datetime.now(dt.UTC)
+
+        @pytest.fixture
+        def of_the_test():
+            return dt.datetime.now(dt.UTC)
+
+        @pytest.mark.at("2020-01-01T00:00:00Z")
+        def test_it(of_the_test, of_the_session):
+            assert of_the_session.year > 2020
+            assert of_the_test.year == 2020
+        """
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_a_clock_that_is_asked_for_late_knows_the_desk(request: pytest.FixtureRequest, desk: Desk) -> None:
+    late: FrozenClock = request.getfixturevalue("clock")
+
+    assert late.desk is desk
+    assert late.edges() == ()
+
+
+def test_a_freeze_that_is_never_stopped_fails_its_own_test_and_no_other(run: Run) -> None:
+    result = run(
+        """
+        import datetime as dt
+        from freezegun import freeze_time
+
+        def test_one(clock):
+            freeze_time("2001-01-01").start()
+
+        def test_two():
+            assert dt.datetime.now().year > 2020
+            assert dt.datetime.__name__ == "datetime"
+        """
+    )
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*ClockTaken: a freeze_time().start() of this test was never stopped"])
+
+
 # ---- at its ease -----------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +346,7 @@ def test_the_durations_that_pytest_reports_are_real_ones(pytester: pytest.Pytest
         f"""
         def test_it(clock):
             for _ in range({times}):
-                clock.advance(days=300)
+                clock.advance(hours=24 * 300)
         """
     )
 
@@ -304,6 +354,7 @@ def test_the_durations_that_pytest_reports_are_real_ones(pytester: pytest.Pytest
 
     durations = [each.duration for each in report.getreports("pytest_runtest_logreport")]
     assert len(durations) == 3
+    report.assertoutcome(passed=1)
     assert all(0 <= duration < 86_400 for duration in durations)
 
 

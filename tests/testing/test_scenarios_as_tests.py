@@ -99,8 +99,9 @@ def test_a_line_that_is_wrong_in_itself_is_told_by_name(pytester: pytest.Pyteste
 
     result = collected(pytester, "-v")
 
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["shop.scenario.jsonl::1 FAILED*", "shop.scenario.jsonl::2 PASSED*"])
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["shop.scenario.jsonl::1 FAILED*", "shop.scenario.jsonl::2 FAILED*"])
+    result.stdout.fnmatch_lines(["    error that nothing expects: command.invalid (at: is missing)"])
 
 
 def test_a_scenario_is_played_under_the_policy_beside_it_else_under_that_of_the_setting(
