@@ -53,7 +53,8 @@ def record(
     """Record a case as a test: a scenario that expects what came of every command, and how all stands in the end.
 
     SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id; the whole case of the order is recorded,
-    without personal data (the ids of orders, returns, refunds and articles stay). OUT is a file NAME.scenario.jsonl, or a folder; by default order-A-1.scenario.jsonl in this one.
+    without personal data (the ids of orders, returns, refunds and articles stay). OUT is a file NAME.scenario.jsonl, or a
+    folder; by default order-A-1.scenario.jsonl in this one.
 
     Where the bundled policy is not the one of the case, that one goes into the folder NAME.policies beside it, unless a
     policy lies there already; --with-policy puts it there in any case, for tests that have a policy of their own. What was

@@ -113,6 +113,10 @@ def step(command: str, at: When | None = None, *, raw: bool = False, **fields: A
     return Step({"command": command} | fields, at, raw=raw)
 
 
+def _step(command: str, at: When | None, fields: Mapping[str, Any]) -> Step:
+    return Step({"command": command} | dict(fields), at)
+
+
 # ---- one command each --------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +152,7 @@ def confirm_order(order_id: str = "A-1", *, at: When | None = None, **changes: A
     } | changes
     if "payments" not in fields:
         fields["payments"] = [{"payment_id": "p-1", "method": "card", "amount": _due(lines, shipping)}]
-    return step("confirm_order", at, **fields)
+    return _step("confirm_order", at, fields)
 
 
 def _due(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str:
@@ -163,7 +167,7 @@ def _due(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str
 def request_cancellation(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:
     """A complete mail that asks to cancel; ``order_copy=False`` makes it incomplete."""
     shown = {} if "order_reference" in fields else {"order_copy": True}
-    return step("request_cancellation", at, **({"order_id": order_id, "channel": "email"} | shown | fields))
+    return _step("request_cancellation", at, {"order_id": order_id, "channel": "email"} | shown | fields)
 
 
 def record_shipment(
@@ -172,17 +176,17 @@ def record_shipment(
     """A parcel is with the carrier; without ``units`` it holds all that are left."""
     given = {"order_id": order_id, "parcel_id": parcel_id, "carrier": "fedex", "tracking_number": f"T-{parcel_id}"}
     lines = {} if units is None else {"lines": _lines(units)}
-    return step("record_shipment", at, **(given | lines | fields))
+    return _step("record_shipment", at, given | lines | fields)
 
 
 def record_delivery(parcel_id: str = "P-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
     """A parcel is with the customer."""
-    return step("record_delivery", at, **({"order_id": order_id, "parcel_id": parcel_id} | fields))
+    return _step("record_delivery", at, {"order_id": order_id, "parcel_id": parcel_id} | fields)
 
 
 def link_account(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:
     """The customer has the account ``acc-2``."""
-    return step("link_account", at, **({"order_id": order_id, "account_id": "acc-2"} | fields))
+    return _step("link_account", at, {"order_id": order_id, "account_id": "acc-2"} | fields)
 
 
 def request_return(
@@ -190,26 +194,26 @@ def request_return(
 ) -> Step:
     """Units are to go back, asked for through the portal."""
     given = {"return_id": return_id, "order_id": order_id, "lines": _lines(units), "channel": "portal"}
-    return step("request_return", at, **(given | fields))
+    return _step("request_return", at, given | fields)
 
 
 def issue_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
     """A prepaid label."""
     given = {"return_id": return_id, "label_id": label_id, "carrier": "fedex", "tracking_number": f"RT-{label_id}"}
-    return step("issue_label", at, **(given | fields))
+    return _step("issue_label", at, given | fields)
 
 
 def record_label_received(
     label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any
 ) -> Step:
     """The label is with the customer: its clock runs from here."""
-    return step("record_label_received", at, **({"return_id": return_id, "label_id": label_id} | fields))
+    return _step("record_label_received", at, {"return_id": return_id, "label_id": label_id} | fields)
 
 
 def void_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
     """A label is voided by hand."""
     given = {"return_id": return_id, "label_id": label_id, "reason": "The wrong carrier."}
-    return step("void_label", at, **(given | fields))
+    return _step("void_label", at, given | fields)
 
 
 def record_return_shipment(
@@ -217,12 +221,12 @@ def record_return_shipment(
 ) -> Step:
     """The customer hands the parcel over, on a prepaid label or (``label_id=None``) on a label of their own."""
     used = {} if label_id is None else {"label_id": label_id}
-    return step("record_return_shipment", at, **({"return_id": return_id} | used | fields))
+    return _step("record_return_shipment", at, {"return_id": return_id} | used | fields)
 
 
 def receive_return(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
     """The parcel is at the dock."""
-    return step("receive_return", at, **({"return_id": return_id} | fields))
+    return _step("receive_return", at, {"return_id": return_id} | fields)
 
 
 def inspect_return(
@@ -238,14 +242,14 @@ def inspect_return(
     findings += [
         finding(line_id, count, tags_attached=False) for line_id, count in _by_line(rejected or {}).items() if count
     ]
-    return step("inspect_return", at, **({"return_id": return_id, "findings": findings} | fields))
+    return _step("inspect_return", at, {"return_id": return_id, "findings": findings} | fields)
 
 
 def request_refund(refund_id: str = "F-1", *, at: When | None = None, **fields: Any) -> Step:
     """What is owed for return ``R-1`` is to be paid, or for the ``return_id``, ``order_id`` or ``claim_id`` given."""
     named = {"return_id", "order_id", "claim_id"} & set(fields)
     subject = {} if named else {"return_id": "R-1"}
-    return step("request_refund", at, **({"refund_id": refund_id} | subject | fields))
+    return _step("request_refund", at, {"refund_id": refund_id} | subject | fields)
 
 
 def record_refund_result(
@@ -254,22 +258,22 @@ def record_refund_result(
     """The payment provider answered for one payment."""
     answer = {"reference": f"re-{payment_id}"} if result == "succeeded" else {"reason": "The card is closed."}
     given = {"refund_id": refund_id, "payment_id": payment_id, "result": result}
-    return step("record_refund_result", at, **(given | answer | fields))
+    return _step("record_refund_result", at, given | answer | fields)
 
 
 def record_send_back(units: Units = 1, *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
     """Rejected units go back to the customer."""
-    return step("record_send_back", at, **({"return_id": return_id, "lines": _lines(units)} | fields))
+    return _step("record_send_back", at, {"return_id": return_id, "lines": _lines(units)} | fields)
 
 
 def report_return_lost(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
     """The parcel is lost on its way back."""
-    return step("report_return_lost", at, **({"return_id": return_id} | fields))
+    return _step("report_return_lost", at, {"return_id": return_id} | fields)
 
 
 def withdraw_return(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
     """The customer keeps the goods after all."""
-    return step("withdraw_return", at, **({"return_id": return_id} | fields))
+    return _step("withdraw_return", at, {"return_id": return_id} | fields)
 
 
 def report_wrong_item(
@@ -277,44 +281,44 @@ def report_wrong_item(
 ) -> Step:
     """A complete mail that the wrong item came; ``attachments=[]`` leaves the evidence out."""
     given = {"claim_id": claim_id, "order_id": order_id, "line_id": line_id, "channel": "email"}
-    return step("report_wrong_item", at, **(given | {"attachments": ["order_confirmation", "item_picture"]} | fields))
+    return _step("report_wrong_item", at, given | {"attachments": ["order_confirmation", "item_picture"]} | fields)
 
 
 def add_claim_evidence(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
     """The evidence comes later."""
     given = {"claim_id": claim_id, "attachments": ["order_confirmation", "item_picture"]}
-    return step("add_claim_evidence", at, **(given | fields))
+    return _step("add_claim_evidence", at, given | fields)
 
 
 def record_claim_contact(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
     """Customer care calls the customer."""
-    return step("record_claim_contact", at, **({"claim_id": claim_id} | fields))
+    return _step("record_claim_contact", at, {"claim_id": claim_id} | fields)
 
 
 def resolve_claim(claim_id: str = "C-1", remedy: str = "refund", *, at: When | None = None, **fields: Any) -> Step:
     """The claim is settled."""
-    return step("resolve_claim", at, **({"claim_id": claim_id, "remedy": remedy} | fields))
+    return _step("resolve_claim", at, {"claim_id": claim_id, "remedy": remedy} | fields)
 
 
 def deny_claim(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
     """The claim is denied by hand."""
-    return step("deny_claim", at, **({"claim_id": claim_id, "reason": "It is the right item."} | fields))
+    return _step("deny_claim", at, {"claim_id": claim_id, "reason": "It is the right item."} | fields)
 
 
 def notify_customer(subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:
     """A notice goes to the customer; ``subject`` is ``order/A-1``, ``return/R-1`` or ``claim/C-1``."""
-    return step("notify_customer", at, **({"subject": _subject(subject), "notice": "We have decided."} | fields))
+    return _step("notify_customer", at, {"subject": _subject(subject), "notice": "We have decided."} | fields)
 
 
 def override(clause: str, subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:
     """A person with authority sets a clause aside for ``order/A-1``, ``return/R-1`` or ``claim/C-1``."""
     given = {"subject": _subject(subject), "clause": clause, "reason": "A good customer.", "approved_by": "Ann"}
-    return step("override", at, **(given | fields))
+    return _step("override", at, given | fields)
 
 
 def run_deadlines(*, at: When | None = None, **fields: Any) -> Step:
     """What fell due is recorded."""
-    return step("run_deadlines", at, **fields)
+    return _step("run_deadlines", at, fields)
 
 
 def finding(line_id: str = "1", quantity: int = 1, **changes: bool) -> dict[str, Any]:
