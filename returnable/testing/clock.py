@@ -207,10 +207,11 @@ class Clock:
     def around_edges(self, subject: str | None = None) -> Iterator[Moment]:
         """Move through all edges to come that are known now: one tick before each, to it, and one tick after it.
 
-        Instants are visited in order of time; where edges are closer than a tick, some are visited twice.
+        Instants are visited in order of time; where edges are closer than a tick, some are visited twice. Raises
+        ``LookupError`` where there is none: a loop over nothing would pass in silence.
         """
-        start = self.now
-        to_come = tuple(edge for edge in self.edges(subject) if edge.at > start)
+        start = self.next_edge(subject).at
+        to_come = tuple(edge for edge in self.edges(subject) if edge.at >= start)
         for moment in sorted(moments(to_come), key=lambda each: each.at):
             self._set(moment.at)
             yield moment

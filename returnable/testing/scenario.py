@@ -365,6 +365,15 @@ class Scenario:
             self._fail("then_declined: other clauses failed than expected", came, problems)
         return self
 
+    def then_failed(self, *clauses: str) -> Self:
+        """Of the clauses that were weighed exactly these failed, whatever came of it; without any: none did."""
+        __tracebackhide__ = True
+        came = self._last("then_failed")
+        if came.failed != sorted(set(clauses)):
+            wanted, failed = ", ".join(sorted(set(clauses))) or "none", ", ".join(came.failed) or "none"
+            self._fail("then_failed: other clauses failed", came, [f"expected {wanted}", f"failed   {failed}"])
+        return self
+
     def _had_outcome(self, asked: str, came: _Came) -> None:
         __tracebackhide__ = True
         if came.outcome == NO_OUTCOME:

@@ -198,7 +198,7 @@ def test_an_override_is_for_a_known_order_return_or_claim(subject: str, code: st
     given(a_delivered_order()).when(set_aside("returns.window", subject)).then_error(code)
 
 
-def test_a_unit_paid_back_although_it_was_rejected_is_not_free_after_it_was_sent_back() -> None:
+def test_a_unit_paid_back_although_it_was_rejected_is_neither_sent_back_nor_free() -> None:
     story = rejected().given(
         set_aside("returns.condition", "return/R-1"),
         request_refund(),

@@ -57,7 +57,7 @@ def test_a_parcel_handed_over_from_the_deadline_on_is_refused_at_the_dock(
     if late:
         scenario.then("ParcelRejected").then_declined("returns.ship_by").then_view("return/R-1", status="rejected")
     else:
-        scenario.then("Received").then_accepted().then_view("return/R-1", status="received")
+        scenario.then("Received").then_accepted().then_failed().then_view("return/R-1", status="received")
     scenario.then_clause("returns.ship_by", "fail" if late else "pass", deadline="2026-03-12")
     scenario.then_view("return/R-1", late=late)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -90,6 +91,13 @@ def test_missing_evidence_is_no_reason_to_deny_and_keeps_the_first_notices_time(
     story.then_view("claim/C-1", reported_at="2026-03-16 23:59:59")
 
 
+@pytest.mark.parametrize("shown", ["order_confirmation", "item_picture"])
+def test_half_of_the_evidence_settles_nothing(shown: str) -> None:
+    story = given(a_delivered_order(), a_claim(reported="2026-03-09 12:00", attachments=[shown]))
+
+    story.when(resolve_claim()).then("ResolutionDeclined").then_declined("wrong_item.evidence")
+
+
 @pytest.mark.parametrize(
     ("reported_at", "contact_by"),
     [
@@ -102,8 +110,9 @@ def test_missing_evidence_is_no_reason_to_deny_and_keeps_the_first_notices_time(
 def test_the_contact_is_due_24_elapsed_hours_after_the_first_notice_inclusive(
     reported_at: str, contact_by: str
 ) -> None:
+    the_day_before = datetime.fromisoformat(reported_at) - timedelta(days=1)
     story = given(
-        an_order(delivered=reported_at), a_claim(reported=reported_at, attachments=[]), add_claim_evidence()
+        an_order(delivered=the_day_before), a_claim(reported=reported_at, attachments=[]), add_claim_evidence()
     ).at(contact_by)
 
     assert story.ask("claim/C-1")["contact_by"] == contact_by

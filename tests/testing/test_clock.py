@@ -232,6 +232,13 @@ def test_the_clock_walks_around_every_edge_a_tick_before_it_and_a_tick_after_it(
     ]
 
 
+def test_a_walk_around_no_edges_is_refused() -> None:
+    clock = given(an_order(delivered="2026-03-05")).at("2026-05-01").clock
+
+    with pytest.raises(LookupError, match="nothing about order/A-1 changes any more"):
+        next(clock.around_edges("order/A-1"))
+
+
 def test_a_clock_without_a_desk_knows_no_edges() -> None:
     with pytest.raises(RuntimeError, match="has no desk"):
         Clock().edges()

@@ -26,6 +26,7 @@ from returnable.testing import (
     event,
     given,
     impossible,
+    inspect_return,
     issue_label,
     override,
     receive_return,
@@ -515,6 +516,14 @@ def test_of_refusals_the_clauses_that_fail_are_compared_as_a_set() -> None:
     assert "returns.account did not fail" in told
     assert "returns.portal failed, too" in told
     assert "then_accepted: it was not" in message(story.then_accepted)
+
+
+def test_what_failed_is_compared_also_where_it_was_accepted() -> None:
+    story = given(DELIVERED, a_return(received=True))
+
+    story.when(inspect_return(0, rejected=1)).then_accepted().then_failed("returns.condition")
+    assert "expected none\n    failed   returns.condition" in message(story.then_failed)
+    given(DELIVERED).when(request_return()).then_failed()
 
 
 def test_another_error_than_expected_names_the_field() -> None:
