@@ -77,7 +77,7 @@ class PostgresCaseRecorder(CaseRecorder):
         self._facts, self._names, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
         self._policies = f"{schema}.policies"
         self._append = (
-            f"SELECT first, refusal, nth FROM {schema}.append(%s::text[], %s::bytea[], %s::text[], %s::integer[],"
+            f"SELECT first, refusal, nth FROM {schema}.append(%s::text[], %b::bytea[], %s::text[], %s::integer[],"
             " %s::text[], %s::integer[], %s::integer[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text)"
         )
 

@@ -49,12 +49,14 @@ class Limits:
 
     ``busy``: for other writers, and for a free connection. ``statement``: for the server to carry out one statement; the
     server gives up then, and this side a little later, should the server not answer at all. ``connect``: for a server to
-    answer. ``patience``: for a lost server to come back.
+    answer. ``opening``: for a server that is just being started, when the store is opened. ``patience``: for a lost server to come
+    back.
     """
 
     busy: float = 5.0
     statement: float = 30.0
     connect: float = 5.0
+    opening: float = 1.0
     patience: float = 15.0
     connections: int = 8
 
@@ -105,11 +107,9 @@ class Connections:
         self._only_reading = only_reading
         self._start_afresh()
         try:
-            self._do(self._check)
-        except BaseException as error:
+            self.use(self._check, min(limits.opening, limits.patience))
+        except BaseException:
             self.close()
-            if isinstance(error, Lost):
-                raise StoreUnusable(f"{place}: {error}") from error.__cause__
             raise
         _ALL.add(self)
 
@@ -125,18 +125,19 @@ class Connections:
         """Whether :meth:`close` was called."""
         return self._held.closed
 
-    def use(self, work: Callable[[AnyConnection], T]) -> T:
+    def use(self, work: Callable[[AnyConnection], T], patience: float | None = None) -> T:
         """The result of work on a connection in autocommit mode; done again on another one when that was lost.
 
         Raises :class:`StoreUnusable` when the server did not come back in time, and :class:`StoreBusy` when it, or
         other threads, took too long.
         """
+        patience = self.limits.patience if patience is None else patience
         waited, attempt = 0.0, 0
         while True:
             try:
                 return self._do(work)
             except Lost as lost:
-                if waited >= self.limits.patience:
+                if waited >= patience:
                     raise StoreUnusable(f"{self.place}: {_first_line(lost)}") from lost.__cause__
                 # An attempt to connect that timed out waited as well.
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
