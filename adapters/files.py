@@ -98,12 +98,13 @@ _BESIDE = ("", "-wal", "-shm", "-journal")
 def store_files(url: str) -> tuple[Path, ...]:
     """Every file that belongs to the store at a URL: its own, what SQLite keeps beside it, and its stored views.
 
-    Also those that do not exist yet. Raises :class:`~returnable.domain.errors.StoreUnusable` when the URL names no store.
+    Also those that do not exist yet; none for a store on a server. Raises
+    :class:`~returnable.domain.errors.StoreUnusable` when the URL names no store.
     """
-    from returnable.adapters.eventstore.open import path_of
+    from returnable.adapters.eventstore.open import on_a_server, path_of
     from returnable.adapters.eventstore.viewstore import views_url_of
 
-    if url == "memory:":
+    if url == "memory:" or on_a_server(url):
         return ()
     named = [path_of(url), path_of(views_url_of(url))]
     # SQLite names what is beside a database after the file that a link leads to.

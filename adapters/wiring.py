@@ -8,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.open import migrate_store, on_a_server, open_store
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreUnusable
 from returnable.domain.policy import BUNDLED, Policy, PolicyBook, bundled_policies, read_policies
 from returnable.domain.ports import EventStore
 
 if TYPE_CHECKING:
+    from returnable.adapters.eventstore.postgres_connections import HostPool
     from returnable.projections.follow import Projector
     from returnable.projections.ports import ViewStore
     from returnable.projections.questions import Questions
+
+__all__ = ["Parts", "assemble", "migrate_store", "policy_book", "projector", "stored_views"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,23 @@ def policy_book(policy: AnyPolicy) -> PolicyBook:
     return read_policies(policy)
 
 
-def assemble(url: str, policy: AnyPolicy = None, *, create: bool = True, only_reading: bool = False) -> Parts:
+def assemble(
+    url: str,
+    policy: AnyPolicy = None,
+    *,
+    create: bool = True,
+    only_reading: bool = False,
+    pool: HostPool | None = None,
+    connections: int = 8,
+) -> Parts:
     """Open the store at ``url`` and put a desk and its questions on it.
 
     Raises :class:`~returnable.domain.errors.PolicyInvalid` and :class:`~returnable.domain.errors.StoreUnusable`;
     without ``create`` a store that does not exist is unusable. With ``only_reading`` a write-protected one will do.
+    ``pool`` and ``connections`` are for a store on a server: the host's own pool, or how many connections to have at most.
     """
     book = policy_book(policy)
-    store = open_store(url, create=create, only_reading=only_reading)
+    store = open_store(url, create=create, only_reading=only_reading, pool=pool, connections=connections)
     return Parts(store, Desk(store, book))
 
 
@@ -72,11 +84,16 @@ def stored_views(
 ) -> ViewStore | None:
     """The stored views of the store at ``store_url``: beside it (``shop.db`` → ``shop-views.db``), or at ``views_url``.
 
+    Those of a store on a server are kept where ``views_url`` says, and nowhere else.
     Without ``create`` ``None`` where there are none. ``anew`` throws away stored views of another version first.
     Raises :class:`~returnable.domain.errors.StoreUnusable` for a file of something else or of another version.
     """
     from returnable.adapters.eventstore.viewstore import open_views, views_url_of
 
+    if views_url is None and on_a_server(store_url):
+        if not create:
+            return None
+        raise StoreUnusable("stored views of a store on a server need a file: name one, such as sqlite:///views.db")
     if views_url is None:
         views_url = views_url_of(store_url)
     elif views_url == store_url != "memory:":

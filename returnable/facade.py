@@ -36,6 +36,7 @@ from returnable.projections.views import (
 )
 
 if TYPE_CHECKING:
+    from returnable.adapters.eventstore.postgres_connections import HostPool
     from returnable.projections.explained import EdgesView, HistoryView, WhyView
     from returnable.projections.follow import Standing
     from returnable.projections.redecided import Difference
@@ -57,13 +58,18 @@ def open(
     *,
     policy: AnyPolicy = None,
     clock: Callable[[], datetime] = system_clock,
+    pool: HostPool | None = None,
+    connections: int = 8,
 ) -> Desk:
-    """Open a desk on a store: ``memory:`` or ``sqlite:///file.db`` (created when it does not exist).
+    """Open a desk on a store: ``memory:``, ``sqlite:///file.db`` (created when it does not exist) or ``postgresql://…``
+    (created by ``returnable migrate``, in the schema ``returnable`` or the one of its parameter ``schema``).
 
     ``policy`` is a TOML file, a directory of versions, a policy or its versions; the bundled one when absent. ``clock``
-    returns the current instant, aware; the system's when absent. Raises ``PolicyInvalid`` or ``StoreUnusable``.
+    returns the current instant, aware; the system's when absent. On PostgreSQL ``connections`` is how many to
+    have at most; or they are taken from the host's ``pool``, such as a ``psycopg_pool.ConnectionPool`` to the same database.
+    Raises ``PolicyInvalid`` or ``StoreUnusable``.
     """
-    return Desk(assemble(url, policy), clock, url)
+    return Desk(assemble(url, policy, pool=pool, connections=connections), clock, url)
 
 
 class Desk:

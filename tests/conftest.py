@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -22,3 +24,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep" else "ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _databases_are_stopped() -> Iterator[None]:
+    """The PostgreSQL server that a test may have started ends with the tests."""
+    yield
+    import sys
+
+    postgres = sys.modules.get("postgres")
+    if postgres is not None and postgres.own_server.cache_info().currsize:
+        postgres.own_server().stop()

@@ -137,9 +137,9 @@ LINES: list[tuple[str, dict[str, Any]]] = sorted(
 """The history; instants of the same offset sort as text, and the change of the clocks lies between them."""
 
 
-def digests() -> dict[str, str]:
+def digests(url: str = "memory:") -> dict[str, str]:
     """View → hash, after the history and one fact that cannot have happened."""
-    parts = assemble("memory:")
+    parts = assemble(url)
     lines = [(nth, json.dumps({"at": at, **fields}).encode()) for nth, (at, fields) in enumerate(LINES, start=1)]
     for played in play(parts, lines):
         error = played.as_dict()["error"]

@@ -90,6 +90,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
     "what-if": ("checking", "what_if"),
     "report": ("reporting", "report"),
     "record": ("recording", "record"),
+    "migrate": ("migrating", "migrate"),
 }
 """Command → the module it is in, and its name there."""
 

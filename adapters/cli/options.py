@@ -38,7 +38,7 @@ def store_option(command: F) -> F:
         default=DEFAULT_STORE,
         show_default=True,
         show_envvar=True,
-        help="sqlite:///file.db, or memory: for an empty one.",
+        help="sqlite:///file.db, postgresql://…, or memory: for an empty one.",
     )(command)
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
+from returnable.adapters.eventstore.postgres_place import is_postgres, place_of
 from returnable.adapters.eventstore.store import FactStore
 from returnable.domain.errors import StoreUnusable
 
-UNDERSTOOD = "memory:, sqlite:///relative.db and sqlite:////absolute/path.db"
+if TYPE_CHECKING:
+    from returnable.adapters.eventstore.postgres_connections import HostPool
+
+UNDERSTOOD = "memory:, sqlite:///relative.db, sqlite:////absolute/path.db and postgresql://…"
 
 
 def open_store(
@@ -19,19 +25,32 @@ def open_store(
     only_reading: bool = False,
     synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL",
     busy_timeout_seconds: float = 5.0,
+    pool: HostPool | None = None,
+    connections: int = 8,
 ) -> FactStore:
-    """The store at a URL: ``memory:`` (a fresh one), ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``.
+    """The store at a URL: ``memory:`` (a fresh one), ``sqlite:///relative.db``, ``sqlite:////absolute/path.db`` or
+    ``postgresql://user@host/database?schema=returnable``.
 
     The path of a file is percent-decoded; a file that does not exist is created, or without ``create`` refused. With
     ``only_reading`` a write-protected file will do, and is left exactly as it is.
     ``NORMAL`` gives durability away: a power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a
     write waits for other writers.
+    A store on PostgreSQL is created by :func:`migrate_store` and never here. It takes ``connections`` at most, or those of
+    the host's own ``pool`` (such as a ``psycopg_pool.ConnectionPool``), and one more for each store that is followed.
     Raises :class:`StoreUnusable` when the URL is not understood or the file cannot be used.
     """
     if url == "memory:":
         from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 
         return FactStore(MemoryCaseRecorder())
+    if is_postgres(url):
+        place = place_of(url)
+        with _psycopg(place.shown):
+            from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+            from returnable.adapters.eventstore.postgres_connections import Limits
+
+        limits = Limits(busy=busy_timeout_seconds, connections=connections)
+        return FactStore(PostgresCaseRecorder(place, limits=limits, pool=pool, only_reading=only_reading))
     from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 
     path = path_of(url)
@@ -41,6 +60,40 @@ def open_store(
         path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, only_reading=only_reading
     )
     return FactStore(recorder)
+
+
+def on_a_server(url: str) -> bool:
+    """Whether the store at a URL is on a server, not in a file or in memory."""
+    return is_postgres(url)
+
+
+def migrate_store(url: str) -> tuple[int, int]:
+    """Create the store at a URL or bring its tables up to date; their version before (0: there were none) and after.
+
+    Safe to run from many processes at once. Raises :class:`StoreUnusable`, also for a store that a newer version made. A
+    file needs no migrating: it is created when it is first opened.
+    """
+    if not is_postgres(url):
+        from returnable.adapters.eventstore.connections import SCHEMA_VERSION
+
+        before = 0 if url == "memory:" or not os.path.exists(path_of(url)) else SCHEMA_VERSION
+        open_store(url).close()
+        return before, SCHEMA_VERSION
+    place = place_of(url)
+    with _psycopg(place.shown):
+        from returnable.adapters.eventstore.postgres import migrate
+
+    return migrate(place)
+
+
+@contextmanager
+def _psycopg(place: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise StoreUnusable(
+            f"{place}: PostgreSQL needs psycopg: pip install 'returnable[postgres]' ({error})"
+        ) from None
 
 
 def path_of(url: str) -> str:
@@ -56,4 +109,6 @@ def path_of(url: str) -> str:
 
 
 def _not_understood(url: str) -> StoreUnusable:
+    if "@" in url:  # what stands before it may be a password
+        url = f"…@{url.rpartition('@')[2]}"
     return StoreUnusable(f"{url!r} names no store; understood are {UNDERSTOOD}")

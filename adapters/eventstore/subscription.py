@@ -1,10 +1,11 @@
-"""Following the log by asking again and again, which is all that SQLite offers between processes."""
+"""Following the log by asking again and again, which is all that SQLite offers between processes; a recorder that hears of
+appends in another way wakes its followers and lets them ask less often."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
 
@@ -13,6 +14,10 @@ POLL_SECONDS = 0.03
 
 PAGE = 500
 """How many events are fetched at once."""
+
+
+def _poll_seconds() -> float:
+    return POLL_SECONDS
 
 
 class PollingSubscription(Subscription[ApplicationRecorder]):
@@ -31,6 +36,8 @@ class PollingSubscription(Subscription[ApplicationRecorder]):
         self._wanted = frozenset(topics)
         self._fetched: deque[Notification] = deque()
         self._woken = threading.Event()
+        self.pause: Callable[[], float] = _poll_seconds
+        """How long to wait before looking again where nobody wakes us."""
 
     def wake(self) -> None:
         """Look now: this process wrote something."""
@@ -50,7 +57,7 @@ class PollingSubscription(Subscription[ApplicationRecorder]):
             if not self._fetch():
                 # Event.wait hands its time-out to the operating system. Anything that compares clocks would wait for
                 # ever under freezegun.
-                self._woken.wait(POLL_SECONDS)
+                self._woken.wait(self.pause())
         raise StopIteration
 
     def _fetch(self) -> bool:

@@ -1,4 +1,4 @@
-"""What every event store promises, in memory and in a file."""
+"""What every event store promises: in memory, in a file and on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from types import ModuleType
 import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from freezegun import freeze_time
+from postgres import fresh_store_url
 
 from returnable.adapters.eventstore import subscription
 from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.recorder import CaseRecorder
 from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 from returnable.adapters.eventstore.store import FactStore
@@ -54,9 +57,18 @@ def accounts(recorded: object) -> list[str]:
     return [one.fact.account_id for one in recorded]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def postgres_recorder() -> CaseRecorder:
+    return PostgresCaseRecorder(place_of(fresh_store_url()))
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CaseRecorder]:
-    made = MemoryCaseRecorder() if request.param == "memory" else SQLiteCaseRecorder(tmp_path / "store.db")
+    make: dict[str, Callable[[], CaseRecorder]] = {
+        "memory": MemoryCaseRecorder,
+        "sqlite": lambda: SQLiteCaseRecorder(tmp_path / "store.db"),
+        "postgres": postgres_recorder,
+    }
+    made = make[request.param]()
     yield made
     made.close()
 
@@ -716,6 +728,23 @@ class TestSQLitePositionsDoNotInterleave(_WithTextIds, library.NonInterleavingNo
         return SQLiteCaseRecorder(self.folder / "store.db")
 
 
+class TestPostgresKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):
+    def create_recorder(self) -> CaseRecorder:
+        made = postgres_recorder()
+        self.addCleanup(made.close)
+        return made
+
+    def test_insert_subscribe(self) -> None:
+        self.optional_test_insert_subscribe()
+
+
+class TestPostgresPositionsDoNotInterleave(_WithTextIds, library.NonInterleavingNotificationIDsBaseCase):
+    def create_recorder(self) -> CaseRecorder:
+        made = postgres_recorder()
+        self.addCleanup(made.close)
+        return made
+
+
 def test_streams_are_selected_by_version(recorder: CaseRecorder) -> None:
     # given
     stored = [StoredEvent("return/R-1", version, "topic", b"%d" % version) for version in (1, 2, 3)]
@@ -798,7 +827,7 @@ def test_a_url_names_a_file_by_relative_absolute_or_percent_encoded_path(
         "sqlite:///:memory:",
         "sqlite:///store.db?synchronous=OFF",
         "sqlite:///a%00b",
-        "postgresql://localhost/returns",
+        "mysql://localhost/returns",
     ],
 )
 def test_a_url_that_names_no_store_is_refused_in_one_line(

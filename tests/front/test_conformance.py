@@ -12,6 +12,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from postgres import fresh_store_url
+
 from returnable.adapters.scenario import Played, Summary, play, read_scenario
 from returnable.adapters.wiring import assemble
 
@@ -27,23 +29,24 @@ def played(content: bytes, name: str, url: str) -> list[Played]:
         parts.store.close()
 
 
-def test_every_vector_holds_on_memory_and_on_sqlite_and_is_answered_alike_when_the_file_is_opened_again(
+def test_every_vector_holds_on_every_store_and_is_answered_alike_when_the_store_is_opened_again(
     tmp_path: Path,
 ) -> None:
     for file in sorted(BESIDE.glob("vectors/*.jsonl")):
         content = file.read_bytes()
-        url = f"sqlite:///{tmp_path}/{file.stem}.db"
+        urls = (f"sqlite:///{tmp_path}/{file.stem}.db", fresh_store_url())
 
         in_memory = played(content, file.name, "memory:")
-        on_sqlite = played(content, file.name, url)
+        stored = [played(content, file.name, url) for url in urls]
 
         assert [line.mismatches for line in in_memory] == [[] for _ in in_memory], file.name
-        assert [line.as_dict() for line in on_sqlite] == [line.as_dict() for line in in_memory]
+        for lines in stored:
+            assert [line.as_dict() for line in lines] == [line.as_dict() for line in in_memory]
         # What is asked again later is asked as known at the time of the line, in the order of the file.
         last = json.loads(content.splitlines()[-1])["at"]
         questions = [json.loads(line) for line in content.splitlines() if b'"query"' in line]
         again = [{**line, "known_at": line["at"], "as_of": line["at"], "at": last} for line in questions]
-        if again:
+        for url in urls if again else ():
             repeated = played(b"\n".join(json.dumps(line).encode() for line in again), file.name, url)
             assert [line.mismatches for line in repeated] == [[] for _ in again], file.name
 

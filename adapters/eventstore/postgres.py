@@ -1,0 +1,342 @@
+"""A recorder on a PostgreSQL server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+from psycopg import errors
+from psycopg.rows import tuple_row
+
+from returnable.adapters.eventstore.postgres_connections import (
+    CLAIMED_TWICE,
+    GAP,
+    AnyConnection,
+    Connections,
+    HostPool,
+    Limits,
+    connected,
+    milliseconds,
+)
+from returnable.adapters.eventstore.postgres_listener import Listener
+from returnable.adapters.eventstore.postgres_place import Place
+from returnable.adapters.eventstore.postgres_schema import channel_of
+from returnable.adapters.eventstore.postgres_schema import migrate as migrate_schema
+from returnable.adapters.eventstore.recorder import (
+    CaseRecorder,
+    Placement,
+    Row,
+    check_next,
+    conflict,
+    refuse_unknown,
+    stream_of,
+)
+from returnable.adapters.eventstore.subscription import PollingSubscription
+from returnable.domain.calendar import plain
+from returnable.domain.errors import CommandSeen, NameTaken, Stale
+from returnable.domain.fields import to_text
+from returnable.domain.ports import Name, Receipt
+
+_COLUMNS = "position, case_id, case_seq, stream, version, type, content"
+
+PAGE = 2000
+"""How many rows of a visit to every case are fetched at once."""
+
+_NO_LIMIT = 2**63 - 1
+
+_Cell: TypeAlias = str | int | None
+_Arguments: TypeAlias = tuple[list[str], list[bytes], list[str], list[int], *tuple[object, ...]]
+
+
+class PostgresCaseRecorder(CaseRecorder):
+    """Records on a PostgreSQL server, in a schema of its own; one store for any number of processes and machines.
+
+    An append is one call of the function ``append`` and one round trip. A call whose answer was lost is made again: no
+    fact finds the same place twice, so when it is refused, what is stored tells whether the first call went through.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        limits: Limits | None = None,
+        pool: HostPool | None = None,
+        only_reading: bool = False,
+    ) -> None:
+        """Raises :class:`StoreUnusable` when the server cannot be reached or trusted, or holds no store."""
+        super().__init__()
+        self._limits = limits or Limits()
+        self._connections = Connections(place, self._limits, pool=pool, only_reading=only_reading)
+        self._listener = Listener(self._connections, channel_of(place.schema), self._wake_followers)
+        schema = place.schema
+        self._facts, self._names, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
+        self._policies = f"{schema}.policies"
+        self._append = (
+            f"SELECT first, refusal, nth FROM {schema}.append(%s::text[], %b::bytea[], %s::text[], %s::integer[],"
+            " %s::text[], %s::integer[], %s::integer[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text)"
+        )
+
+    def insert_events(
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        cases: Sequence[Placement] | None = None,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        **kwargs: Any,
+    ) -> Sequence[int]:
+        refuse_unknown(kwargs)
+        values = _arguments(stored_events, cases, names, receipt, milliseconds(self._limits.busy))
+        sent = 0
+
+        def send(connection: AnyConnection) -> tuple[_Cell, ...]:
+            nonlocal sent
+            sent += 1
+            cursor = connection.cursor(binary=True, row_factory=tuple_row)
+            row: tuple[_Cell, ...] = cursor.execute(self._append, values, prepare=_prepare(connection)).fetchone()  # type: ignore[assignment]
+            return row
+
+        refused: Exception
+        try:
+            first, refusal, nth = self._connections.use(send)
+        except errors.IntegrityError as error:
+            refused = conflict(
+                seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause=_cause(error)
+            )
+        except errors.DatabaseError as error:
+            refused = _raised(error, stored_events, names)
+        else:
+            if refusal is None:
+                assert first is None or isinstance(first, int)
+                self._wake_followers()
+                return list(range(first, first + len(stored_events))) if first is not None else []
+            assert isinstance(nth, int | None)
+            refused = _refused(refusal, nth, cases, names, receipt)
+        if sent > 1:
+            # An earlier call may have gone through and its answer been lost: then this refusal is our own doing.
+            stored = self._stored_as_sent(stored_events, cases, names, receipt)
+            if stored is not None:
+                self._wake_followers()
+                return stored
+        raise refused
+
+    def _stored_as_sent(
+        self,
+        events: Sequence[StoredEvent],
+        cases: Sequence[Placement] | None,
+        names: Sequence[Name],
+        receipt: Receipt | None,
+    ) -> Sequence[int] | None:
+        """The positions of these facts where all of it is stored just so; else ``None``."""
+        places: list[tuple[str, int]] = []
+        if cases is None:
+            places = [(stream_of(event.originator_id), event.originator_version) for event in events]
+        else:
+            for case_id, after, size in cases:
+                places += [(case_id, seq) for seq in range(after + 1, after + size + 1)]
+        query = (
+            f"SELECT position, f.case_id, f.case_seq, stream, version, type, content FROM {self._facts} f JOIN"
+            " unnest(%s::text[], %s::integer[]) AS wanted (case_id, case_seq) USING (case_id, case_seq) ORDER BY position"
+        )
+        rows: list[Row] = self._all(query, [case_id for case_id, _ in places], [seq for _, seq in places])
+        wanted = [
+            (case_id, seq, stream_of(event.originator_id), event.originator_version, event.topic, event.state)
+            for (case_id, seq), event in zip(places, events, strict=True)
+        ]
+        if [row[1:] for row in rows] != wanted:
+            return None
+        positions = [row[0] for row in rows]
+        if positions and positions != list(range(positions[0], positions[0] + len(positions))):
+            return None
+        if any(self.case_of(name.kind, name.name) != name.case_id for name in names):
+            return None
+        if receipt is not None:
+            kept = self.receipt(receipt.command_id)
+            if kept is None or _receipt_values(kept) != _receipt_values(receipt):
+                return None
+            if (kept.first, kept.last) != ((positions[0], positions[-1]) if positions else (0, 0)):
+                return None
+        return positions
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        stream = stream_of(originator_id)
+        query = (
+            f"SELECT stream, version, type, content FROM {self._facts} WHERE stream = %s AND case_id ="
+            f" coalesce((SELECT case_id FROM {self._facts} WHERE stream = %s AND version = 1), %s)"
+            f" AND version > %s AND version <= %s ORDER BY version {'DESC' if desc else 'ASC'} LIMIT %s"
+        )
+        bounds = (-1 if gt is None else gt, _NO_LIMIT if lte is None else lte, limit)
+        return [StoredEvent(*row) for row in self._all(query, stream, stream, stream, *bounds)]
+
+    def rows(self, after: int, limit: int | None, upto: int | None = None, topics: Sequence[str] = ()) -> list[Row]:
+        wanted = " AND type = ANY(%s)" if topics else ""
+        query = f"SELECT {_COLUMNS} FROM {self._facts} WHERE position > %s AND position <= %s{wanted}"
+        bounds = (after, _NO_LIMIT if upto is None else upto, *([list(topics)] if topics else ()))
+        return self._all(f"{query} ORDER BY position LIMIT %s", *bounds, limit)
+
+    def case_rows(self, case_id: str, upto: int | None = None) -> list[Row]:
+        query = f"SELECT {_COLUMNS} FROM {self._facts} WHERE case_id = %s AND position <= %s ORDER BY case_seq"
+        return self._all(query, case_id, _NO_LIMIT if upto is None else upto)
+
+    def last_row(self, upto: int) -> Row | None:
+        query = f"SELECT {_COLUMNS} FROM {self._facts} WHERE position <= %s ORDER BY position DESC LIMIT 1"
+        return next(iter(self._all(query, upto)), None)
+
+    def case_ids(self, after: str, limit: int) -> list[str]:
+        query = f"SELECT DISTINCT case_id FROM {self._facts} WHERE case_id > %s ORDER BY case_id LIMIT %s"
+        return [case_id for (case_id,) in self._all(query, after, limit)]
+
+    def rows_of_cases(self, after: str, last: str, upto: int | None = None) -> list[Row]:
+        query = (
+            f"SELECT {_COLUMNS} FROM {self._facts} WHERE case_id > %s AND case_id <= %s AND position <= %s"
+            " ORDER BY case_id, case_seq"
+        )
+        return self._all(query, after, last, _NO_LIMIT if upto is None else upto)
+
+    def touched(self, after: int, upto: int) -> list[str]:
+        query = f"SELECT DISTINCT case_id FROM {self._facts} WHERE position > %s AND position <= %s ORDER BY case_id"
+        return [case_id for (case_id,) in self._all(query, after, upto)]
+
+    def each_case(self) -> Iterator[tuple[str, list[Row]]]:
+        for case_id, rows in groupby(self._in_order_of_cases(), key=itemgetter(1)):
+            yield case_id, list(rows)
+
+    def _in_order_of_cases(self) -> Iterator[Row]:
+        # Facts up to a position never change, so pages of them make one picture without a transaction, which would hold
+        # a connection and keep the server from cleaning up for as long as the visitor takes.
+        head = self.max_notification_id() or 0
+        query = (
+            f"SELECT {_COLUMNS} FROM {self._facts} WHERE (case_id, case_seq) > (%s, %s) AND position <= %s"
+            " ORDER BY case_id, case_seq LIMIT %s"
+        )
+        case_id, case_seq = "", 0
+        while page := self._all(query, case_id, case_seq, head, PAGE):
+            yield from page
+            case_id, case_seq = page[-1][1], page[-1][2]
+
+    def max_notification_id(self) -> int | None:
+        ((head,),) = self._all(f"SELECT max(position) FROM {self._facts}")
+        assert head is None or isinstance(head, int)
+        return head
+
+    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+        found = self._all(f"SELECT case_id FROM {self._names} WHERE kind = %s AND name = %s", kind, name)
+        return next((case_id for (case_id,) in found), None)
+
+    def receipt(self, command_id: str) -> Receipt | None:
+        query = f"SELECT digest, command, at, outcome, first, last FROM {self._commands} WHERE command_id = %s"
+        for digest, command, at, outcome, first, last in self._all(query, command_id):
+            return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
+        return None
+
+    def keep_policy(self, sha256: str, document: str) -> None:
+        query = f"INSERT INTO {self._policies} (sha256, document) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        self._connections.use(lambda connection: connection.execute(query.encode(), (sha256, document)))
+
+    def policy(self, sha256: str) -> str | None:
+        found = self._all(f"SELECT document FROM {self._policies} WHERE sha256 = %s", sha256)
+        return next((document for (document,) in found), None)
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> PollingSubscription:
+        subscription = super().subscribe(gt, topics)
+        subscription.pause = self._listener.pause
+        self._listener.start()
+        return subscription
+
+    def close(self) -> None:
+        super().close()
+        self._listener.close()
+        self._connections.close()
+
+    def _all(self, query: str, *values: object) -> list[Any]:
+        def ask(connection: AnyConnection) -> list[Any]:
+            cursor = connection.cursor(binary=True, row_factory=tuple_row)
+            return cursor.execute(query.encode(), values).fetchall()
+
+        return self._connections.use(ask)
+
+
+def migrate(place: Place, limits: Limits | None = None) -> tuple[int, int]:
+    """Create the store at a place, or bring it up to date; the version of its tables before (0: none) and after.
+
+    Safe to run from many processes at once. Raises :class:`StoreUnusable`.
+    """
+    with connected(place, limits or Limits()) as connection:
+        return migrate_schema(connection, place)
+
+
+def _prepare(connection: AnyConnection) -> bool | None:
+    # A host that switched preparing off has a reason, such as a pooler between it and the server.
+    return None if connection.prepare_threshold is None else True
+
+
+def _arguments(
+    events: Sequence[StoredEvent],
+    cases: Sequence[Placement] | None,
+    names: Sequence[Name],
+    receipt: Receipt | None,
+    patience: str,
+) -> _Arguments:
+    return (
+        [event.topic for event in events],
+        [event.state for event in events],
+        [stream_of(event.originator_id) for event in events],
+        [event.originator_version for event in events],
+        None if cases is None else [case.case_id for case in cases],
+        None if cases is None else [case.after for case in cases],
+        None if cases is None else [case.size for case in cases],
+        [name.kind for name in names],
+        [name.name for name in names],
+        [name.case_id for name in names],
+        None if receipt is None else _receipt_values(receipt),
+        patience,
+    )
+
+
+def _receipt_values(receipt: Receipt) -> list[str]:
+    at = to_text(receipt.at if receipt.at.tzinfo is UTC else receipt.at.astimezone(UTC))
+    return [receipt.command_id, receipt.digest, receipt.command, at, receipt.outcome]
+
+
+def _refused(
+    refusal: _Cell, nth: int | None, cases: Sequence[Placement] | None, names: Sequence[Name], receipt: Receipt | None
+) -> Exception:
+    if refusal == "seen" and receipt is not None:
+        return CommandSeen(receipt.command_id)
+    if refusal == "taken" and nth is not None:
+        return NameTaken(names[nth - 1].kind, names[nth - 1].name)
+    if refusal == "stale" and nth is not None and cases is not None:
+        return Stale(cases[nth - 1].case_id)
+    raise AssertionError(f"append() answered {refusal!r}")
+
+
+def _raised(error: errors.DatabaseError, events: Sequence[StoredEvent], names: Sequence[Name]) -> Exception:
+    """What the function raised, as our error."""
+    nth = error.diag.message_detail
+    if error.sqlstate == CLAIMED_TWICE and nth is not None:
+        name = names[int(nth) - 1]
+        return NameTaken(name.kind, name.name)
+    if error.sqlstate == GAP and nth is not None:
+        event = events[int(nth) - 1]
+        try:
+            check_next(stream_of(event.originator_id), int(error.diag.message_hint or 0), event.originator_version)
+        except ValueError as gap:
+            return gap
+    return error
+
+
+def _cause(error: errors.IntegrityError) -> str:
+    return error.diag.message_detail or str(error)

@@ -1,0 +1,442 @@
+"""Connections to a PostgreSQL server: who has one, what is asked of it, and what happens when it is lost.
+
+A connection that was lost is replaced and the work done again, until ``patience_seconds`` are over. Waiting is counted,
+not timed: clocks may stand still in tests.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+from psycopg import Connection, errors, pq
+from psycopg.rows import tuple_row
+
+from returnable.adapters.eventstore.postgres_place import Place
+from returnable.adapters.eventstore.postgres_schema import check_version, version_of
+from returnable.domain.errors import StoreBusy, StoreUnusable
+
+T = TypeVar("T")
+
+AnyConnection = Connection[Any]
+
+PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""How long to wait before the next attempt after a lost connection; the last one counts for all further ones."""
+
+
+class HostPool(Protocol):
+    """A pool of the host's, such as ``psycopg_pool.ConnectionPool``; it stays the host's and is not closed here."""
+
+    def getconn(self, timeout: float | None = None) -> AnyConnection:
+        """A connection that nobody else has."""
+        ...
+
+    def putconn(self, conn: AnyConnection) -> None:
+        """Give it back, sound or closed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait for what, in seconds, and how many connections to have at most.
+
+    ``busy``: for other writers, and for a free connection. ``statement``: for the server to carry out one statement; the
+    server gives up then, and this side a little later, should the server not answer at all. ``connect``: for a server to
+    answer. ``opening``: for a server that is just being started, when the store is opened. ``patience``: for a lost server to come
+    back.
+    """
+
+    busy: float = 5.0
+    statement: float = 30.0
+    connect: float = 5.0
+    opening: float = 1.0
+    patience: float = 15.0
+    connections: int = 8
+
+
+class Lost(Exception):
+    """The connection was lost; what it was asked to do may or may not have been done."""
+
+
+# Besides class 08: administrator's shutdown, crash of another backend, server starting or stopping, idle too long.
+_LOST = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"})
+
+# A serialization failure, a deadlock, a server with no room for another connection: nothing is lost, and the next attempt
+# may do.
+_AGAIN = frozenset({"40001", "40P01", "53300"})
+
+_CAUSES = {
+    "RT001": "facts would not be durable or not be in order here",
+    "25006": "it is read-only",
+    "42501": "access is denied",
+    "28000": "access is denied",
+    "28P01": "the password is wrong",
+    "3D000": "there is no such database",
+    "53100": "the disk is full",
+    "53200": "the server is out of memory",
+    "42P01": "its tables are not there any more",
+    "42883": "its tables are not there any more",
+    "3F000": "its schema is not there any more",
+}
+
+CLAIMED_TWICE, GAP = "RT002", "RT003"
+WRONG_APPENDS = frozenset({CLAIMED_TWICE, GAP})
+"""What the function ``append`` raises because of what it was given."""
+
+_WRONG_CALLS = (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
+
+
+class Connections:
+    """The connections of one store to its server, its own or out of the host's pool; safe to share between threads.
+
+    Raises :class:`StoreUnusable` when the server cannot be reached, is not durable or holds no store of this version.
+    ``only_reading``: a standby, or a server that is not durable, will do.
+    """
+
+    def __init__(self, place: Place, limits: Limits, *, pool: HostPool | None, only_reading: bool) -> None:
+        self.place = place
+        self.limits = limits
+        self._host = pool
+        self._only_reading = only_reading
+        self._start_afresh()
+        try:
+            self.use(self._check, min(limits.opening, limits.patience))
+        except BaseException:
+            self.close()
+            raise
+        _ALL.add(self)
+
+    def _start_afresh(self) -> None:
+        self._held = _Held()
+        self._free = threading.BoundedSemaphore(self.limits.connections)
+        self._watch = _Watch(self.limits.statement + self.limits.busy)
+        # Whoever forgets to close a store leaks nothing.
+        self._finalizer = weakref.finalize(self, _release, self._held, self._watch)
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._held.closed
+
+    def use(self, work: Callable[[AnyConnection], T], patience: float | None = None) -> T:
+        """The result of work on a connection in autocommit mode; done again on another one when that was lost.
+
+        Raises :class:`StoreUnusable` when the server did not come back in time, and :class:`StoreBusy` when it, or
+        other threads, took too long.
+        """
+        patience = self.limits.patience if patience is None else patience
+        waited, attempt = 0.0, 0
+        while True:
+            try:
+                return self._do(work)
+            except Lost as lost:
+                if waited >= patience:
+                    raise StoreUnusable(f"{self.place}: {_first_line(lost)}") from lost.__cause__
+                # An attempt to connect that timed out waited as well.
+                pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+                waited += pause + (self.limits.connect if isinstance(lost.__cause__, errors.ConnectionTimeout) else 0)
+                attempt += 1
+            if self._held.wait(pause):
+                self.check_open()
+
+    def check_open(self) -> None:
+        """Raise :class:`StoreUnusable` once the store is closed."""
+        if self._held.closed:
+            raise StoreUnusable(f"{self.place}: the store is closed")
+
+    def connect(self) -> AnyConnection:
+        """A new connection to the server, apart from every pool. Raises :class:`psycopg.Error`."""
+        return connect(self.place, self.limits)
+
+    def close(self) -> None:
+        """Close every connection that is not in use, and the others as soon as they are given back."""
+        _release(self._held, self._watch)
+        self._finalizer.detach()
+
+    def abandon(self) -> None:
+        """Forget connections that belong to the parent process, without a word to the server."""
+        self._finalizer.detach()
+        _ABANDONED.extend(self._held.idle)
+        closed = self._held.closed
+        self._start_afresh()
+        self._held.closed = closed
+
+    def _do(self, work: Callable[[AnyConnection], T]) -> T:
+        # No context managers: this is the path of every command.
+        self.check_open()
+        connection, autocommit = self._take()
+        try:
+            self._watch.begin(connection)
+            try:
+                if not autocommit:
+                    connection.autocommit = True
+                return work(connection)
+            finally:
+                self._watch.end(connection)
+        except psycopg.Error as error:
+            explained = self._explain(error, connection)
+            if explained is error:
+                raise
+            raise explained from error
+        finally:
+            self._give_back(connection, autocommit)
+
+    def _take(self) -> tuple[AnyConnection, bool]:
+        """A connection for this thread alone, and whether it is in autocommit mode already."""
+        if self._host is not None:
+            try:
+                connection = self._host.getconn(self.limits.busy)
+            except psycopg.OperationalError as error:
+                raise Lost(f"the host's pool gives no connection ({_first_line(error)})") from error
+            return connection, connection.autocommit
+        if not self._free.acquire(timeout=self.limits.busy):
+            raise StoreBusy(f"{self.place}: other threads held all {self.limits.connections} connections")
+        try:
+            return self._held.take() or self._configured(), True
+        except BaseException as error:
+            self._free.release()
+            if isinstance(error, psycopg.Error):
+                raise self._explain(error, None) from error
+            raise
+
+    def _give_back(self, connection: AnyConnection, autocommit: bool) -> None:
+        if self._host is None:
+            self._held.give_back(connection)
+            self._free.release()
+            return
+        if not autocommit and not connection.closed:
+            with suppress(psycopg.Error):
+                connection.autocommit = False
+        self._host.putconn(connection)
+
+    def _explain(self, error: psycopg.Error, connection: AnyConnection | None) -> Exception:
+        code = error.sqlstate
+        if code is not None and code in _CAUSES:
+            return StoreUnusable(f"{self.place}: {_CAUSES[code]} ({_first_line(error)})")
+        if code == "55P03":
+            return StoreBusy(f"{self.place}: another writer held the store for {self.limits.busy:g} s")
+        if code == "57014":
+            return StoreBusy(f"{self.place}: the server took too long ({_first_line(error)})")
+        silent = code is None and isinstance(error, psycopg.OperationalError)
+        if silent or connection is None or connection.closed:
+            self._held.forget()
+            return Lost(f"the server cannot be reached ({_first_line(error)})")
+        if code is not None and (code in _LOST or code[:2] == "08"):
+            self._held.forget()
+            return Lost(_first_line(error))
+        if code in _AGAIN:
+            return Lost(_first_line(error))
+        if isinstance(error, _WRONG_CALLS) or code in WRONG_APPENDS:
+            return error
+        return StoreUnusable(f"{self.place}: PostgreSQL refuses ({_first_line(error)})")
+
+    def _configured(self) -> AnyConnection:
+        connection = self.connect()
+        try:
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
+                " set_config('idle_in_transaction_session_timeout', %s, false),"
+                " set_config('default_transaction_isolation', 'read committed', false),"
+                " set_config('default_transaction_read_only', %s, false)",
+                (
+                    milliseconds(self.limits.statement),
+                    milliseconds(self.limits.busy),
+                    milliseconds(self.limits.statement),
+                    "on" if self._only_reading else "off",
+                ),
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: AnyConnection) -> None:
+        encoding, read_only, *durable = connection.cursor(row_factory=tuple_row).execute(
+            "SELECT current_setting('server_encoding'), pg_is_in_recovery(), current_setting('fsync'),"
+            " current_setting('synchronous_commit'), current_setting('full_page_writes')"
+        ).fetchone() or ("", False)
+        if encoding != "UTF8":
+            raise StoreUnusable(f"{self.place}: the database must be encoded in UTF8, not in {encoding}")
+        if not self._only_reading:
+            if read_only:
+                raise StoreUnusable(f"{self.place}: it is a standby and read-only")
+            for name, value in zip(("fsync", "synchronous_commit", "full_page_writes"), durable, strict=True):
+                if value == "off":
+                    raise StoreUnusable(
+                        f"{self.place}: {name} is off there: facts that were acknowledged could be lost; switch it on"
+                    )
+        check_version(self.place, version_of(connection, self.place.schema))
+
+
+class _Held:
+    """What is open and not in use."""
+
+    def __init__(self) -> None:
+        self.idle: list[AnyConnection] = []
+        self.closed = False
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+
+    def take(self) -> AnyConnection | None:
+        with self._lock:
+            return self.idle.pop() if self.idle else None
+
+    def give_back(self, connection: AnyConnection) -> None:
+        if not connection.closed and connection.info.transaction_status == pq.TransactionStatus.IDLE:
+            with self._lock:
+                if not self.closed:
+                    self.idle.append(connection)
+                    return
+        with suppress(psycopg.Error):
+            connection.close()
+
+    def forget(self) -> None:
+        """Close what is not in use: where one connection was lost, the others probably are, too."""
+        with self._lock:
+            idle, self.idle = self.idle, []
+        for connection in idle:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self.closed = True
+        self._end.set()
+        self.forget()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; whether the store was closed in the meantime."""
+        return self._end.wait(seconds)
+
+
+class _Watch:
+    """Cuts connections off whose server does not answer: then a wait that would never end is a lost connection.
+
+    The server's own time-outs come first; this one is for a server, or a network, that fell silent. Beats are counted
+    because the clock may stand still.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._beat_seconds = min(1.0, limit_seconds / 4)
+        self._beats = max(2, round(limit_seconds / self._beat_seconds))
+        self._at_work: dict[int, list[Any]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._end = threading.Event()
+
+    def begin(self, connection: AnyConnection) -> None:
+        self._at_work[id(connection)] = [connection, 0]
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._end.is_set():
+                # The thread must not keep a forgotten store from being released.
+                what = (weakref.ref(self), self._end, self._beat_seconds)
+                self._thread = threading.Thread(target=_beat, args=what, daemon=True)
+                self._thread.start()
+
+    def end(self, connection: AnyConnection) -> None:
+        if self._at_work.pop(id(connection), None) is None:
+            with self._lock:  # it is being cut off: its descriptor must not be another's before that is done
+                pass
+
+    def look(self) -> None:
+        with self._lock:
+            for key, entry in list(self._at_work.items()):
+                entry[1] += 1
+                if entry[1] > self._beats and self._at_work.pop(key, None) is not None:
+                    _cut_off(entry[0])
+
+    def close(self) -> None:
+        self._end.set()
+
+
+def _beat(watch: weakref.ref[_Watch], end: threading.Event, seconds: float) -> None:
+    while not end.wait(seconds):
+        living = watch()
+        if living is None:
+            return
+        living.look()
+        del living
+
+
+def _cut_off(connection: AnyConnection) -> None:
+    with suppress(OSError, psycopg.Error):
+        line = socket.socket(fileno=os.dup(connection.fileno()))
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        finally:
+            line.close()
+
+
+def _release(held: _Held, watch: _Watch) -> None:
+    held.close()
+    watch.close()
+
+
+_ALL: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+_ABANDONED: list[AnyConnection] = []
+"""Connections of a parent process. They are kept so that Python does not close them."""
+
+
+def _abandon_all() -> None:
+    for connections in list(_ALL):
+        connections.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+def connect(place: Place, limits: Limits) -> AnyConnection:
+    """A connection in autocommit mode. Raises :class:`psycopg.Error`."""
+    return psycopg.connect(
+        place.conninfo,
+        autocommit=True,
+        client_encoding="UTF8",
+        # libpq takes whole seconds, and no fewer than 2. What the URL says comes after what is said here, so it is
+        # only said where the URL does not.
+        **{name: value for name, value in _line(limits).items() if f"{name}=" not in place.conninfo},
+    )
+
+
+def _line(limits: Limits) -> dict[str, Any]:
+    return {
+        "connect_timeout": max(2, round(limits.connect)),
+        "keepalives": 1,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": round(1000 * (limits.statement + limits.busy)),
+        "application_name": "returnable",
+    }
+
+
+@contextmanager
+def connected(place: Place, limits: Limits) -> Iterator[AnyConnection]:
+    """A connection of its own, for what is done once. Raises :class:`StoreUnusable`."""
+    try:
+        with connect(place, limits) as connection:
+            yield connection
+    except psycopg.Error as error:
+        cause = _CAUSES.get(error.sqlstate or "", "it cannot be used" if error.sqlstate else "it cannot be reached")
+        raise StoreUnusable(f"{place}: {cause} ({_first_line(error)})") from error
+
+
+def milliseconds(seconds: float) -> str:
+    """A time-out as PostgreSQL takes it. None is ever 0, which would mean none."""
+    return str(max(1, round(1000 * seconds)))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,119 @@
+"""Hearing of appends by ``LISTEN``, on a connection of its own; whoever cannot listen asks again and again."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from returnable.adapters.eventstore import subscription
+
+if TYPE_CHECKING:
+    from returnable.adapters.eventstore.postgres_connections import AnyConnection, Connections
+
+HEARING_POLL_SECONDS = 1.0
+"""How long a follower that hears of appends waits before it looks by itself. No notice is relied on."""
+
+DEAF_POLL_SECONDS = 0.1
+"""How long it waits while there is no connection to hear by."""
+
+_AGAIN_SECONDS = 0.5
+
+
+class Listener:
+    """Wakes the followers of a store when anybody appended to it. Its thread begins with the first follower."""
+
+    def __init__(self, connections: Connections, channel: str, wake: Callable[[], None]) -> None:
+        self._connections = connections
+        self._channel = channel
+        self._wake = weakref.WeakMethod(wake)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ear: _Ear | None = None
+
+    def start(self) -> None:
+        """Begin to listen, if that was not done before."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._connections.check_open()
+            self._ear = _Ear()
+            self._thread = threading.Thread(
+                target=_listen, args=(self._ear, self._connections.connect, self._channel, self._wake), daemon=True
+            )
+            self._thread.start()
+
+    def pause(self) -> float:
+        """How long a follower may wait before it looks by itself."""
+        ear = self._ear
+        hears = ear is not None and ear.hears and self._thread is not None and self._thread.is_alive()
+        return HEARING_POLL_SECONDS if hears else max(DEAF_POLL_SECONDS, subscription.POLL_SECONDS)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._lock:
+            if self._ear is not None:
+                self._ear.close()
+
+    def __del__(self) -> None:
+        ear = getattr(self, "_ear", None)
+        if ear is not None:
+            ear.close()
+
+
+class _Ear:
+    """What the thread and its owner share: whether it hears, and a line on which it is told to end."""
+
+    def __init__(self) -> None:
+        self.hears = False
+        self.closed = threading.Event()
+        self.receiver, self._sender = socket.socketpair()
+
+    def close(self) -> None:
+        self.closed.set()
+        with suppress(OSError):
+            self._sender.close()
+
+
+def _listen(
+    ear: _Ear,
+    connect: Callable[[], AnyConnection],
+    channel: str,
+    wake: weakref.WeakMethod[Callable[[], None]],
+) -> None:
+    try:
+        while not ear.closed.is_set():
+            # Whatever befalls this thread, the followers go on asking.
+            with suppress(psycopg.Error, OSError), connect() as connection:
+                connection.execute(f'LISTEN "{channel}"'.encode())
+                ear.hears = True
+                _hear(ear, connection, wake)
+            ear.hears = False
+            ear.closed.wait(_AGAIN_SECONDS)
+    finally:
+        ear.receiver.close()
+
+
+def _hear(ear: _Ear, connection: AnyConnection, wake: weakref.WeakMethod[Callable[[], None]]) -> None:
+    # Looked at once: what was appended before LISTEN took effect is told to nobody.
+    told = True
+    while not ear.closed.is_set():
+        if told:
+            awake = wake()
+            if awake is None:
+                return
+            awake()
+            del awake
+        ready, _, _ = select.select([connection.fileno(), ear.receiver.fileno()], [], [])
+        if ear.closed.is_set() or ear.receiver.fileno() in ready:
+            return
+        connection.pgconn.consume_input()
+        told = False
+        while connection.pgconn.notifies() is not None:
+            told = True

@@ -1,0 +1,77 @@
+"""Where a store on PostgreSQL stands: what its URL says, without the password when it is told to people."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from returnable.domain.errors import StoreUnusable
+
+DEFAULT_SCHEMA = "returnable"
+
+SCHEMES = ("postgresql", "postgres")
+
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z", re.ASCII)
+
+_SECRET = ("password", "sslpassword")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database, as libpq's connection URI, and the schema in it. Its text is its URL without any password."""
+
+    conninfo: str
+    schema: str
+    shown: str
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def __repr__(self) -> str:
+        return f"Place({self.shown!r})"
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL names a store on PostgreSQL, well or badly."""
+    return url.partition("://")[0] in SCHEMES and "://" in url
+
+
+def place_of(url: str) -> Place:
+    """The place a URL names: one of libpq's, with ``schema=NAME`` among its parameters (``returnable`` where absent).
+
+    >>> place_of("postgresql://shop:s3cret@db.example:5433/shop?sslmode=require&schema=returns")
+    Place('postgresql://shop@db.example:5433/shop?sslmode=require&schema=returns')
+
+    Raises :class:`StoreUnusable`.
+    """
+    try:
+        parts = urlsplit(url)
+        parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise StoreUnusable("the URL of the PostgreSQL store cannot be read") from None
+    user, at, hosts = parts.netloc.rpartition("@")
+    shown_at = f"{user.partition(':')[0]}@" if at and user.partition(":")[0] else ""
+    named = [value for name, value in parameters if name == "schema"]
+    kept = [(name, value) for name, value in parameters if name != "schema"]
+    open_ = [(name, value) for name, value in kept if name not in _SECRET] + [("schema", value) for value in named]
+    shown = urlunsplit((parts.scheme, shown_at + hosts, parts.path, _query(open_), ""))
+    # urlunsplit leaves out an empty host, and with it the slashes.
+    shown = shown if "://" in shown else shown.replace(":", "://", 1)
+    if parts.fragment:
+        raise StoreUnusable(f"{shown}: a fragment (#…) means nothing here")
+    if len(named) > 1:
+        raise StoreUnusable(f"{shown}: names more than one schema")
+    schema = named[0] if named else DEFAULT_SCHEMA
+    if not _SCHEMA_NAME.match(schema) or schema.startswith("pg_"):
+        raise StoreUnusable(
+            f"{shown}: {schema!r} cannot be the schema of a store: small letters, digits and _, at most 63, not pg_…"
+        )
+    path = parts.path or "/"
+    query = _query(kept)
+    return Place(f"postgresql://{parts.netloc}{path}{'?' if query else ''}{query}", schema, shown)
+
+
+def _query(parameters: list[tuple[str, str]]) -> str:
+    # libpq does not take "+" for a space.
+    return urlencode(parameters, quote_via=quote, safe="/,:")

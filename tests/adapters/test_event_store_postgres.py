@@ -1,0 +1,479 @@
+"""What only a store on a PostgreSQL server has to promise."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from postgres import OwnServer, Proxy, database_url, fresh_store_url, fresh_url, own_server, sql, with_parameters
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool
+
+import returnable
+from returnable.adapters.cli.app import run
+from returnable.adapters.eventstore.open import migrate_store, open_store
+from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres_connections import Limits
+from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.eventstore.postgres_schema import SCHEMA_VERSION
+from returnable.adapters.eventstore.store import FactStore
+from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
+from returnable.domain.events import AccountLinked
+from returnable.domain.ports import Batch, Entry, Name, Receipt
+
+GENEROUS_SECONDS = 30
+MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
+QUICK = Limits(busy=0.2, statement=0.6, connect=2.0, patience=10.0, connections=4)
+
+
+def batch(case_id: str, after: int, *accounts: str) -> Batch:
+    facts = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=account) for account in accounts)
+    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n, fact) for n, fact in enumerate(facts, 1)))
+
+
+def receipt(command_id: str) -> Receipt:
+    return Receipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
+
+
+def accounts(store: FactStore, case_id: str) -> list[str]:
+    return [one.fact.account_id for one in store.load(case_id)]  # type: ignore[attr-defined]
+
+
+def schema_of(url: str) -> str:
+    return place_of(url).schema
+
+
+def opened(url: str, limits: Limits = QUICK, **more: object) -> FactStore:
+    return FactStore(PostgresCaseRecorder(place_of(url), limits=limits, **more))  # type: ignore[arg-type]
+
+
+# ---- the schema -----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_was_not_created_is_refused_with_the_command_that_creates_it() -> None:
+    url = fresh_url()
+
+    with pytest.raises(StoreUnusable, match=r"there is no store in schema .*returnable migrate --store postgresql://"):
+        open_store(url)
+
+    assert sql("SELECT to_regnamespace(%s)", (schema_of(url),)) == [(None,)], "opening creates nothing"
+
+
+def test_migrating_creates_the_store_once_and_is_harmless_when_repeated() -> None:
+    url = fresh_url()
+
+    assert migrate_store(url) == (0, SCHEMA_VERSION)
+    with closing(open_store(url)) as store:
+        store.append([batch("O-1", 0, "A")])
+        assert migrate_store(url) == (SCHEMA_VERSION, SCHEMA_VERSION)
+        assert accounts(store, "O-1") == ["A"]
+
+
+def test_many_may_migrate_at_once_and_one_does_it() -> None:
+    url = fresh_url()
+    start = threading.Barrier(8)
+
+    def migrate(_: int) -> tuple[int, int]:
+        start.wait(GENEROUS_SECONDS)
+        return migrate_store(url)
+
+    with ThreadPoolExecutor(8) as pool:
+        results = sorted(pool.map(migrate, range(8)))
+
+    assert results == [(0, SCHEMA_VERSION)] + [(SCHEMA_VERSION, SCHEMA_VERSION)] * 7
+    open_store(url).close()
+
+
+def test_a_newer_schema_is_neither_opened_nor_migrated() -> None:
+    url = fresh_store_url()
+    sql(f"INSERT INTO {schema_of(url)}.schema_versions VALUES ({SCHEMA_VERSION + 1})")
+
+    for refusing in (open_store, migrate_store):
+        with pytest.raises(StoreUnusable, match="newer version of returnable"):
+            refusing(url)
+
+
+def test_an_older_schema_is_refused_with_the_command_that_brings_it_up_to_date() -> None:
+    url = fresh_store_url()
+    sql(f"UPDATE {schema_of(url)}.schema_versions SET version = 0")
+
+    with pytest.raises(StoreUnusable, match=r"version 0, this one needs 1.*returnable migrate"):
+        open_store(url)
+
+
+def test_a_schema_of_something_else_is_left_alone() -> None:
+    url = fresh_url()
+    sql(f"CREATE SCHEMA {schema_of(url)} CREATE TABLE facts (x int)")
+
+    with pytest.raises(StoreUnusable, match="something else"):
+        migrate_store(url)
+
+    tables = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace"
+    assert sql(tables, (schema_of(url),)) == [("facts",)]
+
+
+def test_the_command_line_creates_a_store_and_plays_on_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fresh_url()
+
+    assert run(["worklist", "--store", url]) == 2
+    assert "returnable migrate" in capsys.readouterr().err
+    assert run(["migrate", "--store", url]) == 0
+    assert capsys.readouterr().out == f"created: the store is of version {SCHEMA_VERSION}\n"
+    monkeypatch.setenv("RETURNABLE_STORE", url)
+    assert run(["migrate"]) == 0
+    assert capsys.readouterr().out == f"nothing to do: the store is of version {SCHEMA_VERSION}\n"
+    assert run(["worklist", "--json"]) == 0
+    assert run(["project"]) == 2
+    assert "need a file" in capsys.readouterr().err
+
+
+# ---- URLs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://anna:s3cret@127.0.0.1:1/shop",
+        "postgresql://anna@127.0.0.1:1/shop?password=s3cret&schema=x",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?schema=No",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?schema=pg_x",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?schema=a&schema=b",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop#x",
+        "postgresql://anna:s3cret@[127.0.0.1/shop",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?nonsense",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?nonsense=1",
+        "mysql://anna:s3cret@127.0.0.1:1/shop",
+    ],
+)
+def test_an_unusable_url_is_refused_in_one_line_without_its_password(url: str) -> None:
+    for refusing in (open_store, migrate_store):
+        with pytest.raises(StoreUnusable) as refused:
+            refusing(url)
+
+        assert "s3cret" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+def test_several_stores_share_a_database() -> None:
+    urls = [fresh_store_url(), fresh_store_url()]
+
+    for nth, url in enumerate(urls):
+        with closing(open_store(url)) as store:
+            assert list(store.append([batch("O-1", 0, f"A-{nth}")], receipt=receipt("c-1"))) == [1]
+            assert accounts(store, "O-1") == [f"A-{nth}"]
+
+
+# ---- durability -----------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_acknowledges_too_early_is_refused() -> None:
+    url = with_parameters(fresh_store_url(), options="-c%20synchronous_commit%3Doff")
+
+    with pytest.raises(StoreUnusable, match="synchronous_commit is off"):
+        open_store(url)
+
+    open_store(url, only_reading=True).close()
+
+
+def test_a_session_that_turns_durability_or_order_off_later_cannot_append() -> None:
+    url = fresh_store_url()
+    settings = {"synchronous_commit": "off", "default_transaction_isolation": "repeatable read"}
+    for name, value in settings.items():
+        with ConnectionPool(database_url(), min_size=1, max_size=1) as pool:
+            pool.wait(GENEROUS_SECONDS)
+            store = opened(url, pool=pool)
+            with pool.connection() as connection:
+                connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+            with pytest.raises(StoreUnusable, match="durable"):
+                store.append([batch("O-1", 0, "A")])
+
+            assert store.head() == 0
+            store.close()
+
+
+@pytest.fixture
+def other_server() -> Iterator[OwnServer]:
+    """A server that a test may stop and configure as it likes."""
+    server = OwnServer()
+    yield server
+    server.stop()
+
+
+def test_a_server_that_would_lose_facts_with_its_power_is_refused(other_server: OwnServer) -> None:
+    migrate_store(other_server.url)
+    for name in ("fsync", "full_page_writes"):
+        with psycopg.connect(other_server.url, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET {name} = off".encode())
+        other_server.control("restart", "-m", "fast")
+
+        with pytest.raises(StoreUnusable, match=f"{name} is off"):
+            open_store(other_server.url)
+
+        with psycopg.connect(other_server.url, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM RESET {name}".encode())
+        other_server.control("restart", "-m", "fast")
+    open_store(other_server.url).close()
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused() -> None:
+    name = f"test_ascii_{os.getpid()}"
+    sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        url = with_parameters(database_url(), dbname=name)
+        with pytest.raises(StoreUnusable, match="UTF8"):
+            open_store(url)
+    finally:
+        sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+# ---- connections ----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_takes_no_more_connections_than_it_may() -> None:
+    name = f"few-{os.getpid()}"
+    url = with_parameters(fresh_store_url(), application_name=name)
+    with closing(open_store(url, connections=3)) as store, ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda n: store.append([batch(f"O-{n}", 0, "A")]), range(200)))
+        assert store.head() == 200
+        assert sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (name,)) <= [(3,)]
+
+
+def test_a_desk_works_with_the_pool_of_its_host_and_leaves_it_as_it_was() -> None:
+    url = fresh_store_url()
+    with ConnectionPool(database_url(), min_size=1, max_size=2) as pool:
+        with returnable.open(url, pool=pool) as desk:
+            outcome = desk.confirm_order(
+                order_id="A-1",
+                customer={"customer_id": "c-1", "account_id": "c-1"},
+                currency="USD",
+                lines=[{"line_id": "1", "sku": "X", "unit_price": "10.00", "quantity": 1}],
+                payments=[{"payment_id": "p", "method": "card", "amount": "10.00"}],
+                command_id="c-1",
+            )
+            assert outcome.outcome == "accepted"
+            assert desk.order(order_id="A-1").order_id == "A-1"
+
+        with pool.connection() as connection:
+            assert connection.autocommit is False
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_connections_that_were_cut_are_replaced_without_anybody_noticing() -> None:
+    name = f"cut-{os.getpid()}"
+    url = with_parameters(fresh_store_url(), application_name=name)
+    cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+    with closing(opened(url)) as store:
+        for after in range(5):
+            assert len(sql(cut, (name,))) >= 1
+            store.append([batch("O-1", after, f"A-{after}")])
+            sql(cut, (name,))
+            assert accounts(store, "O-1")[-1] == f"A-{after}"
+
+
+def test_a_server_that_does_not_come_back_is_said_to_be_away() -> None:
+    proxy = Proxy()
+    url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
+    with closing(opened(url, Limits(patience=0.3))) as store:
+        proxy.close()
+
+        with pytest.raises(StoreUnusable, match="cannot be reached"):
+            store.head()
+        with pytest.raises(StoreUnusable, match="cannot be reached"):
+            store.append([batch("O-1", 0, "A")])
+
+
+# ---- time-outs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_that_does_not_let_go_keeps_others_waiting_only_so_long() -> None:
+    # given: a transaction that has appended and is not committed
+    url = fresh_store_url()
+    with closing(opened(url)) as store, psycopg.connect(database_url()) as other:
+        nothing = ", ".join(
+            ["'{}'", "'{}'", "'{}'", "'{}'", "NULL", "NULL", "NULL", "'{}'", "'{}'", "'{}'", "NULL", "'0'"]
+        )
+        other.execute(f"SELECT {schema_of(url)}.append({nothing})".encode())
+
+        # when
+        with pytest.raises(StoreBusy, match="another writer"):
+            store.append([batch("O-1", 0, "A")])
+        assert store.head() == 0, "readers do not wait"
+        other.rollback()
+
+        # then
+        store.append([batch("O-1", 0, "A")])
+
+
+def test_a_server_that_falls_silent_is_left_and_nothing_is_appended_twice() -> None:
+    # given
+    proxy = Proxy()
+    url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
+    with closing(opened(url)) as store:
+        store.append([batch("O-1", 0, "A")])
+
+        # when: nothing comes through for a while
+        proxy.silent = True
+        started = time.monotonic()
+        heal = threading.Timer(2.0, lambda: setattr(proxy, "silent", False))
+        heal.start()
+        store.append([batch("O-1", 1, "B")], receipt=receipt("c-1"))
+        heal.join()
+
+        # then
+        assert time.monotonic() - started >= 2.0
+        assert accounts(store, "O-1") == ["A", "B"]
+    proxy.close()
+
+
+# ---- answers that are lost ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_id", [True, False], ids=["with a command id", "without one"])
+def test_an_append_whose_answer_is_lost_is_found_stored(with_id: bool) -> None:
+    # given
+    proxy = Proxy()
+    url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
+    rounds = 50
+    with closing(opened(url)) as store:
+        for nth in range(rounds):
+            # when
+            proxy.lose_answer_to(b"LOST-%d." % nth)
+            known = receipt(f"c-{nth}") if with_id else None
+            names = [Name("refund", f"F-{nth}", "O-1")]
+            positions = store.append([batch("O-1", 2 * nth, "A", f"LOST-{nth}.")], names=names, receipt=known)
+
+            # then
+            assert list(positions) == [2 * nth + 1, 2 * nth + 2]
+            assert proxy.lost == nth + 1
+        assert len(store.load("O-1")) == 2 * rounds == store.head()
+        if with_id:
+            kept = store.receipt("c-7")
+            assert kept is not None
+            assert (kept.first, kept.last) == (15, 16)
+    proxy.close()
+
+
+def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
+    # given: what was sent was refused, and that answer was lost
+    proxy = Proxy()
+    url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
+    with closing(opened(url)) as store:
+        store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+
+        # then
+        proxy.lose_answer_to(b"LOST-1.")
+        with pytest.raises(Stale):
+            store.append([batch("O-1", 0, "LOST-1.")])
+        proxy.lose_answer_to(b"LOST-2.")
+        with pytest.raises(NameTaken):
+            store.append([batch("O-1", 1, "LOST-2.")], names=[Name("return", "R-1", "O-1")])
+        proxy.lose_answer_to(b"LOST-3.")
+        with pytest.raises(CommandSeen):
+            store.append([batch("O-1", 1, "LOST-3.")], receipt=receipt("c-1"))
+        proxy.lose_answer_to(b"LOST-4.")
+        with pytest.raises(ValueError, match="order/O-1"):
+            store.append([Batch("O-1", 1, batch("O-1", 4, "LOST-4.").entries)])
+        assert proxy.lost == 4
+        assert accounts(store, "O-1") == ["A"]
+    proxy.close()
+
+
+# ---- following ------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_hears_of_another_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a follower that will not look again by itself, in a store that is not the one that writes
+    monkeypatch.setattr("returnable.adapters.eventstore.postgres_listener.HEARING_POLL_SECONDS", 3600)
+    url = fresh_store_url()
+    heard = threading.Semaphore(0)
+    with closing(opened(url)) as reading, closing(opened(url)) as writing:
+        following = reading.follow()
+
+        def tail() -> None:
+            with following as facts:
+                for _ in facts:
+                    heard.release()
+
+        tailing = threading.Thread(target=tail, daemon=True)
+        tailing.start()
+        for after in range(20):
+            writing.append([batch("O-1", after, "A")])
+            assert heard.acquire(timeout=GENEROUS_SECONDS)
+        following.stop()
+        tailing.join(GENEROUS_SECONDS)
+
+
+def test_a_follower_keeps_its_place_when_its_connections_are_cut() -> None:
+    # given
+    name = f"ear-{os.getpid()}"
+    url = fresh_store_url()
+    cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+    with closing(opened(with_parameters(url, application_name=name))) as reading, closing(opened(url)) as writing:
+        seen: list[int] = []
+
+        def tail() -> None:
+            with reading.follow() as facts:
+                while len(seen) < 60:
+                    seen.append(next(facts).position)
+
+        tailing = threading.Thread(target=tail, daemon=True)
+        tailing.start()
+
+        # when
+        for after in range(60):
+            if after % 10 == 5:
+                sql(cut, (name,))
+            writing.append([batch("O-1", after, "A")])
+        tailing.join(GENEROUS_SECONDS)
+
+    # then
+    assert seen == list(range(1, 61))
+
+
+def test_where_nobody_can_listen_a_follower_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    def deaf(*_: object) -> None:
+        raise psycopg.OperationalError("a pooler does not pass LISTEN on")
+
+    monkeypatch.setattr("returnable.adapters.eventstore.postgres_listener._hear", deaf)
+    url = fresh_store_url()
+    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as facts:
+        for after in range(3):
+            writing.append([batch("O-1", after, "A")])
+
+            assert next(facts).position == after + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_has_connections_of_its_own() -> None:
+    with closing(open_store(fresh_store_url())) as store:
+        store.append([batch("O-1", 0, "A")])
+
+        child = os.fork()
+        if child == 0:
+            try:
+                store.append([batch("O-1", 1, "B")])
+                store.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+        store.append([batch("O-1", 2, "C")])
+        assert accounts(store, "O-1") == ["A", "B", "C"]
+
+
+def test_the_given_server_is_used_where_there_is_one() -> None:
+    given = os.environ.get("RETURNABLE_TEST_POSTGRES")
+
+    assert conninfo_to_dict(database_url()) == conninfo_to_dict(given or own_server().url)
