@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.store import FactStore
 from returnable.domain.errors import Stale
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry
@@ -25,10 +26,16 @@ def _batch(case_id: str, after: int, texts: list[str]) -> Batch:
     return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n, fact) for n, fact in enumerate(facts, 1)))
 
 
+def _opened(url: str) -> FactStore:
+    store = open_store(url)
+    print("opened", flush=True)
+    return store
+
+
 def write(url: str, name: str, events: int) -> None:
     """Write so many facts: each one says whose it is and the how many-th, so that none can hide or come twice."""
     chance = random.Random(name)
-    store = open_store(url)
+    store = _opened(url)
     own = told = 0
     while told < events:
         size = min(chance.randint(1, 9), events - told)
@@ -49,7 +56,7 @@ def write(url: str, name: str, events: int) -> None:
 
 def tail(url: str, events: int) -> None:
     """Print place, stream, version and text of each fact."""
-    store = open_store(url)
+    store = _opened(url)
     with store.follow() as facts:
         for nth, one in enumerate(facts, start=1):
             fact: Any = one.fact

@@ -47,10 +47,13 @@ _COLUMNS = "position, case_id, case_seq, stream, version, type, content"
 PAGE = 2000
 """How many rows of a visit to every case are fetched at once."""
 
+SPELT_OUT = 8
+"""Arrays up to this length are written out with a placeholder for each element: the driver turns a text into bytes in C, and
+a list in Python."""
+
 _NO_LIMIT = 2**63 - 1
 
 _Cell: TypeAlias = str | int | None
-_Arguments: TypeAlias = tuple[list[str], list[bytes], list[str], list[int], *tuple[object, ...]]
 
 
 class PostgresCaseRecorder(CaseRecorder):
@@ -76,10 +79,7 @@ class PostgresCaseRecorder(CaseRecorder):
         schema = place.schema
         self._facts, self._names, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
         self._policies = f"{schema}.policies"
-        self._append = (
-            f"SELECT first, refusal, nth FROM {schema}.append(%s::text[], %b::bytea[], %s::text[], %s::integer[],"
-            " %s::text[], %s::integer[], %s::integer[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text)"
-        )
+        self._append = f"{schema}.append"
 
     def insert_events(
         self,
@@ -91,14 +91,15 @@ class PostgresCaseRecorder(CaseRecorder):
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
-        values = _arguments(stored_events, cases, names, receipt, milliseconds(self._limits.busy))
+        busy = milliseconds(self._limits.busy)
+        statement, values = _call(self._append, stored_events, cases, names, receipt, busy)
         sent = 0
 
         def send(connection: AnyConnection) -> tuple[_Cell, ...]:
             nonlocal sent
             sent += 1
             cursor = connection.cursor(binary=True, row_factory=tuple_row)
-            row: tuple[_Cell, ...] = cursor.execute(self._append, values, prepare=_prepare(connection)).fetchone()  # type: ignore[assignment]
+            row: tuple[_Cell, ...] = cursor.execute(statement, values, prepare=_prepare(connection)).fetchone()  # type: ignore[assignment]
             return row
 
         refused: Exception
@@ -283,27 +284,45 @@ def _prepare(connection: AnyConnection) -> bool | None:
     return None if connection.prepare_threshold is None else True
 
 
-def _arguments(
+def _call(
+    function: str,
     events: Sequence[StoredEvent],
     cases: Sequence[Placement] | None,
     names: Sequence[Name],
     receipt: Receipt | None,
     patience: str,
-) -> _Arguments:
-    return (
-        [event.topic for event in events],
-        [event.state for event in events],
-        [stream_of(event.originator_id) for event in events],
-        [event.originator_version for event in events],
-        None if cases is None else [case.case_id for case in cases],
-        None if cases is None else [case.after for case in cases],
-        None if cases is None else [case.size for case in cases],
-        [name.kind for name in names],
-        [name.name for name in names],
-        [name.case_id for name in names],
-        None if receipt is None else _receipt_values(receipt),
-        patience,
-    )
+) -> tuple[bytes, list[object]]:
+    """The statement that appends, and its values."""
+    arrays: list[tuple[Sequence[object] | None, str]] = [
+        ([event.topic for event in events], "text"),
+        ([event.state for event in events], "bytea"),
+        ([stream_of(event.originator_id) for event in events], "text"),
+        ([event.originator_version for event in events], "integer"),
+        (None if cases is None else [case.case_id for case in cases], "text"),
+        (None if cases is None else [case.after for case in cases], "integer"),
+        (None if cases is None else [case.size for case in cases], "integer"),
+        ([name.kind for name in names], "text"),
+        ([name.name for name in names], "text"),
+        ([name.case_id for name in names], "text"),
+        (None if receipt is None else _receipt_values(receipt), "text"),
+    ]
+    values: list[object] = []
+    spelt: list[str] = []
+    for array, kind in arrays:
+        mark = "%b" if kind == "bytea" else "%s"
+        if array is None:
+            spelt.append("NULL")
+        elif not array:
+            spelt.append("'{}'")
+        elif len(array) <= SPELT_OUT:
+            spelt.append(f"ARRAY[{', '.join([mark] * len(array))}]::{kind}[]")
+            # As text, a number gives one prepared statement and not one for each of its sizes.
+            values += map(str, array) if kind == "integer" else array
+        else:
+            spelt.append(f"{mark}::{kind}[]")
+            values.append(array)
+    values.append(patience)
+    return f"SELECT first, refusal, nth FROM {function}({', '.join(spelt)}, %s)".encode(), values
 
 
 def _receipt_values(receipt: Receipt) -> list[str]:

@@ -49,8 +49,8 @@ class Limits:
 
     ``busy``: for other writers, and for a free connection. ``statement``: for the server to carry out one statement; the
     server gives up then, and this side a little later, should the server not answer at all. ``connect``: for a server to
-    answer. ``opening``: for a server that is just being started, when the store is opened. ``patience``: for a lost server to come
-    back.
+    answer. ``opening``: for a server that is just being started, when the store is opened. ``patience``: for a lost server
+    to come back.
     """
 
     busy: float = 5.0

@@ -236,6 +236,26 @@ def test_a_database_that_cannot_hold_every_text_is_refused() -> None:
         sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def test_a_service_that_may_only_read_and_insert_is_enough_for_a_store() -> None:
+    url, role = fresh_store_url(), f"test_service_{os.getpid()}"
+    schema = schema_of(url)
+    for statement in (
+        f"CREATE ROLE {role}",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        f"GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+    ):
+        sql(statement)
+    try:
+        with closing(opened(with_parameters(url, options=f"-c%20role%3D{role}"))) as store:
+            store.keep_policy("abc", "clauses")
+            store.append([batch("O-1", 0, "A", "B")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+            assert accounts(store, "O-1") == ["A", "B"]
+    finally:
+        sql(f"DROP OWNED BY {role}")
+        sql(f"DROP ROLE {role}")
+
+
 # ---- connections ----------------------------------------------------------------------------------------------------
 
 
