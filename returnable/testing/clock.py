@@ -60,6 +60,16 @@ def moments(edges: Iterator[Edge] | tuple[Edge, ...]) -> Iterator[Moment]:
             yield Moment(edge.at + step, side, edge)
 
 
+def all_edges(desk: Desk) -> tuple[Edge, ...]:
+    """The edges of every case of a desk, in order of time."""
+    from returnable.projections.edges import edges
+
+    decider = desk.parts.desk
+    cases = [decider.case(case_id) for case_id in desk.parts.store.case_ids(limit=1_000_000)]
+    every = [edge for case in cases for edge in edges(case, decider.policy_of(case))]
+    return tuple(sorted(every, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
+
+
 class Clock:
     """An instant that stands still. Call it to read it, as a desk does: ``returnable.open("memory:", clock=clock)``.
 
@@ -187,9 +197,7 @@ class Clock:
         if subject is not None:
             found = find_subject(self.desk.parts.store, desk.policy, subject)
             return edges(found.case, found.policy, str(found))
-        cases = [desk.case(case_id) for case_id in self.desk.parts.store.case_ids(limit=1_000_000)]
-        every = [edge for case in cases for edge in edges(case, desk.policy_of(case))]
-        return tuple(sorted(every, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
+        return all_edges(self.desk)
 
     def next_edge(self, subject: str | None = None) -> Edge:
         """The next edge to come; raises ``LookupError`` where there is none."""
