@@ -6,7 +6,7 @@ can change: the setting ``returnable_policy``, and the fixtures ``returnable_pol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,17 +126,13 @@ def desk(request: pytest.FixtureRequest, returnable_policy: Any, returnable_stor
         if around is not None:
             from returnable.testing.around_edges import tell_until
 
-            _tell(tell_until, opened, around)
+            problem = tell_until(opened, around)
+            if problem is not None:
+                pytest.fail(f"@edges: {problem}", pytrace=False)
         yield opened
 
 
 _DESK = pytest.StashKey["Desk"]()
-
-
-def _tell(tell_until: Callable[[Desk, Around], str | None], desk: Desk, around: Around) -> None:
-    problem = tell_until(desk, around)
-    if problem is not None:
-        pytest.fail(f"@edges: {problem}", pytrace=False)
 
 
 @pytest.fixture
