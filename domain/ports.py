@@ -105,6 +105,33 @@ class Receipt:
     last: int = 0
 
 
+class Bookmarks(Protocol):
+    """How far those who follow the facts have come, kept with the facts, each under a name.
+
+    Who moves a bookmark holds it: one holder at a time, until an instant it names, so that another can go on after a
+    crash. ``now`` is always the caller's; no clock is read here.
+    """
+
+    def bookmark(self, name: str) -> int:
+        """The position up to which all is done; 0 where nobody has begun."""
+        ...
+
+    def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
+        """Take a bookmark that is free, or whose holder's time is over at ``now``, or go on holding one's own.
+
+        The position it is at; ``None`` while another holds it.
+        """
+        ...
+
+    def move(self, name: str, holder: str, position: int, *, until: datetime) -> bool:
+        """Move a bookmark on, durably, and hold it until then. ``False``: it is another's by now, and stays where it is."""
+        ...
+
+    def let_go(self, name: str, holder: str) -> None:
+        """Free a bookmark, if it is still this holder's."""
+        ...
+
+
 class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
 
