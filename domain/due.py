@@ -31,7 +31,7 @@ class DueCases:
     def catch_up(self) -> int:
         """Take in all facts that are recorded by now; the position up to which the table is fed."""
         head = self._store.head()
-        while (position := self.table.standing().position) < head:
+        while (position := self.table.fed_to()) < head:
             if position == 0:
                 self._build(head)
             else:
@@ -41,7 +41,7 @@ class DueCases:
 
     def retry_parked(self) -> None:
         """Look again at the cases that could not be read: a later version may be able to."""
-        position = self.table.standing().position
+        position = self.table.fed_to()
         parked = self.table.parked()
         if parked:
             self._take_in(position, position, parked)

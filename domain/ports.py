@@ -156,8 +156,12 @@ class DueTable(Protocol):
     It says where to look, never what happened: that is in the facts. ``now`` is always the caller's; no clock is read here.
     """
 
+    def fed_to(self) -> int:
+        """The position up to which it is fed; 0: it never was."""
+        ...
+
     def standing(self) -> DueStanding:
-        """How it stands; position 0: it was never fed."""
+        """How it stands."""
         ...
 
     def feed(
@@ -179,6 +183,10 @@ class DueTable(Protocol):
 
         Cases that others have claimed are passed over, not waited for.
         """
+        ...
+
+    def give_back(self, cases: Sequence[DueCase], *, until: datetime) -> None:
+        """Give cases back that were claimed until then: others may claim them at once."""
         ...
 
     def parked(self) -> Sequence[str]:

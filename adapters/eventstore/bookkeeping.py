@@ -97,15 +97,18 @@ class SqlDueTable:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._marks = SqlBookmarks(tables)
         self._due, self._bookmarks = f"{tables.prefix}due", f"{tables.prefix}bookmarks"
 
+    def fed_to(self) -> int:
+        """The position up to which it is fed; 0: it never was."""
+        return self._marks.bookmark(FED)
+
     def standing(self) -> DueStanding:
-        """How it stands; position 0: it was never fed."""
-        ((position, waiting, first, parked),) = self._tables.ask(
-            f"SELECT coalesce((SELECT position FROM {self._bookmarks} WHERE name = ?), 0), count(at), min(at),"
-            f" count(*) - count(at) FROM {self._due}",
-            (FED,),
-        )
+        """How it stands."""
+        position = self.fed_to()
+        query = f"SELECT count(at), min(at), count(*) - count(at) FROM {self._due}"
+        ((waiting, first, parked),) = self._tables.ask(query)
         return DueStanding(position, waiting, None if first is None else _instant(first), parked)
 
     def feed(
@@ -143,14 +146,23 @@ class SqlDueTable:
 
     def claim(self, now: datetime, *, until: datetime, limit: int) -> Sequence[DueCase]:
         """At most ``limit`` of the cases that are due, the longest due first, for nobody else before ``until``."""
+        free = f"FROM {self._due} WHERE at <= ? AND (claimed_until IS NULL OR claimed_until <= ?)"
+        if not self._tables.ask(f"SELECT 1 {free} LIMIT 1", (_number(now), _number(now))):
+            return []  # most of the time: nobody has to wait for a write lock
         query = (
-            f"UPDATE {self._due} SET claimed_until = ? WHERE case_id IN (SELECT case_id FROM {self._due} WHERE at <= ?"
-            " AND (claimed_until IS NULL OR claimed_until <= ?) ORDER BY at, case_id LIMIT ?"
+            f"UPDATE {self._due} SET claimed_until = ? WHERE case_id IN (SELECT case_id {free} ORDER BY at, case_id LIMIT ?"
             f"{self._tables.skip_locked}) RETURNING at, case_id"
         )
         values = (_number(until), _number(now), _number(now), limit)
         rows = self._tables.change(lambda statements: statements.execute(query, values))
         return [DueCase(case_id, _instant(at)) for at, case_id in sorted(rows)]
+
+    def give_back(self, cases: Sequence[DueCase], *, until: datetime) -> None:
+        """Give cases back that were claimed until then."""
+        query = f"UPDATE {self._due} SET claimed_until = NULL WHERE case_id = ? AND claimed_until = ?"
+        rows = sorted((case.case_id, _number(until)) for case in cases)
+        if rows:
+            self._tables.change(lambda statements: statements.executemany(query, rows))
 
     def parked(self) -> Sequence[str]:
         """The ids of the cases that could not be read, in order."""
@@ -218,8 +230,12 @@ class MemoryDueTable:
         self._claimed: dict[str, datetime] = {}
         self._parked: set[str] = set()
 
+    def fed_to(self) -> int:
+        """The position up to which it is fed; 0: it never was."""
+        return self._position
+
     def standing(self) -> DueStanding:
-        """How it stands; position 0: it was never fed."""
+        """How it stands."""
         with self._lock:
             return DueStanding(self._position, len(self._due), min(self._due.values(), default=None), len(self._parked))
 
@@ -254,6 +270,13 @@ class MemoryDueTable:
             claimed = sorted(free)[:limit]
             self._claimed.update((case_id, until) for _, case_id in claimed)
             return [DueCase(case_id, at) for at, case_id in claimed]
+
+    def give_back(self, cases: Sequence[DueCase], *, until: datetime) -> None:
+        """Give cases back that were claimed until then."""
+        with self._lock:
+            for case in cases:
+                if self._claimed.get(case.case_id) == until:
+                    del self._claimed[case.case_id]
 
     def parked(self) -> Sequence[str]:
         """The ids of the cases that could not be read, in order."""

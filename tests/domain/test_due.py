@@ -187,14 +187,14 @@ def test_a_table_that_others_feed_at_the_same_time_is_fed_once() -> None:
         refused.append(feed(*window))
         return refused[-1]
 
-    one.table = SimpleNamespace(standing=other.table.standing, feed=feed_late)  # type: ignore[assignment]
+    one.table = SimpleNamespace(fed_to=other.table.fed_to, feed=feed_late)  # type: ignore[assignment]
 
     # when
     position = one.catch_up()
 
     # then
     assert refused == [False]
-    assert position == story.parts.store.head() == one.table.standing().position
+    assert position == story.parts.store.head() == other.table.fed_to()
 
 
 def test_an_empty_store_has_nothing_due() -> None:
