@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from postgres import fresh_store_url, sql
+from proving import prove
 
 from bench.postgres import OwnServer, with_parameters
-from bench.reliability import lost_answers, restarts, tailing
+from bench.reliability import lost_answers, tailing
 from returnable.adapters.eventstore.open import migrate_store
 
 EVENTS = int(os.environ.get("RETURNABLE_TEST_EVENTS", "20000"))
@@ -59,15 +60,14 @@ def test_a_server_that_crashes_under_load_loses_and_doubles_no_fact(other_server
     assert crashes >= 1
 
 
-def test_commands_on_a_server_that_crashes_happen_once_and_are_answered_as_if_it_had_not(
-    other_server: OwnServer, tmp_path: Path
-) -> None:
-    tally = restarts.run(other_server, tmp_path, restarts=4, hosts=4)
+def test_commands_on_a_server_that_crashes_happen_once_and_are_answered_as_if_it_had_not() -> None:
+    status, counts, output = prove("restarts", "--restarts", "4")
 
-    assert tally.troubles == []
-    assert tally.given_again > 0, "no crash hit a command"
-    assert tally.refunds == tally.refunds_stored > 0
-    assert tally.redecided > 0
+    assert status == 0, output
+    assert counts["crashes of the server"] == 4
+    assert counts["… that a host gave more than once"] > 0, "no crash hit a command"
+    assert counts["refunds requested in the store"] == counts["refunds acknowledged"] > 0
+    assert counts["recorded commands decided again"] > 0
 
 
 def test_commands_whose_answers_are_lost_happen_once_and_are_answered_as_if_they_had_not_been(tmp_path: Path) -> None:
@@ -81,10 +81,11 @@ def test_commands_whose_answers_are_lost_happen_once_and_are_answered_as_if_they
     assert tally.refunds == tally.refunds_stored > 0
 
 
-def test_the_comparison_notices_hosts_that_ask_again_without_command_ids(tmp_path: Path) -> None:
-    tally, kinds = lost_answers.run(fresh_store_url(), tmp_path, replies=30, hosts=4, control=True)
+def test_the_comparison_notices_hosts_that_ask_again_without_command_ids() -> None:
+    status, counts, output = prove("lost_answers", "--replies", "60", "--control")
 
-    assert kinds.total() == 30
-    assert tally.conflicts > 0
-    assert tally.changed > 0
-    assert tally.otherwise > 0
+    assert status == 1, output
+    assert counts["answers to appends that were lost"] == 60
+    assert counts["conflicts shown to a caller for what it did itself"] > 0
+    assert counts["other answers that differ from an uninterrupted run"] > 0
+    assert counts["cases that differ from an uninterrupted run"] > 0

@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 from postgres import fresh_store_url
+from proving import prove
 
 from bench.reliability.tailing import run
 from returnable.adapters.eventstore.open import migrate_store
 
-ROOT = Path(__file__).parents[2]
 EVENTS = int(os.environ.get("RETURNABLE_TEST_EVENTS", "20000"))
 
 
@@ -36,15 +33,8 @@ def test_followers_of_many_writers_to_a_file_miss_nothing(tmp_path: Path) -> Non
     assert tally.troubles == []
 
 
-def _control(*options: str) -> tuple[int, dict[str, int], str]:
-    command = [sys.executable, "-m", "bench.reliability.tailing", "--control", *options]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"\| (.+) \| ([\d,]+) \|", ran.stdout)}
-    return ran.returncode, counts, ran.stdout + ran.stderr
-
-
 def test_the_comparison_notices_what_followers_miss_when_a_server_does_not_lock() -> None:
-    status, counts, output = _control("--store", "postgres", "--events", "8000", "--writers", "4")
+    status, counts, output = prove("tailing", "--control", "--store", "postgres", "--events", "8000", "--writers", "4")
 
     assert status == 1, output
     assert counts["facts missed by followers"] > 0
@@ -52,7 +42,7 @@ def test_the_comparison_notices_what_followers_miss_when_a_server_does_not_lock(
 
 
 def test_the_comparison_notices_what_followers_miss_when_a_file_gives_positions_without_its_lock() -> None:
-    status, counts, output = _control("--store", "sqlite", "--events", "8000", "--writers", "4")
+    status, counts, output = prove("tailing", "--control", "--store", "sqlite", "--events", "8000", "--writers", "4")
 
     assert status == 1, output
     assert counts["facts missed by followers"] > 0
