@@ -60,7 +60,7 @@ SERVICES = {
         "django_service", "/async", ("uvicorn shop.asgi:application --uds {socket} --lifespan off",) * 2
     ),
 }
-BESIDE: tuple[str, ...] = ()
+BESIDE = ("returnable worker --store {store} --every 0.2",) * 2
 """What else runs on the store meanwhile: commands in which ``{store}`` stands for its URL."""
 
 

@@ -204,6 +204,7 @@ class AsyncDesk:
     notify_customer = _awaited(Desk.notify_customer)
     override = _awaited(Desk.override)
     run_deadlines = _awaited(Desk.run_deadlines)
+    deadline_worker = _awaited(Desk.deadline_worker)
 
     # ---- questions -----------------------------------------------------------------------------------------
 

@@ -79,9 +79,10 @@ def test_the_privileges_of_the_guide_are_enough_and_no_fact_can_be_changed_with_
     schema = store.rsplit("schema=", 1)[1]
     role = f"role_{schema}"
     sql(f"CREATE ROLE {role} LOGIN")
-    (grants,) = blocks("sql")
+    grants, books = blocks("sql")
     try:
         sql(grants.replace("SCHEMA returnable", f"SCHEMA {schema}").replace("TO returns", f"TO {role}"))
+        sql(books.replace("returnable.", f"{schema}.").replace("TO returns", f"TO {role}"))
         with returnable.open(with_parameters(store, options=f"-crole%3D{role}")) as desk:
             desk.confirm_order(
                 order_id="A-1",
