@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
@@ -313,7 +314,7 @@ class Load:
         kinds[number % len(kinds)](f"{self.name}-{number}")
 
     def last_unit(self, order: str) -> None:
-        """Two want the last of two units: a return each, or both in one."""
+        """Three want the last unit."""
         self._confirm(order)
         self._one(Wish(f"{order}-ship", f"/orders/{order}/shipments", _parcel(order)))
         self._one(Wish(f"{order}-deliver", f"/orders/{order}/parcels/P-{order}/delivery"))
@@ -349,21 +350,7 @@ class Load:
         self._race(order, self._all(*wishes), "transition.not_allowed")
 
     def _confirm(self, order: str) -> None:
-        body = {
-            "order_id": order,
-            "customer": {
-                "customer_id": f"c-{order}",
-                "account_id": f"acc-{order}",
-                "email": f"{order}@private.example",
-            },
-            "currency": "USD",
-            "lines": [{"line_id": "1", "sku": "BAG", "unit_price": "480.00", "quantity": 2}],
-            "payments": [
-                {"payment_id": f"card-{order}", "method": "card", "amount": "600.00"},
-                {"payment_id": f"gift-{order}", "method": "gift_card", "amount": "360.00"},
-            ],
-        }
-        self._one(Wish(f"{order}-confirm", "/orders", body), accepted=True)
+        self._one(Wish(f"{order}-confirm", "/orders", _an_order(order)), accepted=True)
 
     def _cancellation(self, order: str) -> Wish:
         return Wish(f"{order}-cancel", f"/orders/{order}/cancellation", {"channel": "email", "order_reference": order})
@@ -401,6 +388,19 @@ class Load:
         self.clients.check(true, " ".join(map(str, what)))
 
 
+def _an_order(order: str) -> dict[str, Any]:
+    return {
+        "order_id": order,
+        "customer": {"customer_id": f"c-{order}", "account_id": f"acc-{order}", "email": f"{order}@private.example"},
+        "currency": "USD",
+        "lines": [{"line_id": "1", "sku": "BAG", "unit_price": "480.00", "quantity": 2}],
+        "payments": [
+            {"payment_id": f"card-{order}", "method": "card", "amount": "600.00"},
+            {"payment_id": f"gift-{order}", "method": "gift_card", "amount": "360.00"},
+        ],
+    }
+
+
 def _parcel(order: str) -> dict[str, str]:
     return {"parcel_id": f"P-{order}", "carrier": "fedex", "tracking_number": f"T-{order}"}
 
@@ -411,21 +411,59 @@ NEVER = (
     "facts that were told and are not there",
     "facts that nobody was told of",
     "decided otherwise when decided again",
+    "deadlines not recorded once",
 )
 """What must not be found in the store."""
 
+OLD = "old-"
+"""How the ids of orders begin that were there before."""
 
-def verify(store: str, load: Load) -> dict[str, int]:
+
+def with_labels_long_void(store: str, number: int) -> None:
+    """Returns of two months ago whose labels are void by the clock, and nobody has recorded it."""
+    now = datetime.now(UTC) - timedelta(days=60)
+    with returnable.open(store, clock=lambda: now) as desk:
+        for name in (f"{OLD}{nth}" for nth in range(number)):
+            desk.confirm_order(**_an_order(name))
+            desk.record_shipment(order_id=name, **_parcel(name))
+            desk.record_delivery(order_id=name, parcel_id=f"P-{name}")
+            lines = [{"line_id": "1", "quantity": 1}]
+            desk.request_return(return_id=f"R-{name}", order_id=name, lines=lines, channel="portal")
+            desk.issue_label(return_id=f"R-{name}", label_id="L", carrier="fedex", tracking_number="T", received_at=now)
+
+
+def until_recorded(store: str, number: int) -> None:
+    """Wait until the workers have recorded so many labels as void."""
+    with returnable.open(store) as desk:
+        for _ in range(600):
+            if sum(_voided(desk, nth) for nth in range(number)) >= number:
+                return
+            sleep(0.05)
+
+
+def _voided(desk: returnable.Desk, nth: int) -> int:
+    return sum(entry.type == "LabelVoided" for entry in desk.audit(stream=f"return/R-{OLD}{nth}").entries)
+
+
+def verify(store: str, load: Load, overdue: int) -> dict[str, int]:
     """What the store says: how much was looked at, and how much of it is wrong."""
     found: Counter[str] = Counter(dict.fromkeys(NEVER, 0))
     with returnable.open(store) as desk:
-        facts = {entry.event: entry.fact.type for _, case in desk.parts.store.cases() for entry in case}
+        voided = [_voided(desk, nth) for nth in range(overdue)]
+        found["deadlines recorded by workers"] = sum(voided)
+        found["deadlines not recorded once"] = sum(number != 1 for number in voided)
+        facts = {
+            entry.event: entry.fact.type
+            for case_id, case in desk.parts.store.cases()
+            if not case_id.startswith(OLD)
+            for entry in case
+        }
         found["facts"] = len(facts)
         found["facts that were told and are not there"] = len(load.told.items() - facts.items())
         found["facts that nobody was told of"] = len(facts.items() - load.told.items())
         wanted: Counter[str] = Counter()
         for ret in desk.returns():
-            found["returns"] += 1
+            found["returns"] += not ret.order_id.startswith(OLD)
             if ret.status not in ("declined", "withdrawn"):
                 wanted[ret.order_id] += sum(line.quantity for line in ret.lines)
         paid: Counter[str] = Counter()
@@ -437,7 +475,7 @@ def verify(store: str, load: Load) -> dict[str, int]:
             exact = refund.total == "960.00" and tenders == [(f"card-{order}", "600.00"), (f"gift-{order}", "360.00")]
             found["refunds that are not exact"] += not exact
         for order in desk.orders():
-            found["orders"] += 1
+            found["orders"] += not order.order_id.startswith(OLD)
             units = wanted[order.order_id]
             cancelled = order.status == "cancelled"
             found["units returned twice"] += units > (0 if cancelled else 2)
@@ -474,6 +512,8 @@ class Result:
 
 def run(name: str, store: str, *, cases: int, clients: int, seed: int = 1) -> Result:
     """Load a service on an empty store and look what came of it."""
+    overdue = max(10, cases // 10)
+    with_labels_long_void(store, overdue)
     with running(name, store) as service:
         senders = Clients(service, 3 * clients, random.Random(seed))
         load = Load(senders, name)
@@ -482,7 +522,8 @@ def run(name: str, store: str, *, cases: int, clients: int, seed: int = 1) -> Re
                 list(at_work.map(load.run, range(cases)))
         finally:
             senders.close()
-        found = verify(store, load)
+        until_recorded(store, overdue)
+        found = verify(store, load, overdue)
         stopped = service.stop()
         log = service.log()
     # uvicorn hands the signal on to itself when all is closed.
