@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -419,11 +419,11 @@ OLD = "old-"
 """How the ids of orders begin that were there before."""
 
 
-def with_labels_long_void(store: str, number: int) -> None:
+def with_labels_long_void(store: str, numbers: Iterable[int]) -> None:
     """Returns of two months ago whose labels are void by the clock, and nobody has recorded it."""
     now = datetime.now(UTC) - timedelta(days=60)
     with returnable.open(store, clock=lambda: now) as desk:
-        for name in (f"{OLD}{nth}" for nth in range(number)):
+        for name in (f"{OLD}{nth}" for nth in numbers):
             desk.confirm_order(**_an_order(name))
             desk.record_shipment(order_id=name, **_parcel(name))
             desk.record_delivery(order_id=name, parcel_id=f"P-{name}")
@@ -513,7 +513,7 @@ class Result:
 def run(name: str, store: str, *, cases: int, clients: int, seed: int = 1) -> Result:
     """Load a service on an empty store and look what came of it."""
     overdue = max(10, cases // 10)
-    with_labels_long_void(store, overdue)
+    with_labels_long_void(store, range(overdue))
     with running(name, store) as service:
         senders = Clients(service, 3 * clients, random.Random(seed))
         load = Load(senders, name)

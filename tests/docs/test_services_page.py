@@ -12,6 +12,7 @@ import pytest
 from postgres import database_url, fresh_store_url, sql, with_parameters
 
 import returnable
+from bench.services import with_labels_long_void
 from returnable.domain.errors import ErrorCode
 
 ROOT = Path(__file__).parents[2]
@@ -83,16 +84,12 @@ def test_the_privileges_of_the_guide_are_enough_and_no_fact_can_be_changed_with_
     try:
         sql(grants.replace("SCHEMA returnable", f"SCHEMA {schema}").replace("TO returns", f"TO {role}"))
         sql(books.replace("returnable.", f"{schema}.").replace("TO returns", f"TO {role}"))
-        with returnable.open(with_parameters(store, options=f"-crole%3D{role}")) as desk:
-            desk.confirm_order(
-                order_id="A-1",
-                currency="USD",
-                customer={"customer_id": "c-1", "account_id": None},
-                lines=[{"line_id": "1", "sku": "s", "unit_price": "1.00", "quantity": 1}],
-                payments=[{"payment_id": "p", "method": "card", "amount": "1.00"}],
-                command_id="c-1",
-            )
-            assert desk.run_deadlines().accepted
+        as_role = with_parameters(store, options=f"-crole%3D{role}")
+        with_labels_long_void(as_role, range(4))
+        with returnable.open(as_role) as desk:
+            assert desk.deadline_worker().work() == 4
+            with_labels_long_void(as_role, range(4, 6))
+            assert len(desk.run_deadlines().events) == 2
             assert desk.redecide() == ()
         for statement in (f"UPDATE {schema}.facts SET version = 2", f"DELETE FROM {schema}.facts"):
             with psycopg.connect(database_url()) as connection:
