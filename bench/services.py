@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -68,8 +68,9 @@ BESIDE = ("returnable worker --store {store} --every 0.2",) * 2
 class Running:
     """A service that runs."""
 
-    def __init__(self, service: Service, folder: Path) -> None:
+    def __init__(self, service: Service, folder: Path, settings: Mapping[str, str]) -> None:
         self.service = service
+        self._settings = settings
         self.sockets: list[Path] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self._log = folder / "log"
@@ -83,6 +84,7 @@ class Running:
             "RETURNABLE_STORE": store,
             "PYTHONPATH": str(self._folder),
             "PYTHONUNBUFFERED": "1",
+            **self._settings,
         }
         with self._log.open("ab") as log:
             started = subprocess.Popen([program, *words[1:]], env=environment, stdout=log, stderr=log, cwd=self._folder)
@@ -124,11 +126,11 @@ class Running:
 
 
 @contextmanager
-def running(name: str, store: str) -> Iterator[Running]:
-    """The processes of a service on a store, and what runs beside them."""
+def running(name: str, store: str, **settings: str) -> Iterator[Running]:
+    """The processes of a service on a store, and what runs beside them; ``settings`` go into their environment."""
     service = SERVICES[name]
     with tempfile.TemporaryDirectory(prefix="returnable-services-") as folder:
-        started = Running(service, Path(folder))
+        started = Running(service, Path(folder), settings)
         try:
             for nth, command in enumerate(service.commands):
                 place = Path(folder) / f"{nth}.sock"

@@ -219,3 +219,24 @@ def test_a_store_that_is_busy_is_told_with_when_to_come_back_and_nothing_is_reco
     assert [(each.status, each.headers["Idempotency-Replayed"]) for each in repeated] == [(201, None)] * 3
     with returnable.open(store) as desk:
         assert desk.redecide() == ()
+
+
+@pytest.mark.parametrize("name", ["fastapi", "django-async"])
+def test_a_client_that_waited_long_enough_is_told_to_repeat_it_and_then_it_happens_once(name: str, store: str) -> None:
+    order = an_order(f"T-{name}")
+
+    with running(name, store, RETURNABLE_PATIENCE="0.3", RETURNABLE_CONNECTIONS="1") as service:
+        client = Client(name, service)
+        with another_writer(store), ThreadPoolExecutor(4) as hosts:
+            slow = list(hosts.map(lambda _: client.post("/orders", "slow", order), range(4)))
+        for _ in range(200):  # the first may still be under way, and the wait is short
+            repeated = client.post("/orders", "slow", order)
+            if repeated.status < 500:
+                break
+    with returnable.open(store) as desk:
+        facts = [entry.type for entry in desk.audit(stream=f"order/T-{name}").entries]
+
+    assert [(each.status, each.json["code"], each.headers["Retry-After"]) for each in slow] == [
+        (503, "store.slow", "1")
+    ] * 4
+    assert (repeated.status, facts) == (201, ["Confirmed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET, require_POST
 
@@ -12,12 +13,10 @@ from shop.answers import command, decided, shown
 from shop.desks import async_desk
 from shop.views import ORDER
 
-PATIENCE_SECONDS = 20
-"""How long a client waits at most. What has not begun by then is not begun; what runs is carried out all the same."""
-
 
 async def answered(fields: dict[str, Any]) -> HttpResponse:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    """The answer to a command, in time. What has not begun by then is not begun; what runs is carried out all the same."""
+    async with asyncio.timeout(settings.RETURNABLE_PATIENCE):
         return decided(await async_desk().handle(fields))
 
 

@@ -6,6 +6,7 @@ import os
 
 RETURNABLE_STORE = os.environ["RETURNABLE_STORE"]  # such as postgresql://returns@db/shop
 RETURNABLE_CONNECTIONS = int(os.environ.get("RETURNABLE_CONNECTIONS", "8"))  # of each process, at most
+RETURNABLE_PATIENCE = float(os.environ.get("RETURNABLE_PATIENCE", "20"))  # seconds, of asynchronous views
 
 DEBUG = False
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost").split(",")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
@@ -21,7 +22,7 @@ from fastapi.responses import JSONResponse
 
 from returnable import Impossible, Outcome, StoreBusy, StoreUnusable
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = float(os.environ.get("RETURNABLE_PATIENCE", "20"))
 """How long a client waits at most. What has not begun by then is not begun; what runs is carried out all the same."""
 
 STATUS = {
