@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # type checkers take it for True; importing typing would 
 if TYPE_CHECKING:
     from typing import Any
 
+    from returnable.asynchronous import AsyncDesk, open_async
     from returnable.domain.errors import (
         HistoryBroken,
         Impossible,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncDesk",
     "Desk",
     "HistoryBroken",
     "Impossible",
@@ -43,10 +45,13 @@ __all__ = [
     "StoreUnusable",
     "__version__",
     "open",
+    "open_async",
     "read_policies",
 ]
 
 _HOME = {
+    "AsyncDesk": "returnable.asynchronous",
+    "open_async": "returnable.asynchronous",
     "Desk": "returnable.facade",
     "open": "returnable.facade",
     "Outcome": "returnable.domain.outcome",

@@ -18,9 +18,11 @@ from returnable.domain.policy import read_policies
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PACKAGE = EXAMPLES / "host_tests"
+PACKAGES = {path.parent for path in EXAMPLES.rglob("pyproject.toml")}
 """A package of its own, whose own tests play what it has."""
-SCENARIOS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.jsonl") if PACKAGE not in path.parents)
+SCENARIOS = sorted(
+    str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.jsonl") if PACKAGES.isdisjoint(path.parents)
+)
 
 
 def policy_of(example: str) -> Path | None:
@@ -94,8 +96,9 @@ def test_there_are_examples() -> None:
 
 def test_every_example_is_in_the_list() -> None:
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    tables = (path for path in EXAMPLES.rglob("*.toml") if PACKAGE not in path.parents)
-    files = [*SCENARIOS, *(str(path.relative_to(EXAMPLES)) for path in tables), "host_tests/README.md"]
+    tables = (path for path in EXAMPLES.rglob("*.toml") if PACKAGES.isdisjoint(path.parents))
+    packages = (path / "README.md" for path in PACKAGES)
+    files = [*SCENARIOS, *(str(path.relative_to(EXAMPLES)) for path in (*tables, *packages))]
 
     assert [name for name in files if f"]({name})" not in listed] == []
 

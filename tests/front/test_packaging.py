@@ -31,6 +31,7 @@ def test_the_wheel_installs_one_package_with_policies_and_types(tmp_path: Path) 
     for expected in (
         "py.typed",
         "facade.py",
+        "asynchronous.py",
         "domain/policies/allu-usa.toml",
         "domain/calendars/us-federal-2026.1.json",
         "projections/questions.py",

@@ -1,0 +1,100 @@
+"""What a decision, and what an error, is over HTTP.
+
+- 2xx: it was decided, and the decision is on record. 201: accepted, and facts were recorded. 200: declined, with the whole
+  ruling, or accepted with nothing new to record. A refusal is an answer of the policy and no error of the client: it is
+  kept and explained, and it is the same when the request is repeated.
+- 4xx: it could not be decided, and nothing was recorded.
+- 5xx, or no answer: repeat it with the same Idempotency-Key.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.deprecation import MiddlewareMixin
+from pydantic import BaseModel
+
+from returnable import Impossible, Outcome, StoreBusy, StoreUnusable
+
+STATUS = {
+    "command.conflict": HTTPStatus.UNPROCESSABLE_ENTITY,  # the Idempotency-Key was used for something else
+    "order.unknown": HTTPStatus.NOT_FOUND,
+    "return.unknown": HTTPStatus.NOT_FOUND,
+    "claim.unknown": HTTPStatus.NOT_FOUND,
+    "refund.unknown": HTTPStatus.NOT_FOUND,
+    "parcel.unknown": HTTPStatus.NOT_FOUND,
+    "order.exists": HTTPStatus.CONFLICT,
+    "return.exists": HTTPStatus.CONFLICT,
+    "claim.exists": HTTPStatus.CONFLICT,
+    "refund.exists": HTTPStatus.CONFLICT,
+    "quantity.exceeded": HTTPStatus.CONFLICT,
+    "transition.not_allowed": HTTPStatus.CONFLICT,
+    "permission.denied": HTTPStatus.FORBIDDEN,
+}
+"""The status of an error's code; every other one is 422, a request that says something wrong."""
+
+UNKNOWN = "It may be on record or not. Repeat it with the same Idempotency-Key, and it happens once."
+
+log = logging.getLogger(__name__)
+
+
+def command(name: str, request: HttpRequest, *fields: str, **known: str) -> dict[str, Any]:
+    """A command out of a request: ``fields`` are what the client may say, and nothing else; ``known`` is from its path.
+
+    When things happened is for those to tell who know. What a field must be, the desk knows.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if not key:
+        raise Impossible("command.invalid", "a command needs the header Idempotency-Key", field="Idempotency-Key")
+    try:
+        said = json.loads(request.body or b"{}")
+    except ValueError:
+        raise Impossible("command.invalid", "the body is no JSON") from None
+    if not isinstance(said, dict):
+        raise Impossible("command.invalid", "the body is no JSON object")
+    for field in said.keys() - set(fields):
+        raise Impossible("command.invalid", f"{field}: may not be said here", field=field)
+    return said | known | {"command": name, "command_id": key}
+
+
+def decided(outcome: Outcome) -> HttpResponse:
+    """The answer to a command."""
+    status = HTTPStatus.CREATED if outcome.accepted and outcome.events else HTTPStatus.OK
+    replayed = {"Idempotency-Replayed": "true"} if outcome.replayed else None
+    return JsonResponse(outcome.as_dict(), status=status, headers=replayed)
+
+
+def shown(view: BaseModel) -> HttpResponse:
+    """The answer to a question."""
+    return HttpResponse(view.model_dump_json(), content_type="application/json")
+
+
+def problem(status: HTTPStatus, code: str, detail: str, retry_after: int | None = None, **more: Any) -> HttpResponse:
+    """A problem as RFC 9457 has it; ``code`` is stable, ``detail`` is for people."""
+    content = {"type": f"urn:problem-type:returnable:{code}", "title": status.phrase, "status": status.value}
+    content |= {"detail": detail, "code": code} | {name: value for name, value in more.items() if value is not None}
+    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+    return JsonResponse(content, status=status, headers=headers, content_type="application/problem+json")
+
+
+class Problems(MiddlewareMixin):
+    """Answers every error of the desk with a problem."""
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, Impossible):
+            status = STATUS.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY)
+            more = {"field": error.field, "state": error.state, "allowed": error.allowed}
+            return problem(status, error.code, error.message, **more)
+        if isinstance(error, StoreBusy):
+            log.warning("the store is busy: %s", error)
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store.busy", "Nothing was recorded. Repeat it.", 1)
+        if isinstance(error, StoreUnusable):
+            log.error("the store cannot be used: %s", error)  # never the request: it may hold personal data
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store.unusable", UNKNOWN, 5)
+        if isinstance(error, TimeoutError):
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store.slow", UNKNOWN, 1)
+        return None

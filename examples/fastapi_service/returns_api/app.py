@@ -1,0 +1,165 @@
+"""Returns over HTTP, asynchronous: ``uvicorn returns_api.app:app --workers 2``.
+
+The store is the variable RETURNABLE_STORE, such as ``postgresql://returns@db/shop``. Each process holds at most
+RETURNABLE_CONNECTIONS connections (8) and carries out as many commands at a time. There is no authentication here: put yours
+before it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+
+import returnable
+from returnable import AsyncDesk
+from returnable.domain.commands import Customer, OrderLine, OrderPayment, ReturnedLine, ShippingCharge
+from returnable.domain.outcome import OutcomeView
+from returnable.projections.views import EligibilityView, OrderView, RefundView, ReturnView, WorklistView
+from returns_api.answers import decided, explain_errors
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """The desk is open for as long as the process serves; at the end, what is under way is carried out."""
+    connections = int(os.environ.get("RETURNABLE_CONNECTIONS", "8"))
+    async with returnable.open_async(os.environ["RETURNABLE_STORE"], connections=connections) as desk:
+        yield {"desk": desk}
+
+
+app = FastAPI(title="Returns", lifespan=lifespan)
+explain_errors(app)
+
+
+async def the_desk(request: Request) -> AsyncDesk:
+    desk: AsyncDesk = request.state.desk
+    return desk
+
+
+Opened = Annotated[AsyncDesk, Depends(the_desk)]
+Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=128)]
+"""The client makes one for each thing it wants, and sends it again with every repetition. It is the ``command_id``."""
+
+DECIDED: dict[int | str, dict[str, Any]] = {
+    200: {"model": OutcomeView, "description": "Declined, with the whole ruling; or nothing new to record"},
+    201: {"model": OutcomeView, "description": "Accepted and recorded"},
+}
+
+
+class Body(BaseModel):
+    """What a client may say, and nothing else: when things happened is for those to tell who know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ConfirmedOrder(Body):
+    order_id: str
+    customer: Customer
+    currency: str
+    lines: Sequence[OrderLine]
+    payments: Sequence[OrderPayment]
+    shipping: ShippingCharge | None = None
+
+
+class Shipment(Body):
+    parcel_id: str
+    carrier: str
+    tracking_number: str
+
+
+class Cancellation(Body):
+    channel: str
+    order_reference: str | None = None
+    order_copy: bool = False
+
+
+class WantedReturn(Body):
+    return_id: str
+    lines: Sequence[ReturnedLine]
+    channel: str
+
+
+class WantedRefund(Body):
+    refund_id: str
+    order_id: str | None = None
+    return_id: str | None = None
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+@app.post("/orders", responses=DECIDED)
+async def confirm_order(order: ConfirmedOrder, key: Key, desk: Opened) -> JSONResponse:
+    return await decided(desk.confirm_order(**dict(order), command_id=key))
+
+
+@app.post("/orders/{order_id}/shipments", responses=DECIDED)
+async def ship(order_id: str, shipment: Shipment, key: Key, desk: Opened) -> JSONResponse:
+    return await decided(desk.record_shipment(order_id=order_id, **dict(shipment), command_id=key))
+
+
+@app.post("/orders/{order_id}/parcels/{parcel_id}/delivery", responses=DECIDED)
+async def deliver(order_id: str, parcel_id: str, key: Key, desk: Opened) -> JSONResponse:
+    return await decided(desk.record_delivery(order_id=order_id, parcel_id=parcel_id, command_id=key))
+
+
+@app.post("/orders/{order_id}/cancellation", responses=DECIDED)
+async def cancel(order_id: str, cancellation: Cancellation, key: Key, desk: Opened) -> JSONResponse:
+    return await decided(desk.request_cancellation(order_id=order_id, **dict(cancellation), command_id=key))
+
+
+@app.post("/orders/{order_id}/returns", responses=DECIDED)
+async def request_return(order_id: str, wanted: WantedReturn, key: Key, desk: Opened) -> JSONResponse:
+    return await decided(desk.request_return(order_id=order_id, **dict(wanted), command_id=key))
+
+
+@app.post("/refunds", responses=DECIDED)
+async def request_refund(wanted: WantedRefund, key: Key, desk: Opened) -> JSONResponse:
+    return await decided(desk.request_refund(**dict(wanted), command_id=key))
+
+
+# ---- questions -------------------------------------------------------------------------------------------------------
+
+
+@app.get("/orders/{order_id}")
+async def order(order_id: str, desk: Opened) -> OrderView:
+    return await desk.order(order_id=order_id)
+
+
+@app.get("/orders/{order_id}/eligibility")
+async def eligibility(order_id: str, desk: Opened) -> EligibilityView:
+    return await desk.eligibility(order_id=order_id)
+
+
+@app.get("/returns/{return_id}")
+async def return_(return_id: str, desk: Opened) -> ReturnView:
+    return await desk.return_(return_id=return_id)
+
+
+@app.get("/refunds/{refund_id}")
+async def refund(refund_id: str, desk: Opened) -> RefundView:
+    return await desk.refund(refund_id=refund_id)
+
+
+@app.get("/worklist")
+async def worklist(desk: Opened) -> WorklistView:
+    return await desk.worklist()
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """Whether this process answers; it asks nobody."""
+    return {"status": "alive"}
+
+
+@app.get("/ready")
+async def ready(desk: Opened) -> dict[str, str]:
+    """Whether the store answers."""
+    async for _ in desk.ledger(order_id="-"):
+        break
+    return {"status": "ready"}

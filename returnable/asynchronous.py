@@ -1,0 +1,258 @@
+"""The desk for hosts that must not block their event loop: every method of :class:`~returnable.facade.Desk`, awaited.
+
+    async with returnable.open_async("postgresql://…") as desk:
+        outcome = await desk.request_return(return_id="R-1", order_id="A-1", lines=[…], channel="portal")
+        async for order in desk.orders(status="delivered"):
+            …
+
+It needs a running event loop of asyncio: its own, uvloop's, or anyio's on asyncio. Under trio every method raises
+``RuntimeError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from datetime import datetime
+from functools import partial, wraps
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from returnable.adapters.clock import system_clock
+from returnable.adapters.wiring import AnyPolicy
+from returnable.domain.errors import StoreUnusable
+from returnable.facade import Desk, open
+
+if TYPE_CHECKING:
+    from returnable.adapters.eventstore.postgres_connections import HostPool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PAGE = 100
+"""How many views of a list are made in a thread at once."""
+
+
+def open_async(
+    url: str = "sqlite:///returnable.db",
+    *,
+    policy: AnyPolicy = None,
+    clock: Callable[[], datetime] = system_clock,
+    pool: HostPool | None = None,
+    connections: int = 8,
+    threads: int | None = None,
+) -> Opening:
+    """Open a desk for use with ``await``: ``async with open_async(…) as desk``, or ``desk = await open_async(…)`` and later
+    ``await desk.aclose()``.
+
+    All but ``threads`` is as :func:`returnable.open` has it. ``threads`` is how many commands and questions are carried out
+    at a time, the others wait; as many as ``connections`` when absent. With a ``pool`` of the host's, give no more than it
+    has connections. The store is opened in a thread; what that raises is raised here.
+    """
+    opened = partial(open, url, policy=policy, clock=clock, pool=pool, connections=connections)
+    return Opening(opened, connections if threads is None else threads)
+
+
+class Opening(Awaitable["AsyncDesk"], AbstractAsyncContextManager["AsyncDesk"]):
+    """A desk about to be opened: await it, or use it as a context manager, once."""
+
+    def __init__(self, opened: Callable[[], Desk], threads: int) -> None:
+        self._opened = opened
+        self._threads = threads
+
+    def __await__(self) -> Generator[Any, None, AsyncDesk]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncDesk:
+        self._desk = await self
+        return self._desk
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._desk.aclose()
+
+    async def _open(self) -> AsyncDesk:
+        return await _in_a_thread_of_its_own(lambda: AsyncDesk(self._opened(), self._threads))
+
+
+def _awaited(
+    method: Callable[Concatenate[Desk, P], T],
+) -> Callable[Concatenate[AsyncDesk, P], Coroutine[Any, Any, T]]:
+    """A method of the desk as one to be awaited."""
+
+    @wraps(method)
+    async def awaited(self: AsyncDesk, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._in_thread(partial(method, self.desk, *args, **kwargs))
+
+    return _as_ours(awaited)
+
+
+def _paged(
+    method: Callable[Concatenate[Desk, P], Iterator[T]],
+) -> Callable[Concatenate[AsyncDesk, P], AsyncGenerator[T, None]]:
+    """A list of the desk as one to be walked through with ``async for``."""
+
+    @wraps(method)
+    async def paged(self: AsyncDesk, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        # Between pages nothing is held: the desk's own iterators keep no connection while nobody asks them.
+        views = await self._in_thread(partial(method, self.desk, *args, **kwargs))
+        while page := await self._in_thread(lambda: list(islice(views, PAGE))):
+            for view in page:
+                yield view
+
+    return _as_ours(paged)
+
+
+def _as_ours(method: Callable[P, T]) -> Callable[P, T]:
+    method.__module__, method.__qualname__ = __name__, f"AsyncDesk.{method.__name__}"
+    return method
+
+
+class AsyncDesk:
+    """A returns desk whose methods are awaited. Safe to use from many tasks, event loops and threads.
+
+    Each method means what the one of :class:`~returnable.facade.Desk` means. It runs in one of ``threads`` threads of this
+    desk's own, in the context (``contextvars``) of the task that awaits it; further ones wait for a free thread. As many
+    as the store has connections are enough; that is 8 unless it was opened with more.
+
+    A task that is cancelled while its command waits for a thread: the command is not begun. A task that is cancelled while
+    its command runs: the command is carried out whole, and its outcome is on record. Nobody is told which it was, so repeat
+    the command with the same ``command_id``, and it happens once.
+
+    Lists are walked through with ``async for``. Nothing is asked before the first step. Then they are read page by page, and
+    between pages no thread and no connection is held; a loop can be left at any time.
+
+    After a fork the child has threads of its own, and what the parent had asked is the parent's.
+    """
+
+    def __init__(self, desk: Desk, threads: int = 8) -> None:
+        """A desk that is open already; it is closed with this one."""
+        self.desk = desk
+        self.threads = threads
+        self._closed = False
+        self._start_afresh()
+        _ALL.add(self)
+
+    def _start_afresh(self) -> None:
+        self._door = threading.Lock()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="returnable")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Take nothing more, wait until all that was asked is done, and release the store; harmless when repeated.
+
+        It goes on to the end also where the task that awaits it is cancelled.
+        """
+        with self._door:
+            self._closed = True
+        await _in_a_thread_of_its_own(self._finish)
+
+    def _finish(self) -> None:
+        self._pool.shutdown()
+        self.desk.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        with self._door:
+            if self._closed:
+                raise StoreUnusable("the desk is closed")
+            future = self._pool.submit(copy_context().run, work)
+        return await asyncio.wrap_future(future, loop=loop)
+
+    handle = _awaited(Desk.handle)
+    ask = _awaited(Desk.ask)
+
+    # ---- commands ------------------------------------------------------------------------------------------
+
+    confirm_order = _awaited(Desk.confirm_order)
+    request_cancellation = _awaited(Desk.request_cancellation)
+    record_shipment = _awaited(Desk.record_shipment)
+    record_delivery = _awaited(Desk.record_delivery)
+    link_account = _awaited(Desk.link_account)
+    request_return = _awaited(Desk.request_return)
+    issue_label = _awaited(Desk.issue_label)
+    record_label_received = _awaited(Desk.record_label_received)
+    void_label = _awaited(Desk.void_label)
+    record_return_shipment = _awaited(Desk.record_return_shipment)
+    receive_return = _awaited(Desk.receive_return)
+    inspect_return = _awaited(Desk.inspect_return)
+    request_refund = _awaited(Desk.request_refund)
+    record_refund_result = _awaited(Desk.record_refund_result)
+    record_send_back = _awaited(Desk.record_send_back)
+    report_return_lost = _awaited(Desk.report_return_lost)
+    withdraw_return = _awaited(Desk.withdraw_return)
+    report_wrong_item = _awaited(Desk.report_wrong_item)
+    add_claim_evidence = _awaited(Desk.add_claim_evidence)
+    record_claim_contact = _awaited(Desk.record_claim_contact)
+    resolve_claim = _awaited(Desk.resolve_claim)
+    deny_claim = _awaited(Desk.deny_claim)
+    notify_customer = _awaited(Desk.notify_customer)
+    override = _awaited(Desk.override)
+    run_deadlines = _awaited(Desk.run_deadlines)
+    deadline_worker = _awaited(Desk.deadline_worker)
+
+    # ---- questions -----------------------------------------------------------------------------------------
+
+    order = _awaited(Desk.order)
+    return_ = _awaited(Desk.return_)
+    refund = _awaited(Desk.refund)
+    claim = _awaited(Desk.claim)
+    eligibility = _awaited(Desk.eligibility)
+    worklist = _awaited(Desk.worklist)
+    audit = _awaited(Desk.audit)
+
+    # ---- lists ---------------------------------------------------------------------------------------------
+
+    orders = _paged(Desk.orders)
+    returns = _paged(Desk.returns)
+    refunds = _paged(Desk.refunds)
+    claims = _paged(Desk.claims)
+    ledger = _paged(Desk.ledger)
+    statistics = _paged(Desk.statistics)
+    project = _awaited(Desk.project)
+    views_standing = _awaited(Desk.views_standing)
+
+    # ---- for auditors --------------------------------------------------------------------------------------
+
+    why = _awaited(Desk.why)
+    replay = _awaited(Desk.replay)
+    edges = _awaited(Desk.edges)
+    report = _awaited(Desk.report)
+    redecide = _awaited(Desk.redecide)
+    what_if = _awaited(Desk.what_if)
+
+
+_ALL: weakref.WeakSet[AsyncDesk] = weakref.WeakSet()
+
+
+def _start_all_afresh() -> None:
+    for desk in list(_ALL):
+        desk._start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_all_afresh)
+
+
+async def _in_a_thread_of_its_own(work: Callable[[], T]) -> T:
+    """The result of what must go on to its end once it was begun."""
+    threads = ThreadPoolExecutor(1, thread_name_prefix="returnable")
+    try:
+        return await asyncio.shield(asyncio.wrap_future(threads.submit(work)))
+    finally:
+        threads.shutdown(wait=False)

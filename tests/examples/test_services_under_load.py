@@ -1,0 +1,242 @@
+"""The example services, several processes on one PostgreSQL store: what clients are told is what is on record, once.
+
+``RETURNABLE_LOAD_CASES`` makes the load longer; ``python -m bench.services`` prints its figures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from postgres import database_url, fresh_store_url
+
+import returnable
+from bench.services import SERVICES, Answer, Running, ask, run, running
+
+ROOT = Path(__file__).parents[2]
+CASES = int(os.environ.get("RETURNABLE_LOAD_CASES", "15"))
+
+LINES = [{"line_id": "1", "quantity": 1}]
+
+
+def an_order(order_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "order_id": order_id,
+        "customer": {"customer_id": "c-1", "account_id": "acc-1"},
+        "currency": "USD",
+        "lines": [{"line_id": "1", "sku": "BAG", "unit_price": "480.00", "quantity": 1}],
+        "payments": [{"payment_id": "p-1", "method": "card", "amount": "480.00"}],
+    } | changes
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_under_load_no_unit_and_no_cent_goes_twice_and_every_answer_is_on_record(name: str) -> None:
+    result = run(name, fresh_store_url(), cases=CASES, clients=4)
+
+    assert result.wrong == []
+    assert result.found["orders"] == CASES
+    assert result.found["refunds"] >= CASES // 3
+    assert result.found["deadlines recorded by workers"] >= 10
+    assert result.counts["conflicts refused"] >= 2 * (CASES // 3)
+    assert min(result.counts[what] for what in ("duplicates", "hung up before the answer", "answers 409")) > 0
+
+
+def test_the_figures_of_a_load_are_printed_and_the_latency_is_a_ratio() -> None:
+    options = ["--service", "fastapi", "--cases", "3", "--clients", "2", "--store", database_url()]
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.services", *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    figures = dict(re.findall(r"^\| fastapi \| (.+) \| (.+) \|$", ran.stdout, re.MULTILINE))
+    assert (figures["orders"], figures["races"], figures["not as it has to be"]) == ("3", "2", "0")
+    assert all(re.fullmatch(r"\d+\.\d\d", figures[f"{p} of a command ÷ of a bare route"]) for p in ("p50", "p99"))
+
+
+# ---- single requests -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def store() -> str:
+    return fresh_store_url()
+
+
+@pytest.fixture(scope="module")
+def services(store: str) -> Iterator[dict[str, Running]]:
+    """All of them at once, on one store."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(running(name, store)) for name in SERVICES}
+
+
+class Client:
+    """Asks one process of a service; ids and keys of its own keep it apart from the others."""
+
+    def __init__(self, name: str, service: Running) -> None:
+        self.name = name
+        self.service = service
+
+    def post(self, path: str, key: str | None, body: object = None) -> Answer:
+        path = self.service.service.prefix + path
+        return ask(self.service.sockets[0], "POST", path, key and f"{self.name}-{key}", body)
+
+    def get(self, path: str) -> Answer:
+        return ask(self.service.sockets[0], "GET", self.service.service.prefix + path)
+
+
+@pytest.fixture(params=SERVICES)
+def client(request: pytest.FixtureRequest, services: dict[str, Running]) -> Client:
+    return Client(request.param, services[request.param])
+
+
+@contextmanager
+def another_writer(store: str) -> Iterator[None]:
+    """Somebody appends and does not come to an end: reading goes on, writing waits."""
+    (schema,) = parse_qs(urlsplit(store).query)["schema"]
+    with psycopg.connect(database_url()) as connection:
+        lock = f"SELECT pg_advisory_xact_lock((1381256770::bigint << 32) | '{schema}.facts'::regclass::oid::bigint)"
+        connection.execute(lock.encode())
+        yield
+
+
+def test_a_case_is_carried_through_over_http(client: Client) -> None:
+    order = f"A-{client.name}"
+
+    statuses = [
+        client.post("/orders", "confirm", an_order(order)).status,
+        client.post(
+            f"/orders/{order}/shipments", "ship", {"parcel_id": "P", "carrier": "c", "tracking_number": "t"}
+        ).status,
+        client.post(f"/orders/{order}/parcels/P/delivery", "deliver").status,
+        client.post(
+            f"/orders/{order}/returns", "return", {"return_id": f"R-{order}", "lines": LINES, "channel": "portal"}
+        ).status,
+    ]
+
+    assert statuses == [201, 201, 201, 201]
+    assert client.get(f"/orders/{order}").json["status"] == "delivered"
+    assert client.get(f"/returns/R-{order}").json["status"] == "authorized"
+    assert client.get(f"/orders/{order}/eligibility").json["cancellation"]["allowed"] is False
+    assert client.get("/ready").json == {"status": "ready"}
+
+
+def test_a_refusal_is_an_answer_with_the_whole_ruling_and_the_same_when_repeated(client: Client) -> None:
+    order = f"D-{client.name}"
+    client.post("/orders", "confirm-d", an_order(order))
+    cancellation = {"channel": "phone"}
+
+    first = client.post(f"/orders/{order}/cancellation", "cancel-d", cancellation)
+    again = client.post(f"/orders/{order}/cancellation", "cancel-d", cancellation)
+
+    assert (first.status, first.json["outcome"]) == (200, "declined")
+    failed = [clause["clause"] for clause in first.json["ruling"]["clauses"] if clause["verdict"] == "fail"]
+    assert failed == ["cancellation.by_email"]
+    assert (again.status, again.json) == (200, first.json)
+    waiting = {"kind": "notify_customer", "subject": {"kind": "order", "id": order}}
+    assert any(waiting.items() <= item.items() for item in client.get("/worklist").json["items"])
+    assert (first.headers["Idempotency-Replayed"], again.headers["Idempotency-Replayed"]) == (None, "true")
+
+
+def test_what_is_impossible_is_a_problem_that_names_code_and_field(client: Client) -> None:
+    order = f"I-{client.name}"
+    client.post("/orders", "confirm-i", an_order(order))
+    email = {"channel": "email", "order_reference": order}
+    client.post(f"/orders/{order}/cancellation", "cancel-i", email)
+    wanted = {"return_id": "R", "lines": LINES, "channel": "portal"}
+
+    problems = [
+        client.get("/orders/nobody"),
+        client.post("/orders/nobody/returns", "return-i", wanted),
+        client.post("/orders", "confirm-i", an_order(f"other-{order}")),
+        client.post("/orders", "confirm-j", an_order(order)),
+        client.post(f"/orders/{order}/returns", "return-j", wanted),
+        client.post("/orders", "confirm-k", an_order(f"k-{order}", payments=[])),
+        client.post("/orders", None, an_order(f"l-{order}")),
+        client.post(f"/orders/{order}/cancellation", "back", email | {"requested_at": "2026-01-01T00:00:00Z"}),
+    ]
+
+    assert [(each.status, each.json["code"]) for each in problems] == [
+        (404, "order.unknown"),
+        (404, "order.unknown"),
+        (422, "command.conflict"),
+        (409, "order.exists"),
+        (409, "transition.not_allowed"),
+        (422, "money.mismatch"),
+        (422, "command.invalid"),
+        (422, "command.invalid"),
+    ]
+    for each in problems:
+        assert each.headers["Content-Type"] == "application/problem+json"
+        assert each.json["status"] == each.status
+        assert each.json["type"] == f"urn:problem-type:returnable:{each.json['code']}"
+        assert each.json["title"]
+        assert each.json["detail"]
+    assert problems[4].json["state"] == "cancelled"
+    assert "request_refund" in problems[4].json["allowed"]
+    assert [each.json.get("field") for each in problems[-2:]] == ["Idempotency-Key", "requested_at"]
+
+
+@pytest.mark.parametrize("name", ["fastapi", "django-async"])
+def test_the_loop_answers_while_more_commands_wait_than_there_are_threads(
+    name: str, services: dict[str, Running], store: str
+) -> None:
+    client = Client(name, services[name])
+
+    with ThreadPoolExecutor(12) as hosts:
+        with another_writer(store):
+            slow = [hosts.submit(client.post, "/orders", f"s-{n}", an_order(f"S-{name}-{n}")) for n in range(12)]
+            ticks = [client.get("/health") for _ in range(50)]
+            waiting = [not each.done() for each in slow]
+        answers = [each.result().status for each in slow]
+
+    assert [tick.status for tick in ticks] == [200] * 50
+    assert waiting == [True] * 12
+    assert answers == [201] * 12
+
+
+def test_a_store_that_is_busy_is_told_with_when_to_come_back_and_nothing_is_recorded(
+    services: dict[str, Running], store: str
+) -> None:
+    clients = [Client(name, service) for name, service in services.items()]
+
+    with another_writer(store), ThreadPoolExecutor(3) as hosts:
+        busy = list(hosts.map(lambda c: c.post("/orders", "busy", an_order(f"B-{c.name}")), clients))
+    repeated = [client.post("/orders", "busy", an_order(f"B-{client.name}")) for client in clients]
+
+    assert [(each.status, each.json["code"], each.headers["Retry-After"]) for each in busy] == [
+        (503, "store.busy", "1")
+    ] * 3
+    assert [(each.status, each.headers["Idempotency-Replayed"]) for each in repeated] == [(201, None)] * 3
+    with returnable.open(store) as desk:
+        assert desk.redecide() == ()
+
+
+@pytest.mark.parametrize("name", ["fastapi", "django-async"])
+def test_a_client_that_waited_long_enough_is_told_to_repeat_it_and_then_it_happens_once(name: str, store: str) -> None:
+    order = an_order(f"T-{name}")
+
+    with running(name, store, RETURNABLE_PATIENCE="0.3", RETURNABLE_CONNECTIONS="1") as service:
+        client = Client(name, service)
+        with another_writer(store), ThreadPoolExecutor(4) as hosts:
+            slow = list(hosts.map(lambda _: client.post("/orders", "slow", order), range(4)))
+        for _ in range(200):  # the first may still be under way, and the wait is short
+            repeated = client.post("/orders", "slow", order)
+            if repeated.status < 500:
+                break
+    with returnable.open(store) as desk:
+        facts = [entry.type for entry in desk.audit(stream=f"order/T-{name}").entries]
+
+    assert [(each.status, each.json["code"], each.headers["Retry-After"]) for each in slow] == [
+        (503, "store.slow", "1")
+    ] * 4
+    assert (repeated.status, facts) == (201, ["Confirmed"])
