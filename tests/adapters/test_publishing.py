@@ -214,7 +214,9 @@ def test_an_empty_store_has_nothing_to_publish_and_needs_no_source() -> None:
 
 
 def test_personal_data_can_be_left_out() -> None:
-    store = told(an_inspected_return(customer={"customer_id": "c-77", "account_id": None, "email": "ann@shop.example"})).desk.parts.store
+    store = told(
+        an_inspected_return(customer={"customer_id": "c-77", "account_id": "acc-1", "email": "ann@shop.example"})
+    ).desk.parts.store
     broker = Notebook()
 
     Publisher(store, MemoryBookmarks(), broker, redaction=Redaction(b"k")).once()
