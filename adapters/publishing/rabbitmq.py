@@ -54,6 +54,8 @@ class RabbitBroker:
         except (_Refused, AMQPError, OSError, TimeoutError) as error:
             self._drop()
             said = "no answer in time" if isinstance(error, TimeoutError) else _said(error)
+            if said.startswith("NOT_FOUND - no exchange"):
+                said = f"{said}; create it, or ask for it with --create"
             raise BrokerFailed(f"{self._place.shown}: {said}") from None
 
     def close(self) -> None:
