@@ -12,7 +12,7 @@ from returnable.adapters.eventstore.open import migrate_store, on_a_server, open
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreUnusable
 from returnable.domain.policy import BUNDLED, Policy, PolicyBook, bundled_policies, read_policies
-from returnable.domain.ports import Bookmarks, EventStore
+from returnable.domain.ports import EventStore
 
 if TYPE_CHECKING:
     from returnable.adapters.eventstore.postgres_connections import HostPool
@@ -132,16 +132,11 @@ def publisher(
     """What publishes the facts to a broker; its place is kept in the store under ``name``."""
     from returnable.adapters.publishing.publisher import Publisher
 
-    return Publisher(parts.store, _bookmarks(parts), broker, name=name, source=source, redaction=redaction)
+    return Publisher(parts.store, parts.store.bookmarks, broker, name=name, source=source, redaction=redaction)
 
 
 def published(parts: Parts, name: str) -> int:
     """The position up to which the publisher of that name has published; 0 where it never ran."""
     from returnable.adapters.publishing.publisher import bookmark_of
 
-    return _bookmarks(parts).bookmark(bookmark_of(name))
-
-
-def _bookmarks(parts: Parts) -> Bookmarks:
-    bookmarks: Bookmarks = parts.store.bookmarks  # type: ignore[attr-defined]
-    return bookmarks
+    return parts.store.bookmarks.bookmark(bookmark_of(name))

@@ -21,6 +21,9 @@ from pydantic_core import to_json
 from returnable.domain.errors import CalendarExhausted, CalendarInvalid
 
 ONE_DAY = timedelta(days=1)
+A_MOMENT = timedelta(microseconds=1)
+"""The smallest step between two instants."""
+
 _PLAIN: tuple[type[datetime]] = (next(kind for kind in datetime.__mro__ if kind.__module__ == "datetime"),)
 """``datetime`` itself, inside a tuple: what freezes the clock of a test puts a class of its own in every place it finds."""
 

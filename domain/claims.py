@@ -12,7 +12,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from returnable.domain.calendar import elapsed_end
+from returnable.domain.calendar import A_MOMENT, elapsed_end
 from returnable.domain.commands import (
     AddClaimEvidence,
     DenyClaim,
@@ -248,6 +248,12 @@ def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:
     """Customer care denies the claim, with a reason."""
     _check(claim, "ClaimDenied", command.command)
     return Decided(facts=[(claim.stream, ClaimDenied(**now.envelope(), reason=command.reason))])
+
+
+def next_contact_missed(claim: Claim) -> datetime | None:
+    """The first instant at which :func:`due_contact` finds something, if nothing else happens."""
+    just_late = claim.opened.contact_by + A_MOMENT
+    return just_late if claim.contact_was_missed(just_late) and not claim.contact_missed else None
 
 
 def due_contact(claim: Claim, now: Moment) -> list[tuple[str, Fact]]:

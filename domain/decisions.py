@@ -6,6 +6,7 @@ The desk decides live with it, and whoever explains, checks or asks "what if" de
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from returnable.domain import claims, order, refunds, returns
@@ -58,6 +59,16 @@ def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:
         *(fact for claim in case.claims.values() for fact in claims.due_contact(claim, now)),
         *(fact for refund in case.refunds.values() for fact in refunds.due_overdue(refund, now)),
     ]
+
+
+def next_due(case: Case) -> datetime | None:
+    """The first instant at which :func:`due_facts` finds something, if nothing else happens; ``None``: never."""
+    instants = (
+        *(returns.next_label_void(ret) for ret in case.returns.values()),
+        *(claims.next_contact_missed(claim) for claim in case.claims.values()),
+        *(refunds.next_overdue(refund) for refund in case.refunds.values()),
+    )
+    return min((instant for instant in instants if instant is not None), default=None)
 
 
 Decision = Callable[[Case, Any, Moment], Decided]

@@ -7,9 +7,8 @@ it answers with what is stored. No command can half-happen, and none happens twi
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -29,6 +28,7 @@ from returnable.domain.commands import (
 )
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.decisions import decide, due_facts
+from returnable.domain.due import DueCases
 from returnable.domain.errors import (
     CalendarExhausted,
     CommandSeen,
@@ -47,8 +47,6 @@ from returnable.domain.retelling import ruling_of
 
 V = TypeVar("V")
 
-_log = logging.getLogger("returnable")
-
 ATTEMPTS = 200
 """How often a command is decided again because other writers were faster, before the store counts as busy."""
 
@@ -59,6 +57,7 @@ class Desk:
     def __init__(self, store: EventStore, policies: PolicyBook, cached_cases: int = 1024) -> None:
         self.store = store
         self.policies = policies
+        self.due = DueCases(store)
         self._cases: _Cache[Case] = _Cache(cached_cases)
         self._case_ids: _Cache[str] = _Cache(4 * cached_cases)
         self._policies: dict[str, Policy] = {}
@@ -100,15 +99,22 @@ class Desk:
                 policy, decided, cases = self._decide(command, at, fresh)
         except CalendarExhausted as error:
             raise Impossible("command.invalid", f"at: {error}", field="at") from None
-        batches, after, placed = _placed(cases, decided.facts)
         receipt = None
         if command.command_id is not None:
             receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
+        placed = self._save(cases, decided, receipt)
+        return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
+
+    def _save(
+        self, cases: Sequence[Case], decided: Decided, receipt: Receipt | None
+    ) -> tuple[tuple[str, int, Fact], ...]:
+        """Append what was decided; the facts with their streams and versions."""
+        batches, after, placed = _placed(cases, decided.facts)
         if batches or receipt is not None:
             self.store.append(batches, names=decided.names, receipt=receipt)
             for case in after:
                 self._keep(case)
-        return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
+        return placed
 
     def _answer_again(self, command: Command) -> Outcome:
         receipt = self.store.receipt(command.command_id or "")
@@ -264,11 +270,15 @@ class Desk:
 
         A case that cannot be read whole is left out and told in the log: it must not hold up the others.
         """
+        self.due.catch_up()
+        self.due.retry_parked()
         due: list[tuple[str, Fact]] = []
         cases: list[Case] = []
-        for case in self._sound_cases():
-            now = Moment(at, self.policy_of(case), _who(command), command.command_id)
-            facts = due_facts(case, now)
+        for case_id in self.due.table.due_by(at):
+            case = self.due.sound_case(case_id)
+            if case is None:
+                continue
+            facts = due_facts(case, Moment(at, self.policy_of(case), _who(command), command.command_id))
             if facts:
                 due += facts
                 cases.append(case)
@@ -278,18 +288,28 @@ class Desk:
         first = next(case for case in cases if due[0][0] in _streams(case))
         return self.policy_of(first), Decided(facts=due), cases
 
-    def _sound_cases(self) -> Iterator[Case]:
-        after = ""
-        while page := self.store.case_ids(after):
-            for case_id in page:
-                facts, damage = self.store.readable(case_id)
-                try:
-                    if damage is not None:
-                        raise HistoryBroken(damage.reason)
-                    yield replay(case_id, facts)
-                except HistoryBroken as error:
-                    _log.error("case %r was left out when deadlines were recorded: %s", case_id, error)
-            after = page[-1]
+    def record_due(self, case_id: str, at: datetime, who: Who | None = None) -> Outcome | None:
+        """Record what fell due in one case at or before an instant (aware); ``None`` where all of it is on record.
+
+        What ``run_deadlines`` does for all cases in one transaction, for workers that share the cases among them. Raises
+        :class:`StoreBusy`.
+        """
+        at = at.astimezone(UTC)
+        for _ in range(ATTEMPTS):
+            case = self.due.sound_case(case_id)
+            if case is None:
+                return None
+            policy = self.policy_of(case)
+            facts = due_facts(case, Moment(at, policy, who))
+            if not facts:
+                return None
+            facts.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
+            try:
+                placed = self._save([case], Decided(facts=facts), None)
+            except Stale:
+                continue
+            return Outcome("run_deadlines", at, "accepted", placed, None, policy)
+        raise StoreBusy(f"run_deadlines: other writers of case {case_id!r} were faster {ATTEMPTS} times")
 
 
 def _exists(kind: str, name: str) -> Impossible:

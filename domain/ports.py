@@ -7,7 +7,7 @@ every order, return and claim has its own stream (``order/ID``, ``return/ID``, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -132,8 +132,84 @@ class Bookmarks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DueCase:
+    """A case with a deadline to record, and the first instant at which there is one."""
+
+    case_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DueStanding:
+    """How a due table stands: fed up to a position, cases that wait, the first of their instants, cases that are parked."""
+
+    position: int
+    waiting: int
+    first_at: datetime | None
+    parked: int
+
+
+class DueTable(Protocol):
+    """The cases that have a deadline to record, and when; fed with the facts, and made again from them at any time.
+
+    It says where to look, never what happened: that is in the facts. ``now`` is always the caller's; no clock is read here.
+    """
+
+    def fed_to(self) -> int:
+        """The position up to which it is fed; 0: it never was."""
+        ...
+
+    def standing(self) -> DueStanding:
+        """How it stands."""
+        ...
+
+    def feed(
+        self, after: int, upto: int, looked_at: Iterable[str], due: Sequence[DueCase], parked: Iterable[str]
+    ) -> bool:
+        """Take in what facts with positions above ``after`` and up to ``upto`` changed, in one transaction.
+
+        Of the cases ``looked_at``, those in ``due`` are due then, those ``parked`` could not be read, and the others have
+        nothing to record. ``False``: the table does not stand at ``after``, because somebody else fed it; it stays as it is.
+        """
+        ...
+
+    def due_by(self, now: datetime) -> Sequence[str]:
+        """The ids of all cases with a deadline to record by then, the longest due first."""
+        ...
+
+    def claim(self, now: datetime, *, until: datetime, limit: int) -> Sequence[DueCase]:
+        """At most ``limit`` of the cases that are due, the longest due first; nobody else is given them before ``until``.
+
+        Cases that others have claimed are passed over, not waited for.
+        """
+        ...
+
+    def give_back(self, cases: Sequence[DueCase], *, until: datetime) -> None:
+        """Give cases back that were claimed until then: others may claim them at once."""
+        ...
+
+    def parked(self) -> Sequence[str]:
+        """The ids of the cases that could not be read, in order."""
+        ...
+
+    def park(self, case_id: str) -> None:
+        """Set a case apart that turned out to be unreadable."""
+        ...
+
+
 class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
+
+    @property
+    def bookmarks(self) -> Bookmarks:
+        """How far those who follow the facts have come."""
+        ...
+
+    @property
+    def due(self) -> DueTable:
+        """The cases that have a deadline to record."""
+        ...
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
         """Every fact of a case with a position of at most ``upto``, in the order of ``case_seq``; empty when there is no

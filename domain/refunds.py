@@ -514,6 +514,12 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
     return Decided(facts=facts)
 
 
+def next_overdue(refund: Refund) -> datetime | None:
+    """The first instant at which :func:`due_overdue` finds something, if nothing else happens."""
+    waiting = refund.status == "requested" and not refund.overdue_recorded
+    return refund.requested.overdue_at if waiting else None
+
+
 def due_overdue(refund: Refund, now: Moment) -> list[tuple[str, Fact]]:
     """The refund's deadline passed and is not on record: overdue *occurs* at the deadline."""
     if refund.overdue(now.at) and not refund.overdue_recorded:

@@ -632,6 +632,11 @@ def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
     return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])
 
 
+def next_label_void(ret: Return) -> datetime | None:
+    """The first instant at which :func:`due_label_voids` finds something, if nothing else happens."""
+    return min((label.void_at for label in ret.labels.values() if label.status == "issued"), default=None)
+
+
 def due_label_voids(ret: Return, now: Moment) -> list[tuple[str, Fact]]:
     """Labels whose deadline has come and whose voiding is not on record: it *occurs* at the deadline."""
     return [

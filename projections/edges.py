@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from returnable.domain.calendar import zone
+from returnable.domain.calendar import A_MOMENT, zone
 from returnable.domain.case import Case
 from returnable.domain.deciding import Moment
 from returnable.domain.outcome import in_zone
@@ -27,7 +27,6 @@ from returnable.projections.subjects import Subject
 from returnable.projections.views import EligibilityRuling
 from returnable.projections.worklist import Waiting, waiting_in
 
-A_MOMENT = timedelta(microseconds=1)
 _FORTNIGHT = timedelta(days=14)
 
 INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})

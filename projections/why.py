@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from returnable.domain.calendar import zone
+from returnable.domain.calendar import A_MOMENT, zone
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     ClaimDenied,
@@ -51,8 +51,6 @@ from returnable.projections.views import ActorView, DeductionView, RefundItemVie
 
 INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})
 """The clauses whose deadline is itself still in time; all other deadlines are exclusive ends."""
-
-_A_MOMENT = timedelta(microseconds=1)
 
 
 def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = None) -> WhyView:
@@ -374,7 +372,7 @@ def _how_it_came(resolved: _Resolved, policy: Policy, where: ZoneInfo) -> str:
         "void_at": (clauses.returns_ship_by.business_days, "business"),
         "overdue_at": (clauses.returns_refund_timing.business_days[1], "business"),
     }[resolved.name]
-    last = (resolved.at - _A_MOMENT).astimezone(where)
+    last = (resolved.at - A_MOMENT).astimezone(where)
     by = f" by {policy.days.name}/{policy.days.version}" if counting == "business" else ""
     unit = "day" if days == 1 else "days"
     return (

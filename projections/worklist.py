@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from returnable.domain.calendar import zone
+from returnable.domain.calendar import A_MOMENT, zone
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.deciding import Moment
@@ -20,7 +20,6 @@ from returnable.domain.policy import Policy
 from returnable.domain.returns import Return
 from returnable.projections.views import SubjectView, WorkItem, WorklistView
 
-_NEXT_INSTANT = timedelta(microseconds=1)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -114,7 +113,7 @@ def _of_claim(case: Case, claim: Claim, policy: Policy) -> Iterator[Waiting]:
     if claim.status == "open" and claim.contacted_at is None:
         contact_by = claim.opened.contact_by
         # The last instant itself is in time.
-        late = contact_by + _NEXT_INSTANT
+        late = contact_by + A_MOMENT
         yield Waiting("contact_customer", "claim", claim.claim_id, policy.zone, due_at=contact_by, overdue_from=late)
     if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
         yield Waiting("request_refund", "claim", claim.claim_id, policy.zone)

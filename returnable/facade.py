@@ -37,6 +37,8 @@ from returnable.projections.views import (
 
 if TYPE_CHECKING:
     from returnable.adapters.eventstore.postgres_connections import HostPool
+    from returnable.adapters.operating.metrics import Meter
+    from returnable.adapters.worker import DeadlineWorker
     from returnable.projections.explained import EdgesView, HistoryView, WhyView
     from returnable.projections.follow import Standing
     from returnable.projections.redecided import Difference
@@ -438,12 +440,41 @@ class Desk:
 
     def run_deadlines(
         self,
+        now: When | None = None,
         *,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """Record what fell due at or before the clock, each once."""
-        return self._do("run_deadlines", locals())
+        """Record what fell due at or before ``now`` (the clock's instant when absent) in every case, each once, as a whole.
+
+        For a scheduler of the host's; :meth:`deadline_worker` does it case by case, beside others.
+        """
+        command = {"command": "run_deadlines"} | _given({"command_id": command_id, "actor": actor})
+        return self.handle(command, at=_instant("now", now))
+
+    def deadline_worker(
+        self,
+        *,
+        every_seconds: float = 1.0,
+        claim_seconds: float = 60.0,
+        name: str | None = None,
+        meter: Meter | None = None,
+    ) -> DeadlineWorker:
+        """A worker that records deadlines on this desk's clock: ``run(stop)`` it in a thread or a process of the host's.
+
+        Any number may work on a store. What a worker that died had claimed is left alone for ``claim_seconds``. ``name`` is
+        the actor of what it records; ``meter`` is one of OpenTelemetry's, or like it.
+        """
+        from returnable.adapters.worker import DeadlineWorker
+
+        return DeadlineWorker(
+            self.parts.desk,
+            self.clock,
+            every_seconds=every_seconds,
+            claim_seconds=claim_seconds,
+            name=name,
+            meter=meter,
+        )
 
     # ---- questions ------------------------------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
     "record": ("recording", "record"),
     "migrate": ("migrating", "migrate"),
     "publish": ("publishing", "publish"),
+    "worker": ("working", "worker"),
 }
 """Command → the module it is in, and its name there."""
 

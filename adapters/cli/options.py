@@ -80,6 +80,36 @@ def redaction(redact: bool, key: str | None) -> Redaction | None:
     return Redaction(token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape"))
 
 
+def log_format_option(command: F) -> F:
+    """``--log-format``."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="The log on stderr: lines for people, or JSON Lines.",
+    )(command)
+
+
+def health_option(command: F) -> F:
+    """``--health``: an address, as host and port."""
+    return click.option(
+        "--health",
+        metavar="HOST:PORT",
+        callback=_address,
+        help="Answer GET /health there: 200 or 503, and how things stand as JSON.",
+    )(command)
+
+
+def _address(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise click.UsageError(f"--health: {text!r} is no HOST:PORT, such as 127.0.0.1:8081")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def as_of_options(command: F) -> F:
     """``--as-of`` and ``--known-at``."""
     for option in (

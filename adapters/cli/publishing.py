@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TypeVar
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from returnable.adapters.cli.options import json_option, redact_key_option, redaction, store_option
+from returnable.adapters.cli.options import (
+    health_option,
+    json_option,
+    log_format_option,
+    redact_key_option,
+    redaction,
+    store_option,
+)
 from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.stopping import stopped_by_signal
 
-T = TypeVar("T")
-
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from returnable.adapters.publishing.publisher import Publisher
 
 
 @click.command()
@@ -33,11 +34,13 @@ INTERRUPTED = 130
     "position",
     type=click.IntRange(1),
     metavar="POSITION",
-    help="Go on with the fact at this position of the log, also where it was published before.",
+    help="Begin with the fact at this position of the log, not with the first one or where the name left off.",
 )
 @click.option("--status", is_flag=True, help="Only say how far the publisher of this name is.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
 @redact_key_option
+@health_option
+@log_format_option
 @store_option
 @json_option
 def publish(
@@ -50,6 +53,8 @@ def publish(
     status: bool,
     redact: bool,
     redact_key: str | None,
+    health: tuple[str, int] | None,
+    log_format: str,
     store: str,
     as_json: bool,
 ) -> int:
@@ -57,7 +62,7 @@ def publish(
 
     How far it came is kept in the store under the name: kill it whenever you like and start it again. Start it twice, and
     the second stands by. When the broker is away it waits and tries again. Stop it with Ctrl-C or SIGTERM: the batch at
-    hand is finished; a second signal ends it at once. A case with a fact that cannot be read is parked before that fact,
+    hand is finished; a second Ctrl-C ends it at once. A case with a fact that cannot be read is parked before that fact,
     and an event says so. With --once exit status 1 when something was parked, or while another publisher of the name runs.
 
     \b
@@ -84,31 +89,50 @@ def publish(
     hidden = redaction(redact, redact_key)
     if hidden is not None and redact_key is None:
         raise click.UsageError("--redact needs --redact-key: what is published again must be the same")
+    from returnable.adapters.operating.health import health_at
+    from returnable.adapters.operating.logs import log_health, log_to_stderr
     from returnable.adapters.publishing.open import open_broker
     from returnable.adapters.wiring import assemble, publisher
 
     broker = open_broker(to, create=create)
-    parts = assemble(store, create=store == "memory:")
-    try:
+    with ExitStack() as stack:
+        stack.callback(broker.close)
+        parts = assemble(store, create=store == "memory:")
+        stack.callback(parts.store.close)
         working = publisher(parts, broker, name=name, source=source, redaction=hidden)
-        with _told_on_stderr():
-            if position is not None and not working.begin_at(position):
+        log_to_stderr(log_format)
+        stop = stack.enter_context(stopped_by_signal())
+        if position is not None:
+            try:
+                begun = working.begin_at(position)
+            except ValueError as error:
+                raise click.UsageError(f"--from: {error}") from None
+            if not begun:
                 return _held(name)
-            if once:
-                if not _until_stopped(working.once):
-                    return _held(name)
-                return 1 if working.standing().parked else 0
-            click.echo("publishing (Ctrl-C ends)", err=True)
-            _until_stopped(working.run)
-            return 0
-    finally:
-        broker.close()
-        parts.store.close()
+        if once:
+            if not working.once(stop):
+                return _held(name)
+            return 1 if working.standing().parked else 0
+        if health is not None:
+            port = stack.enter_context(health_at(*health, lambda: _health(working)))
+            log_health(health[0], port)
+        working.run(stop)
+    return 0
 
 
 def _held(name: str) -> int:
     click.echo(printable(f"returnable: another publisher of the name {name} is running"), err=True)
     return 1
+
+
+def _health(working: Publisher) -> tuple[bool, dict[str, Any]]:
+    from returnable.domain.errors import ReturnableError
+
+    try:
+        standing = working.standing()
+    except ReturnableError as error:
+        return False, {"last_error": str(error)}
+    return standing.healthy, {**asdict(standing), "behind": standing.behind, "parked": len(standing.parked)}
 
 
 def _say_status(store: str, name: str, as_json: bool) -> int:
@@ -118,7 +142,9 @@ def _say_status(store: str, name: str, as_json: bool) -> int:
     from returnable.adapters.wiring import published
 
     with opened(store) as parts:
-        position, head = published(parts, name), parts.store.head()
+        # The head last: a store that grows in between makes us look behind, never ahead.
+        position = published(parts, name)
+        head = parts.store.head()
     behind = max(0, head - position)
     if as_json:
         values = {"name": name, "position": position, "head": head, "behind": behind}
@@ -126,70 +152,3 @@ def _say_status(store: str, name: str, as_json: bool) -> int:
     else:
         click.echo(printable(f"{name}: published up to position {position:,} of {head:,}, {behind:,} behind"))
     return 0
-
-
-def _until_stopped(work: Callable[[threading.Event], T]) -> T:
-    """What the work gives, in a thread of its own, which is asked to stop when SIGINT or SIGTERM comes.
-
-    A signal is handled in the main thread in the middle of anything: it must not find it holding the lock of the event.
-    """
-    stop = threading.Event()
-    came: list[T] = []
-    failed: list[BaseException] = []
-
-    def worked() -> None:
-        try:
-            came.append(work(stop))
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=worked, name="returnable-publish", daemon=True)
-    with _on_signal(stop.set):
-        thread.start()
-        thread.join()
-    if failed:
-        raise failed[0]
-    return came[0]
-
-
-@contextmanager
-def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    came: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if came:
-            # Neither a broker nor a store is waited for: what was not marked as published is published again.
-            os.write(2, b"returnable: interrupted\n")
-            os._exit(INTERRUPTED)
-        came.append(number)
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _told_on_stderr() -> Iterator[None]:
-    """What the publisher logs, one line each, on stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
-    log = logging.getLogger("returnable.publisher")
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-class _OneLine(logging.Formatter):
-    """Nothing that an id or a broker says breaks a line or moves a cursor."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(" ".join(super().format(record).split("\n")))

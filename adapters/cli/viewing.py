@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from functools import partial
 from itertools import islice
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +25,7 @@ from returnable.adapters.cli.options import (
     store_option,
 )
 from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.stopping import stopped_by_signal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -112,13 +111,13 @@ def _run(working: Projector, follow: bool) -> None:
         with progress("projecting", left) as advance:
             working.run(advance)
         return
-    with _stopped_by_signal() as stopped:
+    with stopped_by_signal() as stop:
         with progress("projecting", left) as advance:
-            working.run(advance, stopped)
-        if not stopped():
+            working.run(advance, stop.is_set)
+        if not stop.is_set():
             click.echo("following (Ctrl-C ends)", err=True)
             told = _ToldParked(working)
-            working.follow(told.wait, stopped, told.advance)
+            working.follow(told.wait, stop.is_set, told.advance)
 
 
 class _ToldParked:
@@ -142,24 +141,6 @@ class _ToldParked:
                 say_damaged(parked[key])
             self._told.update(parked)
         time.sleep(POLL_SECONDS)
-
-
-@contextmanager
-def _stopped_by_signal() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came: the batch at hand is finished first. A second SIGINT interrupts."""
-    came: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if came and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say_standings(standings: Sequence[Standing], as_json: bool) -> int:

@@ -23,9 +23,9 @@ Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 APPLICATION_ID = 0x52544E42  # "RTNB"
 """Marks a file as a store of this library."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-SCHEMA = f"""
+_FACTS = """
 CREATE TABLE facts (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     case_id TEXT NOT NULL, case_seq INTEGER NOT NULL,
@@ -42,8 +42,20 @@ CREATE TABLE commands (
     outcome TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE policies (sha256 TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
-PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+_BOOKKEEPING = """
+CREATE TABLE bookmarks (
+    name TEXT PRIMARY KEY, position INTEGER NOT NULL, holder TEXT, held_until INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE due (case_id TEXT PRIMARY KEY, at INTEGER, claimed_until INTEGER) STRICT, WITHOUT ROWID;
+CREATE INDEX due_by_instant ON due (at, case_id);
+"""
+
+_MIGRATIONS = (_FACTS, _BOOKKEEPING)
+"""What makes each version of the tables from the one before it."""
+
+assert len(_MIGRATIONS) == SCHEMA_VERSION
 
 CHECKPOINT_PAGES = 2000
 """Pages of WAL between two checkpoints. Measured: SQLite's 1000 costs 3 % of the appends, 8000 gains nothing and makes
@@ -244,11 +256,12 @@ class Connections:
 
     def _create_tables(self, connection: sqlite3.Connection) -> None:
         # Several processes may create the same store at once: the first has the lock, the others find it made.
-        if _schema_version(connection) == 0:
+        if _schema_version(connection) < SCHEMA_VERSION:
             with _transaction(connection):
-                if _schema_version(connection) == 0:
-                    for statement in SCHEMA.split(";"):
+                for statements in _MIGRATIONS[_schema_version(connection) :]:
+                    for statement in statements.split(";"):
                         connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def abandon(self) -> None:
         """Forget connections that belong to the parent process, without closing them."""

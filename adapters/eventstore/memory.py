@@ -11,6 +11,7 @@ from typing import Any, Literal
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
+from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks, MemoryDueTable
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
     Placement,
@@ -37,6 +38,8 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._names: dict[tuple[str, str], str] = {}
         self._receipts: dict[str, Receipt] = {}
         self._policies: dict[str, str] = {}
+        self.bookmarks = MemoryBookmarks()
+        self.due = MemoryDueTable()
         self._closed = False
 
     def insert_events(

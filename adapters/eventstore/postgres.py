@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 from psycopg import errors
 from psycopg.rows import tuple_row
 
+from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, Statements
 from returnable.adapters.eventstore.postgres_connections import (
     CLAIMED_TWICE,
     GAP,
@@ -41,6 +42,8 @@ from returnable.domain.calendar import plain
 from returnable.domain.errors import CommandSeen, NameTaken, Stale
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
+
+T = TypeVar("T")
 
 _COLUMNS = "position, case_id, case_seq, stream, version, type, content"
 
@@ -80,6 +83,9 @@ class PostgresCaseRecorder(CaseRecorder):
         self._facts, self._names, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
         self._policies = f"{schema}.policies"
         self._append = f"{schema}.append"
+        tables = _Tables(self._connections, f"{schema}.")
+        self.bookmarks = SqlBookmarks(tables)
+        self.due = SqlDueTable(tables)
 
     def insert_events(
         self,
@@ -268,6 +274,39 @@ class PostgresCaseRecorder(CaseRecorder):
             return cursor.execute(query.encode(), values).fetchall()
 
         return self._connections.use(ask)
+
+
+class _Tables:
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, connections: Connections, prefix: str) -> None:
+        self._connections = connections
+        self.prefix = prefix
+
+    def ask(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        return self._connections.use(lambda connection: _Statements(connection).execute(query, values))
+
+    def change(self, work: Callable[[Statements], T]) -> T:
+        def in_transaction(connection: AnyConnection) -> T:
+            with connection.transaction():
+                return work(_Statements(connection))
+
+        return self._connections.use(in_transaction)
+
+
+class _Statements:
+    def __init__(self, connection: AnyConnection) -> None:
+        self._cursor = connection.cursor(row_factory=tuple_row)
+
+    def execute(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        return self._cursor.execute(_with_marks(query), values).fetchall()
+
+    def executemany(self, query: str, rows: Sequence[Sequence[object]]) -> None:
+        self._cursor.executemany(_with_marks(query), rows)
+
+
+def _with_marks(query: str) -> bytes:
+    return query.replace("?", "%s").encode()
 
 
 def migrate(place: Place, limits: Limits | None = None) -> tuple[int, int]:

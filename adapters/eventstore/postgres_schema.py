@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from returnable.adapters.eventstore.postgres_place import Place
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE {schema}.facts (
@@ -166,7 +166,15 @@ END
 $append$;
 """
 
-_MIGRATIONS: tuple[str, ...] = (_TABLES + _APPEND,)
+_BOOKKEEPING = """
+CREATE TABLE {schema}.bookmarks (
+    name text COLLATE "C" PRIMARY KEY, position bigint NOT NULL, holder text, held_until bigint
+);
+CREATE TABLE {schema}.due (case_id text COLLATE "C" PRIMARY KEY, at bigint, claimed_until bigint);
+CREATE INDEX due_by_instant ON {schema}.due (at, case_id);
+"""
+
+_MIGRATIONS: tuple[str, ...] = (_TABLES + _APPEND, _BOOKKEEPING)
 """What makes each version from the one before it."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION

@@ -18,7 +18,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notif
 
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, Stale
-from returnable.domain.ports import Name, Receipt
+from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
 """A stored fact: position, case, place in the case, stream, version, stored name, stored JSON."""
@@ -45,6 +45,9 @@ class CaseRecorder(ApplicationRecorder):
 
     Every method raises :class:`StoreUnusable` once the recorder is closed.
     """
+
+    bookmarks: Bookmarks
+    due: DueTable
 
     def __init__(self) -> None:
         super().__init__()

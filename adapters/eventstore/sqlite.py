@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
+from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, Statements
 from returnable.adapters.eventstore.connections import (
     Connections,
     ProtectedConnections,
@@ -32,6 +33,8 @@ from returnable.domain.calendar import plain
 from returnable.domain.errors import Stale
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
+
+T = TypeVar("T")
 
 _COLUMNS = "position, case_id, case_seq, stream, version, type, content"
 
@@ -73,6 +76,9 @@ class SQLiteCaseRecorder(CaseRecorder):
             self._connections = ProtectedConnections(path, busy_timeout_seconds)
         else:
             self._connections = Connections(path, synchronous, busy_timeout_seconds)
+        self._tables = _Tables(self._connections)
+        self.bookmarks = SqlBookmarks(self._tables)
+        self.due = SqlDueTable(self._tables)
 
     def insert_events(
         self,
@@ -185,14 +191,8 @@ class SQLiteCaseRecorder(CaseRecorder):
         return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
 
     def keep_policy(self, sha256: str, document: str) -> None:
-        cursor = self._connections.take_writer()
-        try:
-            cursor.execute("INSERT OR IGNORE INTO policies (sha256, document) VALUES (?, ?)", (sha256, document))
-        except BaseException as error:
-            failure = self._connections.recover_writer(error)
-            raise failure from failure.__cause__
-        finally:
-            self._connections.release_writer()
+        query = "INSERT OR IGNORE INTO policies (sha256, document) VALUES (?, ?)"
+        self._tables.change(lambda statements: statements.execute(query, (sha256, document)))
 
     def policy(self, sha256: str) -> str | None:
         with self._connections.reading() as connection:
@@ -202,6 +202,41 @@ class SQLiteCaseRecorder(CaseRecorder):
     def close(self) -> None:
         super().close()
         self._connections.close()
+
+
+class _Tables:
+    prefix = skip_locked = ""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def ask(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._connections.reading() as connection:
+            return connection.execute(query, tuple(values)).fetchall()
+
+    def change(self, work: Callable[[Statements], T]) -> T:
+        cursor = self._connections.take_writer()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            result = work(_Statements(cursor))
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            failure = self._connections.recover_writer(error)
+            raise failure from failure.__cause__
+        finally:
+            self._connections.release_writer()
+        return result
+
+
+class _Statements:
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+
+    def execute(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        return self._cursor.execute(query, tuple(values)).fetchall()
+
+    def executemany(self, query: str, rows: Sequence[Sequence[object]]) -> None:
+        self._cursor.executemany(query, rows)
 
 
 _NO_LIMIT = 2**63 - 1

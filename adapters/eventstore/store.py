@@ -13,7 +13,7 @@ from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecord
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode, encode
-from returnable.domain.ports import Batch, Damage, Name, Receipt, Recorded
+from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded
 
 
 class FactStore:
@@ -26,6 +26,16 @@ class FactStore:
     def __init__(self, recorder: CaseRecorder) -> None:
         self._recorder = recorder
         self._policies_kept: set[str] = set()
+
+    @property
+    def bookmarks(self) -> Bookmarks:
+        """How far those who follow the facts have come."""
+        return self._recorder.bookmarks
+
+    @property
+    def due(self) -> DueTable:
+        """The cases that have a deadline to record."""
+        return self._recorder.due
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
         """Every fact of a case with a position of at most ``upto``, in order; empty when there is no such case."""

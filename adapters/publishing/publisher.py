@@ -70,6 +70,11 @@ class Standing:
         """How many positions of the log are not published."""
         return max(0, self.head - self.position)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether it publishes, or stands by for one that may."""
+        return self.state in ("holder", "standby")
+
 
 class Publisher:
     """Publishes a store under a name, from one thread; :meth:`standing` may be asked from any.
@@ -158,10 +163,14 @@ class Publisher:
     def begin_at(self, position: int) -> bool:
         """Go on with the fact at that position (or the first one after it); ``False`` when another holds the bookmark.
 
-        What was published from there on is published again, under the same ids.
+        Raises ``ValueError`` when it is past that: what was published is published again under another name.
         """
         if not self._hold():
             return False
+        if self._position > position - 1:
+            came = self._position
+            self._let_go()
+            raise ValueError(f"the publisher {self.name!r} is at position {came} already; choose another name")
         return self._move(position - 1)
 
     def standing(self) -> Standing:

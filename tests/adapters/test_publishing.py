@@ -196,13 +196,22 @@ def test_published_again_it_is_the_same_byte_for_byte() -> None:
 def test_publishing_begins_where_it_is_told_to() -> None:
     store, bookmarks, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
     publisher = a_publisher(store, broker, bookmarks)
-    publisher.once()
-    broker.arrived.clear()
 
     assert publisher.begin_at(4)
     publisher.once()
 
     assert broker.ids == ["order/A#4", "order/A#5"]
+
+
+def test_publishing_does_not_go_back_under_the_same_name() -> None:
+    store, bookmarks, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
+    publisher = a_publisher(store, broker, bookmarks)
+    publisher.once()
+
+    with pytest.raises(ValueError, match="the publisher 'default' is at position 5 already; choose another name"):
+        publisher.begin_at(4)
+
+    assert bookmarks.hold("publish/default", "another", now=Clock().now, until=Clock().now) == 5, "it was let go"
 
 
 def test_an_empty_store_has_nothing_to_publish_and_needs_no_source() -> None:
@@ -493,13 +502,14 @@ def test_a_mended_case_is_published_from_the_fact_on_that_was_damaged(broken: tu
 
     damage(path, "order/A", 2, encode(whole.fact)[1])
 
-    publisher.begin_at(parked.position)
-    publisher.once()
+    again = a_publisher(store, broker, bookmarks, name="mended")
+    again.begin_at(parked.position)
+    again.once()
 
     good = [one for one in broker.ids if "damaged" not in one]
     assert sorted(first_times(good)) == sorted(event_ids(store))
     assert in_order(good)
-    assert publisher.standing().parked == ()
+    assert again.standing().parked == ()
 
 
 # ---- whatever fails ---------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
 from returnable.adapters.wiring import Parts
+from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import Case
 from returnable.domain.commands import parse_question
-from returnable.projections.edges import A_MOMENT, Edge, answers, edges, edges_view
+from returnable.projections.edges import Edge, answers, edges, edges_view
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,

@@ -1,0 +1,123 @@
+"""``returnable worker``: the process that records deadlines."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from returnable.adapters.cli.options import health_option, json_option, log_format_option, store_option
+from returnable.adapters.cli.stopping import stopped_by_signal
+
+if TYPE_CHECKING:
+    from returnable.adapters.worker import DeadlineWorker, WorkerStanding
+
+
+@click.command()
+@click.option(
+    "--every",
+    "every_seconds",
+    type=click.FloatRange(0.01),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="How often to look when nothing is due.",
+)
+@click.option(
+    "--claim",
+    "claim_seconds",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="How long what it has claimed is left to it, should it die.",
+)
+@click.option("--once", is_flag=True, help="Record what is due by now, and end.")
+@click.option("--status", is_flag=True, help="Only say how the deadlines stand; exit status 1 while a case is parked.")
+@health_option
+@click.option(
+    "--unhealthy-after",
+    "patience_seconds",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="Health answers 503 when the last sound look is longer ago, or a deadline later.",
+)
+@log_format_option
+@store_option
+@json_option
+def worker(
+    every_seconds: float,
+    claim_seconds: float,
+    once: bool,
+    status: bool,
+    health: tuple[str, int] | None,
+    patience_seconds: float,
+    log_format: str,
+    store: str,
+    as_json: bool,
+) -> int:
+    """Record deadlines when they come: labels that void, contacts that were missed, refunds that are overdue.
+
+    No answer depends on it; it puts on record what the clock alone says, so that the audit and whoever follows the facts
+    have it. Run as many as you like on one store: each deadline is recorded once. Ctrl-C or SIGTERM ends it after the case
+    at hand; kill it whenever you must. A case that cannot be read is parked and told in the log; the others go on.
+
+    \b
+    returnable worker --store postgresql://shop@db.example/shop
+    returnable worker --health 127.0.0.1:8081 --log-format json
+    returnable worker --once            from cron
+    returnable worker --status
+    """
+    from returnable.adapters.operating.health import health_at
+    from returnable.adapters.operating.logs import log_health, log_to_stderr
+    from returnable.adapters.wiring import assemble
+    from returnable.adapters.worker import DeadlineWorker
+
+    if once and status:
+        raise click.UsageError("--once and --status exclude each other")
+    parts = assemble(store, create=store == "memory:")
+    working = DeadlineWorker(parts.desk, every_seconds=every_seconds, claim_seconds=claim_seconds)
+    with ExitStack() as stack:
+        stack.callback(parts.store.close)
+        if status:
+            parts.desk.due.catch_up()
+            return _say(working.standing(), as_json)
+        log_to_stderr(log_format)
+        if once:
+            parts.desk.due.retry_parked()
+            working.work()
+            return _say(working.standing(), as_json)
+        stop = stack.enter_context(stopped_by_signal())
+        if health is not None:
+            port = stack.enter_context(health_at(*health, lambda: _health(working, patience_seconds)))
+            log_health(health[0], port)
+        working.run(stop)
+    return 0
+
+
+def _health(working: DeadlineWorker, patience_seconds: float) -> tuple[bool, dict[str, Any]]:
+    from returnable.domain.errors import ReturnableError
+
+    try:
+        standing = working.standing()
+    except ReturnableError as error:
+        return False, {"last_error": str(error)}
+    return standing.healthy(patience_seconds), asdict(standing)
+
+
+def _say(standing: WorkerStanding, as_json: bool) -> int:
+    from pydantic_core import to_json
+
+    if as_json:
+        click.echo(to_json(asdict(standing), indent=2).decode())
+    else:
+        first = "never" if standing.first_due_at is None else standing.first_due_at.isoformat()
+        click.echo(f"recorded now: {standing.recorded:,}")
+        click.echo(f"waiting: {standing.waiting:,} cases, the first deadline {first}, {standing.late_seconds:g} s late")
+        click.echo(f"behind: {standing.behind:,} facts")
+        click.echo(f"parked: {standing.parked:,} cases")
+    return 1 if standing.parked else 0

@@ -1,0 +1,97 @@
+"""Which cases have a deadline to record by an instant: the due table of a store, kept up with its facts.
+
+The table is an index and nothing more. A case that it leads to is looked at again, and what its facts say is what counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from returnable.domain.case import Case, replay
+from returnable.domain.decisions import next_due
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.ports import Damage, DueCase, EventStore, Recorded
+
+POSITIONS_AT_ONCE = 2000
+"""The width of the window of the log that is taken in by one transaction."""
+
+CASES_AT_ONCE = 500
+
+_log = logging.getLogger("returnable")
+
+
+class DueCases:
+    """Keeps the due table of a store up with its facts. Any number may do so at once: one does it, the others notice."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self.table = store.due
+
+    def catch_up(self) -> int:
+        """Take in all facts that are recorded by now; the position up to which the table is fed."""
+        head = self._store.head()
+        while (position := self.table.fed_to()) < head:
+            if position == 0:
+                self._build(head)
+            else:
+                upto = min(position + POSITIONS_AT_ONCE, head)
+                self._take_in(position, upto, self._store.touched(position, upto))
+        return position
+
+    def retry_parked(self) -> None:
+        """Look again at the cases that could not be read: a later version may be able to."""
+        position = self.table.fed_to()
+        parked = self.table.parked()
+        if parked:
+            self._take_in(position, position, parked)
+
+    def _build(self, head: int) -> None:
+        # Case by case, because a window of the log would lead to every case again and again.
+        after = ""
+        due: list[DueCase] = []
+        parked: list[str] = []
+        while True:
+            last = None
+            for last, facts, damage in self._store.stretch(after, CASES_AT_ONCE, head):
+                _look(last, facts, damage, due, parked)
+            if last is None:
+                break
+            after = last
+        self.table.feed(0, head, (), due, parked)
+
+    def _take_in(self, position: int, upto: int, case_ids: Sequence[str]) -> None:
+        due: list[DueCase] = []
+        parked: list[str] = []
+        for case_id in case_ids:
+            _look(case_id, *self._store.readable(case_id), due, parked)
+        self.table.feed(position, upto, case_ids, due, parked)
+
+    def sound_case(self, case_id: str) -> Case | None:
+        """A case as it stands now; ``None``, told in the log, where it cannot be read whole: it is parked then."""
+        case = _sound(case_id, *self._store.readable(case_id))
+        if case is None:
+            self.table.park(case_id)
+        return case
+
+
+def _look(
+    case_id: str, facts: Sequence[Recorded], damage: Damage | None, due: list[DueCase], parked: list[str]
+) -> None:
+    case = _sound(case_id, facts, damage)
+    if case is None:
+        parked.append(case_id)
+        return
+    at = next_due(case)
+    if at is not None:
+        due.append(DueCase(case_id, at))
+
+
+def _sound(case_id: str, facts: Sequence[Recorded], damage: Damage | None) -> Case | None:
+    try:
+        if damage is not None:
+            raise HistoryBroken(damage.reason)
+        return replay(case_id, facts)
+    except HistoryBroken as error:
+        _log.error("case %r was left out when deadlines were recorded: %s", case_id, error)
+        return None

@@ -1,0 +1,247 @@
+"""Bookmarks and the due table: in memory, in a file and on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from postgres import fresh_store_url, sql, with_parameters
+
+from returnable.adapters.eventstore.open import migrate_store, open_store
+from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.wiring import assemble
+from returnable.domain.ports import DueCase, DueStanding
+from returnable.testing import Scenario, a_return, an_order, run_deadlines
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+A_MINUTE = timedelta(minutes=1)
+SOON = NOON + A_MINUTE
+A_MOMENT = timedelta(microseconds=1)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    urls: dict[str, Callable[[], str]] = {
+        "memory": lambda: "memory:",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/store.db",
+        "postgres": fresh_store_url,
+    }
+    return urls[request.param]()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[FactStore]:
+    opened = open_store(url)
+    yield opened
+    opened.close()
+
+
+# ---- bookmarks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bookmark_that_nobody_set_is_at_the_beginning(store: FactStore) -> None:
+    assert store.bookmarks.bookmark("publish/events") == 0
+
+
+def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) -> None:
+    marks = store.bookmarks
+    assert marks.hold("events", "first", now=NOON, until=SOON) == 0
+
+    assert marks.move("events", "first", 7, until=SOON)
+    assert not marks.move("events", "second", 9, until=SOON)
+    assert marks.bookmark("events") == 7
+    assert marks.bookmark("mails") == 0
+
+
+def test_a_bookmark_never_goes_back(store: FactStore) -> None:
+    marks = store.bookmarks
+    marks.hold("events", "first", now=NOON, until=SOON)
+    marks.move("events", "first", 7, until=SOON)
+
+    assert not marks.move("events", "first", 6, until=SOON)
+    assert marks.move("events", "first", 7, until=SOON), "told again after a lost answer"
+    assert marks.bookmark("events") == 7
+
+
+def test_a_bookmark_is_anothers_only_when_its_holders_time_is_over(store: FactStore) -> None:
+    marks = store.bookmarks
+    marks.hold("events", "first", now=NOON, until=SOON)
+    marks.move("events", "first", 7, until=SOON + A_MINUTE)
+
+    assert marks.hold("events", "second", now=SOON, until=SOON + A_MINUTE) is None
+    assert marks.hold("events", "second", now=SOON + A_MINUTE - A_MOMENT, until=SOON + 2 * A_MINUTE) is None
+    assert marks.hold("events", "second", now=SOON + A_MINUTE, until=SOON + 2 * A_MINUTE) == 7
+    assert not marks.move("events", "first", 8, until=SOON + 3 * A_MINUTE)
+    assert marks.hold("events", "first", now=SOON + A_MINUTE, until=SOON + 3 * A_MINUTE) is None
+
+
+def test_a_holder_goes_on_holding(store: FactStore) -> None:
+    marks = store.bookmarks
+    marks.hold("events", "first", now=NOON, until=SOON)
+
+    assert marks.hold("events", "first", now=NOON, until=SOON + A_MINUTE) == 0
+    assert marks.hold("events", "second", now=SOON, until=SOON + A_MINUTE) is None
+
+
+def test_a_bookmark_that_was_let_go_is_free_at_once(store: FactStore) -> None:
+    marks = store.bookmarks
+    marks.hold("events", "first", now=NOON, until=SOON)
+    marks.move("events", "first", 7, until=SOON)
+
+    marks.let_go("events", "second")
+    assert marks.hold("events", "second", now=NOON, until=SOON) is None
+    marks.let_go("events", "first")
+    assert marks.hold("events", "second", now=NOON, until=SOON) == 7
+
+
+def test_of_many_that_want_a_bookmark_at_once_one_gets_it(store: FactStore) -> None:
+    def want(nth: int) -> int | None:
+        return store.bookmarks.hold("events", f"the {nth}th", now=NOON, until=SOON)
+
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(want, range(24)))
+
+    assert sorted(got, key=str) == [0, *[None] * 23]
+
+
+# ---- the due table --------------------------------------------------------------------------------------------------------
+
+
+def due(case_id: str, minutes: int = 0) -> DueCase:
+    return DueCase(case_id, NOON + minutes * A_MINUTE)
+
+
+def test_a_due_table_is_fed_by_one_of_those_that_stand_at_the_same_place(store: FactStore) -> None:
+    table = store.due
+    assert table.standing() == DueStanding(0, 0, None, 0)
+
+    assert table.feed(0, 5, ["A"], [due("A")], [])
+    assert not table.feed(0, 9, ["B"], [due("B")], [])
+    assert table.feed(5, 9, ["C", "D"], [due("C", -1)], ["D"])
+
+    assert table.standing() == DueStanding(9, 2, NOON - A_MINUTE, 1)
+    assert table.parked() == ["D"]
+
+
+def test_what_was_looked_at_again_counts_as_it_was_found_last(store: FactStore) -> None:
+    table = store.due
+    table.feed(0, 5, "ABCD", [due("A"), due("B"), due("C")], ["D"])
+
+    table.feed(5, 9, "ABCD", [due("B", 1), due("D", 2)], ["C"])
+
+    assert table.due_by(NOON + A_MINUTE) == ["B"]
+    assert table.standing() == DueStanding(9, 2, NOON + A_MINUTE, 1)
+    assert table.parked() == ["C"]
+
+
+def test_a_case_is_due_from_its_instant_on(store: FactStore) -> None:
+    store.due.feed(0, 1, [], [DueCase("B", NOON), DueCase("A", NOON + A_MOMENT)], [])
+
+    assert store.due.due_by(NOON - A_MOMENT) == []
+    assert store.due.due_by(NOON) == ["B"]
+    assert store.due.due_by(NOON + A_MOMENT) == ["B", "A"]
+
+
+def test_a_claimed_case_is_nobody_elses_until_the_claim_ends(store: FactStore) -> None:
+    table = store.due
+    table.feed(0, 1, [], [due("C", -1), due("A", -3), due("B", -2), due("later", 1)], [])
+
+    assert table.claim(NOON, until=SOON, limit=2) == [due("A", -3), due("B", -2)]
+    assert table.claim(NOON, until=SOON, limit=2) == [due("C", -1)]
+    assert table.claim(SOON - A_MOMENT, until=SOON + A_MINUTE, limit=9) == []
+    assert table.claim(SOON, until=SOON + A_MINUTE, limit=9) == [
+        due("A", -3),
+        due("B", -2),
+        due("C", -1),
+        due("later", 1),
+    ]
+
+
+def test_a_claimed_case_that_is_fed_anew_is_free(store: FactStore) -> None:
+    table = store.due
+    table.feed(0, 1, [], [due("A"), due("B")], [])
+    table.claim(NOON, until=SOON, limit=9)
+
+    table.feed(1, 2, ["A"], [due("A")], [])
+
+    assert table.claim(NOON, until=SOON, limit=9) == [due("A")]
+
+
+def test_a_parked_case_is_not_due(store: FactStore) -> None:
+    table = store.due
+    table.feed(0, 1, [], [due("A"), due("B")], [])
+
+    table.park("A")
+    table.park("unknown")
+
+    assert table.claim(SOON, until=SOON + A_MINUTE, limit=9) == [due("B")]
+    assert (table.due_by(SOON), table.parked()) == (["B"], ["A"])
+
+
+def test_of_many_that_claim_at_once_each_gets_others(store: FactStore) -> None:
+    cases = [f"A-{nth:03}" for nth in range(120)]
+    store.due.feed(0, 1, [], [DueCase(case_id, NOON) for case_id in cases], [])
+
+    def claim_all(_: int) -> list[str]:
+        mine: list[str] = []
+        while claimed := store.due.claim(NOON, until=SOON, limit=7):
+            mine += [one.case_id for one in claimed]
+        return mine
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [case_id for mine in pool.map(claim_all, range(8)) for case_id in mine]
+
+    assert sorted(claimed) == cases
+
+
+def test_two_that_open_the_same_store_share_its_tables(url: str) -> None:
+    if url == "memory:":  # is a fresh one every time
+        assert open_store(url).bookmarks is not open_store(url).bookmarks
+        return
+    one, other = open_store(url), open_store(url)
+
+    one.bookmarks.hold("events", "first", now=NOON, until=SOON)
+    one.due.feed(0, 5, [], [due("A")], [])
+
+    assert other.bookmarks.hold("events", "second", now=NOON, until=SOON) is None
+    assert other.due.standing() == DueStanding(5, 1, NOON, 0)
+    one.close()
+    other.close()
+
+
+# ---- a store that was made before there were such tables ----------------------------------------------------------------
+
+
+def test_a_file_of_the_first_version_gets_the_tables_and_its_deadlines_are_found(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    story = Scenario(assemble(url)).given(an_order(delivered="2026-03-05"), a_return(labelled="2026-03-09 12:30"))
+    story.desk.close()
+    connection = sqlite3.connect(tmp_path / "shop.db")
+    connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
+    connection.close()
+
+    story = Scenario(assemble(url))
+
+    story.at("2026-04-01").when(run_deadlines()).then("LabelVoided")
+    story.desk.close()
+
+
+def test_a_server_with_the_first_version_is_migrated_and_its_deadlines_are_found() -> None:
+    url = fresh_store_url()
+    story = Scenario(assemble(url)).given(an_order(delivered="2026-03-05"), a_return(labelled="2026-03-09 12:30"))
+    story.desk.close()
+    schema = place_of(url).schema
+    sql(
+        f"DROP TABLE {schema}.due; DROP TABLE {schema}.bookmarks; DELETE FROM {schema}.schema_versions WHERE version > 1"
+    )
+
+    assert migrate_store(url)[0] == 1
+
+    story = Scenario(assemble(with_parameters(url, application_name="after")))
+    story.at("2026-04-01").when(run_deadlines()).then("LabelVoided")
+    story.desk.close()

@@ -1,0 +1,386 @@
+"""The deadline worker: alone, beside others, and when things go wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from freezegun import freeze_time
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from postgres import fresh_store_url
+from usual import a_labelled_return
+
+import returnable
+from returnable.adapters import worker as working
+from returnable.adapters.operating.health import health_at
+from returnable.adapters.operating.logs import JsonLines
+from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.worker import DeadlineWorker
+from returnable.domain.calendar import A_MOMENT
+from returnable.domain.errors import HistoryBroken, StoreBusy, StoreUnusable
+from returnable.domain.events import LabelVoided, Who
+from returnable.domain.ports import DueCase
+from returnable.testing import Scenario, a_return, an_order, report_wrong_item, request_cancellation, request_refund
+from returnable.testing.behaviour import World
+
+VOIDS_AT = datetime(2026, 3, 12, 4, 0, tzinfo=UTC)
+"""When the label of :func:`a_labelled_return` voids: the beginning of Thursday in New York."""
+LATER = datetime(2026, 6, 1, 15, 0, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def recorded(parts: Parts) -> Counter[str]:
+    """How often each deadline of each stream is on record."""
+    facts = parts.store.read(0, 100_000)
+    deadlines = ("LabelVoided", "ContactMissed", "RefundOverdue")
+    return Counter(f"{one.fact.type} {one.stream}" for one in facts if one.fact.type in deadlines)
+
+
+def three_deadlines(parts: Parts) -> Scenario:
+    """A label to void, a contact to miss and a refund to be overdue, in three cases."""
+    story = Scenario(parts).given(a_labelled_return())
+    story.given(
+        an_order("A-2", delivered="2026-03-09"), report_wrong_item("C-2", order_id="A-2", at="2026-03-10 10:00")
+    )
+    story.at("2026-03-10 11:00").given(
+        an_order("A-3"), request_cancellation("A-3"), request_refund("F-3", order_id="A-3")
+    )
+    return story
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Parts]:
+    urls: dict[str, Callable[[], str]] = {
+        "memory": lambda: "memory:",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/store.db",
+        "postgres": fresh_store_url,
+    }
+    made = assemble(urls[request.param]())
+    yield made
+    made.store.close()
+
+
+# ---- what it records ------------------------------------------------------------------------------------------------------
+
+
+def test_each_deadline_is_recorded_when_it_came_and_once(parts: Parts) -> None:
+    three_deadlines(parts)
+    clock = Clock(VOIDS_AT - A_MOMENT)
+    worker = DeadlineWorker(parts.desk, clock, name="night")
+
+    worker.work()
+    before = recorded(parts)["LabelVoided return/R-1"]
+    clock.now = VOIDS_AT
+    worker.work()
+    at = recorded(parts)["LabelVoided return/R-1"]
+    clock.now = LATER
+    counts = [worker.work(), worker.work()]
+
+    assert (before, at) == (0, 1)
+    assert counts[1] == 0
+    assert recorded(parts) == Counter(["LabelVoided return/R-1", "ContactMissed claim/C-2", "RefundOverdue order/A-3"])
+    assert worker.standing().recorded == 3
+
+
+def test_a_recorded_deadline_says_who_recorded_it_and_when(parts: Parts) -> None:
+    three_deadlines(parts)
+
+    DeadlineWorker(parts.desk, Clock(LATER), name="night").work()
+
+    (voided,) = [one.fact for one in parts.store.read(0, 1000) if isinstance(one.fact, LabelVoided)]
+    assert voided.actor == Who(role="system", id="night")
+    assert (voided.occurred_at, voided.recorded_at) == (VOIDS_AT, LATER)
+
+
+def test_of_many_workers_one_records_a_deadline(parts: Parts) -> None:
+    story = Scenario(parts)
+    story.given(*(an_order(f"A-{nth}", delivered="2026-03-05 14:00") for nth in range(20)))
+    story.given(*(a_return(f"R-{nth}", order_id=f"A-{nth}", labelled="2026-03-09 12:30") for nth in range(20)))
+    workers = [DeadlineWorker(parts.desk, Clock(LATER), name=f"worker {nth}") for nth in range(6)]
+
+    with ThreadPoolExecutor(6) as pool:
+        counts = list(pool.map(lambda worker: worker.work(), workers))
+
+    assert sum(counts) == 20
+    assert recorded(parts) == Counter(f"LabelVoided return/R-{nth}" for nth in range(20))
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=15, max_size=40, unique=True), st.integers(1, 9))
+@settings(max_examples=40)
+def test_every_answer_is_the_same_whether_a_worker_ran_or_not(steps: Sequence[int], every: int) -> None:
+    # given: the same things happen in two shops, and in one of them a worker runs now and then
+    with_worker, without = World(), World()
+    for nth, step in enumerate(steps):
+        # A step is chosen by how the cases stand, so what is told is told again.
+        _, command, _ = without.step(step)
+        with_worker.at = without.at
+        if nth % every == 0:
+            DeadlineWorker(with_worker.parts.desk, Clock(without.at)).work()
+        if command is not None:
+            with suppress(returnable.Impossible):
+                with_worker.parts.desk.handle(command, without.at)
+
+    # then
+    def answers(world: World, at: datetime) -> list[str]:
+        asked: list[dict[str, Any]] = [{"query": "worklist"}]
+        for case in without.cases:
+            asked += [{"query": query, "order_id": case.case_id} for query in ("order", "eligibility")]
+            asked += [{"query": "return", "return_id": name} for name in case.returns]
+            asked += [{"query": "claim", "claim_id": name} for name in case.claims]
+            asked += [{"query": "refund", "refund_id": name} for name in case.refunds]
+        desk = returnable.Desk(world.parts, Clock(at))
+        return [desk.ask(question).model_dump_json() for question in asked]
+
+    for at in (without.at, *without.instants(), LATER):
+        if at >= without.at:
+            assert answers(with_worker, at) == answers(without, at)
+
+
+def test_a_desk_records_by_an_instant_of_its_callers() -> None:
+    with returnable.open("memory:", clock=Clock(datetime(2026, 3, 10, 15, 0, tzinfo=UTC))) as desk:
+        three_deadlines(desk.parts)
+
+        too_early = desk.run_deadlines(VOIDS_AT - A_MOMENT)
+        outcome = desk.run_deadlines("2026-03-12T00:00:00-04:00")
+        again = desk.run_deadlines(now=VOIDS_AT)
+
+    assert [fact.type for _, _, fact in outcome.facts if fact.type == "LabelVoided"] == ["LabelVoided"]
+    assert "LabelVoided" not in [fact.type for _, _, fact in too_early.facts]
+    assert again.facts == ()
+
+
+def test_an_instant_without_an_offset_is_refused() -> None:
+    with returnable.open("memory:") as desk, pytest.raises(returnable.Impossible, match=r"^now: "):
+        desk.run_deadlines("2026-03-12T00:00:00")
+
+
+def test_a_worker_of_a_desk_works_by_the_clock_of_the_desk_also_a_frozen_one() -> None:
+    with freeze_time("2026-03-09T16:30:00Z") as frozen, returnable.open("memory:") as desk:
+        Scenario(desk.parts).given(a_labelled_return())
+        worker = desk.deadline_worker(name="night")
+        early = worker.work()
+        frozen.move_to(VOIDS_AT)
+        stop = threading.Event()
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        for _ in range(2000):
+            if recorded(desk.parts):
+                break
+            stop.wait(0.005)
+        stop.set()
+        thread.join(30)
+
+        assert early == 0
+        assert recorded(desk.parts) == Counter(["LabelVoided return/R-1"])
+
+
+# ---- trouble ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # given
+    monkeypatch.setattr(working, "PAUSES", (0.001,))
+    story = Scenario().given(a_labelled_return())
+    worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
+    catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
+
+    def sometimes() -> int:
+        tries["all"] += 1
+        if tries["all"] <= 3:
+            raise StoreUnusable("the server is away")
+        if recorded(story.parts):
+            stop.set()
+        return catch_up()
+
+    worker.desk.due.catch_up = sometimes  # type: ignore[method-assign]
+
+    # when
+    with caplog.at_level(logging.INFO, "returnable.worker"):
+        worker.run(stop)
+
+    # then
+    assert recorded(story.parts) == Counter(["LabelVoided return/R-1"])
+    assert [record.levelname for record in caplog.records].count("WARNING") == 3
+    assert worker.standing().failures == 3
+    assert worker.standing().last_error is None, "the last pass was sound"
+
+
+def test_a_case_that_is_busy_stays_due_and_holds_up_no_other() -> None:
+    story = three_deadlines(assemble("memory:"))
+    clock = Clock(LATER)
+    worker = DeadlineWorker(story.parts.desk, clock, claim_seconds=60)
+    record_due = worker.desk.record_due
+
+    def busy(case_id: str, *others: Any) -> Any:
+        if case_id == "A-1":
+            raise StoreBusy("others are faster")
+        return record_due(case_id, *others)
+
+    worker.desk.record_due = busy  # type: ignore[method-assign]
+    worker.work()
+    assert recorded(story.parts) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
+
+    worker.desk.record_due = record_due  # type: ignore[method-assign]
+    assert worker.work() == 0, "it is claimed for a while"
+    clock.now += timedelta(seconds=60)
+    assert worker.work() == 1
+
+
+def test_a_case_whose_policy_is_lost_is_parked_and_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    story = three_deadlines(assemble("memory:"))
+    worker = DeadlineWorker(story.parts.desk, Clock(LATER))
+    policy_of = worker.desk.policy_of
+
+    def lost(case: Any) -> Any:
+        if case.case_id == "A-1":
+            raise HistoryBroken("the policy is pinned but was not kept")
+        return policy_of(case)
+
+    worker.desk.policy_of = lost  # type: ignore[method-assign]
+
+    with caplog.at_level(logging.ERROR, "returnable.worker"):
+        worker.work()
+
+    assert worker.standing().parked == 1
+    assert "case 'A-1' is parked: the policy is pinned" in caplog.text
+    assert recorded(story.parts) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
+
+
+def test_a_worker_that_is_stopped_finishes_the_case_at_hand_and_gives_the_others_back() -> None:
+    story = three_deadlines(assemble("memory:"))
+    stop = threading.Event()
+    first = DeadlineWorker(story.parts.desk, Clock(LATER))
+    record_due = first.desk.record_due
+
+    def and_stop(*given: Any) -> Any:
+        stop.set()
+        return record_due(*given)
+
+    first.desk.record_due = and_stop  # type: ignore[method-assign]
+    assert first.work(stop) == 1
+    first.desk.record_due = record_due  # type: ignore[method-assign]
+
+    assert DeadlineWorker(story.parts.desk, Clock(LATER)).work() == 2
+
+
+def test_what_a_dead_worker_had_claimed_is_recorded_by_another_when_the_claim_ends() -> None:
+    story = three_deadlines(assemble("memory:"))
+    desk, clock = story.parts.desk, Clock(LATER)
+    desk.due.catch_up()
+    claimed = desk.due.table.claim(LATER, until=LATER + timedelta(seconds=60), limit=9)
+    assert [type(one) for one in claimed] == [DueCase] * 3
+
+    other = DeadlineWorker(desk, clock)
+    assert other.work() == 0
+    clock.now += timedelta(seconds=60)
+    assert other.work() == 3
+
+
+# ---- how it stands ------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_says_how_it_stands() -> None:
+    story = Scenario().given(a_labelled_return())
+    clock = Clock(VOIDS_AT + timedelta(seconds=90))
+    worker = DeadlineWorker(story.parts.desk, clock)
+
+    at_first = worker.standing()
+    assert (at_first.behind, at_first.last_pass_at, at_first.waiting) == (story.parts.store.head(), None, 0)
+    assert not at_first.healthy(60)
+
+    story.parts.desk.due.catch_up()
+    assert (worker.standing().late_seconds, worker.standing().first_due_at) == (90.0, VOIDS_AT)
+    worker.work()
+    standing = worker.standing()
+    assert (standing.behind, standing.late_seconds, standing.waiting, standing.recorded) == (0, 0.0, 0, 1)
+    assert standing.healthy(60)
+    clock.now += timedelta(seconds=61)
+    assert not worker.standing().healthy(60)
+
+
+def test_a_meter_of_opentelemetry_counts_it() -> None:
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader]).get_meter("shop")
+    story = three_deadlines(assemble("memory:"))
+
+    DeadlineWorker(story.parts.desk, Clock(LATER), meter=meter).work()
+
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = {
+        (metric.name, *dict(point.attributes or {}).values()): point.value  # type: ignore[union-attr]
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        for point in metric.data.data_points
+    }
+    named = "returnable.deadlines"
+    assert points == {
+        (f"{named}.recorded", "LabelVoided"): 1,
+        (f"{named}.recorded", "ContactMissed"): 1,
+        (f"{named}.recorded", "RefundOverdue"): 1,
+        (f"{named}.behind",): 0,
+        (f"{named}.late",): 0,
+        (f"{named}.waiting",): 0,
+        (f"{named}.parked",): 0,
+    }
+
+
+def test_health_is_answered_over_http() -> None:
+    well = [True]
+    with health_at("127.0.0.1", 0, lambda: (well[0], {"behind": 3, "at": LATER})) as port:
+        with urlopen(f"http://127.0.0.1:{port}/health?from=probe") as answer:
+            assert json.load(answer) == {"healthy": True, "behind": 3, "at": "2026-06-01T15:00:00Z"}
+        well[0] = False
+        for path, status in (("health", 503), ("", 404)):
+            with pytest.raises(HTTPError) as refused:
+                urlopen(f"http://127.0.0.1:{port}/{path}")
+            assert refused.value.code == status
+            refused.value.close()
+
+
+def test_a_log_line_for_machines_is_one_object_with_what_it_is_about() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("returnable.worker")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        story = Scenario().given(a_labelled_return())
+        DeadlineWorker(story.parts.desk, Clock(LATER), name="night").work()
+        try:
+            raise ValueError("out\nof sorts")
+        except ValueError:
+            logger.exception("oh %s", "no")
+    finally:
+        logger.removeHandler(handler)
+
+    said, failed = map(json.loads, stream.getvalue().splitlines())
+    assert said.pop("time")
+    assert said == {
+        "level": "info", "logger": "returnable.worker", "message": "LabelVoided on return/R-1",
+        "worker": "night", "case_id": "A-1", "fact": "LabelVoided", "stream": "return/R-1", "version": 4,
+    }  # fmt: skip
+    assert (failed["message"], failed["level"]) == ("oh no", "error")
+    assert failed["error"].endswith("ValueError: out\nof sorts")

@@ -1,0 +1,167 @@
+"""Deadline workers in processes of their own: many at once, killed at random, stopped with grace."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from postgres import fresh_store_url
+
+from returnable.adapters.cli.app import run
+from returnable.adapters.wiring import Parts, assemble
+from returnable.testing import Scenario, a_return, an_order
+
+CASES = 120
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    urls: dict[str, Callable[[], str]] = {
+        "sqlite": lambda: f"sqlite:///{tmp_path}/store.db",
+        "postgres": fresh_store_url,
+    }
+    return urls[request.param]()
+
+
+def with_due_labels(url: str, cases: int = CASES) -> Parts:
+    """A store in which many labels are void and nobody recorded it."""
+    parts = assemble(url)
+    story = Scenario(parts)
+    story.given(*(an_order(f"A-{nth}", delivered="2026-03-05 14:00") for nth in range(cases)))
+    story.given(*(a_return(f"R-{nth}", order_id=f"A-{nth}", labelled="2026-03-09 12:30") for nth in range(cases)))
+    return parts
+
+
+def voided(parts: Parts) -> Counter[str]:
+    return Counter(one.stream for one in parts.store.read(0, 100_000) if one.fact.type == "LabelVoided")
+
+
+def start(url: str, log: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry", "worker", "--store", url, "--log-format", "json"]
+    with log.open("ab") as file:
+        return subprocess.Popen([*command, *options], stderr=file)
+
+
+def patiently(what: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come about")
+
+
+def health_of(url: str) -> tuple[int, dict[str, Any]]:
+    try:
+        with urlopen(url) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as refused:
+        with refused:
+            return refused.code, json.load(refused)
+
+
+def test_workers_that_are_killed_all_the_time_record_every_deadline_once(url: str, tmp_path: Path) -> None:
+    # given
+    parts, chance, log = with_due_labels(url), random.Random(7), tmp_path / "workers.log"
+    options = ("--every", "0.05", "--claim", "1")
+    workers = [start(url, log, *options) for _ in range(3)]
+    kills = 0
+
+    # when: a worker is killed whenever some more deadlines are on record
+    try:
+        patiently(lambda: bool(voided(parts)))
+        while len(voided(parts)) < CASES:
+            if kills < 12:
+                nth = chance.randrange(3)
+                workers[nth].kill()
+                workers[nth].wait()
+                workers[nth] = start(url, log, *options)
+                kills += 1
+            time.sleep(chance.uniform(0.05, 0.4))
+        time.sleep(0.3)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+    # then
+    assert voided(parts) == Counter({f"return/R-{nth}": 1 for nth in range(CASES)})
+    assert kills > 0
+    assert parts.desk.due.catch_up() == parts.store.head()
+    assert parts.desk.due.table.standing().waiting == 0
+    parts.store.close()
+
+
+def test_a_worker_that_is_asked_to_end_finishes_and_tells_how_it_was(url: str, tmp_path: Path) -> None:
+    # given
+    parts, log = with_due_labels(url, 5), tmp_path / "worker.log"
+    worker = start(url, log, "--every", "0.05", "--health", "127.0.0.1:0")
+    try:
+        patiently(lambda: len(voided(parts)) == 5)
+        patiently(lambda: "health" in log.read_text())
+        told = next(said for said in map(json.loads, log.read_text().splitlines()) if "health" in said)
+        patiently(lambda: health_of(told["health"])[0] == 200)
+        _, health = health_of(told["health"])
+
+        # when
+        worker.send_signal(signal.SIGTERM)
+        status = worker.wait(30)
+    finally:
+        worker.kill()
+        worker.wait()
+
+    # then
+    assert status == 0
+    assert (health["healthy"], health["recorded"], health["behind"], health["parked"]) == (True, 5, 0, 0)
+    said = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one["message"].split()[-1] for one in (said[1], said[-1])] == ["begins", "ends"]
+    assert said[-1]["recorded"] == 5
+    assert {one["stream"] for one in said if one.get("fact") == "LabelVoided"} == {
+        f"return/R-{nth}" for nth in range(5)
+    }
+    parts.store.close()
+
+
+def test_once_records_what_is_due_and_status_records_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = with_due_labels(url, 3)
+
+    assert run(["worker", "--status", "--store", url]) == 0
+    before = capsys.readouterr().out
+    assert not voided(parts)
+    assert run(["worker", "--once", "--store", url, "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+
+    assert "waiting: 3 cases, the first deadline 2026-03-12T04:00:00+00:00" in before
+    assert "recorded now: 0" in before
+    assert (after["recorded"], after["waiting"], after["behind"], after["late_seconds"]) == (3, 0, 0, 0.0)
+    assert len(voided(parts)) == 3
+    parts.store.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--once", "--status"], "--once and --status exclude each other"),
+        (["--health", "8081x"], "'8081x' is no HOST:PORT"),
+        (["--health", "localhost:99999"], "is no HOST:PORT"),
+        (["--store", "sqlite:///nowhere.db"], "there is no store here"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["worker", *arguments]) == 2
+
+    assert said in capsys.readouterr().err
