@@ -128,11 +128,20 @@ def publisher(
     name: str = "default",
     source: str | None = None,
     redaction: Redaction | None = None,
+    hold_seconds: float = 30.0,
 ) -> Publisher:
     """What publishes the facts to a broker; its place is kept in the store under ``name``."""
     from returnable.adapters.publishing.publisher import Publisher
 
-    return Publisher(parts.store, parts.store.bookmarks, broker, name=name, source=source, redaction=redaction)
+    return Publisher(
+        parts.store,
+        parts.store.bookmarks,
+        broker,
+        name=name,
+        source=source,
+        redaction=redaction,
+        hold_seconds=hold_seconds,
+    )
 
 
 def published(parts: Parts, name: str) -> int:

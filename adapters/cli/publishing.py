@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     metavar="POSITION",
     help="Begin with the fact at this position of the log, not with the first one or where the name left off.",
 )
+@click.option(
+    "--hold",
+    "hold_seconds",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="How long the name is left to it, should it die.",
+)
 @click.option("--status", is_flag=True, help="Only say how far the publisher of this name is.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
 @redact_key_option
@@ -50,6 +59,7 @@ def publish(
     create: bool,
     once: bool,
     position: int | None,
+    hold_seconds: float,
     status: bool,
     redact: bool,
     redact_key: str | None,
@@ -99,7 +109,7 @@ def publish(
         stack.callback(broker.close)
         parts = assemble(store, create=store == "memory:")
         stack.callback(parts.store.close)
-        working = publisher(parts, broker, name=name, source=source, redaction=hidden)
+        working = publisher(parts, broker, name=name, source=source, redaction=hidden, hold_seconds=hold_seconds)
         log_to_stderr(log_format)
         stop = stack.enter_context(stopped_by_signal())
         if position is not None:

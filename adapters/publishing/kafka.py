@@ -73,26 +73,28 @@ class KafkaBroker:
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            producer = Producer(
-                {
-                    # Java's, so that a Java service that looks for the partition of a case finds the same one.
-                    "partitioner": "murmur2_random",
-                    "linger.ms": 1,
-                    **self._place.settings,
-                    "bootstrap.servers": self._place.servers,
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "delivery.timeout.ms": int(ACKNOWLEDGE_SECONDS * 1000),
-                    "client.id": "returnable-publish",
-                    "error_cb": _heard,
-                    "log_level": 0,  # what goes wrong comes back from the calls
-                }
-            )
+            producer = Producer({**settings_of(self._place), "error_cb": _heard})
             topics = producer.list_topics(timeout=CONNECT_SECONDS).topics
             if self._place.topic not in topics:
                 raise BrokerFailed(f"{self._place.shown}: there is no topic {self._place.topic!r}")
             self._producer = producer
         return self._producer
+
+
+def settings_of(place: KafkaPlace) -> dict[str, str | int | bool]:
+    """How the library is set up: as the URL says, but for what makes it safe."""
+    return {
+        # Java's, so that a Java service that looks for the partition of a case finds the same one.
+        "partitioner": "murmur2_random",
+        "linger.ms": 1,
+        "log_level": 0,  # what goes wrong comes back from the calls
+        **place.settings,
+        "bootstrap.servers": place.servers,
+        "client.id": "returnable-publish",
+        "enable.idempotence": True,
+        "acks": "all",
+        "delivery.timeout.ms": int(ACKNOWLEDGE_SECONDS * 1000),
+    }
 
 
 def _heard(error: KafkaError) -> None:

@@ -235,7 +235,7 @@ class Publisher:
     def _turn(self) -> float:
         """One batch, where we may and there is one; how many seconds to wait before the next."""
         if not self._hold():
-            return STANDBY_SECONDS
+            return min(STANDBY_SECONDS, self._hold_for.total_seconds() / 3)
         head = self._store.head()
         if self._position >= head:
             return POLL_SECONDS
