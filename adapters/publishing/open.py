@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -105,8 +106,7 @@ def _library(parts: SplitResult, extra: str, package: str) -> Iterator[None]:
 
 
 def _not_understood(url: str) -> BrokerUnusable:
-    # What stands before an @ or behind a ? may be a password.
-    told = url.partition("?")[0]
-    if "@" in told:
-        told = f"…@{told.rpartition('@')[2]}"
+    # What stands before an @ or behind a ? or # may be a password.
+    _, at, rest = url.rpartition("@")
+    told = ("…@" if at else "") + re.split(r"[?#]", rest)[0]
     return BrokerUnusable(f"{told!r} names no broker; understood are {UNDERSTOOD}")

@@ -20,7 +20,7 @@ from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher, bookmark_of
 
 TESTS = Path(__file__).parents[1]
-ROUNDS = 10
+ROUNDS = 6
 WRITERS = 2
 FACTS_EACH = 300
 
@@ -57,17 +57,15 @@ def publish(folder: Path, to: str, *options: str, out: Path | None = None) -> su
         "--store",
         f"sqlite:///{folder}/shop.db",
     ]
-    with (out or folder / "nowhere").open("wb") as file:
-        return subprocess.Popen(
-            [*command, "--to", to, "--hold", "0.3", *options], stdout=file, stderr=(folder / "log").open("ab")
-        )
+    with (out or folder / "nowhere").open("wb") as file, (folder / "log").open("ab") as log:
+        return subprocess.Popen([*command, "--to", to, "--hold", "0.3", *options], stdout=file, stderr=log)
 
 
-def early_publisher(folder: Path, to: str, *options: str, out: Path | None = None) -> subprocess.Popen[bytes]:
+def early_publisher(folder: Path, to: str, *, out: Path) -> subprocess.Popen[bytes]:
     """The control: it marks as published what it has yet to send."""
-    assert out is not None
     command = [sys.executable, str(TESTS / "early_publisher.py"), f"sqlite:///{folder}/shop.db", str(out)]
-    return subprocess.Popen(command, stderr=(folder / "log").open("ab"))
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stderr=log)
 
 
 def killed_again_and_again(folder: Path, start: Callable[..., subprocess.Popen[bytes]]) -> list[bytes]:
