@@ -183,9 +183,8 @@ class _Line:
 
 
 def _said(error: BaseException) -> str:
-    """What happened, without the address of a server: that may be a URL with a password."""
-    text = getattr(error, "reply_text", None) or str(error) or type(error).__name__
-    return str(text)
+    """What happened: as the broker put it, or the library, whose errors often say it only in their ``repr``."""
+    return str(getattr(error, "reply_text", None) or str(error) or repr(error))
 
 
 def routing_key(message: Message) -> str:

@@ -193,6 +193,7 @@ def test_a_broker_that_is_not_there_is_a_failure_without_its_password() -> None:
         broker.send([a_message()])
 
     assert str(failed.value).startswith(f"amqp://127.0.0.1:{server.port}: ")
+    assert "Connection refused" in str(failed.value)
     assert "secret" not in str(failed.value)
     broker.close()
 
