@@ -91,6 +91,11 @@ class NatsBroker:
 
     async def _connect(self) -> Client:
         client = Client()
+        heard: list[Exception] = []
+
+        async def hear(error: Exception) -> None:
+            heard.append(error)
+
         try:
             await client.connect(
                 list(self._place.servers),
@@ -101,14 +106,14 @@ class NatsBroker:
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 connect_timeout=max(1, int(CONNECT_SECONDS / 2 / len(self._place.servers))),
-                error_cb=_heard,
+                error_cb=hear,
                 user_credentials=self._place.credentials,
             )
         except BaseException as error:
-            failed = client.last_error if isinstance(error, nats.errors.NoServersError) else None
             with suppress(Exception):
                 await client.close()
-            raise failed or error from None
+            # That no server is left says less than why the last one was not.
+            raise heard[-1] if isinstance(error, nats.errors.NoServersError) and heard else error from None
         return client
 
     async def _see_to_stream(self, stream: JetStreamContext) -> None:
@@ -147,10 +152,6 @@ class NatsBroker:
         if client is not None and self._loop is not None:
             with suppress(Exception):
                 self._loop.run(client.close(), CONNECT_SECONDS)
-
-
-async def _heard(error: Exception) -> None:
-    """What goes wrong comes back from the calls, too; nothing is to be printed."""
 
 
 def subject_of(message: Message, prefix: str) -> str:

@@ -16,6 +16,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
+from postgres import fresh_store_url
 from publishing import (
     SOURCE,
     Clock,
@@ -165,6 +166,19 @@ def test_everything_is_published_once_and_the_place_is_kept() -> None:
     assert broker.ids == ["order/C#1"]
 
 
+def test_a_store_on_a_server_is_published_by_one_of_two() -> None:
+    store = a_store(("A", 3), ("B", 2), url=fresh_store_url())
+    broker, clock = Notebook(), Clock()
+    first, second = (a_publisher(store, broker, store.bookmarks, clock=clock) for _ in range(2))
+    broker.trouble = lambda messages: second.once() and pytest.fail("both published")
+
+    assert first.once()
+    assert second.once()
+
+    assert sorted(broker.ids) == sorted(event_ids(store))
+    store.close()
+
+
 def test_two_names_are_two_places() -> None:
     store, bookmarks = a_store(("A", 2)), MemoryBookmarks()
     mine, other = Notebook(), Notebook()
@@ -288,7 +302,7 @@ def _run_until(publisher: Publisher, done: Callable[[], bool], pauses: list[floa
     class Stop(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             pauses.append(timeout or 0.0)
-            if done():
+            if done() or len(pauses) > 5000:
                 self.set()
             return self.is_set()
 

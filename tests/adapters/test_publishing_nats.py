@@ -127,7 +127,7 @@ def test_a_server_that_is_away_is_a_failure_and_is_found_again(server: OwnNats) 
 
     with pytest.raises(BrokerFailed, match=f"nats://127.0.0.1:{server.port}: "):
         broker.send([a_message(2)])
-    with pytest.raises(BrokerFailed):
+    with pytest.raises(BrokerFailed, match="Connect call failed"):
         broker.send([a_message(2)])
     server.start()
     broker.send([a_message(2)])
