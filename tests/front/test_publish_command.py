@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -192,4 +193,23 @@ def test_when_nobody_reads_it_ends(shop: Path) -> None:
     assert "Traceback" not in running.stderr.read()
     running.stderr.close()
     assert store.bookmarks.bookmark("publish/default") == 5, "the last one was not read"
+    store.close()
+
+
+def test_a_second_interrupt_does_not_wait_for_a_broker_that_hangs(shop: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        running = started(shop, "--to", f"nats://127.0.0.1:{silent.getsockname()[1]}")
+        assert running.stderr is not None
+        assert "publishing from position 1 on" in running.stderr.readline()
+        connection, _ = silent.accept()
+
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+        connection.close()
+
+    assert (running.returncode, err.strip()) == (130, "returnable: interrupted")
+    store = open_store(f"sqlite:///{shop}")
+    assert store.bookmarks.bookmark("publish/default") == 0
     store.close()
