@@ -19,7 +19,7 @@ from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher, bookmark_of
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 6
 WRITERS = 2
 FACTS_EACH = 300
@@ -41,9 +41,10 @@ def folder(tmp_path: Path) -> Path:
 
 def writers(folder: Path, nth: int) -> list[subprocess.Popen[bytes]]:
     """Processes that write to the store, now and then to one case that they race for."""
-    command = [sys.executable, str(TESTS / "tailing.py"), "write", f"sqlite:///{folder}/shop.db"]
+    command = [sys.executable, "-m", "bench.reliability.tailing_worker", "write", f"sqlite:///{folder}/shop.db"]
     return [
-        subprocess.Popen([*command, f"w{nth}-{n}", str(FACTS_EACH)], stdout=subprocess.DEVNULL) for n in range(WRITERS)
+        subprocess.Popen([*command, f"w{nth}-{n}", str(FACTS_EACH), "0.1"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        for n in range(WRITERS)
     ]
 
 
@@ -63,7 +64,7 @@ def publish(folder: Path, to: str, *options: str, out: Path | None = None) -> su
 
 def early_publisher(folder: Path, to: str, *, out: Path) -> subprocess.Popen[bytes]:
     """The control: it marks as published what it has yet to send."""
-    command = [sys.executable, str(TESTS / "early_publisher.py"), f"sqlite:///{folder}/shop.db", str(out)]
+    command = [sys.executable, str(ROOT / "tests" / "early_publisher.py"), f"sqlite:///{folder}/shop.db", str(out)]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, stderr=log)
 
