@@ -16,11 +16,23 @@ from returnable.domain.ports import EventStore
 
 if TYPE_CHECKING:
     from returnable.adapters.eventstore.postgres_connections import HostPool
+    from returnable.adapters.publishing.broker import Broker
+    from returnable.adapters.publishing.publisher import Publisher
     from returnable.projections.follow import Projector
     from returnable.projections.ports import ViewStore
     from returnable.projections.questions import Questions
+    from returnable.projections.redaction import Redaction
 
-__all__ = ["Parts", "assemble", "migrate_store", "policy_book", "projector", "stored_views"]
+__all__ = [
+    "Parts",
+    "assemble",
+    "migrate_store",
+    "policy_book",
+    "projector",
+    "published",
+    "publisher",
+    "stored_views",
+]
 
 
 @dataclass(frozen=True)
@@ -107,3 +119,33 @@ def projector(parts: Parts, views: ViewStore, names: Sequence[str] | None = None
     from returnable.projections.stored import VIEWS
 
     return Projector(parts.store, views, parts.desk.policy, tuple(VIEWS) if names is None else names)
+
+
+def publisher(
+    parts: Parts,
+    broker: Broker,
+    *,
+    name: str = "default",
+    source: str | None = None,
+    redaction: Redaction | None = None,
+    hold_seconds: float = 30.0,
+) -> Publisher:
+    """What publishes the facts to a broker; its place is kept in the store under ``name``."""
+    from returnable.adapters.publishing.publisher import Publisher
+
+    return Publisher(
+        parts.store,
+        parts.store.bookmarks,
+        broker,
+        name=name,
+        source=source,
+        redaction=redaction,
+        hold_seconds=hold_seconds,
+    )
+
+
+def published(parts: Parts, name: str) -> int:
+    """The position up to which the publisher of that name has published; 0 where it never ran."""
+    from returnable.adapters.publishing.publisher import bookmark_of
+
+    return parts.store.bookmarks.bookmark(bookmark_of(name))

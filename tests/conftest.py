@@ -27,11 +27,14 @@ settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _databases_are_stopped() -> Iterator[None]:
-    """The PostgreSQL server that a test may have started ends with the tests."""
+def _servers_are_stopped() -> Iterator[None]:
+    """The servers that a test may have started end with the tests."""
     yield
     import sys
 
+    jetstream = sys.modules.get("jetstream")
+    if jetstream is not None and jetstream.own_nats.cache_info().currsize:
+        jetstream.own_nats().stop()
     postgres = sys.modules.get("postgres")
     if postgres is not None and postgres.own_server.cache_info().currsize:
         postgres.own_server().stop()

@@ -91,6 +91,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
     "report": ("reporting", "report"),
     "record": ("recording", "record"),
     "migrate": ("migrating", "migrate"),
+    "publish": ("publishing", "publish"),
     "worker": ("working", "worker"),
 }
 """Command → the module it is in, and its name there."""

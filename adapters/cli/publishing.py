@@ -1,0 +1,164 @@
+"""``returnable publish``: the facts of a store as CloudEvents, to a broker."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from returnable.adapters.cli.options import (
+    health_option,
+    json_option,
+    log_format_option,
+    redact_key_option,
+    redaction,
+    store_option,
+)
+from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.stopping import stopped_by_signal
+
+if TYPE_CHECKING:
+    from returnable.adapters.publishing.publisher import Publisher
+
+
+@click.command()
+@click.option("--to", "to", metavar="URL", envvar="RETURNABLE_PUBLISH_TO", show_envvar=True, help="The broker.")
+@click.option("--name", default="default", show_default=True, help="Whose place in the log is kept.")
+@click.option("--source", metavar="URI", help="The source of the events. Default: made of the store's first fact.")
+@click.option("--create", is_flag=True, help="Make the stream (NATS) or the exchange (RabbitMQ) where there is none.")
+@click.option("--once", is_flag=True, help="Publish what is there, and end.")
+@click.option(
+    "--from",
+    "position",
+    type=click.IntRange(1),
+    metavar="POSITION",
+    help="Begin with the fact at this position of the log, not with the first one or where the name left off.",
+)
+@click.option(
+    "--hold",
+    "hold_seconds",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="How long the name is left to it, should it die.",
+)
+@click.option("--status", is_flag=True, help="Only say how far the publisher of this name is.")
+@click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
+@redact_key_option
+@health_option
+@log_format_option
+@store_option
+@json_option
+def publish(
+    to: str | None,
+    name: str,
+    source: str | None,
+    create: bool,
+    once: bool,
+    position: int | None,
+    hold_seconds: float,
+    status: bool,
+    redact: bool,
+    redact_key: str | None,
+    health: tuple[str, int] | None,
+    log_format: str,
+    store: str,
+    as_json: bool,
+) -> int:
+    """Publish every fact as a CloudEvent, in order for each order, return and claim, at least once.
+
+    How far it came is kept in the store under the name: kill it whenever you like and start it again. Start it twice, and
+    the second stands by. When the broker is away it waits and tries again. Stop it with Ctrl-C or SIGTERM: the batch at
+    hand is finished; a second Ctrl-C ends it at once. A case with a fact that cannot be read is parked before that fact,
+    and an event says so. With --once exit status 1 when something was parked, or while another publisher of the name runs.
+
+    \b
+    returnable publish --to "nats://localhost:4222?stream=RETURNABLE" --create
+    returnable publish --to "amqp://shop:secret@mq.example/?exchange=returnable"
+    returnable publish --to kafka://kafka.example:9092/returnable
+    returnable publish --to stdout: --once | jq .
+    returnable publish --status --json
+    """
+    from returnable.adapters.publishing.cloud_event import is_source
+
+    if status:
+        if to_be_done := [option for option, given in (("--once", once), ("--from", position)) if given]:
+            raise click.UsageError(f"--status does not go with {to_be_done[0]}")
+        return _say_status(store, name, as_json)
+    if as_json:
+        raise click.UsageError("--json needs --status")
+    if to is None:
+        raise click.UsageError("--to: where to publish?")
+    if not name:
+        raise click.UsageError("--name: is empty")
+    if source is not None and not is_source(source):
+        raise click.UsageError(f"--source: {source!r} is no URI-reference (RFC 3986)")
+    hidden = redaction(redact, redact_key)
+    if hidden is not None and redact_key is None:
+        raise click.UsageError("--redact needs --redact-key: what is published again must be the same")
+    from returnable.adapters.operating.health import health_at
+    from returnable.adapters.operating.logs import log_health, log_to_stderr
+    from returnable.adapters.publishing.open import open_broker
+    from returnable.adapters.wiring import assemble, publisher
+
+    broker = open_broker(to, create=create)
+    with ExitStack() as stack:
+        stack.callback(broker.close)
+        parts = assemble(store, create=store == "memory:")
+        stack.callback(parts.store.close)
+        working = publisher(parts, broker, name=name, source=source, redaction=hidden, hold_seconds=hold_seconds)
+        log_to_stderr(log_format)
+        stop = stack.enter_context(stopped_by_signal())
+        if position is not None:
+            try:
+                begun = working.begin_at(position)
+            except ValueError as error:
+                raise click.UsageError(f"--from: {error}") from None
+            if not begun:
+                return _held(name)
+        if once:
+            if not working.once(stop):
+                return _held(name)
+            return 1 if working.standing().parked else 0
+        if health is not None:
+            port = stack.enter_context(health_at(*health, lambda: _health(working)))
+            log_health(health[0], port)
+        working.run(stop)
+    return 0
+
+
+def _held(name: str) -> int:
+    click.echo(printable(f"returnable: another publisher of the name {name} is running"), err=True)
+    return 1
+
+
+def _health(working: Publisher) -> tuple[bool, dict[str, Any]]:
+    from returnable.domain.errors import ReturnableError
+
+    try:
+        standing = working.standing()
+    except ReturnableError as error:
+        return False, {"last_error": str(error)}
+    return standing.healthy, {**asdict(standing), "behind": standing.behind, "parked": len(standing.parked)}
+
+
+def _say_status(store: str, name: str, as_json: bool) -> int:
+    from pydantic_core import to_json
+
+    from returnable.adapters.cli.options import opened
+    from returnable.adapters.wiring import published
+
+    with opened(store) as parts:
+        # The head last: a store that grows in between makes us look behind, never ahead.
+        position = published(parts, name)
+        head = parts.store.head()
+    behind = max(0, head - position)
+    if as_json:
+        values = {"name": name, "position": position, "head": head, "behind": behind}
+        click.echo(to_json(values, indent=2).decode())
+    else:
+        click.echo(printable(f"{name}: published up to position {position:,} of {head:,}, {behind:,} behind"))
+    return 0

@@ -1,0 +1,106 @@
+"""Kafka: one topic, by an idempotent producer that waits for all replicas in sync; the key is the id of the case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as Delivered
+
+from returnable.adapters.publishing.broker import (
+    ACKNOWLEDGE_SECONDS,
+    CONNECT_SECONDS,
+    CONTENT_TYPE,
+    BrokerFailed,
+    Message,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPlace:
+    """Where to publish. ``settings`` are those of librdkafka and may hold passwords; ``shown`` does not."""
+
+    servers: str
+    topic: str
+    shown: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class KafkaBroker:
+    """Publishes to a topic that exists."""
+
+    def __init__(self, place: KafkaPlace) -> None:
+        self._place = place
+        self._producer: Producer | None = None
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Produce and wait until every message is delivered; raises ``BrokerFailed``."""
+        failed: list[KafkaError] = []
+        delivered = 0
+
+        def told(error: KafkaError | None, _: Delivered) -> None:
+            nonlocal delivered
+            if error is not None:
+                failed.append(error)
+            else:
+                delivered += 1
+
+        try:
+            producer = self._connected()
+            for message in messages:
+                producer.produce(
+                    self._place.topic,
+                    value=message.body,
+                    key=message.case_id.encode(),
+                    headers=[("content-type", CONTENT_TYPE.encode()), ("returnable-key", message.key.encode())],
+                    on_delivery=told,
+                )
+            # Every message comes to its end within delivery.timeout.ms, so that none is on its way when this returns.
+            producer.flush(ACKNOWLEDGE_SECONDS + 5)
+        except (KafkaException, BufferError) as error:
+            self.close()
+            raise BrokerFailed(f"{self._place.shown}: {_said(error)}") from None
+        if failed or delivered < len(messages):
+            self.close()
+            raise BrokerFailed(f"{self._place.shown}: {failed[0].str() if failed else 'no answer in time'}")
+
+    def close(self) -> None:
+        """Forget what is under way and release the connections."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer = None
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            producer = Producer({**settings_of(self._place), "error_cb": _heard})
+            topics = producer.list_topics(timeout=CONNECT_SECONDS).topics
+            if self._place.topic not in topics:
+                raise BrokerFailed(f"{self._place.shown}: there is no topic {self._place.topic!r}")
+            self._producer = producer
+        return self._producer
+
+
+def settings_of(place: KafkaPlace) -> dict[str, str | int | bool]:
+    """How the library is set up: as the URL says, but for what makes it safe."""
+    return {
+        # Java's, so that a Java service that looks for the partition of a case finds the same one.
+        "partitioner": "murmur2_random",
+        "linger.ms": 1,
+        "log_level": 0,  # what goes wrong comes back from the calls
+        **place.settings,
+        "bootstrap.servers": place.servers,
+        "client.id": "returnable-publish",
+        "enable.idempotence": True,
+        "acks": "all",
+        "delivery.timeout.ms": int(ACKNOWLEDGE_SECONDS * 1000),
+    }
+
+
+def _heard(error: KafkaError) -> None:
+    """Lost connections are made again by the library; what was not delivered is told for each message."""
+
+
+def _said(error: KafkaException | BufferError) -> str:
+    first = error.args[0] if error.args else None
+    return first.str() if isinstance(first, KafkaError) else str(error)

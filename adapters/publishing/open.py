@@ -1,0 +1,112 @@
+"""A URL becomes a broker; a library is imported only when its URL is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from returnable.adapters.publishing.broker import Broker, BrokerUnusable
+
+UNDERSTOOD = (
+    "nats://host:4222?stream=RETURNABLE&subject=returnable, amqp://user:password@host/vhost?exchange=returnable, "
+    "kafka://host:9092/topic and stdout:"
+)
+
+
+def open_broker(url: str, *, create: bool = False) -> Broker:
+    """The broker at a URL; nothing is connected to before the first message.
+
+    With ``create`` a stream (NATS) or an exchange (RabbitMQ) that does not exist is made.
+    Raises :class:`BrokerUnusable` when the URL is not understood or the library for it is not installed.
+    """
+    try:
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        repeated = len(dict(options)) < len(options)
+    except ValueError:
+        raise _not_understood(url) from None
+    if repeated or parts.fragment:
+        raise _not_understood(url)
+    if parts.scheme == "stdout" and not parts.netloc and not parts.path and not options:
+        from returnable.adapters.publishing.stdout import StdoutBroker
+
+        return StdoutBroker()
+    opener = {"nats": _nats, "tls": _nats, "amqp": _rabbitmq, "amqps": _rabbitmq, "kafka": _kafka}.get(parts.scheme)
+    if opener is None or not parts.netloc.rpartition("@")[2]:
+        raise _not_understood(url)
+    return opener(url, parts, dict(options), create)
+
+
+def shown(parts: SplitResult) -> str:
+    """A URL without user, password and parameters.
+
+    >>> shown(urlsplit("amqp://shop:secret@mq.example/returns?exchange=x"))
+    'amqp://mq.example/returns'
+    """
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _nats(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:
+    with _library(parts, "nats", "nats-py"):
+        from returnable.adapters.publishing.nats import NatsBroker, NatsPlace
+
+    stream, prefix = options.pop("stream", "RETURNABLE"), options.pop("subject", "returnable")
+    credentials = options.pop("credentials", None)
+    account, at, hosts = parts.netloc.rpartition("@")
+    tokens = prefix.split(".")
+    if not stream or set(stream) & set(" .*>/\\\t"):
+        raise BrokerUnusable(f"{shown(parts)}: {stream!r} is no name of a stream")
+    if not all(token and token.isascii() and token.isprintable() and not set(token) & set(" *>") for token in tokens):
+        raise BrokerUnusable(f"{shown(parts)}: {prefix!r} is no prefix of subjects")
+    if options or parts.path.rstrip("/"):
+        raise _not_understood(url)
+    servers = tuple(f"{parts.scheme}://{account}{at}{host}" for host in hosts.split(","))
+    return NatsBroker(NatsPlace(servers, stream, prefix, shown(parts), credentials), create=create)
+
+
+def _rabbitmq(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:
+    with _library(parts, "rabbitmq", "pika"):
+        from returnable.adapters.publishing.rabbitmq import RabbitBroker, RabbitPlace
+
+    exchange = options.pop("exchange", "returnable")
+    if not 0 < len(exchange.encode()) < 256 or exchange.startswith("amq."):
+        raise BrokerUnusable(f"{shown(parts)}: {exchange!r} is no name of an exchange of our own")
+    # Without a path the library takes "/", the first virtual host; of "/" alone it makes one without a name.
+    path = "" if parts.path == "/" else parts.path
+    rest = urlunsplit((parts.scheme, parts.netloc, path or "/%2F", urlencode(options, quote_via=quote), ""))
+    return RabbitBroker(RabbitPlace(rest, exchange, shown(parts)), create=create)
+
+
+def _kafka(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:
+    with _library(parts, "kafka", "confluent-kafka"):
+        from returnable.adapters.publishing.kafka import KafkaBroker, KafkaPlace
+
+    topic = unquote(parts.path.strip("/"))
+    account, at, hosts = parts.netloc.rpartition("@")
+    if not topic or "/" in topic:
+        raise _not_understood(url)
+    if create:
+        raise BrokerUnusable(f"{shown(parts)}: a topic is not created from here: its partitions are yours to choose")
+    if at:
+        user, _, password = account.partition(":")
+        options |= {"sasl.username": unquote(user), "sasl.password": unquote(password)}
+    return KafkaBroker(KafkaPlace(hosts, topic, shown(parts), options))
+
+
+@contextmanager
+def _library(parts: SplitResult, extra: str, package: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise BrokerUnusable(
+            f"{shown(parts)}: this broker needs {package}: pip install 'returnable[{extra}]' ({error})"
+        ) from None
+
+
+def _not_understood(url: str) -> BrokerUnusable:
+    # What stands before an @ or behind a ? or # may be a password.
+    _, at, rest = url.rpartition("@")
+    told = ("…@" if at else "") + re.split(r"[?#]", rest)[0]
+    return BrokerUnusable(f"{told!r} names no broker; understood are {UNDERSTOOD}")

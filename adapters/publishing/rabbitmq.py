@@ -1,0 +1,208 @@
+"""RabbitMQ: persistent messages to a durable topic exchange, confirmed by the broker, and none that no queue takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pika import BasicProperties, URLParameters
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+
+from returnable.adapters.publishing.broker import (
+    ACKNOWLEDGE_SECONDS,
+    CONNECT_SECONDS,
+    CONTENT_TYPE,
+    BrokerFailed,
+    Message,
+)
+from returnable.adapters.publishing.event_loop import EventLoop
+
+PERSISTENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitPlace:
+    """Where to publish. ``url`` may hold a password; ``shown`` does not."""
+
+    url: str
+    exchange: str
+    shown: str
+
+
+class RabbitBroker:
+    """Publishes to an exchange. A message that the broker could route to no queue counts as not acknowledged."""
+
+    def __init__(self, place: RabbitPlace, *, create: bool) -> None:
+        self._place = place
+        self._create = create
+        self._loop: EventLoop | None = None
+        self._line: _Line | None = None
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Publish and wait for every confirmation; raises ``BrokerFailed``."""
+        self._loop = self._loop or EventLoop()
+        try:
+            if self._line is None or self._line.lost is not None:
+                self._drop()
+                self._line = _Line(self._place.exchange)
+                self._loop.run(self._line.open(self._place.url, self._create), CONNECT_SECONDS)
+            self._loop.run(self._line.publish(messages), ACKNOWLEDGE_SECONDS)
+        except (_Refused, AMQPError, OSError, TimeoutError) as error:
+            self._drop()
+            said = "no answer in time" if isinstance(error, TimeoutError) else _said(error)
+            if said.startswith("NOT_FOUND - no exchange"):
+                said = f"{said}; create it, or ask for it with --create"
+            raise BrokerFailed(f"{self._place.shown}: {said}") from None
+
+    def close(self) -> None:
+        """Close the connection and end its thread."""
+        self._drop()
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+
+    def _drop(self) -> None:
+        line, self._line = self._line, None
+        if line is not None and self._loop is not None:
+            try:
+                self._loop.run(line.close(), CONNECT_SECONDS)
+            except (AMQPError, OSError, TimeoutError):
+                return
+
+
+class _Refused(Exception):
+    """The broker said no."""
+
+
+class _Line:
+    """One connection with one channel in confirm mode; it is used up by the first failure."""
+
+    def __init__(self, exchange: str) -> None:
+        self.lost: BaseException | None = None
+        self._exchange = exchange
+        self._connection: AsyncioConnection | None = None
+        self._channel: Channel | None = None
+        self._answer: asyncio.Future[Any] | None = None
+        self._sent = 0
+        self._unconfirmed: set[int] = set()
+        self._returned: str | None = None
+        self._refused = 0
+        self._closed = asyncio.Event()
+
+    async def open(self, url: str, create: bool) -> None:
+        """Connect, see to the exchange, and turn confirmations on."""
+
+        def connect(opened: Callable[[Any], None]) -> None:
+            parameters = URLParameters(url)
+            parameters.socket_timeout = CONNECT_SECONDS
+            self._connection = AsyncioConnection(
+                parameters,
+                on_open_callback=opened,
+                on_open_error_callback=lambda _, error: self._lose(error),
+                on_close_callback=self._connection_closed,
+                custom_ioloop=asyncio.get_running_loop(),
+            )
+
+        connection: AsyncioConnection = await self._answered(connect)
+        channel: Channel = await self._answered(lambda opened: connection.channel(on_open_callback=opened))
+        self._channel = channel
+        channel.add_on_close_callback(lambda _, error: self._lose(error))
+        channel.add_on_return_callback(self._take_back)
+        await self._answered(
+            lambda declared: channel.exchange_declare(
+                self._exchange, "topic", passive=not create, durable=True, callback=declared
+            )
+        )
+        await self._answered(lambda selected: channel.confirm_delivery(self._confirmed, callback=selected))
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Give all of them to the broker, and wait until it has confirmed each."""
+        channel = self._channel
+        if channel is None or self.lost is not None:
+            raise _Refused(f"the connection was lost: {self.lost}")
+
+        def give(_: Callable[[Any], None]) -> None:
+            for message in messages:
+                self._sent += 1
+                self._unconfirmed.add(self._sent)
+                channel.basic_publish(
+                    self._exchange, routing_key(message), message.body, properties_of(message), mandatory=True
+                )
+
+        await self._answered(give)
+
+    async def close(self) -> None:
+        """Close the connection, politely where it is open."""
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            connection.close()
+            await self._closed.wait()
+
+    async def _answered(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
+        """What the broker answers; raises what it refuses with, or how the connection was lost."""
+        answer = self._answer = asyncio.get_running_loop().create_future()
+
+        def take(value: Any) -> None:
+            if not answer.done():
+                answer.set_result(value)
+
+        ask(take)
+        return await answer
+
+    def _take_back(self, _: Channel, method: Any, properties: BasicProperties, body: bytes) -> None:
+        self._returned = f"no queue takes {method.routing_key!r}: bind one to the exchange {self._exchange!r}"
+
+    def _confirmed(self, frame: Any) -> None:
+        method = frame.method
+        tag: int = method.delivery_tag
+        settled = {one for one in self._unconfirmed if one <= tag} if method.multiple else {tag}
+        self._unconfirmed -= settled
+        if method.NAME != "Basic.Ack":
+            self._refused += len(settled)
+        if self._unconfirmed or self._answer is None or self._answer.done():
+            return
+        if self._returned is not None:
+            self._answer.set_exception(_Refused(self._returned))
+        elif self._refused:
+            self._answer.set_exception(_Refused(f"the broker refused {self._refused} messages"))
+        else:
+            self._answer.set_result(None)
+
+    def _connection_closed(self, _: Any, error: BaseException) -> None:
+        self._lose(error)
+        self._closed.set()
+
+    def _lose(self, error: BaseException) -> None:
+        self.lost = self.lost or error
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(_Refused(_said(error)))
+
+
+def _said(error: BaseException) -> str:
+    """What happened: as the broker put it, or the library, whose errors often say it only in their ``repr``."""
+    return str(getattr(error, "reply_text", None) or str(error) or repr(error))
+
+
+def routing_key(message: Message) -> str:
+    """What consumers bind by: the kind of the stream and the fact, such as ``order.Shipped``.
+
+    >>> routing_key(Message("/a", "return/R-1#1", "return/R-1", "A-1", "ReturnRequested", b""))
+    'return.ReturnRequested'
+    """
+    return f"{message.stream.partition('/')[0]}.{message.fact}"
+
+
+def properties_of(message: Message) -> BasicProperties:
+    """Persistent; the message id tells duplicates, and the header ``partitionkey`` is for exchanges that hash."""
+    return BasicProperties(
+        content_type=CONTENT_TYPE,
+        delivery_mode=PERSISTENT,
+        message_id=message.key,
+        type=message.fact,
+        app_id="returnable",
+        headers={"partitionkey": message.case_id},
+    )

@@ -1,0 +1,215 @@
+"""``returnable publish`` as a person or a service manager runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from publishing import a_store, append, damage, event_ids
+from terminal import one_line, returnable
+
+from returnable.adapters.eventstore.open import open_store
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.db"
+    a_store(("A", 3), ("B", 2), url=f"sqlite:///{path}").close()
+    return path
+
+
+def publish(shop: Path, *options: str) -> tuple[int, str, str]:
+    return returnable("publish", "--store", f"sqlite:///{shop}", *options)
+
+
+def ids(out: str) -> list[str]:
+    return [json.loads(line)["id"] for line in out.splitlines()]
+
+
+def test_what_is_there_is_published_once_and_then_what_is_new(shop: Path) -> None:
+    status, out, _ = publish(shop, "--to", "stdout:", "--once")
+    assert status == 0
+    store = open_store(f"sqlite:///{shop}")
+    assert sorted(ids(out)) == sorted(event_ids(store))
+
+    append(store, "B", "order/B")
+    status, out, _ = publish(shop, "--to", "stdout:", "--once")
+
+    assert (status, ids(out)) == (0, ["order/B#3"])
+    store.close()
+
+
+def test_the_status_tells_how_far_it_is(shop: Path) -> None:
+    assert publish(shop, "--status") == (0, "default: published up to position 0 of 5, 5 behind\n", "")
+    publish(shop, "--to", "stdout:", "--once", "--name", "bus")
+
+    status, out, _ = publish(shop, "--status", "--name", "bus", "--json")
+
+    assert (status, json.loads(out)) == (0, {"name": "bus", "position": 5, "head": 5, "behind": 0})
+
+
+def test_it_begins_where_it_is_told_to_and_never_goes_back(shop: Path) -> None:
+    _, out, _ = publish(shop, "--to", "stdout:", "--once", "--from", "4", "--source", "/shop")
+    assert [json.loads(line)["source"] for line in out.splitlines()] == ["/shop"] * 2
+
+    status, out, err = publish(shop, "--to", "stdout:", "--once", "--from", "2")
+
+    assert (status, out) == (2, "")
+    assert "--from: the publisher 'default' is at position 5 already; choose another name" in err
+
+
+def test_a_second_publisher_of_the_name_does_not_run_once(shop: Path) -> None:
+    store = open_store(f"sqlite:///{shop}")
+    now = datetime.now(UTC)
+    store.bookmarks.hold("publish/default", "another", now=now, until=now + timedelta(minutes=1))
+
+    status, out, err = publish(shop, "--to", "stdout:", "--once")
+
+    assert (status, out) == (1, "")
+    assert "another publisher of the name default is running" in err
+    store.close()
+
+
+def test_a_parked_case_is_told_and_is_exit_status_1(shop: Path) -> None:
+    damage(shop, "order/A", 2)
+
+    status, out, err = publish(shop, "--to", "stdout:", "--once", "--log-format", "json")
+
+    assert status == 1
+    assert [one for one in ids(out) if "/A" in one] == ["order/A#1", "order/A#2/damaged"]
+    (parked,) = [said for said in map(json.loads, err.splitlines()) if said["level"] == "error"]
+    assert (parked["publisher"], parked["case_id"], parked["event"]) == ("default", "A", "order/A#2")
+
+
+def test_redacted_events_have_the_same_pseudonyms_every_time(shop: Path) -> None:
+    options = ("--to", "stdout:", "--once", "--redact", "--redact-key", "k")
+    _, first, _ = publish(shop, *options, "--name", "one")
+    _, second, _ = publish(shop, *options, "--name", "two")
+
+    assert first == second
+    assert all(json.loads(line)["data"]["account_id"].startswith("anon-") for line in first.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--to: where to publish?"),
+        (("--to", "http://x/"), "'http://x/' names no broker"),
+        (("--to", "stdout:", "--source", "my shop"), "--source: 'my shop' is no URI-reference"),
+        (("--to", "stdout:", "--redact"), "--redact needs --redact-key"),
+        (("--to", "stdout:", "--name", ""), "--name: is empty"),
+        (("--to", "stdout:", "--json"), "--json needs --status"),
+        (("--status", "--once"), "--status does not go with --once"),
+        (("--status", "--from", "3"), "--status does not go with --from"),
+        (("--to", "nats://shop:secret@127.0.0.1:1", "--once"), "nats://127.0.0.1:1: "),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_status_2(shop: Path, options: tuple[str, ...], said: str) -> None:
+    status, out, err = publish(shop, *options)
+
+    assert (status, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert said in one_line(last + "\n")
+    assert "secret" not in err
+
+
+def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
+    status, _, err = publish(tmp_path / "none.db", "--to", "stdout:", "--once")
+
+    assert (status, one_line(err)) == (2, f"returnable: {tmp_path}/none.db: there is no store here")
+    assert not (tmp_path / "none.db").exists()
+
+
+def started(shop: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "returnable.adapters.cli.entry", "publish", "--store", f"sqlite:///{shop}"]
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stays_until_it_is_told_to_stop_and_then_lets_go(shop: Path, number: int) -> None:
+    running = started(shop, "--to", "stdout:")
+    assert running.stdout is not None
+    first = [running.stdout.readline() for _ in range(5)]
+    store = open_store(f"sqlite:///{shop}")
+    append(store, "C", "order/C")
+    assert ids(running.stdout.readline()) == ["order/C#1"]
+
+    running.send_signal(number)
+    out, err = running.communicate(timeout=30)
+
+    assert (running.returncode, out) == (0, ""), err
+    assert len(first) == 5
+    assert store.bookmarks.bookmark("publish/default") == 6
+    now = datetime.now(UTC)
+    assert store.bookmarks.hold("publish/default", "next", now=now, until=now) == 6, "it is free at once"
+    store.close()
+
+
+def test_a_broker_that_is_away_is_waited_for_and_health_says_so(shop: Path) -> None:
+    running = started(shop, "--to", "nats://shop:secret@127.0.0.1:1", "--health", "127.0.0.1:0", "--log-format", "json")
+    assert running.stderr is not None
+    said = [json.loads(running.stderr.readline())]
+    while said[-1]["level"] != "warning":
+        said.append(json.loads(running.stderr.readline()))
+    url = next(one["health"] for one in said if "health" in one)
+    time.sleep(0.1)
+
+    try:
+        with pytest.raises(urllib.error.HTTPError) as answered:
+            urllib.request.urlopen(url)
+        health = json.loads(answered.value.read())
+        answered.value.close()
+    finally:
+        running.send_signal(signal.SIGTERM)
+        _, rest = running.communicate(timeout=30)
+
+    assert running.returncode == 0
+    assert (health["healthy"], health["behind"], health["state"]) == (False, 5, "failing")
+    assert health["failures"] >= 1
+    assert said[-1]["message"].startswith("default: not published, trying again in 0.2 s: nats://127.0.0.1:1: ")
+    assert "secret" not in "".join(map(str, said)) + rest + str(health)
+
+
+def test_when_nobody_reads_it_ends(shop: Path) -> None:
+    running = started(shop, "--to", "stdout:")
+    assert running.stdout is not None
+    store = open_store(f"sqlite:///{shop}")
+    while store.bookmarks.bookmark("publish/default") < 5:
+        time.sleep(0.02)
+    running.stdout.close()
+    append(store, "C", "order/C")
+
+    assert running.wait(30) == 141
+    assert running.stderr is not None
+    assert "Traceback" not in running.stderr.read()
+    running.stderr.close()
+    assert store.bookmarks.bookmark("publish/default") == 5, "the last one was not read"
+    store.close()
+
+
+def test_a_second_interrupt_does_not_wait_for_a_broker_that_hangs(shop: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        running = started(shop, "--to", f"nats://127.0.0.1:{silent.getsockname()[1]}")
+        assert running.stderr is not None
+        assert "publishing from position 1 on" in running.stderr.readline()
+        connection, _ = silent.accept()
+
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+        connection.close()
+
+    assert (running.returncode, err.strip()) == (130, "returnable: interrupted")
+    store = open_store(f"sqlite:///{shop}")
+    assert store.bookmarks.bookmark("publish/default") == 0
+    store.close()
