@@ -22,7 +22,7 @@ from returnable.adapters.cli.app import run
 from returnable.adapters.wiring import Parts, assemble
 from returnable.testing import Scenario, a_return, an_order
 
-CASES = 120
+CASES = 400
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -87,7 +87,7 @@ def test_workers_that_are_killed_all_the_time_record_every_deadline_once(url: st
                 workers[nth].wait()
                 workers[nth] = start(url, log, *options)
                 kills += 1
-            time.sleep(chance.uniform(0.05, 0.4))
+            time.sleep(chance.uniform(0.01, 0.15))
         time.sleep(0.3)
     finally:
         for worker in workers:
