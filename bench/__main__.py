@@ -11,15 +11,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.commands import many_threads, one_client
+from bench.commands import in_a_file, in_a_file_by_threads, on_a_server, on_a_server_by_threads
 from bench.measure import QUICK, Row, Sizes, table
 from bench.projecting import rebuilding
 from bench.reading import bytes_on_disk, questions, replay_everything
 from bench.starting import import_profile, processes
 
 ROWS: dict[str, Callable[[Sizes, Path], Iterator[Row]]] = {
-    "commands": one_client,
-    "threads": many_threads,
+    "commands": in_a_file,
+    "threads": in_a_file_by_threads,
+    "postgres": on_a_server,
+    "postgres-threads": on_a_server_by_threads,
     "replay": replay_everything,
     "project": rebuilding,
     "question": questions,

@@ -1,9 +1,11 @@
-"""The raw limits: what SQLite does without this library, with the same durability and on the same disk."""
+"""The raw limits: what the databases do without this library, with the same durability and on the same disk."""
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+
+import psycopg
 
 
 class RawLog:
@@ -33,6 +35,27 @@ class RawLog:
 
     def close(self) -> None:
         """Release the file."""
+        self._connection.close()
+
+
+class RawServerLog:
+    """The same on a PostgreSQL server: ``INSERT`` and ``COMMIT``, one round trip, the server's own settings."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute("CREATE TABLE log (position bigserial PRIMARY KEY, payload bytea NOT NULL)")
+
+    def insert(self, payload: bytes) -> None:
+        """One row, one commit."""
+        self._connection.execute("INSERT INTO log (payload) VALUES (%b)", (payload,), prepare=True)
+
+    def insert_each(self, payloads: list[bytes]) -> None:
+        """One commit after the other."""
+        for payload in payloads:
+            self.insert(payload)
+
+    def close(self) -> None:
+        """Release the connection."""
         self._connection.close()
 
 

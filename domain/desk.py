@@ -80,6 +80,7 @@ class Desk:
                 return self._decide_and_save(command, at, fresh)
             except Stale as stale:
                 self._cases.forget(stale.case_id)
+                fresh = fresh or isinstance(command, ConfirmOrder)  # the order exists
             except (_LookAgain, NameTaken):
                 fresh = True
             except CommandSeen:
@@ -114,6 +115,8 @@ class Desk:
             self.store.append(batches, names=decided.names, receipt=receipt)
             for case in after:
                 self._keep(case)
+            for name in decided.names:
+                self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
         return placed
 
     def _answer_again(self, command: Command) -> Outcome:
@@ -192,7 +195,7 @@ class Desk:
 
     def _decide(self, command: Command, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
         if isinstance(command, ConfirmOrder):
-            return self._confirm(command, at)
+            return self._confirm(command, at, fresh)
         case = self._case_of_command(command, fresh)
         if fresh:
             self._cases.forget(case.case_id)
@@ -211,18 +214,20 @@ class Desk:
             raise _LookAgain
         return policy, decided, [case]
 
-    def _confirm(self, command: ConfirmOrder, at: datetime) -> tuple[Policy, Decided, list[Case]]:
-        try:
-            self.case(command.order_id)
-        except Impossible:
-            pass
-        else:
+    def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
+        # That the order exists already is found out when it is saved; only what saves nothing has to look first.
+        if fresh and self.store.load(command.order_id):
             raise _exists("order", command.order_id)
         try:
-            policy = self.policies.in_force(command.confirmed_at or at)
-        except PolicyInvalid as error:
-            raise Impossible("command.invalid", f"confirmed_at: {error}", field="confirmed_at") from None
-        decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
+            try:
+                policy = self.policies.in_force(command.confirmed_at or at)
+            except PolicyInvalid as error:
+                raise Impossible("command.invalid", f"confirmed_at: {error}", field="confirmed_at") from None
+            decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
+        except Impossible:
+            if fresh:
+                raise
+            raise _LookAgain from None
         self.store.keep_policy(policy.sha256, policy.document)
         return policy, decided, [Case(command.order_id)]
 

@@ -81,7 +81,7 @@ _CAUSES = {
     sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened",
 }
 
-_WRONG_CALLS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.NotSupportedError)
+WRONG_CALLS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.NotSupportedError)
 
 
 class Connections:
@@ -115,7 +115,7 @@ class Connections:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if isinstance(error, _WRONG_CALLS):
+            if isinstance(error, WRONG_CALLS):
                 raise
             raise self.explain(error) from error
 
@@ -126,6 +126,10 @@ class Connections:
             return StoreBusy(f"{self.path}: another writer held the store for {self._busy_timeout_seconds:g} s")
         return StoreUnusable(f"{self.path}: {_CAUSES.get(code, 'SQLite refuses')} ({error})")
 
+    def busy(self) -> StoreBusy:
+        """Our error when other threads wrote for too long."""
+        return StoreBusy(f"{self.path}: other threads held the store for {self._busy_timeout_seconds:g} s")
+
     def take_writer(self) -> sqlite3.Cursor:
         """A cursor of the writing connection, for this thread alone until :meth:`release_writer`.
 
@@ -133,7 +137,7 @@ class Connections:
         """
         # No context manager: this is the path of every command, and a generator costs as much as an INSERT.
         if not self._write_lock.acquire(timeout=self._busy_timeout_seconds):
-            raise StoreBusy(f"{self.path}: other threads held the store for {self._busy_timeout_seconds:g} s")
+            raise self.busy()
         try:
             self._check_open()
             if self._held.writer is None:
@@ -146,7 +150,7 @@ class Connections:
 
     def recover_writer(self, error: BaseException) -> BaseException:
         """Undo what a failed write began and make the writer fit for the next; the error to raise."""
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _WRONG_CALLS):
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, WRONG_CALLS):
             cause, error = error, self.explain(error)
             error.__cause__ = cause
         sound = not isinstance(error, StoreUnusable)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -30,6 +30,7 @@ from returnable.adapters.eventstore.postgres_schema import channel_of
 from returnable.adapters.eventstore.postgres_schema import migrate as migrate_schema
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
+    Insert,
     Placement,
     Row,
     check_next,
@@ -38,8 +39,9 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.adapters.eventstore.subscription import PollingSubscription
+from returnable.adapters.eventstore.together import Together, Waited
 from returnable.domain.calendar import plain
-from returnable.domain.errors import CommandSeen, NameTaken, Stale
+from returnable.domain.errors import CommandSeen, NameTaken, ReturnableError, Stale, StoreBusy
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
 
@@ -55,8 +57,6 @@ SPELT_OUT = 8
 a list in Python."""
 
 _NO_LIMIT = 2**63 - 1
-
-_Cell: TypeAlias = str | int | None
 
 
 class PostgresCaseRecorder(CaseRecorder):
@@ -83,6 +83,7 @@ class PostgresCaseRecorder(CaseRecorder):
         self._facts, self._names, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
         self._policies = f"{schema}.policies"
         self._append = f"{schema}.append"
+        self._together: Together[_Append, Sequence[int]] = Together(self._append_all, self._limits.busy)
         tables = _Tables(self._connections, f"{schema}.")
         self.bookmarks = SqlBookmarks(tables)
         self.due = SqlDueTable(tables)
@@ -97,40 +98,56 @@ class PostgresCaseRecorder(CaseRecorder):
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
-        busy = milliseconds(self._limits.busy)
-        statement, values = _call(self._append, stored_events, cases, names, receipt, busy)
-        sent = 0
+        insert = Insert(stored_events, cases, names, receipt)
+        try:
+            return self._together.do(_Append(insert, *_call(self._append, *insert, milliseconds(self._limits.busy))))
+        except Waited:
+            message = f"{self._connections.place}: other threads held the store for {self._limits.busy:g} s"
+            raise StoreBusy(message) from None
 
-        def send(connection: AnyConnection) -> tuple[_Cell, ...]:
+    def _append_all(self, appends: Sequence[_Append], sent: int = 0) -> list[Sequence[int] | Exception]:
+        """One transaction, and one wait for the disk, for all that came together; one alone is one round trip.
+
+        ``sent``: how often they went to the server before.
+        """
+
+        def send(connection: AnyConnection) -> list[Any]:
             nonlocal sent
             sent += 1
-            cursor = connection.cursor(binary=True, row_factory=tuple_row)
-            row: tuple[_Cell, ...] = cursor.execute(statement, values, prepare=_prepare(connection)).fetchone()  # type: ignore[assignment]
-            return row
+            if len(appends) == 1:
+                return [_execute(connection, appends[0]).fetchone()]
+            with connection.pipeline(), connection.transaction():
+                # Fetched before the commit, so that of several errors the first is told.
+                return [cursor.fetchone() for cursor in [_execute(connection, append) for append in appends]]
 
-        refused: Exception
+        rows: list[Any]
         try:
-            first, refusal, nth = self._connections.use(send)
-        except errors.IntegrityError as error:
-            refused = conflict(
-                seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause=_cause(error)
-            )
-        except errors.DatabaseError as error:
-            refused = _raised(error, stored_events, names)
+            rows = self._connections.use(send)
+        except ReturnableError:
+            raise
+        except Exception as error:
+            if len(appends) > 1:  # one of them is wrong, and nothing is written: each for itself, then
+                return [result for append in appends for result in self._append_all([append], sent)]
+            rows = [_raised(error, appends[0].insert)]
+        results = [self._result(append.insert, row, sent) for append, row in zip(appends, rows, strict=True)]
+        self._wake_followers()
+        return results
+
+    def _result(self, insert: Insert, row: Any, sent: int) -> Sequence[int] | Exception:
+        """The positions that were given, or why there are none."""
+        if isinstance(row, Exception):
+            refused = row
         else:
+            first, refusal, nth = row
             if refusal is None:
-                assert first is None or isinstance(first, int)
-                self._wake_followers()
-                return list(range(first, first + len(stored_events))) if first is not None else []
-            assert isinstance(nth, int | None)
-            refused = _refused(refusal, nth, cases, names, receipt)
+                return list(range(first, first + len(insert.events))) if first is not None else []
+            refused = _refused(refusal, nth, insert)
         if sent > 1:
             # An earlier call may have gone through and its answer been lost: then this refusal is our own doing.
-            stored = self._stored_as_sent(stored_events, cases, names, receipt)
+            stored = self._stored_as_sent(*insert)
             if stored is not None:
-                self._wake_followers()
                 return stored
-        raise refused
+        return refused
 
     def _stored_as_sent(
         self,
@@ -318,6 +335,19 @@ def migrate(place: Place, limits: Limits | None = None) -> tuple[int, int]:
         return migrate_schema(connection, place)
 
 
+class _Append(NamedTuple):
+    """An insert, and the statement that carries it out."""
+
+    insert: Insert
+    statement: bytes
+    values: list[object]
+
+
+def _execute(connection: AnyConnection, append: _Append) -> Any:
+    cursor = connection.cursor(binary=True, row_factory=tuple_row)
+    return cursor.execute(append.statement, append.values, prepare=_prepare(connection))
+
+
 def _prepare(connection: AnyConnection) -> bool | None:
     # A host that switched preparing off has a reason, such as a pooler between it and the server.
     return None if connection.prepare_threshold is None else True
@@ -369,26 +399,29 @@ def _receipt_values(receipt: Receipt) -> list[str]:
     return [receipt.command_id, receipt.digest, receipt.command, at, receipt.outcome]
 
 
-def _refused(
-    refusal: _Cell, nth: int | None, cases: Sequence[Placement] | None, names: Sequence[Name], receipt: Receipt | None
-) -> Exception:
-    if refusal == "seen" and receipt is not None:
-        return CommandSeen(receipt.command_id)
+def _refused(refusal: str, nth: int | None, insert: Insert) -> Exception:
+    if refusal == "seen" and insert.receipt is not None:
+        return CommandSeen(insert.receipt.command_id)
     if refusal == "taken" and nth is not None:
-        return NameTaken(names[nth - 1].kind, names[nth - 1].name)
-    if refusal == "stale" and nth is not None and cases is not None:
-        return Stale(cases[nth - 1].case_id)
+        return NameTaken(insert.names[nth - 1].kind, insert.names[nth - 1].name)
+    if refusal == "stale" and nth is not None and insert.cases is not None:
+        return Stale(insert.cases[nth - 1].case_id)
     raise AssertionError(f"append() answered {refusal!r}")
 
 
-def _raised(error: errors.DatabaseError, events: Sequence[StoredEvent], names: Sequence[Name]) -> Exception:
+def _raised(error: Exception, insert: Insert) -> Exception:
     """What the function raised, as our error."""
+    if not isinstance(error, errors.DatabaseError):
+        return error
+    if isinstance(error, errors.IntegrityError):
+        cases, names = insert.cases, insert.names
+        return conflict(seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause=_cause(error))
     nth = error.diag.message_detail
     if error.sqlstate == CLAIMED_TWICE and nth is not None:
-        name = names[int(nth) - 1]
+        name = insert.names[int(nth) - 1]
         return NameTaken(name.kind, name.name)
     if error.sqlstate == GAP and nth is not None:
-        event = events[int(nth) - 1]
+        event = insert.events[int(nth) - 1]
         try:
             check_next(stream_of(event.originator_id), int(error.diag.message_hint or 0), event.originator_version)
         except ValueError as gap:

@@ -40,6 +40,15 @@ class Placement(NamedTuple):
     size: int
 
 
+class Insert(NamedTuple):
+    """What one append is to insert."""
+
+    events: Sequence[StoredEvent]
+    cases: Sequence[Placement] | None
+    names: Sequence[Name]
+    receipt: Receipt | None
+
+
 class CaseRecorder(ApplicationRecorder):
     """Records events of cases, names, receipts and policies; safe to share between threads.
 

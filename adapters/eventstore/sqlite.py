@@ -13,8 +13,9 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, Statements
+from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable
 from returnable.adapters.eventstore.connections import (
+    WRONG_CALLS,
     Connections,
     ProtectedConnections,
     Synchronous,
@@ -22,6 +23,7 @@ from returnable.adapters.eventstore.connections import (
 )
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
+    Insert,
     Placement,
     Row,
     check_next,
@@ -29,6 +31,7 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
+from returnable.adapters.eventstore.together import Together, Waited
 from returnable.domain.calendar import plain
 from returnable.domain.errors import Stale
 from returnable.domain.fields import to_text
@@ -77,6 +80,7 @@ class SQLiteCaseRecorder(CaseRecorder):
         else:
             self._connections = Connections(path, synchronous, busy_timeout_seconds)
         self._tables = _Tables(self._connections)
+        self._together: Together[Insert, Sequence[int]] = Together(self._insert_all, busy_timeout_seconds)
         self.bookmarks = SqlBookmarks(self._tables)
         self.due = SqlDueTable(self._tables)
 
@@ -90,16 +94,20 @@ class SQLiteCaseRecorder(CaseRecorder):
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
-        cursor = self._connections.take_writer()
         try:
-            positions = _insert(cursor, stored_events, cases, names, receipt)
-        except BaseException as error:
-            failure = self._connections.recover_writer(error)
-            raise failure from failure.__cause__
-        finally:
-            self._connections.release_writer()
+            return self._together.do(Insert(stored_events, cases, names, receipt))
+        except Waited:
+            raise self._connections.busy() from None
+
+    def _insert_all(self, inserts: Sequence[Insert]) -> list[Sequence[int] | Exception]:
+        """One transaction, and one wait for the disk, for all that came together."""
+
+        def work(statements: _Statements) -> list[Sequence[int] | Exception]:
+            return [_positions_or_error(statements.cursor, insert) for insert in inserts]
+
+        results = self._tables.change(work)
         self._wake_followers()
-        return positions
+        return results
 
     def select_events(
         self,
@@ -214,7 +222,7 @@ class _Tables:
         with self._connections.reading() as connection:
             return connection.execute(query, tuple(values)).fetchall()
 
-    def change(self, work: Callable[[Statements], T]) -> T:
+    def change(self, work: Callable[[_Statements], T]) -> T:
         cursor = self._connections.take_writer()
         try:
             cursor.execute("BEGIN IMMEDIATE")
@@ -230,16 +238,34 @@ class _Tables:
 
 class _Statements:
     def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
+        self.cursor = cursor
 
     def execute(self, query: str, values: Sequence[object] = ()) -> list[Any]:
-        return self._cursor.execute(query, tuple(values)).fetchall()
+        return self.cursor.execute(query, tuple(values)).fetchall()
 
     def executemany(self, query: str, rows: Sequence[Sequence[object]]) -> None:
-        self._cursor.executemany(query, rows)
+        self.cursor.executemany(query, rows)
 
 
 _NO_LIMIT = 2**63 - 1
+
+
+def _positions_or_error(cursor: sqlite3.Cursor, insert: Insert) -> Sequence[int] | Exception:
+    """What becomes of one insert among others. Raises what concerns them all: nothing can be written."""
+    cursor.execute("SAVEPOINT insert_one")
+    result: Sequence[int] | Exception
+    try:
+        result = _insert(cursor, *insert)
+    except Exception as error:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, WRONG_CALLS):
+            raise
+        # Undone first, so that what explains the conflict is what others stored.
+        cursor.execute("ROLLBACK TO insert_one")
+        result = error
+        if isinstance(error, sqlite3.IntegrityError | Stale):
+            result = _conflict(cursor, insert.cases, insert.names, insert.receipt, str(error))
+    cursor.execute("RELEASE insert_one")
+    return result
 
 
 def _insert(
@@ -251,37 +277,30 @@ def _insert(
 ) -> list[int]:
     execute = cursor.execute
     positions: list[int] = []
-    execute("BEGIN IMMEDIATE")
-    try:
-        if cases is None:
-            for event in events:
+    if cases is None:
+        for event in events:
+            stream, version = stream_of(event.originator_id), event.originator_version
+            execute(_INSERT_FACT, (stream, version, stream, version, event.topic, event.state))
+            positions.append(cursor.lastrowid or 0)
+    else:
+        nth = 0
+        for case_id, after, size in cases:
+            known = _known_of_case(cursor, case_id, after, size)
+            for case_seq in range(after + 1, after + size + 1):
+                event = events[nth]
+                nth += 1
                 stream, version = stream_of(event.originator_id), event.originator_version
-                execute(_INSERT_FACT, (stream, version, stream, version, event.topic, event.state))
+                stands_at = known.get(stream)
+                if stands_at is None:
+                    stands_at = 0 if version == 1 else _version_of(cursor, case_id, after, stream)
+                check_next(stream, stands_at, version)
+                known[stream] = version
+                execute(_INSERT_FACT, (case_id, case_seq, stream, version, event.topic, event.state))
                 positions.append(cursor.lastrowid or 0)
-        else:
-            nth = 0
-            for case_id, after, size in cases:
-                known = _known_of_case(cursor, case_id, after, size)
-                for case_seq in range(after + 1, after + size + 1):
-                    event = events[nth]
-                    nth += 1
-                    stream, version = stream_of(event.originator_id), event.originator_version
-                    stands_at = known.get(stream)
-                    if stands_at is None:
-                        stands_at = 0 if version == 1 else _version_of(cursor, case_id, after, stream)
-                    check_next(stream, stands_at, version)
-                    known[stream] = version
-                    execute(_INSERT_FACT, (case_id, case_seq, stream, version, event.topic, event.state))
-                    positions.append(cursor.lastrowid or 0)
-        for name in names:
-            execute(_INSERT_NAME, (name.kind, name.name, name.case_id))
-        if receipt is not None:
-            execute(_INSERT_RECEIPT, _receipt_values(receipt, positions))
-    except (sqlite3.IntegrityError, Stale) as error:
-        # Undone first, so that what explains the conflict is what others stored.
-        execute("ROLLBACK")
-        raise _conflict(cursor, cases, names, receipt, str(error)) from None
-    execute("COMMIT")
+    for name in names:
+        execute(_INSERT_NAME, (name.kind, name.name, name.case_id))
+    if receipt is not None:
+        execute(_INSERT_RECEIPT, _receipt_values(receipt, positions))
     return positions
 
 

@@ -14,7 +14,8 @@ BLOCK = re.compile(r"(<!-- fails -->\n)?```python\n(.*?)```", re.DOTALL)
 
 def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
     pytester.makepyfile(code)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:cov", "-q")
+    # How fast a machine is decides nothing here.
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:cov", "-q", "--hypothesis-profile=ci")
 
 
 def test_every_example_of_the_guide_passes(pytester: pytest.Pytester) -> None:

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 ROWS = (
     "commands, SQLite FULL, 1 client",
     "p99 of a command",
-    "threads, one desk",
+    "threads, one desk, SQLite",
+    "commands, PostgreSQL, 1 client",
+    "threads, one desk, PostgreSQL",
     "replay",
     "`order` question",
     "`return` question",

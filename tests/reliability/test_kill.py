@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from proving import prove
 
 
 def _kill(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
-    command = [sys.executable, "-m", "bench.reliability.kill", "--journeys", "11", "--store-dir", str(tmp_path)]
-    ran = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-    counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"\| (.+) \| ([\d,]+) \|", ran.stdout)}
-    return ran.returncode, counts, ran.stdout + ran.stderr
+    return prove("kill", "--journeys", "11", "--store-dir", str(tmp_path), *options)
 
 
 def test_killed_processes_lose_nothing_and_retries_add_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Group commit: what many threads want to append at the same time is appended, and made durable, together.
+
+There is no thread of its own and no waiting for company. Who comes while nobody writes, writes at once. Who comes while
+somebody does, waits; and when that is done, the first of those who wait writes for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import copy
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+AT_ONCE = 128
+"""How many requests are carried out together at most."""
+
+
+class Waited(Exception):
+    """Others wrote for so long that the turn did not come. Nothing was done."""
+
+
+class _Turn(Generic[R, T]):
+    __slots__ = ("come", "failure", "is_done", "request", "result")
+
+    def __init__(self, request: R) -> None:
+        self.request = request
+        self.come = Lock()
+        self.is_done = False
+        self.result: T | None = None
+        self.failure: Exception | None = None
+
+
+class Together(Generic[R, T]):
+    """Carries requests of many threads out in batches.
+
+    ``carry_out`` gets the requests of a batch in the order in which they came, and gives for each its result, or the error
+    that is its own; what it raises is the error of them all. It is never called by two threads at once.
+    ``patience_seconds``: how long a thread waits for its turn.
+    """
+
+    def __init__(self, carry_out: Callable[[Sequence[R]], Sequence[T | Exception]], patience_seconds: float) -> None:
+        self._carry_out = carry_out
+        self._patience_seconds = patience_seconds
+        self.start_afresh()
+        _ALL.add(self)
+
+    def start_afresh(self) -> None:
+        """Forget those who wait: they are threads of a parent process."""
+        self._lock = Lock()
+        self._waiting: deque[_Turn[R, T]] = deque()
+        self._somebody_writes = False
+
+    def do(self, request: R) -> T:
+        """The result of a request; raises its error, and :class:`Waited` when its turn did not come in time."""
+        turn: _Turn[R, T] = _Turn(request)
+        with self._lock:
+            leads = not self._somebody_writes
+            self._somebody_writes = True
+            if not leads:
+                turn.come.acquire()
+                self._waiting.append(turn)
+        if not leads:
+            self._wait(turn)
+        if not turn.is_done:
+            self._lead(turn)
+        if turn.failure is not None:
+            try:
+                raise turn.failure
+            finally:
+                del turn  # an error and what it happened to would keep each other alive
+        return turn.result  # type: ignore[return-value]
+
+    def _wait(self, turn: _Turn[R, T]) -> None:
+        if turn.come.acquire(timeout=self._patience_seconds):
+            return
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                raise Waited
+        # Somebody is just writing it, or handing the lead over.
+        turn.come.acquire()
+
+    def _lead(self, own: _Turn[R, T]) -> None:
+        with self._lock:
+            others = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE - 1))]
+        batch = [own, *others]
+        try:
+            results = self._carry_out([turn.request for turn in batch])
+        except Exception as error:
+            own.failure = error
+            for turn in others:
+                turn.failure = _once_more(error)
+        except BaseException:  # this thread is interrupted; the others still want theirs
+            with self._lock:
+                self._waiting.extendleft(reversed(others))
+            others = []
+            raise
+        else:
+            for turn, result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    turn.failure = result
+                else:
+                    turn.result = result
+        finally:
+            self._hand_over()
+            for turn in others:
+                turn.is_done = True
+                turn.come.release()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().come.release()
+            else:
+                self._somebody_writes = False
+
+
+def _once_more(error: Exception) -> Exception:
+    """The same error for another thread: what is raised in one must not gather the tracebacks of all."""
+    try:
+        again = copy(error)
+    except Exception:
+        return error
+    again.__cause__ = error.__cause__
+    return again
+
+
+_ALL: weakref.WeakSet[Together[Any, Any]] = weakref.WeakSet()
+
+
+def _start_all_afresh() -> None:
+    for together in list(_ALL):
+        together.start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_all_afresh)

@@ -1,0 +1,375 @@
+"""Appends that come together: one transaction, and still each for itself."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from postgres import Proxy, fresh_store_url, sql, with_parameters
+
+from returnable.adapters.eventstore import together as module
+from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.together import Together, Waited
+from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
+from returnable.domain.events import AccountLinked
+from returnable.domain.ports import Batch, Entry, Name, Receipt
+from returnable.testing.behaviour import START
+
+PATIENCE_SECONDS = 30
+
+
+def batch(case_id: str, after: int, *accounts: str, gap: int = 0) -> Batch:
+    facts = (AccountLinked(occurred_at=START, recorded_at=START, account_id=account) for account in accounts)
+    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n + gap, f) for n, f in enumerate(facts, 1)))
+
+
+def receipt(command_id: str) -> Receipt:
+    return Receipt(command_id, "d" * 64, "link_account", START, "accepted")
+
+
+class Line:
+    """Threads that come one after the other while the first of them is at work."""
+
+    def __init__(self, together: Together[Any, Any]) -> None:
+        self._together = together
+        self._carry_out = together._carry_out
+        self._may_work = threading.Event()
+        self._at_work = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.sizes: list[int] = []
+        """How many requests were carried out at a time."""
+        self.results: list[object] = []
+        together._carry_out = self._first_wait
+
+    def _first_wait(self, requests: Sequence[Any]) -> Any:
+        self.sizes.append(len(requests))
+        if len(self.sizes) == 1:
+            self._at_work.set()
+            assert self._may_work.wait(PATIENCE_SECONDS)
+        return self._carry_out(requests)
+
+    def come(self, work: Callable[[], object]) -> None:
+        """Another one comes, and waits behind those that came before."""
+        nth = len(self.results)
+        self.results.append(None)
+
+        def do() -> None:
+            try:
+                self.results[nth] = work()
+            except BaseException as error:
+                self.results[nth] = error
+
+        before = len(self._together._waiting)
+        thread = threading.Thread(target=do, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        if nth == 0:
+            assert self._at_work.wait(PATIENCE_SECONDS)
+        else:
+            while len(self._together._waiting) == before:
+                thread.join(0.001)
+
+    def go(self) -> list[object]:
+        """The first may finish; what became of all."""
+        self._may_work.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+        return self.results
+
+
+# ---- in turn ----------------------------------------------------------------------------------------------------------
+
+
+def doubled(requests: Sequence[int]) -> list[int | Exception]:
+    return [2 * request if request >= 0 else ValueError(f"{request} is negative") for request in requests]
+
+
+def test_what_comes_while_somebody_writes_is_written_together_and_in_order() -> None:
+    seen: list[Sequence[int]] = []
+
+    def note(requests: Sequence[int]) -> list[int | Exception]:
+        seen.append(requests)
+        return doubled(requests)
+
+    line = Line(together := Together(note, PATIENCE_SECONDS))
+    for request in range(1, 6):
+        line.come(lambda request=request: together.do(request))  # type: ignore[misc]
+
+    assert line.go() == [2, 4, 6, 8, 10]
+    assert seen == [[1], [2, 3, 4, 5]]
+    assert together.do(6) == 12
+
+
+def test_no_more_are_written_together_than_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    for request in range(1, 7):
+        line.come(lambda request=request: together.do(request))  # type: ignore[misc]
+
+    assert line.go() == [2, 4, 6, 8, 10, 12]
+    assert line.sizes == [1, 2, 2, 1]
+
+
+def test_an_error_of_one_is_its_own() -> None:
+    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    for request in (1, -2, 3):
+        line.come(lambda request=request: together.do(request))  # type: ignore[misc]
+
+    first, second, third = line.go()
+
+    assert (first, third) == (2, 6)
+    assert isinstance(second, ValueError)
+    assert str(second) == "-2 is negative"
+
+
+def test_an_error_of_all_is_told_to_each_in_an_exception_of_its_own() -> None:
+    def fail(requests: Sequence[int]) -> list[int | Exception]:
+        raise StoreUnusable("the disk is full") from OSError("28")
+
+    line = Line(together := Together(fail, PATIENCE_SECONDS))
+    for request in range(4):
+        line.come(lambda request=request: together.do(request))  # type: ignore[misc]
+
+    errors = line.go()
+
+    assert [str(error) for error in errors] == ["the disk is full"] * 4
+    assert len({id(error) for error in errors}) == 4
+    assert all(isinstance(error, StoreUnusable) and isinstance(error.__cause__, OSError) for error in errors)
+
+
+def test_who_is_interrupted_while_writing_for_others_leaves_them_their_turn() -> None:
+    tries: list[Sequence[int]] = []
+
+    def interrupted_once(requests: Sequence[int]) -> list[int | Exception]:
+        tries.append(requests)
+        if len(tries) == 2:
+            raise KeyboardInterrupt
+        return doubled(requests)
+
+    line = Line(together := Together(interrupted_once, PATIENCE_SECONDS))
+    for request in range(1, 5):
+        line.come(lambda request=request: together.do(request))  # type: ignore[misc]
+
+    first, second, third, fourth = line.go()
+
+    assert isinstance(second, KeyboardInterrupt)
+    assert (first, third, fourth) == (2, 6, 8)
+    assert tries == [[1], [2, 3, 4], [3, 4]]
+
+
+def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
+    together = Together(doubled, PATIENCE_SECONDS)
+    line = Line(together)
+    line.come(lambda: together.do(1))
+    together._patience_seconds = 0.01
+
+    with pytest.raises(Waited):
+        together.do(2)
+
+    assert line.go() == [2]
+    assert line.sizes == [1]
+    assert together.do(3) == 6
+
+
+def test_a_child_process_begins_with_nobody_writing() -> None:
+    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    line.come(lambda: together.do(1))
+
+    child = os.fork()
+    if not child:
+        together._carry_out = doubled
+        os._exit(together.do(4))
+    line.go()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8
+
+
+# ---- on a store -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    urls: dict[str, Callable[[], str]] = {
+        "sqlite": lambda: f"sqlite:///{tmp_path}/store.db",
+        "postgres": fresh_store_url,
+    }
+    return urls[request.param]()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[FactStore]:
+    opened = open_store(url)
+    yield opened
+    opened.close()
+
+
+def together_of(store: FactStore) -> Together[Any, Any]:
+    found: Together[Any, Any] = store._recorder._together  # type: ignore[attr-defined]
+    return found
+
+
+def test_each_append_of_many_is_judged_on_its_own_state(store: FactStore, url: str) -> None:
+    # given: what some of them will run into
+    store.append([batch("A", 0, "a-1")], names=[Name("return", "R-1", "A")], receipt=receipt("told"))
+    line = Line(together_of(store))
+
+    # when
+    line.come(lambda: store.append([batch("first", 0, "f-1")]))
+    line.come(lambda: store.append([batch("A", 1, "a-2", "a-3")], receipt=receipt("new")))
+    line.come(lambda: store.append([batch("A", 1, "late")]))
+    line.come(lambda: store.append([batch("A", 3, "a-4")]))
+    line.come(lambda: store.append([batch("B", 0, "taken")], names=[Name("return", "R-1", "B")]))
+    line.come(lambda: store.append([batch("B", 0, "seen")], receipt=receipt("new")))
+    line.come(lambda: store.append([batch("B", 0, "gap", gap=1)]))
+    line.come(
+        lambda: store.append([batch("B", 0, "twice")], names=[Name("refund", "F", "B"), Name("refund", "F", "B")])
+    )
+    line.come(lambda: store.append([batch("B", 0, "b-1")], names=[Name("return", "R-2", "B")]))
+    line.come(lambda: store.append([batch("B", 1, "b-2")]))
+    results = line.go()
+
+    # then
+    kinds = [type(result) if isinstance(result, Exception) else len(result) for result in results]  # type: ignore[arg-type]
+    assert kinds == [1, 2, Stale, 1, NameTaken, CommandSeen, ValueError, NameTaken, 1, 1]
+    assert line.sizes[0] == 1
+    assert line.sizes[1] == 9
+    with closing(open_store(url)) as other:
+        facts: list[Any] = [one.fact for one in other.read()]
+        assert [fact.account_id for fact in facts] == ["a-1", "f-1", "a-2", "a-3", "a-4", "b-1", "b-2"]
+        positions = [position for result in results if not isinstance(result, Exception) for position in result]  # type: ignore[attr-defined]
+        assert positions == [one.position for one in other.read()][1:]
+        assert other.case_of("return", "R-2") == "B"
+        assert other.case_of("refund", "F") is None
+        kept = other.receipt("new")
+        assert kept is not None
+        assert (kept.first, kept.last) == tuple(results[1])  # type: ignore[arg-type]
+
+
+def test_appends_of_many_threads_keep_their_order_in_each_case(url: str) -> None:
+    with closing(open_store(url)) as store:
+
+        def write(name: str) -> None:
+            for nth in range(25):
+                store.append([batch(name, nth, f"{name}-{nth}")])
+
+        threads = [threading.Thread(target=write, args=(f"case {nth}",)) for nth in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
+
+        for nth in range(12):
+            facts: list[Any] = [one.fact for one in store.load(f"case {nth}")]
+            assert [fact.account_id for fact in facts] == [f"case {nth}-{each}" for each in range(25)]
+
+
+APPENDS = st.lists(
+    st.tuples(
+        st.sampled_from("AB"), st.integers(0, 3), st.integers(0, 2), st.sampled_from("…xy"), st.sampled_from("…12")
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(APPENDS)
+@settings(max_examples=150)
+def test_what_is_appended_together_comes_to_the_same_as_one_after_the_other(
+    appends: list[tuple[str, int, int, str, str]],
+) -> None:
+    # given
+    def append(store: FactStore, nth: int) -> object:
+        case_id, after, size, name, command = appends[nth]
+        names = [] if name == "…" else [Name("return", name, case_id)]
+        accounts = [f"{nth}-{each}" for each in range(size)]
+        try:
+            return list(
+                store.append(
+                    [batch(case_id, after, *accounts)],
+                    names=names,
+                    receipt=None if command == "…" else receipt(command),
+                )
+            )
+        except (Stale, NameTaken, CommandSeen, ValueError) as error:
+            return type(error), str(error)
+
+    with (
+        TemporaryDirectory() as folder,
+        closing(open_store("memory:")) as one_by_one,
+        closing(open_store(f"sqlite:///{folder}/store.db")) as at_once,
+    ):
+        line = Line(together_of(at_once))
+
+        # when
+        line.come(lambda: at_once.append([batch("first", 0, "f")]))
+        for nth in range(len(appends)):
+            line.come(lambda nth=nth: append(at_once, nth))  # type: ignore[misc]
+        _, *together = line.go()
+        one_by_one.append([batch("first", 0, "f")])
+
+        # then
+        assert together == [append(one_by_one, nth) for nth in range(len(appends))]
+        assert at_once.read() == one_by_one.read()
+        assert [at_once.receipt(each) for each in "12"] == [one_by_one.receipt(each) for each in "12"]
+
+
+# ---- when it goes wrong -----------------------------------------------------------------------------------------------
+
+
+def test_when_the_file_cannot_be_written_all_that_came_together_fail_and_nothing_is_stored(tmp_path: Path) -> None:
+    # given: another program holds the file
+    store = open_store(f"sqlite:///{tmp_path}/store.db", busy_timeout_seconds=0.05)
+    line = Line(together_of(store))
+    together_of(store)._patience_seconds = PATIENCE_SECONDS
+    line.come(lambda: store.append([batch("first", 0, "f")]))
+    for nth in range(3):
+        line.come(lambda nth=nth: store.append([batch(f"case {nth}", 0, "a")]))  # type: ignore[misc]
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    # when
+    results = line.go()
+    other.close()
+
+    # then
+    assert [type(result) for result in results] == [StoreBusy] * 4
+    assert store.head() == 0
+    assert store.append([batch("first", 0, "f")]) == [1]
+    store.close()
+
+
+def test_when_the_answer_to_many_is_lost_each_is_told_what_is_stored() -> None:
+    # given
+    proxy = Proxy()
+    schema = place_of(fresh_store_url()).schema
+    store = open_store(with_parameters(proxy.url, schema=schema))
+    store.append([batch("A", 0, "a-1")])
+    line = Line(together_of(store))
+    line.come(lambda: store.append([batch("first", 0, "f-1")]))
+    line.come(lambda: store.append([batch("A", 1, "a-2")], receipt=receipt("the-one-that-is-lost")))
+    line.come(lambda: store.append([batch("A", 1, "late")]))
+    line.come(lambda: store.append([batch("B", 0, "b-1")]))
+    proxy.lose_answer_to(b"the-one-that-is-lost")
+
+    # when
+    first, second, third, fourth = line.go()
+
+    # then
+    assert proxy.lost == 1
+    assert isinstance(third, Stale)
+    stored = dict(sql(f"SELECT convert_from(content, 'UTF8')::json ->> 'account_id', position FROM {schema}.facts"))
+    assert stored == {"a-1": 1, "f-1": first[0], "a-2": second[0], "b-1": fourth[0]}  # type: ignore[index]
+    store.close()
+    proxy.close()
