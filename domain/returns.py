@@ -73,6 +73,8 @@ class Label:
     """What the facts say; ask :meth:`status_at` for the truth, because a label voids without a fact."""
     scanned_at: datetime | None = None
     voided_at: datetime | None = None
+    lapsed_at: datetime | None = None
+    """The deadline that is on record as passed."""
 
     def status_at(self, moment: datetime) -> str:
         """``issued``, ``used`` or ``void`` at that instant; from ``void_at`` on an unused label is void."""
@@ -230,6 +232,7 @@ def apply(ret: Return, fact: Fact) -> None:
             label,
             status=LABEL.after(label.status, kind, by_hand),
             voided_at=fact.occurred_at if by_hand else label.voided_at,
+            lapsed_at=label.lapsed_at if by_hand else fact.occurred_at,
         )
     elif isinstance(fact, ReturnShipped):
         ret.shipped_at, ret.shipped_with, ret.proof = fact.occurred_at, fact.label_id, fact.proof
@@ -637,5 +640,6 @@ def due_label_voids(ret: Return, now: Moment) -> list[tuple[str, Fact]]:
     return [
         (ret.stream, LabelVoided(**now.envelope(label.void_at), label_id=label.label_id, cause="deadline"))
         for label in ret.labels.values()
-        if label.status == "issued" and label.status_at(now.at) == "void"
+        # A receipt learnt late may leave the deadline where it was.
+        if label.status == "issued" and label.status_at(now.at) == "void" and label.lapsed_at != label.void_at
     ]
