@@ -74,10 +74,10 @@ class Desk:
         if at.utcoffset() is None:
             raise Impossible("command.invalid", "at: is naive: an instant needs an offset", field="at")
         at = at.astimezone(UTC)
-        command.check_own_times(at)
         fresh = False
         for _ in range(ATTEMPTS):
             try:
+                command.check_own_times(at)
                 return self._decide_and_save(command, at, fresh)
             except Stale as stale:
                 self._cases.forget(stale.case_id)
@@ -86,7 +86,8 @@ class Desk:
             except CommandSeen:
                 return self._answer_again(command)
             except Impossible:
-                # What the first time did may make the second time impossible: its receipt comes before the refusal.
+                # What the first time did may make the second time impossible, and so may a clock that is behind the
+                # first one's: its receipt comes before the refusal.
                 if command.command_id is not None and self.store.receipt(command.command_id) is not None:
                     return self._answer_again(command)
                 raise

@@ -15,7 +15,7 @@ from bench.reliability.baton import MILLISECOND, MINUTE, SECOND, Baton
 from bench.reliability.machine import Process, lose_power
 from bench.reliability.shop import NOT_TOLD, Shop, Views, Violation, payment_at_the_gateway
 from returnable.domain.case import Case, replay
-from returnable.domain.commands import Command, parse_command
+from returnable.domain.commands import Command, ConfirmOrder, parse_command
 from returnable.domain.effects import GatewayRefused, GatewayTimeout, RefundNotice, RefundReceipt, refund_key
 from returnable.domain.errors import Impossible
 from returnable.domain.events import RefundRequested
@@ -78,13 +78,13 @@ class Host(Actor):
             return None
         fields = self._chosen(cases, process)
         fields["command_id"] = shop.new(f"{self.name}:c")
-        if fields["command"] == "confirm_order":
-            shop.capture(fields)
-            shop.order_ids.append(fields["order_id"])
         try:
-            return parse_command(fields)
+            command = parse_command(fields)
         except Impossible:
             return None
+        if isinstance(command, ConfirmOrder):
+            shop.capture(command)
+        return command
 
     def _chosen(self, cases: list[Case], process: Process) -> dict[str, Any]:
         behaviour = Behaviour(cases, process.clock(), new=self.shop.new)
@@ -166,7 +166,11 @@ class PaymentWorker(Alone):
                 continue
             payment = payment_at_the_gateway(case.order.order_id, tender.payment_id)
             key = refund_key(refund_id, tender.payment_id)
-            receipt = self._settled(key, payment, tender.amount, refund.requested.currency)
+            currency = refund.requested.currency
+            if tender.amount:
+                receipt = self._settled(key, payment, tender.amount, currency)
+            else:
+                receipt = RefundReceipt(key, payment, 0, currency, "succeeded")
             if receipt is not None and receipt.result != "pending":
                 self.tell_for_sure(receipt.command())
 

@@ -20,7 +20,7 @@ from bench.reliability.baton import DAY, HOUR
 from bench.reliability.machine import CALM
 from bench.reliability.oracles import ORACLES, digest_of, readers_saw_everything
 from bench.reliability.shop import Shop
-from returnable.domain.commands import parse_command
+from returnable.domain.commands import ConfirmOrder, parse_command
 from returnable.domain.errors import ReturnableError
 from returnable.testing.behaviour import SeededDice, order_fields
 
@@ -110,8 +110,6 @@ def open_with(shop: Shop, dice: Random) -> None:
         process.troubles = CALM
     order_id = shop.new("A")
     order = order_fields(SeededDice(dice), order_id, price=lambda dice: dice.choice((4999, 30000, 75000)))
-    shop.capture(order)
-    shop.order_ids.append(order_id)
     units = [{"line_id": line["line_id"], "quantity": 1} for line in order["lines"] if not line["final_sale"]]
     return_id, label_id, parcel_id = shop.new("R"), shop.new("L"), shop.new("P")
     on_return = {"return_id": return_id}
@@ -136,6 +134,8 @@ def open_with(shop: Shop, dice: Random) -> None:
             command = parse_command({**fields, "command_id": shop.new("opening")})
         except ReturnableError:  # all is final sale: there is nothing to return
             break
+        if isinstance(command, ConfirmOrder):
+            shop.capture(command)
         shop.tell(shop.servers[0], command)
     shop.troubles = troubles
     for process in shop.processes:

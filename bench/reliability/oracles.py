@@ -167,9 +167,11 @@ def _one_winner(case: Case, facts: Sequence[Recorded]) -> Iterator[str]:
         labels = case.returns[last.stream.partition("/")[2]].labels.values()
         if sum(label.status_at(last.fact.recorded_at) == "issued" for label in labels) > 1:
             yield f"two live labels of {last.stream}"
-    kinds = [type(entry.fact) for entry in facts]
-    if isinstance(last.fact, Cancelled) and Shipped in kinds and OverrideGranted not in kinds:
-        yield f"{case.case_id} is cancelled after it was shipped"
+    if isinstance(last.fact, Cancelled) and not any(isinstance(entry.fact, OverrideGranted) for entry in facts):
+        # What counts is when each happened, by the clocks of those who told.
+        shipped = [entry.fact.occurred_at for entry in facts if isinstance(entry.fact, Shipped)]
+        if any(at < last.fact.occurred_at for at in shipped):
+            yield f"{case.case_id} is cancelled after it was shipped"
     promised: Counter[str] = Counter()
     for refund in case.refunds.values():
         for tender in refund.requested.tenders:
@@ -221,6 +223,8 @@ def the_books_agree(shop: Shop) -> Iterator[str]:
         for refund in case.refunds.values():
             for tender in refund.requested.tenders:
                 status = refund.tenders[tender.payment_id]
+                if not tender.amount and status == "settled":
+                    continue  # nothing was to be paid, and nobody asked the gateway
                 payment = payment_at_the_gateway(case.order.order_id, tender.payment_id)
                 here = f"{tender.amount} {refund.requested.currency} to {payment}"
                 there = paid.pop(f"{refund.refund_id}/{tender.payment_id}", None)

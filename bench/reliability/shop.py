@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -15,7 +14,7 @@ from bench.reliability.machine import CALM, Disk, Killed, NoAnswer, Process, Tro
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import policy_book
 from returnable.domain.case import Case, replay
-from returnable.domain.commands import Command
+from returnable.domain.commands import Command, ConfirmOrder
 from returnable.domain.deciding import Moment
 from returnable.domain.decisions import decide
 from returnable.domain.errors import Impossible, StoreBusy
@@ -90,7 +89,6 @@ class Shop:
         self.closing = False
         self.seen: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
-        self._captured: set[str] = set()
 
     def dice(self, of: str) -> Random:
         """Dice of one's own: what others do with theirs changes nothing."""
@@ -123,14 +121,13 @@ class Shop:
 
     # ---- outside ----------------------------------------------------------------------------------------------------------
 
-    def capture(self, fields: Mapping[str, Any]) -> None:
+    def capture(self, order: ConfirmOrder) -> None:
         """The customer pays for an order, before it is told."""
-        order_id = fields["order_id"]
-        if order_id not in self._captured:
-            self._captured.add(order_id)
-            for payment in fields["payments"]:
-                name = payment_at_the_gateway(order_id, payment["payment_id"])
-                self.gateway.captures(name, payment["amount"], fields["currency"])
+        if order.order_id not in self.order_ids:
+            self.order_ids.append(order.order_id)
+            for payment in order.payments:
+                name = payment_at_the_gateway(order.order_id, payment.payment_id)
+                self.gateway.captures(name, str(payment.amount), order.currency)
 
     # ---- telling ----------------------------------------------------------------------------------------------------------
 

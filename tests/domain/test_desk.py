@@ -358,6 +358,20 @@ def test_a_command_id_is_known_before_its_command_is_judged() -> None:
     )
 
 
+def test_a_command_told_again_to_a_clock_that_is_behind_is_answered_with_what_is_stored() -> None:
+    store, a_minute_earlier = a_store(), "2026-03-06T09:59:00-05:00"
+    fields = {**A_RETURN, "requested_at": MARCH_6}
+    first = tell(Desk(store, BOOK), "request_return", **fields, command_id="c-1")
+
+    again = tell(Desk(store, BOOK), "request_return", a_minute_earlier, **fields, command_id="c-1")
+
+    assert again.replayed
+    assert again.facts == first.facts
+    assert refusal(Desk(store, BOOK), "request_return", a_minute_earlier, **fields, command_id="c-2").code == (
+        "command.invalid"
+    )
+
+
 def test_a_repeated_command_reads_the_same_under_a_book_of_several_zones() -> None:
     book = PolicyBook(
         [
