@@ -1,4 +1,4 @@
-"""Who acts in the shop: hosts, a worker that pays, one that hears notices, timers, projectors, readers; and what strikes them.
+"""Who acts in the shop: hosts, a worker that pays, one that hears notices, timers, projectors, readers; what strikes them.
 
 Each of them can be cut off at any turn and goes on from what is stored. What each does in one round is a method of its
 own, so that the shop can be brought to rest by the same code when nothing strikes any more.

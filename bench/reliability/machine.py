@@ -49,6 +49,8 @@ class Troubles:
     """Of a moment, as :attr:`strikes`."""
     strikes: float = 0.0
     """That somebody else kills a process."""
+    torn: float = 0.0
+    """That a projector dies between rows and position."""
     outside: float = 0.0
     """Of a call of the gateway, and of a notice."""
 
@@ -60,7 +62,15 @@ class Troubles:
             return probability * dice.random() if dice.random() < 0.5 else 0.0
 
         return cls(
-            often(0.02), often(0.2), often(0.1), often(0.03), often(0.9), often(0.3), often(0.6), often(0.6)
+            kills=often(0.02),
+            lost_answers=often(0.2),
+            refusals=often(0.1),
+            stalls=often(0.03),
+            skew=often(0.9),
+            power_losses=often(0.3),
+            strikes=often(0.6),
+            torn=often(0.3),
+            outside=often(0.6),
         )
 
 

@@ -6,6 +6,7 @@ of a worker that the library does not have inside one process; there the simulat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.reliability import actors
-from bench.reliability.machine import Append, Disk, Turn
+from bench.reliability.machine import WRITE_ATTEMPTS, Append, Disk, Turn
 from bench.reliability.shop import Views
 from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
@@ -24,12 +25,13 @@ from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.domain import case, decisions, desk
 from returnable.domain.commands import Command
 from returnable.domain.desk import Desk
-from returnable.domain.effects import RefundReceipt
-from returnable.domain.errors import CommandSeen, Impossible, Stale
+from returnable.domain.effects import RefundNotice, RefundReceipt
+from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Fact, LabelIssued
 from returnable.domain.ports import Batch, Name, Receipt
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
+from returnable.testing.fakes import FakeGateway
 
 Mutant = Callable[[ExitStack], None]
 
@@ -127,20 +129,38 @@ def synchronous_normal(patches: ExitStack) -> None:
 
 @_mutant
 def writer_lock_skipped(patches: ExitStack) -> None:
-    """Positions are given out before it is clear who commits first: they become visible out of order."""
+    """Positions are given out before it is clear who commits first: they become visible out of order.
+
+    As in a database, who writes to the same case, or under the same command id, still waits for the other's commit.
+    """
 
     def unlocked(self: Disk, append: Append, turn: Turn) -> Sequence[int]:
-        hidden: set[int] = self.store._recorder.hidden  # type: ignore[attr-defined]
+        recorder: Any = self.store._recorder
+        for _ in range(WRITE_ATTEMPTS):
+            if not any(_same_rows(append, other) for other in recorder.under_way.values()):
+                break
+            turn("waits for the row")
+        else:
+            raise StoreBusy("another writer holds the row")
         positions = self.commit(append)
-        hidden.update(positions)
+        me = object()
+        recorder.under_way[me] = append
+        recorder.hidden.update(positions)
         try:
             turn("commits")
         finally:
-            hidden.difference_update(positions)
+            del recorder.under_way[me]
+            recorder.hidden.difference_update(positions)
         return positions
 
     patches.enter_context(patch.object(Disk, "append", unlocked))
     patches.enter_context(patch.object(Disk, "recorder", _OutOfOrder))
+
+
+def _same_rows(one: Append, other: Append) -> bool:
+    cases = {batch.case_id for batch in one.batches} & {batch.case_id for batch in other.batches}
+    ids = [append.receipt.command_id for append in (one, other) if append.receipt is not None]
+    return bool(cases) or len(ids) != len(set(ids))
 
 
 class _OutOfOrder(MemoryCaseRecorder):
@@ -149,12 +169,18 @@ class _OutOfOrder(MemoryCaseRecorder):
     def __init__(self) -> None:
         super().__init__()
         self.hidden: set[int] = set()
+        self.under_way: dict[object, Append] = {}
 
     def rows(self, after: int, limit: int | None, upto: int | None = None, topics: Sequence[str] = ()) -> list[Row]:
-        return [row for row in super().rows(after, limit, upto, topics) if row[0] not in self.hidden]
+        seen = [row for row in super().rows(after, None, upto, topics) if row[0] not in self.hidden]
+        return seen[:limit]
 
     def case_rows(self, case_id: str, upto: int | None = None) -> list[Row]:
         return [row for row in super().case_rows(case_id, upto) if row[0] not in self.hidden]
+
+    def receipt(self, command_id: str) -> Receipt | None:
+        found = super().receipt(command_id)
+        return None if found is not None and found.first in self.hidden else found
 
     def max_notification_id(self) -> int | None:
         last = super().max_notification_id() or 0
@@ -257,15 +283,21 @@ def position_saved_before_rows(patches: ExitStack) -> None:
 
 @_mutant
 def refund_rekeyed_on_retry(patches: ExitStack) -> None:
-    """Every try to pay a refund has a key of its own."""
-    settled = actors.PaymentWorker._settled
-    tries = count(1)
+    """A second try to pay a refund, after an unknown outcome, has another key."""
+    settled, webhooks = actors.PaymentWorker._settled, FakeGateway.webhooks
 
     def rekeyed(self: Any, key: str, payment: str, amount: int, currency: str) -> RefundReceipt | None:
-        came = settled(self, f"{key}~{next(tries)}", payment, amount, currency)
+        tries: Counter[str] = self.__dict__.setdefault("tries", Counter())
+        own = f"{key}~{tries[key]}" if tries[key] else key
+        tries[key] += 1
+        came = settled(self, own, payment, amount, currency)
         return came and replace(came, key=key)
 
+    def of_any_try(self: FakeGateway) -> list[RefundNotice]:
+        return [replace(notice, key=notice.key.partition("~")[0]) for notice in webhooks(self)]
+
     patches.enter_context(patch.object(actors.PaymentWorker, "_settled", rekeyed))
+    patches.enter_context(patch.object(FakeGateway, "webhooks", of_any_try))
 
 
 @_mutant

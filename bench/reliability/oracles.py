@@ -32,6 +32,7 @@ from returnable.domain.events import (
     Who,
     encode,
 )
+from returnable.domain.money import to_major
 from returnable.domain.ports import Batch, Entry, Receipt, Recorded
 from returnable.projections.follow import Projector
 from returnable.projections.redecided import redecide_store
@@ -209,7 +210,9 @@ def _by_hand(entry: Recorded) -> bool:
 
 
 def the_books_agree(shop: Shop) -> Iterator[str]:
-    """What the desk says was paid back is what the gateway paid back, tender by tender; each key moved money once."""
+    """What the desk says was paid back is what the gateway paid back: in sum, and tender by tender, each once."""
+    for case_id in shop.disk.store.case_ids():
+        yield from _sums_agree(shop, shop.stored_case(case_id))
     paid: dict[str, str] = {}
     for receipt in shop.gateway.refunds():
         if receipt.result == "succeeded":
@@ -233,6 +236,18 @@ def the_books_agree(shop: Shop) -> Iterator[str]:
                 elif there != (here if status == "settled" else None):
                     yield f"the desk says {status} of {refund.refund_id}, {here}; the gateway paid {there}"
     yield from (f"the gateway paid what the desk does not know: {key}, {what}" for key, what in paid.items())
+
+
+def _sums_agree(shop: Shop, case: Case) -> Iterator[str]:
+    settled: Counter[str] = Counter()
+    for refund in case.refunds.values():
+        for tender in refund.requested.tenders:
+            settled[tender.payment_id] += tender.amount * (refund.tenders[tender.payment_id] == "settled")
+    for payment in case.order.confirmed.payments:
+        name = payment_at_the_gateway(case.case_id, payment.payment_id)
+        here, there = to_major(settled[payment.payment_id], case.order.currency), shop.gateway.refunded(name)
+        if here != there:
+            yield f"{there} went back to {name} at the gateway, {here} at the desk"
 
 
 # ---- followers ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from bench.reliability.baton import Baton
-from bench.reliability.machine import CALM, Disk, Killed, NoAnswer, Process, Troubles
+from bench.reliability.machine import Disk, Killed, NoAnswer, Process, Troubles
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import policy_book
 from returnable.domain.case import Case, replay
@@ -59,7 +59,7 @@ class Views(SQLiteViews):
     def die(self) -> None:
         """Whoever saves dies here, if the dice say so."""
         process = self.saved_by
-        if process is not None and process.dice.random() < process.troubles.kills * 4:
+        if process is not None and process.dice.random() < process.troubles.torn:
             process.kill()
             raise Killed
 
@@ -104,11 +104,11 @@ class Shop:
         """The true time (UTC)."""
         return START + timedelta(microseconds=self.baton.now)
 
-    def calm_down(self) -> None:
-        """From now on nothing goes wrong on this machine; what is outside goes on as before."""
-        self.troubles = CALM
+    def set_troubles(self, troubles: Troubles) -> None:
+        """From now on these go wrong on this machine; what is outside goes on as before."""
+        self.troubles = troubles
         for process in self.processes:
-            process.troubles = CALM
+            process.troubles = troubles
 
     def new(self, kind: str) -> str:
         """The next free id of a kind."""
@@ -171,7 +171,7 @@ class Shop:
 
     def _refused(self, told: Told, error: Impossible, head: int, at: datetime) -> None:
         command = told.command
-        self.baton.note(f"is refused {command.command_id}: {error.code}")
+        self.baton.note(f"is told no to {command.command_id}: {error}")
         if told.answer is not None:
             raise Violation(f"{command.command_id} was answered, and is now refused: {error.code}: {error}")
         if self.disk.store.receipt(command.command_id or "") is not None:

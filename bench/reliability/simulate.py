@@ -1,0 +1,137 @@
+"""``python -m bench.reliability.simulate``: whole shops in one process, in which everything goes wrong that can.
+
+A seed is a history: some processes with a desk each on one store, hosts that tell commands and tell them again when no answer
+comes, a worker that pays refunds, timers, projectors and readers; all of them interrupted at every call of the store, killed,
+without power, with clocks that differ, and with a gateway that does not answer. When all has come to rest, oracles look for
+what must never be. The same seed is the same history, byte for byte.
+
+With ``--mutant`` a mistake is switched on, which must be noticed; ``--mutants`` tries them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import count, islice
+
+from bench.measure import table
+from bench.reliability.history import History, hurrying, live
+from bench.reliability.mutants import MUTANTS, switched_on
+
+AT_ONCE = 25
+"""Histories between two looks for garbage, and in one parcel of a process."""
+
+
+def live_some(seeds: Sequence[int], mutant: str | None) -> list[History]:
+    """Their histories, without the traces: those can be had again."""
+    gc.collect()
+    lived: list[History] = []
+    with hurrying():
+        for seed in seeds:
+            with switched_on(mutant):
+                lived.append(live(seed))
+            lived[-1].trace.clear()
+    return lived
+
+
+def live_all(seeds: Iterable[int], mutant: str | None, jobs: int) -> Iterator[History]:
+    """Their histories in order, as they are lived, in so many processes."""
+    if jobs == 1:
+        for parcel in _parcels(seeds):
+            yield from live_some(parcel, mutant)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for lived in pool.imap(partial(live_some, mutant=mutant), _parcels(seeds)):
+            yield from lived
+
+
+def _parcels(seeds: Iterable[int]) -> Iterator[list[int]]:
+    left = iter(seeds)
+    while parcel := list(islice(left, AT_ONCE)):
+        yield parcel
+
+
+def simulate(seeds: Iterable[int], mutant: str | None, jobs: int, seconds: float) -> int:
+    """Live them all, or until the time is over; print what was seen, and every violation."""
+    seen: Counter[str] = Counter()
+    bad = 0
+    begin = time.perf_counter()
+    for history in live_all(seeds, mutant, jobs):
+        seen += history.seen
+        if history.violations:
+            bad += 1
+            if bad <= 20:
+                print(f"seed {history.seed}: {'; '.join(history.violations[:3])[:600]}", flush=True)
+        if time.perf_counter() - begin > seconds:
+            break
+    took = time.perf_counter() - begin
+    rows = [(name, f"{number:,}") for name, number in seen.items()]
+    rows += [(f"{name} a second", f"{seen[name] / took:,.1f}") for name in ("histories", "commands")]
+    print(table(("what", "count"), [*rows, ("histories with a violation", f"{bad:,}")]))
+    return 1 if bad else 0
+
+
+def try_mutants(names: Sequence[str], first: int, seconds: float) -> int:
+    """For each of them the seed at which it is noticed, and how long that took; 1 when one is not."""
+    rows: list[tuple[str, ...]] = []
+    missed = 0
+    for name in names:
+        begin = time.perf_counter()
+        found = None
+        for seed in count(first):
+            history = live_some([seed], name)[0]
+            if history.violations:
+                found = history
+            if found is not None or time.perf_counter() - begin > seconds:
+                break
+        took = f"{time.perf_counter() - begin:.1f}"
+        if found is None:
+            missed += 1
+            rows.append((name, f"not noticed up to {seed}", took, ""))
+        else:
+            rows.append((name, str(found.seed), took, found.violations[0].replace("|", "/")[:90]))
+    print(table(("mutant", "noticed at seed", "seconds", "by"), rows))
+    return 1 if missed else 0
+
+
+def show(seed: int, mutant: str | None) -> int:
+    """Everything that happened in one history, in order: virtual microseconds, who, what."""
+    with switched_on(mutant):
+        history = live(seed)
+    print("\n".join(history.trace))
+    print(f"digest {history.digest}")
+    for violation in history.violations:
+        print(f"violation: {violation}")
+    return 1 if history.violations else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate and print; exit status 1 if anything was violated, or a mutant not noticed with ``--mutants``."""
+    parser = argparse.ArgumentParser(prog="python -m bench.reliability.simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many histories")
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first of them")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="stop after so long; for --mutants each (5 at most)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="in so many processes")
+    parser.add_argument("--mutant", choices=[*MUTANTS], help="with this mistake in the code: exits 1")
+    parser.add_argument("--mutants", action="store_true", help="every mistake in turn, until it is noticed")
+    parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--show", action="store_true", help="print the trace of --seed")
+    options = parser.parse_args(arguments)
+    if options.seed is not None and options.show:
+        return show(options.seed, options.mutant)
+    if options.mutants:
+        return try_mutants([*MUTANTS], options.first, 60 * min(options.minutes, 5))
+    seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+    return simulate(seeds, options.mutant, options.jobs, 60 * options.minutes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
