@@ -91,12 +91,12 @@ class Disk:
 
     recorder: Callable[[], MemoryCaseRecorder] = MemoryCaseRecorder
 
-    def __init__(self) -> None:
-        self.durable: list[Append] = []
+    def __init__(self, copied: Disk | None = None) -> None:
+        self.durable: list[Append] = [] if copied is None else [*copied.durable]
         self.written: list[Append] = []
         """Seen by everybody, and not on the disk yet: nothing, after any call of a store that is right."""
         self.writer: object | None = None
-        self._policies: dict[str, str] = {}
+        self._policies: dict[str, str] = {} if copied is None else {**copied._policies}
         self.store = self._opened()
 
     def append(self, append: Append, turn: Turn) -> Sequence[int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from random import Random
 from typing import Any
 
 from bench.reliability.baton import Baton
 from bench.reliability.machine import Disk, Killed, NoAnswer, Process, Troubles
+from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import policy_book
 from returnable.domain.case import Case, replay
@@ -71,24 +72,36 @@ class Views(SQLiteViews):
 class Shop:
     """Everything of one seed but the actors."""
 
-    def __init__(self, seed: int | str, troubles: Troubles | None = None, servers: int | None = None) -> None:
+    def __init__(
+        self, seed: int | str, troubles: Troubles | None = None, servers: int | None = None, begun: Disk | None = None
+    ) -> None:
+        """``begun``: what is on the disk already."""
         self.seed = seed
         dice = self.dice("shop")
         self.troubles = Troubles.of(dice) if troubles is None else troubles
         self.baton = Baton(self.dice("turns"), dice.choice((0.05, 0.3, 0.3, 1.0)))
-        self.disk = Disk()
+        self.disk = Disk(begun)
+        self._begun = begun
         self.processes: list[Process] = []
         self.servers = [self.process(f"server-{n}") for n in range(1, 1 + (servers or dice.choice((1, 2, 2, 3))))]
         self.gateway = FakeGateway(self.now, seed=dice.getrandbits(32), trouble=self.troubles.outside)
         if dice.random() < 0.5:
             self.gateway.forgets_keys(KEYS_LIVE)
-        self.views = Views()
         self.told: dict[str, Told] = {}
         self.order_ids: list[str] = []
         self.moment = 0
         self.closing = False
         self.seen: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
+
+    @cached_property
+    def views(self) -> Views:
+        """The stored views, which all projectors of the shop share."""
+        return Views()
+
+    def beginning(self) -> FactStore:
+        """A store of its own with what was there before anybody acted."""
+        return Disk(self._begun).store
 
     def dice(self, of: str) -> Random:
         """Dice of one's own: what others do with theirs changes nothing."""

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 
 from bench.measure import table
 from bench.reliability.history import History, hurrying, live
@@ -77,14 +77,14 @@ def simulate(seeds: Iterable[int], mutant: str | None, jobs: int, seconds: float
     return 1 if bad else 0
 
 
-def try_mutants(names: Sequence[str], first: int, seconds: float) -> int:
+def try_mutants(names: Sequence[str], seeds: Sequence[int], seconds: float) -> int:
     """For each of them the seed at which it is noticed, and how long that took; 1 when one is not."""
     rows: list[tuple[str, ...]] = []
     missed = 0
     for name in names:
         begin = time.perf_counter()
         found = None
-        for seed in count(first):
+        for seed in seeds:
             history = live_some([seed], name)[0]
             if history.violations:
                 found = history
@@ -122,13 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="in so many processes")
     parser.add_argument("--mutant", choices=[*MUTANTS], help="with this mistake in the code: exits 1")
     parser.add_argument("--mutants", action="store_true", help="every mistake in turn, until it is noticed")
+    parser.add_argument("--most", type=int, default=10_000, help="so many histories for each of --mutants")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--show", action="store_true", help="print the trace of --seed")
     options = parser.parse_args(arguments)
     if options.seed is not None and options.show:
         return show(options.seed, options.mutant)
     if options.mutants:
-        return try_mutants([*MUTANTS], options.first, 60 * min(options.minutes, 5))
+        seeds = range(options.first, options.first + options.most)
+        return try_mutants([*MUTANTS], seeds, 60 * min(options.minutes, 5))
     seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
     return simulate(seeds, options.mutant, options.jobs, 60 * options.minutes)
 
