@@ -300,7 +300,12 @@ class Conductor(Actor):
         if self.dice.random() < troubles.strikes:
             self.baton.sleep(self.dice.randint(0, 60) * MILLISECOND)
             self.dice.choice(self.shop.processes).kill()
+        if self.dice.random() < troubles.skew / 5:
+            self.dice.choice(self.shop.processes).set_clock()
         if self.dice.random() < troubles.power_losses:
             self.baton.sleep(self.dice.randint(0, 60) * MILLISECOND)
             self.baton.note("the power is lost")
             lose_power(self.shop.disk, self.shop.processes)
+            self.shop.views.lose_power()
+        elif troubles.power_losses and self.dice.random() < 0.3:
+            self.shop.views.flush()

@@ -38,19 +38,24 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Troubles:
-    """How likely each thing is to go wrong: of a store call or, for ``skew``, of a process at its start."""
+    """How likely each thing is to go wrong."""
 
     kills: float = 0.0
+    """Of a call of the store: the process dies before it."""
     lost_answers: float = 0.0
+    """Of an append: it is done, and nobody is told."""
     refusals: float = 0.0
+    """Of an append: the store is busy."""
     stalls: float = 0.0
+    """Of a call of the store: the process is slow there, up to minutes."""
     skew: float = 0.0
+    """Of a process: its clock is wrong. A fifth as likely, at a moment: some clock is set."""
     power_losses: float = 0.0
-    """Of a moment, as :attr:`strikes`."""
+    """Of a moment."""
     strikes: float = 0.0
-    """That somebody else kills a process."""
+    """Of a moment: some process is killed, wherever it is."""
     torn: float = 0.0
-    """That a projector dies between rows and position."""
+    """Of a batch of a projector: it dies between rows and position."""
     outside: float = 0.0
     """Of a call of the gateway, and of a notice."""
 
@@ -170,8 +175,14 @@ class Process:
     def _begin(self) -> None:
         self.line = Line(self)
         self.desk = Desk(self.line, self._book)  # type: ignore[arg-type]
-        far = self.dice.random() < self.troubles.skew
-        self.skew = self.dice.randint(-10 * MINUTE, 10 * MINUTE) if far else 0
+        self.skew = 0
+        if self.dice.random() < self.troubles.skew:
+            self.set_clock()
+
+    def set_clock(self) -> None:
+        """Somebody sets the clock, forward or back: up to ten minutes wrong."""
+        self.skew = self.dice.randint(-10 * MINUTE, 10 * MINUTE)
+        self.baton.note(f"the clock of {self.name} is wrong by {self.skew}")
 
     def clock(self) -> datetime:
         """What time this process believes it is (UTC)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,6 +57,20 @@ class Views(SQLiteViews):
     def __init__(self) -> None:
         super().__init__(None)
         self.saved_by: Process | None = None
+        self._on_disk = sqlite3.connect(":memory:", check_same_thread=False)
+        self.flush()
+
+    def flush(self) -> None:
+        """What they tell by now is on the disk: a view's transactions do not wait for it."""
+        self._connection.backup(self._on_disk)
+
+    def lose_power(self) -> None:
+        """The last transactions are gone as a whole."""
+        self._on_disk.backup(self._connection)
+
+    def close(self) -> None:
+        super().close()
+        self._on_disk.close()
 
     def die(self) -> None:
         """Whoever saves dies here, if the dice say so."""
