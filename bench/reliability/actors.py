@@ -29,7 +29,7 @@ T = TypeVar("T")
 WILD, SPOILT = 0.04, 0.03
 
 
-class Actor:
+class Role:
     """Somebody who does something at every moment of the shop, until it closes."""
 
     def __init__(self, name: str, shop: Shop) -> None:
@@ -56,7 +56,7 @@ class Actor:
         raise NotImplementedError
 
 
-class Host(Actor):
+class Host(Role):
     """A service that tells commands; where it does not learn what came, it tells the same again, often elsewhere."""
 
     def __init__(self, name: str, shop: Shop) -> None:
@@ -113,7 +113,7 @@ class Host(Actor):
                 process = self.dice.choice(self.shop.servers)
 
 
-class Alone(Actor):
+class Alone(Role):
     """A process of its own, which begins anew whenever it was killed."""
 
     def __init__(self, name: str, shop: Shop) -> None:
@@ -270,7 +270,7 @@ class Reader(Alone):
             self.read += facts
 
 
-class Conductor(Actor):
+class Conductor(Role):
     """Opens one moment after the other, at which everybody acts at once, and strikes in between."""
 
     def __init__(self, name: str, shop: Shop, moments: int) -> None:

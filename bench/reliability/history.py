@@ -29,6 +29,7 @@ from bench.reliability.shop import Shop
 from returnable.adapters.eventstore import store
 from returnable.domain.commands import ConfirmOrder, parse_command
 from returnable.domain.errors import Impossible
+from returnable.domain.events import decode
 from returnable.testing.behaviour import SeededDice, order_fields
 
 STRUCK = {
@@ -134,7 +135,7 @@ def hurrying() -> Iterator[None]:
     """Live more histories a second: facts never change, so each is decoded once, and nobody looks for garbage."""
     gc.disable()
     try:
-        with patch.object(store, "decode", lru_cache(8192)(store.decode)):
+        with patch.object(store, "decode", lru_cache(8192)(decode)):
             yield
     finally:
         gc.enable()

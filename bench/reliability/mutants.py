@@ -22,13 +22,13 @@ from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.eventstore.viewstore import SQLiteViews
-from returnable.domain import case, decisions, desk
+from returnable.domain import claims, desk, refunds, returns
 from returnable.domain.commands import Command
 from returnable.domain.desk import Desk
 from returnable.domain.effects import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Fact, LabelIssued
-from returnable.domain.ports import Batch, Name, Receipt
+from returnable.domain.ports import Batch, Entry, Name, Receipt
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
 from returnable.testing.fakes import FakeGateway
@@ -85,10 +85,10 @@ def conflict_check_dropped(patches: ExitStack) -> None:
                 for entry in stored:
                     versions[entry.stream] = max(entry.version, versions.get(entry.stream, 0))
                 after = counts.setdefault(batch.case_id, len(stored))
-                entries = []
-                for entry in batch.entries:
-                    versions[entry.stream] = versions.get(entry.stream, 0) + 1
-                    entries.append(replace(entry, version=versions[entry.stream]))
+                entries: list[Entry] = []
+                for late in batch.entries:
+                    versions[late.stream] = versions.get(late.stream, 0) + 1
+                    entries.append(replace(late, version=versions[late.stream]))
                 moved.append(Batch(batch.case_id, after, tuple(entries)))
                 counts[batch.case_id] += len(entries)
             return append(self, moved, names=names, receipt=receipt)
@@ -221,7 +221,7 @@ def refused_on_an_old_picture(patches: ExitStack) -> None:
 @_mutant
 def deadline_from_wall_clock(patches: ExitStack) -> None:
     """The fold of a label's deadline reads the clock of the machine."""
-    apply = case.returns.apply
+    apply = returns.apply
 
     def now_and_then(ret: Any, fact: Fact) -> None:
         apply(ret, fact)
@@ -230,13 +230,13 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
             ret.labels[fact.label_id] = replace(ret.labels[fact.label_id], void_at=void_at)
 
     minutes = count()  # a clock that goes on from look to look, and is the same in every run
-    patches.enter_context(patch.object(case.returns, "apply", now_and_then))
+    patches.enter_context(patch.object(returns, "apply", now_and_then))
 
 
 @_mutant
 def deadline_recorded_again(patches: ExitStack) -> None:
     """That a missed contact or an overdue refund is on record already is forgotten."""
-    due_contact, due_overdue = decisions.claims.due_contact, decisions.refunds.due_overdue
+    due_contact, due_overdue = claims.due_contact, refunds.due_overdue
 
     def contact(claim: Any, now: Any) -> Any:
         forgetful = claim.clone()
@@ -248,8 +248,8 @@ def deadline_recorded_again(patches: ExitStack) -> None:
         forgetful.overdue_recorded = False
         return due_overdue(forgetful, now)
 
-    patches.enter_context(patch.object(decisions.claims, "due_contact", contact))
-    patches.enter_context(patch.object(decisions.refunds, "due_overdue", overdue))
+    patches.enter_context(patch.object(claims, "due_contact", contact))
+    patches.enter_context(patch.object(refunds, "due_overdue", overdue))
 
 
 # ---- with followers ---------------------------------------------------------------------------------------------------

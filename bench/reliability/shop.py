@@ -234,7 +234,7 @@ class Shop:
             return str(case_id) if self.disk.store.load(case_id) else None
         for kind in ("return", "claim", "refund"):
             name = getattr(command, f"{kind}_id", None)
-            if name is not None and (found := self.disk.store.case_of(kind, name)) is not None:  # type: ignore[arg-type]
+            if name is not None and (found := self.disk.store.case_of(kind, name)) is not None:
                 return found
         return None
 

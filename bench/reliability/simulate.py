@@ -129,9 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is not None and options.show:
         return show(options.seed, options.mutant)
     if options.mutants:
-        seeds = range(options.first, options.first + options.most)
-        return try_mutants([*MUTANTS], seeds, 60 * min(options.minutes, 5))
-    seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+        tried = range(options.first, options.first + options.most)
+        return try_mutants([*MUTANTS], tried, 60 * min(options.minutes, 5))
+    first, count = (options.first, options.seeds) if options.seed is None else (options.seed, 1)
+    seeds = range(first, first + count)
     return simulate(seeds, options.mutant, options.jobs, 60 * options.minutes)
 
 
