@@ -1,20 +1,26 @@
 """Machines that fail: a disk with a durable part and one that a power loss takes, and processes that die on it.
 
-The disk keeps its facts in the library's own store in memory, so everything that is checked when facts are appended is the
-library's. What is ours is what the library leaves to a database: who may write, what is seen when, and what a power loss
-leaves.
+The disk keeps its facts in the library's own store, in memory or in SQLite files, so everything that is checked when facts
+are appended is the library's. What is ours is what the library leaves to a database: who may write, what is seen when, and
+what a power loss leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from bench.reliability.baton import MILLISECOND, MINUTE, SECOND, Baton
 from returnable.adapters.eventstore.memory import MemoryCaseRecorder
+from returnable.adapters.eventstore.recorder import CaseRecorder
+from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 from returnable.adapters.eventstore.store import FactStore
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreBusy
@@ -94,7 +100,7 @@ class Append:
 class Disk:
     """What all processes share. What is ``durable`` is there after a power loss, and nothing else."""
 
-    recorder: Callable[[], MemoryCaseRecorder] = MemoryCaseRecorder
+    recorder: Callable[[], CaseRecorder] = MemoryCaseRecorder
 
     def __init__(self, copied: Disk | None = None) -> None:
         self.durable: list[Append] = [] if copied is None else [*copied.durable]
@@ -153,6 +159,22 @@ class Disk:
         for each in self.durable:
             store.append(each.batches, names=each.names, receipt=each.receipt)
         return store
+
+
+@contextmanager
+def disks_in_sqlite() -> Iterator[None]:
+    """While this lasts, disks keep their facts in SQLite files: a new one for each time the power comes back."""
+    with TemporaryDirectory(prefix="returnable-simulate-") as folder, ExitStack() as opened:
+        numbers = count()
+
+        def recorder() -> SQLiteCaseRecorder:
+            # Nothing here depends on what the real disk does; what the model says is durable is written anew.
+            new = SQLiteCaseRecorder(f"{folder}/{next(numbers)}.db", synchronous="NORMAL")
+            opened.callback(new.close)
+            return new
+
+        with patch.object(Disk, "recorder", staticmethod(recorder)):
+            yield
 
 
 class Process:

@@ -3,7 +3,8 @@
 A seed is a history: some processes with a desk each on one store, hosts that tell commands and tell them again when no answer
 comes, a worker that pays refunds, timers, projectors and readers; all of them interrupted at every call of the store, killed,
 without power, with clocks that differ, and with a gateway that does not answer. When all has come to rest, oracles look for
-what must never be. The same seed is the same history, byte for byte.
+what must never be. The same seed is the same history, byte for byte, and
+so it is on another store.
 
 With ``--mutant`` a mistake is switched on, which must be noticed; ``--mutants`` tries them all.
 """
@@ -12,42 +13,60 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import multiprocessing
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Literal
 
 from bench.measure import table
 from bench.reliability.history import History, hurrying, live
+from bench.reliability.machine import disks_in_sqlite
 from bench.reliability.mutants import MUTANTS, switched_on
 
 AT_ONCE = 25
 """Histories between two looks for garbage, and in one parcel of a process."""
 
 
-def live_some(seeds: Sequence[int], mutant: str | None) -> list[History]:
+@dataclass(frozen=True, slots=True)
+class How:
+    """What all histories of a run have in common."""
+
+    mutant: str | None = None
+    store: Literal["memory", "sqlite"] = "memory"
+
+    def live(self, seed: int) -> History:
+        """The history of a seed."""
+        disks = disks_in_sqlite() if self.store == "sqlite" else nullcontext()
+        with switched_on(self.mutant), disks:
+            return live(seed)
+
+
+def live_some(seeds: Sequence[int], how: How) -> list[History]:
     """Their histories, without the traces: those can be had again."""
     gc.collect()
     lived: list[History] = []
     with hurrying():
         for seed in seeds:
-            with switched_on(mutant):
-                lived.append(live(seed))
+            lived.append(how.live(seed))
             lived[-1].trace.clear()
     return lived
 
 
-def live_all(seeds: Iterable[int], mutant: str | None, jobs: int) -> Iterator[History]:
+def live_all(seeds: Iterable[int], how: How, jobs: int) -> Iterator[History]:
     """Their histories in order, as they are lived, in so many processes."""
     if jobs == 1:
         for parcel in _parcels(seeds):
-            yield from live_some(parcel, mutant)
+            yield from live_some(parcel, how)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for lived in pool.imap(partial(live_some, mutant=mutant), _parcels(seeds)):
+        for lived in pool.imap(partial(live_some, how=how), _parcels(seeds)):
             yield from lived
 
 
@@ -57,13 +76,15 @@ def _parcels(seeds: Iterable[int]) -> Iterator[list[int]]:
         yield parcel
 
 
-def simulate(seeds: Iterable[int], mutant: str | None, jobs: int, seconds: float) -> int:
+def simulate(seeds: Iterable[int], how: How, jobs: int, seconds: float) -> int:
     """Live them all, or until the time is over; print what was seen, and every violation."""
     seen: Counter[str] = Counter()
     bad = 0
+    digest = hashlib.sha256()
     begin = time.perf_counter()
-    for history in live_all(seeds, mutant, jobs):
+    for history in live_all(seeds, how, jobs):
         seen += history.seen
+        digest.update(history.digest.encode())
         if history.violations:
             bad += 1
             if bad <= 20:
@@ -74,6 +95,7 @@ def simulate(seeds: Iterable[int], mutant: str | None, jobs: int, seconds: float
     rows = [(name, f"{number:,}") for name, number in seen.items()]
     rows += [(f"{name} a second", f"{seen[name] / took:,.1f}") for name in ("histories", "commands")]
     print(table(("what", "count"), [*rows, ("histories with a violation", f"{bad:,}")]))
+    print(f"digest of all {digest.hexdigest()}")
     return 1 if bad else 0
 
 
@@ -85,7 +107,7 @@ def try_mutants(names: Sequence[str], seeds: Sequence[int], seconds: float) -> i
         begin = time.perf_counter()
         found = None
         for seed in seeds:
-            history = live_some([seed], name)[0]
+            history = live_some([seed], How(name))[0]
             if history.violations:
                 found = history
             if found is not None or time.perf_counter() - begin > seconds:
@@ -100,10 +122,9 @@ def try_mutants(names: Sequence[str], seeds: Sequence[int], seconds: float) -> i
     return 1 if missed else 0
 
 
-def show(seed: int, mutant: str | None) -> int:
+def show(seed: int, how: How) -> int:
     """Everything that happened in one history, in order: virtual microseconds, who, what."""
-    with switched_on(mutant):
-        history = live(seed)
+    history = how.live(seed)
     print("\n".join(history.trace))
     print(f"digest {history.digest}")
     for violation in history.violations:
@@ -125,15 +146,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=10_000, help="so many histories for each of --mutants")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--show", action="store_true", help="print the trace of --seed")
+    parser.add_argument("--store", choices=["memory", "sqlite"], default="memory", help="the same histories on either")
     options = parser.parse_args(arguments)
+    how = How(options.mutant, options.store)
     if options.seed is not None and options.show:
-        return show(options.seed, options.mutant)
+        return show(options.seed, how)
     if options.mutants:
         tried = range(options.first, options.first + options.most)
         return try_mutants([*MUTANTS], tried, 60 * min(options.minutes, 5))
     first, count = (options.first, options.seeds) if options.seed is None else (options.seed, 1)
     seeds = range(first, first + count)
-    return simulate(seeds, options.mutant, options.jobs, 60 * options.minutes)
+    return simulate(seeds, how, options.jobs, 60 * options.minutes)
 
 
 if __name__ == "__main__":

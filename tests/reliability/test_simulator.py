@@ -88,6 +88,14 @@ def test_the_same_seed_is_the_same_history_whatever_the_hash_seed() -> None:
     assert _run("simulate", "--seed", "8", "--show")[1] != trace
 
 
+def test_the_same_seeds_are_the_same_histories_in_memory_and_in_sqlite_files() -> None:
+    memory, sqlite = (_run("simulate", "--seeds", "12", "--store", store) for store in ("memory", "sqlite"))
+
+    digests = [re.findall(r"^digest of all ([0-9a-f]{64})$", output, re.MULTILINE) for _, output in (memory, sqlite)]
+    assert memory[0] == sqlite[0] == 0, sqlite[1]
+    assert digests[0] == digests[1] != []
+
+
 def test_races_have_one_winner() -> None:
     status, output = _run("races", "--rounds", "350")
 
