@@ -322,8 +322,10 @@ def weigh_cancellation(
     channel: str,
     order_reference: str | None,
     order_copy: bool,
+    *,
+    deciding: bool = False,
 ) -> Weighing:
-    """Every clause that a request to cancel is judged by."""
+    """Every clause that a request to cancel is judged by; ``deciding``: for good, and not to see what would be decided."""
     clauses = now.policy.clauses
     weighing = now.weighing(order.asides)
     judged_at = min(requested_at, order.incomplete_since or requested_at)
@@ -338,8 +340,11 @@ def weigh_cancellation(
         facts["first_incomplete_at"] = to_text(judged_at)
     weighing.weigh("cancellation.window", judged_at <= cancel_by, facts)
 
-    bar_from = now.at if clauses.cancellation_not_shipped.judged == "when_decided" else judged_at
-    shipped = [p for p in order.parcels_by_shipment() if p.shipped_at <= bar_from]
+    when_decided = clauses.cancellation_not_shipped.judged == "when_decided"
+    bar_from = now.at if when_decided else judged_at
+    # A parcel on record has left, even where the clock of this decision is behind that of the one that told of it.
+    any_counts = deciding and when_decided
+    shipped = [p for p in order.parcels_by_shipment() if any_counts or p.shipped_at <= bar_from]
     parcels: list[JsonValue] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
     weighing.weigh(
         "cancellation.not_shipped",
@@ -378,7 +383,13 @@ def request_cancellation(
         raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command)
     requested_at = command.requested_at or now.at
     weighing = weigh_cancellation(
-        order, now, requested_at, command.channel, command.order_reference, command.order_copy
+        order,
+        now,
+        requested_at,
+        command.channel,
+        command.order_reference,
+        command.order_copy,
+        deciding=True,
     )
     if weighing.allowed:
         nothing_on_its_way_back(order, open_returns, command.command)

@@ -73,12 +73,19 @@ class Label:
     """What the facts say; ask :meth:`status_at` for the truth, because a label voids without a fact."""
     scanned_at: datetime | None = None
     voided_at: datetime | None = None
+    lapsed_at: datetime | None = None
+    """The deadline that is on record as passed."""
 
     def status_at(self, moment: datetime) -> str:
         """``issued``, ``used`` or ``void`` at that instant; from ``void_at`` on an unused label is void."""
         if self.status == "issued" and moment >= self.void_at:
             return "void"
         return "void" if self.status == "void_by_hand" else self.status
+
+    @property
+    def may_lapse(self) -> bool:
+        """Whether its deadline is still to be recorded, once it has come. A receipt learnt late may leave it where it was."""
+        return self.status == "issued" and self.lapsed_at != self.void_at
 
     def voided_by_itself(self, moment: datetime) -> bool:
         """Whether the deadline passed before it was used."""
@@ -230,6 +237,7 @@ def apply(ret: Return, fact: Fact) -> None:
             label,
             status=LABEL.after(label.status, kind, by_hand),
             voided_at=fact.occurred_at if by_hand else label.voided_at,
+            lapsed_at=label.lapsed_at if by_hand else fact.occurred_at,
         )
     elif isinstance(fact, ReturnShipped):
         ret.shipped_at, ret.shipped_with, ret.proof = fact.occurred_at, fact.label_id, fact.proof
@@ -634,7 +642,7 @@ def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
 
 def next_label_void(ret: Return) -> datetime | None:
     """The first instant at which :func:`due_label_voids` finds something, if nothing else happens."""
-    return min((label.void_at for label in ret.labels.values() if label.status == "issued"), default=None)
+    return min((label.void_at for label in ret.labels.values() if label.may_lapse), default=None)
 
 
 def due_label_voids(ret: Return, now: Moment) -> list[tuple[str, Fact]]:
@@ -642,5 +650,5 @@ def due_label_voids(ret: Return, now: Moment) -> list[tuple[str, Fact]]:
     return [
         (ret.stream, LabelVoided(**now.envelope(label.void_at), label_id=label.label_id, cause="deadline"))
         for label in ret.labels.values()
-        if label.status == "issued" and label.status_at(now.at) == "void"
+        if label.may_lapse and label.status_at(now.at) == "void"
     ]

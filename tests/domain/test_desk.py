@@ -125,6 +125,24 @@ def test_a_race_about_something_else_is_run_again_and_won() -> None:
     assert desk.case("A-1").order == replay("A-1", store.load("A-1")).order
 
 
+def test_a_cancellation_that_lost_the_race_to_a_shipment_is_declined_whatever_its_clock_says() -> None:
+    store = assemble("memory:").store
+    tell(Desk(store, BOOK), "confirm_order", MARCH_6, **confirm_order("A-1").arguments)
+    parcel = {"order_id": "A-1", "parcel_id": "P-1", "carrier": "ups", "tracking_number": "T"}
+    a_moment_later = "2026-03-06T10:30:00.001-05:00"
+    desk, wrapped = interrupted(store, lambda: tell(Desk(store, BOOK), "record_shipment", a_moment_later, **parcel))
+    by_email = {"order_id": "A-1", "channel": "email", "order_copy": True}
+
+    outcome = tell(desk, "request_cancellation", "2026-03-06T10:30:00-05:00", **by_email)
+
+    assert (outcome.outcome, outcome.failed, wrapped.appends) == ("declined", ("cancellation.not_shipped",), 2)
+    assert [entry.fact.type for entry in store.load("A-1")][-3:] == [
+        "Shipped",
+        "CancellationRequested",
+        "CancellationDeclined",
+    ]
+
+
 def test_a_race_lost_two_hundred_times_is_a_busy_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 7)
     store = a_store()
@@ -356,6 +374,20 @@ def test_a_command_id_is_known_before_its_command_is_judged() -> None:
         refusal(desk, "request_return", **{**A_RETURN, "order_id": "A-404"}, command_id="c-1").code
         == "command.conflict"
     )
+
+
+def test_a_command_told_again_to_a_clock_that_is_behind_is_answered_with_what_is_stored() -> None:
+    store, a_minute_earlier = a_store(), "2026-03-06T09:59:00-05:00"
+    fields = {**A_RETURN, "requested_at": MARCH_6}
+    first = tell(Desk(store, BOOK), "request_return", **fields, command_id="c-1")
+
+    again = tell(Desk(store, BOOK), "request_return", a_minute_earlier, **fields, command_id="c-1")
+
+    assert again.replayed
+    assert again.facts == first.facts
+    for other in ({"command_id": "c-2"}, {"command_id": "c-1", "channel": "phone"}):
+        refused = refusal(Desk(store, BOOK), "request_return", a_minute_earlier, **(fields | other))
+        assert refused.code == "command.invalid", "what is dated in the future comes before a conflict"
 
 
 def test_a_repeated_command_reads_the_same_under_a_book_of_several_zones() -> None:

@@ -18,6 +18,7 @@ from returnable.testing import (
     given,
     receive_return,
     record_claim_contact,
+    record_label_received,
     request_refund,
     resolve_claim,
     run_deadlines,
@@ -34,6 +35,23 @@ def test_a_label_voids_once_at_its_deadline_and_not_before() -> None:
     story.at("2026-03-20").when(run_deadlines()).then()
 
     story.then_view("audit/return/R-1", entries=[{}, {}, {}, {"type": "LabelVoided", "occurred_at": "2026-03-12"}])
+
+
+def test_a_receipt_learnt_late_that_moves_no_deadline_records_none_again() -> None:
+    story = given(a_labelled_return(), run_deadlines(at="2026-03-12"))
+
+    story.at("2026-03-13").when(record_label_received(received_at="2026-03-09 18:00")).then("LabelReceived")
+
+    story.then_view("return/R-1", labels=[{"status": "void", "void_at": "2026-03-12"}])
+    story.at("2026-03-20").when(run_deadlines()).then()
+
+
+def test_a_receipt_learnt_late_that_moves_the_deadline_records_the_new_one_as_well() -> None:
+    story = given(a_labelled_return(), run_deadlines(at="2026-03-12"))
+
+    story.at("2026-03-13").when(record_label_received(received_at="2026-03-11 18:00")).then("LabelReceived")
+
+    story.at("2026-03-20").when(run_deadlines()).then(event("LabelVoided", occurred_at="2026-03-14"))
 
 
 def test_a_missed_contact_is_recorded_after_its_last_instant_dated_at_it() -> None:
