@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postgres import Proxy, fresh_store_url, sql, with_parameters
+from postgres import database_url, fresh_store_url, sql
 
+from bench.postgres import Proxy, with_parameters
 from returnable.adapters.eventstore import together as module
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.postgres_place import place_of
@@ -352,7 +353,7 @@ def test_when_the_file_cannot_be_written_all_that_came_together_fail_and_nothing
 
 def test_when_the_answer_to_many_is_lost_each_is_told_what_is_stored() -> None:
     # given
-    proxy = Proxy()
+    proxy = Proxy(database_url())
     schema = place_of(fresh_store_url()).schema
     store = open_store(with_parameters(proxy.url, schema=schema))
     store.append([batch("A", 0, "a-1")])
