@@ -28,7 +28,7 @@ from returnable.testing.steps import (
 )
 
 FEW = settings(max_examples=12, stateful_step_count=20)
-SEARCH = settings(max_examples=400, stateful_step_count=10, phases=[Phase.generate, Phase.shrink])
+SEARCH = settings(max_examples=2000, stateful_step_count=10, phases=[Phase.generate, Phase.shrink])
 
 
 class Host(ReturnsMachine):
