@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.scenario import play
-from returnable.adapters.wiring import assemble, projector
+from returnable.adapters.wiring import Parts, assemble, projector
 from returnable.domain.ports import Batch, Entry
 from returnable.projections.stored import VIEWS
 
@@ -137,23 +139,32 @@ LINES: list[tuple[str, dict[str, Any]]] = sorted(
 """The history; instants of the same offset sort as text, and the change of the clocks lies between them."""
 
 
-def digests(url: str = "memory:") -> dict[str, str]:
-    """View → hash, after the history and one fact that cannot have happened."""
-    parts = assemble(url)
+def tell(parts: Parts) -> Iterator[dict[str, Any]]:
+    """The outcomes of the history, and after it one fact that cannot have happened."""
     lines = [(nth, json.dumps({"at": at, **fields}).encode()) for nth, (at, fields) in enumerate(LINES, start=1)]
     for played in play(parts, lines):
-        error = played.as_dict()["error"]
-        assert error is None, (played.line, error)
+        outcome = played.as_dict()
+        assert outcome["error"] is None, (played.line, outcome["error"])
+        yield outcome
     facts = parts.store.load("A-3")
     versions = [entry.version for entry in facts if entry.stream == "order/A-3"]
     parts.store.append([Batch("A-3", len(facts), (Entry("order/A-3", max(versions) + 1, facts[0].fact),))])
-    views = SQLiteViews(None)
-    projector(parts, views).run()
-    with views.reading() as reading:
-        found = {name: reading.digest(name) for name in VIEWS}
-    views.close()
-    parts.store.close()
-    return found
+
+
+def digests_of(parts: Parts) -> dict[str, str]:
+    """View → hash, of what a store holds."""
+    with closing(SQLiteViews(None)) as views:
+        projector(parts, views).run()
+        with views.reading() as reading:
+            return {name: reading.digest(name) for name in VIEWS}
+
+
+def digests() -> dict[str, str]:
+    """View → hash, after the history."""
+    parts = assemble("memory:")
+    for _ in tell(parts):
+        pass
+    return digests_of(parts)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,22 @@ def scenario(journeys: int) -> list[dict[str, Any]]:
     ]
 
 
+def journey(nth: int) -> list[dict[str, Any]]:
+    """The lines of the ``nth`` customer alone, in order of time, each with an id and an actor of its own."""
+    begin = MORNING + timedelta(minutes=nth)
+    n = f"{nth:03}"
+    lines = sorted(((begin + after, fields) for after, fields in KINDS[nth % len(KINDS)](n)), key=lambda line: line[0])
+    return [
+        {
+            "at": at.isoformat(),
+            **fields,
+            "command_id": f"k-{n}-{number}",
+            "actor": {"role": "system", "id": f"{fields['command']}-{n}-{number}"},
+        }
+        for number, (at, fields) in enumerate(lines, start=1)
+    ]
+
+
 def as_file(lines: list[dict[str, Any]]) -> bytes:
     """JSON Lines."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)

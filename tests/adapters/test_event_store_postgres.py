@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from postgres import OwnServer, Proxy, database_url, fresh_store_url, fresh_url, own_server, sql, with_parameters
+from postgres import database_url, fresh_store_url, fresh_url, own_server, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
 import returnable
+from bench.postgres import OwnServer, Proxy, with_parameters
 from returnable.adapters.cli.app import run
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
@@ -301,7 +302,7 @@ def test_connections_that_were_cut_are_replaced_without_anybody_noticing() -> No
 
 
 def test_a_server_that_does_not_come_back_is_said_to_be_away() -> None:
-    proxy = Proxy()
+    proxy = Proxy(database_url())
     url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
     with closing(opened(url, Limits(patience=0.3))) as store:
         proxy.close()
@@ -336,7 +337,7 @@ def test_a_writer_that_does_not_let_go_keeps_others_waiting_only_so_long() -> No
 
 def test_a_server_that_falls_silent_is_left_and_nothing_is_appended_twice() -> None:
     # given
-    proxy = Proxy()
+    proxy = Proxy(database_url())
     url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
     with closing(opened(url)) as store:
         store.append([batch("O-1", 0, "A")])
@@ -361,7 +362,7 @@ def test_a_server_that_falls_silent_is_left_and_nothing_is_appended_twice() -> N
 @pytest.mark.parametrize("with_id", [True, False], ids=["with a command id", "without one"])
 def test_an_append_whose_answer_is_lost_is_found_stored(with_id: bool) -> None:
     # given
-    proxy = Proxy()
+    proxy = Proxy(database_url())
     url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
     rounds = 50
     with closing(opened(url)) as store:
@@ -385,7 +386,7 @@ def test_an_append_whose_answer_is_lost_is_found_stored(with_id: bool) -> None:
 
 def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
     # given: what was sent was refused, and that answer was lost
-    proxy = Proxy()
+    proxy = Proxy(database_url())
     url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
     with closing(opened(url)) as store:
         store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))

@@ -1,4 +1,4 @@
-"""The examples play as they say, on every store, and a stored one answers the same questions later on."""
+"""The examples play as they say, and a stored one answers the same questions later on."""
 
 from __future__ import annotations
 
@@ -60,16 +60,6 @@ def test_an_example_meets_its_expectations_in_memory(example: str) -> None:
 
     assert unmet(lines) == []
     assert sum(line.expected for line in lines) >= 0.9 * len(lines)
-
-
-@pytest.mark.parametrize("example", SCENARIOS)
-def test_an_example_comes_to_the_same_on_a_file_as_in_memory(example: str, tmp_path: Path) -> None:
-    in_memory = played(example, "memory:")
-
-    in_file = played(example, f"sqlite:///{tmp_path}/example.db")
-
-    assert unmet(in_file) == []
-    assert [line.as_dict() for line in in_file] == [line.as_dict() for line in in_memory]
 
 
 @pytest.mark.parametrize("example", SCENARIOS)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from golden_views import LINES, digests
-from postgres import fresh_store_url
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import projector
@@ -41,13 +40,6 @@ def test_the_tables_of_a_fixed_history_are_these_bytes() -> None:
 
     assert found == EXPECTED
     assert SCHEMA_VERSION == 1, "another version has other hashes"
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_facts_kept_elsewhere_give_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/facts.db" if kind == "sqlite" else fresh_store_url()
-
-    assert digests(url) == EXPECTED
 
 
 def test_the_fixed_history_has_something_to_tell_in_every_view() -> None:
