@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import returnable
 from returnable.domain.events import decode, encode
+from returnable.domain.policy import bundled_policies
 from returnable.domain.ports import Batch, Entry, EventStore, Name
 
 Step: TypeAlias = tuple[datetime, dict[str, Any]]
@@ -110,34 +112,47 @@ def payload(outcome: returnable.Outcome) -> bytes:
     return b"".join(encode(fact)[1] for _, _, fact in outcome.facts)
 
 
-def fill(store: EventStore, events: int, together: int = 500) -> int:
-    """Append copies of one lifecycle until the store holds so many events; how many copies that were.
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What one append is to hold: the same commands of many lifecycles, side by side."""
 
-    ``together`` lifecycles run side by side, so that the events of a case lie apart, as they do in service. Receipts
-    are left out: no reader looks at them.
+    batches: Sequence[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]]
+    """Each command: its case, how many facts the case held, and its facts (stream, version, stored name, content)."""
+    names: Sequence[Name]
+    numbers: Sequence[str]
+
+
+def copies(events: int, together: int = 500, unfinished_every: int = 0) -> Iterator[Copies]:
+    """Copies of one lifecycle until they hold so many events.
+
+    ``together`` lifecycles run side by side, so that the events of a case lie apart, as they do in service. Of
+    ``unfinished_every`` lifecycles one is left unfinished: with a label that will be void, or a parcel to inspect.
     """
     with returnable.open("memory:") as desk:
-        policy = desk.parts.desk.policies.versions[-1]
         steps = [outcome.facts for outcome in go_through(desk, PLACEHOLDER)]
-    store.keep_policy(policy.sha256, policy.document)
     stored = [[(stream, version, *encode(fact)) for stream, version, fact in facts] for facts in steps]
-    copies = -(-events // sum(map(len, stored)))
-    for first in range(0, copies, together):
-        numbers = [numbered(nth) for nth in range(first, min(first + together, copies))]
-        batches: list[Batch] = []
+    number_of_copies = -(-events // sum(map(len, stored)))
+    for first in range(0, number_of_copies, together):
+        nths = range(first, min(first + together, number_of_copies))
+        batches: list[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]] = []
         after = 0
-        for facts in stored:
-            for number in numbers:
-                entries = tuple(
-                    Entry(
+        for step, facts in enumerate(stored):
+            for nth in nths:
+                if unfinished_every and nth % unfinished_every == 0 and step >= _STOPS[nth // unfinished_every % 2]:
+                    continue
+                number = numbered(nth)
+                entries = [
+                    (
                         stream.replace(PLACEHOLDER, number),
                         version,
-                        decode(kind, content.replace(PLACEHOLDER.encode(), number.encode())),
+                        kind,
+                        content.replace(PLACEHOLDER.encode(), number.encode()),
                     )
                     for stream, version, kind, content in facts
-                )
-                batches.append(Batch(f"A-{number}", after, entries))
+                ]
+                batches.append((f"A-{number}", after, entries))
             after += len(facts)
+        numbers = [numbered(nth) for nth in nths]
         names = [
             name
             for number in numbers
@@ -146,5 +161,30 @@ def fill(store: EventStore, events: int, together: int = 500) -> int:
                 Name("refund", f"F-{number}", f"A-{number}"),
             )
         ]
-        store.append(batches, names=names)
-    return copies
+        yield Copies(batches, names, numbers)
+
+
+_STOPS = (5, 7)
+"""How many commands there are to an unfinished lifecycle: the label is issued, or the parcel is received."""
+
+
+def fill(store: EventStore, events: int, together: int = 500) -> int:
+    """Append copies of one lifecycle until the store holds so many events; how many copies that were.
+
+    Receipts are left out: no reader looks at them.
+    """
+    policy = bundled_policies().versions[-1]
+    store.keep_policy(policy.sha256, policy.document)
+    filled = 0
+    for round_of in copies(events, together):
+        batches = [
+            Batch(
+                case_id,
+                after,
+                tuple(Entry(stream, version, decode(kind, content)) for stream, version, kind, content in entries),
+            )
+            for case_id, after, entries in round_of.batches
+        ]
+        store.append(batches, names=round_of.names)
+        filled += len(round_of.numbers)
+    return filled

@@ -51,6 +51,11 @@ class OwnServer:
         options = ["-l", log, "-o", f'-h "" -k {self.socket_folder}'] if arguments[0] in ("start", "restart") else []
         subprocess.run([*command, *options], check=True, capture_output=True, **user)
 
+    def standby(self) -> Standby:
+        """A hot standby of it, as it is now, that follows it from here on."""
+        user = {"user": self._server.system_user} if self._server.system_user else {}
+        return Standby(self._server.bin_path, self.socket_folder, user)
+
     def stop(self) -> None:
         """Stop it for good and take its files away."""
         self.control("stop", "-m", "immediate")
@@ -63,6 +68,32 @@ class OwnServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Standby:
+    """A hot standby, copied from a server by ``pg_basebackup``, which has to be stopped before it."""
+
+    def __init__(self, programs: Path, primary: str, user: dict[str, Any]) -> None:
+        self._programs, self._user = programs, user
+        self._folder = Path(tempfile.mkdtemp(prefix="returnable-pg-"))
+        if user:
+            shutil.chown(self._folder, user["user"])
+        self._run("pg_basebackup", "-h", primary, "-U", "postgres", "-D", f"{self._folder}/data", "-R", "-c", "fast")
+        options = f'-h "" -k {self._folder}'
+        self._run("pg_ctl", "-D", f"{self._folder}/data", "-w", "-l", f"{self._folder}/log", "-o", options, "start")
+        self.url = f"postgresql://postgres@/postgres?host={self._folder}"
+
+    def stop(self) -> None:
+        """Stop it for good and take its files away."""
+        self._run("pg_ctl", "-D", f"{self._folder}/data", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Its output goes nowhere: a server that is started would keep a pipe open.
+        nowhere = subprocess.DEVNULL
+        subprocess.run(
+            [str(self._programs / program), *arguments], check=True, stdout=nowhere, stderr=nowhere, **self._user
+        )
 
 
 def with_parameters(url: str, **parameters: str) -> str:

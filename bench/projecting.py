@@ -40,7 +40,7 @@ def rebuilding(sizes: Sizes, folder: Path) -> Iterator[Row]:
     raws = (("the rows read", read), ("… and decoded", read_and_decode))
     for name, views in (("all eight views", tuple(VIEWS)), ("`orders` alone", ("orders",))):
         for beside, raw in raws:
-            pairs = in_turns(sizes.replay_rounds, lambda views=views: rebuild(path, views), raw)  # type: ignore[misc]
+            pairs = in_turns(sizes.replay_rounds, lambda views=views: rebuild(f"sqlite:///{path}", views), raw)  # type: ignore[misc]
             ours = median(of_ours for of_ours, _ in pairs)
             yield Row(
                 f"rebuild {name} ÷ {beside}",
@@ -53,10 +53,10 @@ def rebuilding(sizes: Sizes, folder: Path) -> Iterator[Row]:
     yield _memory(path, events, folder, sizes)
 
 
-def rebuild(path: Path, views: Sequence[str]) -> None:
-    """Build views of a store anew, in a file beside it."""
-    parts = assemble(f"sqlite:///{path}", create=False)
-    kept = stored_views(f"sqlite:///{path}")
+def rebuild(store_url: str, views: Sequence[str], views_url: str | None = None) -> None:
+    """Build views of a store anew, in a file beside it or in the one that is named."""
+    parts = assemble(store_url, create=False)
+    kept = stored_views(store_url, views_url)
     assert kept is not None
     try:
         working = projector(parts, kept, views)
@@ -94,5 +94,5 @@ def _peak_kib(store: Path) -> int:
 
 
 if __name__ == "__main__":
-    rebuild(Path(sys.argv[1]), tuple(VIEWS))
+    rebuild(f"sqlite:///{sys.argv[1]}", tuple(VIEWS))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,0 +1,444 @@
+"""``python -m bench.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
+
+Stores of all sizes are built first, with a receipt for every command and one lifecycle in a hundred unfinished. Those on
+SQLite are kept in ``--dir``, where there is one, and found again. A figure is a speed, divided by that of the store that was
+empty when the run began: 1.00 is flat, 0.50 is half as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import random
+import sqlite3
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from itertools import count
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import TypeAlias
+
+import psycopg
+from eventsourcing.persistence import StoredEvent
+
+import returnable
+from bench.lifecycle import Copies, copies, go_through, numbered, payload
+from bench.measure import seconds, table
+from bench.postgres import OwnServer, with_parameters
+from bench.projecting import rebuild
+from bench.raw import RawLog, file_bytes
+from returnable.adapters.eventstore.open import migrate_store
+from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.eventstore.recorder import CaseRecorder, Placement
+from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.wiring import Parts, assemble, stored_views
+from returnable.domain.desk import Desk
+from returnable.domain.policy import bundled_policies
+from returnable.projections.lists import StoredLists
+from returnable.projections.stored import VIEWS
+from returnable.projections.views import WorklistView
+
+SIZES = (0, 100_000, 1_000_000)
+UNFINISHED_EVERY = 100
+LATER = datetime.fromisoformat("2026-04-01T12:00:00-04:00")
+AS_OF = "2026-03-10T12:00:00-04:00"
+BEFORE_ANYTHING_IS_DUE = datetime.fromisoformat("2026-03-10T09:00:00-04:00")
+
+KeptReceipt: TypeAlias = tuple[str, str, str, str, str, int, int]
+KeepReceipts: TypeAlias = Callable[[Iterable[KeptReceipt]], None]
+
+
+# ---- stores of any size -----------------------------------------------------------------------------------------------
+
+
+@cache
+def _facts_of_lifecycle() -> int:
+    with returnable.open("memory:") as desk:
+        return sum(len(outcome.facts) for outcome in go_through(desk, numbered(0)))
+
+
+def lives(events: int) -> int:
+    """How many lifecycles a store of so many events is made of."""
+    return -(-events // _facts_of_lifecycle())
+
+
+def build(recorder: CaseRecorder, keep_receipts: KeepReceipts, events: int, together: int) -> None:
+    """Fill a store up to so many events. What an earlier run left unfinished is gone on with."""
+    policy = bundled_policies().versions[-1]
+    recorder.keep_policy(policy.sha256, policy.document)
+    if recorder.case_rows(f"A-{numbered(lives(events) - 1)}"):
+        return
+    for round_of in copies(events, together, UNFINISHED_EVERY):
+        if not recorder.case_rows(f"A-{round_of.numbers[-1]}"):
+            _append(recorder, keep_receipts, round_of)
+
+
+def _append(recorder: CaseRecorder, keep_receipts: KeepReceipts, round_of: Copies) -> None:
+    events = [StoredEvent(*entry) for _, _, entries in round_of.batches for entry in entries]
+    placements = [Placement(case_id, after, len(entries)) for case_id, after, entries in round_of.batches]
+    positions = recorder.insert_events(events, cases=placements, names=round_of.names)
+    receipts: list[KeptReceipt] = []
+    nth = 0
+    for case_id, after, size in placements:
+        first, last = positions[nth], positions[nth + size - 1]
+        nth += size
+        digest = hashlib.sha256(f"{case_id}{after}".encode()).hexdigest()[:32]
+        receipts.append((f"{case_id}-{after}", digest, "command", "2026-03-02T15:00:00Z", "accepted", first, last))
+    keep_receipts(receipts)
+
+
+class OnSQLite:
+    """Files in a folder."""
+
+    name = f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def build(self, size: int) -> str:
+        """Make a file of so many events, unless it is there; its URL."""
+        path = self._path(size)
+        if size == 0:
+            path.unlink(missing_ok=True)
+        recorder = SQLiteCaseRecorder(path, synchronous="NORMAL")
+        if size:
+            with sqlite3.connect(path) as connection:
+                build(recorder, lambda receipts: _keep_in_file(connection, receipts), size, together=500)
+            connection.close()
+        recorder.close()
+        return f"sqlite:///{path}"
+
+    def raw(self) -> Callable[[bytes], object]:
+        """A file beside them."""
+        path = self._folder / "raw.db"
+        path.unlink(missing_ok=True)
+        return RawLog(path).insert
+
+    def weight(self, size: int) -> int:
+        """The file, once its WAL is in it."""
+        return file_bytes(self._path(size))
+
+    def bring_to_memory(self, size: int) -> None:
+        """Read the file once, so that the machine has it in memory."""
+        with self._path(size).open("rb") as file:
+            while file.read(1 << 24):
+                pass
+
+    def put_out_of_memory(self, size: int) -> None:
+        """Let the machine forget the file; what the desk's own connection keeps (2 MB) stays."""
+        with self._path(size).open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _path(self, size: int) -> Path:
+        return self._folder / f"{size}.db"
+
+
+def _keep_in_file(connection: sqlite3.Connection, receipts: Iterable[KeptReceipt]) -> None:
+    with connection:
+        connection.executemany("INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?)", receipts)
+
+
+class OnPostgres:
+    """Schemas of one server."""
+
+    def __init__(self, server: OwnServer) -> None:
+        self._server = server
+        self._connection = psycopg.connect(server.url, autocommit=True)
+        self.name = f"PostgreSQL {self._connection.info.server_version // 10000}, as it comes"
+
+    def build(self, size: int) -> str:
+        """Make a schema of so many events; its URL."""
+        schema = f"of_{size}"
+        url = with_parameters(self._server.url, schema=schema)
+        migrate_store(url)
+        recorder = PostgresCaseRecorder(place_of(url))
+        if size:
+            # The append looks through its batches for earlier ones of the same case: few at a time are faster.
+            build(recorder, lambda receipts: self._keep(schema, receipts), size, together=40)
+            self._connection.execute(f"ANALYZE {schema}.facts, {schema}.names, {schema}.commands".encode())
+        recorder.close()
+        return url
+
+    def _keep(self, schema: str, receipts: Iterable[KeptReceipt]) -> None:
+        with self._connection.cursor().copy(f"COPY {schema}.commands FROM STDIN".encode()) as copy:
+            for receipt in receipts:
+                copy.write_row(receipt)
+
+    def raw(self) -> Callable[[bytes], object]:
+        """A table beside them."""
+        self._connection.execute("CREATE TABLE raw (position bigint GENERATED ALWAYS AS IDENTITY, payload bytea)")
+        return lambda content: self._connection.execute("INSERT INTO raw (payload) VALUES (%b)", (content,))
+
+    def weight(self, size: int) -> int:
+        """The tables with their indexes."""
+        tables = "FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'"
+        query = f"SELECT sum(pg_total_relation_size(oid)) {tables}".encode()
+        ((found,),) = self._connection.execute(query, (f"of_{size}",)).fetchall()
+        return int(found)
+
+
+# ---- what is measured -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Sized:
+    """A store of a size, a desk that remembers cases, and one that remembers next to nothing."""
+
+    size: int
+    url: str
+    parts: Parts = field(init=False)
+    desk: returnable.Desk = field(init=False)
+    forgetful: returnable.Desk = field(init=False)
+    events: int = field(init=False)
+    numbers: Iterator[str] = field(init=False)
+    known: list[str] = field(default_factory=list)
+    """Lifecycles to ask about, where none were filled in."""
+
+    def __post_init__(self) -> None:
+        self.parts = assemble(self.url, create=False)
+        self.desk = returnable.Desk(self.parts, url=self.url)
+        self.forgetful = returnable.Desk(Parts(self.parts.store, Desk(self.parts.store, bundled_policies(), 1)))
+        self.events = self.parts.store.head()
+        # Above all that were filled in, and above those of an earlier run on the same store.
+        self.numbers = map(numbered, count(50_000_000 + self.events))
+
+    def any_known(self, chance: random.Random) -> str:
+        """The number of a lifecycle that is on record."""
+        if self.size == 0:
+            return chance.choice(self.known)
+        return numbered(chance.randrange(lives(self.size)))
+
+
+@dataclass
+class Figures:
+    """Seconds by what was done and the size of the store, round by round, and how much was done in a round."""
+
+    spent: defaultdict[str, defaultdict[int, list[float]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    amounts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, what: str, size: int, spent: float, amount: float) -> None:
+        """Add what a round took."""
+        self.spent[what][size].append(spent)
+        self.amounts[what] = amount
+
+    def rows(self, sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
+        """The table: the speed of the empty store, and what the others reach of it."""
+        for what, of_size in self.spent.items():
+            base = of_size[0]
+            cells = [f"{self.amounts[what] / median(base):,.0f}/s"]
+            for size in sizes:
+                ratios = [of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]
+                if not ratios:
+                    cells.append("–")
+                    continue
+                low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
+                cells.append(f"{median(ratios):.2f} ({low:.2f}–{high:.2f})")
+            yield what, *cells, str(len(base))
+
+
+def commands(stores: Sequence[Sized], raw: Callable[[bytes], object], rounds: int, figures: Figures) -> None:
+    """Ten lifecycles of one client; the same bytes raw; one command each on ten old orders that the desk has to load."""
+    chance = random.Random(1)
+    for nth in range(rounds + 1):
+        payloads: list[bytes] = []
+        for sized in _shuffled(stores, chance):
+            block = [next(sized.numbers) for _ in range(10)]
+            outcomes: list[returnable.Outcome] = []
+            spent = seconds(lambda s=sized, b=block, o=outcomes: [o.extend(go_through(s.desk, n)) for n in b])  # type: ignore[misc]
+            payloads = [payload(outcome) for outcome in outcomes]
+            sized.known = (sized.known + block)[-2000:]
+            old = [sized.any_known(chance) for _ in range(10)]
+            of_old = seconds(lambda s=sized, o=old: [_link(s.forgetful, n) for n in o])  # type: ignore[misc]
+            if nth:  # the first round warms up
+                figures.add("commands, one client", sized.size, spent, len(payloads))
+                figures.add("commands on old orders, one client", sized.size, of_old, len(old))
+        spent = seconds(lambda payloads=payloads: [raw(content) for content in payloads])  # type: ignore[misc]
+        if nth:
+            figures.add("raw: one row, one commit", 0, spent, len(payloads))
+
+
+def _link(desk: returnable.Desk, number: str) -> returnable.Outcome:
+    outcome = desk.link_account(order_id=f"A-{number}", account_id=f"acc-{random.random()}")
+    assert outcome.accepted
+    return outcome
+
+
+def threads(stores: Sequence[Sized], rounds: int, clients: int, figures: Figures) -> None:
+    """A lifecycle for each of many threads on one desk."""
+    chance = random.Random(2)
+    with ThreadPoolExecutor(clients) as pool:
+        for nth in range(rounds + 1):
+            for sized in _shuffled(stores, chance):
+                block = [next(sized.numbers) for _ in range(clients)]
+                spent = seconds(lambda s=sized, b=block: list(pool.map(lambda n: list(go_through(s.desk, n)), b)))  # type: ignore[misc]
+                if nth:
+                    figures.add(f"commands, {clients} threads", sized.size, spent, 10 * clients)
+
+
+QUESTIONS: dict[str, Callable[[returnable.Desk, str], object]] = {
+    "one order by id": lambda desk, n: desk.ask({"query": "order", "order_id": f"A-{n}"}, at=LATER),
+    "one return by id": lambda desk, n: desk.ask({"query": "return", "return_id": f"R-{n}"}, at=LATER),
+    "one return by id, as of and known at an instant": lambda desk, n: desk.ask(
+        {"query": "return", "return_id": f"R-{n}", "as_of": AS_OF, "known_at": AS_OF}, at=LATER
+    ),
+}
+
+
+def questions(stores: Sequence[Sized], rounds: int, figures: Figures) -> None:
+    """Blocks of ten questions by id, each about any of the orders on record."""
+    chance = random.Random(3)
+    for nth in range(rounds + 1):
+        for sized in _shuffled(stores, chance):
+            for what, ask in QUESTIONS.items():
+                block = [sized.any_known(chance) for _ in range(10)]
+                spent = seconds(lambda s=sized, ask=ask, b=block: [ask(s.desk, n) for n in b])  # type: ignore[misc]
+                if nth:
+                    figures.add(what, sized.size, spent, 10)
+
+
+def from_the_disk(stores: Sequence[Sized], forget: Callable[[int], None], rounds: int, figures: Figures) -> None:
+    """One question and one command, each on an order that has to come from the disk."""
+    chance = random.Random(5)
+    ask = QUESTIONS["one order by id"]
+    for nth in range(rounds + 1):
+        for sized in _shuffled(stores, chance):
+            for what, do, desk in (
+                ("one order by id, from the disk", ask, sized.desk),
+                ("a command on an old order, from the disk", _link, sized.forgetful),
+            ):
+                number = sized.any_known(chance)
+                forget(sized.size)
+                spent = seconds(lambda do=do, desk=desk, n=number: do(desk, n))  # type: ignore[misc]
+                if nth:
+                    figures.add(what, sized.size, spent, 1)
+
+
+def deadlines(stores: Sequence[Sized], rounds: int, figures: Figures) -> Iterator[str]:
+    """The due table made from all facts; then ``run_deadlines``, each time with ten lifecycles to take in."""
+    chance = random.Random(4)
+    for sized in stores:
+        due = sized.parts.desk.due
+        is_new = due.table.fed_to() == 0
+        spent = seconds(due.catch_up)
+        if sized.size and is_new:
+            yield f"due table of {sized.events:,} events, made anew: {sized.events / spent:,.0f} events/s"
+    for nth in range(rounds + 1):
+        for sized in _shuffled(stores, chance):
+            for _ in range(10):
+                list(go_through(sized.desk, next(sized.numbers)))
+            command = {"command": "run_deadlines"}
+            spent = seconds(lambda s=sized, c=command: s.desk.handle(c, at=BEFORE_ANYTHING_IS_DUE))  # type: ignore[misc]
+            if nth:
+                figures.add("run_deadlines, 120 facts to take in, nothing due", sized.size, spent, 1)
+
+
+def whole(stores: Sequence[Sized], folder: Path) -> Iterator[str]:
+    """What reads everything: stored views made anew, the worklist from the facts and from the stored view."""
+    for sized in stores:
+        events = sized.parts.store.head()
+        views = f"sqlite:///{folder}/views-{sized.size}.db"
+        spent = seconds(lambda s=sized, v=views: rebuild(s.url, tuple(VIEWS), v))  # type: ignore[misc]
+        yield f"all eight views of {events:,} events, made anew: {events / spent:,.0f} events/s"
+        begin = perf_counter()
+        told = sized.desk.ask({"query": "worklist"}, at=LATER)
+        spent = perf_counter() - begin
+        assert isinstance(told, WorklistView)
+        said = len(told.items)
+        kept = stored_views(sized.url, views)
+        assert kept is not None
+        with kept.reading() as reading:
+            lists = StoredLists(reading)
+            assert lists.worklist(LATER) == told
+            stored = median(seconds(lambda of=lists: of.worklist(LATER)) for _ in range(5))  # type: ignore[misc]
+        kept.close()
+        yield (
+            f"worklist ({said:,} items) of {events:,} events: {spent:,.2f} s from the facts ({events / spent:,.0f} events/s),"
+            f" {stored * 1e3:,.1f} ms from the stored view"
+        )
+
+
+def _shuffled(stores: Sequence[Sized], chance: random.Random) -> list[Sized]:
+    return chance.sample(stores, len(stores))
+
+
+def main() -> None:
+    """Build, measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="events, 0 first, such as 0,100000,1000000")
+    parser.add_argument("--rounds", type=int, default=40, help="how often every store has its turn")
+    parser.add_argument("--threads", type=int, default=64)
+    parser.add_argument("--whole-up-to", type=int, default=1_000_000, help="stores whose views are made anew")
+    parser.add_argument("--dir", type=Path, help="where SQLite stores are kept (default: a temporary folder)")
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.sizes.split(",")]
+    if sizes[0] != 0:
+        parser.error("the first size is 0: everything is a ratio to it")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="returnable-scale-")))
+        if options.store == "sqlite":
+            kept = options.dir or folder
+            kept.mkdir(parents=True, exist_ok=True)
+            kind: OnSQLite | OnPostgres = OnSQLite(kept)
+        else:
+            kind = OnPostgres(stack.enter_context(OwnServer()))
+        stores = []
+        for size in sizes:
+            _say(f"building: {size:,} events")
+            url = kind.build(size)
+            stores.append(Sized(size, url))
+            if isinstance(kind, OnSQLite):
+                kind.bring_to_memory(size)
+        weights = [(sized, kind.weight(sized.size)) for sized in stores if sized.size]
+        figures = Figures()
+        said: list[str] = [
+            f"{sized.events:,} events: {weight:,} bytes, {weight / sized.events:,.0f} an event, all told"
+            for sized, weight in weights
+        ]
+        _say("measuring: commands")
+        commands(stores, kind.raw(), options.rounds, figures)
+        _say("measuring: threads")
+        threads(stores, max(5, options.rounds // 4), options.threads, figures)
+        _say("measuring: questions")
+        questions(stores, options.rounds * 2, figures)
+        _say("measuring: deadlines")
+        said += deadlines(stores, options.rounds, figures)
+        if isinstance(kind, OnSQLite):
+            _say("measuring: from the disk")
+            from_the_disk(stores, kind.put_out_of_memory, options.rounds * 2, figures)
+        print(
+            f"{platform.python_implementation()} {platform.python_version()}, {kind.name}, {os.cpu_count()} processors, load"
+            f" {os.getloadavg()[1]:.0f}. Speeds, as fractions of the empty store's; medians (middle half).\n"
+        )
+        header = ("what", "empty store", *(f"{sized.events:,} events" for sized in stores[1:]), "rounds")
+        print(table(header, list(figures.rows(sizes[1:]))), flush=True)
+        print()
+        for line in said:
+            print(f"- {line}")
+        _say("measuring: what reads everything")
+        for line in whole([sized for sized in stores if 0 < sized.size <= options.whole_up_to], folder):
+            print(f"- {line}", flush=True)
+        for sized in stores:
+            sized.desk.close()
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

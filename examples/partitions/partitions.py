@@ -1,0 +1,105 @@
+"""Orders partitioned by id over several stores: a recipe, to be copied and made your own.
+
+An order, its returns, its claims and their refunds are one case, and a case never leaves its partition. So every command and
+every question about one of them goes to one store, and is answered there as it would be by a single one. That asks one thing
+of your ids: that each leads to its order. ``order_of`` says how.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from heapq import merge
+
+from returnable.adapters.wiring import Parts
+from returnable.domain.commands import Command, Question, RunDeadlines
+from returnable.domain.errors import Impossible
+from returnable.domain.outcome import Outcome
+from returnable.projections.views import AnyView, WorkItem, WorklistView
+
+OrderOf = Callable[[str, str], str]
+"""The id of the order of an ``order``, ``return``, ``claim`` or ``refund`` (the first word) of that id (the second).
+
+A function of the id alone: asked twice, it says the same, before the return exists and for ever. Then an id that is taken
+leads to the one partition that knows it. Ids like ``A-1.R1`` will do, or a table of yours in which ids are given out.
+"""
+
+
+def before_the_dot(kind: str, name: str) -> str:
+    """The order of ids that begin with that of the order: ``A-1.R1`` and ``A-1.F2`` are of ``A-1``.
+
+    >>> before_the_dot("return", "A-1.R1"), before_the_dot("order", "A-1")
+    ('A-1', 'A-1')
+    """
+    return name if kind == "order" else name.partition(".")[0]
+
+
+class Partitions:
+    """Stores by name, as one. The names decide where an order lives: they stay, wherever a partition moves."""
+
+    def __init__(self, stores: Mapping[str, Parts], order_of: OrderOf = before_the_dot) -> None:
+        self._stores = dict(stores)
+        self._order_of = order_of
+
+    def name_of(self, order_id: str) -> str:
+        """The partition of an order: the one whose name, hashed with the id, comes highest.
+
+        One partition more takes its share of the ids from all others, and moves none between those.
+        """
+        return max(self._stores, key=lambda name: hashlib.sha256(f"{name}\0{order_id}".encode()).digest())
+
+    def handle(self, command: Command, at: datetime) -> Outcome:
+        """Carry out a command where its order lives; ``run_deadlines`` everywhere, each partition in its own transaction.
+
+        Raises what a desk raises, and ``command.invalid`` for ids of different orders.
+        """
+        if isinstance(command, RunDeadlines):
+            return _together([parts.desk.handle(command, at) for parts in self._stores.values()])
+        return self._of(command).desk.handle(command, at)
+
+    def ask(self, question: Question, at: datetime) -> AnyView:
+        """Answer a question where its order lives; the worklist is that of all partitions, the most urgent first."""
+        if question.query == "worklist":
+            views = [parts.questions.answer(question, at) for parts in self._stores.values()]
+            return WorklistView(items=tuple(merge(*(_items(view) for view in views), key=_urgency)))
+        return self._of(question).questions.answer(question, at)
+
+    def _of(self, asked: Command | Question) -> Parts:
+        orders = {self._order_of(kind, name) for kind, name in _ids(asked)}
+        if len(orders) != 1:
+            raise Impossible("command.invalid", f"ids of different orders: {', '.join(sorted(orders))}")
+        return self._stores[self.name_of(orders.pop())]
+
+
+def _ids(asked: Command | Question) -> Iterator[tuple[str, str]]:
+    for kind in ("order", "return", "claim", "refund"):
+        name = getattr(asked, f"{kind}_id", None)
+        if name is not None:
+            yield kind, name
+    subject = getattr(asked, "subject", None)
+    if subject is not None:
+        yield subject.kind, subject.id
+    stream = getattr(asked, "stream", None)
+    if stream is not None:
+        kind, _, name = stream.partition("/")
+        yield kind, name
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of deadlines recorded in several stores, in the order in which they fell due."""
+    facts = sorted((fact for one in outcomes for fact in one.facts), key=lambda fact: (fact[2].occurred_at, fact[0]))
+    policy = next((one.policy for one in outcomes if one.facts), outcomes[0].policy)
+    first, replayed = outcomes[0], all(one.replayed for one in outcomes)
+    return Outcome(first.command, first.at, "accepted", tuple(facts), None, policy, replayed)
+
+
+def _items(view: AnyView) -> Sequence[WorkItem]:
+    assert isinstance(view, WorklistView)
+    return view.items
+
+
+def _urgency(item: WorkItem) -> tuple[bool, float, str, str, str]:
+    due = item.due_at
+    at = datetime.fromisoformat(due).timestamp() if due is not None else 0
+    return due is None, at, item.kind, item.subject.kind, item.subject.id
