@@ -19,7 +19,7 @@ from typing import Any
 from returnable.adapters.clock import system_clock
 from returnable.adapters.operating.metrics import Meter, Unmeasured
 from returnable.domain.desk import Desk
-from returnable.domain.errors import HistoryBroken, StoreBusy, StoreUnusable
+from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.events import Who
 
 _log = logging.getLogger("returnable.worker")
@@ -102,7 +102,7 @@ class DeadlineWorker:
     def run(self, stop: threading.Event | None = None) -> None:
         """Work until ``stop`` is set (``None``: for ever). The case at hand is finished first.
 
-        A store that is busy or away is tried again, for as long as it takes. Raises nothing of the store's.
+        A store that is busy or away is tried again, for as long as it takes, and so is whatever nobody thought of.
         """
         stop = stop or threading.Event()
         _log.info("worker %s begins", self.name, extra={"worker": self.name})
@@ -113,10 +113,13 @@ class DeadlineWorker:
                     self.desk.due.retry_parked()
                     begun = True
                 idle = not self.work(stop)
-            except (StoreBusy, StoreUnusable) as error:
-                self._fail(str(error))
+            except Exception as error:
+                self._fail(str(error) or type(error).__name__)
                 pause = PAUSES[min(self._failed_in_a_row, len(PAUSES)) - 1]
-                _log.warning("the store fails, trying again in %g s: %s", pause, error, extra={"worker": self.name})
+                unforeseen = not isinstance(error, StoreBusy | StoreUnusable)
+                level = logging.ERROR if unforeseen else logging.WARNING
+                told = {"worker": self.name}
+                _log.log(level, "trying again in %g s: %s", pause, error, extra=told, exc_info=unforeseen)
                 stop.wait(pause)
             else:
                 if idle:
@@ -129,13 +132,14 @@ class DeadlineWorker:
         Raises :class:`StoreBusy` and :class:`StoreUnusable`; what was recorded before stays.
         """
         recorded = 0
-        while stop is None or not stop.is_set():
+        stopped = (stop or threading.Event()).is_set
+        while not stopped():
             at = self.clock() if now is None else now
-            self.desk.due.catch_up()
+            self.desk.due.catch_up(stopped)
             until = at + self._claim
             claimed = self.desk.due.table.claim(at, until=until, limit=AT_ONCE)
             for nth, case in enumerate(claimed):
-                if stop is not None and stop.is_set():
+                if stopped():
                     self.desk.due.table.give_back(claimed[nth:], until=until)
                     break
                 recorded += self._record(case.case_id, at)
@@ -172,10 +176,13 @@ class DeadlineWorker:
             self._fail(str(error))
             _log.warning("case %r stays due: %s", case_id, error, extra={"worker": self.name, "case_id": case_id})
             return 0
-        except HistoryBroken as error:
-            self._fail(str(error))
+        except StoreUnusable:
+            raise
+        except Exception as error:  # whatever is wrong with one case must not hold up the others
+            self._fail(str(error) or type(error).__name__)
+            about = {"worker": self.name, "case_id": case_id}
+            _log.error("case %r is parked: %s", case_id, error, extra=about, exc_info=True)
             self.desk.due.table.park(case_id)
-            _log.error("case %r is parked: %s", case_id, error, extra={"worker": self.name, "case_id": case_id})
             return 0
         facts = () if outcome is None else outcome.facts
         for stream, version, fact in facts:

@@ -291,16 +291,13 @@ class Desk:
         due: list[tuple[str, Fact]] = []
         cases: list[Case] = []
         for case_id in self.due.table.due_by(at):
-            case = self.due.sound_case(case_id)
-            if case is None:
-                continue
-            facts = due_facts(case, Moment(at, self.policy_of(case), _who(command), command.command_id))
-            if facts:
+            case, facts = self._due_in(case_id, at, _who(command), command.command_id)
+            if case is not None and facts:
                 due += facts
                 cases.append(case)
-        due.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
         if not due:
             return self.policies.versions[-1], Decided(), []
+        due.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
         first = next(case for case in cases if due[0][0] in _streams(case))
         return self.policy_of(first), Decided(facts=due), cases
 
@@ -312,20 +309,30 @@ class Desk:
         """
         at = at.astimezone(UTC)
         for _ in range(ATTEMPTS):
-            case = self.due.sound_case(case_id)
-            if case is None:
+            case, facts = self._due_in(case_id, at, who, None)
+            if case is None or not facts:
                 return None
-            policy = self.policy_of(case)
-            facts = due_facts(case, Moment(at, policy, who))
-            if not facts:
-                return None
-            facts.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
             try:
                 placed = self._save([case], Decided(facts=facts), None)
             except Stale:
                 continue
-            return Outcome("run_deadlines", at, "accepted", placed, None, policy)
+            return Outcome("run_deadlines", at, "accepted", placed, None, self.policy_of(case))
         raise StoreBusy(f"run_deadlines: other writers of case {case_id!r} were faster {ATTEMPTS} times")
+
+    def _due_in(
+        self, case_id: str, at: datetime, who: Who | None, command_id: str | None
+    ) -> tuple[Case | None, list[tuple[str, Fact]]]:
+        """A case as it stands now and what fell due in it; ``None`` where it cannot be read: it is parked then."""
+        case = self.due.sound_case(case_id)
+        if case is None:
+            return None, []
+        try:
+            policy = self.policy_of(case)
+        except (HistoryBroken, PolicyInvalid) as error:
+            self.due.park(case_id, error)
+            return None, []
+        facts = due_facts(case, Moment(at, policy, who, command_id))
+        return case, sorted(facts, key=lambda entry: (entry[1].occurred_at, entry[0]))
 
 
 def _exists(kind: str, name: str) -> Impossible:

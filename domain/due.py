@@ -6,7 +6,7 @@ The table is an index and nothing more. A case that it leads to is looked at aga
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from returnable.domain.case import Case, replay
 from returnable.domain.decisions import next_due
@@ -28,12 +28,12 @@ class DueCases:
         self._store = store
         self.table = store.due
 
-    def catch_up(self) -> int:
-        """Take in all facts that are recorded by now; the position up to which the table is fed."""
+    def catch_up(self, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Take in all facts that are recorded by now, or until ``stopped`` says so; the position it is fed up to then."""
         head = self._store.head()
-        while (position := self.table.fed_to()) < head:
+        while (position := self.table.fed_to()) < head and not stopped():
             if position == 0:
-                self._build(head)
+                self._build(head, stopped)
             else:
                 upto = min(position + POSITIONS_AT_ONCE, head)
                 self._take_in(position, upto, self._store.touched(position, upto))
@@ -46,19 +46,19 @@ class DueCases:
         if parked:
             self._take_in(position, position, parked)
 
-    def _build(self, head: int) -> None:
+    def _build(self, head: int, stopped: Callable[[], bool]) -> None:
         # Case by case, because a window of the log would lead to every case again and again.
         after = ""
         due: list[DueCase] = []
         parked: list[str] = []
-        while True:
+        while not stopped():
             last = None
             for last, facts, damage in self._store.stretch(after, CASES_AT_ONCE, head):
                 _look(last, facts, damage, due, parked)
             if last is None:
-                break
+                self.table.feed(0, head, (), due, parked)
+                return
             after = last
-        self.table.feed(0, head, (), due, parked)
 
     def _take_in(self, position: int, upto: int, case_ids: Sequence[str]) -> None:
         due: list[DueCase] = []
@@ -73,6 +73,11 @@ class DueCases:
         if case is None:
             self.table.park(case_id)
         return case
+
+    def park(self, case_id: str, why: Exception) -> None:
+        """Set a case apart, and say why: it must not hold up the others."""
+        _leave_out(case_id, why)
+        self.table.park(case_id)
 
 
 def _look(
@@ -93,5 +98,9 @@ def _sound(case_id: str, facts: Sequence[Recorded], damage: Damage | None) -> Ca
             raise HistoryBroken(damage.reason)
         return replay(case_id, facts)
     except HistoryBroken as error:
-        _log.error("case %r was left out when deadlines were recorded: %s", case_id, error)
+        _leave_out(case_id, error)
         return None
+
+
+def _leave_out(case_id: str, why: Exception) -> None:
+    _log.error("case %r was left out when deadlines were recorded: %s", case_id, why)

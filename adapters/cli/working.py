@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long what it has claimed is left to it, should it die.",
 )
-@click.option("--once", is_flag=True, help="Record what is due by now, and end.")
+@click.option("--once", is_flag=True, help="Record what is due by now, and end; exit status 1 where some could not be.")
 @click.option("--status", is_flag=True, help="Only say how the deadlines stand; exit status 1 while a case is parked.")
 @health_option
 @click.option(
@@ -120,4 +120,4 @@ def _say(standing: WorkerStanding, as_json: bool) -> int:
         click.echo(f"waiting: {standing.waiting:,} cases, the first deadline {first}, {standing.late_seconds:g} s late")
         click.echo(f"behind: {standing.behind:,} facts")
         click.echo(f"parked: {standing.parked:,} cases")
-    return 1 if standing.parked else 0
+    return 1 if standing.parked or standing.failures else 0

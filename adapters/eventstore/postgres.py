@@ -39,9 +39,9 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.adapters.eventstore.subscription import PollingSubscription
-from returnable.adapters.eventstore.together import Together, Waited
+from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.calendar import plain
-from returnable.domain.errors import CommandSeen, NameTaken, ReturnableError, Stale, StoreBusy
+from returnable.domain.errors import CommandSeen, NameTaken, ReturnableError, Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
 
@@ -99,17 +99,20 @@ class PostgresCaseRecorder(CaseRecorder):
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
         insert = Insert(stored_events, cases, names, receipt)
+        place = self._connections.place
         try:
             return self._together.do(_Append(insert, *_call(self._append, *insert, milliseconds(self._limits.busy))))
         except Waited:
-            message = f"{self._connections.place}: other threads held the store for {self._limits.busy:g} s"
-            raise StoreBusy(message) from None
+            raise StoreBusy(f"{place}: other threads held the store for {self._limits.busy:g} s") from None
+        except Interrupted:
+            raise StoreUnusable(f"{place}: the thread that wrote was interrupted; ask what is stored") from None
 
-    def _append_all(self, appends: Sequence[_Append], sent: int = 0) -> list[Sequence[int] | Exception]:
+    def _append_all(self, appends: Sequence[_Append], unanswered: int = 0) -> list[Sequence[int] | Exception]:
         """One transaction, and one wait for the disk, for all that came together; one alone is one round trip.
 
-        ``sent``: how often they went to the server before.
+        ``unanswered``: how often they were sent before and nobody knows what came of it.
         """
+        sent = 0
 
         def send(connection: AnyConnection) -> list[Any]:
             nonlocal sent
@@ -123,18 +126,38 @@ class PostgresCaseRecorder(CaseRecorder):
         rows: list[Any]
         try:
             rows = self._connections.use(send)
+        except StoreBusy as busy:
+            # Nothing came of the last attempt. What came of those before it is stored, or may still be.
+            unanswered += sent - 1
+            if not unanswered:
+                raise
+            rows = [StoreUnusable(f"{busy}; an answer was lost before that, ask what is stored") for _ in appends]
         except ReturnableError:
             raise
         except Exception as error:
+            unanswered += sent - 1
             if len(appends) > 1:  # one of them is wrong, and nothing is written: each for itself, then
-                return [result for append in appends for result in self._append_all([append], sent)]
+                return [self._append_alone(append, unanswered) for append in appends]
             rows = [_raised(error, appends[0].insert)]
-        results = [self._result(append.insert, row, sent) for append, row in zip(appends, rows, strict=True)]
+        else:
+            unanswered += sent - 1
+        results: list[Sequence[int] | Exception] = []
+        given: set[int] = set()
+        for append, row in zip(appends, rows, strict=True):
+            results.append(self._result(append.insert, row, unanswered, given))
+            given.update(() if isinstance(results[-1], Exception) else results[-1])
         self._wake_followers()
         return results
 
-    def _result(self, insert: Insert, row: Any, sent: int) -> Sequence[int] | Exception:
-        """The positions that were given, or why there are none."""
+    def _append_alone(self, append: _Append, unanswered: int) -> Sequence[int] | Exception:
+        try:
+            (result,) = self._append_all([append], unanswered)
+        except ReturnableError as error:
+            return error
+        return result
+
+    def _result(self, insert: Insert, row: Any, unanswered: int, given: set[int]) -> Sequence[int] | Exception:
+        """The positions that were given, or why there are none; ``given`` are those of others in the batch."""
         if isinstance(row, Exception):
             refused = row
         else:
@@ -142,10 +165,10 @@ class PostgresCaseRecorder(CaseRecorder):
             if refusal is None:
                 return list(range(first, first + len(insert.events))) if first is not None else []
             refused = _refused(refusal, nth, insert)
-        if sent > 1:
+        if unanswered:
             # An earlier call may have gone through and its answer been lost: then this refusal is our own doing.
             stored = self._stored_as_sent(*insert)
-            if stored is not None:
+            if stored is not None and given.isdisjoint(stored):
                 return stored
         return refused
 

@@ -46,7 +46,7 @@ CREATE TABLE {schema}.policies (sha256 text COLLATE "C" PRIMARY KEY, document te
 # so what is looked up after the lock is what counts. Refusals that the desk must expect are answered, not raised, before
 # anything is written: they leave no error in the server's log.
 _APPEND = """
-CREATE FUNCTION {schema}.append(
+CREATE OR REPLACE FUNCTION {schema}.append(
     p_types text[], p_contents bytea[], p_streams text[], p_versions integer[],
     p_cases text[], p_afters integer[], p_sizes integer[],
     p_kinds text[], p_names text[], p_owners text[], p_command text[], p_patience text,
@@ -83,7 +83,20 @@ BEGIN
             RETURN;
         END IF;
     END LOOP;
-    FOR i IN 1 .. coalesce(cardinality(p_cases), 0) LOOP
+    IF cardinality(p_cases) > 8 THEN
+        -- The same as below, for many at once: there the time grows with the square of their number.
+        SELECT b.i INTO nth FROM (
+            SELECT u.i, u.a, coalesce(
+                lag(u.a + u.s) OVER (PARTITION BY u.c ORDER BY u.i),
+                (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1), 0
+            ) AS stands_at
+            FROM unnest(p_cases, p_afters, p_sizes) WITH ORDINALITY AS u (c, a, s, i)
+        ) AS b WHERE b.a <> b.stands_at ORDER BY b.i LIMIT 1;
+        IF FOUND THEN
+            refusal := 'stale';
+            RETURN;
+        END IF;
+    ELSE FOR i IN 1 .. coalesce(cardinality(p_cases), 0) LOOP
         v_count := NULL;
         FOR j IN REVERSE i - 1 .. 1 LOOP
             IF p_cases[j] = p_cases[i] THEN
@@ -101,7 +114,7 @@ BEGIN
             nth := i;
             RETURN;
         END IF;
-    END LOOP;
+    END LOOP; END IF;
 
     IF v_events > 0 THEN
         first := nextval('{schema}.positions');
@@ -174,7 +187,7 @@ CREATE TABLE {schema}.due (case_id text COLLATE "C" PRIMARY KEY, at bigint, clai
 CREATE INDEX due_by_instant ON {schema}.due (at, case_id);
 """
 
-_MIGRATIONS: tuple[str, ...] = (_TABLES + _APPEND, _BOOKKEEPING)
+_MIGRATIONS: tuple[str, ...] = (_TABLES + _APPEND, _BOOKKEEPING + _APPEND)
 """What makes each version from the one before it."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION

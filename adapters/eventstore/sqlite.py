@@ -31,9 +31,9 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
-from returnable.adapters.eventstore.together import Together, Waited
+from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.calendar import plain
-from returnable.domain.errors import Stale
+from returnable.domain.errors import Stale, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
 
@@ -98,6 +98,10 @@ class SQLiteCaseRecorder(CaseRecorder):
             return self._together.do(Insert(stored_events, cases, names, receipt))
         except Waited:
             raise self._connections.busy() from None
+        except Interrupted:
+            raise StoreUnusable(
+                f"{self._connections.path}: the thread that wrote was interrupted; ask what is stored"
+            ) from None
 
     def _insert_all(self, inserts: Sequence[Insert]) -> list[Sequence[int] | Exception]:
         """One transaction, and one wait for the disk, for all that came together."""

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
@@ -23,6 +23,10 @@ AT_ONCE = 128
 
 class Waited(Exception):
     """Others wrote for so long that the turn did not come. Nothing was done."""
+
+
+class Interrupted(Exception):
+    """The thread that wrote for this one was interrupted. Nobody knows what became of it."""
 
 
 class _Turn(Generic[R, T]):
@@ -42,6 +46,9 @@ class Together(Generic[R, T]):
     ``carry_out`` gets the requests of a batch in the order in which they came, and gives for each its result, or the error
     that is its own; what it raises is the error of them all. It is never called by two threads at once.
     ``patience_seconds``: how long a thread waits for its turn.
+
+    What interrupts a thread may do so at any instruction: whoever leaves neither waits any more nor keeps the lead. Signals
+    interrupt the main thread, which therefore writes for itself alone.
     """
 
     def __init__(self, carry_out: Callable[[Sequence[R]], Sequence[T | Exception]], patience_seconds: float) -> None:
@@ -54,21 +61,26 @@ class Together(Generic[R, T]):
         """Forget those who wait: they are threads of a parent process."""
         self._lock = Lock()
         self._waiting: deque[_Turn[R, T]] = deque()
-        self._somebody_writes = False
+        self._leader: _Turn[R, T] | None = None
 
     def do(self, request: R) -> T:
-        """The result of a request; raises its error, and :class:`Waited` when its turn did not come in time."""
+        """The result of a request; raises its error, :class:`Waited` when its turn did not come in time, and
+        :class:`Interrupted`."""
         turn: _Turn[R, T] = _Turn(request)
-        with self._lock:
-            leads = not self._somebody_writes
-            self._somebody_writes = True
-            if not leads:
-                turn.come.acquire()
-                self._waiting.append(turn)
-        if not leads:
-            self._wait(turn)
-        if not turn.is_done:
-            self._lead(turn)
+        try:
+            with self._lock:
+                if self._leader is None:
+                    self._leader = turn
+                else:
+                    turn.come.acquire()
+                    self._waiting.append(turn)
+            if self._leader is not turn:
+                self._wait(turn)
+            if not turn.is_done:
+                self._lead(turn)
+        finally:
+            if not turn.is_done:
+                self._leave(turn)
         if turn.failure is not None:
             try:
                 raise turn.failure
@@ -87,38 +99,38 @@ class Together(Generic[R, T]):
         turn.come.acquire()
 
     def _lead(self, own: _Turn[R, T]) -> None:
-        with self._lock:
-            others = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE - 1))]
+        others: list[_Turn[R, T]] = []
+        if current_thread() is not main_thread():
+            with self._lock:
+                others += [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE - 1))]
         batch = [own, *others]
+        for turn in others:
+            turn.failure = Interrupted()  # until something else is known
         try:
             results = self._carry_out([turn.request for turn in batch])
+            for turn, result in zip(batch, results, strict=True):
+                turn.failure = result if isinstance(result, Exception) else None
+                turn.result = None if isinstance(result, Exception) else result
         except Exception as error:
             own.failure = error
             for turn in others:
                 turn.failure = _once_more(error)
-        except BaseException:  # this thread is interrupted; the others still want theirs
-            with self._lock:
-                self._waiting.extendleft(reversed(others))
-            others = []
-            raise
-        else:
-            for turn, result in zip(batch, results, strict=True):
-                if isinstance(result, Exception):
-                    turn.failure = result
-                else:
-                    turn.result = result
         finally:
-            self._hand_over()
+            self._leave(own)
             for turn in others:
                 turn.is_done = True
                 turn.come.release()
+        own.is_done = True
 
-    def _hand_over(self) -> None:
+    def _leave(self, turn: _Turn[R, T]) -> None:
+        """Neither wait any more nor keep the lead: the first of those who wait has it now."""
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().come.release()
-            else:
-                self._somebody_writes = False
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            if self._leader is turn:
+                self._leader = self._waiting.popleft() if self._waiting else None
+                if self._leader is not None:
+                    self._leader.come.release()
 
 
 def _once_more(error: Exception) -> Exception:

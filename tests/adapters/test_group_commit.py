@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres import database_url, fresh_store_url, sql
 
 from bench.postgres import Proxy, with_parameters
+from returnable.adapters.eventstore import postgres
 from returnable.adapters.eventstore import together as module
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.postgres_connections import Lost
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.eventstore.together import Together, Waited
+from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry, Name, Receipt
@@ -150,7 +154,7 @@ def test_an_error_of_all_is_told_to_each_in_an_exception_of_its_own() -> None:
     assert all(isinstance(error, StoreUnusable) and isinstance(error.__cause__, OSError) for error in errors)
 
 
-def test_who_is_interrupted_while_writing_for_others_leaves_them_their_turn() -> None:
+def test_when_the_thread_that_writes_for_others_is_interrupted_they_are_told_that_nobody_knows() -> None:
     tries: list[Sequence[int]] = []
 
     def interrupted_once(requests: Sequence[int]) -> list[int | Exception]:
@@ -163,11 +167,75 @@ def test_who_is_interrupted_while_writing_for_others_leaves_them_their_turn() ->
     for request in range(1, 5):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
-    first, second, third, fourth = line.go()
+    first, *others = line.go()
 
-    assert isinstance(second, KeyboardInterrupt)
-    assert (first, third, fourth) == (2, 6, 8)
-    assert tries == [[1], [2, 3, 4], [3, 4]]
+    assert first == 2
+    assert [type(one) for one in others] == [KeyboardInterrupt, Interrupted, Interrupted]
+    assert together.do(5) == 10
+
+
+def test_the_main_thread_where_signals_come_writes_for_itself_alone() -> None:
+    seen: list[Sequence[int]] = []
+    others: list[threading.Thread] = []
+
+    def with_company(requests: Sequence[int]) -> list[int | Exception]:
+        seen.append(requests)
+        if len(seen) == 1:
+            while not together._waiting:  # the main thread comes first
+                time.sleep(0.001)
+            for request in (2, 3):
+                others.append(threading.Thread(target=together.do, args=(request,)))
+                others[-1].start()
+                while len(together._waiting) < 1 + len(others):
+                    others[-1].join(0.001)
+        return doubled(requests)
+
+    together: Together[int, int] = Together(with_company, PATIENCE_SECONDS)
+    busy = threading.Thread(target=together.do, args=(1,))
+    busy.start()
+
+    assert together.do(4) == 8
+    for thread in (busy, *others):
+        thread.join(PATIENCE_SECONDS)
+    assert seen == [[1], [4], [2, 3]]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_thread_that_is_interrupted_leaves_the_store_to_the_others(waits: bool) -> None:
+    # given: one is at work, another waits behind it and is interrupted there, or when its turn has just come
+    class Interrupting:
+        def __init__(self, lock: Any) -> None:
+            self._lock = lock
+
+        def acquire(self, timeout: float = -1) -> bool:
+            if not waits:
+                self._lock.acquire(timeout=timeout)
+            raise KeyboardInterrupt
+
+        def release(self) -> None:
+            self._lock.release()
+
+    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    line.come(lambda: together.do(1))
+    wait = together._wait
+
+    def interrupted(turn: Any) -> None:
+        turn.come = Interrupting(turn.come)
+        wait(turn)
+
+    together._wait = interrupted  # type: ignore[method-assign]
+    if waits:
+        with pytest.raises(KeyboardInterrupt):
+            together.do(2)
+        assert line.go() == [2]
+    else:
+        line.come(lambda: together.do(2))
+        first, second = line.go()
+        assert (first, type(second)) == (2, KeyboardInterrupt)
+
+    # then
+    together._wait = wait  # type: ignore[method-assign]
+    assert together.do(3) == 6
 
 
 def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
@@ -374,3 +442,87 @@ def test_when_the_answer_to_many_is_lost_each_is_told_what_is_stored() -> None:
     assert stored == {"a-1": 1, "f-1": first[0], "a-2": second[0], "b-1": fourth[0]}  # type: ignore[index]
     store.close()
     proxy.close()
+
+
+def test_what_was_written_beside_a_wrong_append_is_told_even_if_the_next_finds_the_store_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given: a batch with a gap in it is sent again one by one, and another process writes before the last of them
+    store = open_store(url := fresh_store_url(), busy_timeout_seconds=0.3)
+    schema, others = place_of(url).schema, []
+    together_of(store)._patience_seconds = PATIENCE_SECONDS
+    line = Line(together_of(store))
+    line.come(lambda: store.append([batch("first", 0, "f")]))
+    line.come(lambda: store.append([batch("A", 0, "a-1")]))
+    line.come(lambda: store.append([batch("B", 0, "gap", gap=1)]))
+    line.come(lambda: store.append([batch("C", 0, "c-1")]))
+    execute = postgres._execute
+
+    def disturbed(connection: Any, append: Any) -> Any:
+        if append.insert.cases[0].case_id == "C" and not connection.pgconn.pipeline_status:
+            others.append(psycopg.connect(database_url()))
+            lock = f"SELECT pg_advisory_xact_lock((1381256770::bigint << 32) | '{schema}.facts'::regclass::oid::bigint)"
+            others[0].execute(lock.encode())
+        return execute(connection, append)
+
+    monkeypatch.setattr(postgres, "_execute", disturbed)
+
+    # when
+    _, written, gap, busy = line.go()
+    others[0].close()
+
+    # then
+    assert [type(one) for one in (written, gap, busy)] == [list, ValueError, StoreBusy]
+    assert [one.case_id for one in store.read()] == ["first", "A"]
+    store.close()
+
+
+def test_a_busy_store_after_a_lost_answer_is_not_told_as_nothing_recorded() -> None:
+    # given: the answer is lost after the commit, and the second attempt finds another writer
+    store = open_store(url := fresh_store_url(), busy_timeout_seconds=0.3)
+    schema, others = place_of(url).schema, []
+    connections: Any = store._recorder._connections  # type: ignore[attr-defined]
+    do = connections._do
+
+    def lose(work: Any) -> Any:
+        answer = do(work)
+        if not others and isinstance(answer, list) and not isinstance(answer[0], str):
+            others.append(psycopg.connect(database_url()))
+            lock = f"SELECT pg_advisory_xact_lock((1381256770::bigint << 32) | '{schema}.facts'::regclass::oid::bigint)"
+            others[0].execute(lock.encode())
+            raise Lost("the answer was lost")
+        return answer
+
+    connections._do = lose
+
+    # when, then: it is stored, and found
+    assert store.append([batch("A", 0, "a-1")], receipt=receipt("c-1")) == [store.head()]
+    others[0].close()
+    store.close()
+
+
+def test_of_two_that_append_the_very_same_beside_a_wrong_one_the_second_is_told_that_it_came_too_late() -> None:
+    store = open_store(fresh_store_url())
+    line = Line(together_of(store))
+    line.come(lambda: store.append([batch("first", 0, "f")]))
+    line.come(lambda: store.append([batch("A", 0, "same")]))
+    line.come(lambda: store.append([batch("A", 0, "same")]))
+    line.come(lambda: store.append([batch("B", 0, "gap", gap=1)]))
+
+    _, one, other, wrong = line.go()
+
+    assert [type(each) for each in (one, other, wrong)] == [list, Stale, ValueError]
+    store.close()
+
+
+def test_many_cases_at_once_are_checked_as_few_are(url: str) -> None:
+    with closing(open_store(url)) as store:
+        store.append([batch(f"case {nth:03}", 0, "a") for nth in range(300)])
+        again = [batch(f"case {nth:03}", 1, "b") for nth in range(300)] + [batch("case 007", 2, "c")]
+
+        with pytest.raises(Stale, match="case 299"):
+            store.append([*again, batch("case 299", 1, "late")])
+        store.append(again)
+
+        assert store.head() >= 601
+        assert [one.case_seq for one in store.load("case 007")] == [1, 2, 3]

@@ -31,8 +31,9 @@ from returnable.adapters.operating.health import health_at
 from returnable.adapters.operating.logs import JsonLines
 from returnable.adapters.wiring import Parts, assemble
 from returnable.adapters.worker import DeadlineWorker
+from returnable.domain import due
 from returnable.domain.calendar import A_MOMENT
-from returnable.domain.errors import HistoryBroken, StoreBusy, StoreUnusable
+from returnable.domain.errors import HistoryBroken, PolicyInvalid, StoreBusy, StoreUnusable
 from returnable.domain.events import LabelVoided, Who
 from returnable.domain.ports import DueCase
 from returnable.testing import Scenario, a_return, an_order, report_wrong_item, request_cancellation, request_refund
@@ -206,13 +207,13 @@ def test_a_store_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
     worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
     catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
 
-    def sometimes() -> int:
+    def sometimes(*given: Any) -> int:
         tries["all"] += 1
         if tries["all"] <= 3:
             raise StoreUnusable("the server is away")
         if recorded(story.parts):
             stop.set()
-        return catch_up()
+        return catch_up(*given)
 
     worker.desk.due.catch_up = sometimes  # type: ignore[method-assign]
 
@@ -260,12 +261,74 @@ def test_a_case_whose_policy_is_lost_is_parked_and_holds_up_no_other(caplog: pyt
 
     worker.desk.policy_of = lost  # type: ignore[method-assign]
 
-    with caplog.at_level(logging.ERROR, "returnable.worker"):
+    with caplog.at_level(logging.ERROR, "returnable"):
         worker.work()
 
     assert worker.standing().parked == 1
-    assert "case 'A-1' is parked: the policy is pinned" in caplog.text
+    assert "case 'A-1' was left out when deadlines were recorded: the policy is pinned" in caplog.text
     assert recorded(story.parts) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
+
+
+def test_a_policy_that_cannot_be_read_holds_up_no_other_case_when_all_are_recorded_at_once() -> None:
+    story = three_deadlines(assemble("memory:"))
+    desk = returnable.Desk(story.parts, Clock(LATER))
+    policy_of = story.parts.desk.policy_of
+
+    def unreadable(case: Any) -> Any:
+        if case.case_id == "A-1":
+            raise PolicyInvalid("the kept policy: a_newer_key: is not a known key")
+        return policy_of(case)
+
+    story.parts.desk.policy_of = unreadable  # type: ignore[method-assign]
+
+    outcome = desk.run_deadlines()
+
+    assert sorted(fact.type for _, _, fact in outcome.facts) == ["ContactMissed", "RefundOverdue"]
+    assert story.parts.desk.due.table.parked() == ["A-1"]
+
+
+@pytest.mark.parametrize("where", ["record_due", "catch_up"])
+def test_what_nobody_thought_of_does_not_end_a_worker(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    monkeypatch.setattr(working, "PAUSES", (0.001,))
+    story = three_deadlines(assemble("memory:"))
+    worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
+    owner: Any = worker.desk if where == "record_due" else worker.desk.due
+    sound, stop, tries = getattr(owner, where), threading.Event(), Counter[str]()
+
+    def astonishing(*given: Any) -> Any:
+        tries["all"] += 1
+        if tries["all"] == 1:
+            raise RuntimeError("nobody thought of it")
+        if tries["all"] > 5 or len(recorded(story.parts)) > 2:
+            stop.set()
+        return sound(*given)
+
+    setattr(owner, where, astonishing)
+
+    # when
+    threading.Timer(1, stop.set).start()
+    with caplog.at_level(logging.ERROR, "returnable.worker"):
+        worker.run(stop)
+
+    # then
+    assert len(recorded(story.parts)) >= 2
+    assert "RuntimeError: nobody thought of it" in caplog.text
+
+
+def test_a_worker_that_is_stopped_while_it_takes_in_a_long_history_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due, "CASES_AT_ONCE", 1)
+    story = three_deadlines(assemble("memory:"))
+    looks = Counter[str]()
+
+    def stopped() -> bool:
+        looks["all"] += 1
+        return looks["all"] > 2
+
+    assert story.parts.desk.due.catch_up(stopped) == 0
+    assert story.parts.desk.due.catch_up() == story.parts.store.head()
 
 
 def test_a_worker_that_is_stopped_finishes_the_case_at_hand_and_gives_the_others_back() -> None:
