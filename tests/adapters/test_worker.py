@@ -27,6 +27,7 @@ from usual import a_labelled_return
 
 import returnable
 from returnable.adapters import worker as working
+from returnable.adapters.cli.app import run
 from returnable.adapters.operating.health import health_at
 from returnable.adapters.operating.logs import JsonLines
 from returnable.adapters.wiring import Parts, assemble
@@ -329,6 +330,79 @@ def test_a_worker_that_is_stopped_while_it_takes_in_a_long_history_ends(monkeypa
 
     assert story.parts.desk.due.catch_up(stopped) == 0
     assert story.parts.desk.due.catch_up() == story.parts.store.head()
+    assert story.parts.desk.due.table.standing().waiting == 3
+
+
+@pytest.mark.parametrize("how", ["worker", "run_deadlines", "once"])
+def test_a_parked_case_that_can_be_read_by_now_is_looked_at_again(how: str, tmp_path: Path) -> None:
+    # given
+    url = f"sqlite:///{tmp_path}/shop.db"
+    story = Scenario(assemble(url)).given(a_labelled_return())
+    desk = story.parts.desk
+    desk.due.catch_up()
+    desk.due.table.park("A-1")
+
+    # when
+    if how == "worker":
+        stop = threading.Event()
+        threading.Timer(0.5, stop.set).start()
+        DeadlineWorker(desk, Clock(LATER), every_seconds=0.01).run(stop)
+    elif how == "run_deadlines":
+        returnable.Desk(story.parts, Clock(LATER)).run_deadlines()
+    else:
+        assert run(["worker", "--once", "--store", url]) == 0
+
+    # then
+    assert recorded(story.parts) == Counter(["LabelVoided return/R-1"])
+    story.desk.close()
+
+
+def test_once_that_could_not_record_all_says_so_with_its_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    Scenario(assemble(url)).given(a_labelled_return()).desk.close()
+
+    def busy(*given: Any) -> Any:
+        raise StoreBusy("others are faster")
+
+    monkeypatch.setattr("returnable.domain.desk.Desk.record_due", busy)
+
+    assert run(["worker", "--once", "--store", url]) == 1
+
+
+def test_pauses_begin_anew_after_a_sound_look(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(working, "PAUSES", (0.001, 0.002))
+    story = Scenario().given(a_labelled_return())
+    worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
+    catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
+
+    def sometimes(*given: Any) -> int:
+        tries["all"] += 1
+        if tries["all"] in (1, 2, 6):
+            raise StoreUnusable("the server is away")
+        if tries["all"] > 8:
+            stop.set()
+        return catch_up(*given)
+
+    worker.desk.due.catch_up = sometimes  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING, "returnable.worker"):
+        worker.run(stop)
+
+    assert [record.getMessage().split()[3] for record in caplog.records] == ["0.001", "0.002", "0.001"]
+
+
+def test_a_worker_whose_first_deadline_is_late_is_not_well() -> None:
+    story = Scenario().given(a_labelled_return())
+    worker = DeadlineWorker(story.parts.desk, clock := Clock(VOIDS_AT - A_MOMENT))
+    worker.work()
+
+    clock.now = VOIDS_AT + timedelta(seconds=50)
+
+    assert worker.standing().healthy(51)
+    assert not worker.standing().healthy(49.9)
 
 
 def test_a_worker_that_is_stopped_finishes_the_case_at_hand_and_gives_the_others_back() -> None:
