@@ -12,6 +12,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -142,7 +143,12 @@ class DeadlineWorker:
                 if stopped():
                     self.desk.due.table.give_back(claimed[nth:], until=until)
                     break
-                recorded += self._record(case.case_id, at)
+                try:
+                    recorded += self._record(case.case_id, at)
+                except StoreUnusable:
+                    with suppress(StoreBusy, StoreUnusable):  # or others wait until the claim ends
+                        self.desk.due.table.give_back(claimed[nth:], until=until)
+                    raise
             if not claimed:
                 self._last_pass_at, self._last_error, self._failed_in_a_row = at, None, 0
                 break

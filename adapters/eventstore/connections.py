@@ -447,6 +447,18 @@ def _kind(path: str, connection: sqlite3.Connection) -> Literal["ours", "empty"]
     return "empty"
 
 
+def version_of_file(path: str) -> int:
+    """The version of the tables in a file; 0 where there is no store yet. Raises :class:`StoreUnusable`."""
+    if not os.path.exists(path):
+        return 0
+    _look_before_opening(path)
+    connection = _open(path, "mode=ro", 5.0)
+    try:
+        return _schema_version(connection)
+    finally:
+        connection.close()
+
+
 def _schema_version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version

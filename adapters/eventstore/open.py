@@ -71,12 +71,12 @@ def migrate_store(url: str) -> tuple[int, int]:
     """Create the store at a URL or bring its tables up to date; their version before (0: there were none) and after.
 
     Safe to run from many processes at once. Raises :class:`StoreUnusable`, also for a store that a newer version made. A
-    file needs no migrating: it is created when it is first opened.
+    file is created, or brought up to date, whenever it is opened and can be written.
     """
     if not is_postgres(url):
-        from returnable.adapters.eventstore.connections import SCHEMA_VERSION
+        from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file
 
-        before = 0 if url == "memory:" or not os.path.exists(path_of(url)) else SCHEMA_VERSION
+        before = 0 if url == "memory:" else version_of_file(path_of(url))
         open_store(url).close()
         return before, SCHEMA_VERSION
     place = place_of(url)
@@ -111,4 +111,6 @@ def path_of(url: str) -> str:
 def _not_understood(url: str) -> StoreUnusable:
     if "@" in url:  # what stands before it may be a password
         url = f"…@{url.rpartition('@')[2]}"
+    elif "password" in url.lower():
+        url = "…"
     return StoreUnusable(f"{url!r} names no store; understood are {UNDERSTOOD}")

@@ -144,7 +144,10 @@ class PostgresCaseRecorder(CaseRecorder):
         results: list[Sequence[int] | Exception] = []
         given: set[int] = set()
         for append, row in zip(appends, rows, strict=True):
-            results.append(self._result(append.insert, row, unanswered, given))
+            try:
+                results.append(self._result(append.insert, row, unanswered, given))
+            except ReturnableError as error:  # it cannot be asked what is stored
+                results.append(error)
             given.update(() if isinstance(results[-1], Exception) else results[-1])
         self._wake_followers()
         return results

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from returnable.adapters.urls import ENCODE, is_torn
 from returnable.domain.errors import StoreUnusable
 
 DEFAULT_SCHEMA = "returnable"
@@ -50,6 +51,8 @@ def place_of(url: str) -> Place:
         parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise StoreUnusable("the URL of the PostgreSQL store cannot be read") from None
+    if is_torn(parts):
+        raise StoreUnusable(f"{parts.scheme}://…: {ENCODE}")
     user, at, hosts = parts.netloc.rpartition("@")
     shown_at = f"{user.partition(':')[0]}@" if at and user.partition(":")[0] else ""
     named = [value for name, value in parameters if name == "schema"]

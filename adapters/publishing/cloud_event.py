@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from urllib.parse import quote
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
@@ -18,6 +19,9 @@ from returnable.domain.ports import Damage, EventStore, Recorded
 
 DAMAGED_TYPE = "returnable.store.FactDamaged.v1"
 """The type of the event that stands for a fact that cannot be read."""
+
+MOST_BYTES = 900_000
+"""An event that would be larger goes out without its data, and with ``dataref`` instead: brokers take a megabyte or less."""
 
 _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 
@@ -33,7 +37,12 @@ def cloud_event(entry: Recorded, source: str) -> Message:
         "datacontenttype": "application/json",
         "data": data,
     }
-    return Message(source, entry.event, entry.stream, entry.case_id, entry.fact.type, to_json(event))
+    body = to_json(event)
+    if len(body) > MOST_BYTES:
+        # Brokers refuse it, and would for ever; whoever wants to know asks the store.
+        del event["data"], event["datacontenttype"]
+        body = to_json(event | {"dataref": f"#{quote(entry.event, safe='/')}"})
+    return Message(source, entry.event, entry.stream, entry.case_id, entry.fact.type, body)
 
 
 def damaged_event(damage: Damage, source: str) -> Message:

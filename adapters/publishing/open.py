@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from returnable.adapters.publishing.broker import Broker, BrokerUnusable
+from returnable.adapters.urls import ENCODE, is_torn
 
 UNDERSTOOD = (
     "nats://host:4222?stream=RETURNABLE&subject=returnable, amqp://user:password@host/vhost?exchange=returnable, "
@@ -27,6 +28,8 @@ def open_broker(url: str, *, create: bool = False) -> Broker:
         repeated = len(dict(options)) < len(options)
     except ValueError:
         raise _not_understood(url) from None
+    if is_torn(parts):
+        raise BrokerUnusable(f"{parts.scheme}://…: {ENCODE}")
     if repeated or parts.fragment:
         raise _not_understood(url)
     if parts.scheme == "stdout" and not parts.netloc and not parts.path and not options:

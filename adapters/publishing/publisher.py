@@ -163,8 +163,12 @@ class Publisher:
     def begin_at(self, position: int) -> bool:
         """Go on with the fact at that position (or the first one after it); ``False`` when another holds the bookmark.
 
-        Raises ``ValueError`` when it is past that: what was published is published again under another name.
+        Raises ``ValueError`` when it is past that: what was published is published again under another name; and for a
+        position that is not there yet, because what comes before it would never be published.
         """
+        head = self._store.head()
+        if position > head + 1:
+            raise ValueError(f"there is no position {position} yet: the last fact is at {head}")
         if not self._hold():
             return False
         if self._position > position - 1:

@@ -225,10 +225,12 @@ def test_a_file_of_the_first_version_gets_the_tables_and_its_deadlines_are_found
     connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
     connection.close()
 
+    assert migrate_store(url) == (1, 2), "it says so"
     story = Scenario(assemble(url))
 
     story.at("2026-04-01").when(run_deadlines()).then("LabelVoided")
     story.desk.close()
+    assert migrate_store(url) == (2, 2)
 
 
 def test_a_server_with_the_first_version_is_migrated_and_its_deadlines_are_found() -> None:

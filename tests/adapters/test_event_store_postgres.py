@@ -498,3 +498,20 @@ def test_the_given_server_is_used_where_there_is_one() -> None:
     given = os.environ.get("RETURNABLE_TEST_POSTGRES")
 
     assert conninfo_to_dict(database_url()) == conninfo_to_dict(given or own_server().url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://shop:secret/x@host/db",
+        "postgresql://shop:secret#x@host/db",
+        "postgresql://shop:secret%x@host/db",
+        "postgresql://shop:secret?x@host/db",
+        "host=db password=secret",
+    ],
+)
+def test_a_password_that_is_not_encoded_is_not_shown(url: str) -> None:
+    with pytest.raises(StoreUnusable) as refused:
+        open_store(url)
+
+    assert "secret" not in str(refused.value)

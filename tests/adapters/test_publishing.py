@@ -651,3 +651,28 @@ def test_without_waves_the_order_would_be_lost(monkeypatch: pytest.MonkeyPatch) 
     look()
 
     assert any(lost)
+
+
+def test_a_place_that_is_not_there_yet_is_refused_because_facts_would_be_skipped() -> None:
+    store = a_store(("A", 3))
+    publisher = a_publisher(store, Notebook())
+
+    with pytest.raises(ValueError, match="there is no position 5 yet: the last fact is at 3"):
+        publisher.begin_at(5)
+
+    assert publisher.begin_at(4), "the next one to come"
+
+
+def test_a_fact_that_brokers_would_refuse_for_its_size_goes_out_without_its_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = facts_of_a_return()[0]
+    whole = json.loads(cloud_event(entry, "/shop").body)
+    monkeypatch.setattr("returnable.adapters.publishing.cloud_event.MOST_BYTES", 500)
+
+    small = json.loads(cloud_event(entry, "/shop").body)
+
+    assert small == {
+        **{name: value for name, value in whole.items() if name not in ("data", "datacontenttype")},
+        "dataref": "#order/A-1%231",
+    }

@@ -30,7 +30,6 @@ from returnable.adapters.publishing.open import open_broker
         "stdout:?secret=1",
         "nats://host#secret",
         "amqp://shop:secret?more@host",
-        "amqp://shop:secret#more@host",
     ],
 )
 def test_what_is_no_broker_is_refused_without_what_may_be_secret(url: str) -> None:
@@ -115,3 +114,22 @@ def test_an_account_of_kafka_and_settings_of_its_library_come_with_the_url() -> 
         "sasl.username": "u",
         "sasl.password": "p@ss",
     }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://shop:secret#more@host",
+        "amqp://shop:12/secret@host",
+        "amqp://shop:secret/x@host/returns",
+        "amqp://shop:secret%x@host",
+        "amqp://host:secret/returns",
+        "kafka://shop:12/secret@host/topic",
+        "nats://shop:secret/x@host:4222",
+    ],
+)
+def test_a_url_whose_password_is_torn_apart_is_not_shown(url: str) -> None:
+    with pytest.raises(BrokerUnusable, match="percent-encode") as refused:
+        open_broker(url)
+
+    assert "secret" not in str(refused.value)

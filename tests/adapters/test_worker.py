@@ -357,6 +357,22 @@ def test_a_parked_case_that_can_be_read_by_now_is_looked_at_again(how: str, tmp_
     story.desk.close()
 
 
+def test_what_was_claimed_when_the_store_went_away_is_free_when_it_is_back() -> None:
+    story = three_deadlines(assemble("memory:"))
+    worker = DeadlineWorker(story.parts.desk, Clock(LATER))
+    record_due = worker.desk.record_due
+
+    def away(*given: Any) -> Any:
+        raise StoreUnusable("the server is away")
+
+    worker.desk.record_due = away  # type: ignore[method-assign]
+    with pytest.raises(StoreUnusable):
+        worker.work()
+    worker.desk.record_due = record_due  # type: ignore[method-assign]
+
+    assert worker.work() == 3
+
+
 def test_once_that_could_not_record_all_says_so_with_its_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,11 @@ def test_the_privileges_of_the_guide_are_enough_and_no_fact_can_be_changed_with_
     sql(f"CREATE ROLE {role} LOGIN")
     grants, books = blocks("sql")
     try:
-        sql(grants.replace("SCHEMA returnable", f"SCHEMA {schema}").replace("TO returns", f"TO {role}"))
+        sql(
+            grants.replace("SCHEMA returnable", f"SCHEMA {schema}")
+            .replace("returnable.", f"{schema}.")
+            .replace("TO returns", f"TO {role}")
+        )
         sql(books.replace("returnable.", f"{schema}.").replace("TO returns", f"TO {role}"))
         as_role = with_parameters(store, options=f"-crole%3D{role}")
         with_labels_long_void(as_role, range(4))

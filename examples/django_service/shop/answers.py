@@ -52,7 +52,7 @@ def command(name: str, request: HttpRequest, *fields: str, **known: str) -> dict
         raise Impossible("command.invalid", "a command needs the header Idempotency-Key", field="Idempotency-Key")
     try:
         said = json.loads(request.body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Impossible("command.invalid", "the body is no JSON") from None
     if not isinstance(said, dict):
         raise Impossible("command.invalid", "the body is no JSON object")
