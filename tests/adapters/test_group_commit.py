@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres import database_url, fresh_store_url, sql
+from psycopg_pool import ConnectionPool
 
 from bench.postgres import Proxy, with_parameters
 from returnable.adapters.eventstore import postgres
@@ -526,3 +527,26 @@ def test_many_cases_at_once_are_checked_as_few_are(url: str) -> None:
 
         assert store.head() >= 601
         assert [one.case_seq for one in store.load("case 007")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("prepare_threshold", [5, None])
+def test_a_pool_of_the_hosts_serves_appends_that_come_together(prepare_threshold: int | None) -> None:
+    url = fresh_store_url()
+    options = {"prepare_threshold": prepare_threshold}
+    with (
+        ConnectionPool(database_url(), min_size=1, max_size=2, open=True, kwargs=options) as pool,
+        closing(open_store(url, pool=pool)) as store,
+    ):
+        for again in range(3):
+            line = Line(together_of(store))
+            line.come(lambda: store.append([batch(f"first {again}", 0, "f")]))  # noqa: B023
+            for nth in range(5):
+                line.come(lambda nth=nth: store.append([batch(f"case {nth}", again, "a")]))  # type: ignore[misc] # noqa: B023
+            line.come(lambda: store.append([batch("case 0", 7, "late")]))
+
+            results = line.go()
+
+            assert [type(one) for one in results] == [list] * 6 + [Stale]
+            assert line.sizes == [1, 6]
+            together_of(store)._carry_out = line._carry_out
+        assert [len(store.load(f"case {nth}")) for nth in range(5)] == [3] * 5
