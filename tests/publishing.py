@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -53,42 +52,6 @@ def damage(path: Path, stream: str, version: int, content: bytes = b"{}") -> byt
         (before,) = connection.execute(f"SELECT content FROM facts {where}", key).fetchone()
         connection.execute(f"UPDATE facts SET content = ? {where}", (content, *key))
     return bytes(before)
-
-
-class MemoryBookmarks:
-    """Bookmarks of one process."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[int, str | None, datetime | None]] = {}
-        self._lock = threading.Lock()
-
-    def bookmark(self, name: str) -> int:
-        """The position."""
-        return self._kept.get(name, (0, None, None))[0]
-
-    def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
-        """Take it, where it is free."""
-        with self._lock:
-            position, whose, ends = self._kept.get(name, (0, None, None))
-            if whose not in (None, holder) and ends is not None and ends > now:
-                return None
-            self._kept[name] = (position, holder, until)
-            return position
-
-    def move(self, name: str, holder: str, position: int, *, until: datetime) -> bool:
-        """Move it, where it is ours."""
-        with self._lock:
-            if self._kept.get(name, (0, None, None))[1] != holder:
-                return False
-            self._kept[name] = (position, holder, until)
-            return True
-
-    def let_go(self, name: str, holder: str) -> None:
-        """Free it, where it is ours."""
-        with self._lock:
-            position, whose, _ = self._kept.get(name, (0, None, None))
-            if whose == holder:
-                self._kept[name] = (position, None, None)
 
 
 class Clock:

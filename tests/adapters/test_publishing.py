@@ -20,7 +20,6 @@ from postgres import fresh_store_url
 from publishing import (
     SOURCE,
     Clock,
-    MemoryBookmarks,
     Notebook,
     a_store,
     append,
@@ -34,6 +33,7 @@ from publishing import (
 from usual import an_inspected_return
 
 import returnable.adapters.publishing.publisher as publishing
+from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.publishing.broker import BrokerFailed, Message
 from returnable.adapters.publishing.cloud_event import cloud_event, damaged_event, own_source

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from publishing import SOURCE, MemoryBookmarks, a_store, event_ids, in_order
+from publishing import SOURCE, a_store, event_ids, in_order
 
+from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
 from returnable.adapters.publishing import kafka
 from returnable.adapters.publishing.broker import CONTENT_TYPE, BrokerFailed, Message
 from returnable.adapters.publishing.open import open_broker

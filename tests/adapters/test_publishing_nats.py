@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import jetstream
 import pytest
 from jetstream import OwnNats, fresh_place, stored
-from publishing import SOURCE, MemoryBookmarks, a_store, append, event_ids, in_order
+from publishing import SOURCE, a_store, append, event_ids, in_order
 
+from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
 from returnable.adapters.publishing.broker import CONTENT_TYPE, Broker, BrokerFailed, Message
 from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 from amqp import Real, StandIn, real_url
-from publishing import SOURCE, MemoryBookmarks, a_store, event_ids, first_times, in_order
+from publishing import SOURCE, a_store, event_ids, first_times, in_order
 
+from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
 from returnable.adapters.publishing import rabbitmq
 from returnable.adapters.publishing.broker import CONTENT_TYPE, Broker, BrokerFailed, Message
 from returnable.adapters.publishing.open import open_broker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -133,7 +134,8 @@ def test_two_publishers_one_of_them_killed_again_and_again_leave_each_event_once
             assert writer.wait(60) == 0
     for process in running:
         process.terminate()
-        assert process.wait(30) == 0, (folder / "log").read_text()
+        # One that has only just been started may not have learnt yet to end with grace.
+        assert process.wait(30) in (0, -signal.SIGTERM), (folder / "log").read_text()
     time.sleep(0.4)  # the hold of one that was killed ends
     assert publish(folder, place, "--once").wait(60) == 0, (folder / "log").read_text()
 
