@@ -174,7 +174,11 @@ def first_instant(day: date, zone_name: str) -> datetime:
 
 def last_day(trigger: datetime, days: int, counting: Counting, zone_name: str, calendar: Calendar) -> date:
     """The last local day of a window of ``days`` days; the local date of ``trigger`` is day 0."""
-    start = local_date(trigger, zone_name)
+    return _last_day(local_date(trigger, zone_name), days, counting, calendar)
+
+
+@lru_cache(maxsize=4096)
+def _last_day(start: date, days: int, counting: Counting, calendar: Calendar) -> date:
     if counting == "business":
         return calendar.add_business_days(start, days)
     return start + timedelta(days=days)

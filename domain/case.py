@@ -53,6 +53,13 @@ class Case:
             raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
         return found
 
+    def version_of(self, stream: str) -> int:
+        """How many facts the stream has; 0 when it is not in this case."""
+        try:
+            return self.stream_of(stream).version
+        except HistoryBroken:
+            return 0
+
     def status_of(self, stream: str) -> str | None:
         """The state of the lifecycle of a stream; ``None`` before its first fact."""
         try:

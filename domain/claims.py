@@ -6,7 +6,6 @@ Clauses: ``wrong_item.*``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -45,7 +44,7 @@ from returnable.domain.ruling import Aside, Weighing, margin_seconds
 # ---- states ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass
 class Claim:
     """A wrong-item claim as its facts tell it."""
 
@@ -78,7 +77,9 @@ class Claim:
 
     def clone(self) -> Claim:
         """A copy that can be changed without touching this one."""
-        return copy(self)
+        new = object.__new__(Claim)
+        new.__dict__.update(self.__dict__)
+        return new
 
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that are settled by refund, by the parcel they came in; an open claim holds nothing."""

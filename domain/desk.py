@@ -352,18 +352,20 @@ def _placed(
     cases: Sequence[Case], facts: Sequence[tuple[str, Fact]]
 ) -> tuple[list[Batch], list[Case], tuple[tuple[str, int, Fact], ...]]:
     """Give every fact its place, and see that the lifecycles allow it there, before anything is saved."""
-    owner = {stream: case for case in cases for stream in _streams(case)}
-    new = cases[0] if len(cases) == 1 else None
+    # A fact of a stream that no case has yet begins one in the only case there is.
+    owner = {stream: case for case in cases for stream in _streams(case)} if len(cases) > 1 else {}
+    only = cases[0] if len(cases) == 1 else None
     versions: dict[str, int] = {}
     entries: dict[str, list[Recorded]] = {case.case_id: [] for case in cases}
     runs: list[tuple[Case, int, list[Entry]]] = []
     placed: list[tuple[str, int, Fact]] = []
     for stream, fact in facts:
-        case = owner.get(stream, new)
+        case = only or owner.get(stream)
         if case is None:
             raise AssertionError(f"{stream} belongs to none of the cases")
-        known = case.stream_of(stream).version if stream in owner else 0
-        version = versions[stream] = versions.get(stream, known) + 1
+        if stream not in versions:
+            versions[stream] = case.version_of(stream)
+        version = versions[stream] = versions[stream] + 1
         of_case = entries[case.case_id]
         if not runs or runs[-1][0] is not case:
             runs.append((case, case.seq + len(of_case), []))

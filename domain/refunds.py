@@ -7,7 +7,6 @@ Clauses: ``cancellation.full_refund``, ``returns.refund_after_inspection``, ``re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -41,7 +40,7 @@ from returnable.domain.ruling import Weighing
 # ---- states ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass
 class Refund:
     """A refund as its facts tell it. ``tenders``: payment id → ``requested``, ``settled`` or ``failed``."""
 
@@ -79,7 +78,8 @@ class Refund:
 
     def clone(self) -> Refund:
         """A copy that can be changed without touching this one."""
-        new = copy(self)
+        new = object.__new__(Refund)
+        new.__dict__.update(self.__dict__)
         new.tenders, new.references = dict(self.tenders), dict(self.references)
         return new
 

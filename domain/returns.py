@@ -7,7 +7,6 @@ Clauses: ``returns.window``, ``returns.final_sale``, ``returns.account``, ``retu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -96,7 +95,7 @@ class Label:
         return used_at < self.void_at and (self.voided_at is None or used_at < self.voided_at)
 
 
-@dataclass(slots=True)
+@dataclass
 class Return:
     """A return as its facts tell it."""
 
@@ -129,7 +128,8 @@ class Return:
 
     def clone(self) -> Return:
         """A copy that can be changed without touching this one."""
-        new = copy(self)
+        new = object.__new__(Return)
+        new.__dict__.update(self.__dict__)
         new.labels = dict(self.labels)
         new.accepted, new.rejected, new.sent_back = dict(self.accepted), dict(self.rejected), dict(self.sent_back)
         return new
