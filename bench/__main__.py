@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.commands import in_a_file, in_a_file_by_threads, on_a_server, on_a_server_by_threads
 from bench.measure import QUICK, Row, Sizes, table
+from bench.memory import peaks
 from bench.projecting import rebuilding
 from bench.reading import bytes_on_disk, questions, replay_everything
 from bench.starting import import_profile, processes
@@ -26,6 +27,7 @@ ROWS: dict[str, Callable[[Sizes, Path], Iterator[Row]]] = {
     "project": rebuilding,
     "question": questions,
     "bytes": bytes_on_disk,
+    "memory": peaks,
     "start": processes,
 }
 

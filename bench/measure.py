@@ -22,6 +22,7 @@ class Sizes:
     questions: int = 600
     stored_lifecycles: int = 1_000
     processes: int = 30
+    memory_events: int = 1_000_000
 
     def scaled(self, factor: float) -> Sizes:
         """So much more or less of everything."""
@@ -40,6 +41,7 @@ class Sizes:
             scale(self.questions, 5),
             scale(self.stored_lifecycles, 5),
             scale(self.processes, 2),
+            scale(self.memory_events, 1000),
         )
 
 
@@ -51,6 +53,7 @@ QUICK = Sizes(
     questions=200,
     stored_lifecycles=300,
     processes=8,
+    memory_events=100_000,
 )
 
 

@@ -1,11 +1,8 @@
-"""Stored views: how fast they are built anew from all facts, and with how much memory."""
+"""Stored views: how fast they are built anew from all facts."""
 
 from __future__ import annotations
 
-import resource
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -50,7 +47,6 @@ def rebuilding(sizes: Sizes, folder: Path) -> Iterator[Row]:
                 f"{events:,} events, {len(pairs)} rounds",
             )
     connection.close()
-    yield _memory(path, events, folder, sizes)
 
 
 def rebuild(store_url: str, views: Sequence[str], views_url: str | None = None) -> None:
@@ -72,27 +68,3 @@ def _filled(path: Path, events: int) -> int:
     with returnable.open(f"sqlite:///{path}") as desk:
         fill(desk.parts.store, events)
         return desk.parts.store.head()
-
-
-def _memory(path: Path, events: int, folder: Path, sizes: Sizes) -> Row:
-    small = folder / "projecting-small.db"
-    few = _filled(small, sizes.replay_events // 10)
-    peaks = [_peak_kib(store) for store in (small, path)]
-    return Row(
-        f"… peak memory, {events:,} events ÷ {few:,}",
-        [peaks[1] / peaks[0]],
-        "flat",
-        f"{peaks[0] / 1024:,.0f} MiB and {peaks[1] / 1024:,.0f} MiB, whole processes",
-        "1 process each",
-    )
-
-
-def _peak_kib(store: Path) -> int:
-    command = [sys.executable, "-m", "bench.projecting", str(store)]
-    ran = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
-    return int(ran.stdout)
-
-
-if __name__ == "__main__":
-    rebuild(f"sqlite:///{sys.argv[1]}", tuple(VIEWS))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

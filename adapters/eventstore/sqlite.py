@@ -33,7 +33,7 @@ from returnable.adapters.eventstore.recorder import (
 )
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.calendar import plain
-from returnable.domain.errors import Stale, StoreUnusable
+from returnable.domain.errors import Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
 
@@ -105,25 +105,18 @@ class SQLiteCaseRecorder(CaseRecorder):
 
     def _insert_all(self, inserts: Sequence[Insert]) -> list[Sequence[int] | Exception]:
         """One transaction, and one wait for the disk, for all that came together."""
-        if len(inserts) == 1:
-            return [self._insert_alone(inserts[0])]
-
-        def work(statements: _Statements) -> list[Sequence[int] | Exception]:
-            return [_positions_or_error(statements.cursor, insert) for insert in inserts]
-
-        results = self._tables.change(work)
+        results: list[Sequence[int] | Exception]
+        try:
+            results = self._tables.change(lambda statements: [_insert(statements.cursor, *each) for each in inserts])
+        except (StoreBusy, StoreUnusable):
+            raise
+        except Exception:
+            # One of them cannot be, and all were undone: now each behind a savepoint, which costs as much as a row.
+            results = self._tables.change(
+                lambda statements: [_positions_or_error(statements.cursor, each) for each in inserts]
+            )
         self._wake_followers()
         return results
-
-    def _insert_alone(self, insert: Insert) -> Sequence[int] | Exception:
-        # Where there is no neighbour to spare, the transaction does what a savepoint would do, and costs nothing more.
-        try:
-            positions = self._tables.change(lambda statements: _insert(statements.cursor, *insert))
-        except (sqlite3.IntegrityError, Stale) as error:
-            with self._connections.reading() as connection:
-                return _conflict(connection.cursor(), insert.cases, insert.names, insert.receipt, str(error))
-        self._wake_followers()
-        return positions
 
     def select_events(
         self,

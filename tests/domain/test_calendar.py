@@ -234,6 +234,20 @@ def test_a_window_runs_through_the_end_of_its_last_local_day(
         assert last == naive_business_day(local_date(trigger, name), days)
 
 
+@given(INSTANTS.filter(lambda at: at.year < 2098), st.integers(1, 15), ZONES)
+def test_what_was_counted_before_is_only_the_answer_to_the_same_question(
+    trigger: datetime, days: int, name: str
+) -> None:
+    federal = window_end(trigger, days, "business", name, FEDERAL)
+    its_last = last_day(trigger, days, "business", name, FEDERAL)
+    closed_then = FEDERAL.closed_also("ours", "1", [its_last])
+
+    assert window_end(trigger, days, "business", name, closed_then) > federal
+    assert last_day(trigger, days, "calendar", name, FEDERAL) <= its_last
+    assert window_end(trigger, days + 1, "business", name, FEDERAL) > federal
+    assert window_end(trigger, days, "business", name, FEDERAL) == federal
+
+
 @given(INSTANTS, st.timedeltas(timedelta(0), timedelta(days=10)), st.integers(0, 15), COUNTINGS, ZONES)
 def test_a_later_trigger_never_has_an_earlier_deadline(
     trigger: datetime, later: timedelta, days: int, counting: Counting, name: str

@@ -23,6 +23,7 @@ ROWS = (
     "`returnable --version`",
     "`import returnable`",
     "first durable command",
+    "peak memory",
 )
 
 
