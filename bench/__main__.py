@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bench.beside import others
 from bench.commands import in_a_file, in_a_file_by_threads, on_a_server, on_a_server_by_threads
 from bench.measure import QUICK, Row, Sizes, table
 from bench.memory import peaks
@@ -20,6 +21,7 @@ from bench.starting import import_profile, processes
 
 ROWS: dict[str, Callable[[Sizes, Path], Iterator[Row]]] = {
     "commands": in_a_file,
+    "others": others,
     "threads": in_a_file_by_threads,
     "postgres": on_a_server,
     "postgres-threads": on_a_server_by_threads,

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 ROWS = (
     "commands, SQLite FULL, 1 client",
     "p99 of a command",
+    "tables of one's own with an audit table",
+    "`eventsourcing` as documented",
     "threads, one desk, SQLite",
     "commands, PostgreSQL, 1 client",
     "threads, one desk, PostgreSQL",
