@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -152,6 +154,7 @@ def test_the_command_line_creates_a_store_and_plays_on_it(
         "postgresql://anna:s3cret@[127.0.0.1/shop",
         "postgresql://anna:s3cret@127.0.0.1:1/shop?nonsense",
         "postgresql://anna:s3cret@127.0.0.1:1/shop?nonsense=1",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?sslmode=nonsense",
         "mysql://anna:s3cret@127.0.0.1:1/shop",
     ],
 )
@@ -311,6 +314,84 @@ def test_a_server_that_does_not_come_back_is_said_to_be_away() -> None:
             store.head()
         with pytest.raises(StoreUnusable, match="cannot be reached"):
             store.append([batch("O-1", 0, "A")])
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[OwnServer]:
+    """A server that asks for passwords, and has no room for some."""
+    with OwnServer() as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            for statement in (
+                "CREATE ROLE shop LOGIN PASSWORD 'right'",
+                "CREATE ROLE crowd LOGIN CONNECTION LIMIT 0",
+                "CREATE DATABASE closed_to_most",
+                "REVOKE CONNECT ON DATABASE closed_to_most FROM public",
+            ):
+                connection.execute(statement.encode())
+        trusted = "".join(f"local all {role} trust\n" for role in ("postgres", "crowd", "nobody"))
+        rules = f"{trusted}local closed_to_most shop trust\nlocal all shop scram-sha-256\n"
+        (Path(server._server.pgdata) / "pg_hba.conf").write_text(rules)
+        server.control("reload")
+        migrate_store(server.url)
+        yield server
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was connected to so far."""
+    tried: list[str] = []
+    connect = psycopg.connect
+
+    def counted(conninfo: str, **options: Any) -> psycopg.Connection[Any]:
+        tried.append(conninfo)
+        return connect(conninfo, **options)
+
+    monkeypatch.setattr("returnable.adapters.eventstore.postgres_connections.psycopg.connect", counted)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("account", "database", "said"),
+    [
+        ("shop:s3cret", "postgres", "the password is wrong"),
+        ("shop", "postgres", "access is denied"),
+        ("nobody", "postgres", "access is denied"),
+        ("strange", "postgres", "access is denied"),
+        ("shop", "closed_to_most", "access is denied"),
+        ("shop:right", "none", "there is no such database"),
+    ],
+)
+def test_who_is_not_let_in_is_told_so_and_does_not_try_again(
+    guarded: OwnServer, attempts: list[str], account: str, database: str, said: str
+) -> None:
+    url = f"postgresql://{account}@/{database}?host={guarded.socket_folder}"
+
+    for refusing in (open_store, migrate_store):
+        attempts.clear()
+        with pytest.raises(StoreUnusable, match=f"{said} \\(") as refused:
+            refusing(url)
+        assert len(attempts) == 1
+        assert not any(word in str(refused.value) for word in ("s3cret", "right", "reached"))
+
+
+def test_of_several_servers_one_that_may_come_back_is_waited_for(guarded: OwnServer, attempts: list[str]) -> None:
+    hosts = f"{guarded.socket_folder},/nowhere"
+
+    with pytest.raises(StoreUnusable, match="cannot be reached"):
+        opened(f"postgresql://shop:s3cret@/postgres?host={hosts}", Limits(opening=0.1))
+    assert len(attempts) > 1
+
+
+def test_a_server_without_room_is_asked_again_and_then_it_is_told(guarded: OwnServer, attempts: list[str]) -> None:
+    url = f"postgresql://crowd@/postgres?host={guarded.socket_folder}"
+
+    with pytest.raises(StoreUnusable, match=r"no room for another connection \(.*too many connections") as refused:
+        opened(url, Limits(opening=0.1))
+
+    assert len(attempts) > 1
+    assert "reached" not in str(refused.value)
+    with pytest.raises(StoreUnusable, match="no room for another connection"):
+        migrate_store(url)
 
 
 # ---- time-outs ------------------------------------------------------------------------------------------------------
@@ -507,11 +588,18 @@ def test_the_given_server_is_used_where_there_is_one() -> None:
         "postgresql://shop:secret#x@host/db",
         "postgresql://shop:secret%x@host/db",
         "postgresql://shop:secret?x@host/db",
+        "postgresql://shop:secret%00@127.0.0.1:1/db",
+        "postgresql://shop:my secret@127.0.0.1:1/db",
+        "postgresql://shop:my@secret@127.0.0.1:1/db",
+        "postgresql://shop@127.0.0.1:1/db?password=secret%00",
         "host=db password=secret",
     ],
 )
-def test_a_password_that_is_not_encoded_is_not_shown(url: str) -> None:
-    with pytest.raises(StoreUnusable) as refused:
-        open_store(url)
+def test_a_password_that_is_not_encoded_is_not_shown(url: str, attempts: list[str]) -> None:
+    for refusing in (open_store, migrate_store):
+        with pytest.raises(StoreUnusable) as refused:
+            refusing(url)
 
-    assert "secret" not in str(refused.value)
+        assert "secret" not in str(refused.value)
+        assert "reached" not in str(refused.value)
+    assert len(attempts) <= 2, "it is not tried again"
