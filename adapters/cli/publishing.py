@@ -19,10 +19,12 @@ from returnable.adapters.cli.staying import answering_health, stopped_by_signal
 if TYPE_CHECKING:
     from returnable.adapters.publishing.publisher import Publisher
 
+DEFAULT_NAME = "default"
+
 
 @click.command()
 @click.option("--to", "to", metavar="URL", envvar="RETURNABLE_PUBLISH_TO", show_envvar=True, help="The broker.")
-@click.option("--name", default="default", show_default=True, help="Whose place in the log is kept.")
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="Whose place in the log is kept.")
 @click.option("--source", metavar="URI", help="The source of the events. Default: made of the store's first fact.")
 @click.option("--create", is_flag=True, help="Make the stream (NATS) or the exchange (RabbitMQ) where there is none.")
 @click.option("--once", is_flag=True, help="Publish what is there, and end.")
@@ -139,8 +141,13 @@ def _say_status(store: str, name: str, as_json: bool) -> int:
 
     with opened(store) as parts:
         # The head last: a store that grows in between makes us look behind, never ahead.
-        position = published(parts, name)
+        begun = published(parts)
         head = parts.store.head()
+    # Before the first publisher ever ran, the usual one is the one that will.
+    if name not in begun and (begun or name != DEFAULT_NAME):
+        known = f"; there is {', '.join(begun)}" if begun else ""
+        raise click.UsageError(f"--name: no publisher of the name {name!r} ever ran on this store{known}")
+    position = begun.get(name, 0)
     behind = max(0, head - position)
     if as_json:
         values = {"name": name, "position": position, "head": head, "behind": behind}

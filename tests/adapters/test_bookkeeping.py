@@ -46,6 +46,7 @@ def store(url: str) -> Iterator[FactStore]:
 
 def test_a_bookmark_that_nobody_set_is_at_the_beginning(store: FactStore) -> None:
     assert store.bookmarks.bookmark("publish/events") == 0
+    assert store.bookmarks.begun() == {}
 
 
 def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) -> None:
@@ -56,6 +57,8 @@ def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) ->
     assert not marks.move("events", "second", 9, until=SOON)
     assert marks.bookmark("events") == 7
     assert marks.bookmark("mails") == 0
+    marks.hold("a list", "third", now=NOON, until=SOON)
+    assert list(marks.begun().items()) == [("a list", 0), ("events", 7)]
 
 
 def test_a_bookmark_never_goes_back(store: FactStore) -> None:
