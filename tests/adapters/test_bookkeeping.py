@@ -165,6 +165,24 @@ def test_a_claimed_case_is_nobody_elses_until_the_claim_ends(store: FactStore) -
     ]
 
 
+def test_a_claim_that_is_given_back_is_free_and_one_that_became_anothers_stays_so(store: FactStore) -> None:
+    # given: the first one's claim ended, and another claimed what it had
+    table = store.due
+    table.feed(0, 1, [], [due("A"), due("B"), due("C")], [])
+    mine = table.claim(NOON, until=SOON, limit=2)
+    others = table.claim(SOON, until=SOON + A_MINUTE, limit=9)
+    assert [[one.case_id for one in claimed] for claimed in (mine, others)] == [["A", "B"], ["A", "B", "C"]]
+
+    # when
+    table.give_back(mine, until=SOON)
+    still_claimed = table.claim(SOON, until=SOON + 2 * A_MINUTE, limit=9)
+    table.give_back(others[:2], until=SOON + A_MINUTE)
+
+    # then
+    assert still_claimed == []
+    assert table.claim(SOON, until=SOON + 2 * A_MINUTE, limit=9) == others[:2]
+
+
 def test_a_claimed_case_that_is_fed_anew_is_free(store: FactStore) -> None:
     table = store.due
     table.feed(0, 1, [], [due("A"), due("B")], [])

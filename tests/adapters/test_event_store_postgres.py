@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -487,6 +488,95 @@ def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
             store.append([Batch("O-1", 1, batch("O-1", 4, "LOST-4.").entries)])
         assert proxy.lost == 4
         assert accounts(store, "O-1") == ["A"]
+    proxy.close()
+
+
+Sent = tuple[list[Batch], list[Name], Receipt | None]
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "refusal"),
+    [
+        pytest.param(
+            [
+                ([batch("O-1", 0, "A")], [], None),
+                ([batch("O-2", 0, "X")], [], None),
+                ([batch("O-1", 1, "LOST")], [], None),
+            ],
+            ([batch("O-1", 0, "A", "LOST")], [], None),
+            Stale,
+            id="facts with another one between",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST", "B")], [], None)],
+            ([batch("O-1", 0, "LOST", "C")], [], None),
+            Stale,
+            id="another fact behind it",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], None)],
+            ([batch("O-1", 0, "LOST")], [], receipt("c-1")),
+            Stale,
+            id="no receipt",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], replace(receipt("c-1"), digest="e" * 64)),
+            CommandSeen,
+            id="a receipt of another command",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], replace(receipt("c-1"), at=MOMENT + timedelta(seconds=1))),
+            CommandSeen,
+            id="a receipt of another moment",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], None), ([batch("O-1", 1, "B")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], receipt("c-1")),
+            CommandSeen,
+            id="a receipt for another fact",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST", "B")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], receipt("c-1")),
+            CommandSeen,
+            id="a receipt for more facts",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], None)],
+            ([batch("O-1", 0, "LOST")], [Name("return", "R-1", "O-1")], None),
+            Stale,
+            id="a name that was not claimed",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST"), batch("O-2", 0, "X")], [Name("return", "R-1", "O-2")], None)],
+            ([batch("O-1", 0, "LOST")], [Name("return", "R-1", "O-1")], None),
+            NameTaken,
+            id="a name of another case",
+        ),
+    ],
+)
+def test_what_others_stored_is_not_taken_for_an_append_whose_answer_was_lost(
+    stored: list[Sent], sent: Sent, refusal: type[Exception]
+) -> None:
+    # given: somebody else stored nearly the same
+    url = fresh_store_url()
+    with closing(opened(url)) as others:
+        for batches, names, known in stored:
+            others.append(batches, names=names, receipt=known)
+        before = others.head()
+
+    # when
+    proxy = Proxy(database_url())
+    with closing(opened(with_parameters(proxy.url, schema=schema_of(url)))) as store:
+        proxy.lose_answer_to(b"LOST")
+        batches, names, known = sent
+        with pytest.raises(refusal):
+            store.append(batches, names=names, receipt=known)
+
+        # then
+        assert (proxy.lost, store.head()) == (1, before)
     proxy.close()
 
 
