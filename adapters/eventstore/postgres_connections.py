@@ -89,6 +89,8 @@ _CAUSES = {
     "42883": "its tables are not there any more",
     "3F000": "its schema is not there any more",
     _BAD_URL: "libpq does not understand this URL",
+    "26000": "it shares sessions: give a pool of your own, with prepare_threshold=None",
+    "42P05": "it shares sessions: give a pool of your own, with prepare_threshold=None",
 }
 
 # What a server, or a pooler before it, says when it lets somebody not in. In another language it counts as away, and is
@@ -261,6 +263,10 @@ class Connections:
     def _configured(self) -> AnyConnection:
         connection = self.connect()
         try:
+            if is_pooled(connection):
+                # What is prepared or set would be left to whoever has the session next.
+                connection.prepare_threshold = None
+                return connection
             connection.execute(
                 "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
                 " set_config('idle_in_transaction_session_timeout', %s, false),"
@@ -429,6 +435,12 @@ def connect(place: Place, limits: Limits) -> AnyConnection:
         # only said where the URL does not.
         **{name: value for name, value in _line(limits).items() if f"{name}=" not in place.conninfo},
     )
+
+
+def is_pooled(connection: AnyConnection) -> bool:
+    """Whether a pooler such as PgBouncer is between: it tells a number of its own for the server's process."""
+    ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+    return bool(pid != connection.info.backend_pid)
 
 
 def _line(limits: Limits) -> dict[str, Any]:

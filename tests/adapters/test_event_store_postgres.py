@@ -22,6 +22,7 @@ from psycopg_pool import ConnectionPool
 import returnable
 from bench.postgres import OwnServer, Proxy, with_parameters
 from returnable.adapters.cli.app import run
+from returnable.adapters.eventstore import postgres_listener
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_connections import Limits
@@ -393,6 +394,65 @@ def test_a_server_without_room_is_asked_again_and_then_it_is_told(guarded: OwnSe
     assert "reached" not in str(refused.value)
     with pytest.raises(StoreUnusable, match="no room for another connection"):
         migrate_store(url)
+
+
+# ---- poolers --------------------------------------------------------------------------------------------------------
+
+
+def kept_in_session(store: FactStore) -> tuple[int, str, str]:
+    """How many statements are prepared, and what is set, on the connection of a store that has one."""
+    said = "current_setting('lock_timeout'), current_setting('application_name')"
+    query = f"SELECT count(*), {said} FROM pg_prepared_statements"
+    connections = store._recorder._connections  # type: ignore[attr-defined]
+    (kept,) = connections.use(lambda connection: connection.execute(query.encode()).fetchall())
+    return kept  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pooler tells a number of its own for the process of the server."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(lambda info: 1))
+
+
+def test_behind_a_pooler_nothing_is_left_in_a_session(request: pytest.FixtureRequest) -> None:
+    url = fresh_store_url()
+    kept = []
+    for fixture in ("attempts", "pooled"):
+        request.getfixturevalue(fixture)
+        with closing(opened(url, Limits(connections=1))) as store:
+            for nth in range(12):
+                store.append([batch(f"{fixture}-{nth}", 0, "A")])
+                store.load(f"{fixture}-{nth}")
+            kept.append(kept_in_session(store))
+
+    assert (kept[0][0] > 0, *kept[0][1:]) == (True, "5s", "returnable")
+    assert kept[1] == (0, "0", "returnable")
+
+
+@pytest.mark.usefixtures("pooled")
+def test_behind_a_pooler_nobody_listens_and_a_follower_asks() -> None:
+    url = fresh_store_url()
+    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as facts:
+        listener = reading._recorder._listener  # type: ignore[attr-defined]
+        listener._thread.join(GENEROUS_SECONDS)
+        writing.append([batch("O-1", 0, "A")])
+
+        assert next(facts).position == 1
+        assert not listener._ear.hears
+        assert listener.pause() == postgres_listener.DEAF_POLL_SECONDS
+
+
+def test_a_session_that_is_shared_unnoticed_is_told() -> None:
+    with (
+        ConnectionPool(database_url(), min_size=1, max_size=1, open=True) as pool,
+        closing(opened(fresh_store_url(), pool=pool)) as store,
+    ):
+        store.append([batch("O-1", 0, "A")])
+        with pool.connection() as connection:
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # as if the next one got another session
+
+        with pytest.raises(StoreUnusable, match="it shares sessions: give a pool of your own"):
+            store.append([batch("O-1", 1, "B")])
 
 
 # ---- time-outs ------------------------------------------------------------------------------------------------------
