@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -260,6 +261,52 @@ def test_a_service_whose_store_is_away_says_at_once_that_it_is_not_ready(name: s
         answer = Client(name, service).get("/ready")
 
     assert (answer.status, answer.json["code"]) == (503, "store.slow"), "else it waits for the store to come back"
+
+
+def killed(service: Running) -> None:
+    """End the first web process as nothing can hinder, and start it again."""
+    process = service.processes.pop(0)
+    process.kill()
+    process.wait()
+    web = service.service.commands[0].replace("{socket}", str(service.sockets[0]))
+    service.start(web)
+    service.processes.insert(0, service.processes.pop())
+    service.until_ready()
+
+
+def test_a_process_killed_in_the_middle_of_a_request_leaves_all_or_nothing_and_the_repetition_is_one_result(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "shop.db"
+    with returnable.open(f"sqlite:///{path}") as desk, running("fastapi", f"sqlite:///{path}") as service:
+        client = Client("killed", service)
+
+        def sent(line: Line, order_id: str) -> None:
+            line.say("POST", "/orders", f"killed-{order_id}", an_order(order_id))
+
+        # when: it is killed while it waits to write
+        with closing(Line(service.sockets[0])) as line, closing(sqlite3.connect(path)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            sent(line, "A-before")
+            for _ in range(100):  # answered, so the one before it is under way
+                assert client.get("/health").status == 200
+            killed(service)
+            writer.rollback()
+        # when: it is killed as soon as the order is on record, whether it was answered or not
+        with closing(Line(service.sockets[0])) as line:
+            sent(line, "A-after")
+            for _ in range(10_000):
+                if desk.parts.store.load("A-after"):
+                    break
+            killed(service)
+        recorded = [bool(desk.parts.store.load(order_id)) for order_id in ("A-before", "A-after")]
+        answers = [client.post("/orders", order_id, an_order(order_id)) for order_id in ("A-before", "A-after")]
+
+        # then
+        assert recorded == [False, True]
+        assert [(each.status, each.headers["Idempotency-Replayed"]) for each in answers] == [(201, None), (201, "true")]
+        for order_id in ("A-before", "A-after"):
+            assert [entry.type for entry in desk.audit(stream=f"order/{order_id}").entries] == ["Confirmed"]
 
 
 def test_django_shows_times_in_utc() -> None:
