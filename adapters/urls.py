@@ -9,6 +9,7 @@ ENCODE = "the user, the password or the port in this URL cannot be read; in a pa
 """What is said instead of such a URL."""
 
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_QUOTED = re.compile("""["'].*["'][)]*""")
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d*)?")
 
 
@@ -23,3 +24,23 @@ def is_torn(parts: SplitResult) -> bool:
     if "@" in parts.path or "@" in parts.fragment or _BAD_PERCENT.search(account) is not None:
         return True
     return not all(_HOST.fullmatch(host) for host in hosts.split(","))
+
+
+def without_quotes(text: str) -> str:
+    """What a library says of a URL, without what it quotes of it.
+
+    >>> without_quotes("Invalid heartbeat value 'x': ValueError('no number')")
+    'Invalid heartbeat value …'
+    """
+    return _QUOTED.sub("…", " ".join(text.split()))
+
+
+def bad_port(parts: SplitResult) -> str | None:
+    """A port that none can be, of any of the hosts.
+
+    >>> from urllib.parse import urlsplit
+    >>> bad_port(urlsplit("nats://a:4222,b:65536")), bad_port(urlsplit("nats://a,b:4222"))
+    ('65536', None)
+    """
+    ports = (host.rpartition("]")[2].partition(":")[2] for host in parts.netloc.rpartition("@")[2].split(","))
+    return next((port for port in ports if port and not 0 < int(port) < 65536), None)

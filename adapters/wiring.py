@@ -144,8 +144,10 @@ def publisher(
     )
 
 
-def published(parts: Parts, name: str) -> int:
-    """The position up to which the publisher of that name has published; 0 where it never ran."""
+def published(parts: Parts) -> dict[str, int]:
+    """The names of the publishers that ever ran, and the position up to which each has published."""
     from returnable.adapters.publishing.publisher import bookmark_of
 
-    return parts.store.bookmarks.bookmark(bookmark_of(name))
+    prefix = bookmark_of("")
+    begun = parts.store.bookmarks.begun()
+    return {name.removeprefix(prefix): position for name, position in begun.items() if name.startswith(prefix)}

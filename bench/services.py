@@ -68,20 +68,21 @@ BESIDE = ("returnable worker --store {store} --every 0.2",) * 2
 class Running:
     """A service that runs."""
 
-    def __init__(self, service: Service, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, service: Service, store: str, folder: Path, settings: Mapping[str, str]) -> None:
         self.service = service
+        self.store = store
         self._settings = settings
         self.sockets: list[Path] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self._log = folder / "log"
 
-    def start(self, command: str, store: str) -> None:
+    def start(self, command: str) -> None:
         """Start one process."""
-        words = [word.replace("{store}", store) for word in command.split()]
+        words = [word.replace("{store}", self.store) for word in command.split()]
         program = SCRIPTS / words[0]
         environment = {
             **os.environ,
-            "RETURNABLE_STORE": store,
+            "RETURNABLE_STORE": self.store,
             "PYTHONPATH": str(self._folder),
             "PYTHONUNBUFFERED": "1",
             **self._settings,
@@ -130,14 +131,14 @@ def running(name: str, store: str, **settings: str) -> Iterator[Running]:
     """The processes of a service on a store, and what runs beside them; ``settings`` go into their environment."""
     service = SERVICES[name]
     with tempfile.TemporaryDirectory(prefix="returnable-services-") as folder:
-        started = Running(service, Path(folder), settings)
+        started = Running(service, store, Path(folder), settings)
         try:
             for nth, command in enumerate(service.commands):
                 place = Path(folder) / f"{nth}.sock"
                 started.sockets.append(place)
-                started.start(command.replace("{socket}", str(place)), store)
+                started.start(command.replace("{socket}", str(place)))
             for command in BESIDE:
-                started.start(command, store)
+                started.start(command)
             started.until_ready()
             yield started
         finally:

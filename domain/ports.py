@@ -7,7 +7,7 @@ every order, return and claim has its own stream (``order/ID``, ``return/ID``, `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,6 +114,10 @@ class Bookmarks(Protocol):
 
     def bookmark(self, name: str) -> int:
         """The position up to which all is done; 0 where nobody has begun."""
+        ...
+
+    def begun(self) -> Mapping[str, int]:
+        """The name and the position of every bookmark that was ever held, in order of the names."""
         ...
 
     def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:

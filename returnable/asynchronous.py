@@ -54,7 +54,8 @@ def open_async(
 
     All but ``threads`` is as :func:`returnable.open` has it. ``threads`` is how many commands and questions are carried out
     at a time, the others wait; as many as ``connections`` when absent. With a ``pool`` of the host's, give no more than it
-    has connections. The store is opened in a thread; what that raises is raised here.
+    has connections. The store is opened in a thread; what that raises is raised here. Where the task is cancelled meanwhile,
+    it is closed again.
     """
     opened = partial(open, url, policy=policy, clock=clock, pool=pool, connections=connections)
     return Opening(opened, connections if threads is None else threads)
@@ -80,7 +81,7 @@ class Opening(Awaitable["AsyncDesk"], AbstractAsyncContextManager["AsyncDesk"]):
         await self._desk.aclose()
 
     async def _open(self) -> AsyncDesk:
-        return await _in_a_thread_of_its_own(lambda: AsyncDesk(self._opened(), self._threads))
+        return await _in_a_thread_of_its_own(lambda: AsyncDesk(self._opened(), self._threads), AsyncDesk._finish)
 
 
 def _awaited(
@@ -249,10 +250,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_all_afresh)
 
 
-async def _in_a_thread_of_its_own(work: Callable[[], T]) -> T:
-    """The result of what must go on to its end once it was begun."""
+async def _in_a_thread_of_its_own(work: Callable[[], T], unwanted: Callable[[T], object] = lambda result: None) -> T:
+    """The result of what must go on to its end once it was begun; ``unwanted`` gets it where nobody waits any more."""
     threads = ThreadPoolExecutor(1, thread_name_prefix="returnable")
+    working = threads.submit(work)
     try:
-        return await asyncio.shield(asyncio.wrap_future(threads.submit(work)))
+        return await asyncio.shield(asyncio.wrap_future(working))
+    except asyncio.CancelledError:
+        threads.submit(lambda: unwanted(working.result()))
+        raise
     finally:
         threads.shutdown(wait=False)

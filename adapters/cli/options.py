@@ -80,25 +80,27 @@ def redaction(redact: bool, key: str | None) -> Redaction | None:
     return Redaction(token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape"))
 
 
-def log_format_option(command: F) -> F:
-    """``--log-format``."""
-    return click.option(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="The log on stderr: lines for people, or JSON Lines.",
-    )(command)
-
-
-def health_option(command: F) -> F:
-    """``--health``: an address, as host and port."""
-    return click.option(
-        "--health",
-        metavar="HOST:PORT",
-        callback=_address,
-        help="Answer GET /health there: 200 or 503, and how things stand as JSON.",
-    )(command)
+def staying_options(command: F) -> F:
+    """What every command has that stays and works: ``--health``, ``--log-format``, ``--store`` and ``--json``."""
+    for option in (
+        json_option,
+        store_option,
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="The log on stderr: lines for people, or JSON Lines.",
+        ),
+        click.option(
+            "--health",
+            metavar="HOST:PORT",
+            callback=_address,
+            help="Answer GET /health there: 200 or 503, and how things stand as JSON.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def _address(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, int] | None:

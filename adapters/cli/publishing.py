@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from returnable.adapters.cli.options import (
-    health_option,
-    json_option,
-    log_format_option,
     redact_key_option,
     redaction,
-    store_option,
+    staying_options,
 )
 from returnable.adapters.cli.printing import printable
-from returnable.adapters.cli.stopping import stopped_by_signal
+from returnable.adapters.cli.staying import answering_health, stopped_by_signal
 
 if TYPE_CHECKING:
     from returnable.adapters.publishing.publisher import Publisher
 
+DEFAULT_NAME = "default"
+
 
 @click.command()
 @click.option("--to", "to", metavar="URL", envvar="RETURNABLE_PUBLISH_TO", show_envvar=True, help="The broker.")
-@click.option("--name", default="default", show_default=True, help="Whose place in the log is kept.")
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="Whose place in the log is kept.")
 @click.option("--source", metavar="URI", help="The source of the events. Default: made of the store's first fact.")
 @click.option("--create", is_flag=True, help="Make the stream (NATS) or the exchange (RabbitMQ) where there is none.")
 @click.option("--once", is_flag=True, help="Publish what is there, and end.")
@@ -48,10 +47,7 @@ if TYPE_CHECKING:
 @click.option("--status", is_flag=True, help="Only say how far the publisher of this name is.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
 @redact_key_option
-@health_option
-@log_format_option
-@store_option
-@json_option
+@staying_options
 def publish(
     to: str | None,
     name: str,
@@ -99,8 +95,7 @@ def publish(
     hidden = redaction(redact, redact_key)
     if hidden is not None and redact_key is None:
         raise click.UsageError("--redact needs --redact-key: what is published again must be the same")
-    from returnable.adapters.operating.health import health_at
-    from returnable.adapters.operating.logs import log_health, log_to_stderr
+    from returnable.adapters.operating.logs import log_to_stderr
     from returnable.adapters.publishing.open import open_broker
     from returnable.adapters.wiring import assemble, publisher
 
@@ -123,9 +118,7 @@ def publish(
             if not working.once(stop):
                 return _held(name)
             return 1 if working.standing().parked else 0
-        if health is not None:
-            port = stack.enter_context(health_at(*health, lambda: _health(working)))
-            log_health(health[0], port)
+        stack.enter_context(answering_health(health, lambda: _health(working)))
         working.run(stop)
     return 0
 
@@ -136,12 +129,7 @@ def _held(name: str) -> int:
 
 
 def _health(working: Publisher) -> tuple[bool, dict[str, Any]]:
-    from returnable.domain.errors import ReturnableError
-
-    try:
-        standing = working.standing()
-    except ReturnableError as error:
-        return False, {"last_error": str(error)}
+    standing = working.standing()
     return standing.healthy, {**asdict(standing), "behind": standing.behind, "parked": len(standing.parked)}
 
 
@@ -153,8 +141,13 @@ def _say_status(store: str, name: str, as_json: bool) -> int:
 
     with opened(store) as parts:
         # The head last: a store that grows in between makes us look behind, never ahead.
-        position = published(parts, name)
+        begun = published(parts)
         head = parts.store.head()
+    # Before the first publisher ever ran, the usual one is the one that will.
+    if name not in begun and (begun or name != DEFAULT_NAME):
+        known = f"; there is {', '.join(begun)}" if begun else ""
+        raise click.UsageError(f"--name: no publisher of the name {name!r} ever ran on this store{known}")
+    position = begun.get(name, 0)
     behind = max(0, head - position)
     if as_json:
         values = {"name": name, "position": position, "head": head, "behind": behind}

@@ -25,7 +25,7 @@ from returnable.adapters.cli.options import (
     store_option,
 )
 from returnable.adapters.cli.printing import printable
-from returnable.adapters.cli.stopping import stopped_by_signal
+from returnable.adapters.cli.staying import stopped_by_signal
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from returnable.adapters.cli.options import health_option, json_option, log_format_option, store_option
-from returnable.adapters.cli.stopping import stopped_by_signal
+from returnable.adapters.cli.options import staying_options
+from returnable.adapters.cli.staying import answering_health, stopped_by_signal
 
 if TYPE_CHECKING:
     from returnable.adapters.worker import DeadlineWorker, WorkerStanding
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 )
 @click.option("--once", is_flag=True, help="Record what is due by now, and end; exit status 1 where some could not be.")
 @click.option("--status", is_flag=True, help="Only say how the deadlines stand; exit status 1 while a case is parked.")
-@health_option
 @click.option(
     "--unhealthy-after",
     "patience_seconds",
@@ -46,9 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Health answers 503 when the last sound look is longer ago, or a deadline later.",
 )
-@log_format_option
-@store_option
-@json_option
+@staying_options
 def worker(
     every_seconds: float,
     claim_seconds: float,
@@ -72,8 +69,7 @@ def worker(
     returnable worker --once            from cron
     returnable worker --status
     """
-    from returnable.adapters.operating.health import health_at
-    from returnable.adapters.operating.logs import log_health, log_to_stderr
+    from returnable.adapters.operating.logs import log_to_stderr
     from returnable.adapters.wiring import assemble
     from returnable.adapters.worker import DeadlineWorker
 
@@ -92,20 +88,13 @@ def worker(
             working.work()
             return _say(working.standing(), as_json)
         stop = stack.enter_context(stopped_by_signal())
-        if health is not None:
-            port = stack.enter_context(health_at(*health, lambda: _health(working, patience_seconds)))
-            log_health(health[0], port)
+        stack.enter_context(answering_health(health, lambda: _health(working, patience_seconds)))
         working.run(stop)
     return 0
 
 
 def _health(working: DeadlineWorker, patience_seconds: float) -> tuple[bool, dict[str, Any]]:
-    from returnable.domain.errors import ReturnableError
-
-    try:
-        standing = working.standing()
-    except ReturnableError as error:
-        return False, {"last_error": str(error)}
+    standing = working.standing()
     return standing.healthy(patience_seconds), asdict(standing)
 
 

@@ -5,7 +5,7 @@ Instants stand in the tables as microseconds since 1970 in UTC, which sort and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -62,6 +62,10 @@ class SqlBookmarks:
         """The position up to which all is done; 0 where nobody has begun."""
         rows = self._tables.ask(f"SELECT position FROM {self._bookmarks} WHERE name = ?", (name,))
         return _first(rows) or 0
+
+    def begun(self) -> Mapping[str, int]:
+        """The name and the position of every bookmark that was ever held, in order of the names."""
+        return dict(sorted(self._tables.ask(f"SELECT name, position FROM {self._bookmarks}")))
 
     def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
         """Take a bookmark that is free, or whose holder's time is over, or hold one's own; the position it is at."""
@@ -193,6 +197,11 @@ class MemoryBookmarks:
         """The position up to which all is done; 0 where nobody has begun."""
         found = self._kept.get(name)
         return 0 if found is None else found.position
+
+    def begun(self) -> Mapping[str, int]:
+        """The name and the position of every bookmark that was ever held, in order of the names."""
+        with self._lock:
+            return {name: mark.position for name, mark in sorted(self._kept.items())}
 
     def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
         """Take a bookmark that is free, or whose holder's time is over, or hold one's own; the position it is at."""

@@ -7,6 +7,7 @@ and go; readers never wait for the writer, nor the writer for them, because the 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -56,6 +57,8 @@ _MIGRATIONS = (_FACTS, _BOOKKEEPING)
 """What makes each version of the tables from the one before it."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION
+
+_TEMPORARY = re.compile("CREATE( UNIQUE)? (TABLE|INDEX) ")
 
 CHECKPOINT_PAGES = 2000
 """Pages of WAL between two checkpoints. Measured: SQLite's 1000 costs 3 % of the appends, 8000 gains nothing and makes
@@ -290,24 +293,59 @@ def is_write_protected(path: str | os.PathLike[str]) -> bool:
     )
 
 
-class ProtectedConnections(Connections):
-    """Connections for reading alone, to a store on write-protected media: nothing is created or changed beside it.
+class ReadingConnections(Connections):
+    """Connections for reading alone, to a file that others may write: it is neither brought up to date nor changed.
 
-    Raises :class:`StoreUnusable` when facts may still stand in a WAL that cannot be read there, and for every write.
+    The tables of later versions are there and empty. Raises :class:`StoreUnusable` for an empty file, and for every write.
     """
+
+    _refusal = "it was opened for reading alone"
 
     def __init__(self, path: str | os.PathLike[str], busy_timeout_seconds: float) -> None:
         self.path = os.path.abspath(path)
         self._busy_timeout_seconds = busy_timeout_seconds
         self._start_afresh()
-        if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
-            raise StoreUnusable(f"{self.path}: access is denied")
         self._options = self._how_to_open()
         with self.explained():
             self._held.give_back(self._connect(), sound=True)
         _ALL.add(self)
 
     def _how_to_open(self) -> str:
+        _look_before_opening(self.path)
+        # Not "ro": who closes the file last must be able to put the WAL beside it away.
+        return "mode=rw"
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _open(self.path, self._options, self._busy_timeout_seconds)
+        try:
+            if _kind(self.path, connection) == "empty":
+                raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            for statements in _MIGRATIONS[_schema_version(connection) :]:
+                connection.executescript(_TEMPORARY.sub(r"CREATE\1 \2 temp.", statements))
+            connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def take_writer(self) -> sqlite3.Cursor:
+        """Raises :class:`StoreUnusable`: nothing is written here."""
+        self._check_open()
+        raise StoreUnusable(f"{self.path}: {self._refusal}")
+
+
+class ProtectedConnections(ReadingConnections):
+    """Connections to a store on write-protected media: nothing is created or changed beside it either.
+
+    Raises :class:`StoreUnusable` when facts may still stand in a WAL that cannot be read there, and for every write.
+    """
+
+    _refusal = "it is read-only"
+
+    def _how_to_open(self) -> str:
+        if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
+            raise StoreUnusable(f"{self.path}: access is denied")
         wal = f"{self.path}-wal"
         if not os.path.exists(wal) or os.path.getsize(wal) == 0:
             return "mode=ro&immutable=1"
@@ -317,21 +355,6 @@ class ProtectedConnections(Connections):
                 "folder that can be written"
             )
         return "mode=ro"
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = _open(self.path, self._options, self._busy_timeout_seconds)
-        try:
-            if _kind(self.path, connection) == "empty":
-                raise StoreUnusable(f"{self.path}: it is empty and read-only")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def take_writer(self) -> sqlite3.Cursor:
-        """Raises :class:`StoreUnusable`: nothing is written here."""
-        self._check_open()
-        raise StoreUnusable(f"{self.path}: it is read-only")
 
 
 class _Held:

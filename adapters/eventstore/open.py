@@ -32,7 +32,7 @@ def open_store(
     ``postgresql://user@host/database?schema=returnable``.
 
     The path of a file is percent-decoded; a file that does not exist is created, or without ``create`` refused. With
-    ``only_reading`` a write-protected file will do, and is left exactly as it is.
+    ``only_reading`` a write-protected file will do, and any file is left as it is, also one of an older version.
     ``NORMAL`` gives durability away: a power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a
     write waits for other writers.
     A store on PostgreSQL is created by :func:`migrate_store` and never here. It takes ``connections`` at most, or those of
@@ -71,7 +71,7 @@ def migrate_store(url: str) -> tuple[int, int]:
     """Create the store at a URL or bring its tables up to date; their version before (0: there were none) and after.
 
     Safe to run from many processes at once. Raises :class:`StoreUnusable`, also for a store that a newer version made. A
-    file is created, or brought up to date, whenever it is opened and can be written.
+    file is created, or brought up to date, whenever it is opened for writing.
     """
     if not is_postgres(url):
         from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file

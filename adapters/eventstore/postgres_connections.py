@@ -7,6 +7,7 @@ not timed: clocks may stand still in tests.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import weakref
@@ -70,7 +71,10 @@ _LOST = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"
 
 # A serialization failure, a deadlock, a server with no room for another connection: nothing is lost, and the next attempt
 # may do.
-_AGAIN = frozenset({"40001", "40P01", "53300"})
+_NO_ROOM = "53300"
+_AGAIN = frozenset({"40001", "40P01", _NO_ROOM})
+
+_BAD_URL = "URL"  # no SQLSTATE: it never came to the server
 
 _CAUSES = {
     "RT001": "facts would not be durable or not be in order here",
@@ -84,7 +88,24 @@ _CAUSES = {
     "42P01": "its tables are not there any more",
     "42883": "its tables are not there any more",
     "3F000": "its schema is not there any more",
+    _BAD_URL: "libpq does not understand this URL",
+    "26000": "it shares sessions: give a pool of your own, with prepare_threshold=None",
+    "42P05": "it shares sessions: give a pool of your own, with prepare_threshold=None",
 }
+
+# What a server, or a pooler before it, says when it lets somebody not in. In another language it counts as away, and is
+# asked again.
+_SAID_AT_CONNECT = tuple(
+    (re.compile(pattern), code)
+    for pattern, code in (
+        (r"password authentication failed|SASL authentication failed", "28P01"),
+        (r"authentication failed|no password supplied|pg_hba\.conf|permission denied for database", "28000"),
+        (r'role "[^"]*" (does not exist|is not permitted)|no such user', "28000"),
+        (r'database "[^"]*" does not exist|no such database', "3D000"),
+        (r"too many (clients|connections)|connection slots are reserved|no more connections allowed", _NO_ROOM),
+        (r"connection is bad: invalid ", _BAD_URL),
+    )
+)
 
 CLAIMED_TWICE, GAP = "RT002", "RT003"
 WRONG_APPENDS = frozenset({CLAIMED_TWICE, GAP})
@@ -217,9 +238,11 @@ class Connections:
         self._host.putconn(connection)
 
     def _explain(self, error: psycopg.Error, connection: AnyConnection | None) -> Exception:
-        code = error.sqlstate
+        code = _code_of(error, connection)
         if code is not None and code in _CAUSES:
             return StoreUnusable(f"{self.place}: {_CAUSES[code]} ({_first_line(error)})")
+        if code == _NO_ROOM:
+            return Lost(f"the server has no room for another connection ({_first_line(error)})")
         if code == "55P03":
             return StoreBusy(f"{self.place}: another writer held the store for {self.limits.busy:g} s")
         if code == "57014":
@@ -240,6 +263,10 @@ class Connections:
     def _configured(self) -> AnyConnection:
         connection = self.connect()
         try:
+            if is_pooled(connection):
+                # What is prepared or set would be left to whoever has the session next.
+                connection.prepare_threshold = None
+                return connection
             connection.execute(
                 "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
                 " set_config('idle_in_transaction_session_timeout', %s, false),"
@@ -410,6 +437,12 @@ def connect(place: Place, limits: Limits) -> AnyConnection:
     )
 
 
+def is_pooled(connection: AnyConnection) -> bool:
+    """Whether a pooler such as PgBouncer is between: it tells a number of its own for the server's process."""
+    ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+    return bool(pid != connection.info.backend_pid)
+
+
 def _line(limits: Limits) -> dict[str, Any]:
     return {
         "connect_timeout": max(2, round(limits.connect)),
@@ -425,12 +458,30 @@ def _line(limits: Limits) -> dict[str, Any]:
 @contextmanager
 def connected(place: Place, limits: Limits) -> Iterator[AnyConnection]:
     """A connection of its own, for what is done once. Raises :class:`StoreUnusable`."""
+    connection = None
     try:
         with connect(place, limits) as connection:
             yield connection
     except psycopg.Error as error:
-        cause = _CAUSES.get(error.sqlstate or "", "it cannot be used" if error.sqlstate else "it cannot be reached")
+        code = _code_of(error, connection)
+        cause = "it cannot be used" if code else "it cannot be reached"
+        cause = "the server has no room for another connection" if code == _NO_ROOM else _CAUSES.get(code or "", cause)
         raise StoreUnusable(f"{place}: {cause} ({_first_line(error)})") from error
+
+
+def _code_of(error: psycopg.Error, connection: AnyConnection | None) -> str | None:
+    """The SQLSTATE of an error. Of a connection that did not come about libpq tells the text alone."""
+    if error.sqlstate is not None or connection is not None:
+        return error.sqlstate
+    if isinstance(error, psycopg.ProgrammingError):
+        return _BAD_URL
+    text = str(error)
+    # One line for each host where there are several: as long as one of them may come back, nothing is certain.
+    failures = [line for line in text.splitlines() if line.startswith("- host: ")] or [text]
+    codes = [next((code for said, code in _SAID_AT_CONNECT if said.search(one)), None) for one in failures]
+    if None in codes:
+        return None
+    return _NO_ROOM if _NO_ROOM in codes else codes[0]
 
 
 def milliseconds(seconds: float) -> str:
@@ -439,4 +490,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    # A URL that libpq does not understand is quoted, and what it quotes may be the password.
+    at_connect = isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None
+    return line.partition('"')[0].rstrip(" :") if at_connect else line

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from returnable.adapters.eventstore import subscription
+from returnable.adapters.eventstore.postgres_connections import is_pooled
 
 if TYPE_CHECKING:
     from returnable.adapters.eventstore.postgres_connections import AnyConnection, Connections
@@ -91,6 +92,8 @@ def _listen(
         while not ear.closed.is_set():
             # Whatever befalls this thread, the followers go on asking.
             with suppress(psycopg.Error, OSError), connect() as connection:
+                if is_pooled(connection):
+                    return  # notices would come to whoever has the session then
                 connection.execute(f'LISTEN "{channel}"'.encode())
                 ear.hears = True
                 _hear(ear, connection, wake)

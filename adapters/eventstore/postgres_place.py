@@ -51,9 +51,9 @@ def place_of(url: str) -> Place:
         parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise StoreUnusable("the URL of the PostgreSQL store cannot be read") from None
-    if is_torn(parts):
-        raise StoreUnusable(f"{parts.scheme}://…: {ENCODE}")
     user, at, hosts = parts.netloc.rpartition("@")
+    if is_torn(parts) or "@" in user:  # libpq takes the first one for the end of the password
+        raise StoreUnusable(f"{parts.scheme}://…: {ENCODE}")
     shown_at = f"{user.partition(':')[0]}@" if at and user.partition(":")[0] else ""
     named = [value for name, value in parameters if name == "schema"]
     kept = [(name, value) for name, value in parameters if name != "schema"]

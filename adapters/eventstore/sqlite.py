@@ -18,6 +18,7 @@ from returnable.adapters.eventstore.connections import (
     WRONG_CALLS,
     Connections,
     ProtectedConnections,
+    ReadingConnections,
     Synchronous,
     is_write_protected,
 )
@@ -71,12 +72,13 @@ class SQLiteCaseRecorder(CaseRecorder):
     ) -> None:
         """Raises :class:`StoreUnusable`, with the path and the cause, when the file cannot be used or trusted.
 
-        ``only_reading``: a write-protected file will do.
+        ``only_reading``: a write-protected file will do, and none is created or brought up to date.
         """
         super().__init__()
         self._connections: Connections
-        if only_reading and is_write_protected(path):
-            self._connections = ProtectedConnections(path, busy_timeout_seconds)
+        if only_reading:
+            reading = ProtectedConnections if is_write_protected(path) else ReadingConnections
+            self._connections = reading(path, busy_timeout_seconds)
         else:
             self._connections = Connections(path, synchronous, busy_timeout_seconds)
         self._tables = _Tables(self._connections)

@@ -13,8 +13,10 @@ from returnable.adapters.publishing.broker import (
     CONNECT_SECONDS,
     CONTENT_TYPE,
     BrokerFailed,
+    BrokerUnusable,
     Message,
 )
+from returnable.adapters.urls import without_quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,15 @@ class KafkaPlace:
 
 
 class KafkaBroker:
-    """Publishes to a topic that exists."""
+    """Publishes to a topic that exists. Raises :class:`BrokerUnusable` for settings that the library does not take."""
 
     def __init__(self, place: KafkaPlace) -> None:
         self._place = place
+        try:
+            # Without servers, so that nothing is connected to.
+            Producer({name: value for name, value in settings_of(place).items() if name != "bootstrap.servers"})
+        except KafkaException as error:
+            raise BrokerUnusable(f"{place.shown}: {without_quotes(_said(error))}") from None
         self._producer: Producer | None = None
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -29,12 +29,15 @@ DEDUPLICATION_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class NatsPlace:
-    """Where to publish. ``servers`` may hold passwords; ``shown`` does not."""
+    """Where to publish. ``shown`` is what may be told."""
 
     servers: tuple[str, ...]
     stream: str
     prefix: str
     shown: str
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
     credentials: str | None = None
     """A file with the credentials of a user."""
 
@@ -107,6 +110,9 @@ class NatsBroker:
                 reconnect_time_wait=0,
                 connect_timeout=max(1, int(CONNECT_SECONDS / 2 / len(self._place.servers))),
                 error_cb=hear,
+                user=self._place.user,
+                password=self._place.password,
+                token=self._place.token,
                 user_credentials=self._place.credentials,
             )
         except BaseException as error:
@@ -142,10 +148,7 @@ class NatsBroker:
             return f"no stream takes the subjects {self._place.prefix}.>: {self._place.stream!r} must have them"
         if isinstance(error, nats.errors.TimeoutError | TimeoutError):
             return "no answer in time"
-        text = str(error) or type(error).__name__
-        for server in self._place.servers:
-            text = text.replace(server, self._place.shown)
-        return text
+        return str(error) or type(error).__name__
 
     def _drop(self) -> None:
         client, self._client = self._client, None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from returnable.adapters.publishing.broker import Broker, BrokerUnusable
-from returnable.adapters.urls import ENCODE, is_torn
+from returnable.adapters.urls import ENCODE, bad_port, is_torn
 
 UNDERSTOOD = (
     "nats://host:4222?stream=RETURNABLE&subject=returnable, amqp://user:password@host/vhost?exchange=returnable, "
@@ -20,7 +20,8 @@ def open_broker(url: str, *, create: bool = False) -> Broker:
     """The broker at a URL; nothing is connected to before the first message.
 
     With ``create`` a stream (NATS) or an exchange (RabbitMQ) that does not exist is made.
-    Raises :class:`BrokerUnusable` when the URL is not understood or the library for it is not installed.
+    Raises :class:`BrokerUnusable` when the URL is not understood, the library for it is not installed or does not take its
+    parameters.
     """
     try:
         parts = urlsplit(url)
@@ -39,6 +40,8 @@ def open_broker(url: str, *, create: bool = False) -> Broker:
     opener = {"nats": _nats, "tls": _nats, "amqp": _rabbitmq, "amqps": _rabbitmq, "kafka": _kafka}.get(parts.scheme)
     if opener is None or not parts.netloc.rpartition("@")[2]:
         raise _not_understood(url)
+    if (port := bad_port(parts)) is not None:
+        raise BrokerUnusable(f"{shown(parts)}: {port} is no port")
     return opener(url, parts, dict(options), create)
 
 
@@ -57,7 +60,7 @@ def _nats(url: str, parts: SplitResult, options: dict[str, str], create: bool) -
 
     stream, prefix = options.pop("stream", "RETURNABLE"), options.pop("subject", "returnable")
     credentials = options.pop("credentials", None)
-    account, at, hosts = parts.netloc.rpartition("@")
+    account, _, hosts = parts.netloc.rpartition("@")
     tokens = prefix.split(".")
     if not stream or set(stream) & set(" .*>/\\\t"):
         raise BrokerUnusable(f"{shown(parts)}: {stream!r} is no name of a stream")
@@ -65,8 +68,19 @@ def _nats(url: str, parts: SplitResult, options: dict[str, str], create: bool) -
         raise BrokerUnusable(f"{shown(parts)}: {prefix!r} is no prefix of subjects")
     if options or parts.path.rstrip("/"):
         raise _not_understood(url)
-    servers = tuple(f"{parts.scheme}://{account}{at}{host}" for host in hosts.split(","))
-    return NatsBroker(NatsPlace(servers, stream, prefix, shown(parts), credentials), create=create)
+    servers = tuple(f"{parts.scheme}://{host}" for host in hosts.split(","))
+    name, colon, password = map(unquote, account.partition(":"))
+    place = NatsPlace(
+        servers,
+        stream,
+        prefix,
+        shown(parts),
+        user=name if colon else None,
+        password=password if colon else None,
+        token=None if colon else name or None,
+        credentials=credentials,
+    )
+    return NatsBroker(place, create=create)
 
 
 def _rabbitmq(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:

@@ -17,9 +17,11 @@ from returnable.adapters.publishing.broker import (
     CONNECT_SECONDS,
     CONTENT_TYPE,
     BrokerFailed,
+    BrokerUnusable,
     Message,
 )
 from returnable.adapters.publishing.event_loop import EventLoop
+from returnable.adapters.urls import without_quotes
 
 PERSISTENT = 2
 
@@ -34,10 +36,18 @@ class RabbitPlace:
 
 
 class RabbitBroker:
-    """Publishes to an exchange. A message that the broker could route to no queue counts as not acknowledged."""
+    """Publishes to an exchange. A message that the broker could route to no queue counts as not acknowledged.
+
+    Raises :class:`BrokerUnusable` for parameters that the library does not take.
+    """
 
     def __init__(self, place: RabbitPlace, *, create: bool) -> None:
         self._place = place
+        try:
+            self._parameters = URLParameters(place.url)
+        except (ValueError, TypeError, LookupError, SyntaxError, OSError) as error:
+            raise BrokerUnusable(f"{place.shown}: {without_quotes(str(error))}") from None
+        self._parameters.socket_timeout = CONNECT_SECONDS
         self._create = create
         self._loop: EventLoop | None = None
         self._line: _Line | None = None
@@ -49,7 +59,7 @@ class RabbitBroker:
             if self._line is None or self._line.lost is not None:
                 self._drop()
                 self._line = _Line(self._place.exchange)
-                self._loop.run(self._line.open(self._place.url, self._create), CONNECT_SECONDS)
+                self._loop.run(self._line.open(self._parameters, self._create), CONNECT_SECONDS)
             self._loop.run(self._line.publish(messages), ACKNOWLEDGE_SECONDS)
         except (_Refused, AMQPError, OSError, TimeoutError) as error:
             self._drop()
@@ -93,12 +103,10 @@ class _Line:
         self._refused = 0
         self._closed = asyncio.Event()
 
-    async def open(self, url: str, create: bool) -> None:
+    async def open(self, parameters: URLParameters, create: bool) -> None:
         """Connect, see to the exchange, and turn confirmations on."""
 
         def connect(opened: Callable[[Any], None]) -> None:
-            parameters = URLParameters(url)
-            parameters.socket_timeout = CONNECT_SECONDS
             self._connection = AsyncioConnection(
                 parameters,
                 on_open_callback=opened,

@@ -46,6 +46,7 @@ def store(url: str) -> Iterator[FactStore]:
 
 def test_a_bookmark_that_nobody_set_is_at_the_beginning(store: FactStore) -> None:
     assert store.bookmarks.bookmark("publish/events") == 0
+    assert store.bookmarks.begun() == {}
 
 
 def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) -> None:
@@ -56,6 +57,8 @@ def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) ->
     assert not marks.move("events", "second", 9, until=SOON)
     assert marks.bookmark("events") == 7
     assert marks.bookmark("mails") == 0
+    marks.hold("a list", "third", now=NOON, until=SOON)
+    assert list(marks.begun().items()) == [("a list", 0), ("events", 7)]
 
 
 def test_a_bookmark_never_goes_back(store: FactStore) -> None:
@@ -160,6 +163,24 @@ def test_a_claimed_case_is_nobody_elses_until_the_claim_ends(store: FactStore) -
         due("C", -1),
         due("later", 1),
     ]
+
+
+def test_a_claim_that_is_given_back_is_free_and_one_that_became_anothers_stays_so(store: FactStore) -> None:
+    # given: the first one's claim ended, and another claimed what it had
+    table = store.due
+    table.feed(0, 1, [], [due("A"), due("B"), due("C")], [])
+    mine = table.claim(NOON, until=SOON, limit=2)
+    others = table.claim(SOON, until=SOON + A_MINUTE, limit=9)
+    assert [[one.case_id for one in claimed] for claimed in (mine, others)] == [["A", "B"], ["A", "B", "C"]]
+
+    # when
+    table.give_back(mine, until=SOON)
+    still_claimed = table.claim(SOON, until=SOON + 2 * A_MINUTE, limit=9)
+    table.give_back(others[:2], until=SOON + A_MINUTE)
+
+    # then
+    assert still_claimed == []
+    assert table.claim(SOON, until=SOON + 2 * A_MINUTE, limit=9) == others[:2]
 
 
 def test_a_claimed_case_that_is_fed_anew_is_free(store: FactStore) -> None:

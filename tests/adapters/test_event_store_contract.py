@@ -516,6 +516,21 @@ def test_a_follower_passes_more_facts_than_fit_a_page(store: FactStore) -> None:
     assert seen == list(range(1, 1202))
 
 
+@pytest.mark.parametrize("after", [1, 499, 500, 501, 1200])
+def test_a_follower_that_begins_in_the_middle_gets_all_that_follows_and_nothing_before(
+    store: FactStore, after: int
+) -> None:
+    # given
+    store.append([batch("O-1", 0, *(f"A-{n}" for n in range(1201)))])
+
+    # when
+    with store.follow(after) as facts:
+        seen = [next(facts).position for _ in range(1201 - after)]
+
+    # then
+    assert seen == list(range(after + 1, 1202))
+
+
 def test_a_follower_is_stopped_from_another_thread(store: FactStore) -> None:
     # given
     following = store.follow()

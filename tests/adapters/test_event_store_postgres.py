@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +22,7 @@ from psycopg_pool import ConnectionPool
 import returnable
 from bench.postgres import OwnServer, Proxy, with_parameters
 from returnable.adapters.cli.app import run
+from returnable.adapters.eventstore import postgres_listener
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_connections import Limits
@@ -152,6 +156,7 @@ def test_the_command_line_creates_a_store_and_plays_on_it(
         "postgresql://anna:s3cret@[127.0.0.1/shop",
         "postgresql://anna:s3cret@127.0.0.1:1/shop?nonsense",
         "postgresql://anna:s3cret@127.0.0.1:1/shop?nonsense=1",
+        "postgresql://anna:s3cret@127.0.0.1:1/shop?sslmode=nonsense",
         "mysql://anna:s3cret@127.0.0.1:1/shop",
     ],
 )
@@ -313,6 +318,143 @@ def test_a_server_that_does_not_come_back_is_said_to_be_away() -> None:
             store.append([batch("O-1", 0, "A")])
 
 
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[OwnServer]:
+    """A server that asks for passwords, and has no room for some."""
+    with OwnServer() as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            for statement in (
+                "CREATE ROLE shop LOGIN PASSWORD 'right'",
+                "CREATE ROLE crowd LOGIN CONNECTION LIMIT 0",
+                "CREATE DATABASE closed_to_most",
+                "REVOKE CONNECT ON DATABASE closed_to_most FROM public",
+            ):
+                connection.execute(statement.encode())
+        trusted = "".join(f"local all {role} trust\n" for role in ("postgres", "crowd", "nobody"))
+        rules = f"{trusted}local closed_to_most shop trust\nlocal all shop scram-sha-256\n"
+        (Path(server._server.pgdata) / "pg_hba.conf").write_text(rules)
+        server.control("reload")
+        migrate_store(server.url)
+        yield server
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was connected to so far."""
+    tried: list[str] = []
+    connect = psycopg.connect
+
+    def counted(conninfo: str, **options: Any) -> psycopg.Connection[Any]:
+        tried.append(conninfo)
+        return connect(conninfo, **options)
+
+    monkeypatch.setattr("returnable.adapters.eventstore.postgres_connections.psycopg.connect", counted)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("account", "database", "said"),
+    [
+        ("shop:s3cret", "postgres", "the password is wrong"),
+        ("shop", "postgres", "access is denied"),
+        ("nobody", "postgres", "access is denied"),
+        ("strange", "postgres", "access is denied"),
+        ("shop", "closed_to_most", "access is denied"),
+        ("shop:right", "none", "there is no such database"),
+    ],
+)
+def test_who_is_not_let_in_is_told_so_and_does_not_try_again(
+    guarded: OwnServer, attempts: list[str], account: str, database: str, said: str
+) -> None:
+    url = f"postgresql://{account}@/{database}?host={guarded.socket_folder}"
+
+    for refusing in (open_store, migrate_store):
+        attempts.clear()
+        with pytest.raises(StoreUnusable, match=f"{said} \\(") as refused:
+            refusing(url)
+        assert len(attempts) == 1
+        assert not any(word in str(refused.value) for word in ("s3cret", "right", "reached"))
+
+
+def test_of_several_servers_one_that_may_come_back_is_waited_for(guarded: OwnServer, attempts: list[str]) -> None:
+    hosts = f"{guarded.socket_folder},/nowhere"
+
+    with pytest.raises(StoreUnusable, match="cannot be reached"):
+        opened(f"postgresql://shop:s3cret@/postgres?host={hosts}", Limits(opening=0.1))
+    assert len(attempts) > 1
+
+
+def test_a_server_without_room_is_asked_again_and_then_it_is_told(guarded: OwnServer, attempts: list[str]) -> None:
+    url = f"postgresql://crowd@/postgres?host={guarded.socket_folder}"
+
+    with pytest.raises(StoreUnusable, match=r"no room for another connection \(.*too many connections") as refused:
+        opened(url, Limits(opening=0.1))
+
+    assert len(attempts) > 1
+    assert "reached" not in str(refused.value)
+    with pytest.raises(StoreUnusable, match="no room for another connection"):
+        migrate_store(url)
+
+
+# ---- poolers --------------------------------------------------------------------------------------------------------
+
+
+def kept_in_session(store: FactStore) -> tuple[int, str, str]:
+    """How many statements are prepared, and what is set, on the connection of a store that has one."""
+    said = "current_setting('lock_timeout'), current_setting('application_name')"
+    query = f"SELECT count(*), {said} FROM pg_prepared_statements"
+    connections = store._recorder._connections  # type: ignore[attr-defined]
+    (kept,) = connections.use(lambda connection: connection.execute(query.encode()).fetchall())
+    return kept  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pooler tells a number of its own for the process of the server."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(lambda info: 1))
+
+
+def test_behind_a_pooler_nothing_is_left_in_a_session(request: pytest.FixtureRequest) -> None:
+    url = fresh_store_url()
+    kept = []
+    for fixture in ("attempts", "pooled"):
+        request.getfixturevalue(fixture)
+        with closing(opened(url, Limits(connections=1))) as store:
+            for nth in range(12):
+                store.append([batch(f"{fixture}-{nth}", 0, "A")])
+                store.load(f"{fixture}-{nth}")
+            kept.append(kept_in_session(store))
+
+    assert (kept[0][0] > 0, *kept[0][1:]) == (True, "5s", "returnable")
+    assert kept[1] == (0, "0", "returnable")
+
+
+@pytest.mark.usefixtures("pooled")
+def test_behind_a_pooler_nobody_listens_and_a_follower_asks() -> None:
+    url = fresh_store_url()
+    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as facts:
+        listener = reading._recorder._listener  # type: ignore[attr-defined]
+        listener._thread.join(GENEROUS_SECONDS)
+        writing.append([batch("O-1", 0, "A")])
+
+        assert next(facts).position == 1
+        assert not listener._ear.hears
+        assert listener.pause() == postgres_listener.DEAF_POLL_SECONDS
+
+
+def test_a_session_that_is_shared_unnoticed_is_told() -> None:
+    with (
+        ConnectionPool(database_url(), min_size=1, max_size=1, open=True) as pool,
+        closing(opened(fresh_store_url(), pool=pool)) as store,
+    ):
+        store.append([batch("O-1", 0, "A")])
+        with pool.connection() as connection:
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # as if the next one got another session
+
+        with pytest.raises(StoreUnusable, match="it shares sessions: give a pool of your own"):
+            store.append([batch("O-1", 1, "B")])
+
+
 # ---- time-outs ------------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +548,95 @@ def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
             store.append([Batch("O-1", 1, batch("O-1", 4, "LOST-4.").entries)])
         assert proxy.lost == 4
         assert accounts(store, "O-1") == ["A"]
+    proxy.close()
+
+
+Sent = tuple[list[Batch], list[Name], Receipt | None]
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "refusal"),
+    [
+        pytest.param(
+            [
+                ([batch("O-1", 0, "A")], [], None),
+                ([batch("O-2", 0, "X")], [], None),
+                ([batch("O-1", 1, "LOST")], [], None),
+            ],
+            ([batch("O-1", 0, "A", "LOST")], [], None),
+            Stale,
+            id="facts with another one between",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST", "B")], [], None)],
+            ([batch("O-1", 0, "LOST", "C")], [], None),
+            Stale,
+            id="another fact behind it",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], None)],
+            ([batch("O-1", 0, "LOST")], [], receipt("c-1")),
+            Stale,
+            id="no receipt",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], replace(receipt("c-1"), digest="e" * 64)),
+            CommandSeen,
+            id="a receipt of another command",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], replace(receipt("c-1"), at=MOMENT + timedelta(seconds=1))),
+            CommandSeen,
+            id="a receipt of another moment",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], None), ([batch("O-1", 1, "B")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], receipt("c-1")),
+            CommandSeen,
+            id="a receipt for another fact",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST", "B")], [], receipt("c-1"))],
+            ([batch("O-1", 0, "LOST")], [], receipt("c-1")),
+            CommandSeen,
+            id="a receipt for more facts",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST")], [], None)],
+            ([batch("O-1", 0, "LOST")], [Name("return", "R-1", "O-1")], None),
+            Stale,
+            id="a name that was not claimed",
+        ),
+        pytest.param(
+            [([batch("O-1", 0, "LOST"), batch("O-2", 0, "X")], [Name("return", "R-1", "O-2")], None)],
+            ([batch("O-1", 0, "LOST")], [Name("return", "R-1", "O-1")], None),
+            NameTaken,
+            id="a name of another case",
+        ),
+    ],
+)
+def test_what_others_stored_is_not_taken_for_an_append_whose_answer_was_lost(
+    stored: list[Sent], sent: Sent, refusal: type[Exception]
+) -> None:
+    # given: somebody else stored nearly the same
+    url = fresh_store_url()
+    with closing(opened(url)) as others:
+        for batches, names, known in stored:
+            others.append(batches, names=names, receipt=known)
+        before = others.head()
+
+    # when
+    proxy = Proxy(database_url())
+    with closing(opened(with_parameters(proxy.url, schema=schema_of(url)))) as store:
+        proxy.lose_answer_to(b"LOST")
+        batches, names, known = sent
+        with pytest.raises(refusal):
+            store.append(batches, names=names, receipt=known)
+
+        # then
+        assert (proxy.lost, store.head()) == (1, before)
     proxy.close()
 
 
@@ -507,11 +738,18 @@ def test_the_given_server_is_used_where_there_is_one() -> None:
         "postgresql://shop:secret#x@host/db",
         "postgresql://shop:secret%x@host/db",
         "postgresql://shop:secret?x@host/db",
+        "postgresql://shop:secret%00@127.0.0.1:1/db",
+        "postgresql://shop:my secret@127.0.0.1:1/db",
+        "postgresql://shop:my@secret@127.0.0.1:1/db",
+        "postgresql://shop@127.0.0.1:1/db?password=secret%00",
         "host=db password=secret",
     ],
 )
-def test_a_password_that_is_not_encoded_is_not_shown(url: str) -> None:
-    with pytest.raises(StoreUnusable) as refused:
-        open_store(url)
+def test_a_password_that_is_not_encoded_is_not_shown(url: str, attempts: list[str]) -> None:
+    for refusing in (open_store, migrate_store):
+        with pytest.raises(StoreUnusable) as refused:
+            refusing(url)
 
-    assert "secret" not in str(refused.value)
+        assert "secret" not in str(refused.value)
+        assert "reached" not in str(refused.value)
+    assert len(attempts) <= 2, "it is not tried again"

@@ -135,10 +135,3 @@ def test_settings_are_the_urls_but_for_what_makes_it_safe() -> None:
     settings = kafka.settings_of(place)
 
     assert (settings["acks"], settings["enable.idempotence"], settings["linger.ms"]) == ("all", True, "9")
-
-
-def test_a_setting_that_does_not_exist_is_told(cluster: Cluster) -> None:
-    broker = open_broker(f"kafka://{cluster.servers}/returns?no.such.setting=1")
-
-    with pytest.raises(BrokerFailed, match=r"no\.such\.setting"):
-        broker.send([a_message()])

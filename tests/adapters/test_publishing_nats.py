@@ -147,6 +147,23 @@ def test_of_several_servers_one_that_runs_is_found(server: OwnNats) -> None:
     broker.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "account"),
+    [
+        (("--user", "a@b", "--pass", "p:/% #ß"), "a%40b:p%3A%2F%25%20%23%C3%9F"),
+        (("--auth", "to/k:en"), "to%2Fk%3Aen"),
+    ],
+)
+def test_an_account_may_hold_any_character(options: tuple[str, ...], account: str) -> None:
+    server = OwnNats(*options)
+    try:
+        broker = open_broker(server.url.replace("//", f"//{account}@"), create=True)
+        broker.send([a_message()])
+        broker.close()
+    finally:
+        server.stop()
+
+
 def test_a_wrong_password_is_told_without_it() -> None:
     server = OwnNats("--user", "shop", "--pass", "right-one")
     try:

@@ -99,9 +99,51 @@ def test_what_the_rabbitmq_library_is_told(url: str, what: str) -> None:
 def test_several_servers_share_an_account_and_credentials_may_be_a_file() -> None:
     broker: Any = open_broker("nats://u:p@a:1,b:2?credentials=/etc/shop.creds")
 
-    assert broker._place.servers == ("nats://u:p@a:1", "nats://u:p@b:2")
+    assert broker._place.servers == ("nats://a:1", "nats://b:2")
+    assert (broker._place.user, broker._place.password, broker._place.token) == ("u", "p", None)
     assert broker._place.credentials == "/etc/shop.creds"
     assert broker._place.shown == "nats://a:1,b:2"
+
+
+@pytest.mark.parametrize(
+    ("account", "user", "password", "token"),
+    [
+        ("", None, None, None),
+        ("us%40er:p%3A%2F%25%E2%82%AC@", "us@er", "p:/%€", None),
+        ("user:@", "user", "", None),
+        ("t%2Fo%3Aken@", None, None, "t/o:ken"),
+    ],
+)
+def test_user_password_and_token_of_nats_are_decoded(
+    account: str, user: str | None, password: str | None, token: str | None
+) -> None:
+    broker: Any = open_broker(f"nats://{account}a:1")
+
+    assert broker._place.servers == ("nats://a:1",)
+    assert (broker._place.user, broker._place.password, broker._place.token) == (user, password, token)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("amqp://u:secret@host/?heartbeat=secret", "Invalid heartbeat value"),
+        ("amqp://u:secret@host/?secret=1", "Unknown URL parameter"),
+        ("amqp://u:secret@host/?heartbeat=-1", "heartbeat"),
+        ("amqps://u:secret@host/?ssl_options={secret", ""),
+        ("kafka://host/topic?linger.ms=secret", "Invalid value for configuration property"),
+        ("kafka://u:secret@host/topic?secret=1", "No such configuration property"),
+        ("kafka://host/topic?security.protocol=SASL_SSL&sasl.mechanisms=PLAIN", "sasl.username and sasl.password"),
+        ("amqp://u:secret@host:99999/", "99999 is no port"),
+        ("nats://u:secret@host:0", "0 is no port"),
+        ("nats://host:4222,host:65536", "65536 is no port"),
+        ("kafka://host:99999/topic", "99999 is no port"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_told_before_anything_is_sent_and_not_its_value(url: str, said: str) -> None:
+    with pytest.raises(BrokerUnusable, match=f"^(amqps?|nats|kafka)://host.*: .*{said}") as refused:
+        open_broker(url)
+
+    assert "secret" not in str(refused.value)
 
 
 def test_an_account_of_kafka_and_settings_of_its_library_come_with_the_url() -> None:

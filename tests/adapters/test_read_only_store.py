@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from returnable.domain.commands import parse_command
 from returnable.domain.errors import StoreUnusable
 from returnable.domain.fields import parse_instant
 from returnable.testing import Scenario, an_order, confirm_order, request_refund
+
+LATER = datetime(2026, 6, 1, 15, 0, tzinfo=UTC)
 
 
 @contextmanager
@@ -138,6 +142,73 @@ def test_views_of_a_write_protected_store_are_kept_elsewhere(folder: Path, tmp_p
     path.parent.chmod(0o755)
 
 
+def of_the_first_version(path: Path) -> None:
+    """Take away what came with the second version."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
+
+
+def as_a_copy(path: Path) -> None:
+    """As a backup makes it: in one file, and without a WAL."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (f"{path}.copy",))
+    Path(f"{path}.copy").replace(path)
+
+
+@pytest.mark.parametrize("made", [of_the_first_version, as_a_copy])
+@pytest.mark.parametrize("protect", [lambda path: None, protected_file, protected_folder])
+@pytest.mark.parametrize(
+    "arguments", [("order", "A-1"), ("worklist",), ("redecide", "--all"), ("statistics",), ("publish", "--status")]
+)
+@pytest.mark.at("2026-11-24T00:00:00Z")
+def test_a_question_brings_no_store_up_to_date(
+    folder: Path, made: Callable[[Path], None], protect: Callable[[Path], None], arguments: tuple[str, ...]
+) -> None:
+    path = a_store(folder)
+    before = returnable(*arguments, "--store", f"sqlite:///{path}")
+    made(path)
+    content = path.read_bytes()
+    protect(path)
+
+    with nobody(folder):
+        after = returnable(*arguments, "--store", f"sqlite:///{path}")
+
+    assert after == before
+    assert after[0] == 0
+    assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == ["shop.db"]
+
+
+def test_a_store_that_is_only_read_takes_no_command(folder: Path) -> None:
+    path = a_store(folder)
+    with closing(open_store(f"sqlite:///{path}", only_reading=True)) as store:
+        with pytest.raises(StoreUnusable, match="it was opened for reading alone"):
+            store.bookmarks.hold("x", "y", now=LATER, until=LATER)
+        with pytest.raises(StoreUnusable, match="it was opened for reading alone"):
+            store.keep_policy("hash", "document")
+
+
+def test_an_empty_file_does_not_become_a_store_by_being_asked(folder: Path) -> None:
+    path = folder / "shop.db"
+    path.touch()
+
+    status, _, err = returnable("order", "A-1", "--store", f"sqlite:///{path}")
+
+    assert (status, err) == (2, f"returnable: {path}: it is empty; there is no store here\n")
+    assert path.stat().st_size == 0
+
+
+def test_a_question_sees_what_others_write_meanwhile(folder: Path) -> None:
+    path = a_store(folder)
+    with closing(open_store(f"sqlite:///{path}", only_reading=True)) as reader:
+        before = reader.head()
+        story = Scenario(assemble(f"sqlite:///{path}")).at("2026-03-20").given(an_order("A-2"))
+        assert [entry.fact.type for entry in reader.load("A-2")] == ["Confirmed"]
+        assert reader.head() > before
+        story.parts.store.close()
+    assert [file.name for file in folder.iterdir()] == ["shop.db"]
+
+
 def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None:
     path = folder / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_order())
@@ -171,7 +242,7 @@ def test_an_empty_write_protected_file_is_no_store(folder: Path) -> None:
     path.touch()
     path.chmod(0o444)
 
-    with nobody(folder), pytest.raises(StoreUnusable, match="empty and read-only"):
+    with nobody(folder), pytest.raises(StoreUnusable, match="it is empty; there is no store here"):
         open_store(f"sqlite:///{path}", only_reading=True)
 
 

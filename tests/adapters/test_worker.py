@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +25,13 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from postgres import fresh_store_url
+from terminal import returnable as returnable_command
 from usual import a_labelled_return
 
 import returnable
 from returnable.adapters import worker as working
 from returnable.adapters.cli.app import run
+from returnable.adapters.operating import health
 from returnable.adapters.operating.health import health_at
 from returnable.adapters.operating.logs import JsonLines
 from returnable.adapters.wiring import Parts, assemble
@@ -512,6 +515,67 @@ def test_health_is_answered_over_http() -> None:
                 urlopen(f"http://127.0.0.1:{port}/{path}")
             assert refused.value.code == status
             refused.value.close()
+
+
+def asked(port: int) -> tuple[int, dict[str, Any]]:
+    """What health answers: status and content."""
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"http://127.0.0.1:{port}/health", timeout=20)
+    with refused.value as answer:
+        return answer.code, json.load(answer)
+
+
+def test_health_is_answered_while_the_store_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a report that waits for a store that is away
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
+    back, reports = threading.Event(), Counter[str]()
+
+    def report() -> tuple[bool, dict[str, Any]]:
+        reports["begun"] += 1
+        back.wait(60)
+        return True, {}
+
+    with health_at("127.0.0.1", 0, report) as port:
+        # when
+        answers = [asked(port), asked(port)]
+        begun = reports["begun"]
+        back.set()
+        for _ in range(500):
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    assert json.load(answer) == {"healthy": True}
+                    break
+            except HTTPError as refused:  # the report that was waiting is not quite through
+                refused.close()
+
+        # then
+        assert answers == [(503, {"healthy": False, "last_error": "the store has not answered for 0.05 s"})] * 2
+        assert begun == 1, "who asks again does not wait for the store once more"
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(StoreUnusable("the server is away"), "the server is away"), (RuntimeError("secret"), "unexpected RuntimeError")],
+)
+def test_health_that_cannot_be_told_says_why(error: Exception, said: str) -> None:
+    def report() -> tuple[bool, dict[str, Any]]:
+        raise error
+
+    with health_at("127.0.0.1", 0, report) as port:
+        assert asked(port) == (503, {"healthy": False, "last_error": said})
+
+
+@pytest.mark.parametrize("command", [("worker",), ("publish", "--to", "stdout:")])
+def test_a_port_that_is_taken_is_told_with_the_option_and_the_port(command: tuple[str, ...], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    assemble(url).store.close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        status, _, err = returnable_command(*command, "--store", url, "--health", f"127.0.0.1:{port}")
+
+    assert (status, err) == (2, f"returnable: --health: 127.0.0.1:{port}: Address already in use\n")
 
 
 def test_a_log_line_for_machines_is_one_object_with_what_it_is_about() -> None:

@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 import pytest
 from postgres import database_url, fresh_store_url
 
 import returnable
-from bench.services import SERVICES, Answer, Running, ask, run, running
+from bench.postgres import Proxy, with_parameters
+from bench.services import SERVICES, Answer, Line, Running, ask, run, running
+from returnable.adapters.eventstore.postgres_place import place_of
 
 ROOT = Path(__file__).parents[2]
 CASES = int(os.environ.get("RETURNABLE_LOAD_CASES", "15"))
@@ -184,6 +188,143 @@ def test_what_is_impossible_is_a_problem_that_names_code_and_field(client: Clien
     assert problems[4].json["state"] == "cancelled"
     assert "request_refund" in problems[4].json["allowed"]
     assert [each.json.get("field") for each in problems[-2:]] == ["Idempotency-Key", "requested_at"]
+
+
+def raw(client: Client, method: str, path: str, body: bytes = b"", keys: Sequence[str] = ()) -> Answer:
+    """A request as no client of ours would send it."""
+    with closing(Line(client.service.sockets[0])) as line:
+        line.putrequest(method, client.service.service.prefix + path)
+        for key in keys:
+            line.putheader("Idempotency-Key", key)
+        line.putheader("Content-Type", "application/json")
+        line.putheader("Content-Length", str(len(body)))
+        line.endheaders(body)
+        answer = line.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+
+
+def test_what_never_came_to_the_desk_is_a_problem_too(client: Client) -> None:
+    answers = [
+        raw(client, "GET", "/nowhere"),
+        raw(client, "DELETE", "/worklist"),
+        raw(client, "POST", "/orders", b'{"order_id": ', ["torn"]),
+        raw(client, "POST", "/orders", b'{"order_id": "\xff"}', ["torn"]),
+    ]
+
+    assert [(each.status, each.json["code"]) for each in answers[:3]] == [
+        (404, "http.404"),
+        (405, "http.405"),
+        (422, "command.invalid"),
+    ]
+    assert answers[3].status in (400, 422)
+    assert answers[1].headers["Allow"] == "GET"
+    for each in answers:
+        assert each.headers["Content-Type"] == "application/problem+json"
+        assert each.json["status"] == each.status
+        assert each.json["detail"]
+
+
+def test_an_id_may_hold_a_slash(client: Client) -> None:
+    order, parcel = f"A/{client.name}/1", "P/1"
+    place = f"/orders/{quote(order, safe='')}"
+
+    client.post("/orders", "slash", an_order(order))
+    shipment = {"parcel_id": parcel, "carrier": "c", "tracking_number": "t"}
+    shipped = client.post(f"{place}/shipments", "slash-ship", shipment)
+    delivered = client.post(f"{place}/parcels/{quote(parcel, safe='')}/delivery", "slash-deliver")
+
+    assert (shipped.status, delivered.status) == (201, 201)
+    assert client.get(place).json["order_id"] == order
+    assert client.get(f"{place}/eligibility").json["cancellation"]["allowed"] is False
+
+
+def test_a_command_has_one_key(client: Client) -> None:
+    orders = [an_order(f"K-{client.name}"), an_order(f"K-{client.name}", command_id="another")]
+
+    answers = [
+        raw(client, "POST", "/orders", json.dumps(orders[0]).encode(), ["one", "another"]),
+        raw(client, "POST", "/orders", json.dumps(orders[0]).encode(), ["one,another"]),
+        raw(client, "POST", "/orders", json.dumps(orders[1]).encode(), ["one"]),
+    ]
+
+    assert [(each.status, each.json["code"]) for each in answers] == [(422, "command.invalid")] * 3
+    assert [each.json["field"] for each in answers] == ["Idempotency-Key", "Idempotency-Key", "command_id"]
+    assert client.get(f"/orders/K-{client.name}").status == 404
+
+
+@pytest.mark.parametrize("name", ["fastapi", "django-async"])
+def test_a_service_whose_store_is_away_says_at_once_that_it_is_not_ready(name: str, store: str) -> None:
+    proxy = Proxy(database_url())
+    with running(name, with_parameters(proxy.url, schema=place_of(store).schema)) as service:
+        proxy.close()
+
+        answer = Client(name, service).get("/ready")
+
+    assert (answer.status, answer.json["code"]) == (503, "store.slow"), "else it waits for the store to come back"
+
+
+def killed(service: Running) -> None:
+    """End the first web process as nothing can hinder, and start it again."""
+    process = service.processes.pop(0)
+    process.kill()
+    process.wait()
+    web = service.service.commands[0].replace("{socket}", str(service.sockets[0]))
+    service.start(web)
+    service.processes.insert(0, service.processes.pop())
+    service.until_ready()
+
+
+def test_a_process_killed_in_the_middle_of_a_request_leaves_all_or_nothing_and_the_repetition_is_one_result(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "shop.db"
+    with returnable.open(f"sqlite:///{path}") as desk, running("fastapi", f"sqlite:///{path}") as service:
+        client = Client("killed", service)
+
+        def sent(line: Line, order_id: str) -> None:
+            line.say("POST", "/orders", f"killed-{order_id}", an_order(order_id))
+
+        # when: it is killed while it waits to write
+        with closing(Line(service.sockets[0])) as line, closing(sqlite3.connect(path)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            sent(line, "A-before")
+            for _ in range(100):  # answered, so the one before it is under way
+                assert client.get("/health").status == 200
+            killed(service)
+            writer.rollback()
+        # when: it is killed as soon as the order is on record, whether it was answered or not
+        with closing(Line(service.sockets[0])) as line:
+            sent(line, "A-after")
+            for _ in range(10_000):
+                if desk.parts.store.load("A-after"):
+                    break
+            killed(service)
+        recorded = [bool(desk.parts.store.load(order_id)) for order_id in ("A-before", "A-after")]
+        answers = [client.post("/orders", order_id, an_order(order_id)) for order_id in ("A-before", "A-after")]
+
+        # then
+        assert recorded == [False, True]
+        assert [(each.status, each.headers["Idempotency-Replayed"]) for each in answers] == [(201, None), (201, "true")]
+        for order_id in ("A-before", "A-after"):
+            assert [entry.type for entry in desk.audit(stream=f"order/{order_id}").entries] == ["Confirmed"]
+
+
+def test_django_shows_times_in_utc() -> None:
+    ask_django = (
+        "import django; django.setup(); from django.utils import timezone; print(timezone.localtime().tzname())"
+    )
+    settings = {"DJANGO_SETTINGS_MODULE": "shop.settings", "RETURNABLE_STORE": "memory:"}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", ask_django],
+        cwd=ROOT / "examples" / "django_service",
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.stdout.strip(), ran.returncode) == ("UTC", 0), ran.stderr
 
 
 @pytest.mark.parametrize("name", ["fastapi", "django-async"])

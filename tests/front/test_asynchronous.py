@@ -307,6 +307,46 @@ def test_context_variables_go_with_a_command_and_a_list_into_the_thread() -> Non
 # ---- cancelled tasks -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("opens", ["before the task is cancelled", "after it"])
+def test_a_store_that_nobody_waits_for_any_more_is_closed_when_it_is_open(
+    monkeypatch: pytest.MonkeyPatch, opens: str
+) -> None:
+    opened: list[Desk] = []
+    may_open = threading.Event()
+
+    def slowly(*args: Any, **kwargs: Any) -> Desk:
+        assert may_open.wait(60)
+        opened.append(returnable.open(*args, **kwargs))
+        return opened[0]
+
+    def is_closed() -> bool:
+        try:
+            opened[0].parts.store.head()
+        except StoreUnusable:
+            return True
+        return False
+
+    async def host() -> None:
+        async def hold() -> None:
+            async with returnable.open_async("memory:"):
+                raise AssertionError("it was cancelled before")
+
+        task = asyncio.ensure_future(hold())
+        await asyncio.sleep(0)
+        if opens == "before the task is cancelled":
+            may_open.set()
+            while not opened:  # the loop does not come round, so that nobody can have taken it
+                threading.Event().wait(0.001)
+        task.cancel()
+        may_open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: bool(opened) and is_closed())
+
+    monkeypatch.setattr(asynchronous, "open", slowly)
+    asyncio.run(host())
+
+
 def test_a_command_that_waits_for_a_thread_is_not_begun_when_its_task_is_cancelled() -> None:
     async def host() -> list[str]:
         async with returnable.open_async("memory:", clock=lambda: MONDAY, threads=1) as desk:

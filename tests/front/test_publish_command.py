@@ -57,6 +57,16 @@ def test_the_status_tells_how_far_it_is(shop: Path) -> None:
     assert (status, json.loads(out)) == (0, {"name": "bus", "position": 5, "head": 5, "behind": 0})
 
 
+def test_the_status_of_a_name_that_nobody_published_under_is_an_error_with_the_names_there_are(shop: Path) -> None:
+    refused = "returnable: --name: no publisher of the name {!r} ever ran on this store{}\n"
+    assert publish(shop, "--status", "--name", "buss") == (2, "", refused.format("buss", ""))
+    for name in ("mails", "bus"):
+        publish(shop, "--to", "stdout:", "--once", "--name", name)
+
+    assert publish(shop, "--status", "--name", "buss") == (2, "", refused.format("buss", "; there is bus, mails"))
+    assert publish(shop, "--status") == (2, "", refused.format("default", "; there is bus, mails"))
+
+
 def test_it_begins_where_it_is_told_to_and_never_goes_back(shop: Path) -> None:
     _, out, _ = publish(shop, "--to", "stdout:", "--once", "--from", "4", "--source", "/shop")
     assert [json.loads(line)["source"] for line in out.splitlines()] == ["/shop"] * 2

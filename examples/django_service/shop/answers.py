@@ -48,8 +48,9 @@ def command(name: str, request: HttpRequest, *fields: str, **known: str) -> dict
     When things happened is for those to tell who know. What a field must be, the desk knows.
     """
     key = request.headers.get("Idempotency-Key")
-    if not key:
-        raise Impossible("command.invalid", "a command needs the header Idempotency-Key", field="Idempotency-Key")
+    if not key or "," in key:  # servers join headers that came twice with a comma
+        said = "a command needs the header Idempotency-Key, once and without a comma"
+        raise Impossible("command.invalid", said, field="Idempotency-Key")
     try:
         said = json.loads(request.body or b"{}")
     except (ValueError, RecursionError):
@@ -81,8 +82,23 @@ def problem(status: HTTPStatus, code: str, detail: str, retry_after: int | None 
     return JsonResponse(content, status=status, headers=headers, content_type="application/problem+json")
 
 
+def as_problem(response: HttpResponse) -> HttpResponse:
+    """The same answer; one of Django's own, such as that there is no such path, as a problem."""
+    if response.status_code >= 400 and response["Content-Type"] != "application/problem+json":
+        status = HTTPStatus(response.status_code)
+        response.content = problem(status, f"http.{status}", status.description or status.phrase).content
+        response["Content-Type"] = "application/problem+json"
+    return response
+
+
 class Problems(MiddlewareMixin):
-    """Answers every error of the desk with a problem."""
+    """Answers every error of the desk, and of what comes before it, with a problem."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.__acall__(request) if self.async_mode else as_problem(self.get_response(request))
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponse:
+        return as_problem(await self.get_response(request))  # not process_response: Django calls that in a thread
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, Impossible):

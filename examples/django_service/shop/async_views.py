@@ -86,7 +86,8 @@ async def health(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 async def ready(request: HttpRequest) -> HttpResponse:
-    """Whether the store answers."""
-    async for _ in async_desk().ledger(order_id="-"):
-        break
+    """Whether the store answers, and at once: who asks does not wait until it is back."""
+    async with asyncio.timeout(1):
+        async for _ in async_desk().ledger(order_id="-"):
+            break
     return JsonResponse({"status": "ready"})

@@ -13,5 +13,6 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost").split(",")
 ROOT_URLCONF = "shop.urls"
 MIDDLEWARE = ["shop.answers.Problems"]
 USE_TZ = True
+TIME_ZONE = "UTC"  # where Django shows times, it is in Chicago otherwise; the desk's have their offset with them
 DATABASES: dict[str, object] = {}
 LOGGING_CONFIG = None  # the server's log says what is to be said: no bodies, and no mails with requests in them

@@ -19,6 +19,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from returnable import Impossible, Outcome, StoreBusy, StoreUnusable
 
@@ -63,7 +64,7 @@ def problem(status: HTTPStatus, code: str, detail: str, retry_after: int | None 
 
 
 def explain_errors(app: FastAPI) -> None:
-    """Answer every error of the desk with a problem."""
+    """Answer every error of the desk, and of what comes before it, with a problem."""
 
     @app.exception_handler(Impossible)
     async def impossible(request: Request, error: Impossible) -> JSONResponse:
@@ -76,6 +77,12 @@ def explain_errors(app: FastAPI) -> None:
         field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
         detail = f"{field}: {first['msg']}"
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "command.invalid", detail, field=field)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        answer = problem(HTTPStatus(error.status_code), f"http.{error.status_code}", error.detail)
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(StoreBusy)
     async def busy(request: Request, error: StoreBusy) -> JSONResponse:

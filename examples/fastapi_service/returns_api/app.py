@@ -7,6 +7,7 @@ before it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 import returnable
-from returnable import AsyncDesk
+from returnable import AsyncDesk, Impossible
 from returnable.domain.commands import Customer, OrderLine, OrderPayment, ReturnedLine, ShippingCharge
 from returnable.domain.outcome import OutcomeView
 from returnable.projections.views import EligibilityView, OrderView, RefundView, ReturnView, WorklistView
@@ -42,7 +43,18 @@ async def the_desk(request: Request) -> AsyncDesk:
 
 
 Opened = Annotated[AsyncDesk, Depends(the_desk)]
-Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=128)]
+
+
+async def the_key(
+    request: Request, key: Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=128)]
+) -> str:
+    # Whoever forwards a request may join headers that came twice with a comma.
+    if len(request.headers.getlist("Idempotency-Key")) > 1 or "," in key:
+        raise Impossible("command.invalid", "one key, and without a comma", field="Idempotency-Key")
+    return key
+
+
+Key = Annotated[str, Depends(the_key)]
 """The client makes one for each thing it wants, and sends it again with every repetition. It is the ``command_id``."""
 
 DECIDED: dict[int | str, dict[str, Any]] = {
@@ -98,22 +110,22 @@ async def confirm_order(order: ConfirmedOrder, key: Key, desk: Opened) -> JSONRe
     return await decided(desk.confirm_order(**dict(order), command_id=key))
 
 
-@app.post("/orders/{order_id}/shipments", responses=DECIDED)
+@app.post("/orders/{order_id:path}/shipments", responses=DECIDED)
 async def ship(order_id: str, shipment: Shipment, key: Key, desk: Opened) -> JSONResponse:
     return await decided(desk.record_shipment(order_id=order_id, **dict(shipment), command_id=key))
 
 
-@app.post("/orders/{order_id}/parcels/{parcel_id}/delivery", responses=DECIDED)
+@app.post("/orders/{order_id:path}/parcels/{parcel_id:path}/delivery", responses=DECIDED)
 async def deliver(order_id: str, parcel_id: str, key: Key, desk: Opened) -> JSONResponse:
     return await decided(desk.record_delivery(order_id=order_id, parcel_id=parcel_id, command_id=key))
 
 
-@app.post("/orders/{order_id}/cancellation", responses=DECIDED)
+@app.post("/orders/{order_id:path}/cancellation", responses=DECIDED)
 async def cancel(order_id: str, cancellation: Cancellation, key: Key, desk: Opened) -> JSONResponse:
     return await decided(desk.request_cancellation(order_id=order_id, **dict(cancellation), command_id=key))
 
 
-@app.post("/orders/{order_id}/returns", responses=DECIDED)
+@app.post("/orders/{order_id:path}/returns", responses=DECIDED)
 async def request_return(order_id: str, wanted: WantedReturn, key: Key, desk: Opened) -> JSONResponse:
     return await decided(desk.request_return(order_id=order_id, **dict(wanted), command_id=key))
 
@@ -126,22 +138,23 @@ async def request_refund(wanted: WantedRefund, key: Key, desk: Opened) -> JSONRe
 # ---- questions -------------------------------------------------------------------------------------------------------
 
 
-@app.get("/orders/{order_id}")
-async def order(order_id: str, desk: Opened) -> OrderView:
-    return await desk.order(order_id=order_id)
-
-
-@app.get("/orders/{order_id}/eligibility")
+@app.get("/orders/{order_id:path}/eligibility")
 async def eligibility(order_id: str, desk: Opened) -> EligibilityView:
     return await desk.eligibility(order_id=order_id)
 
 
-@app.get("/returns/{return_id}")
+# An id may hold a slash, so the order itself comes after what is asked of it.
+@app.get("/orders/{order_id:path}")
+async def order(order_id: str, desk: Opened) -> OrderView:
+    return await desk.order(order_id=order_id)
+
+
+@app.get("/returns/{return_id:path}")
 async def return_(return_id: str, desk: Opened) -> ReturnView:
     return await desk.return_(return_id=return_id)
 
 
-@app.get("/refunds/{refund_id}")
+@app.get("/refunds/{refund_id:path}")
 async def refund(refund_id: str, desk: Opened) -> RefundView:
     return await desk.refund(refund_id=refund_id)
 
@@ -159,7 +172,8 @@ async def health() -> dict[str, str]:
 
 @app.get("/ready")
 async def ready(desk: Opened) -> dict[str, str]:
-    """Whether the store answers."""
-    async for _ in desk.ledger(order_id="-"):
-        break
+    """Whether the store answers, and at once: who asks does not wait until it is back."""
+    async with asyncio.timeout(1):
+        async for _ in desk.ledger(order_id="-"):
+            break
     return {"status": "ready"}
