@@ -90,13 +90,20 @@ class Connections:
     ``busy_timeout_seconds`` is how long a write waits for other writers of this or another process.
     """
 
-    def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Synchronous,
+        busy_timeout_seconds: float,
+        only_reading: bool = False,
+    ) -> None:
         if synchronous not in _SYNCHRONOUS:
             raise ValueError(f"synchronous must be FULL, EXTRA or NORMAL, not {synchronous!r}")
         # Absolute: connections are opened later, too, when the working directory may be another.
         self.path = os.path.abspath(path)
         self._synchronous: Synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._only_reading = only_reading
         self._start_afresh()
         _look_before_opening(self.path)
         with self.explained():
@@ -106,6 +113,8 @@ class Connections:
     def _start_afresh(self) -> None:
         self._held = _Held()
         self._write_lock = threading.Lock()
+        self._doubtful = True
+        """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
         self._finalizer = weakref.finalize(self, _Held.close, self._held)
 
@@ -142,7 +151,8 @@ class Connections:
             self._check_open()
             if self._held.writer is None:
                 with self.explained():
-                    self._held.writer = self._connect()
+                    self._held.writer = self._connect(for_writing=True)
+                self._held.close_failed_writer()
             return self._held.writer.cursor()
         except BaseException:
             self._write_lock.release()
@@ -163,10 +173,15 @@ class Connections:
                 sound = False
             if not sound:
                 # After a full disk or a failed write nobody knows what the connection believes. A new one asks the
-                # file.
+                # file. Until there is one, this one stays open if it can: as long as any connection is, none takes what
+                # a failed write left in the WAL for a commit.
                 self._held.writer = None
-                with suppress(sqlite3.Error):
-                    writer.close()
+                if writer.in_transaction:
+                    self._doubtful = True
+                    with suppress(sqlite3.Error):
+                        writer.close()
+                else:
+                    self._held.failed_writer = writer
         return error
 
     def release_writer(self) -> None:
@@ -208,6 +223,8 @@ class Connections:
             self._mark(connection)
             self._switch_to_wal(connection)
             self._make_durable(connection)
+            if not self._only_reading:
+                self._settle(connection)
             self._create_tables(connection)
             _check_writable(connection)
         except BaseException:
@@ -215,12 +232,14 @@ class Connections:
             raise
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, for_writing: bool = False) -> sqlite3.Connection:
         _check_access(self.path)
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._make_durable(connection)
+            if for_writing or not self._only_reading:
+                self._settle(connection)
         except BaseException:
             connection.close()
             raise
@@ -238,12 +257,30 @@ class Connections:
         if synchronous != _SYNCHRONOUS[self._synchronous]:
             raise StoreUnusable(f"{self.path}: SQLite does not take synchronous={self._synchronous}")
 
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        # A process that died between a write and its sync, or whose sync failed, left frames in the WAL that whoever
+        # opens it first takes for commits. A command that is found there would be told as done, and a power failure
+        # still take it, with all that was appended behind it. So they are written again, into the file: a sync alone
+        # would not do, for a system that has failed to write may have forgotten what. That readers hold some frames
+        # back does no harm: they came later than the opening, and whoever is first sees to it before anything is read.
+        if not self._doubtful:
+            return
+        for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
+            busy = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0]
+            if not busy:
+                self._doubtful = False
+                return
+            if attempts_left:
+                time.sleep(_RETRY_SECONDS)
+        raise StoreBusy(f"{self.path}: another process kept copying its WAL for {self._busy_timeout_seconds:g} s")
+
     def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts
         # are counted instead of timed, because clocks may stand still in tests.
         for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                # To its end: it answers first and commits then, and whoever does not ask on never hears that it failed.
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 return
             except sqlite3.OperationalError as error:
                 if not (_is_busy(error) and attempts_left):
@@ -274,7 +311,7 @@ class Connections:
         from ctypes import py_object, pythonapi
 
         self._finalizer.detach()
-        for connection in (self._held.writer, *self._held.readers):
+        for connection in (self._held.writer, self._held.failed_writer, *self._held.readers):
             if connection is not None:
                 pythonapi.Py_IncRef(py_object(connection))
         closed = self._held.closed
@@ -339,6 +376,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.writer: sqlite3.Connection | None = None
+        self.failed_writer: sqlite3.Connection | None = None
         self.readers: list[sqlite3.Connection] = []
         self.closed = False
         self._lock = threading.Lock()
@@ -351,11 +389,18 @@ class _Held:
         with suppress(sqlite3.Error):
             reader.close()
 
+    def close_failed_writer(self) -> None:
+        with self._lock:
+            connection, self.failed_writer = self.failed_writer, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
     def close(self) -> None:
         with self._lock:
             self.closed = True
-            connections = [*self.readers, self.writer]
-            self.readers, self.writer = [], None
+            connections = [*self.readers, self.writer, self.failed_writer]
+            self.readers, self.writer, self.failed_writer = [], None, None
         for connection in connections:
             if connection is not None:
                 with suppress(sqlite3.Error):
@@ -407,7 +452,14 @@ def _look_before_opening(path: str) -> None:
         return
     # What another application wrote may still stand in its WAL only. This look takes locks and still changes nothing.
     try:
-        _look(path, "mode=ro")
+        try:
+            _look(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            # A crash left a journal, for instance at the birth of a store. Nobody can read the file, whosever it is,
+            # before what stands in the journal is undone.
+            _look(path, "mode=rw")
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         cause = _CAUSES.get(code, "it cannot be read")

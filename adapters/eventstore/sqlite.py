@@ -78,7 +78,7 @@ class SQLiteCaseRecorder(CaseRecorder):
         if only_reading and is_write_protected(path):
             self._connections = ProtectedConnections(path, busy_timeout_seconds)
         else:
-            self._connections = Connections(path, synchronous, busy_timeout_seconds)
+            self._connections = Connections(path, synchronous, busy_timeout_seconds, only_reading)
         self._tables = _Tables(self._connections)
         self._together: Together[Insert, Sequence[int]] = Together(self._insert_all, busy_timeout_seconds)
         self.bookmarks = SqlBookmarks(self._tables)

@@ -256,7 +256,8 @@ class SQLiteViews(TrackingRecorder):
         # are counted instead of timed, because clocks may stand still in tests.
         for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                # To its end: it answers first and commits then, and whoever does not ask on never hears that it failed.
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 return
             except sqlite3.OperationalError as error:
                 busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -8,6 +8,7 @@ so with ctypes, in the library that CPython's own ``sqlite3`` uses. It hands eve
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sqlite3
 import tempfile
@@ -311,6 +312,7 @@ def _in_front(shim: _Shim, watch: Watch) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # connections that nobody closed and an error still holds
         shim.step_aside()
         shim.watch = None
     if shim.troubles:

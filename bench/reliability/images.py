@@ -230,6 +230,14 @@ class Moment:
             for name, number in _after(self._names, self._renamed).items()
         }
 
+    def durable(self) -> dict[str, bytes]:
+        """Every file with nothing but what is certain to be there when the power comes back."""
+
+        def never(nth: int, sector: int) -> bool:
+            return False
+
+        return {name: bytes(self._survivor(number, 512, never, None)) for name, number in self._names.items()}
+
     def image(self, dice: Random) -> dict[str, bytes]:
         """Every file as it may be found when the power comes back."""
         sector = dice.choice(SECTORS)
@@ -244,7 +252,7 @@ class Moment:
             nth for file in self._files.values() for nth, _, state in file.changes if state != "certain"
         )
 
-    def _survivor(self, number: int, sector: int, keeps: Callable[[int, int], bool], dice: Random) -> bytearray:
+    def _survivor(self, number: int, sector: int, keeps: Callable[[int, int], bool], dice: Random | None) -> bytearray:
         file = self._files[number]
         content = bytearray(file.durable)
         longest = len(content)
@@ -259,7 +267,7 @@ class Moment:
                     longest = max(longest, begin + len(piece))
                     if keeps(nth, begin // sector):
                         _apply(content, Write(number, begin, piece))
-        if longest > len(content) and dice.random() < 0.3:  # the size was written, and not what it stands for
+        if dice is not None and longest > len(content) and dice.random() < 0.3:  # the size was written, and not what it stands for
             rest = longest - len(content)
             content += bytes(rest) if dice.random() < 0.5 else dice.randbytes(rest)
         return content
