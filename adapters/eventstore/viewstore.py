@@ -62,7 +62,7 @@ _CACHE_KIB = 32_000
 class SQLiteViews(TrackingRecorder):
     """Keeps stored views in a file, or in memory; safe to share between threads, and between processes by the file.
 
-    A batch is one transaction: after a power failure the last ones may be missing as a whole, and are then made again.
+    A batch is one transaction, there as a whole after a power failure or not at all.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, busy_timeout_seconds: float = 10.0) -> None:
@@ -239,7 +239,9 @@ class SQLiteViews(TrackingRecorder):
         connection = self._connection
         self._look(connection)
         self._switch_to_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        # Not for the last batch, which could be made again: a sync that fails must be heard before anything is copied from
+        # the WAL into the file. With NORMAL it is swallowed, and a power failure may leave views that lie.
+        connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if _is_empty(connection):
             with self._writing():

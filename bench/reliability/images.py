@@ -79,6 +79,8 @@ class Recording:
 
     before: dict[str, bytes] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
+    """The lines that were answered before."""
     files: int = 0
     """How many files there have been."""
     names: dict[str, int] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class Recording:
 
     def answered(self) -> list[int]:
         """The numbers of the lines that were answered, in order."""
-        return [event.line for event in self.events if isinstance(event, Told) and event.answered]
+        return self.told + [event.line for event in self.events if isinstance(event, Told) and event.answered]
 
 
 class _Open(NamedTuple):
@@ -186,9 +188,9 @@ class Moment:
         self._renamed: list[Named] = []
         self.at = 0
         """How many events have been."""
-        self.given: set[int] = set()
+        self.given: set[int] = {*recording.told}
         """The lines whose commands were given."""
-        self.answered: set[int] = set()
+        self.answered: set[int] = {*recording.told}
         """The lines whose commands were answered."""
 
     def go_to(self, at: int) -> None:

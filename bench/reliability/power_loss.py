@@ -5,10 +5,10 @@ commands were given and answered. The recording is cut somewhere, and an image m
 (see ``images``). The store in it is opened: what was answered must be there exactly, no command by half, telling it again must
 come to the same and add nothing, and views that were stored must come to what a rebuild makes.
 
-Five runs take turns: one host; threads that commit together; a store of the first version that is brought up to date; a
-process that is killed while it writes, before the power fails for the one that goes on; and a disk whose syncs fail now and
-then, and then forget what they were to write. In all of them the store is born, checkpointed every few commands, closed and
-opened again.
+Six runs take turns: one host; threads that commit together; a store of the first version that is brought up to date; a
+process that is killed while it writes, before the power fails for the one that goes on; and both manners of host on a disk
+whose syncs fail now and then, and then forget what they were to write. In all of them the store is checkpointed every few
+commands, and in most it is born, closed and opened again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -34,6 +35,7 @@ from unittest.mock import patch
 
 from bench.measure import table
 from bench.reliability.disk import OK, kind_of, watching
+from bench.reliability.disk_mutants import MUTANTS, left_out, switched_on
 from bench.reliability.images import Cut, Moment, Named, Recorder, Recording, Sync, Write, same_as
 from bench.reliability.journeys import journey, scenario
 from bench.reliability.kill import SHOWN, Reference, _check_names, _told, all_facts, outcome_line
@@ -166,7 +168,17 @@ def one_host(folder: Path, reference: Reference, dice: Random, durability: Durab
 
 def committing_together(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
     """Threads on one desk, each with customers of its own, and one that reads for the stored views."""
-    recorder = Recorder(folder)
+    return _together(Recorder(folder), folder, reference, dice, durability)
+
+
+def failing_together(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+    """The same, on a disk whose syncs fail now and then."""
+    return _together(_Forgetful(folder, dice), folder, reference, dice, durability)
+
+
+def _together(
+    recorder: Recorder, folder: Path, reference: Reference, dice: Random, durability: Durability
+) -> Recording:
     host = Host(folder, reference, recorder, durability)
     failures: list[BaseException] = []
 
@@ -211,70 +223,17 @@ def brought_up_to_date(folder: Path, reference: Reference, dice: Random, durabil
     with closing(sqlite3.connect(folder / "shop.db")) as connection:
         connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
     recorder = Recorder(folder)
-    for number in before:
-        recorder.told(number, answered=False)
-        recorder.told(number, answered=True)
+    recorder.recording.told += before
     with watching(recorder):
         _in_turns(Host(folder, reference, recorder, durability), dice, numbers[len(before) :])
     return recorder.recording
 
 
-class _Mortal(Recorder):
-    """The process dies before some write or sync, and leaves the recording."""
-
-    def __init__(self, folder: Path, recording: Recording, leave_in: Path, dies_at: int) -> None:
-        super().__init__(folder, recording)
-        self._leave_in = leave_in
-        self._dies_at = dies_at
-
-    def answer(self, call: str, path: str) -> int:
-        """Syncs of the WAL count, for there a command is written and not durable."""
-        if call == "sync" and kind_of(path) == "wal":
-            self._dies_at -= 1
-            if self._dies_at == 0:
-                self.leave()
-                os._exit(9)
-        return OK
-
-    def leave(self) -> None:
-        """Write down what is recorded."""
-        self._leave_in.write_bytes(pickle.dumps(self.recording))
-
-
-def _live_until_killed(
-    folder: Path, reference: Reference, durability: Durability, kept: Path, seed: str, lives: int
-) -> None:
-    dice = Random(seed)
-    recording: Recording = pickle.loads(kept.read_bytes())
-    recorder = _Mortal(folder, recording, kept, dice.randint(3, 40) if lives else 0)
-    done = set(recording.answered())
-    with often_checkpointed(), watching(recorder):
-        host = Host(folder, reference, recorder, durability)
-        _in_turns(host, dice, [number for number in reference.outcomes if number not in done])
-    recorder.leave()
-
-
-def killed_first(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    """Processes that are killed, each followed by one that repeats what was not answered."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        kept = Path(beside) / "recording"
-        kept.write_bytes(pickle.dumps(Recording()))
-        for lives in reversed(range(DEATHS + 1)):
-            values = (folder, reference, durability, kept, f"{dice.random()}", lives)
-            process = multiprocessing.get_context("spawn").Process(target=_live_until_killed, args=values)
-            process.start()
-            process.join()
-            if process.exitcode not in (0, 9):
-                raise RuntimeError(f"a process that was to be killed ended with {process.exitcode}")
-        recording: Recording = pickle.loads(kept.read_bytes())
-        return recording
-
-
 class _Forgetful(Recorder):
     """Syncs fail now and then; what they were to write is forgotten."""
 
-    def __init__(self, folder: Path, dice: Random) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, dice: Random, recording: Recording | None = None) -> None:
+        super().__init__(folder, recording)
         self._dice = dice
         self._again = 0
 
@@ -290,6 +249,57 @@ class _Forgetful(Recorder):
         return OK
 
 
+class _Mortal(_Forgetful):
+    """The process dies before some sync, or in the trouble that follows one that fails, and leaves the recording."""
+
+    def __init__(self, folder: Path, dice: Random, recording: Recording, leave_in: Path, dies_at: int) -> None:
+        super().__init__(folder, dice, recording)
+        self._leave_in = leave_in
+        self._dies_at = dies_at
+
+    def answer(self, call: str, path: str) -> int:
+        """Syncs of the WAL count, for there a command is written and not durable."""
+        if call == "sync" and kind_of(path) == "wal":
+            self._dies_at -= 1
+            if self._dies_at == 0:
+                self.leave()
+                os._exit(9)
+        return super().answer(call, path)
+
+    def leave(self) -> None:
+        """Write down what is recorded."""
+        self._leave_in.write_bytes(pickle.dumps(self.recording))
+
+
+def _live_until_killed(
+    folder: Path, reference: Reference, durability: Durability, kept: Path, seed: str, lives: int, mutant: str | None
+) -> None:
+    dice = Random(seed)
+    recording: Recording = pickle.loads(kept.read_bytes())
+    recorder = _Mortal(folder, dice, recording, kept, dice.randint(3, 40) if lives else 0)
+    done = set(recording.answered())
+    with left_out(mutant), often_checkpointed(), watching(recorder):
+        host = Host(folder, reference, recorder, durability)
+        _in_turns(host, dice, [number for number in reference.outcomes if number not in done])
+    recorder.leave()
+
+
+def killed_first(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+    """Processes that are killed, each followed by one that repeats what was not answered."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        kept = Path(beside) / "recording"
+        kept.write_bytes(pickle.dumps(Recording()))
+        for lives in reversed(range(DEATHS + 1)):
+            values = (folder, reference, durability, kept, f"{dice.random()}", lives, switched_on())
+            process = multiprocessing.get_context("spawn").Process(target=_live_until_killed, args=values)
+            process.start()
+            process.join()
+            if process.exitcode not in (0, 9):
+                raise RuntimeError(f"a process that was to be killed ended with {process.exitcode}")
+        recording: Recording = pickle.loads(kept.read_bytes())
+        return recording
+
+
 def failing_syncs(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
     """One host that repeats what was refused."""
     recorder = _Forgetful(folder, dice)
@@ -300,7 +310,16 @@ def failing_syncs(folder: Path, reference: Reference, dice: Random, durability: 
 
 Run = Callable[[Path, Reference, Random, Durability], Recording]
 
-RUNS: tuple[Run, ...] = (one_host, committing_together, brought_up_to_date, killed_first, failing_syncs)
+RUNS: tuple[Run, ...] = (
+    one_host,
+    committing_together,
+    brought_up_to_date,
+    killed_first,
+    failing_syncs,
+    failing_together,
+)
+
+TOGETHER = (committing_together, failing_together)
 
 
 # ---- what an image must hold --------------------------------------------------------------------------------------------
@@ -456,17 +475,27 @@ def _note_run(tally: Tally, recording: Recording) -> None:
     tally.counts["… that failed"] += sum(event.failed for event in syncs)
 
 
-def fail(run: Run, folder: Path, seed: str, images: int, durability: Durability, journeys: int, tally: Tally) -> None:
-    """Record one run and look at so many images of it."""
+def fail(
+    run: Run,
+    folder: Path,
+    seed: str,
+    images: int,
+    tally: Tally,
+    *,
+    journeys: int,
+    durability: Durability = "FULL",
+    mutant: str | None = None,
+) -> None:
+    """Record one run and look at so many images of it; only while it is recorded the mutant is at work."""
     dice = Random(seed)
-    if run is committing_together:
-        lines = sorted((line for nth in range(journeys) for line in journey(nth)), key=lambda line: _utc(line["at"]))
+    if run in TOGETHER:
+        lines = sorted((line for nth in range(journeys) for line in journey(nth)), key=lambda line: datetime.fromisoformat(line["at"]))
     else:
         lines = scenario(journeys)
     reference = Reference(lines)
     place = folder / "run"
     place.mkdir()
-    with often_checkpointed():
+    with left_out(mutant), often_checkpointed():
         recording = run(place, reference, dice, durability)
     if not same_as(recording, place):
         raise RuntimeError(f"{run.__name__}: the files are not what was recorded")
@@ -478,7 +507,7 @@ def fail(run: Run, folder: Path, seed: str, images: int, durability: Durability,
     for nth, cut in enumerate(cuts(recording, images, dice)):
         moment.go_to(cut)
         tally.counts["images"] += 1
-        tally.counts["… cut within a run of threads that commit together"] += run is committing_together
+        tally.counts["… cut within a run of threads that commit together"] += run in TOGETHER
         tally.counts["… with changes that were not durable"] += bool(moment.pending())
         tally.counts["acknowledged commands looked for"] += len(moment.answered & receipts.keys())
         with tempfile.TemporaryDirectory(dir=folder) as made:
@@ -502,12 +531,6 @@ def _caught(troubles: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield "damaged", f"{type(error).__name__}: {error}"
 
 
-def _utc(at: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(at).timestamp()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fail, look, print; exit status 1 if anything went wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.reliability.power_loss", description=__doc__)
@@ -520,6 +543,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--control", action="store_true", help="with synchronous=NORMAL: shows that losses are found, exits 1"
     )
+    parser.add_argument("--mutant", choices=[*MUTANTS], help="with this left out of the store: exits 1")
     options = parser.parse_args(arguments)
     runs = [run for run in RUNS if options.only in (None, run.__name__)]
     tally = Tally()
@@ -530,7 +554,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = min(options.per_run, options.images - tally.counts["images"])
         with tempfile.TemporaryDirectory(prefix="returnable-power-", dir=options.store_dir) as folder:
             durability: Durability = "NORMAL" if options.control else "FULL"
-            fail(run, Path(folder), f"{options.seed}-{nth}", images, durability, options.journeys, tally)
+            fail(
+                run,
+                Path(folder),
+                f"{options.seed}-{nth}",
+                images,
+                tally,
+                journeys=options.journeys,
+                durability=durability,
+                mutant=options.mutant,
+            )
     print(tally.summary())
     for kind in KINDS_OF_TROUBLE:
         for trouble in [text for text in tally.shown if text.startswith(f"{kind}: ")][:SHOWN]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from eventsourcing.persistence import Tracking
 
 from bench.reliability.disk import OK, Unwatchable, Watch, kind_of, watching
 from bench.reliability.images import Moment, Recorder, Recording, Write
@@ -161,3 +162,23 @@ def test_what_a_killed_process_wrote_is_made_durable_before_it_is_told(tmp_path:
         assert store.receipt("c-2") == told
         with pytest.raises(CommandSeen):
             store.append([batch("A", 2, "b")], receipt=receipt("c-2"))
+
+
+def test_views_hear_of_a_sync_that_fails_when_they_are_written(tmp_path: Path) -> None:
+    # given: heard only when the WAL is copied into the file, it would be too late: half of it is there already
+    watch = Failing("sync", "wal", sqlite3.SQLITE_IOERR_FSYNC, times=1)
+    watch.failed = 1
+    with on(watch):
+        views = open_views(f"sqlite:///{tmp_path}/shop-views.db")
+        assert views is not None
+        with closing(views):
+            watch.failed = 0
+
+            # when
+            with pytest.raises(StoreUnusable, match="disk I/O error"):
+                views.insert_tracking(Tracking("of a host", 7))
+
+            # then
+            assert views.max_tracking_id("of a host") is None
+            views.insert_tracking(Tracking("of a host", 7))
+            assert views.max_tracking_id("of a host") == 7
