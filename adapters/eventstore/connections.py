@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import quote
 
+from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
@@ -63,8 +63,6 @@ the first appends into a fresh, growing WAL a third slower."""
 
 IDLE_READERS = 16
 """How many reading connections are kept while nobody reads; more are opened when more threads read at once."""
-
-_RETRY_SECONDS = 0.01
 
 _EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
@@ -221,7 +219,7 @@ class Connections:
         connection = _open(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
             self._mark(connection)
-            self._switch_to_wal(connection)
+            switch_to_wal(connection, self._busy_timeout_seconds)
             self._make_durable(connection)
             if not self._only_reading:
                 self._settle(connection)
@@ -258,34 +256,10 @@ class Connections:
             raise StoreUnusable(f"{self.path}: SQLite does not take synchronous={self._synchronous}")
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        # A process that died between a write and its sync, or whose sync failed, left frames in the WAL that whoever
-        # opens it first takes for commits. A command that is found there would be told as done, and a power failure
-        # still take it, with all that was appended behind it. So they are written again, into the file: a sync alone
-        # would not do, for a system that has failed to write may have forgotten what. That readers hold some frames
-        # back does no harm: they came later than the opening, and whoever is first sees to it before anything is read.
-        if not self._doubtful:
-            return
-        for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
-            busy = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0]
-            if not busy:
-                self._doubtful = False
-                return
-            if attempts_left:
-                time.sleep(_RETRY_SECONDS)
-        raise StoreBusy(f"{self.path}: another process kept copying its WAL for {self._busy_timeout_seconds:g} s")
-
-    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts
-        # are counted instead of timed, because clocks may stand still in tests.
-        for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
-            try:
-                # To its end: it answers first and commits then, and whoever does not ask on never hears that it failed.
-                connection.execute("PRAGMA journal_mode = WAL").fetchall()
-                return
-            except sqlite3.OperationalError as error:
-                if not (_is_busy(error) and attempts_left):
-                    raise
-            time.sleep(_RETRY_SECONDS)
+        if self._doubtful:
+            if not make_durable_what_is_found(connection, self._busy_timeout_seconds):
+                raise StoreBusy(f"{self.path}: another process copied its WAL for {self._busy_timeout_seconds:g} s")
+            self._doubtful = False
 
     def _mark(self, connection: sqlite3.Connection) -> None:
         # On its own and before the switch to WAL, so that the mark stands in the first page of the file and nothing else
@@ -355,7 +329,7 @@ class ProtectedConnections(Connections):
             )
         return "mode=ro"
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, for_writing: bool = False) -> sqlite3.Connection:
         connection = _open(self.path, self._options, self._busy_timeout_seconds)
         try:
             if _kind(self.path, connection) == "empty":
@@ -538,10 +512,6 @@ def _check_writable(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
-        if not _is_busy(error):
+        if not is_busy(error):
             raise
     connection.execute(f"PRAGMA busy_timeout = {timeout}")
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

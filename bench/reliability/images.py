@@ -11,7 +11,6 @@ A sector is taken to be written as a whole or not at all, with what it was to ho
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
-from bench.reliability.disk import OK, Watch, kind_of
+from bench.reliability.disk import Watch, kind_of
 
 SECTORS = (512, 4096)
 
@@ -228,8 +227,7 @@ class Moment:
     def whole(self) -> dict[str, bytes]:
         """Every file as it is seen while the power lasts."""
         return {
-            name: bytes(_with_all(self._files[number]))
-            for name, number in _after(self._names, self._renamed).items()
+            name: bytes(_with_all(self._files[number])) for name, number in _after(self._names, self._renamed).items()
         }
 
     def durable(self) -> dict[str, bytes]:
@@ -250,9 +248,7 @@ class Moment:
 
     def pending(self) -> list[int]:
         """The numbers of the events that are not durable, or not for certain."""
-        return sorted(
-            nth for file in self._files.values() for nth, _, state in file.changes if state != "certain"
-        )
+        return sorted(nth for file in self._files.values() for nth, _, state in file.changes if state != "certain")
 
     def _survivor(self, number: int, sector: int, keeps: Callable[[int, int], bool], dice: Random | None) -> bytearray:
         file = self._files[number]
@@ -269,7 +265,9 @@ class Moment:
                     longest = max(longest, begin + len(piece))
                     if keeps(nth, begin // sector):
                         _apply(content, Write(number, begin, piece))
-        if dice is not None and longest > len(content) and dice.random() < 0.3:  # the size was written, and not what it stands for
+        if (
+            dice is not None and longest > len(content) and dice.random() < 0.3
+        ):  # the size was written, and not what it stands for
             rest = longest - len(content)
             content += bytes(rest) if dice.random() < 0.5 else dice.randbytes(rest)
         return content

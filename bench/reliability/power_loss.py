@@ -1,9 +1,9 @@
-"""``python -m bench.reliability.power_loss``: images of the disk after a power failure, opened and compared with what was acknowledged.
+"""``python -m bench.reliability.power_loss``: what a power failure leaves, compared with what was acknowledged.
 
 Lifecycles are played while everything that SQLite does to the files is recorded, together with the moments at which
 commands were given and answered. The recording is cut somewhere, and an image made of what a power failure may leave there
-(see ``images``). The store in it is opened: what was answered must be there exactly, no command by half, telling it again must
-come to the same and add nothing, and views that were stored must come to what a rebuild makes.
+(see ``images``). The store in it is opened: what was answered must be there exactly, no command by half, telling it again
+must come to the same and add nothing, and views that were stored must come to what a rebuild makes.
 
 Six runs take turns: one host; threads that commit together; a store of the first version that is brought up to date; a
 process that is killed while it writes, before the power fails for the one that goes on; and both manners of host on a disk
@@ -23,8 +23,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -36,7 +36,7 @@ from unittest.mock import patch
 from bench.measure import table
 from bench.reliability.disk import OK, kind_of, watching
 from bench.reliability.disk_mutants import MUTANTS, left_out, switched_on
-from bench.reliability.images import Cut, Moment, Named, Recorder, Recording, Sync, Write, same_as
+from bench.reliability.images import Cut, Moment, Named, Recorder, Recording, Sync, Told, Write, same_as
 from bench.reliability.journeys import journey, scenario
 from bench.reliability.kill import SHOWN, Reference, _check_names, _told, all_facts, outcome_line
 from returnable.adapters.eventstore import connections, viewstore
@@ -56,7 +56,7 @@ PAGES_TO_CHECKPOINT = 24
 
 THREADS = 5
 
-DEATHS = 5
+DEATHS = 8
 """How often the process of one run is killed."""
 
 TRIES = 100
@@ -149,12 +149,12 @@ def _in_turns(host: Host, dice: Random, numbers: Sequence[int]) -> None:
     at = 0
     while at < len(numbers):
         parts = host.open()
-        lap = at + dice.randint(25, 60)
-        for at in range(at, min(lap, len(numbers))):
-            host.tell(parts, numbers[at : at + 1])
+        lap = dice.randint(25, 60)
+        for number in numbers[at : at + lap]:
+            host.tell(parts, [number])
             if dice.random() < 0.1:
                 host.project(parts)
-        at += 1
+        at += lap
         parts.store.close()
 
 
@@ -276,7 +276,7 @@ def _live_until_killed(
 ) -> None:
     dice = Random(seed)
     recording: Recording = pickle.loads(kept.read_bytes())
-    recorder = _Mortal(folder, dice, recording, kept, dice.randint(3, 40) if lives else 0)
+    recorder = _Mortal(folder, dice, recording, kept, dice.randint(2, 14) if lives else 0)
     done = set(recording.answered())
     with left_out(mutant), often_checkpointed(), watching(recorder):
         host = Host(folder, reference, recorder, durability)
@@ -343,8 +343,7 @@ class Standard:
             return
         with closing(parts.store):
             stored: list[int] = []
-            for kind, what in self._commands(parts, moment.answered, moment.given, stored):
-                yield kind, what
+            yield from self._commands(parts, moment.answered, moment.given, stored)
             head = parts.store.head()
             yield from self._again(parts, stored)
             if parts.store.head() != head:
@@ -414,7 +413,8 @@ KINDS_OF_TROUBLE = ("lost", "half", "changed", "added", "damaged", "views")
 
 
 def cuts(recording: Recording, count: int, dice: Random) -> list[int]:
-    """Where the power fails: anywhere, and as often beside a sync, a checkpoint, or what becomes of a name or a size."""
+    """Where the power fails: anywhere, beside a sync, a checkpoint or what becomes of a name or a size, and just after an
+    answer, a third each."""
     events = recording.events
     main = {number for name, number in recording.names.items() if name.endswith(".db")}
     sharp = [
@@ -422,9 +422,12 @@ def cuts(recording: Recording, count: int, dice: Random) -> list[int]:
         for nth, event in enumerate(events)
         if isinstance(event, Sync | Cut | Named) or (isinstance(event, Write) and event.file in main)
     ]
-    anywhere = [dice.randint(0, len(events)) for _ in range(count - count // 2)]
-    beside = [dice.choice(sharp) + dice.choice((-1, 0, 1, 2)) for _ in range(count // 2)]
-    return sorted(min(max(0, cut), len(events)) for cut in (*anywhere, *beside))
+    answers = [nth for nth, event in enumerate(events, start=1) if isinstance(event, Told) and event.answered]
+    third = count // 3
+    anywhere = [dice.randint(0, len(events)) for _ in range(count - 2 * third)]
+    beside = [dice.choice(sharp) + dice.choice((-1, 0, 1, 2)) for _ in range(third)]
+    after = [dice.choice(answers) for _ in range(third)]
+    return sorted(min(max(0, cut), len(events)) for cut in (*anywhere, *beside, *after))
 
 
 # ---- the command --------------------------------------------------------------------------------------------------------
@@ -439,13 +442,18 @@ class Tally:
         """Images with each kind of trouble."""
         self.shown: list[str] = []
 
+    def note(self, kind: str, what: str) -> None:
+        """Count what must not happen."""
+        self.counts[kind] += 1
+        self.shown.append(f"{kind}: {what}")
+
     def summary(self) -> str:
         """A Markdown table."""
         of_images = ("images with acknowledged commands lost", "images with any trouble")
         names = (
             "runs",
             "commands answered in them",
-            "answers \"cannot be used\" in them",
+            'answers "cannot be used" in them',
             "writes recorded",
             "syncs recorded",
             "… of a database file: checkpoints",
@@ -489,19 +497,28 @@ def fail(
     """Record one run and look at so many images of it; only while it is recorded the mutant is at work."""
     dice = Random(seed)
     if run in TOGETHER:
-        lines = sorted((line for nth in range(journeys) for line in journey(nth)), key=lambda line: datetime.fromisoformat(line["at"]))
+        lines = sorted(
+            (line for nth in range(journeys) for line in journey(nth)),
+            key=lambda line: datetime.fromisoformat(line["at"]),
+        )
     else:
         lines = scenario(journeys)
     reference = Reference(lines)
     place = folder / "run"
     place.mkdir()
-    with left_out(mutant), often_checkpointed():
-        recording = run(place, reference, dice, durability)
+    try:
+        with left_out(mutant), often_checkpointed():
+            recording = run(place, reference, dice, durability)
+    except RuntimeError as error:
+        tally.note("changed", f"{run.__name__} {seed}: {error}")
+        return
     if not same_as(recording, place):
         raise RuntimeError(f"{run.__name__}: the files are not what was recorded")
     _note_run(tally, recording)
     with closing(opened(place / "shop.db").store) as store:
-        receipts = {line: store.receipt(one.command_id) for line, one in zip(reference.line_of, reference.receipts, strict=True)}
+        receipts = {
+            line: store.receipt(one.command_id) for line, one in zip(reference.line_of, reference.receipts, strict=True)
+        }
     standard = Standard(reference, {line: (one.first, one.last) for line, one in receipts.items() if one is not None})
     moment = Moment(recording)
     for nth, cut in enumerate(cuts(recording, images, dice)):
@@ -518,10 +535,13 @@ def fail(
             kinds: set[str] = set()
             for kind, what in _caught(standard.troubles(moment, Path(made), dice)):
                 kinds.add(kind)
-                tally.counts[kind] += 1
-                tally.shown.append(f"{kind}: {run.__name__} {seed}, image {nth} at event {cut}: {what}")
+                tally.note(kind, f"{run.__name__} {seed}, image {nth} at event {cut}: {what}")
         tally.bad["images with acknowledged commands lost"] += "lost" in kinds
         tally.bad["images with any trouble"] += bool(kinds)
+
+
+def _instant(line: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(line["at"])
 
 
 def _caught(troubles: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -548,10 +568,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = [run for run in RUNS if options.only in (None, run.__name__)]
     tally = Tally()
     nth = 0
-    while tally.counts["images"] < options.images:
+    while nth * options.per_run < options.images:
         run = runs[nth % len(runs)]
+        images = min(options.per_run, options.images - nth * options.per_run)
         nth += 1
-        images = min(options.per_run, options.images - tally.counts["images"])
         with tempfile.TemporaryDirectory(prefix="returnable-power-", dir=options.store_dir) as folder:
             durability: Durability = "NORMAL" if options.control else "FULL"
             fail(

@@ -100,7 +100,9 @@ def test_a_store_whose_birth_the_power_cut_short_is_born_again(tmp_path: Path) -
     recorder = Recorder(whole)
     with on(recorder):
         open_store(f"sqlite:///{whole}/shop.db").close()
-    first = next(nth for nth, each in enumerate(recorder.recording.events) if isinstance(each, Write) and each.file == 0)
+    first = next(
+        nth for nth, each in enumerate(recorder.recording.events) if isinstance(each, Write) and each.file == 0
+    )
     moment = Moment(recorder.recording)
     moment.go_to(first)
     for name, content in moment.durable().items():
@@ -115,7 +117,6 @@ def test_a_store_whose_birth_the_power_cut_short_is_born_again(tmp_path: Path) -
 
 
 # ---- what was written and never became durable ------------------------------------------------------------------------
-
 
 
 def _killed_before_the_sync(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -182,3 +183,42 @@ def test_views_hear_of_a_sync_that_fails_when_they_are_written(tmp_path: Path) -
             assert views.max_tracking_id("of a host") is None
             views.insert_tracking(Tracking("of a host", 7))
             assert views.max_tracking_id("of a host") == 7
+
+
+@pytest.mark.parametrize("asked_while_it_fails", [True, False])
+def test_what_could_not_be_synced_is_not_told_as_done_by_who_looks_next(
+    tmp_path: Path, asked_while_it_fails: bool
+) -> None:
+    # given: nobody reads, so the writer alone keeps the memory that says what is committed
+    class Forgetful(Recorder):
+        fails = False
+
+        def answer(self, call: str, path: str) -> int:
+            return sqlite3.SQLITE_IOERR_FSYNC if self.fails and call == "sync" else OK
+
+    recorder = Forgetful(tmp_path)
+    with on(recorder), closing(open_store(f"sqlite:///{tmp_path}/shop.db")) as store:
+        store.append([batch("A", 0, "a")], receipt=receipt("c-1"))
+
+        # when
+        recorder.fails = True
+        with pytest.raises(StoreUnusable, match="disk I/O error"):
+            store.append([batch("A", 1, "b")], receipt=receipt("c-2"))
+        recorder.fails = asked_while_it_fails
+
+        # then
+        assert store.receipt("c-2") is None
+        assert [one.case_seq for one in store.load("A")] == [1]
+
+        # when
+        recorder.fails = False
+        store.append([batch("A", 1, "b")], receipt=receipt("c-2"))
+
+        # then
+        moment = Moment(recorder.recording)
+        moment.go_to(len(recorder.recording.events))
+    (tmp_path / "after").mkdir()
+    for name, content in moment.durable().items():
+        (tmp_path / "after" / name).write_bytes(content)
+    with closing(open_store(f"sqlite:///{tmp_path}/after/shop.db")) as store:
+        assert store.receipt("c-2") is not None
