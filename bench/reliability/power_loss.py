@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -86,6 +86,20 @@ def often_checkpointed() -> Iterator[None]:
         patch.object(viewstore, "CHECKPOINT_PAGES", PAGES_TO_CHECKPOINT),
     ):
         yield
+
+
+def side_by_side(journeys: int) -> list[dict[str, Any]]:
+    """The lines of so many customers in order of time, each customer for himself: no command is about two of them."""
+    lines = [line for nth in range(journeys) for line in journey(nth)]
+    return sorted(lines, key=lambda line: datetime.fromisoformat(line["at"]))
+
+
+def of_threads(reference: Reference, threads: int) -> list[list[int]]:
+    """The numbers of the lines that each of so many threads tells: those of customers of its own."""
+    customers = {
+        number: int(reference.lines[number - 1]["command_id"].split("-")[1]) for number in reference.outcomes
+    }
+    return [[number for number, nth in customers.items() if nth % threads == thread] for thread in range(threads)]
 
 
 # ---- what is recorded -------------------------------------------------------------------------------------------------
@@ -190,11 +204,7 @@ def _together(
 
     with watching(recorder):
         parts = host.open()
-        of_thread = [
-            [number for number in reference.outcomes if int(_customer(reference, number)) % THREADS == nth]
-            for nth in range(THREADS)
-        ]
-        work = [lambda own=own: host.tell(parts, own) for own in of_thread]  # type: ignore[misc]
+        work = [lambda own=own: host.tell(parts, own) for own in of_threads(reference, THREADS)]  # type: ignore[misc]
         threads = [threading.Thread(target=guarded, args=(each,)) for each in work]
         for thread in threads:
             thread.start()
@@ -205,11 +215,6 @@ def _together(
     if failures:
         raise failures[0]
     return recorder.recording
-
-
-def _customer(reference: Reference, number: int) -> str:
-    command_id: str = reference.lines[number - 1]["command_id"]
-    return command_id.split("-")[1]
 
 
 def brought_up_to_date(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
@@ -497,10 +502,7 @@ def fail(
     """Record one run and look at so many images of it; only while it is recorded the mutant is at work."""
     dice = Random(seed)
     if run in TOGETHER:
-        lines = sorted(
-            (line for nth in range(journeys) for line in journey(nth)),
-            key=lambda line: datetime.fromisoformat(line["at"]),
-        )
+        lines = side_by_side(journeys)
     else:
         lines = scenario(journeys)
     reference = Reference(lines)
@@ -538,10 +540,6 @@ def fail(
                 tally.note(kind, f"{run.__name__} {seed}, image {nth} at event {cut}: {what}")
         tally.bad["images with acknowledged commands lost"] += "lost" in kinds
         tally.bad["images with any trouble"] += bool(kinds)
-
-
-def _instant(line: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(line["at"])
 
 
 def _caught(troubles: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
