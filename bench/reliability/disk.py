@@ -109,6 +109,8 @@ class _Methods(Structure):
 _SIZES = {1: _Methods.map.offset, 2: _Methods.fetch.offset}
 """How much of it an older version has."""
 
+_SQLITE_SHM_UNLOCK = 0x1
+
 _Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
 _Delete = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int)
 _Access = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_void_p)
@@ -264,6 +266,9 @@ class _Shim:
 
     def _before(self, call: str, original: Callable[..., int]) -> Callable[..., int]:
         def asks(file: int, *values: Any) -> int:
+            # That a lock is given up does not fail, and SQLite does not ask whether it did.
+            if call == "lock-shared" and values[2] & _SQLITE_SHM_UNLOCK:
+                return original(file, *values)
             return self._answer(call, self._files[file][0]) or original(file, *values)
 
         return asks

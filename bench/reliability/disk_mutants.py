@@ -82,19 +82,6 @@ def _failed_commit_told_as_done(patches: ExitStack) -> None:
 
 
 @_mutant
-def _transaction_left_open(patches: ExitStack) -> None:
-    """A failed write is not undone: the connection goes on where it stands."""
-
-    def left(self: Connections, error: BaseException) -> BaseException:
-        if isinstance(error, sqlite3.DatabaseError):
-            cause, error = error, self.explain(error)
-            error.__cause__ = cause
-        return error
-
-    patches.enter_context(patch.object(Connections, "recover_writer", left))
-
-
-@_mutant
 def _writer_kept_by_who_failed(patches: ExitStack) -> None:
     """Who fails to write does not let the others write."""
     recover, release = Connections.recover_writer, Connections.release_writer

@@ -118,6 +118,10 @@ class Round:
 FAILED = "reading or writing failed"
 
 
+class HolderEnded(Exception):
+    """Another process could not do what it was to do."""
+
+
 class Holder:
     """Another process that opens the file and holds a lock, or a snapshot."""
 
@@ -141,7 +145,7 @@ for line in sys.stdin:
         self._process.stdin.write(f"{statements}\n")
         self._process.stdin.flush()
         if self._process.stdout.readline() != "done\n":
-            raise RuntimeError("the process that was to hold a lock ended")
+            raise HolderEnded("the process that was to hold a lock does not get it")
 
     def end(self, kill: bool = False) -> None:
         """Have it close its connection, or die with it."""
@@ -270,10 +274,13 @@ class Tally:
             ("refusals of commands", sum(one.refused for one in every)),
             ("refusals of commands that were given after the fault", sum(one.again for one in every)),
         ]
-        rows += [(name, self.counts[name]) for name in ("refusals of questions", "questions answered")]
+        rows += [(name, self.counts[name]) for name in ("refusals to open", "refusals of questions")]
+        rows += [("questions answered", self.counts["questions answered"])]
         rows += [(name, self.counts[name]) for name in ("commands answered", "stores told to the end")]
         rows += [(f"trouble: {kind}", self.counts[f"trouble: {kind}"]) for kind in KINDS_OF_TROUBLE]
-        rows.append(("slowest write after a fault, in ms", round(1000 * max((one.slowest for one in every), default=0))))
+        rows.append(
+            ("slowest write after a fault, in ms", round(1000 * max((one.slowest for one in every), default=0)))
+        )
         return table(columns, faults) + "\n" + table(("what", "count"), [(name, f"{count:,}") for name, count in rows])
 
 
@@ -319,6 +326,9 @@ class Life:
                     if not self._round(parts, Round(self.path, holder)):
                         return False
                     parts = self._looked_at(parts)
+            except (StoreBusy, StoreUnusable, HolderEnded) as error:
+                self.tally.trouble("wedged", f"{self.now}: between two rounds: {error}")
+                return False
             finally:
                 holder.end()
             parts.store.close()
@@ -331,6 +341,8 @@ class Life:
 
     def _round(self, parts: Parts, round_: Round) -> bool:
         """One fault, until every host has got its next lines answered; whether they have."""
+        if self.dice.random() < 0.6:
+            _cold(parts)
         fault = FAULTS[self.now]
         self.count.rounds += 1
         self._over.clear()
@@ -397,7 +409,6 @@ class Life:
     def _tell(self, parts: Parts, nth: int, number: int) -> None:
         self.given.add(number)
         give_up = time.monotonic() + PATIENCE_SECONDS
-        first_after = True
         while True:
             was_over = self._over.is_set()
             try:
@@ -416,7 +427,7 @@ class Life:
                     self.tally.trouble("wedged", f"{self.now}: line {number}: {refusal}")
                     self.hosts[nth].insert(0, number)
                     return
-        if self._over.is_set() and first_after:
+        if self._over.is_set():
             waited = time.monotonic() - self._over_at
             self.count.slowest = max(self.count.slowest, waited if self._refused[nth] else 0.0)
             if self._refused[nth] and waited > PROMISED_SECONDS:
@@ -480,11 +491,23 @@ class Life:
                 opened = self._opened()
             except (StoreBusy, StoreUnusable) as refusal:
                 self._look_at(refusal)
+                self.tally.counts["refusals to open"] += 1
             except Exception as error:
                 self.tally.trouble("unclear", f"{self.now}: on opening: {type(error).__name__}: {error}")
             self.wrongs.end()
             parts = opened or self._opened()
         return parts
+
+
+def _cold(parts: Parts) -> None:
+    """Have the store open its connections anew, as it does when others failed: or nothing would be opened any more."""
+    store: Any = parts.store
+    connections = store._recorder._connections
+    while connections._held.readers:
+        connections._held.readers.pop().close()
+    connections.take_writer()
+    connections.recover_writer(StoreUnusable("it is to be opened again"))
+    connections.release_writer()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -513,7 +536,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory(
                 prefix="returnable-faults-", dir=options.store_dir, ignore_cleanup_errors=True
             ) as folder:
-                sound = Life(Path(folder), dice, tally, options.journeys, dice.choice((1, THREADS, THREADS))).live(rounds)
+                sound = Life(Path(folder), dice, tally, options.journeys, dice.choice((1, THREADS, THREADS))).live(
+                    rounds
+                )
     print(tally.summary())
     for kind in KINDS_OF_TROUBLE:
         for trouble in [text for text in tally.troubles if text.startswith(f"{kind}: ")][:SHOWN]:

@@ -96,9 +96,7 @@ def side_by_side(journeys: int) -> list[dict[str, Any]]:
 
 def of_threads(reference: Reference, threads: int) -> list[list[int]]:
     """The numbers of the lines that each of so many threads tells: those of customers of its own."""
-    customers = {
-        number: int(reference.lines[number - 1]["command_id"].split("-")[1]) for number in reference.outcomes
-    }
+    customers = {number: int(reference.lines[number - 1]["command_id"].split("-")[1]) for number in reference.outcomes}
     return [[number for number, nth in customers.items() if nth % threads == thread] for thread in range(threads)]
 
 
