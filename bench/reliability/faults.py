@@ -141,7 +141,8 @@ for line in sys.stdin:
 
     def do(self, statements: str) -> None:
         """Carry statements out, with patience."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(f"{statements}\n")
         self._process.stdin.flush()
         if self._process.stdout.readline() != "done\n":

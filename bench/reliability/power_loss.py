@@ -299,6 +299,8 @@ def killed_first(folder: Path, reference: Reference, dice: Random, durability: D
             process.join()
             if process.exitcode not in (0, 9):
                 raise RuntimeError(f"a process that was to be killed ended with {process.exitcode}")
+            if process.exitcode == 0:
+                break
         recording: Recording = pickle.loads(kept.read_bytes())
         return recording
 
@@ -499,10 +501,7 @@ def fail(
 ) -> None:
     """Record one run and look at so many images of it; only while it is recorded the mutant is at work."""
     dice = Random(seed)
-    if run in TOGETHER:
-        lines = side_by_side(journeys)
-    else:
-        lines = scenario(journeys)
+    lines = side_by_side(journeys) if run in TOGETHER else scenario(journeys)
     reference = Reference(lines)
     place = folder / "run"
     place.mkdir()
