@@ -149,8 +149,11 @@ class Connections:
             self._check_open()
             if self._held.writer is None:
                 with self.explained():
-                    self._held.writer = self._connect(for_writing=True)
+                    self._held.writer = self._connect()
                 self._held.close_failed_writer()
+            if self._doubtful:
+                with self.explained():
+                    self._settle(self._held.writer)
             return self._held.writer.cursor()
         except BaseException:
             self._write_lock.release()
@@ -230,13 +233,13 @@ class Connections:
             raise
         return connection
 
-    def _connect(self, for_writing: bool = False) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         _check_access(self.path)
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._make_durable(connection)
-            if for_writing or not self._only_reading:
+            if not self._only_reading:
                 self._settle(connection)
         except BaseException:
             connection.close()
@@ -329,7 +332,7 @@ class ProtectedConnections(Connections):
             )
         return "mode=ro"
 
-    def _connect(self, for_writing: bool = False) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = _open(self.path, self._options, self._busy_timeout_seconds)
         try:
             if _kind(self.path, connection) == "empty":

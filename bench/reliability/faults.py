@@ -417,6 +417,8 @@ class Life:
                 break
             except (StoreBusy, StoreUnusable) as refusal:
                 self._look_at(refusal)
+                if was_over and isinstance(refusal, StoreUnusable):
+                    self.tally.trouble("wedged", f"{self.now}: line {number}, given after its end: {refusal}")
                 with self._moved:
                     self.count.refused += 1
                     self.count.again += was_over
