@@ -111,15 +111,12 @@ class Host:
         self.reference = reference
         self.recorder = recorder
         self.durability: Durability = durability
-        self.refused = 0
-        """How often the store could not be used."""
 
     def insist(self, ask: Callable[[], Any]) -> Any:
         """What comes of it, when it is tried until the store can be used."""
         for _ in range(TRIES):
             with suppress(StoreBusy, StoreUnusable):
                 return ask()
-            self.refused += 1
         return ask()
 
     def open(self) -> Parts:
@@ -458,7 +455,6 @@ class Tally:
         names = (
             "runs",
             "commands answered in them",
-            'answers "cannot be used" in them',
             "writes recorded",
             "syncs recorded",
             "… of a database file: checkpoints",

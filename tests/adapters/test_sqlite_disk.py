@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import Tracking
 
+from bench.reliability import disk
 from bench.reliability.disk import OK, Unwatchable, Watch, kind_of, watching
-from bench.reliability.images import Moment, Recorder, Recording, Sync, Write
+from bench.reliability.images import Moment, Recorder, Recording, Sync, Write, same_as
 from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.viewstore import open_views
@@ -237,3 +238,38 @@ def test_what_could_not_be_synced_is_not_told_as_done_by_who_looks_next(
         (tmp_path / "after" / name).write_bytes(content)
     with closing(open_store(f"sqlite:///{tmp_path}/after/shop.db")) as store:
         assert store.receipt("c-2") is not None
+
+
+# ---- the instrument ---------------------------------------------------------------------------------------------------
+
+
+def test_an_interpreter_whose_sqlite_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: nobody has looked yet, and there is no such symbol
+    monkeypatch.setattr(disk, "_shim", disk._Shim)
+    monkeypatch.setattr(disk.ctypes, "CDLL", lambda name: object())
+
+    # then
+    with pytest.raises(Unwatchable, match="linked statically"), watching(Watch()):
+        raise AssertionError("nothing is watched")
+
+
+def test_what_a_watch_raises_is_not_lost_in_sqlite(tmp_path: Path) -> None:
+    class Broken(Watch):
+        def wrote(self, file: object, offset: int, data: bytes) -> None:
+            raise KeyError("broken")
+
+    with pytest.raises(RuntimeError, match="the watch itself failed"), on(Broken()):
+        assert refusal(lambda: open_store(f"sqlite:///{tmp_path}/shop.db")) == StoreUnusable
+
+
+def test_a_recording_leads_to_the_very_bytes_that_are_in_the_folder(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    with on(recorder), closing(open_store(f"sqlite:///{tmp_path}/shop.db")) as store:
+        for nth in range(5):
+            store.append([batch("A", nth, "a")])
+
+        assert same_as(recorder.recording, tmp_path)
+
+    assert same_as(recorder.recording, tmp_path)
+    (tmp_path / "shop.db").write_bytes(b"otherwise")
+    assert not same_as(recorder.recording, tmp_path)

@@ -27,19 +27,18 @@ def test_after_every_fault_the_store_goes_on_and_nothing_is_half_done(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("mutant", "trouble"),
+    ("mutant", "fault", "trouble"),
     [
-        ("failed-commit-told-as-done", "lost"),
-        ("writer-kept-by-who-failed", "wedged"),
-        ("failed-reader-used-again", "unclear"),
-        ("lead-not-handed-over", "wedged"),
-        ("batch-told-as-done", "lost"),
-        ("errors-as-they-come", "unclear"),
+        ("failed-commit-told-as-done", "EIO on write", "lost"),
+        ("writer-kept-by-who-failed", "EIO on write", "wedged"),
+        ("failed-reader-used-again", "EIO on read", "unclear"),
+        ("lead-not-handed-over", "EIO on write", "wedged"),
+        ("batch-told-as-done", "write lock of another process", "lost"),
+        ("errors-as-they-come", "EIO on write", "unclear"),
     ],
 )
-def test_what_is_left_out_of_the_store_is_noticed(tmp_path: Path, mutant: str, trouble: str) -> None:
-    fault = "EIO on read" if mutant == "failed-reader-used-again" else "EIO on write"
-    options = ("--rounds", "40", "--only", fault, "--mutant", mutant, "--store-dir", str(tmp_path))
+def test_what_is_left_out_of_the_store_is_noticed(tmp_path: Path, mutant: str, fault: str, trouble: str) -> None:
+    options = ("--rounds", "16", "--only", fault, "--mutant", mutant, "--store-dir", str(tmp_path))
     status, counts, output = prove("faults", *options)
 
     assert status == 1, output

@@ -14,7 +14,7 @@ RUNS = 6
 
 
 def _fail(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
-    return prove("power_loss", "--journeys", "3", "--store-dir", str(tmp_path), *options)
+    return prove("power_loss", "--journeys", "2", "--store-dir", str(tmp_path), *options)
 
 
 def test_power_failures_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
