@@ -192,6 +192,9 @@ class Moment:
         self.answered: set[int] = {*recording.told}
         """The lines whose commands were answered."""
 
+        self.failed = False
+        """Whether a sync has failed."""
+
     def go_to(self, at: int) -> None:
         """Go on to where so many events have been."""
         while self.at < at:
@@ -210,6 +213,7 @@ class Moment:
                 self._names = _after(self._names, self._renamed)
                 self._renamed.clear()
             case Sync():
+                self.failed = self.failed or event.failed
                 self._sync(self._files[event.file], event)
             case _:
                 self._files[event.file].changes.append((self.at, event, "pending"))
@@ -257,6 +261,7 @@ class Moment:
         for nth, change, state in file.changes:
             if state == "certain":
                 _apply(content, change)
+                longest = len(content) if isinstance(change, Cut) else max(longest, len(content))
             elif isinstance(change, Cut):
                 if keeps(nth, -1):
                     _apply(content, change)

@@ -341,7 +341,9 @@ class Standard:
         try:
             parts = opened(path)
         except Exception as error:
-            yield "damaged", f"it cannot be opened: {error!r}"
+            # At its birth, before anything was acknowledged, a disk that failed may leave what is no store.
+            unborn = moment.failed and not moment.answered
+            yield UNBORN if unborn else "damaged", f"it cannot be opened: {error!r}"
             return
         with closing(parts.store):
             stored: list[int] = []
@@ -355,7 +357,7 @@ class Standard:
             anywhere = replace(self, positions={})  # told again, they stand where there is room
             yield from anywhere._commands(parts, {*stored, *rest}, {*stored, *rest}, [])
             _check_names(parts.store)
-            yield from _views(parts, path)
+            yield from _views(parts, path, moment)
         for file in folder.glob("*.db"):
             with closing(sqlite3.connect(file)) as connection:
                 answer = connection.execute("PRAGMA integrity_check").fetchall()
@@ -398,8 +400,16 @@ def _place(entry: Any) -> tuple[object, ...]:
     return entry.case_id, entry.case_seq, entry.stream, entry.version
 
 
-def _views(parts: Parts, path: Path) -> Iterator[tuple[str, str]]:
-    views = stored_views(f"sqlite:///{path}")
+def _views(parts: Parts, path: Path, moment: Moment) -> Iterator[tuple[str, str]]:
+    try:
+        views = stored_views(f"sqlite:///{path}")
+    except StoreUnusable as error:
+        if not moment.failed or "delete the file" not in str(error):
+            raise
+        yield UNBORN, f"{error}"
+        for file in path.parent.glob("shop-views.db*"):
+            file.unlink()
+        views = stored_views(f"sqlite:///{path}")
     assert isinstance(views, SQLiteViews)
     anew = SQLiteViews(None)
     with closing(views), closing(anew):
@@ -410,6 +420,9 @@ def _views(parts: Parts, path: Path) -> Iterator[tuple[str, str]]:
                 if kept.digest(view) != other.digest(view) or kept.parked(view):
                     yield "views", f"the stored view {view} differs from a rebuild"
 
+
+UNBORN = "thrown away after failed syncs, as the error says: views, or a store before its first acknowledgement"
+"""No trouble: nothing is lost, and somebody is told."""
 
 KINDS_OF_TROUBLE = ("lost", "half", "changed", "added", "damaged", "views")
 
@@ -463,6 +476,7 @@ class Tally:
             "… cut within a run of threads that commit together",
             "… with changes that were not durable",
             "acknowledged commands looked for",
+            UNBORN,
         )
         rows = [(name, f"{self.counts[name]:,}") for name in names]
         rows += [(f"trouble: {kind}", f"{self.counts[kind]:,}") for kind in KINDS_OF_TROUBLE]
@@ -529,6 +543,9 @@ def fail(
                 (Path(made) / "shop.db-shm").write_bytes(dice.randbytes(dice.choice((100, 32768))))
             kinds: set[str] = set()
             for kind, what in _caught(standard.troubles(moment, Path(made), dice)):
+                if kind == UNBORN:
+                    tally.counts[UNBORN] += 1
+                    continue
                 kinds.add(kind)
                 tally.note(kind, f"{run.__name__} {seed}, image {nth} at event {cut}: {what}")
         tally.bad["images with acknowledged commands lost"] += "lost" in kinds
