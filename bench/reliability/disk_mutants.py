@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
+from returnable.adapters.eventstore import together
 from returnable.adapters.eventstore.connections import Connections, _Held
 from returnable.adapters.eventstore.sqlite import _Statements, _Tables
 from returnable.adapters.eventstore.together import Together
@@ -128,16 +129,7 @@ def _lead_not_handed_over(patches: ExitStack) -> None:
 @_mutant
 def _batch_told_as_done(patches: ExitStack) -> None:
     """Of a batch that failed only the thread that wrote it is told."""
-    lead = Together._lead
-
-    def hushed(self: Any, own: Any) -> None:
-        others = [*self._waiting]
-        lead(self, own)
-        for turn in others:
-            if turn.is_done and turn.failure is not None:
-                turn.failure, turn.result = None, []
-
-    patches.enter_context(patch.object(Together, "_lead", hushed))
+    patches.enter_context(patch.object(together, "_once_more", lambda error: None))
 
 
 @_mutant
