@@ -10,13 +10,13 @@ import os
 import re
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import quote
 
+from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
@@ -67,8 +67,6 @@ the first appends into a fresh, growing WAL a third slower."""
 IDLE_READERS = 16
 """How many reading connections are kept while nobody reads; more are opened when more threads read at once."""
 
-_RETRY_SECONDS = 0.01
-
 _EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
 _SYNCHRONOUS = {"NORMAL": 1, "FULL": 2, "EXTRA": 3}
@@ -93,13 +91,20 @@ class Connections:
     ``busy_timeout_seconds`` is how long a write waits for other writers of this or another process.
     """
 
-    def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Synchronous,
+        busy_timeout_seconds: float,
+        only_reading: bool = False,
+    ) -> None:
         if synchronous not in _SYNCHRONOUS:
             raise ValueError(f"synchronous must be FULL, EXTRA or NORMAL, not {synchronous!r}")
         # Absolute: connections are opened later, too, when the working directory may be another.
         self.path = os.path.abspath(path)
         self._synchronous: Synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._only_reading = only_reading
         self._start_afresh()
         _look_before_opening(self.path)
         with self.explained():
@@ -109,6 +114,8 @@ class Connections:
     def _start_afresh(self) -> None:
         self._held = _Held()
         self._write_lock = threading.Lock()
+        self._doubtful = True
+        """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
         self._finalizer = weakref.finalize(self, _Held.close, self._held)
 
@@ -146,6 +153,10 @@ class Connections:
             if self._held.writer is None:
                 with self.explained():
                     self._held.writer = self._connect()
+                self._held.close_failed_writer()
+            if self._doubtful:
+                with self.explained():
+                    self._settle(self._held.writer)
             return self._held.writer.cursor()
         except BaseException:
             self._write_lock.release()
@@ -166,10 +177,15 @@ class Connections:
                 sound = False
             if not sound:
                 # After a full disk or a failed write nobody knows what the connection believes. A new one asks the
-                # file.
+                # file. Until there is one, this one stays open if it can: as long as any connection is, none takes what
+                # a failed write left in the WAL for a commit.
                 self._held.writer = None
-                with suppress(sqlite3.Error):
-                    writer.close()
+                if writer.in_transaction:
+                    self._doubtful = True
+                    with suppress(sqlite3.Error):
+                        writer.close()
+                else:
+                    self._held.failed_writer = writer
         return error
 
     def release_writer(self) -> None:
@@ -209,8 +225,10 @@ class Connections:
         connection = _open(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
             self._mark(connection)
-            self._switch_to_wal(connection)
+            switch_to_wal(connection, self._busy_timeout_seconds)
             self._make_durable(connection)
+            if not self._only_reading:
+                self._settle(connection)
             self._create_tables(connection)
             _check_writable(connection)
         except BaseException:
@@ -224,6 +242,8 @@ class Connections:
         connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._make_durable(connection)
+            if not self._only_reading:
+                self._settle(connection)
         except BaseException:
             connection.close()
             raise
@@ -241,17 +261,11 @@ class Connections:
         if synchronous != _SYNCHRONOUS[self._synchronous]:
             raise StoreUnusable(f"{self.path}: SQLite does not take synchronous={self._synchronous}")
 
-    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts
-        # are counted instead of timed, because clocks may stand still in tests.
-        for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if not (_is_busy(error) and attempts_left):
-                    raise
-            time.sleep(_RETRY_SECONDS)
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        if self._doubtful:
+            if not make_durable_what_is_found(connection, self._busy_timeout_seconds):
+                raise StoreBusy(f"{self.path}: another process copied its WAL for {self._busy_timeout_seconds:g} s")
+            self._doubtful = False
 
     def _mark(self, connection: sqlite3.Connection) -> None:
         # On its own and before the switch to WAL, so that the mark stands in the first page of the file and nothing else
@@ -277,7 +291,7 @@ class Connections:
         from ctypes import py_object, pythonapi
 
         self._finalizer.detach()
-        for connection in (self._held.writer, *self._held.readers):
+        for connection in (self._held.writer, self._held.failed_writer, *self._held.readers):
             if connection is not None:
                 pythonapi.Py_IncRef(py_object(connection))
         closed = self._held.closed
@@ -362,6 +376,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.writer: sqlite3.Connection | None = None
+        self.failed_writer: sqlite3.Connection | None = None
         self.readers: list[sqlite3.Connection] = []
         self.closed = False
         self._lock = threading.Lock()
@@ -374,11 +389,18 @@ class _Held:
         with suppress(sqlite3.Error):
             reader.close()
 
+    def close_failed_writer(self) -> None:
+        with self._lock:
+            connection, self.failed_writer = self.failed_writer, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
     def close(self) -> None:
         with self._lock:
             self.closed = True
-            connections = [*self.readers, self.writer]
-            self.readers, self.writer = [], None
+            connections = [*self.readers, self.writer, self.failed_writer]
+            self.readers, self.writer, self.failed_writer = [], None, None
         for connection in connections:
             if connection is not None:
                 with suppress(sqlite3.Error):
@@ -430,7 +452,14 @@ def _look_before_opening(path: str) -> None:
         return
     # What another application wrote may still stand in its WAL only. This look takes locks and still changes nothing.
     try:
-        _look(path, "mode=ro")
+        try:
+            _look(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            # A crash left a journal, for instance at the birth of a store. Nobody can read the file, whosever it is,
+            # before what stands in the journal is undone.
+            _look(path, "mode=rw")
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         cause = _CAUSES.get(code, "it cannot be read")
@@ -509,10 +538,6 @@ def _check_writable(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
-        if not _is_busy(error):
+        if not is_busy(error):
             raise
     connection.execute(f"PRAGMA busy_timeout = {timeout}")
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

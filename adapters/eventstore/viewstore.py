@@ -11,7 +11,6 @@ import hashlib
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from urllib.parse import quote
 from eventsourcing.persistence import IntegrityError, Tracking, TrackingRecorder
 from pydantic_core import to_json
 
+from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
 from returnable.projections.ports import Changes, Mark, Row
@@ -53,8 +53,6 @@ CHECKPOINT_PAGES = 8000
 """Pages of WAL between two checkpoints. Measured: with SQLite's 1000 building takes 15 % longer, and where the disk is slow
 twice as long. The price is up to 32 MB beside the file."""
 
-_RETRY_SECONDS = 0.01
-
 _CACHE_KIB = 32_000
 """The most memory SQLite keeps pages in, whatever the size of the file."""
 
@@ -62,7 +60,7 @@ _CACHE_KIB = 32_000
 class SQLiteViews(TrackingRecorder):
     """Keeps stored views in a file, or in memory; safe to share between threads, and between processes by the file.
 
-    A batch is one transaction: after a power failure the last ones may be missing as a whole, and are then made again.
+    A batch is one transaction, there as a whole after a power failure or not at all.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, busy_timeout_seconds: float = 10.0) -> None:
@@ -238,9 +236,13 @@ class SQLiteViews(TrackingRecorder):
     def _prepare(self) -> None:
         connection = self._connection
         self._look(connection)
-        self._switch_to_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        switch_to_wal(connection, self._busy_timeout_seconds)
+        # Not for the last batch, which could be made again: a sync that fails must be heard before anything is copied from
+        # the WAL into the file. With NORMAL it is swallowed, and a power failure may leave views that lie.
+        connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if self.path is not None and not make_durable_what_is_found(connection, self._busy_timeout_seconds):
+            raise StoreBusy(f"{self._name}: another projector copied the WAL for {self._busy_timeout_seconds:g} s")
         if _is_empty(connection):
             with self._writing():
                 # Another projector may have been first.
@@ -250,19 +252,6 @@ class SQLiteViews(TrackingRecorder):
                     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._look(connection)
-
-    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts
-        # are counted instead of timed, because clocks may stand still in tests.
-        for attempts_left in reversed(range(1 + int(self._busy_timeout_seconds / _RETRY_SECONDS))):
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                if not (busy and attempts_left):
-                    raise
-            time.sleep(_RETRY_SECONDS)
 
     def _look(self, connection: sqlite3.Connection) -> None:
         if _is_empty(connection):
@@ -302,7 +291,7 @@ class SQLiteViews(TrackingRecorder):
             raise
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if is_busy(error):
                 raise StoreBusy(
                     f"{self._name}: another projector held the views for {self._busy_timeout_seconds:g} s"
                 ) from error

@@ -4,7 +4,7 @@ The same file is then played again from the top, as a host repeats what it got n
 acknowledged when its whole line was read from the process. After every kill the files of the store are copied, and the
 copy is opened and compared with a run that nothing interrupted; the next process finds the files as the kill left them.
 
-SIGKILL takes the process, not the machine: what a power failure does to the disk is not shown here.
+SIGKILL takes the process, not the machine: what a power failure does to the disk is shown by ``power_loss``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""What the store in a file does for a disk that fails, left out by name: the proofs must notice each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from unittest.mock import patch
+
+from returnable.adapters.eventstore import together
+from returnable.adapters.eventstore.connections import Connections, _Held
+from returnable.adapters.eventstore.sqlite import _Statements, _Tables
+from returnable.adapters.eventstore.together import Together
+
+Mutant = Callable[[ExitStack], None]
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def _mutant(mutant: Mutant) -> Mutant:
+    MUTANTS[mutant.__name__.strip("_").replace("_", "-")] = mutant
+    return mutant
+
+
+@contextmanager
+def left_out(name: str | None) -> Iterator[None]:
+    """With that left out; ``None``: nothing. Raises ``KeyError`` for what nobody knows."""
+    with ExitStack() as patches:
+        if name is not None:
+            MUTANTS[name](patches)
+            _left_out.append(name)
+            patches.callback(_left_out.remove, name)
+        yield
+
+
+_left_out: list[str] = []
+
+
+def switched_on() -> str | None:
+    """What is left out at the moment, for another process to do the same."""
+    return next(iter(_left_out), None)
+
+
+@_mutant
+def _wal_trusted_when_opened(patches: ExitStack) -> None:
+    """What a killed process wrote is told as done before it is durable."""
+    patches.enter_context(patch.object(Connections, "_settle", lambda self, connection: None))
+
+
+@_mutant
+def _failed_writer_closed_first(patches: ExitStack) -> None:
+    """A connection that failed is closed before there is another, and what it could not commit is not asked for."""
+    recover = Connections.recover_writer
+
+    def closed(self: Connections, error: BaseException) -> BaseException:
+        error = recover(self, error)
+        self._held.close_failed_writer()
+        return error
+
+    patches.enter_context(patch.object(Connections, "recover_writer", closed))
+
+
+@_mutant
+def _failed_commit_told_as_done(patches: ExitStack) -> None:
+    """The error of a sync is taken for a warning."""
+
+    def change(self: _Tables, work: Callable[[_Statements], Any]) -> Any:
+        cursor = self._connections.take_writer()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            result = work(_Statements(cursor))
+            with suppress(sqlite3.OperationalError):
+                cursor.execute("COMMIT")
+        except BaseException as error:
+            failure = self._connections.recover_writer(error)
+            raise failure from failure.__cause__
+        finally:
+            self._connections.release_writer()
+        return result
+
+    patches.enter_context(patch.object(_Tables, "change", change))
+
+
+@_mutant
+def _writer_kept_by_who_failed(patches: ExitStack) -> None:
+    """Who fails to write does not let the others write."""
+    recover, release = Connections.recover_writer, Connections.release_writer
+
+    def failed(self: Connections, error: BaseException) -> BaseException:
+        self.__dict__["failing"] = True
+        return recover(self, error)
+
+    def kept(self: Connections) -> None:
+        if not self.__dict__.pop("failing", False):
+            release(self)
+
+    patches.enter_context(patch.object(Connections, "recover_writer", failed))
+    patches.enter_context(patch.object(Connections, "release_writer", kept))
+
+
+@_mutant
+def _failed_reader_used_again(patches: ExitStack) -> None:
+    """A connection that could not be opened right is kept for the next question."""
+    give_back = _Held.give_back
+
+    def kept(self: _Held, reader: sqlite3.Connection, sound: bool) -> None:
+        if not sound:
+            reader.close()
+        give_back(self, reader, True)
+
+    patches.enter_context(patch.object(_Held, "give_back", kept))
+
+
+@_mutant
+def _lead_not_handed_over(patches: ExitStack) -> None:
+    """A thread that failed to write for others keeps the lead."""
+    lead = Together._lead
+
+    def kept(self: Any, own: Any) -> None:
+        lead(self, own)
+        if own.failure is not None:
+            with self._lock:
+                self._leader = own
+
+    patches.enter_context(patch.object(Together, "_lead", kept))
+
+
+@_mutant
+def _batch_told_as_done(patches: ExitStack) -> None:
+    """Of a batch that failed only the thread that wrote it is told."""
+    patches.enter_context(patch.object(together, "_once_more", lambda error: None))
+
+
+@_mutant
+def _errors_as_they_come(patches: ExitStack) -> None:
+    """The errors of SQLite are not explained."""
+    patches.enter_context(patch.object(Connections, "explain", lambda self, error: error))
