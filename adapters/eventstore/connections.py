@@ -91,20 +91,13 @@ class Connections:
     ``busy_timeout_seconds`` is how long a write waits for other writers of this or another process.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        synchronous: Synchronous,
-        busy_timeout_seconds: float,
-        only_reading: bool = False,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout_seconds: float) -> None:
         if synchronous not in _SYNCHRONOUS:
             raise ValueError(f"synchronous must be FULL, EXTRA or NORMAL, not {synchronous!r}")
         # Absolute: connections are opened later, too, when the working directory may be another.
         self.path = os.path.abspath(path)
         self._synchronous: Synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
-        self._only_reading = only_reading
         self._start_afresh()
         _look_before_opening(self.path)
         with self.explained():
@@ -227,8 +220,7 @@ class Connections:
             self._mark(connection)
             switch_to_wal(connection, self._busy_timeout_seconds)
             self._make_durable(connection)
-            if not self._only_reading:
-                self._settle(connection)
+            self._settle(connection)
             self._create_tables(connection)
             _check_writable(connection)
         except BaseException:
@@ -242,8 +234,7 @@ class Connections:
         connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._make_durable(connection)
-            if not self._only_reading:
-                self._settle(connection)
+            self._settle(connection)
         except BaseException:
             connection.close()
             raise

@@ -80,7 +80,7 @@ class SQLiteCaseRecorder(CaseRecorder):
             reading = ProtectedConnections if is_write_protected(path) else ReadingConnections
             self._connections = reading(path, busy_timeout_seconds)
         else:
-            self._connections = Connections(path, synchronous, busy_timeout_seconds, only_reading)
+            self._connections = Connections(path, synchronous, busy_timeout_seconds)
         self._tables = _Tables(self._connections)
         self._together: Together[Insert, Sequence[int]] = Together(self._insert_all, busy_timeout_seconds)
         self.bookmarks = SqlBookmarks(self._tables)
