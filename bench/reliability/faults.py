@@ -518,6 +518,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.reliability.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2000, help="how many faults")
     parser.add_argument("--journeys", type=int, default=12, help="how many customers are told of in one store")
+    parser.add_argument("--threads", type=int, help="how many hosts share a desk (default: one, or six)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=[*FAULTS], help="this fault alone")
     parser.add_argument("--store-dir", type=Path, help="where the stores are made (default: the temporary folder)")
@@ -539,9 +540,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory(
                 prefix="returnable-faults-", dir=options.store_dir, ignore_cleanup_errors=True
             ) as folder:
-                sound = Life(Path(folder), dice, tally, options.journeys, dice.choice((1, THREADS, THREADS))).live(
-                    rounds
-                )
+                sound = Life(
+                    Path(folder), dice, tally, options.journeys, options.threads or dice.choice((1, THREADS, THREADS))
+                ).live(rounds)
     print(tally.summary())
     for kind in KINDS_OF_TROUBLE:
         for trouble in [text for text in tally.troubles if text.startswith(f"{kind}: ")][:SHOWN]:

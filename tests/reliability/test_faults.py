@@ -38,7 +38,19 @@ def test_after_every_fault_the_store_goes_on_and_nothing_is_half_done(tmp_path: 
     ],
 )
 def test_what_is_left_out_of_the_store_is_noticed(tmp_path: Path, mutant: str, fault: str, trouble: str) -> None:
-    options = ("--rounds", "16", "--only", fault, "--mutant", mutant, "--store-dir", str(tmp_path))
+    threads = "6" if mutant == "batch-told-as-done" else "1"
+    options = (
+        "--threads",
+        threads,
+        "--rounds",
+        "16",
+        "--only",
+        fault,
+        "--mutant",
+        mutant,
+        "--store-dir",
+        str(tmp_path),
+    )
     status, counts, output = prove("faults", *options)
 
     assert status == 1, output
