@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from returnable.domain.errors import Impossible
+from returnable.domain.errors import Impossible, short
 from returnable.domain.fields import (
     Actor,
     Amount,
@@ -638,7 +638,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
     name = fields.get(tag)
     model = models.get(name) if isinstance(name, str) else None
     if model is None:
-        shown = ascii(name[:60]) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
+        shown = short(name) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
         raise Impossible("command.invalid", f"{tag}: {shown} is not one of {', '.join(models)}", field=tag)
     try:
         return model.model_validate(fields)

@@ -123,6 +123,8 @@ def _concerns(subject: Subject, entry: Recorded) -> bool:
 def _choose(
     subject: Subject, own: Sequence[_Explained], event: int | None, in_case: Sequence[_Explained]
 ) -> _Explained:
+    if event is not None and type(event) is not int:  # not even a bool, which is one
+        raise Impossible("command.invalid", "event: must be a whole number", field="event")
     if event is None:
         decisions = [one for one in own if one.holds_ruling or isinstance(one.entry.fact, ClaimDenied)]
         if not decisions:
