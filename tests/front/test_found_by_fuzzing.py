@@ -15,6 +15,8 @@ from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.imports.mapping import MappingInvalid, read_mapping
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import read_orders
+from returnable.adapters.scenario import play
+from returnable.adapters.wiring import assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import HistoryBroken, Impossible, PolicyInvalid
 from returnable.domain.events import decode
@@ -88,6 +90,20 @@ def test_the_name_of_a_command_is_repeated_briefly() -> None:
         parse_command({"command": "\U0001f9e8" * 200 + "\ud800" * 200})
 
     refused(error, "command")
+
+
+@pytest.mark.parametrize("key", ["", "\x00", "\u202e", "x" * 100_000])
+def test_a_key_without_a_name_under_which_all_is_too_deep_is_named_somehow(key: str) -> None:
+    line = json.dumps({"at": "2026-03-02T15:00:00Z", "command": "run_deadlines", key: 1}, ensure_ascii=False)
+    deep = line.replace(": 1}", f": {'[' * 100}{']' * 100}}}").encode()
+
+    (played,) = play(assemble("memory:"), [(1, deep)])
+
+    assert played.error is not None
+    assert played.error.code == "command.invalid"
+    assert played.error.field
+    assert played.error.message.isprintable()
+    assert len(played.error.message) < LONGEST
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
