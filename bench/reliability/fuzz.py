@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import resource
 import shutil
 import signal
 import sqlite3
@@ -58,6 +59,9 @@ LONGEST = 1000
 LIMIT_SECONDS = 30
 """How long one case may take."""
 
+LIMIT_BYTES = 4 << 30
+"""How much memory all of it may take."""
+
 CASES_A_WORLD = 400
 """After so many cases a store is looked at, and a new one begun."""
 
@@ -80,11 +84,12 @@ def watchdog() -> Iterator[None]:
         raise Endless(f"took longer than {LIMIT_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, bark)
-    signal.alarm(LIMIT_SECONDS)
+    # Once more every second: there are places where Python passes over an exception.
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS, 1)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
@@ -548,6 +553,7 @@ def _come(
         if raising:
             raise
         tally.crashes.append(f"case {nth}, {kind}: {type(crash).__name__}: {str(crash)[:300]!a}")
+        print(f"crash: {tally.crashes[-1]}", file=sys.stderr, flush=True)
         return f"CRASH {type(crash).__name__}"
 
 
@@ -631,6 +637,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="with a check switched off: shows that trouble is found, exits 1",
     )
     options = parser.parse_args(arguments)
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, resource.RLIM_INFINITY))
     logging.disable()  # cases that are left out because they are damaged
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="returnable-fuzz-")))
