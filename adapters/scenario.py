@@ -39,9 +39,9 @@ class Expectation(Model):
     """What a command line expects; what is absent is not checked."""
 
     outcome: Literal["accepted", "declined", "error"] | None = None
-    events: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = Field(default=None, fail_fast=True)
     """The type names appended, in order, exactly."""
-    failed: tuple[str, ...] | None = None
+    failed: tuple[str, ...] | None = Field(default=None, fail_fast=True)
     """The set of clause ids whose verdict is ``fail``, exactly."""
     error: ErrorCode | None = Field(default=None)
 

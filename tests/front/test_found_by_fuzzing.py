@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,18 @@ def test_a_key_that_no_policy_has_is_repeated_briefly(tmp_path: Path) -> None:
     file.write_text(f"{'x' * 100_000} = 1\n" + (ROOT / "domain" / "policies" / "allu-usa.toml").read_text())
 
     with pytest.raises(PolicyInvalid, match="is not a known key") as error:
+        read_policies(file)
+
+    assert len(str(error.value)) < LONGEST
+
+
+@pytest.mark.parametrize("key", ["zone", "name"])
+def test_a_zone_or_calendar_that_there_is_not_is_repeated_briefly(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "policy.toml"
+    text = (ROOT / "domain" / "policies" / "allu-usa.toml").read_text()
+    file.write_text(re.sub(rf'(?m)^{key} = ".*"$', f'{key} = "{"x" * 100_000}"', text))
+
+    with pytest.raises(PolicyInvalid, match="zone|calendar") as error:
         read_policies(file)
 
     assert len(str(error.value)) < LONGEST
