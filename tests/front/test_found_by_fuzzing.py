@@ -22,7 +22,7 @@ from returnable.domain.commands import parse_command
 from returnable.domain.errors import HistoryBroken, Impossible, PolicyInvalid
 from returnable.domain.events import decode
 from returnable.domain.policy import bundled_policies, read_policies
-from returnable.testing import Scenario, an_order
+from returnable.testing import Scenario, a_return, an_order
 
 ROOT = Path(__file__).parents[2]
 WEBSHOP = ROOT / "examples" / "import" / "webshop.toml"
@@ -204,3 +204,30 @@ def test_an_unknown_type_is_repeated_so_that_it_can_be_read() -> None:
 
     assert len(str(error.value)) < LONGEST
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b'"requested_at":"2026', b'"requested_at":"x2026'),
+        (b'"clause":"returns.window"', b'"clause":"returns.widow"'),
+        (b'"requested_at":', b'"asked_at":'),
+    ],
+)
+def test_a_finding_that_says_what_cannot_be_is_named_with_its_fact(good: bytes, bad: bytes) -> None:
+    story = Scenario().given(an_order(delivered="2026-03-05"), a_return())
+    recorder = story.parts.store._recorder  # type: ignore[attr-defined]
+    rows = recorder.rows(0, None)
+    damaged = [(*row[:6], row[6].replace(good, bad) if b'"ruling"' in row[6] else row[6]) for row in rows]
+    assert damaged != rows
+    recorder.rows = recorder.case_rows = lambda *_: damaged
+    desk = returnable.Desk(story.parts)
+
+    for look in (
+        lambda: desk.audit(stream="return/R-1"),
+        lambda: desk.why("return/R-1"),
+        lambda: desk.report("return/R-1"),
+    ):
+        with pytest.raises(HistoryBroken, match="return/R-1") as error:
+            look()
+        assert "what cannot be" in str(error.value) or "cannot be told" in str(error.value)
