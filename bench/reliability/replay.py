@@ -37,7 +37,11 @@ EARLIER = (POLICIES / "allu-usa-earlier.toml").read_text()
 OTHER_TZDATA = ("2020.1", "2022.1", "2024.1")
 """Releases of the package ``tzdata``. Until 2022.6 Mexico City still has daylight saving."""
 
+ZONES = {"America/New_York": 0, "America/Mexico_City": 100}
+"""Where the stores are, and how many days later than usual their customers live: in summer, in Mexico."""
+
 SHOWN = 3
+"""How many changes are shown of each process."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,9 @@ def _in_utc(found: re.Match[bytes]) -> bytes:
 # ---- writing and reading ------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, journeys: int) -> list[Written]:
+def write(folder: Path, journeys: int, zone: str | None) -> list[Written]:
     """Stores under policies of two places: in one a release of the time zone database moves deadlines by an hour."""
-    stores = [
-        Written(folder / "new-york.db", "America/New_York", 0),
-        Written(folder / "mexico.db", "America/Mexico_City", 100),
-    ]
+    stores = [Written(folder / f"{days}.db", name, days) for name, days in ZONES.items() if zone in (None, name)]
     for store in stores:
         file = _policy_file(folder, store, BUNDLED)
         parts = assemble(f"sqlite:///{store.path}", file)
@@ -190,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=",".join(OTHER_TZDATA),
         help="releases to read with, with commas between them; pip fetches them",
     )
+    parser.add_argument("--zone", choices=ZONES, help="only the store of that place (default: both)")
     parser.add_argument(
         "--control",
         action="store_true",
@@ -199,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     releases = [release for release in options.tzdata.split(",") if release]
     with tempfile.TemporaryDirectory(prefix="returnable-replay-") as name:
         folder = Path(name)
-        stores = write(folder, options.journeys)
+        stores = write(folder, options.journeys, options.zone)
         usual = Surroundings("as written", installed_zones(), BUNDLED)
         others = other_surroundings(folder, releases)
         found = []

@@ -301,7 +301,7 @@ def test_a_golden_file_says_something_in_every_field(sample: Fact) -> None:
 
 
 CODES = GOLDEN.parent / "golden-codes.json"
-"""Every code a stored fact, a receipt or a ruling was ever written with, by its place. Codes are added to it and never taken away."""
+"""Every code a fact, a receipt or a ruling was ever stored with, by its place. Codes are added and never taken away."""
 
 
 def _codes_in(annotation: Any) -> set[str]:
