@@ -192,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="releases to read with, with commas between them; pip fetches them",
     )
     parser.add_argument("--zone", choices=ZONES, help="only the store of that place (default: both)")
+    parser.add_argument("--around", default="", help="only the surroundings with this in their names (default: all)")
     parser.add_argument(
         "--control",
         action="store_true",
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = []
         for store in stores:
             first = read(store, usual, options.journeys, folder)
-            for around in [usual, *others]:
+            for around in (each for each in [usual, *others] if options.around in each.name):
                 reader = replace(around, manner="resolved-anew") if options.control else around
                 found.append(compare(store, around, first, read(store, reader, options.journeys, folder)))
     rows = [

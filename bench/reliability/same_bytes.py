@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seeds", type=int, default=len(SURROUNDINGS), help="how many hash seeds with their surroundings"
     )
+    parser.add_argument("--in-turns", action="store_true", help="each store in one of the surroundings, not in all")
     parser.add_argument(
         "--control",
         action="store_true",
@@ -129,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             version = ".".join(map(str, version_of(python)))
             print(f"CPython {version or '?'}: {python}", flush=True)
             inside = prepared(python, folder / f"venv-{version}")
-            for surroundings in SURROUNDINGS[: options.seeds]:
-                for store in stores:
+            for turn, surroundings in enumerate(SURROUNDINGS[: options.seeds]):
+                for store in [stores[turn % len(stores)]] if options.in_turns else stores:
                     nth = next(numbers)
                     url = {
                         "memory": "memory:",

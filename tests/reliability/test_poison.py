@@ -1,4 +1,4 @@
-"""A fact that cannot be read, or cannot have happened, stops its own case and no other; it is shown, and told once it can be."""
+"""A fact that cannot be read, or cannot have happened, stops its own case and no other; it is shown, and told later."""
 
 from __future__ import annotations
 
