@@ -185,7 +185,7 @@ def compare(store: Written, around: Surroundings, first: list[bytes], again: lis
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write, read, compare, print; exit status 1 if anything changed."""
     parser = argparse.ArgumentParser(prog="python -m bench.reliability.replay", description=__doc__)
-    parser.add_argument("--journeys", type=int, default=220, help="how many customers a store has")
+    parser.add_argument("--journeys", type=int, default=110, help="how many customers a store has")
     parser.add_argument(
         "--tzdata",
         default=",".join(OTHER_TZDATA),

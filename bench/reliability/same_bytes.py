@@ -103,7 +103,7 @@ def live(python: str, url: str, surroundings: dict[str, str], journeys: int, man
 def main(arguments: Sequence[str] | None = None) -> int:
     """Live everywhere, compare, print; exit status 1 if anything differs."""
     parser = argparse.ArgumentParser(prog="python -m bench.reliability.same_bytes", description=__doc__)
-    parser.add_argument("--journeys", type=int, default=110, help="how many customers there are")
+    parser.add_argument("--journeys", type=int, default=44, help="how many customers there are")
     parser.add_argument(
         "--python", action="append", help="an interpreter, more than once for several (default: all found)"
     )
