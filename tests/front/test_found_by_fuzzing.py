@@ -231,3 +231,19 @@ def test_a_finding_that_says_what_cannot_be_is_named_with_its_fact(good: bytes, 
         with pytest.raises(HistoryBroken, match="return/R-1") as error:
             look()
         assert "what cannot be" in str(error.value) or "cannot be told" in str(error.value)
+
+
+def test_a_parcel_that_never_was_is_repeated_briefly() -> None:
+    story = Scenario().given(an_order(delivered="2026-03-05"))
+    recorder = story.parts.store._recorder  # type: ignore[attr-defined]
+    rows = recorder.rows(0, None)
+    damaged = [
+        (*row[:6], row[6].replace(b'"P-', b'"' + b"x" * 100_000)) if "Delivered" in row[5] else row for row in rows
+    ]
+    assert damaged != rows
+    recorder.rows = recorder.case_rows = lambda *_: damaged
+
+    with pytest.raises(HistoryBroken, match="never shipped") as error:
+        returnable.Desk(story.parts).order(order_id="A-1")
+
+    assert len(str(error.value)) < LONGEST
