@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
-from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError
+from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
 from returnable.domain.fields import Model, parse_instant
 from returnable.domain.outcome import Outcome, OutcomeView, error_view
 from returnable.domain.policy import PolicyBook
@@ -39,9 +39,9 @@ class Expectation(Model):
     """What a command line expects; what is absent is not checked."""
 
     outcome: Literal["accepted", "declined", "error"] | None = None
-    events: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = Field(default=None, fail_fast=True)
     """The type names appended, in order, exactly."""
-    failed: tuple[str, ...] | None = None
+    failed: tuple[str, ...] | None = Field(default=None, fail_fast=True)
     """The set of clause ids whose verdict is ``fail``, exactly."""
     error: ErrorCode | None = Field(default=None)
 
@@ -256,7 +256,8 @@ class _ExpectationInvalid(Impossible):
 def _fields(line: bytes) -> dict[str, Any]:
     depth, key = _deepest(line)
     if depth > DEEPEST:
-        raise Impossible("command.invalid", f"{key}: is nested {depth} levels deep", field=key)
+        place = place_of([key]) or "''"
+        raise Impossible("command.invalid", f"{place}: is nested {depth} levels deep", field=place)
     try:
         fields: dict[str, Any] = from_json(line)
     except ValueError:

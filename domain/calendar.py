@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 
-from returnable.domain.errors import CalendarExhausted, CalendarInvalid
+from returnable.domain.errors import CalendarExhausted, CalendarInvalid, short
 
 ONE_DAY = timedelta(days=1)
 A_MOMENT = timedelta(microseconds=1)
@@ -48,7 +48,7 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise CalendarInvalid(f"{name!r} is not an IANA time zone") from None
+        raise CalendarInvalid(f"{short(name)} is not an IANA time zone") from None
 
 
 class _Frozen(BaseModel):
@@ -148,7 +148,7 @@ def bundled_calendar(name: str, version: str) -> Calendar:
     try:
         text = file.read_bytes()
     except (OSError, ValueError):
-        raise CalendarInvalid(f"there is no bundled calendar {name!r} version {version!r}") from None
+        raise CalendarInvalid(f"there is no bundled calendar {short(name)} version {short(version)}") from None
     try:
         table = _Frozen.model_validate_json(text)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from returnable.domain.errors import Impossible
+from returnable.domain.errors import Impossible, short
 from returnable.domain.fields import (
     Actor,
     Amount,
@@ -57,7 +57,8 @@ def _stream(stream: str) -> str:
 
 
 MANY = 1000
-"""The most elements a list of a command may have."""
+"""The most elements a list of a command may have. Lists are given up at the first element that is wrong: each error of a
+list of millions would be kept."""
 
 
 class Command(Model):
@@ -140,9 +141,9 @@ class ConfirmOrder(Command):
     order_id: Id
     customer: Customer
     currency: Currency
-    lines: tuple[OrderLine, ...] = Field(min_length=1, max_length=MANY)
+    lines: tuple[OrderLine, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
     shipping: ShippingCharge = ShippingCharge(charged="0")
-    payments: tuple[OrderPayment, ...] = Field(max_length=MANY)
+    payments: tuple[OrderPayment, ...] = Field(max_length=MANY, fail_fast=True)
     confirmed_at: Instant | None = None
 
     own_times = ("confirmed_at",)
@@ -189,7 +190,7 @@ class RecordShipment(Command):
     parcel_id: Id
     carrier: Id
     tracking_number: Id
-    lines: tuple[LineQuantity, ...] | None = Field(default=None, min_length=1, max_length=MANY)
+    lines: tuple[LineQuantity, ...] | None = Field(default=None, min_length=1, max_length=MANY, fail_fast=True)
     shipped_at: Instant | None = None
 
     own_times = ("shipped_at",)
@@ -236,7 +237,7 @@ class RequestReturn(Command):
     command: Literal["request_return"] = "request_return"
     return_id: Id
     order_id: Id
-    lines: tuple[ReturnedLine, ...] = Field(min_length=1, max_length=MANY)
+    lines: tuple[ReturnedLine, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
     channel: Channel
     resolution: Literal["refund", "exchange"] = "refund"
     requested_at: Instant | None = None
@@ -328,7 +329,7 @@ class InspectReturn(Command):
 
     command: Literal["inspect_return"] = "inspect_return"
     return_id: Id
-    findings: tuple[InspectionFinding, ...] = Field(min_length=1, max_length=MANY)
+    findings: tuple[InspectionFinding, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
     inspected_at: Instant | None = None
 
     own_times = ("inspected_at",)
@@ -365,7 +366,7 @@ class RecordSendBack(Command):
 
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
-    lines: tuple[LineQuantity, ...] = Field(min_length=1, max_length=MANY)
+    lines: tuple[LineQuantity, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
     tracking_number: Id | None = None
     sent_at: Instant | None = None
 
@@ -406,7 +407,7 @@ class ReportWrongItem(Command):
     line_id: Id
     quantity: Quantity = 1
     channel: Channel
-    attachments: tuple[Evidence, ...] = Field(default=(), max_length=MANY)
+    attachments: tuple[Evidence, ...] = Field(default=(), max_length=MANY, fail_fast=True)
     reported_at: Instant | None = None
 
     own_times = ("reported_at",)
@@ -417,7 +418,7 @@ class AddClaimEvidence(Command):
 
     command: Literal["add_claim_evidence"] = "add_claim_evidence"
     claim_id: Id
-    attachments: tuple[Evidence, ...] = Field(min_length=1, max_length=MANY)
+    attachments: tuple[Evidence, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
 
 
 class RecordClaimContact(Command):
@@ -591,7 +592,7 @@ class AskWorklist(Question):
     """What waits for somebody."""
 
     query: Literal["worklist"] = "worklist"
-    kinds: tuple[WorkKind, ...] | None = Field(default=None, max_length=MANY)
+    kinds: tuple[WorkKind, ...] | None = Field(default=None, max_length=MANY, fail_fast=True)
 
 
 class AskAudit(Question):
@@ -638,7 +639,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
     name = fields.get(tag)
     model = models.get(name) if isinstance(name, str) else None
     if model is None:
-        shown = ascii(name[:60]) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
+        shown = short(name) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
         raise Impossible("command.invalid", f"{tag}: {shown} is not one of {', '.join(models)}", field=tag)
     try:
         return model.model_validate(fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 ErrorCode = Literal[
@@ -52,6 +53,33 @@ class Impossible(ReturnableError):
         self.field = field
         self.state = state
         self.allowed = allowed
+
+
+def checked_text(field: str, given: object, longest: int) -> str:
+    """A text that can be an id, from outside; raises ``command.invalid``."""
+    if not isinstance(given, str) or not 1 <= len(given) <= longest or not given.isprintable():
+        raise Impossible(
+            "command.invalid", f"{field}: must be a text of 1 to {longest} printable characters", field=field
+        )
+    return given
+
+
+def short(text: object) -> str:
+    """What was given, fit to be repeated in an error: on one line, and not much of it.
+
+    >>> short("r\u00f4le\\n" + 99 * "x")
+    "'r\u00f4le\\\\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
+    """
+    if not isinstance(text, str):
+        return f"a {type(text).__name__}"
+    said = repr(text[:60])
+    return said if len(text) <= 60 and len(said) <= 62 else f"{said[:60]}…"
+
+
+def place_of(steps: Iterable[object]) -> str:
+    """A place in nested content as an error names it, such as ``clauses.returns.window.days``."""
+    place = ".".join(str(step) for step in steps)
+    return place if place.isprintable() and len(place) <= 120 else short(place)
 
 
 class PolicyInvalid(ReturnableError):

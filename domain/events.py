@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 from pydantic_core import ValidationError, from_json, to_json
 
-from returnable.domain.errors import HistoryBroken
+from returnable.domain.errors import HistoryBroken, place_of, short
 from returnable.domain.fields import Evidence, Remedy, Role
 from returnable.domain.ruling import Finding
 
@@ -520,7 +520,7 @@ def decode(stored_as: str, content: bytes) -> Fact:
             return _upcast(stored_as, content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "its content"
+        place = place_of(first["loc"]) or "its content"
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {place}: {first['msg']}") from None
     except (
         ValueError,
@@ -529,7 +529,7 @@ def decode(stored_as: str, content: bytes) -> Fact:
         AttributeError,
     ) as error:  # the latter from upcasters of damaged content
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {error}") from None
-    raise HistoryBroken(f"facts of type {stored_as!r} are unknown to this version of returnable")
+    raise HistoryBroken(f"facts of type {short(stored_as)} are unknown to this version of returnable")
 
 
 def _upcast(stored_as: str, content: bytes) -> Fact:

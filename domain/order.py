@@ -20,7 +20,7 @@ from returnable.domain.commands import (
     RequestCancellation,
 )
 from returnable.domain.deciding import Decided, Moment, not_allowed
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     AccountLinked,
     Allotment,
@@ -168,7 +168,7 @@ def ask_window(
         parcel = order.parcels[taken.parcel_id]
         before = end_of(parcel)
         if parcel.delivered_at is None or before is None:
-            raise HistoryBroken(f"{order.stream}: parcel {parcel.parcel_id!r} was allotted but not delivered")
+            raise HistoryBroken(f"{order.stream}: parcel {short(parcel.parcel_id)} was allotted but not delivered")
         is_open = parcel.delivered_at <= asked_at < before
         windows.append((parcel.parcel_id, parcel.delivered_at, before, is_open))
     if not windows:
@@ -196,7 +196,7 @@ def apply(order: Order, fact: Fact) -> None:
         order.status = ORDER.after(order.status, kind)
         if isinstance(fact, Confirmed):
             if fact.currency not in MINOR_UNIT_DIGITS:
-                raise HistoryBroken(f"{order.stream}: {fact.currency!r} is no currency")
+                raise HistoryBroken(f"{order.stream}: {short(fact.currency)} is no currency")
             order.confirmed = fact
             order.lines = {line.line_id: line for line in fact.lines}
             order.account_id = fact.customer.account_id
@@ -226,7 +226,7 @@ def apply(order: Order, fact: Fact) -> None:
 def _apply_delivered(order: Order, fact: Delivered) -> None:
     parcel = order.parcels.get(fact.parcel_id)
     if parcel is None:
-        raise HistoryBroken(f"{order.stream}: parcel {fact.parcel_id!r} was delivered but never shipped")
+        raise HistoryBroken(f"{order.stream}: parcel {short(fact.parcel_id)} was delivered but never shipped")
     told = (*parcel.deliveries_told, fact.occurred_at)
     if parcel.delivered_at is None:
         parcel = replace(

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, JsonValue
 
 from returnable.domain.calendar import zone
-from returnable.domain.errors import ErrorCode, Impossible
+from returnable.domain.errors import ErrorCode, HistoryBroken, Impossible, short
 from returnable.domain.events import Fact
 from returnable.domain.fields import Model
 from returnable.domain.policy import Policy
@@ -87,18 +87,26 @@ def in_zone(instant: datetime, where: ZoneInfo) -> str:
 
 
 def clause_views(findings: Iterable[Finding], policy: Policy) -> tuple[ClauseView, ...]:
-    """Findings with the words of the policy and the reasons, their instants in its zone."""
+    """Findings with the words of the policy and the reasons, their instants in its zone.
+
+    Raises :class:`~returnable.domain.errors.HistoryBroken` for a finding that cannot be told: what is stored was damaged.
+    """
     where = zone(policy.zone)
-    return tuple(
-        ClauseView(
+    return tuple(_clause_view(finding, policy, where) for finding in findings)
+
+
+def _clause_view(finding: Finding, policy: Policy, where: ZoneInfo) -> ClauseView:
+    try:
+        return ClauseView(
             clause=finding.clause,
             verdict=finding.verdict,
             quote=policy.clause(finding.clause).quote,
             because=because(finding, where),
             facts=localised(finding.facts, where),
         )
-        for finding in findings
-    )
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        cause = f"{type(error).__name__}: {short(str(error))}"
+        raise HistoryBroken(f"a finding on {short(finding.clause)} says what cannot be ({cause})") from error
 
 
 def ruling_view(findings: Sequence[Finding], policy: Policy, allowed: bool) -> RulingView:

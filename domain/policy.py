@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, ValidationError, field_validator
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from returnable.domain.calendar import Calendar, bundled_calendar, local_date, zone
-from returnable.domain.errors import CalendarInvalid, PolicyInvalid
+from returnable.domain.errors import CalendarInvalid, PolicyInvalid, place_of
 from returnable.domain.events import Pins
 from returnable.domain.fields import Currency, Evidence, Flag
 from returnable.domain.money import MoneyInvalid, decimal_to_minor
@@ -286,7 +286,7 @@ def parse_policy(text: str, where: str) -> Policy:
     """The policy a TOML text states; raises :class:`PolicyInvalid` naming ``where`` and the place in it."""
     try:
         content = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also from a number of thousands of digits
         raise PolicyInvalid(f"{where}: not TOML: {error}") from None
     except RecursionError:
         raise PolicyInvalid(f"{where}: not TOML: nested too deeply") from None
@@ -311,14 +311,16 @@ def policy_from(content: Mapping[str, Any], where: str) -> Policy:
         policy = Policy.model_validate(content)
         policy.label_fee_minor  # noqa: B018  (amounts must fit the currency)
         policy.days  # noqa: B018  (the calendar must exist)
+        policy.sha256  # noqa: B018  (every text must be one that can be written)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise PolicyInvalid(f"{where}: {place}: {_said(first['type'], first['msg'])}") from None
+        raise PolicyInvalid(f"{where}: {place_of(first['loc'])}: {_said(first['type'], first['msg'])}") from None
     except MoneyInvalid as error:
         raise PolicyInvalid(f"{where}: clauses.returns.label_fee: {error}") from None
     except CalendarInvalid as error:
         raise PolicyInvalid(f"{where}: calendar: {error}") from None
+    except PydanticSerializationError:
+        raise PolicyInvalid(f"{where}: holds a text with half a character in it (a lone surrogate)") from None
     return policy
 
 

@@ -25,7 +25,7 @@ from returnable.domain.commands import (
     WithdrawReturn,
 )
 from returnable.domain.deciding import Decided, Moment, not_allowed
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     Allotment,
     Fact,
@@ -265,7 +265,7 @@ def apply(ret: Return, fact: Fact) -> None:
 def _label(ret: Return, label_id: str) -> Label:
     label = ret.labels.get(label_id)
     if label is None:
-        raise HistoryBroken(f"{ret.stream}: label {label_id!r} was never issued")
+        raise HistoryBroken(f"{ret.stream}: label {short(label_id)} was never issued")
     return label
 
 

@@ -17,6 +17,7 @@ from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
+from returnable.projections.sound import telling
 from returnable.projections.views import ActorView, AuditEntry, AuditView
 
 _MONEY = frozenset(
@@ -38,21 +39,22 @@ def audit_view(
         case = evolve(case, (entry,))
         if entry.stream != stream or not counts(entry):
             continue
-        fact: Any = entry.fact
-        entries.append(
-            AuditEntry(
-                version=entry.version,
-                type=fact.type,
-                occurred_at=in_zone(fact.occurred_at, where),
-                recorded_at=in_zone(fact.recorded_at, where),
-                actor=ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None,
-                command_id=fact.command_id,
-                clauses=clause_views(getattr(fact, "ruling", None) or (), policy),
-                before=before,
-                after=case.status_of(stream) or NOTHING,
-                details=localised(details(fact, case.order.currency), where),
+        with telling(entry.event):
+            fact: Any = entry.fact
+            entries.append(
+                AuditEntry(
+                    version=entry.version,
+                    type=fact.type,
+                    occurred_at=in_zone(fact.occurred_at, where),
+                    recorded_at=in_zone(fact.recorded_at, where),
+                    actor=ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None,
+                    command_id=fact.command_id,
+                    clauses=clause_views(getattr(fact, "ruling", None) or (), policy),
+                    before=before,
+                    after=case.status_of(stream) or NOTHING,
+                    details=localised(details(fact, case.order.currency), where),
+                )
             )
-        )
     return AuditView(stream=stream, entries=tuple(entries))
 
 

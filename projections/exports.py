@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from returnable.domain.errors import HistoryBroken
+from returnable.domain.errors import HistoryBroken, short
 from returnable.domain.events import Confirmed, Fact, Pins, RefundFailed, RefundRequested, RefundSettled
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
@@ -242,7 +242,7 @@ class Rows:
                 if isinstance(other.fact, RefundRequested) and other.fact.refund_id == refund_id:
                     known = other.fact
             if known is None:
-                raise HistoryBroken(f"{entry.event}: refund {refund_id!r} was never requested")
+                raise HistoryBroken(f"{entry.event}: refund {short(refund_id)} was never requested")
             self._keep(known)
         return known
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic_core import from_json
 
 from returnable.domain.case import Case
-from returnable.domain.errors import Impossible
+from returnable.domain.errors import Impossible, short
 from returnable.domain.policy import Policy
 from returnable.projections.claims import claim_at, claim_values
 from returnable.projections.ledger import Balance, balance_values
@@ -44,7 +44,7 @@ class Listed:
         """Raise ``command.invalid`` for what is no state of a subject on the list."""
         if status is not None and status not in self.statuses:
             raise Impossible(
-                "command.invalid", f"status: {status!r} is none of {', '.join(self.statuses)}", field="status"
+                "command.invalid", f"status: {short(status)} is none of {', '.join(self.statuses)}", field="status"
             )
 
 

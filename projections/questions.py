@@ -18,6 +18,7 @@ from returnable.domain.commands import (
     Question,
 )
 from returnable.domain.deciding import Moment
+from returnable.domain.errors import checked_text
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Damage, EventStore, Recorded
@@ -182,7 +183,12 @@ class Questions:
     def ledger(
         self, order_id: str | None = None, as_of: datetime | None = None, known_at: datetime | None = None
     ) -> Iterator[Values]:
-        """The payments of every order, or of one: captured, refunded, requested and remaining."""
+        """The payments of every order, or of one: captured, refunded, requested and remaining.
+
+        Raises ``command.invalid`` for what cannot be the id of an order.
+        """
+        if order_id is not None:
+            checked_text("order_id", order_id, 128)
         found: Iterator[Any] = self._of_cases(
             lambda case, policy, facts: list(balances(case)), as_of, known_at, case_id=order_id
         )

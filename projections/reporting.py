@@ -74,6 +74,7 @@ from returnable.projections.report import (
     StorePosition,
     SumRow,
 )
+from returnable.projections.sound import telling
 from returnable.projections.subjects import Subject, find_subject
 from returnable.projections.views import ActorView, RefundView, WorkItem
 from returnable.projections.worklist import waiting_in, worklist_view
@@ -164,51 +165,52 @@ def report_of(
     subject: Subject, at: datetime, head: int, as_of: datetime | None = None, known_at: datetime | None = None
 ) -> Report:
     """The report of a subject that was found; ``head``: the position of the store's last fact."""
-    scene = _Scene.of(subject, as_of or at.astimezone(UTC))
-    case, where = subject.case, scene.where
-    told = scene.told
-    last = told[-1]
-    damage = subject.damage
-    confirmed = case.order.confirmed
+    with telling(str(subject)):
+        scene = _Scene.of(subject, as_of or at.astimezone(UTC))
+        case, where = subject.case, scene.where
+        told = scene.told
+        last = told[-1]
+        damage = subject.damage
+        confirmed = case.order.confirmed
 
-    def shown(instant: datetime | None) -> str | None:
-        return in_zone(instant, where) if instant is not None else None
+        def shown(instant: datetime | None) -> str | None:
+            return in_zone(instant, where) if instant is not None else None
 
-    deadlines = sorted(_deadlines(scene), key=lambda each: datetime.fromisoformat(each.at))
-    return Report.model_validate(
-        {
-            "subject": str(subject),
-            "kind": subject.kind,
-            "id": subject.name,
-            "order_id": case.order.order_id,
-            "pays_for": subject.stream if subject.kind == "refund" else None,
-            "state": _state(subject),
-            "customer_id": confirmed.customer.customer_id,
-            "customer_name": confirmed.customer.name,
-            "customer_email": confirmed.customer.email,
-            "generated_at": in_zone(at, where),
-            "moment": in_zone(scene.moment, where),
-            "as_of": shown(as_of),
-            "known_at": shown(known_at),
-            "policy": _stamp(confirmed.pins),
-            "store": StorePosition(
-                position=max(head, subject.facts[-1].position),
-                last_fact=last.event,
-                last_fact_position=last.entry.position,
-                facts=len(told),
-                damaged=f"{damage.event}: {damage.reason}" if damage is not None else None,
-            ),
-            "goods": tuple(_goods(scene)),
-            "timeline": _timeline(scene, deadlines),
-            "lifecycles": tuple(_paths(scene)),
-            "overrides": tuple(_overrides(scene)),
-            "rulings": tuple(_rulings(scene)),
-            "money": _money(scene),
-            "open": Open(
-                work=tuple(_work(scene)), deadlines=tuple(each for each in deadlines if each.state == "pending")
-            ),
-        }
-    )
+        deadlines = sorted(_deadlines(scene), key=lambda each: datetime.fromisoformat(each.at))
+        return Report.model_validate(
+            {
+                "subject": str(subject),
+                "kind": subject.kind,
+                "id": subject.name,
+                "order_id": case.order.order_id,
+                "pays_for": subject.stream if subject.kind == "refund" else None,
+                "state": _state(subject),
+                "customer_id": confirmed.customer.customer_id,
+                "customer_name": confirmed.customer.name,
+                "customer_email": confirmed.customer.email,
+                "generated_at": in_zone(at, where),
+                "moment": in_zone(scene.moment, where),
+                "as_of": shown(as_of),
+                "known_at": shown(known_at),
+                "policy": _stamp(confirmed.pins),
+                "store": StorePosition(
+                    position=max(head, subject.facts[-1].position),
+                    last_fact=last.event,
+                    last_fact_position=last.entry.position,
+                    facts=len(told),
+                    damaged=f"{damage.event}: {damage.reason}" if damage is not None else None,
+                ),
+                "goods": tuple(_goods(scene)),
+                "timeline": _timeline(scene, deadlines),
+                "lifecycles": tuple(_paths(scene)),
+                "overrides": tuple(_overrides(scene)),
+                "rulings": tuple(_rulings(scene)),
+                "money": _money(scene),
+                "open": Open(
+                    work=tuple(_work(scene)), deadlines=tuple(each for each in deadlines if each.state == "pending")
+                ),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

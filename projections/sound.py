@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from returnable.domain.case import Case
@@ -52,6 +53,17 @@ def sound(
             place = (entry.position, entry.case_id, entry.case_seq, entry.stream, entry.version)
             return built, Damage(*place, said(error))
     return built, damage
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Name what cannot be told where its facts say what cannot be; raises ``HistoryBroken``. What is ours passes as it is."""
+    try:
+        yield
+    except BROKEN as error:
+        if isinstance(error, Impossible | PolicyInvalid) or (isinstance(error, HistoryBroken) and what in str(error)):
+            raise
+        raise HistoryBroken(f"{what} cannot be told: {said(error)}") from error
 
 
 def said(error: Exception) -> str:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import HistoryBroken, Impossible, checked_text
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.sound import sound
 
 KINDS = ("order", "return", "claim", "refund")
+
+LONGEST = len("return/") + 128
+"""How long the name of a subject may be, with its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def find_subject(
     Of a case with a fact that cannot be read, or cannot have happened where it stands, all before that fact counts and
     ``damaged`` is told; without ``damaged`` raises :class:`HistoryBroken`.
     """
-    kind, name, case_id = _find(store, text)
+    kind, name, case_id = _find(store, checked_text("subject", text, LONGEST))
     stored, damage = store.readable(case_id)
     case, damage = sound(stored, damage, lambda these: replay(case_id, these))
     if damage is not None:

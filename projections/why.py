@@ -46,6 +46,7 @@ from returnable.projections.explained import (
     WhyView,
 )
 from returnable.projections.provenance import Record, sourced
+from returnable.projections.sound import telling
 from returnable.projections.subjects import Subject
 from returnable.projections.views import ActorView, DeductionView, RefundItemView
 
@@ -61,7 +62,8 @@ def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = N
     the events that can be explained when there is no such event, or nothing to say about it.
     """
     history = subject.history
-    explained = [_Explained(told, entry) for told in retell(history) for entry in told.entries]
+    with telling(str(subject)):
+        explained = [_Explained(told, entry) for told in retell(history) for entry in told.entries]
     counted = {entry.case_seq for entry in subject.facts}
     in_case = [one for one in explained if one.entry.case_seq in counted and one.counts(counted)]
     own = [one for one in in_case if _concerns(subject, one.entry)]
@@ -69,7 +71,8 @@ def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = N
     scope = in_case if subject.kind == "order" else own
     others = [one for one in scope if one.holds_ruling and one.target is not chosen.target]
     others += [one for one in own if not one.told.ruling and one.explains and one.entry is not chosen.entry]
-    return _view(subject, chosen, others, history, policy)
+    with telling(chosen.target.event):
+        return _view(subject, chosen, others, history, policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ def _concerns(subject: Subject, entry: Recorded) -> bool:
 def _choose(
     subject: Subject, own: Sequence[_Explained], event: int | None, in_case: Sequence[_Explained]
 ) -> _Explained:
+    if event is not None and type(event) is not int:  # not even a bool, which is one
+        raise Impossible("command.invalid", "event: must be a whole number", field="event")
     if event is None:
         decisions = [one for one in own if one.holds_ruling or isinstance(one.entry.fact, ClaimDenied)]
         if not decisions:

@@ -671,7 +671,7 @@ class Desk:
         """
         from returnable.projections.history import history
 
-        last = until if isinstance(until, int) else _instant("until", until)
+        last = until if type(until) is int else _instant("until", cast("When | None", until))
         return history(self._find(subject, as_of, known_at), self._at(None), last)
 
     def edges(

@@ -184,7 +184,7 @@ class Following(Iterator[Recorded]):
 def _facts_of_case(rows: Iterable[Row]) -> list[Recorded]:
     facts, damage = _readable(rows)
     if damage is not None:
-        raise HistoryBroken(f"the fact at position {damage.position}, of case {damage.case_id!r}: {damage.reason}")
+        raise HistoryBroken(_where(damage) + damage.reason)
     return facts
 
 
@@ -212,6 +212,10 @@ def _readable(rows: Iterable[Row]) -> tuple[list[Recorded], Damage | None]:
     return facts, None
 
 
+def _where(damage: Damage) -> str:
+    return f"{damage.event}, at position {damage.position}, of case {damage.case_id!r}: "
+
+
 def _hash_of_place(row: Row) -> str:
     """Of everything but the content, which damage may change without making it another store."""
     return hashlib.sha256(repr(row[:6]).encode()).hexdigest()
@@ -222,5 +226,6 @@ def _recorded(row: Row) -> Recorded:
     try:
         fact = decode(topic, content)
     except HistoryBroken as error:
-        raise HistoryBroken(f"the fact at position {position}, of case {case_id!r}: {error}") from error
+        damage = Damage(position, case_id, case_seq, stream, version, str(error))
+        raise HistoryBroken(_where(damage) + damage.reason) from error
     return Recorded(position, case_id, case_seq, stream, version, fact)

@@ -31,7 +31,7 @@ from pydantic import (
 from pydantic import field_validator as check
 
 from returnable.domain.calendar import zone
-from returnable.domain.errors import CalendarInvalid, ReturnableError
+from returnable.domain.errors import CalendarInvalid, ReturnableError, place_of
 
 
 class MappingInvalid(ReturnableError):
@@ -483,13 +483,13 @@ def read_mapping(path: str) -> Mapping:
         raise MappingInvalid(f"{path}: not UTF-8") from None
     except OSError as error:
         raise MappingInvalid(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also from a number of thousands of digits
         raise MappingInvalid(f"{path}: not TOML: {error}") from None
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in _BRANCHES)
+        place = place_of(part for part in first["loc"] if part not in _BRANCHES)
         raise MappingInvalid(f"{path}: {place}: {_said(first)}" if place else f"{path}: {_said(first)}") from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from returnable.adapters.imports.mapping import FileSection, Mapping, MappingInvalid
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.values import Refused, SourceRow
-from returnable.domain.errors import ReturnableError
+from returnable.domain.errors import ReturnableError, short
 
 
 class TableUnreadable(ReturnableError):
@@ -105,8 +105,8 @@ def _header(path: str, header: list[str] | None, mapping: Mapping) -> list[str]:
         needed.setdefault(column, place)
     for column, place in needed.items():
         if column not in names:
-            shown = ", ".join(repr(name) for name in names[:60])
-            raise MappingInvalid(f"{place}: {path} has no column {column!r}; it has {shown}")
+            shown = ", ".join(short(name) for name in names[:60])
+            raise MappingInvalid(f"{place}: {path} has no column {short(column)}; it has {shown}")
         if names.count(column) > 1:
-            raise MappingInvalid(f"{place}: {path} has more than one column {column!r}")
+            raise MappingInvalid(f"{place}: {path} has more than one column {short(column)}")
     return names

@@ -231,6 +231,29 @@ def test_a_server_that_would_lose_facts_with_its_power_is_refused(other_server: 
     open_store(other_server.url).close()
 
 
+@pytest.mark.parametrize("whose", ["ROLE careless", "DATABASE careless", "ROLE careless IN DATABASE careless"])
+def test_a_role_or_a_database_that_acknowledges_too_early_is_refused(other_server: OwnServer, whose: str) -> None:
+    # given
+    with psycopg.connect(other_server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE careless SUPERUSER LOGIN")
+        connection.execute("CREATE DATABASE careless")
+        url = other_server.url.replace("postgres@/postgres", "careless@/careless")
+        migrate_store(url)
+        store = open_store(url)
+
+        # when
+        connection.execute(f"ALTER {whose} SET synchronous_commit = off".encode())
+
+    # then: nobody opens it, and who has opened it before appends nothing over a new connection
+    with pytest.raises(StoreUnusable, match="synchronous_commit is off"):
+        open_store(url)
+    store._recorder._connections._held.forget()  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnusable, match="durable"):
+        store.append([batch("O-1", 0, "A")])
+    assert store.head() == 0
+    store.close()
+
+
 def test_a_database_that_cannot_hold_every_text_is_refused() -> None:
     name = f"test_ascii_{os.getpid()}"
     sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")

@@ -7,15 +7,16 @@ prints what to commit.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from freezegun import freeze_time
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from returnable.domain import events
 from returnable.domain.errors import HistoryBroken
@@ -74,6 +75,8 @@ from returnable.domain.events import (
     decode,
     encode,
 )
+from returnable.domain.policy import CLAUSE_IDS
+from returnable.domain.ports import Receipt
 from returnable.domain.ruling import Finding
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -295,6 +298,68 @@ def test_a_golden_file_says_something_in_every_field(sample: Fact) -> None:
     content = json.loads(golden(sample.stored_as).read_bytes())
 
     assert set(content) == set(type(sample).model_fields)
+
+
+CODES = GOLDEN.parent / "golden-codes.json"
+"""Every code a fact, a receipt or a ruling was ever stored with, by its place. Codes are added and never taken away."""
+
+
+def _codes_in(annotation: Any) -> set[str]:
+    """The codes an annotation allows."""
+    if get_origin(annotation) is Literal:
+        return {str(code) for code in get_args(annotation)}
+    return {code for argument in get_args(annotation) for code in _codes_in(argument)}
+
+
+def _parts_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [part for argument in get_args(annotation) for part in _parts_in(argument)]
+
+
+def _coded(model: type[BaseModel], place: str) -> Iterator[tuple[str, set[str]]]:
+    for name, field in model.model_fields.items():
+        if codes := _codes_in(field.annotation):
+            yield f"{place}.{name}", codes
+        for part in _parts_in(field.annotation):
+            yield from _coded(part, f"{place}.{name}")
+
+
+def known_codes() -> dict[str, list[str]]:
+    """Place → every code that is understood there."""
+    found = dict(place for stored_as, fact in FACTS.items() for place in _coded(fact, stored_as))
+    found["clause"] = set(CLAUSE_IDS)
+    found["receipt.outcome"] = _codes_in(get_type_hints(Receipt)["outcome"])
+    found["stored name"] = {*FACTS, *events.UPCASTERS}
+    return {place: sorted(codes) for place, codes in sorted(found.items())}
+
+
+def test_every_code_that_was_ever_stored_is_understood() -> None:
+    stored: dict[str, list[str]] = json.loads(CODES.read_text())
+    known = known_codes()
+
+    for place, codes in stored.items():
+        assert set(codes) <= set(known.get(place, ())), place
+
+
+def test_every_code_that_may_be_stored_is_in_the_golden_file() -> None:
+    assert json.loads(CODES.read_text()) == known_codes(), (
+        f"commit this as {CODES}:\n{json.dumps(known_codes(), indent=2)}"
+    )
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_a_field_that_was_taken_away_or_renamed_is_noticed(sample: Fact) -> None:
+    content = golden(sample.stored_as).read_bytes()
+    fields = {name: (field.annotation, field) for name, field in type(sample).model_fields.items()}
+    create_model("Whole", __base__=events.Part, **fields).model_validate_json(content)  # type: ignore[call-overload]
+
+    for name in fields:
+        rest = {other: field for other, field in fields.items() if other != name}
+        for changed in (rest, rest | {f"{name}_2": fields[name]}):
+            model = create_model("Changed", __base__=events.Part, **changed)  # type: ignore[call-overload]
+            with pytest.raises(ValidationError, match=name):
+                model.model_validate_json(content)
 
 
 # ---- the registry ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from returnable.adapters.scenario import play
@@ -359,6 +359,16 @@ def test_a_text_has_1_to_2000_printable_characters(command: str, place: Place, f
     parse_command(put(sample(command), place, "x" * 2000))
     for wrong in ("", "x" * 2001, "two\nlines", "\x85"):
         refused(put(sample(command), place, wrong), place)
+
+
+@pytest.mark.parametrize(("command", "place", "field"), of_kind("list"))
+def test_a_list_of_wrong_elements_is_given_up_at_the_first(command: str, place: Place, field: FieldInfo) -> None:
+    """Millions of them would otherwise be millions of errors, each kept in memory."""
+    for many in ([1.5] * 10_000, range(10_000)):
+        with pytest.raises(ValidationError) as error:
+            COMMANDS[command].model_validate(put(sample(command), place, many))
+
+        assert error.value.error_count() <= 2  # the other: after that there are too few
 
 
 @pytest.mark.parametrize(("command", "place", "field"), of_kind("quantity"))
