@@ -71,6 +71,7 @@ def other_holidays(patch: pytest.MonkeyPatch) -> None:
     days = bundled_policies().versions[0].days
     mondays = frozenset(range(date(2025, 1, 6).toordinal(), date(2035, 1, 1).toordinal(), 7))
     patch.setattr(days, "_closed", days._closed | mondays)
+    patch.setattr(calendar, "_last_day", calendar._last_day.__wrapped__)
 
 
 def other_zones(patch: pytest.MonkeyPatch) -> None:
