@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 from unittest.mock import patch
 
+from bench.reliability.mistakes import Mistakes
 from returnable.adapters.eventstore import together
 from returnable.adapters.eventstore.connections import Connections, _Held
 from returnable.adapters.eventstore.sqlite import _Statements, _Tables
 from returnable.adapters.eventstore.together import Together
 
-Mutant = Callable[[ExitStack], None]
-
-MUTANTS: dict[str, Mutant] = {}
-
-
-def _mutant(mutant: Mutant) -> Mutant:
-    MUTANTS[mutant.__name__.strip("_").replace("_", "-")] = mutant
-    return mutant
-
-
-@contextmanager
-def left_out(name: str | None) -> Iterator[None]:
-    """With that left out; ``None``: nothing. Raises ``KeyError`` for what nobody knows."""
-    with ExitStack() as patches:
-        if name is not None:
-            MUTANTS[name](patches)
-            _left_out.append(name)
-            patches.callback(_left_out.remove, name)
-        yield
-
-
-_left_out: list[str] = []
-
-
-def switched_on() -> str | None:
-    """What is left out at the moment, for another process to do the same."""
-    return next(iter(_left_out), None)
+MISTAKES = Mistakes()
+_mutant = MISTAKES.known_as_it_is_named
 
 
 @_mutant

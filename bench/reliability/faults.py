@@ -31,7 +31,7 @@ from typing import Any
 
 from bench.measure import table
 from bench.reliability.disk import OK, Watch, kind_of, watching
-from bench.reliability.disk_mutants import MUTANTS, left_out
+from bench.reliability.disk_mutants import MISTAKES
 from bench.reliability.kill import SHOWN, Reference
 from bench.reliability.power_loss import Standard, book, of_threads, often_checkpointed, side_by_side, told
 from returnable.adapters.eventstore.open import open_store
@@ -522,7 +522,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=[*FAULTS], help="this fault alone")
     parser.add_argument("--store-dir", type=Path, help="where the stores are made (default: the temporary folder)")
-    parser.add_argument("--mutant", choices=[*MUTANTS], help="with this left out of the store: exits 1")
+    parser.add_argument("--mutant", choices=[*MISTAKES.by_name], help="with this left out of the store: exits 1")
     options = parser.parse_args(arguments)
     global PATIENCE_SECONDS
     if options.mutant:
@@ -533,7 +533,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rounds = iter([names[nth % len(names)] for nth in range(options.rounds)])
     nth = 0
     sound = True
-    with left_out(options.mutant):
+    with MISTAKES.switched_on(options.mutant):
         while sound and sum(one.rounds for one in tally.of_fault.values()) < options.rounds:
             nth += 1
             dice = random.Random(f"{options.seed}-{nth}")

@@ -7,8 +7,8 @@ of a worker that the library does not have inside one process; there the simulat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from bench.reliability import actors
 from bench.reliability.machine import WRITE_ATTEMPTS, Append, Disk, Turn
+from bench.reliability.mistakes import Mistakes
 from bench.reliability.shop import Views
 from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
@@ -33,23 +34,10 @@ from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
 from returnable.testing.fakes import FakeGateway
 
-Mutant = Callable[[ExitStack], None]
-
-MUTANTS: dict[str, Mutant] = {}
-
-
-def _mutant(mutant: Mutant) -> Mutant:
-    MUTANTS[mutant.__name__.strip("_").replace("_", "-")] = mutant
-    return mutant
-
-
-@contextmanager
-def switched_on(name: str | None) -> Iterator[None]:
-    """With that mistake in the code; ``None``: with none. Raises ``KeyError`` for one nobody knows."""
-    with ExitStack() as patches:
-        if name is not None:
-            MUTANTS[name](patches)
-        yield
+_MISTAKES = Mistakes()
+_mutant = _MISTAKES.known_as_it_is_named
+MUTANTS = _MISTAKES.by_name
+switched_on = _MISTAKES.switched_on
 
 
 # ---- in the store -----------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from unittest.mock import patch
 
 from bench.measure import table
 from bench.reliability.disk import OK, kind_of, watching
-from bench.reliability.disk_mutants import MUTANTS, left_out, switched_on
+from bench.reliability.disk_mutants import MISTAKES
 from bench.reliability.images import Cut, Moment, Named, Recorder, Recording, Sync, Told, Write, same_as
 from bench.reliability.journeys import journey, scenario
 from bench.reliability.kill import SHOWN, Reference, _check_names, _told, all_facts, outcome_line
@@ -278,7 +278,7 @@ def _live_until_killed(
     recording: Recording = pickle.loads(kept.read_bytes())
     recorder = _Mortal(folder, dice, recording, kept, dice.randint(2, 14) if lives else 0)
     done = set(recording.answered())
-    with left_out(mutant), often_checkpointed(), watching(recorder):
+    with MISTAKES.switched_on(mutant), often_checkpointed(), watching(recorder):
         host = Host(folder, reference, recorder, durability)
         _in_turns(host, dice, [number for number in reference.outcomes if number not in done])
     recorder.leave()
@@ -290,7 +290,7 @@ def killed_first(folder: Path, reference: Reference, dice: Random, durability: D
         kept = Path(beside) / "recording"
         kept.write_bytes(pickle.dumps(Recording()))
         for lives in reversed(range(DEATHS + 1)):
-            values = (folder, reference, durability, kept, f"{dice.random()}", lives, switched_on())
+            values = (folder, reference, durability, kept, f"{dice.random()}", lives, MISTAKES.active)
             process = multiprocessing.get_context("spawn").Process(target=_live_until_killed, args=values)
             process.start()
             process.join()
@@ -516,7 +516,7 @@ def fail(
     place = folder / "run"
     place.mkdir()
     try:
-        with left_out(mutant), often_checkpointed():
+        with MISTAKES.switched_on(mutant), often_checkpointed():
             recording = run(place, reference, dice, durability)
     except RuntimeError as error:
         tally.note("changed", f"{run.__name__} {seed}: {error}")
@@ -571,7 +571,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--control", action="store_true", help="with synchronous=NORMAL: shows that losses are found, exits 1"
     )
-    parser.add_argument("--mutant", choices=[*MUTANTS], help="with this left out of the store: exits 1")
+    parser.add_argument("--mutant", choices=[*MISTAKES.by_name], help="with this left out of the store: exits 1")
     options = parser.parse_args(arguments)
     runs = [run for run in RUNS if options.only in (None, run.__name__)]
     tally = Tally()
