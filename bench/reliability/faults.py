@@ -32,8 +32,8 @@ from typing import Any
 from bench.measure import table
 from bench.reliability.disk import OK, Watch, kind_of, watching
 from bench.reliability.disk_mutants import MISTAKES
-from bench.reliability.kill import SHOWN, Reference
-from bench.reliability.power_loss import Standard, book, of_threads, often_checkpointed, side_by_side, told
+from bench.reliability.kill import SHOWN, Telling
+from bench.reliability.power_loss import Standard, book, of_threads, often_checkpointed, side_by_side
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.wiring import Parts
 from returnable.domain.desk import Desk
@@ -295,7 +295,7 @@ class Life:
         self.path = folder / "shop.db"
         self.dice = dice
         self.tally = tally
-        self.reference = Reference(side_by_side(journeys))
+        self.reference = Telling(side_by_side(journeys))
         self.standard = Standard(self.reference, {})
         self.hosts = of_threads(self.reference, threads)
         self.wrongs = Wrongs()
@@ -413,7 +413,7 @@ class Life:
         while True:
             was_over = self._over.is_set()
             try:
-                came = told(parts, self.reference, number)
+                came = self.reference.tell(parts, number)
                 break
             except (StoreBusy, StoreUnusable) as refusal:
                 self._look_at(refusal)

@@ -127,6 +127,7 @@ class Telling:
         self.line_of: list[int] = []
         """The line of each receipt."""
         self._more = more
+        self._file = read_scenario(as_file(lines), "scenario")
         with_memory = assemble("memory:")
         for number, outcome in self.play(with_memory, lines):
             self.outcomes[number] = outcome
@@ -140,6 +141,11 @@ class Telling:
         """The number of each line and its outcome, as a process prints it."""
         for played in play(parts, read_scenario(as_file(lines), "scenario")):
             yield played.line, to_json(self._more | played.as_dict())
+
+    def tell(self, parts: Parts, number: int) -> bytes:
+        """What one line comes to."""
+        (played,) = play(parts, [self._file[number - 1]])
+        return to_json(self._more | played.as_dict())
 
     def facts_after(self, commands: int) -> int:
         """How many facts the first so many recorded commands leave."""
@@ -511,7 +517,7 @@ class _AtOneStore:
         if any(receipt is not None for receipt in stored[committed:]):
             self.tally.trouble("half", f"a later command is stored, but not {expected[committed].command_id}")
         for one, other in zip(stored[:committed], expected, strict=False):
-            if one is None or _told(one) != _told(other):
+            if one is None or without_positions(one) != without_positions(other):
                 self.tally.trouble("half", f"the receipt {one} should be {other}")
         facts = telling.facts_in(store)
         if facts != telling.facts[: telling.facts_after(committed)]:
@@ -550,7 +556,8 @@ class _AtOneStore:
                 and telling.facts_in(store) == telling.facts
                 for telling in self.way.tellings
             )
-            self._check_names(store)
+            for name in names_that_are_free(store):
+                self.tally.trouble("half", f"{name} is on record, and its name is free")
         self._check_below(self.place.url)
         if whole:
             self.tally.stores += 1
@@ -558,23 +565,25 @@ class _AtOneStore:
             self.tally.trouble("half", f"{self.place.url} at its end is not what an uninterrupted run leaves")
         self.place.remove()
 
-    def _check_names(self, store: EventStore) -> None:
-        for case_id, recorded in store.cases():
-            for entry in recorded:
-                if entry.fact.type in ("ReturnRequested", "ClaimOpened", "RefundRequested"):
-                    kind: Any = {"ReturnR": "return", "ClaimOp": "claim", "RefundR": "refund"}[entry.fact.type[:7]]
-                    name = getattr(entry.fact, f"{kind}_id")
-                    if store.case_of(kind, name) != case_id:
-                        self.tally.trouble("half", f"{kind} {name!r} is on record, and its name is free")
-
     def _check_below(self, url: str) -> None:
         wrong = self.place.check(url)
         if wrong is not None:
             self.tally.trouble("damaged", f"{url}: {wrong}")
 
 
-def _told(receipt: Receipt) -> tuple[object, ...]:
-    """A receipt without its positions."""
+def names_that_are_free(store: EventStore) -> Iterator[str]:
+    """Returns, claims and refunds that are on record and do not lead to their case."""
+    for case_id, recorded in store.cases():
+        for entry in recorded:
+            if entry.fact.type in ("ReturnRequested", "ClaimOpened", "RefundRequested"):
+                kind: Any = {"ReturnR": "return", "ClaimOp": "claim", "RefundR": "refund"}[entry.fact.type[:7]]
+                name = getattr(entry.fact, f"{kind}_id")
+                if store.case_of(kind, name) != case_id:
+                    yield f"{kind} {name!r}"
+
+
+def without_positions(receipt: Receipt) -> tuple[object, ...]:
+    """What a receipt says but for where its facts stand: only how many they are."""
     count = receipt.last - receipt.first
     return receipt.command_id, receipt.digest, receipt.command, receipt.at, receipt.outcome, count
 

@@ -38,11 +38,10 @@ from bench.reliability.disk import OK, kind_of, watching
 from bench.reliability.disk_mutants import MISTAKES
 from bench.reliability.images import Cut, Moment, Named, Recorder, Recording, Sync, Told, Write, same_as
 from bench.reliability.journeys import journey, scenario
-from bench.reliability.kill import SHOWN, Reference, _check_names, _told, all_facts, outcome_line
+from bench.reliability.kill import SHOWN, Telling, names_that_are_free, without_positions
 from returnable.adapters.eventstore import connections, viewstore
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.viewstore import SQLiteViews
-from returnable.adapters.scenario import play
 from returnable.adapters.wiring import Parts, policy_book, projector, stored_views
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -94,7 +93,7 @@ def side_by_side(journeys: int) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: datetime.fromisoformat(line["at"]))
 
 
-def of_threads(reference: Reference, threads: int) -> list[list[int]]:
+def of_threads(reference: Telling, threads: int) -> list[list[int]]:
     """The numbers of the lines that each of so many threads tells: those of customers of its own."""
     customers = {number: int(reference.lines[number - 1]["command_id"].split("-")[1]) for number in reference.outcomes}
     return [[number for number, nth in customers.items() if nth % threads == thread] for thread in range(threads)]
@@ -106,7 +105,7 @@ def of_threads(reference: Reference, threads: int) -> list[list[int]]:
 class Host:
     """Tells the lines of a scenario to a store and notes what it was told; repeats what it got no answer to."""
 
-    def __init__(self, folder: Path, reference: Reference, recorder: Recorder, durability: Durability) -> None:
+    def __init__(self, folder: Path, reference: Telling, recorder: Recorder, durability: Durability) -> None:
         self.path = folder / "shop.db"
         self.reference = reference
         self.recorder = recorder
@@ -128,7 +127,7 @@ class Host:
         """These lines, in order."""
         for number in numbers:
             self.recorder.told(number, answered=False)
-            came = self.insist(lambda: told(parts, self.reference, number))  # noqa: B023
+            came = self.insist(lambda: self.reference.tell(parts, number))  # noqa: B023
             if came != self.reference.outcomes[number]:
                 raise RuntimeError(f"line {number} came to {came.decode()[:300]}")
             self.recorder.told(number, answered=True)
@@ -147,12 +146,6 @@ class Host:
         self.insist(project)
 
 
-def told(parts: Parts, reference: Reference, number: int) -> bytes:
-    """What a line comes to, as ``play`` prints it."""
-    (played,) = play(parts, [reference.file[number - 1]])
-    return outcome_line(played.as_dict())
-
-
 def _in_turns(host: Host, dice: Random, numbers: Sequence[int]) -> None:
     """One thread; now and then the views are brought up to date, or the store is closed and opened again."""
     at = 0
@@ -167,7 +160,7 @@ def _in_turns(host: Host, dice: Random, numbers: Sequence[int]) -> None:
         parts.store.close()
 
 
-def one_host(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def one_host(folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     """A store from its birth on."""
     recorder = Recorder(folder)
     with watching(recorder):
@@ -175,19 +168,17 @@ def one_host(folder: Path, reference: Reference, dice: Random, durability: Durab
     return recorder.recording
 
 
-def committing_together(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def committing_together(folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     """Threads on one desk, each with customers of its own, and one that reads for the stored views."""
     return _together(Recorder(folder), folder, reference, dice, durability)
 
 
-def failing_together(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def failing_together(folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     """The same, on a disk whose syncs fail now and then."""
     return _together(_Forgetful(folder, dice), folder, reference, dice, durability)
 
 
-def _together(
-    recorder: Recorder, folder: Path, reference: Reference, dice: Random, durability: Durability
-) -> Recording:
+def _together(recorder: Recorder, folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     host = Host(folder, reference, recorder, durability)
     failures: list[BaseException] = []
 
@@ -212,13 +203,13 @@ def _together(
     return recorder.recording
 
 
-def brought_up_to_date(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def brought_up_to_date(folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     """A store of the first version, with some commands in it."""
     numbers = [*reference.outcomes]
     before = numbers[: dice.randint(1, len(numbers) // 2)]
     parts = opened(folder / "shop.db")
     for number in before:
-        told(parts, reference, number)
+        reference.tell(parts, number)
     parts.store.close()
     with closing(sqlite3.connect(folder / "shop.db")) as connection:
         connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
@@ -272,7 +263,7 @@ class _Mortal(_Forgetful):
 
 
 def _live_until_killed(
-    folder: Path, reference: Reference, durability: Durability, kept: Path, seed: str, lives: int, mutant: str | None
+    folder: Path, reference: Telling, durability: Durability, kept: Path, seed: str, lives: int, mutant: str | None
 ) -> None:
     dice = Random(seed)
     recording: Recording = pickle.loads(kept.read_bytes())
@@ -284,7 +275,7 @@ def _live_until_killed(
     recorder.leave()
 
 
-def killed_first(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def killed_first(folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     """Processes that are killed, each followed by one that repeats what was not answered."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
         kept = Path(beside) / "recording"
@@ -302,7 +293,7 @@ def killed_first(folder: Path, reference: Reference, dice: Random, durability: D
         return recording
 
 
-def failing_syncs(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def failing_syncs(folder: Path, reference: Telling, dice: Random, durability: Durability) -> Recording:
     """One host that repeats what was refused."""
     recorder = _Forgetful(folder, dice)
     with watching(recorder):
@@ -310,7 +301,7 @@ def failing_syncs(folder: Path, reference: Reference, dice: Random, durability: 
     return recorder.recording
 
 
-Run = Callable[[Path, Reference, Random, Durability], Recording]
+Run = Callable[[Path, Telling, Random, Durability], Recording]
 
 RUNS: tuple[Run, ...] = (
     one_host,
@@ -331,7 +322,7 @@ TOGETHER = (committing_together, failing_together)
 class Standard:
     """What a run came to: what was to be written, and where it stood at its end."""
 
-    reference: Reference
+    reference: Telling
     positions: dict[int, tuple[int, int]]
     """Of the line of each command on record: its first and last fact."""
 
@@ -356,7 +347,8 @@ class Standard:
             yield from self._again(parts, rest)
             anywhere = replace(self, positions={})  # told again, they stand where there is room
             yield from anywhere._commands(parts, {*stored, *rest}, {*stored, *rest}, [])
-            _check_names(parts.store)
+            for name in names_that_are_free(parts.store):
+                yield "half", f"{name} is on record, and its name is free"
             yield from _views(parts, path, moment)
         for file in folder.glob("*.db"):
             with closing(sqlite3.connect(file)) as connection:
@@ -368,7 +360,7 @@ class Standard:
         self, parts: Parts, answered: set[int], given: set[int], stored: list[int]
     ) -> Iterator[tuple[str, str]]:
         store, reference = parts.store, self.reference
-        facts = all_facts(store)
+        facts = reference.facts_in(store)
         counted = 0
         for line, expected in zip(reference.line_of, reference.receipts, strict=True):
             receipt = store.receipt(expected.command_id)
@@ -383,7 +375,7 @@ class Standard:
             counted += len(own)
             written = [fact for fact in facts if fact[:4] in {_place(one) for one in own}]
             due = reference.facts[expected.first - 1 : expected.last] if expected.last else []
-            if _told(receipt) != _told(expected) or written != due:
+            if without_positions(receipt) != without_positions(expected) or written != due:
                 yield "half", f"{expected.command_id} {expected.command} is not what was told"
             elif line in answered and line in self.positions and (receipt.first, receipt.last) != self.positions[line]:
                 yield "lost", f"{expected.command_id} stands elsewhere than where it was acknowledged"
@@ -392,7 +384,7 @@ class Standard:
 
     def _again(self, parts: Parts, numbers: Sequence[int]) -> Iterator[tuple[str, str]]:
         for number in numbers:
-            if (came := told(parts, self.reference, number)) != self.reference.outcomes[number]:
+            if (came := self.reference.tell(parts, number)) != self.reference.outcomes[number]:
                 yield "changed", f"told again, line {number} came to {came.decode()[:300]}"
 
 
@@ -512,7 +504,7 @@ def fail(
     """Record one run and look at so many images of it; only while it is recorded the mutant is at work."""
     dice = Random(seed)
     lines = side_by_side(journeys) if run in TOGETHER else scenario(journeys)
-    reference = Reference(lines)
+    reference = Telling(lines)
     place = folder / "run"
     place.mkdir()
     try:
