@@ -8,13 +8,15 @@ from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
+from typing import Any
 
 import returnable
 from bench.lifecycle import go_through, lifecycle, numbered, payload
 from bench.measure import Row, Sizes, p99, seconds
 from bench.postgres import OwnServer
 from bench.raw import RawLog, RawServerLog
+from bench.reliability.disk import Watch, watching
 from returnable.adapters.wiring import migrate_store
 
 _SEGMENT = 1_000
@@ -42,9 +44,18 @@ def in_a_file(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 
 def in_a_file_by_threads(sizes: Sizes, folder: Path) -> Iterator[Row]:
-    """Commands of many threads on SQLite."""
+    """Commands of many threads on SQLite, and the same where every sync takes two milliseconds longer."""
     with _in_a_file(folder) as (desk, log):
         yield _many_threads(sizes, desk, log, "SQLite", "≥ 4")
+    slow = folder / "slow"
+    slow.mkdir()
+    with watching(_SlowDisk()), _in_a_file(slow) as (desk, log):
+        yield _many_threads(sizes, desk, log, "SQLite on a disk that is 2 ms slower", "–")
+
+
+class _SlowDisk(Watch):
+    def syncs(self, file: Any) -> None:
+        sleep(0.002)
 
 
 def on_a_server(sizes: Sizes, folder: Path) -> Iterator[Row]:
