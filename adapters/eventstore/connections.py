@@ -326,7 +326,11 @@ class ReadingConnections(Connections):
             if _kind(self.path, connection) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
             connection.execute("PRAGMA temp_store = MEMORY")
-            for statements in _MIGRATIONS[_schema_version(connection) :]:
+            missing = _MIGRATIONS[_schema_version(connection) :]
+            if missing:
+                # Whoever brings the file up to date makes the real ones, which these would hide: no connection is kept.
+                self._held.most_readers = 0
+            for statements in missing:
                 connection.executescript(_TEMPORARY.sub(r"CREATE\1 \2 temp.", statements))
             connection.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -369,12 +373,13 @@ class _Held:
         self.writer: sqlite3.Connection | None = None
         self.failed_writer: sqlite3.Connection | None = None
         self.readers: list[sqlite3.Connection] = []
+        self.most_readers = IDLE_READERS
         self.closed = False
         self._lock = threading.Lock()
 
     def give_back(self, reader: sqlite3.Connection, sound: bool) -> None:
         with self._lock:
-            if sound and not self.closed and len(self.readers) < IDLE_READERS:
+            if sound and not self.closed and len(self.readers) < self.most_readers:
                 self.readers.append(reader)
                 return
         with suppress(sqlite3.Error):
