@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -632,6 +633,27 @@ def test_a_store_that_is_forgotten_closes_its_connections(path: Path) -> None:
 
     # then
     assert open_files(path) == 0
+
+
+def test_a_refused_append_is_forgotten_with_its_error(path: Path, store: FactStore) -> None:
+    # given: nobody collects what keeps each other alive
+    class Names(list[Name]):
+        """Names that can be seen to go."""
+
+    store.append([batch("O-1", 0, "A")])
+    names = Names()
+    alive = weakref.ref(names)
+    gc.disable()
+    try:
+        # when
+        with pytest.raises(Stale):
+            store.append([batch("O-1", 0, "B")], names=names)
+        del names
+
+        # then
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_readers_do_not_hold_back_a_writer(path: Path, store: FactStore) -> None:
