@@ -107,6 +107,9 @@ class Connections:
     def _start_afresh(self) -> None:
         self._held = _Held()
         self._write_lock = threading.Lock()
+        # The lock's own method: where one of ours begins, a signal could interrupt before the lock is let go.
+        self.release_writer = self._write_lock.release
+        """Let other threads write."""
         self._doubtful = True
         """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
@@ -180,10 +183,6 @@ class Connections:
                 else:
                     self._held.failed_writer = writer
         return error
-
-    def release_writer(self) -> None:
-        """Let other threads write."""
-        self._write_lock.release()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
