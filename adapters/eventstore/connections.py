@@ -107,6 +107,9 @@ class Connections:
     def _start_afresh(self) -> None:
         self._held = _Held()
         self._write_lock = threading.Lock()
+        # The lock's own method: where one of ours begins, a signal could interrupt before the lock is let go.
+        self.release_writer = self._write_lock.release
+        """Let other threads write."""
         self._doubtful = True
         """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
@@ -180,10 +183,6 @@ class Connections:
                 else:
                     self._held.failed_writer = writer
         return error
-
-    def release_writer(self) -> None:
-        """Let other threads write."""
-        self._write_lock.release()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -326,7 +325,11 @@ class ReadingConnections(Connections):
             if _kind(self.path, connection) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
             connection.execute("PRAGMA temp_store = MEMORY")
-            for statements in _MIGRATIONS[_schema_version(connection) :]:
+            missing = _MIGRATIONS[_schema_version(connection) :]
+            if missing:
+                # Whoever brings the file up to date makes the real ones, which these would hide: no connection is kept.
+                self._held.most_readers = 0
+            for statements in missing:
                 connection.executescript(_TEMPORARY.sub(r"CREATE\1 \2 temp.", statements))
             connection.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -369,12 +372,13 @@ class _Held:
         self.writer: sqlite3.Connection | None = None
         self.failed_writer: sqlite3.Connection | None = None
         self.readers: list[sqlite3.Connection] = []
+        self.most_readers = IDLE_READERS
         self.closed = False
         self._lock = threading.Lock()
 
     def give_back(self, reader: sqlite3.Connection, sound: bool) -> None:
         with self._lock:
-            if sound and not self.closed and len(self.readers) < IDLE_READERS:
+            if sound and not self.closed and len(self.readers) < self.most_readers:
                 self.readers.append(reader)
                 return
         with suppress(sqlite3.Error):

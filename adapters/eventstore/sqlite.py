@@ -241,7 +241,10 @@ class _Tables:
             cursor.execute("COMMIT")
         except BaseException as error:
             failure = self._connections.recover_writer(error)
-            raise failure from failure.__cause__
+            try:
+                raise failure from failure.__cause__
+            finally:
+                del failure  # it and this frame would keep each other alive, and with them what was to be written
         finally:
             self._connections.release_writer()
         return result

@@ -73,8 +73,9 @@ class _Asked:
         with self._lock:
             pending = self._under_way
             if pending is None or pending.done.is_set():
-                pending = self._under_way = _Pending()
+                pending = _Pending()
                 threading.Thread(target=pending.work, args=(self._report,), daemon=True).start()
+                self._under_way = pending  # not before: where there was no thread for it, it would never be done
         if pending.done.wait(PATIENCE_SECONDS):
             return pending.said
         return False, {"last_error": f"the store has not answered for {PATIENCE_SECONDS:g} s"}

@@ -12,10 +12,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -632,6 +635,57 @@ def test_a_store_that_is_forgotten_closes_its_connections(path: Path) -> None:
 
     # then
     assert open_files(path) == 0
+
+
+def test_a_refused_append_is_forgotten_with_its_error(path: Path, store: FactStore) -> None:
+    # given: nobody collects what keeps each other alive
+    class Names(list[Name]):
+        """Names that can be seen to go."""
+
+    store.append([batch("O-1", 0, "A")])
+    names = Names()
+    alive = weakref.ref(names)
+    gc.disable()
+    try:
+        # when
+        with pytest.raises(Stale):
+            store.append([batch("O-1", 0, "B")], names=names)
+        del names
+
+        # then
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_an_interrupt_on_the_way_leaves_the_store_to_the_next(path: Path) -> None:
+    """Python looks for signals where a function begins."""
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupting(nth: int) -> Callable[[FrameType, str, object], None]:
+        begun = count(1)
+
+        def look(frame: FrameType, event: str, argument: object) -> None:
+            if "eventstore" in frame.f_code.co_filename and next(begun) == nth:
+                raise Interrupt
+
+        return look
+
+    with closing(FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.01))) as store:
+        for nth in count(1):
+            before = sys.gettrace()
+            sys.settrace(interrupting(nth))
+            try:
+                store.append([batch(f"O-{nth}", 0, "A")])
+                break
+            except Interrupt:
+                pass
+            finally:
+                sys.settrace(before)
+            store.append([batch(f"P-{nth}", 0, "A")])
+        assert nth > 10
 
 
 def test_readers_do_not_hold_back_a_writer(path: Path, store: FactStore) -> None:

@@ -15,6 +15,7 @@ import pytest
 from terminal import returnable
 from usual import an_inspected_return
 
+from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.wiring import assemble
 from returnable.domain.commands import parse_command
@@ -207,6 +208,32 @@ def test_a_question_sees_what_others_write_meanwhile(folder: Path) -> None:
         assert reader.head() > before
         story.parts.store.close()
     assert [file.name for file in folder.iterdir()] == ["shop.db"]
+
+
+def only_marked(path: Path) -> None:
+    """As it stands for a moment at its birth: its tables are still to come."""
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+@pytest.mark.parametrize("made", [only_marked, of_the_first_version])
+def test_who_reads_sees_what_is_written_after_others_brought_the_store_up_to_date(
+    folder: Path, made: Callable[[Path], None]
+) -> None:
+    path = a_store(folder)
+    made(path)
+    with closing(open_store(f"sqlite:///{path}", only_reading=True)) as reader:
+        assert reader.bookmarks.begun() == {}
+        before = reader.head()
+
+        story = Scenario(assemble(f"sqlite:///{path}")).at("2026-03-20").given(an_order("A-2"))
+        story.parts.store.bookmarks.hold("x", "y", now=LATER, until=LATER)
+
+        assert [entry.fact.type for entry in reader.load("A-2")] == ["Confirmed"]
+        assert reader.head() > before
+        assert reader.bookmarks.begun() == {"x": 0}
+        story.parts.store.close()
 
 
 def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from http.client import RemoteDisconnected
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -552,6 +554,29 @@ def test_health_is_answered_while_the_store_does_not_answer(monkeypatch: pytest.
         assert answers == [(503, {"healthy": False, "last_error": "the store has not answered for 0.05 s"})] * 2
         assert begun == 1, "who asks again does not wait for the store once more"
         assert answer.status == 200
+
+
+def test_health_is_answered_again_after_there_was_no_room_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a system that has no room for the thread that would make the report
+    may_begin, begin = [False], threading.Thread.start
+
+    def begun(thread: threading.Thread) -> None:
+        if thread.name.endswith("(work)") and not may_begin[0]:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begun)
+    monkeypatch.setattr(ThreadingHTTPServer, "handle_error", lambda *args: None)
+    with health_at("127.0.0.1", 0, lambda: (True, {})) as port:
+        with pytest.raises(RemoteDisconnected):
+            urlopen(f"http://127.0.0.1:{port}/health", timeout=20)
+
+        # when
+        may_begin[0] = True
+
+        # then
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=20) as answer:
+            assert json.load(answer) == {"healthy": True}
 
 
 @pytest.mark.parametrize(
