@@ -158,7 +158,7 @@ def bundled_calendar(name: str, version: str) -> Calendar:
 
 def local_date(instant: datetime, zone_name: str) -> date:
     """The calendar date on the wall of that zone at that instant."""
-    return instant.astimezone(zone(zone_name)).date()
+    return plain(instant.astimezone(zone(zone_name))).date()
 
 
 @lru_cache(maxsize=4096)

@@ -106,10 +106,12 @@ class Connections:
 
     def _start_afresh(self) -> None:
         self._held = _Held()
-        self._write_lock = threading.Lock()
-        # The lock's own method: where one of ours begins, a signal could interrupt before the lock is let go.
+        # It knows who has it: a signal may interrupt where nobody can tell any more whether the lock was taken.
+        self._write_lock = threading.RLock()
         self.release_writer = self._write_lock.release
-        """Let other threads write."""
+        """Let other threads write. The lock's own method, which no signal interrupts; ``RuntimeError``: it was not taken."""
+        self.in_use = False
+        """Whether somebody is in the middle of a transaction."""
         self._doubtful = True
         """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
@@ -137,26 +139,28 @@ class Connections:
         return StoreBusy(f"{self.path}: other threads held the store for {self._busy_timeout_seconds:g} s")
 
     def take_writer(self) -> sqlite3.Cursor:
-        """A cursor of the writing connection, for this thread alone until :meth:`release_writer`.
+        """A cursor of the writing connection, for this thread alone until :attr:`release_writer`, to be called also after
+        this raised.
 
-        Raises :class:`StoreBusy` when other threads did not let go of it in time.
+        Raises :class:`StoreBusy` when other threads did not let go of it in time, or for what interrupts a thread that
+        writes.
         """
         # No context manager: this is the path of every command, and a generator costs as much as an INSERT.
-        if not self._write_lock.acquire(timeout=self._busy_timeout_seconds):
+        if not self._write_lock.acquire(timeout=self._busy_timeout_seconds) or self.in_use:
             raise self.busy()
-        try:
-            self._check_open()
-            if self._held.writer is None:
-                with self.explained():
-                    self._held.writer = self._connect()
-                self._held.close_failed_writer()
-            if self._doubtful:
-                with self.explained():
-                    self._settle(self._held.writer)
-            return self._held.writer.cursor()
-        except BaseException:
-            self._write_lock.release()
-            raise
+        self._check_open()
+        writer = self._held.writer
+        if writer is None:
+            with self.explained():
+                writer = self._held.writer = self._connect()
+            self._held.close_failed_writer()
+        if self._doubtful:
+            with self.explained():
+                self._settle(writer)
+        if writer.in_transaction:  # whoever began it was interrupted before it could be undone
+            with self.explained():
+                writer.execute("ROLLBACK")
+        return writer.cursor()
 
     def recover_writer(self, error: BaseException) -> BaseException:
         """Undo what a failed write began and make the writer fit for the next; the error to raise."""

@@ -234,19 +234,29 @@ class _Tables:
             return connection.execute(query, tuple(values)).fetchall()
 
     def change(self, work: Callable[[_Statements], T]) -> T:
-        cursor = self._connections.take_writer()
+        cursor: sqlite3.Cursor | None = None
         try:
+            cursor = self._connections.take_writer()
+            self._connections.in_use = True
             cursor.execute("BEGIN IMMEDIATE")
             result = work(_Statements(cursor))
             cursor.execute("COMMIT")
         except BaseException as error:
+            if cursor is None:  # nothing was begun
+                raise
             failure = self._connections.recover_writer(error)
             try:
                 raise failure from failure.__cause__
             finally:
                 del failure  # it and this frame would keep each other alive, and with them what was to be written
         finally:
-            self._connections.release_writer()
+            # Nothing is called before the lock is let go: where a call ends, a signal may interrupt.
+            if cursor is not None:
+                self._connections.in_use = False
+            try:  # noqa: SIM105 (as said)
+                self._connections.release_writer()
+            except RuntimeError:
+                pass
         return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -61,18 +62,17 @@ def _failed_commit_told_as_done(patches: ExitStack) -> None:
 @_mutant
 def _writer_kept_by_who_failed(patches: ExitStack) -> None:
     """Who fails to write does not let the others write."""
-    recover, release = Connections.recover_writer, Connections.release_writer
+    recover = Connections.recover_writer
 
-    def failed(self: Connections, error: BaseException) -> BaseException:
-        self.__dict__["failing"] = True
-        return recover(self, error)
+    def kept(self: Connections, error: BaseException) -> BaseException:
+        error = recover(self, error)
+        self._write_lock = threading.RLock()
+        taking = threading.Thread(target=self._write_lock.acquire)
+        taking.start()
+        taking.join()
+        return error
 
-    def kept(self: Connections) -> None:
-        if not self.__dict__.pop("failing", False):
-            release(self)
-
-    patches.enter_context(patch.object(Connections, "recover_writer", failed))
-    patches.enter_context(patch.object(Connections, "release_writer", kept))
+    patches.enter_context(patch.object(Connections, "recover_writer", kept))
 
 
 @_mutant

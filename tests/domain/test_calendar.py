@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import holidays
 import pytest
+from freezegun import freeze_time
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -246,6 +247,17 @@ def test_what_was_counted_before_is_only_the_answer_to_the_same_question(
     assert last_day(trigger, days, "calendar", name, FEDERAL) <= its_last
     assert window_end(trigger, days + 1, "business", name, FEDERAL) > federal
     assert window_end(trigger, days, "business", name, FEDERAL) == federal
+
+
+def test_a_day_that_was_counted_under_a_frozen_clock_is_a_plain_one_afterwards() -> None:
+    with freeze_time("2031-05-05T12:00:00Z"):
+        trigger = datetime.now(UTC)
+        last_day(trigger, 7, "business", "UTC", FEDERAL)
+
+    last = last_day(datetime(2031, 5, 5, 12, tzinfo=UTC), 7, "business", "UTC", FEDERAL)
+
+    assert last == date(2031, 5, 14)
+    assert type(last) is date
 
 
 @given(INSTANTS, st.timedeltas(timedelta(0), timedelta(days=10)), st.integers(0, 15), COUNTINGS, ZONES)
