@@ -55,8 +55,10 @@ def open_async(
     All but ``threads`` is as :func:`returnable.open` has it. ``threads`` is how many commands and questions are carried out
     at a time, the others wait; as many as ``connections`` when absent. With a ``pool`` of the host's, give no more than it
     has connections. The store is opened in a thread; what that raises is raised here. Where the task is cancelled meanwhile,
-    it is closed again.
+    it is closed again. Raises ``ValueError`` for less than one thread, before anything is opened.
     """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: must be at least 1, not {threads}")
     opened = partial(open, url, policy=policy, clock=clock, pool=pool, connections=connections)
     return Opening(opened, connections if threads is None else threads)
 

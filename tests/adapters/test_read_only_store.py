@@ -72,6 +72,20 @@ def protected_folder(path: Path) -> None:
 PROTECTED = pytest.mark.parametrize("protect", [protected_file, protected_folder])
 
 
+def answered_by_nobody(path: Path, protect: Callable[[Path], None], arguments: tuple[str, ...]) -> object:
+    """What a question of somebody without rights comes to. It is answered, and nothing is changed or left behind."""
+    content = path.read_bytes()
+    protect(path)
+
+    with nobody(path.parent):
+        answer = returnable(*arguments, "--store", f"sqlite:///{path}")
+
+    assert answer[0] == 0
+    assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == ["shop.db"]
+    return answer
+
+
 @PROTECTED
 @pytest.mark.parametrize(
     "arguments",
@@ -98,16 +112,8 @@ def test_every_question_is_answered_from_a_write_protected_store(
 ) -> None:
     path = a_store(folder)
     before = returnable(*arguments, "--store", f"sqlite:///{path}")
-    content = path.read_bytes()
-    protect(path)
 
-    with nobody(folder):
-        after = returnable(*arguments, "--store", f"sqlite:///{path}")
-
-    assert after == before
-    assert after[0] == 0
-    assert path.read_bytes() == content
-    assert [file.name for file in path.parent.iterdir()] == ["shop.db"]
+    assert answered_by_nobody(path, protect, arguments) == before
 
 
 @PROTECTED
@@ -168,16 +174,8 @@ def test_a_question_brings_no_store_up_to_date(
     path = a_store(folder)
     before = returnable(*arguments, "--store", f"sqlite:///{path}")
     made(path)
-    content = path.read_bytes()
-    protect(path)
 
-    with nobody(folder):
-        after = returnable(*arguments, "--store", f"sqlite:///{path}")
-
-    assert after == before
-    assert after[0] == 0
-    assert path.read_bytes() == content
-    assert [file.name for file in path.parent.iterdir()] == ["shop.db"]
+    assert answered_by_nobody(path, protect, arguments) == before
 
 
 def test_a_store_that_is_only_read_takes_no_command(folder: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_number_of_threads_can_be_given_and_there_is_at_least_one() -> None:
     assert asyncio.run(host()) == 8
     assert asyncio.run(host(connections=5)) == 5
     assert asyncio.run(host(connections=5, threads=2)) == 2
-    with pytest.raises(ValueError, match="max_workers"):
+    with pytest.raises(ValueError, match="threads: must be at least 1"):
         asyncio.run(host(threads=0))
 
 
