@@ -256,10 +256,12 @@ class Connections:
             raise StoreUnusable(f"{self.path}: SQLite does not take synchronous={self._synchronous}")
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        if self._doubtful:
-            if not make_durable_what_is_found(connection, self._busy_timeout_seconds):
-                raise StoreBusy(f"{self.path}: another process copied its WAL for {self._busy_timeout_seconds:g} s")
-            self._doubtful = False
+        # While nobody writes: a sync that fails here might take with it what another thread has written and not yet synced.
+        with self._write_lock:
+            if self._doubtful:
+                if not make_durable_what_is_found(connection, self._busy_timeout_seconds):
+                    raise StoreBusy(f"{self.path}: another process copied its WAL for {self._busy_timeout_seconds:g} s")
+                self._doubtful = False
 
     def _mark(self, connection: sqlite3.Connection) -> None:
         # On its own and before the switch to WAL, so that the mark stands in the first page of the file and nothing else
