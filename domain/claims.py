@@ -19,6 +19,7 @@ from returnable.domain.commands import (
     ReportWrongItem,
     ResolveClaim,
 )
+from returnable.domain.copying import copied
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
@@ -77,9 +78,7 @@ class Claim:
 
     def clone(self) -> Claim:
         """A copy that can be changed without touching this one."""
-        new = object.__new__(Claim)
-        new.__dict__.update(self.__dict__)
-        return new
+        return copied(self)
 
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that are settled by refund, by the parcel they came in; an open claim holds nothing."""

@@ -19,6 +19,7 @@ from returnable.domain.commands import (
     RecordShipment,
     RequestCancellation,
 )
+from returnable.domain.copying import copied
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -93,8 +94,7 @@ class Order:
 
     def clone(self) -> Order:
         """A copy that can be changed without touching this one."""
-        new = object.__new__(Order)
-        new.__dict__.update(self.__dict__)
+        new = copied(self)
         new.parcels = dict(self.parcels)
         return new
 

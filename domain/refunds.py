@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
+from returnable.domain.copying import copied
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
@@ -78,8 +79,7 @@ class Refund:
 
     def clone(self) -> Refund:
         """A copy that can be changed without touching this one."""
-        new = object.__new__(Refund)
-        new.__dict__.update(self.__dict__)
+        new = copied(self)
         new.tenders, new.references = dict(self.tenders), dict(self.references)
         return new
 

@@ -24,6 +24,7 @@ from returnable.domain.commands import (
     VoidLabel,
     WithdrawReturn,
 )
+from returnable.domain.copying import copied
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -128,8 +129,7 @@ class Return:
 
     def clone(self) -> Return:
         """A copy that can be changed without touching this one."""
-        new = object.__new__(Return)
-        new.__dict__.update(self.__dict__)
+        new = copied(self)
         new.labels = dict(self.labels)
         new.accepted, new.rejected, new.sent_back = dict(self.accepted), dict(self.rejected), dict(self.sent_back)
         return new
