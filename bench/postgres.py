@@ -43,6 +43,10 @@ class OwnServer:
         """The socket itself."""
         return f"{self.socket_folder}/.s.PGSQL.5432"
 
+    def program(self, name: str) -> str:
+        """The path of a program that comes with it, such as ``pg_dump``."""
+        return str(self._server.bin_path / name)
+
     def control(self, *arguments: str) -> None:
         """Run ``pg_ctl``, such as ``restart -m immediate``."""
         command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), "-w", *arguments]

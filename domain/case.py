@@ -31,13 +31,17 @@ _REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundO
 
 
 class Case:
-    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built."""
+    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built.
 
-    __slots__ = ("__dict__", "case_id", "claims", "order", "refunds", "returns", "seq")
+    ``mark`` is that of the last of these facts, when all of them are stored.
+    """
+
+    __slots__ = ("__dict__", "case_id", "claims", "mark", "order", "refunds", "returns", "seq")
 
     def __init__(self, case_id: str) -> None:
         self.case_id = case_id
         self.seq = 0
+        self.mark: str | None = None
         self.order = Order(case_id)
         self.returns: dict[str, Return] = {}
         self.claims: dict[str, Claim] = {}
@@ -116,7 +120,7 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
     Raises :class:`HistoryBroken` when a fact is not possible where it stands.
     """
     new = Case.__new__(Case)
-    new.case_id, new.seq = case.case_id, case.seq
+    new.case_id, new.seq, new.mark = case.case_id, case.seq, None
     new.order, new.returns, new.claims, new.refunds = (
         case.order,
         dict(case.returns),
@@ -173,9 +177,10 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
 
 
 def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
-    """The case after all its facts."""
+    """The case after all its stored facts."""
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
+    case.mark = recorded[-1].mark if recorded else None
     return case
 
 

@@ -63,6 +63,8 @@ class Decided:
     facts: list[tuple[str, Fact]] = field(default_factory=list)
     ruling: tuple[Finding, ...] | None = None
     names: list[Name] = field(default_factory=list)
+    begun_under: Policy | None = None
+    """The policy of a case that begins: the store may not keep it yet."""
 
 
 COMMAND_OF: dict[str, str] = {

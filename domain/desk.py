@@ -8,8 +8,10 @@ it answers with what is stored. No command can half-happen, and none happens twi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -36,13 +38,14 @@ from returnable.domain.errors import (
     Impossible,
     NameTaken,
     PolicyInvalid,
+    PolicyMissing,
     Stale,
     StoreBusy,
 )
 from returnable.domain.events import Fact, Who
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
-from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
+from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded, mark_of
 from returnable.domain.retelling import ruling_of
 
 V = TypeVar("V")
@@ -118,12 +121,35 @@ class Desk:
         """Append what was decided; the facts with their streams and versions."""
         batches, after, placed = _placed(cases, decided.facts)
         if batches or receipt is not None:
-            self.store.append(batches, names=decided.names, receipt=receipt)
+            marks = self._append(batches, decided, receipt)
             for case in after:
-                self._keep(case)
+                case.mark = marks[case.case_id]
+                known = self._cases.get(case.case_id)
+                if known is None or known.seq <= case.seq:
+                    self._cases.keep(case.case_id, case)
             for name in decided.names:
                 self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
         return placed
+
+    def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, str]:
+        """Append; the mark of the last fact of each case."""
+        append = partial(self.store.append, batches, names=decided.names, receipt=receipt)
+        policy = decided.begun_under
+        if policy is None:
+            positions = append()
+        else:
+            try:
+                positions = append(pinned=policy.sha256)
+            except PolicyMissing:
+                # Sent only now: it is long and nearly always there. One that is kept and never used does no harm.
+                self.store.keep_policy(policy.sha256, policy.document)
+                positions = append(pinned=policy.sha256)
+        marks: dict[str, str] = {}
+        end = 0
+        for batch in batches:
+            end += len(batch.entries)
+            marks[batch.case_id] = mark_of(positions[end - 1], batch.entries[-1].encoded[1])
+        return marks
 
     def _was_told(self, command: Command) -> bool:
         """Whether this very command is on record under its id."""
@@ -147,44 +173,53 @@ class Desk:
             stored = self.store.read(receipt.first - 1, count, receipt.last)
         findings = ruling_of(entry.fact for entry in stored)
         if stored:
-            policy = self.policy_of(self.case(stored[0].case_id))
+            policy = self.policy_of(self.case(stored[0].case_id, fresh=True))
         elif isinstance(command, RunDeadlines):
             policy = self.policies.versions[-1]
         else:  # a fact told again: nothing was recorded, but its case is known
-            policy = self.policy_of(self._case_of_command(command, False))
+            policy = self.policy_of(self._case_of_command(command, fresh=True))
         facts = tuple((entry.stream, entry.version, entry.fact) for entry in stored)
         return Outcome(receipt.command, receipt.at, receipt.outcome, facts, findings, policy, replayed=True)
 
     # ---- what the desk knows ------------------------------------------------------------------------------------------
 
-    def case(self, case_id: str) -> Case:
-        """The case of an order; raises ``order.unknown``. May be as of the last look: saving finds out."""
-        case = self._cases.get(case_id)
+    def case(self, case_id: str, *, fresh: bool = False) -> Case:
+        """The case of an order; raises ``order.unknown``.
+
+        Unless a ``fresh`` look is asked for, it may be as this desk remembers it: saving finds out. What is remembered can be
+        behind the store, and it can also be of a history that is no more, where the store was put back to an older copy of
+        itself.
+        """
+        case = None if fresh else self._cases.get(case_id)
         if case is None:
             stored = self.store.load(case_id)
             if not stored:
+                self._cases.forget(case_id)
                 raise unknown("order", case_id)
             case = replay(case_id, stored)
-            self._keep(case)
+            self._cases.keep(case_id, case)
         return case
 
-    def _keep(self, case: Case) -> None:
-        known = self._cases.get(case.case_id)
-        if known is None or known.seq <= case.seq:
-            self._cases.keep(case.case_id, case)
+    def case_with(self, kind: str, name: str, *, fresh: bool = False) -> Case:
+        """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on.
 
-    def case_with(self, kind: str, name: str) -> Case:
-        """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on."""
-        case_id = self._case_ids.get(f"{kind}/{name}")
+        ``fresh`` is as in :meth:`case`. Raises ``HistoryBroken`` when the store leads to a case that does not know it.
+        """
+        key = f"{kind}/{name}"
+        case_id = None if fresh else self._case_ids.get(key)
+        if case_id is not None:
+            with suppress(Impossible):  # the case is no more
+                case = self.case(case_id)
+                if case.knows(kind, name):
+                    return case
+        case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
         if case_id is None:
-            case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
-            if case_id is None:
-                raise unknown(kind, name)
-            self._case_ids.keep(f"{kind}/{name}", case_id)
-        case = self.case(case_id)
-        if not case.knows(kind, name):  # another process recorded it after our last look
-            self._cases.forget(case_id)
-            case = self.case(case_id)
+            self._case_ids.forget(key)
+            raise unknown(kind, name)
+        case = self.case(case_id, fresh=True)
+        if not case.knows(kind, name):
+            raise HistoryBroken(f"{key} leads to case {case_id!r}, which holds no facts of it")
+        self._case_ids.keep(key, case_id)
         return case
 
     def policy_of(self, case: Case) -> Policy:
@@ -208,9 +243,6 @@ class Desk:
         if isinstance(command, ConfirmOrder):
             return self._confirm(command, at, fresh)
         case = self._case_of_command(command, fresh)
-        if fresh:
-            self._cases.forget(case.case_id)
-            case = self.case(case.case_id)
         policy = self.policy_of(case)
         now = Moment(at, policy, _who(command), command.command_id)
         # What is saved is checked against the store when it is saved. What saves nothing (an impossible command, a fact
@@ -239,45 +271,46 @@ class Desk:
             if fresh:
                 raise
             raise _LookAgain from None
-        self.store.keep_policy(policy.sha256, policy.document)
+        decided.begun_under = policy
         return policy, decided, [Case(command.order_id)]
 
     def _case_of_command(self, command: Command, fresh: bool) -> Case:
         fields: Any = command
         if isinstance(command, NotifyCustomer | Override):
-            return self._case_of(fields.subject.kind, fields.subject.id, "subject.id")
+            return self._case_of(fields.subject.kind, fields.subject.id, fresh, "subject.id")
         if isinstance(command, RequestReturn):
-            return self._with_new("return", command.return_id, fresh, lambda: self.case(command.order_id))
+            return self._with_new("return", command.return_id, fresh, "order", command.order_id)
         if isinstance(command, ReportWrongItem):
-            return self._with_new("claim", command.claim_id, fresh, lambda: self.case(command.order_id))
+            return self._with_new("claim", command.claim_id, fresh, "order", command.order_id)
         if isinstance(command, RequestRefund):
             kind = next(k for k in ("return", "order", "claim") if getattr(command, f"{k}_id") is not None)
-            subject = getattr(command, f"{kind}_id")
-            return self._with_new("refund", command.refund_id, fresh, lambda: self._case_of(kind, subject))
+            return self._with_new("refund", command.refund_id, fresh, kind, getattr(command, f"{kind}_id"))
         if isinstance(command, RecordRefundResult):
-            return self.case_with("refund", command.refund_id)
+            return self._case_of("refund", command.refund_id, fresh)
         for kind in ("order", "return", "claim"):
             if hasattr(command, f"{kind}_id"):
-                return self._case_of(kind, getattr(fields, f"{kind}_id"))
+                return self._case_of(kind, getattr(fields, f"{kind}_id"), fresh)
         raise AssertionError(f"{command.command} is about nothing")
 
-    def _case_of(self, kind: str, name: str, field: str | None = None) -> Case:
+    def _case_of(self, kind: str, name: str, fresh: bool, field: str | None = None) -> Case:
         try:
-            return self.case(name) if kind == "order" else self.case_with(kind, name)
+            return self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
         except Impossible as error:
             if field is None:
                 raise
             raise Impossible(error.code, f"{field}: there is no {kind} {name!r}", field=field) from None
 
-    def _with_new(self, kind: str, name: str, fresh: bool, load: Callable[[], Case]) -> Case:
-        """The case to which an id is new; raises ``return.exists`` and so on.
+    def _with_new(self, kind: str, name: str, fresh: bool, about: str, subject: str) -> Case:
+        """The case of an order, return or claim, to which a new id is given; raises ``return.exists`` and so on.
 
         That another case has the id is found out when it is saved; only what saves nothing has to look first.
         """
         if fresh and self.store.case_of(kind, name) is not None:  # type: ignore[arg-type]
             raise _exists(kind, name)
-        case = load()
+        case = self._case_of(about, subject, fresh)
         if case.knows(kind, name):
+            if not fresh:
+                raise _LookAgain
             raise _exists(kind, name)
         return case
 
@@ -372,7 +405,7 @@ def _placed(
         runs[-1][2].append(Entry(stream, version, fact))
         of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, fact))
         placed.append((stream, version, fact))
-    batches = [Batch(case.case_id, seq, tuple(run)) for case, seq, run in runs]
+    batches = [Batch(case.case_id, seq, tuple(run), case.mark if seq == case.seq else None) for case, seq, run in runs]
     after = [evolve(case, entries[case.case_id]) for case in cases if entries[case.case_id]]
     return batches, after, tuple(placed)
 

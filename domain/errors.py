@@ -114,6 +114,10 @@ class Stale(ReturnableError):
         self.case_id = case_id
 
 
+class PolicyMissing(ReturnableError):
+    """The store does not keep the policy to which facts are pinned: nothing was appended."""
+
+
 class NameTaken(ReturnableError):
     """A return, claim or refund of this id exists already."""
 

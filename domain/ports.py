@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+from hashlib import sha256
 from typing import Literal, Protocol
 
-from returnable.domain.events import Fact
+from returnable.domain.events import Fact, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,22 @@ class Recorded:
     stream: str
     version: int
     fact: Fact
+    content: bytes = field(default=b"", repr=False, compare=False)
+    """The bytes that the store keeps of the fact; empty for a fact that is not stored."""
+
+    @property
+    def mark(self) -> str:
+        """What tells this fact from any other that could stand in its place: its position and a hash of its stored bytes.
+
+        A store that was put back to an older copy of itself, and then went on, gives the same places to other facts.
+
+        >>> from datetime import UTC, datetime
+        >>> from returnable.domain.events import ParcelLost
+        >>> at = datetime(2026, 3, 2, tzinfo=UTC)
+        >>> Recorded(7, "A-1", 7, "return/R-1", 3, ParcelLost(occurred_at=at, recorded_at=at), b"{}").mark
+        '7-44136fa355b3678a1146ad16f7e8649e'
+        """
+        return mark_of(self.position, self.content)
 
     @property
     def event(self) -> str:
@@ -39,6 +57,11 @@ class Recorded:
         'return/R-1#3'
         """
         return f"{self.stream}#{self.version}"
+
+
+def mark_of(position: int, content: bytes) -> str:
+    """The mark of a stored fact, see :attr:`Recorded.mark`. The stores compare it, PostgreSQL in a function of its own."""
+    return f"{position}-{sha256(content).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +82,7 @@ class Damage:
         return f"{self.stream}#{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """A fact to be appended to a stream, as its ``version``-th."""
 
@@ -67,17 +90,24 @@ class Entry:
     version: int
     fact: Fact
 
+    @cached_property
+    def encoded(self) -> tuple[str, bytes]:
+        """The stored name of the fact and its stored bytes."""
+        return encode(self.fact)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Facts to be appended to one case, of which ``after`` facts were known when they were decided (0: a new case).
 
-    An append may hold several batches of a case, each going on from the one before.
+    ``mark`` is that of the last known fact; without it only the number of facts is compared with the store. An append may
+    hold several batches of a case, each going on from the one before.
     """
 
     case_id: str
     after: int
     entries: tuple[Entry, ...]
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +157,12 @@ class Bookmarks(Protocol):
         """
         ...
 
-    def move(self, name: str, holder: str, position: int, *, until: datetime) -> bool:
-        """Move a bookmark on, durably, and hold it until then. ``False``: it is another's by now, and stays where it is."""
+    def move(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
+        """Move a bookmark on from the position ``after``, durably, and hold it until then.
+
+        ``False``: another holds it by now, or it stands elsewhere because the store was put back to an older copy of itself.
+        It stays where it is.
+        """
         ...
 
     def let_go(self, name: str, holder: str) -> None:
@@ -246,13 +280,19 @@ class EventStore(Protocol):
         ...
 
     def append(
-        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+        self,
+        batches: Sequence[Batch],
+        *,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        pinned: str | None = None,
     ) -> Sequence[int]:
         """Append all batches, names and the receipt in one transaction; the positions of the facts, in order.
 
-        The receipt is stored with ``first`` and ``last`` filled in. Raises :class:`CommandSeen` when a receipt of that
-        command id exists, :class:`NameTaken` when a name exists, :class:`Stale` when a case has other facts than
-        ``after`` says, and :class:`StoreBusy` when the store could not be written in time. Then nothing was appended.
+        The receipt is stored with ``first`` and ``last`` filled in. Raises :class:`PolicyMissing` when no policy of the hash
+        ``pinned`` is kept, :class:`CommandSeen` when a receipt of that command id exists, :class:`NameTaken` when a name
+        exists, :class:`Stale` when a case has other facts than ``after`` and ``mark`` say, and :class:`StoreBusy` when the
+        store could not be written in time. Then nothing was appended.
         """
         ...
 
@@ -269,7 +309,7 @@ class EventStore(Protocol):
         ...
 
     def place(self, position: int) -> str | None:
-        """Which fact is the last with a position of at most that: a hash of where it stands; ``None`` where there is none."""
+        """The mark of the last fact with a position of at most that; ``None`` where there is none."""
         ...
 
     def identity(self) -> str | None:
@@ -288,7 +328,7 @@ class EventStore(Protocol):
         ...
 
     def keep_policy(self, sha256: str, document: str) -> None:
-        """Keep the canonical document of a policy, so that its quotes can be read for ever."""
+        """Keep the canonical document of a policy, so that its quotes can be read for ever; harmless when repeated."""
         ...
 
     def policy(self, sha256: str) -> str | None:

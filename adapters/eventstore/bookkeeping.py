@@ -76,13 +76,14 @@ class SqlBookmarks:
         )
         return self._change(query, name, holder, _number(until), _number(now))
 
-    def move(self, name: str, holder: str, position: int, *, until: datetime) -> bool:
-        """Move a bookmark on and hold it until then; ``False``: it is another's by now."""
+    def move(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
+        """Move a bookmark on and hold it until then; ``False``: another holds it, or it stands elsewhere."""
         query = (
-            f"UPDATE {self._bookmarks} SET position = ?, held_until = ? WHERE name = ? AND holder = ? AND position <= ?"
-            " RETURNING position"
+            f"UPDATE {self._bookmarks} SET position = ?, held_until = ? WHERE name = ? AND holder = ?"
+            " AND position IN (?, ?) RETURNING position"
         )
-        return self._change(query, position, _number(until), name, holder, position) is not None
+        # It may stand at the new position already: then the answer to the first attempt was lost.
+        return self._change(query, position, _number(until), name, holder, after, position) is not None
 
     def let_go(self, name: str, holder: str) -> None:
         """Free a bookmark, if it is still this holder's."""
@@ -212,11 +213,11 @@ class MemoryBookmarks:
             mark.holder, mark.held_until = holder, until
             return mark.position
 
-    def move(self, name: str, holder: str, position: int, *, until: datetime) -> bool:
-        """Move a bookmark on and hold it until then; ``False``: it is another's by now."""
+    def move(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
+        """Move a bookmark on and hold it until then; ``False``: another holds it, or it stands elsewhere."""
         with self._lock:
             mark = self._kept.get(name)
-            if mark is None or mark.holder != holder or mark.position > position:
+            if mark is None or mark.holder != holder or mark.position not in (after, position):
                 return False
             mark.position, mark.held_until = position, until
             return True

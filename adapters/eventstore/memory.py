@@ -16,13 +16,14 @@ from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
     Placement,
     Row,
+    check_kept,
     check_next,
     conflict,
     refuse_unknown,
     stream_of,
 )
 from returnable.domain.errors import StoreUnusable
-from returnable.domain.ports import Name, Receipt
+from returnable.domain.ports import Name, Receipt, mark_of
 
 
 class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
@@ -49,12 +50,14 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         cases: Sequence[Placement] | None = None,
         names: Sequence[Name] = (),
         receipt: Receipt | None = None,
+        pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
         with self._database_lock:
             self._check_open()
             places = self._places_of(stored_events, cases)
+            check_kept(pinned, pinned in self._policies)
             self._check_conflicts(stored_events, places, cases, names, receipt)
             positions = self._update_table(stored_events) or ()
             for position, (case_id, case_seq) in zip(positions, places, strict=True):
@@ -109,8 +112,14 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             known = counts.get(case.case_id, max(self._cases.get(case.case_id, ()), default=0))
             if known != case.after:
                 return case.case_id
+            if case.mark is not None and self._mark_at(case.case_id, case.after) != case.mark:
+                return case.case_id
             counts[case.case_id] = case.after + case.size
         return None
+
+    def _mark_at(self, case_id: str, case_seq: int) -> str:
+        position = self._cases[case_id][case_seq]
+        return mark_of(position, self._stored_events[position - 1].state)
 
     def _check_streams(self, events: Sequence[StoredEvent], cases: Sequence[Placement]) -> None:
         begin = 0

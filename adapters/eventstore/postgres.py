@@ -41,7 +41,15 @@ from returnable.adapters.eventstore.recorder import (
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.calendar import plain
-from returnable.domain.errors import CommandSeen, NameTaken, ReturnableError, Stale, StoreBusy, StoreUnusable
+from returnable.domain.errors import (
+    CommandSeen,
+    NameTaken,
+    PolicyMissing,
+    ReturnableError,
+    Stale,
+    StoreBusy,
+    StoreUnusable,
+)
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt
 
@@ -95,10 +103,11 @@ class PostgresCaseRecorder(CaseRecorder):
         cases: Sequence[Placement] | None = None,
         names: Sequence[Name] = (),
         receipt: Receipt | None = None,
+        pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
-        insert = Insert(stored_events, cases, names, receipt)
+        insert = Insert(stored_events, cases, names, receipt, pinned)
         place = self._connections.place
         try:
             return self._together.do(_Append(insert, *_call(self._append, *insert, milliseconds(self._limits.busy))))
@@ -181,13 +190,14 @@ class PostgresCaseRecorder(CaseRecorder):
         cases: Sequence[Placement] | None,
         names: Sequence[Name],
         receipt: Receipt | None,
+        pinned: str | None,
     ) -> Sequence[int] | None:
         """The positions of these facts where all of it is stored just so; else ``None``."""
         places: list[tuple[str, int]] = []
         if cases is None:
             places = [(stream_of(event.originator_id), event.originator_version) for event in events]
         else:
-            for case_id, after, size in cases:
+            for case_id, after, size, _ in cases:
                 places += [(case_id, seq) for seq in range(after + 1, after + size + 1)]
         query = (
             f"SELECT position, f.case_id, f.case_seq, stream, version, type, content FROM {self._facts} f JOIN"
@@ -385,6 +395,7 @@ def _call(
     cases: Sequence[Placement] | None,
     names: Sequence[Name],
     receipt: Receipt | None,
+    pinned: str | None,
     patience: str,
 ) -> tuple[bytes, list[object]]:
     """The statement that appends, and its values."""
@@ -396,6 +407,7 @@ def _call(
         (None if cases is None else [case.case_id for case in cases], "text"),
         (None if cases is None else [case.after for case in cases], "integer"),
         (None if cases is None else [case.size for case in cases], "integer"),
+        (None if cases is None else [case.mark for case in cases], "text"),
         ([name.kind for name in names], "text"),
         ([name.name for name in names], "text"),
         ([name.case_id for name in names], "text"),
@@ -416,8 +428,8 @@ def _call(
         else:
             spelt.append(f"{mark}::{kind}[]")
             values.append(array)
-    values.append(patience)
-    return f"SELECT first, refusal, nth FROM {function}({', '.join(spelt)}, %s)".encode(), values
+    values += [pinned, patience]
+    return f"SELECT first, refusal, nth FROM {function}({', '.join(spelt)}, %s, %s)".encode(), values
 
 
 def _receipt_values(receipt: Receipt) -> list[str]:
@@ -432,6 +444,8 @@ def _refused(refusal: str, nth: int | None, insert: Insert) -> Exception:
         return NameTaken(insert.names[nth - 1].kind, insert.names[nth - 1].name)
     if refusal == "stale" and nth is not None and insert.cases is not None:
         return Stale(insert.cases[nth - 1].case_id)
+    if refusal == "policy":
+        return PolicyMissing(f"the policy {insert.pinned} is not kept")
     raise AssertionError(f"append() answered {refusal!r}")
 
 

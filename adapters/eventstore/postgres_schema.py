@@ -48,8 +48,8 @@ CREATE TABLE {schema}.policies (sha256 text COLLATE "C" PRIMARY KEY, document te
 _APPEND = """
 CREATE OR REPLACE FUNCTION {schema}.append(
     p_types text[], p_contents bytea[], p_streams text[], p_versions integer[],
-    p_cases text[], p_afters integer[], p_sizes integer[],
-    p_kinds text[], p_names text[], p_owners text[], p_command text[], p_patience text,
+    p_cases text[], p_afters integer[], p_sizes integer[], p_marks text[],
+    p_kinds text[], p_names text[], p_owners text[], p_command text[], p_policy text, p_patience text,
     OUT first bigint, OUT refusal text, OUT nth integer
 ) LANGUAGE plpgsql VOLATILE AS $append$
 DECLARE
@@ -61,6 +61,9 @@ DECLARE
     v_version integer;
     v_stands_at integer;
     v_event integer := 0;
+    v_mark text;
+    v_head bigint;
+    v_behind boolean := false;
 BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         RAISE EXCEPTION USING ERRCODE = 'RT001', MESSAGE = 'synchronous_commit is off';
@@ -72,6 +75,10 @@ BEGIN
     PERFORM set_config('lock_timeout', p_patience, true);
     PERFORM pg_advisory_xact_lock((1381256770::bigint << 32) | '{schema}.facts'::regclass::oid::bigint);
 
+    IF p_policy IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.policies p WHERE p.sha256 = p_policy) THEN
+        refusal := 'policy';
+        RETURN;
+    END IF;
     IF p_command IS NOT NULL AND EXISTS (SELECT FROM {schema}.commands c WHERE c.command_id = p_command[1]) THEN
         refusal := 'seen';
         RETURN;
@@ -86,12 +93,14 @@ BEGIN
     IF cardinality(p_cases) > 8 THEN
         -- The same as below, for many at once: there the time grows with the square of their number.
         SELECT b.i INTO nth FROM (
-            SELECT u.i, u.a, coalesce(
+            SELECT u.i, u.a, u.m, coalesce(
                 lag(u.a + u.s) OVER (PARTITION BY u.c ORDER BY u.i),
                 (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1), 0
-            ) AS stands_at
-            FROM unnest(p_cases, p_afters, p_sizes) WITH ORDINALITY AS u (c, a, s, i)
-        ) AS b WHERE b.a <> b.stands_at ORDER BY b.i LIMIT 1;
+            ) AS stands_at, (
+                SELECT {mark} FROM {schema}.facts f WHERE u.m IS NOT NULL AND f.case_id = u.c AND f.case_seq = u.a
+            ) AS mark
+            FROM unnest(p_cases, p_afters, p_sizes, p_marks) WITH ORDINALITY AS u (c, a, s, m, i)
+        ) AS b WHERE b.a <> b.stands_at OR b.m <> b.mark ORDER BY b.i LIMIT 1;
         IF FOUND THEN
             refusal := 'stale';
             RETURN;
@@ -105,9 +114,12 @@ BEGIN
             END IF;
         END LOOP;
         IF v_count IS NULL THEN
-            SELECT f.case_seq, f.stream, f.version INTO v_count, v_stream, v_version
+            SELECT f.case_seq, f.stream, f.version, {mark} INTO v_count, v_stream, v_version, v_mark
                 FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
             v_count := coalesce(v_count, 0);
+            IF v_mark <> p_marks[i] THEN
+                v_count := -1; -- as many facts, but others
+            END IF;
         END IF;
         IF v_count <> p_afters[i] THEN
             refusal := 'stale';
@@ -118,7 +130,13 @@ BEGIN
 
     IF v_events > 0 THEN
         first := nextval('{schema}.positions');
-        IF v_events > 1 THEN
+        -- A replica that took over may have the facts and not the sequence. No position may come after a higher one.
+        SELECT f.position INTO v_head FROM {schema}.facts f ORDER BY f.position DESC LIMIT 1;
+        IF v_head >= first THEN
+            first := v_head + 1;
+            v_behind := true;
+        END IF;
+        IF v_events > 1 OR v_behind THEN
             PERFORM setval('{schema}.positions', first + v_events - 1);
         END IF;
     END IF;
@@ -178,6 +196,9 @@ BEGIN
 END
 $append$;
 """
+
+# What ``Recorded.mark`` is, here.
+_MARK = "f.position || '-' || left(encode(sha256(f.content), 'hex'), 32)"
 
 _BOOKKEEPING = """
 CREATE TABLE {schema}.bookmarks (
@@ -251,7 +272,9 @@ def migrate(connection: Connection[tuple[object, ...]], place: Place) -> tuple[i
         if before > SCHEMA_VERSION:
             raise _newer(place, before)
         for version, statements in enumerate(_MIGRATIONS[before:], start=before + 1):
-            filled = statements.replace("{schema}", schema).replace("{channel}", channel_of(schema))
+            filled = (
+                statements.replace("{mark}", _MARK).replace("{schema}", schema).replace("{channel}", channel_of(schema))
+            )
             connection.execute(filled.encode())
             connection.execute(f"INSERT INTO {schema}.schema_versions (version) VALUES (%s)".encode(), (version,))
     return before, SCHEMA_VERSION

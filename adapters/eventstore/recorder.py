@@ -17,7 +17,7 @@ from uuid import UUID
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notification, StoredEvent
 
 from returnable.adapters.eventstore.subscription import PollingSubscription
-from returnable.domain.errors import CommandSeen, NameTaken, Stale
+from returnable.domain.errors import CommandSeen, NameTaken, PolicyMissing, Stale
 from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
@@ -33,11 +33,15 @@ class CaseNotification(Notification):
 
 
 class Placement(NamedTuple):
-    """The next ``size`` of the events of an insert belong to this case, which held ``after`` facts."""
+    """The next ``size`` of the events of an insert belong to this case, which held ``after`` facts.
+
+    ``mark`` is that of the last of these facts (see ``Recorded.mark``), where it is to be compared.
+    """
 
     case_id: str
     after: int
     size: int
+    mark: str | None = None
 
 
 class Insert(NamedTuple):
@@ -47,6 +51,8 @@ class Insert(NamedTuple):
     cases: Sequence[Placement] | None
     names: Sequence[Name]
     receipt: Receipt | None
+    pinned: str | None = None
+    """The hash of the policy that must be kept already."""
 
 
 class CaseRecorder(ApplicationRecorder):
@@ -71,15 +77,16 @@ class CaseRecorder(ApplicationRecorder):
         cases: Sequence[Placement] | None = None,
         names: Sequence[Name] = (),
         receipt: Receipt | None = None,
+        pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
         """Insert events, names and the receipt in one transaction; the positions of the events, in order.
 
         ``cases`` says to which cases the events belong, in their order. Without it (the library's contract) every
         stream is a case of its own, counted by its versions, and a conflict is the library's ``IntegrityError``.
-        Otherwise raises :class:`CommandSeen`, else :class:`NameTaken`, else :class:`Stale`; :class:`StoreBusy` when
-        another writer held the store too long; ``ValueError`` when versions do not continue their streams without
-        gaps. Then nothing was inserted.
+        Otherwise raises :class:`PolicyMissing` where no policy of the hash ``pinned`` is kept, else :class:`CommandSeen`,
+        else :class:`NameTaken`, else :class:`Stale`; :class:`StoreBusy` when another writer held the store too long;
+        ``ValueError`` when versions do not continue their streams without gaps. Then nothing was inserted.
         """
 
     @abstractmethod
@@ -192,6 +199,12 @@ def check_next(stream: str, stands_at: int, version: int) -> None:
     """Raise ``ValueError`` unless ``version`` is the next of a stream whose last is ``stands_at`` (0: none)."""
     if version != stands_at + 1:
         raise ValueError(f"{stream} stands at version {stands_at}: its next fact cannot be version {version}")
+
+
+def check_kept(pinned: str | None, is_kept: bool) -> None:
+    """Raise :class:`PolicyMissing` where facts are pinned to a policy that the store does not keep."""
+    if pinned is not None and not is_kept:
+        raise PolicyMissing(f"the policy {pinned} is not kept")
 
 
 def conflict(

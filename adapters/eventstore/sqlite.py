@@ -27,6 +27,7 @@ from returnable.adapters.eventstore.recorder import (
     Insert,
     Placement,
     Row,
+    check_kept,
     check_next,
     conflict,
     refuse_unknown,
@@ -36,7 +37,7 @@ from returnable.adapters.eventstore.together import Interrupted, Together, Waite
 from returnable.domain.calendar import plain
 from returnable.domain.errors import Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
-from returnable.domain.ports import Name, Receipt
+from returnable.domain.ports import Name, Receipt, mark_of
 
 T = TypeVar("T")
 
@@ -45,10 +46,11 @@ _COLUMNS = "position, case_id, case_seq, stream, version, type, content"
 _INSERT_FACT = "INSERT INTO facts (case_id, case_seq, stream, version, type, content) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_NAME = "INSERT INTO names (kind, name, case_id) VALUES (?, ?, ?)"
 _INSERT_RECEIPT = "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?)"
-_FACT_AT = "SELECT stream, version FROM facts WHERE case_id = ? AND case_seq = ?"
+_FACT_AT = "SELECT stream, version, position, content FROM facts WHERE case_id = ? AND case_seq = ?"
 _VERSION_OF_STREAM = (
     "SELECT version FROM facts WHERE case_id = ? AND case_seq <= ? AND stream = ? ORDER BY case_seq DESC LIMIT 1"
 )
+_POLICY_KEPT = "SELECT 1 FROM policies WHERE sha256 = ?"
 _LAST_OF_CASE = "SELECT coalesce(max(case_seq), 0) FROM facts WHERE case_id = ?"
 
 
@@ -93,11 +95,12 @@ class SQLiteCaseRecorder(CaseRecorder):
         cases: Sequence[Placement] | None = None,
         names: Sequence[Name] = (),
         receipt: Receipt | None = None,
+        pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
         try:
-            return self._together.do(Insert(stored_events, cases, names, receipt))
+            return self._together.do(Insert(stored_events, cases, names, receipt, pinned))
         except Waited:
             raise self._connections.busy() from None
         except Interrupted:
@@ -287,7 +290,7 @@ def _positions_or_error(cursor: sqlite3.Cursor, insert: Insert) -> Sequence[int]
         cursor.execute("ROLLBACK TO insert_one")
         result = error
         if isinstance(error, sqlite3.IntegrityError | Stale):
-            result = _conflict(cursor, insert.cases, insert.names, insert.receipt, str(error))
+            result = _conflict(cursor, insert, str(error))
     cursor.execute("RELEASE insert_one")
     return result
 
@@ -298,9 +301,12 @@ def _insert(
     cases: Sequence[Placement] | None,
     names: Sequence[Name],
     receipt: Receipt | None,
+    pinned: str | None,
 ) -> list[int]:
     execute = cursor.execute
     positions: list[int] = []
+    if pinned is not None:
+        check_kept(pinned, execute(_POLICY_KEPT, (pinned,)).fetchone() is not None)
     if cases is None:
         for event in events:
             stream, version = stream_of(event.originator_id), event.originator_version
@@ -308,8 +314,8 @@ def _insert(
             positions.append(cursor.lastrowid or 0)
     else:
         nth = 0
-        for case_id, after, size in cases:
-            known = _known_of_case(cursor, case_id, after, size)
+        for case_id, after, size, mark in cases:
+            known = _known_of_case(cursor, case_id, after, size, mark)
             for case_seq in range(after + 1, after + size + 1):
                 event = events[nth]
                 nth += 1
@@ -328,8 +334,8 @@ def _insert(
     return positions
 
 
-def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int) -> dict[str, int]:
-    """The stream and version of the last known fact. Raises :class:`Stale` when the case has fewer facts than known.
+def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int, mark: str | None) -> dict[str, int]:
+    """The stream and version of the last known fact. Raises :class:`Stale` when the case has fewer facts, or another one.
 
     That it has no more, its unique index finds out, unless nothing is inserted.
     """
@@ -340,7 +346,9 @@ def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int) 
     last = cursor.execute(_FACT_AT, (case_id, after)).fetchone()
     if last is None:
         raise Stale(case_id)
-    stream, version = last
+    stream, version, position, content = last
+    if mark is not None and mark != mark_of(position, content):
+        raise Stale(case_id)
     return {stream: version}
 
 
@@ -360,13 +368,9 @@ def _receipt_values(receipt: Receipt, positions: Sequence[int]) -> tuple[str, st
     return receipt.command_id, receipt.digest, receipt.command, at, receipt.outcome, first, last
 
 
-def _conflict(
-    cursor: sqlite3.Cursor,
-    cases: Sequence[Placement] | None,
-    names: Sequence[Name],
-    receipt: Receipt | None,
-    cause: str,
-) -> Exception:
+def _conflict(cursor: sqlite3.Cursor, insert: Insert, cause: str) -> Exception:
+    _, cases, names, receipt, _ = insert
+
     def exists(query: str, *values: str) -> bool:
         return cursor.execute(query, values).fetchone() is not None
 
@@ -374,10 +378,13 @@ def _conflict(
     taken = next((n for n in names if exists("SELECT 1 FROM names WHERE kind = ? AND name = ?", n.kind, n.name)), None)
     stale: str | None = None
     counts: dict[str, int] = {}
-    for case_id, after, size in cases or ():
+    for case_id, after, size, mark in cases or ():
         known = counts.get(case_id)
         if known is None:
             known = _count_of_case(cursor, case_id)
+            if known == after and mark is not None:
+                _, _, position, content = cursor.execute(_FACT_AT, (case_id, after)).fetchone()
+                known = after if mark == mark_of(position, content) else -1
         if stale is None and known != after:
             stale = case_id
         counts[case_id] = after + size

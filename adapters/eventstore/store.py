@@ -12,8 +12,8 @@ from eventsourcing.persistence import StoredEvent
 from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecorder, Placement, Row
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
-from returnable.domain.events import decode, encode
-from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded
+from returnable.domain.events import decode
+from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded, mark_of
 
 
 class FactStore:
@@ -25,7 +25,6 @@ class FactStore:
 
     def __init__(self, recorder: CaseRecorder) -> None:
         self._recorder = recorder
-        self._policies_kept: set[str] = set()
 
     @property
     def bookmarks(self) -> Bookmarks:
@@ -73,7 +72,12 @@ class FactStore:
         return self._recorder.case_of(kind, name)
 
     def append(
-        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+        self,
+        batches: Sequence[Batch],
+        *,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        pinned: str | None = None,
     ) -> Sequence[int]:
         """Append in one transaction; the positions of the facts.
 
@@ -86,10 +90,10 @@ class FactStore:
         cases: list[Placement] = []
         for batch in batches:
             for entry in batch.entries:
-                topic, state = encode(entry.fact)
+                topic, state = entry.encoded
                 events.append(StoredEvent(entry.stream, entry.version, topic, state))
-            cases.append(Placement(batch.case_id, batch.after, len(batch.entries)))
-        return self._recorder.insert_events(events, cases=cases, names=names, receipt=receipt)
+            cases.append(Placement(batch.case_id, batch.after, len(batch.entries), batch.mark))
+        return self._recorder.insert_events(events, cases=cases, names=names, receipt=receipt, pinned=pinned)
 
     def receipt(self, command_id: str) -> Receipt | None:
         """What is kept of the command with that id; its moment is in UTC."""
@@ -116,9 +120,9 @@ class FactStore:
         return f"{_hash_of_place(first[0])}:{hashlib.sha256(first[0][6]).hexdigest()}"
 
     def place(self, position: int) -> str | None:
-        """Which fact is the last with a position of at most that: a hash of where it stands; ``None`` where there is none."""
+        """The mark of the last fact with a position of at most that; ``None`` where there is none."""
         row = self._recorder.last_row(position)
-        return None if row is None else _hash_of_place(row)
+        return None if row is None else mark_of(row[0], row[6])
 
     def head(self) -> int:
         """The position of the last fact; 0 for an empty store."""
@@ -129,10 +133,8 @@ class FactStore:
         return Following(self._recorder.subscribe(after))
 
     def keep_policy(self, sha256: str, document: str) -> None:
-        """Keep the canonical document of a policy; costs nothing when this store kept it before."""
-        if sha256 not in self._policies_kept:
-            self._recorder.keep_policy(sha256, document)
-            self._policies_kept.add(sha256)
+        """Keep the canonical document of a policy; harmless when repeated."""
+        self._recorder.keep_policy(sha256, document)
 
     def policy(self, sha256: str) -> str | None:
         """The canonical document of the policy with that hash."""
@@ -206,7 +208,7 @@ def _readable(rows: Iterable[Row]) -> tuple[list[Recorded], Damage | None]:
                 reason = str(error)
             else:
                 versions[stream] = version
-                facts.append(Recorded(position, case_id, case_seq, stream, version, fact))
+                facts.append(Recorded(position, case_id, case_seq, stream, version, fact, content))
         if reason is not None:
             return facts, Damage(position, case_id, case_seq, stream, version, reason)
     return facts, None
@@ -228,4 +230,4 @@ def _recorded(row: Row) -> Recorded:
     except HistoryBroken as error:
         damage = Damage(position, case_id, case_seq, stream, version, str(error))
         raise HistoryBroken(_where(damage) + damage.reason) from error
-    return Recorded(position, case_id, case_seq, stream, version, fact)
+    return Recorded(position, case_id, case_seq, stream, version, fact, content)

@@ -213,7 +213,7 @@ class Publisher:
 
     def _move(self, position: int) -> bool:
         until = self._clock() + self._hold_for
-        if not self._bookmarks.move(self._bookmark, self._holder, position, until=until):
+        if not self._bookmarks.move(self._bookmark, self._holder, position, after=self._position, until=until):
             self._lost()
             return False
         self._position, self._until = position, until
@@ -221,7 +221,7 @@ class Publisher:
         return True
 
     def _lost(self) -> None:
-        self._say(logging.WARNING, "another publisher took the bookmark over; standing by", position=self._position)
+        self._say(logging.WARNING, "the bookmark was taken over or put back; standing by", position=self._position)
         self._until = None
         self._state = "standby"
 

@@ -95,6 +95,7 @@ class Append:
     batches: Sequence[Batch]
     names: Sequence[Name]
     receipt: Receipt | None
+    pinned: str | None = None
 
 
 class Disk:
@@ -123,7 +124,7 @@ class Disk:
 
     def commit(self, append: Append) -> Sequence[int]:
         """Check it, write it and flush it, all or nothing."""
-        positions = self.store.append(append.batches, names=append.names, receipt=append.receipt)
+        positions = self.store.append(append.batches, names=append.names, receipt=append.receipt, pinned=append.pinned)
         self.written.append(append)
         self.flush()
         return positions
@@ -267,7 +268,12 @@ class Line:
         self.due = DueLine(self)
 
     def append(
-        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+        self,
+        batches: Sequence[Batch],
+        *,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        pinned: str | None = None,
     ) -> Sequence[int]:
         """Append; may be refused before, and lose its answer after."""
         told = receipt.command_id if receipt is not None else "without an id"
@@ -275,7 +281,7 @@ class Line:
         if self._chance(self.process.troubles.refusals):
             self.process.baton.note("is refused")
             raise StoreBusy("the store is busy")
-        positions = self.process.disk.append(Append(tuple(batches), tuple(names), receipt), self._turn)
+        positions = self.process.disk.append(Append(tuple(batches), tuple(names), receipt, pinned), self._turn)
         self.turn(f"appended {told} at {list(positions)}")
         if self._chance(self.process.troubles.lost_answers):
             self.process.baton.note("is not told")

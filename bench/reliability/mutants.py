@@ -29,7 +29,7 @@ from returnable.domain.desk import Desk
 from returnable.domain.effects import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Fact, LabelIssued
-from returnable.domain.ports import Batch, Entry, Name, Receipt
+from returnable.domain.ports import Batch, Entry, Receipt
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
 from returnable.testing.fakes import FakeGateway
@@ -59,11 +59,9 @@ def conflict_check_dropped(patches: ExitStack) -> None:
     """The last writer wins: what was decided on an old state of the case is appended to the new one."""
     append = FactStore.append
 
-    def anyway(
-        self: FactStore, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
-    ) -> Sequence[int]:
+    def anyway(self: FactStore, batches: Sequence[Batch], **others: Any) -> Sequence[int]:
         try:
-            return append(self, batches, names=names, receipt=receipt)
+            return append(self, batches, **others)
         except Stale:
             moved: list[Batch] = []
             versions: dict[str, int] = {}
@@ -79,7 +77,7 @@ def conflict_check_dropped(patches: ExitStack) -> None:
                     entries.append(replace(late, version=versions[late.stream]))
                 moved.append(Batch(batch.case_id, after, tuple(entries)))
                 counts[batch.case_id] += len(entries)
-            return append(self, moved, names=names, receipt=receipt)
+            return append(self, moved, **others)
 
     patches.enter_context(patch.object(FactStore, "append", anyway))
 

@@ -32,8 +32,9 @@ def take_the_lock_away(url: str) -> None:
         assert found is not None, "the store appends by a function of that name"
         lines = found[0].splitlines()
         # Without the lock, setting the sequence would give positions twice: every append takes a whole block of them.
-        kept = [line for line in lines if "pg_advisory_xact_lock" not in line and "PERFORM setval" not in line]
-        assert len(kept) == len(lines) - 2, "the function takes one lock and sets one sequence"
+        order = ("pg_advisory_xact_lock", "PERFORM setval", "first := v_head + 1")
+        kept = [line for line in lines if not any(each in line for each in order)]
+        assert len(kept) == len(lines) - 3, "the function takes one lock, sets one sequence and goes on from one head"
         connection.execute(f"ALTER SEQUENCE {place.schema}.positions INCREMENT BY {ROOM}".encode())
         connection.execute("\n".join(kept).encode())
 

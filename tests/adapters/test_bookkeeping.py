@@ -53,33 +53,36 @@ def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) ->
     marks = store.bookmarks
     assert marks.hold("events", "first", now=NOON, until=SOON) == 0
 
-    assert marks.move("events", "first", 7, until=SOON)
-    assert not marks.move("events", "second", 9, until=SOON)
+    assert marks.move("events", "first", 7, after=0, until=SOON)
+    assert not marks.move("events", "second", 9, after=7, until=SOON)
     assert marks.bookmark("events") == 7
     assert marks.bookmark("mails") == 0
     marks.hold("a list", "third", now=NOON, until=SOON)
     assert list(marks.begun().items()) == [("a list", 0), ("events", 7)]
 
 
-def test_a_bookmark_never_goes_back(store: FactStore) -> None:
+def test_a_bookmark_moves_only_from_where_its_holder_believes_it_stands(store: FactStore) -> None:
     marks = store.bookmarks
     marks.hold("events", "first", now=NOON, until=SOON)
-    marks.move("events", "first", 7, until=SOON)
+    marks.move("events", "first", 7, after=0, until=SOON)
 
-    assert not marks.move("events", "first", 6, until=SOON)
-    assert marks.move("events", "first", 7, until=SOON), "told again after a lost answer"
+    assert not marks.move("events", "first", 6, after=5, until=SOON)
+    assert not marks.move("events", "first", 12, after=9, until=SOON), (
+        "the store was put back to an older copy of itself"
+    )
+    assert marks.move("events", "first", 7, after=0, until=SOON), "told again after a lost answer"
     assert marks.bookmark("events") == 7
 
 
 def test_a_bookmark_is_anothers_only_when_its_holders_time_is_over(store: FactStore) -> None:
     marks = store.bookmarks
     marks.hold("events", "first", now=NOON, until=SOON)
-    marks.move("events", "first", 7, until=SOON + A_MINUTE)
+    marks.move("events", "first", 7, after=0, until=SOON + A_MINUTE)
 
     assert marks.hold("events", "second", now=SOON, until=SOON + A_MINUTE) is None
     assert marks.hold("events", "second", now=SOON + A_MINUTE - A_MOMENT, until=SOON + 2 * A_MINUTE) is None
     assert marks.hold("events", "second", now=SOON + A_MINUTE, until=SOON + 2 * A_MINUTE) == 7
-    assert not marks.move("events", "first", 8, until=SOON + 3 * A_MINUTE)
+    assert not marks.move("events", "first", 8, after=7, until=SOON + 3 * A_MINUTE)
     assert marks.hold("events", "first", now=SOON + A_MINUTE, until=SOON + 3 * A_MINUTE) is None
 
 
@@ -94,7 +97,7 @@ def test_a_holder_goes_on_holding(store: FactStore) -> None:
 def test_a_bookmark_that_was_let_go_is_free_at_once(store: FactStore) -> None:
     marks = store.bookmarks
     marks.hold("events", "first", now=NOON, until=SOON)
-    marks.move("events", "first", 7, until=SOON)
+    marks.move("events", "first", 7, after=0, until=SOON)
 
     marks.let_go("events", "second")
     assert marks.hold("events", "second", now=NOON, until=SOON) is None

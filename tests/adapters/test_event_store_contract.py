@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent
@@ -23,7 +25,7 @@ from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.recorder import CaseRecorder
 from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 from returnable.adapters.eventstore.store import FactStore
-from returnable.domain.errors import CommandSeen, HistoryBroken, NameTaken, Stale, StoreUnusable
+from returnable.domain.errors import CommandSeen, HistoryBroken, NameTaken, PolicyMissing, Stale, StoreUnusable
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry, EventStore, Name, Receipt, Recorded
 
@@ -52,8 +54,7 @@ def receipt(command_id: str) -> Receipt:
     return Receipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
 
 
-def accounts(recorded: object) -> list[str]:
-    assert isinstance(recorded, list)
+def accounts(recorded: Sequence[Any]) -> list[str]:
     return [one.fact.account_id for one in recorded]
 
 
@@ -141,6 +142,54 @@ def test_streams_of_a_case_keep_their_own_versions(store: FactStore) -> None:
         ("return/R-1", 2),
         ("return/R-1", 3),
     ]
+
+
+def last_mark(store: FactStore, case_id: str) -> str:
+    return store.load(case_id)[-1].mark
+
+
+@pytest.mark.parametrize("others", [0, 9], ids=["alone", "among many cases"])
+def test_facts_are_appended_only_behind_the_fact_that_was_known(store: FactStore, others: int) -> None:
+    # given
+    store.append([batch("O-1", 0, "A", "B")])
+    first, last = (entry.mark for entry in store.load("O-1"))
+    more = [batch(f"N-{nth}", 0, "X") for nth in range(others)]
+
+    # when: as many facts are known, and another one is the last of them
+    for wrong in (first, last[:-1] + "…", ""):
+        with pytest.raises(Stale) as refused:
+            store.append([*more, replace(batch("O-1", 2, "C"), mark=wrong)])
+        assert refused.value.case_id == "O-1"
+
+    # then
+    assert store.head() == 2
+    store.append([*more, replace(batch("O-1", 2, "C"), mark=last), batch("O-1", 3, "D")])
+    assert accounts(store.load("O-1")) == ["A", "B", "C", "D"]
+
+
+def test_a_mark_tells_apart_what_is_said_and_where_it_stands(store: FactStore) -> None:
+    # given
+    store.append([batch("O-1", 0, "A"), batch("O-2", 0, "A"), batch("O-3", 0, "B")])
+
+    # then
+    marks = [last_mark(store, case_id) for case_id in ("O-1", "O-2", "O-3")]
+    assert len(set(marks)) == 3
+    assert store.place(3) == marks[2]
+    assert store.place(2) == marks[1]
+
+
+def test_facts_are_not_appended_without_the_policy_to_which_they_are_pinned(store: FactStore) -> None:
+    # when
+    with pytest.raises(PolicyMissing, match="abc"):
+        store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c"), pinned="abc")
+
+    # then
+    assert store.head() == 0
+    assert store.case_of("return", "R-1") is None
+    assert store.receipt("c") is None
+    store.keep_policy("abc", "clauses")
+    store.append([batch("O-1", 0, "A")], pinned="abc")
+    assert store.head() == 1
 
 
 def test_several_cases_are_appended_together(store: FactStore) -> None:

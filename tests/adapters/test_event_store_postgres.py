@@ -478,6 +478,25 @@ def test_a_session_that_is_shared_unnoticed_is_told() -> None:
             store.append([batch("O-1", 1, "B")])
 
 
+@pytest.mark.parametrize("behind", [1, 2, 3])
+def test_a_sequence_that_is_behind_the_facts_is_brought_up_to_them(behind: int) -> None:
+    # given: facts with a gap, and the sequence as a replica has it that took over
+    url = fresh_store_url()
+    with closing(opened(url)) as store:
+        store.append([batch("O-1", 0, "A")])
+        sql(f"SELECT setval('{schema_of(url)}.positions', 2)")
+        store.append([batch("O-1", 1, "B", "C")])
+        sql(f"SELECT setval('{schema_of(url)}.positions', {behind}, false)")
+
+        # when
+        store.append([batch("O-2", 0, "D")])
+        store.append([batch("O-2", 1, "E", "F")])
+
+        # then: no fact stands in the gap
+        assert [entry.position for entry in store.read()] == [1, 3, 4, 5, 6, 7]
+        assert accounts(store, "O-2") == ["D", "E", "F"]
+
+
 # ---- time-outs ------------------------------------------------------------------------------------------------------
 
 
@@ -485,9 +504,7 @@ def test_a_writer_that_does_not_let_go_keeps_others_waiting_only_so_long() -> No
     # given: a transaction that has appended and is not committed
     url = fresh_store_url()
     with closing(opened(url)) as store, psycopg.connect(database_url()) as other:
-        nothing = ", ".join(
-            ["'{}'", "'{}'", "'{}'", "'{}'", "NULL", "NULL", "NULL", "'{}'", "'{}'", "'{}'", "NULL", "'0'"]
-        )
+        nothing = ", ".join(["'{}'"] * 4 + ["NULL"] * 4 + ["'{}'"] * 3 + ["NULL", "NULL", "'0'"])
         other.execute(f"SELECT {schema_of(url)}.append({nothing})".encode())
 
         # when

@@ -15,9 +15,10 @@ from returnable.domain.case import replay
 from returnable.domain.commands import parse_command
 from returnable.domain.desk import Desk
 from returnable.domain.errors import HistoryBroken, Impossible, NameTaken, PolicyInvalid, Stale, StoreBusy
+from returnable.domain.events import ReturnRequested
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, bundled_policies
-from returnable.domain.ports import Batch, EventStore, Name, Receipt
+from returnable.domain.ports import Batch, Entry, EventStore, Name
 from returnable.testing import a_policy, confirm_order, finding
 
 BOOK = bundled_policies()
@@ -72,13 +73,11 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def append(
-        self, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
-    ) -> Sequence[int]:
+    def append(self, batches: Sequence[Batch], **others: Any) -> Sequence[int]:
         self.appends += 1
         if self._things:
             self._things.pop(0)()
-        return self._store.append(batches, names=names, receipt=receipt)
+        return self._store.append(batches, **others)
 
 
 def interrupted(store: EventStore, *things: Callable[[], object]) -> tuple[Desk, Interrupted]:
@@ -614,3 +613,120 @@ def test_a_clock_without_an_offset_is_refused() -> None:
 
     with pytest.raises(Impossible, match="at: "):
         Desk(store, BOOK).handle(command, datetime(2026, 3, 6, 15, 0))
+
+
+# ---- a store that was put back to an older copy of itself ---------------------------------------------------------------
+
+
+class PutBack:
+    """A store in whose place another one can be put."""
+
+    def __init__(self, store: EventStore) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def copy(self) -> EventStore:
+        """A store that holds the facts, ids and policies of this one, without receipts."""
+        copied = assemble("memory:").store
+        for case_id, facts in self.store.cases():
+            entries = tuple(Entry(each.stream, each.version, each.fact) for each in facts)
+            returns = {each.fact.return_id for each in facts if isinstance(each.fact, ReturnRequested)}
+            copied.append([Batch(case_id, 0, entries)], names=[Name("return", each, case_id) for each in returns])
+        for policy in BOOK.versions:
+            if self.store.policy(policy.sha256):
+                copied.keep_policy(policy.sha256, policy.document)
+        return copied
+
+
+def desks_on(store: EventStore) -> tuple[PutBack, Desk]:
+    """A store that can be put back, and a desk that runs on it all the time."""
+    put_back = PutBack(store)
+    return put_back, Desk(put_back, BOOK)  # type: ignore[arg-type]
+
+
+def test_a_refund_is_not_paid_twice_when_the_store_was_put_back_under_a_running_desk() -> None:
+    # given: a cancelled order, a copy, and three notices that only the running desk remembers
+    place, running = desks_on(assemble("memory:").store)
+    tell(running, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
+    email = {"order_id": "A-1", "channel": "email", "order_reference": "A-1"}
+    tell(running, "request_cancellation", "2026-03-02T10:30:00-05:00", **email)
+    copy = place.copy()
+    for nth in range(3):
+        subject = {"kind": "order", "id": "A-1"}
+        tell(running, "notify_customer", "2026-03-02T11:00:00-05:00", subject=subject, notice=f"note {nth}")
+
+    # when: the copy is put back, and a new desk pays with three facts, too
+    place.store = copy
+    new = Desk(copy, BOOK)
+    assert tell(new, "request_refund", refund_id="F-1", order_id="A-1").accepted
+    tell(new, "record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
+    assert copy.head() == 6
+
+    # then
+    error = refusal(running, "request_refund", refund_id="F-2", order_id="A-1")
+    assert (error.code, error.state) == ("transition.not_allowed", "refunded")
+    assert copy.head() == 6
+
+
+def test_what_the_store_has_forgotten_is_unknown_to_a_running_desk() -> None:
+    # given
+    place, running = desks_on(a_store())
+    copy = place.copy()
+    tell(running, "request_return", **A_RETURN)
+    tell(running, "receive_return", return_id="R-1")
+    tell(running, "inspect_return", return_id="R-1", findings=[finding()])
+    tell(running, "request_refund", refund_id="F-1", return_id="R-1")
+
+    # when
+    place.store = copy
+
+    # then
+    result = {"refund_id": "F-1", "payment_id": "p-1", "result": "succeeded"}
+    assert refusal(running, "record_refund_result", **result).code == "refund.unknown"
+    assert refusal(running, "receive_return", return_id="R-1").code == "return.unknown"
+    assert tell(running, "request_return", **A_RETURN).accepted
+
+
+def test_an_id_that_leads_to_another_order_by_now_is_followed_there() -> None:
+    # given
+    place, running = desks_on(a_store("A-1", "A-2"))
+    copy = place.copy()
+    tell(running, "request_return", **A_RETURN)
+
+    # when
+    place.store = copy
+    tell(Desk(copy, BOOK), "request_return", **{**A_RETURN, "order_id": "A-2"})
+
+    # then
+    assert tell(running, "receive_return", return_id="R-1").accepted
+    assert copy.load("A-2")[-1].fact.type == "Received"
+    assert refusal(running, "request_return", **A_RETURN).code == "return.exists"
+
+
+def test_an_order_that_the_store_has_forgotten_can_be_confirmed_again_and_its_policy_is_kept() -> None:
+    # given
+    place, running = desks_on(assemble("memory:").store)
+    copy = place.copy()
+    tell(running, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
+    assert place.store.policy(BOOK.versions[-1].sha256)
+
+    # when
+    place.store = copy
+
+    # then
+    by_phone = {"order_id": "A-1", "channel": "phone"}
+    assert refusal(running, "request_cancellation", **by_phone).code == "order.unknown"
+    assert tell(running, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments).accepted
+    assert copy.policy(BOOK.versions[-1].sha256)
+
+
+def test_an_id_that_leads_to_a_case_that_does_not_know_it_is_a_broken_history() -> None:
+    # given
+    store = a_store()
+    store.append([], names=[Name("return", "R-1", "A-1")])
+
+    # then
+    with pytest.raises(HistoryBroken, match="return/R-1 leads to case 'A-1'"):
+        tell(Desk(store, BOOK), "receive_return", return_id="R-1")

@@ -423,6 +423,27 @@ def test_damage_to_the_first_fact_does_not_make_it_another_store(tmp_path: Path)
     views.close()
 
 
+def test_views_of_facts_that_say_something_else_by_now_are_refused(tmp_path: Path) -> None:
+    # given: views of a store that was then put back to its first order, and got other orders of the same shape
+    path = tmp_path / "shop.db"
+    story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(), an_order("A-2"))
+    views = SQLiteViews(None)
+    working = projector(story.parts, views)
+    working.run()
+    content = "CAST(replace(content, 'c-1', 'c-2') AS BLOB)"
+    edit(path, f"UPDATE facts SET content = {content} WHERE case_id = 'A-2'")
+
+    # then
+    assert {standing.state for standing in working.standings()} == {"ahead"}
+    with pytest.raises(StoreUnusable, match="an older copy"):
+        working.run()
+    working.rebuild(list(VIEWS))
+    working.run()
+    assert {standing.state for standing in working.standings()} == {"up to date"}
+    story.parts.store.close()
+    views.close()
+
+
 def test_a_projector_of_another_store_writes_nothing_into_views_that_became_anothers(tmp_path: Path) -> None:
     mine, other = Scenario().given(an_order()), Scenario().given(an_order("C-1"))
     views = SQLiteViews(None)
