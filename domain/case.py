@@ -23,7 +23,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
-from returnable.domain.ports import Recorded
+from returnable.domain.ports import Recorded, Tip
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.returns import Return
 
@@ -33,15 +33,15 @@ _REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundO
 class Case:
     """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built.
 
-    ``mark`` is that of the last of these facts, when all of them are stored.
+    ``tip`` is the last of these facts, when all of them are stored.
     """
 
-    __slots__ = ("__dict__", "case_id", "claims", "mark", "order", "refunds", "returns", "seq")
+    __slots__ = ("__dict__", "case_id", "claims", "order", "refunds", "returns", "seq", "tip")
 
     def __init__(self, case_id: str) -> None:
         self.case_id = case_id
         self.seq = 0
-        self.mark: str | None = None
+        self.tip: Tip | None = None
         self.order = Order(case_id)
         self.returns: dict[str, Return] = {}
         self.claims: dict[str, Claim] = {}
@@ -120,7 +120,7 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
     Raises :class:`HistoryBroken` when a fact is not possible where it stands.
     """
     new = Case.__new__(Case)
-    new.case_id, new.seq, new.mark = case.case_id, case.seq, None
+    new.case_id, new.seq, new.tip = case.case_id, case.seq, None
     new.order, new.returns, new.claims, new.refunds = (
         case.order,
         dict(case.returns),
@@ -180,7 +180,8 @@ def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
     """The case after all its stored facts."""
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
-    case.mark = recorded[-1].mark if recorded else None
+    if recorded:
+        case.tip = Tip(recorded[-1].position, recorded[-1].content)
     return case
 
 

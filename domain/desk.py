@@ -45,7 +45,7 @@ from returnable.domain.errors import (
 from returnable.domain.events import Fact, Who
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
-from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded, mark_of
+from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded, Tip
 from returnable.domain.retelling import ruling_of
 
 V = TypeVar("V")
@@ -121,9 +121,9 @@ class Desk:
         """Append what was decided; the facts with their streams and versions."""
         batches, after, placed = _placed(cases, decided.facts)
         if batches or receipt is not None:
-            marks = self._append(batches, decided, receipt)
+            tips = self._append(batches, decided, receipt)
             for case in after:
-                case.mark = marks[case.case_id]
+                case.tip = tips[case.case_id]
                 known = self._cases.get(case.case_id)
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
@@ -131,8 +131,8 @@ class Desk:
                 self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
         return placed
 
-    def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, str]:
-        """Append; the mark of the last fact of each case."""
+    def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, Tip]:
+        """Append; the last fact of each case."""
         append = partial(self.store.append, batches, names=decided.names, receipt=receipt)
         policy = decided.begun_under
         if policy is None:
@@ -144,12 +144,12 @@ class Desk:
                 # Sent only now: it is long and nearly always there. One that is kept and never used does no harm.
                 self.store.keep_policy(policy.sha256, policy.document)
                 positions = append(pinned=policy.sha256)
-        marks: dict[str, str] = {}
+        tips: dict[str, Tip] = {}
         end = 0
         for batch in batches:
             end += len(batch.entries)
-            marks[batch.case_id] = mark_of(positions[end - 1], batch.entries[-1].encoded[1])
-        return marks
+            tips[batch.case_id] = Tip(positions[end - 1], batch.entries[-1].encoded[1])
+        return tips
 
     def _was_told(self, command: Command) -> bool:
         """Whether this very command is on record under its id."""
@@ -405,7 +405,7 @@ def _placed(
         runs[-1][2].append(Entry(stream, version, fact))
         of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, fact))
         placed.append((stream, version, fact))
-    batches = [Batch(case.case_id, seq, tuple(run), case.mark if seq == case.seq else None) for case, seq, run in runs]
+    batches = [Batch(case.case_id, seq, tuple(run), case.tip if seq == case.seq else None) for case, seq, run in runs]
     after = [evolve(case, entries[case.case_id]) for case in cases if entries[case.case_id]]
     return batches, after, tuple(placed)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from returnable.domain.events import Fact, encode
 
@@ -33,20 +33,6 @@ class Recorded:
     """The bytes that the store keeps of the fact; empty for a fact that is not stored."""
 
     @property
-    def mark(self) -> str:
-        """What tells this fact from any other that could stand in its place: its position and a hash of its stored bytes.
-
-        A store that was put back to an older copy of itself, and then went on, gives the same places to other facts.
-
-        >>> from datetime import UTC, datetime
-        >>> from returnable.domain.events import ParcelLost
-        >>> at = datetime(2026, 3, 2, tzinfo=UTC)
-        >>> Recorded(7, "A-1", 7, "return/R-1", 3, ParcelLost(occurred_at=at, recorded_at=at), b"{}").mark
-        '7-44136fa355b3678a1146ad16f7e8649e'
-        """
-        return mark_of(self.position, self.content)
-
-    @property
     def event(self) -> str:
         """The id by which people name it: its stream and its version there.
 
@@ -59,9 +45,24 @@ class Recorded:
         return f"{self.stream}#{self.version}"
 
 
-def mark_of(position: int, content: bytes) -> str:
-    """The mark of a stored fact, see :attr:`Recorded.mark`. The stores compare it, PostgreSQL in a function of its own."""
-    return f"{position}-{sha256(content).hexdigest()[:32]}"
+class Tip(NamedTuple):
+    """The last fact of a case or of the log as the store holds it: its position and its stored bytes.
+
+    It tells one history from another. A store that was put back to an older copy of itself, and then went on, gives the same
+    places to other facts.
+    """
+
+    position: int
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """It in a short text.
+
+        >>> Tip(7, b"{}").digest
+        '7-44136fa355b3678a1146ad16f7e8649e'
+        """
+        return f"{self.position}-{sha256(self.content).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,14 @@ class Entry:
 class Batch:
     """Facts to be appended to one case, of which ``after`` facts were known when they were decided (0: a new case).
 
-    ``mark`` is that of the last known fact; without it only the number of facts is compared with the store. An append may
-    hold several batches of a case, each going on from the one before.
+    ``tip`` is the last known fact; without it only the number of facts is compared with the store. An append may hold several
+    batches of a case, each going on from the one before.
     """
 
     case_id: str
     after: int
     entries: tuple[Entry, ...]
-    mark: str | None = None
+    tip: Tip | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +292,7 @@ class EventStore(Protocol):
 
         The receipt is stored with ``first`` and ``last`` filled in. Raises :class:`PolicyMissing` when no policy of the hash
         ``pinned`` is kept, :class:`CommandSeen` when a receipt of that command id exists, :class:`NameTaken` when a name
-        exists, :class:`Stale` when a case has other facts than ``after`` and ``mark`` say, and :class:`StoreBusy` when the
+        exists, :class:`Stale` when a case has other facts than ``after`` and ``tip`` say, and :class:`StoreBusy` when the
         store could not be written in time. Then nothing was appended.
         """
         ...
@@ -309,7 +310,7 @@ class EventStore(Protocol):
         ...
 
     def place(self, position: int) -> str | None:
-        """The mark of the last fact with a position of at most that; ``None`` where there is none."""
+        """The :attr:`Tip.digest` of the last fact with a position of at most that; ``None`` where there is none."""
         ...
 
     def identity(self) -> str | None:

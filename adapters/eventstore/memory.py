@@ -23,7 +23,7 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.domain.errors import StoreUnusable
-from returnable.domain.ports import Name, Receipt, mark_of
+from returnable.domain.ports import Name, Receipt, Tip
 
 
 class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
@@ -112,14 +112,14 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             known = counts.get(case.case_id, max(self._cases.get(case.case_id, ()), default=0))
             if known != case.after:
                 return case.case_id
-            if case.mark is not None and self._mark_at(case.case_id, case.after) != case.mark:
+            if case.tip is not None and self._tip_at(case.case_id, case.after) != case.tip:
                 return case.case_id
             counts[case.case_id] = case.after + case.size
         return None
 
-    def _mark_at(self, case_id: str, case_seq: int) -> str:
+    def _tip_at(self, case_id: str, case_seq: int) -> Tip:
         position = self._cases[case_id][case_seq]
-        return mark_of(position, self._stored_events[position - 1].state)
+        return Tip(position, self._stored_events[position - 1].state)
 
     def _check_streams(self, events: Sequence[StoredEvent], cases: Sequence[Placement]) -> None:
         begin = 0

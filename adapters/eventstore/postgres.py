@@ -407,7 +407,7 @@ def _call(
         (None if cases is None else [case.case_id for case in cases], "text"),
         (None if cases is None else [case.after for case in cases], "integer"),
         (None if cases is None else [case.size for case in cases], "integer"),
-        (None if cases is None else [case.mark for case in cases], "text"),
+        (None if cases is None else [case.tip and case.tip.digest for case in cases], "text"),
         ([name.kind for name in names], "text"),
         ([name.name for name in names], "text"),
         ([name.case_id for name in names], "text"),

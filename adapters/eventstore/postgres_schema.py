@@ -48,7 +48,7 @@ CREATE TABLE {schema}.policies (sha256 text COLLATE "C" PRIMARY KEY, document te
 _APPEND = """
 CREATE OR REPLACE FUNCTION {schema}.append(
     p_types text[], p_contents bytea[], p_streams text[], p_versions integer[],
-    p_cases text[], p_afters integer[], p_sizes integer[], p_marks text[],
+    p_cases text[], p_afters integer[], p_sizes integer[], p_tips text[],
     p_kinds text[], p_names text[], p_owners text[], p_command text[], p_policy text, p_patience text,
     OUT first bigint, OUT refusal text, OUT nth integer
 ) LANGUAGE plpgsql VOLATILE AS $append$
@@ -61,7 +61,7 @@ DECLARE
     v_version integer;
     v_stands_at integer;
     v_event integer := 0;
-    v_mark text;
+    v_tip text;
     v_head bigint;
     v_behind boolean := false;
 BEGIN
@@ -93,14 +93,14 @@ BEGIN
     IF cardinality(p_cases) > 8 THEN
         -- The same as below, for many at once: there the time grows with the square of their number.
         SELECT b.i INTO nth FROM (
-            SELECT u.i, u.a, u.m, coalesce(
+            SELECT u.i, u.a, u.t, coalesce(
                 lag(u.a + u.s) OVER (PARTITION BY u.c ORDER BY u.i),
                 (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1), 0
             ) AS stands_at, (
-                SELECT {mark} FROM {schema}.facts f WHERE u.m IS NOT NULL AND f.case_id = u.c AND f.case_seq = u.a
-            ) AS mark
-            FROM unnest(p_cases, p_afters, p_sizes, p_marks) WITH ORDINALITY AS u (c, a, s, m, i)
-        ) AS b WHERE b.a <> b.stands_at OR b.m <> b.mark ORDER BY b.i LIMIT 1;
+                SELECT {tip} FROM {schema}.facts f WHERE u.t IS NOT NULL AND f.case_id = u.c AND f.case_seq = u.a
+            ) AS tip
+            FROM unnest(p_cases, p_afters, p_sizes, p_tips) WITH ORDINALITY AS u (c, a, s, t, i)
+        ) AS b WHERE b.a <> b.stands_at OR b.t <> b.tip ORDER BY b.i LIMIT 1;
         IF FOUND THEN
             refusal := 'stale';
             RETURN;
@@ -114,10 +114,10 @@ BEGIN
             END IF;
         END LOOP;
         IF v_count IS NULL THEN
-            SELECT f.case_seq, f.stream, f.version, {mark} INTO v_count, v_stream, v_version, v_mark
+            SELECT f.case_seq, f.stream, f.version, {tip} INTO v_count, v_stream, v_version, v_tip
                 FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
             v_count := coalesce(v_count, 0);
-            IF v_mark <> p_marks[i] THEN
+            IF v_tip <> p_tips[i] THEN
                 v_count := -1; -- as many facts, but others
             END IF;
         END IF;
@@ -197,8 +197,8 @@ END
 $append$;
 """
 
-# What ``Recorded.mark`` is, here.
-_MARK = "f.position || '-' || left(encode(sha256(f.content), 'hex'), 32)"
+# What ``Tip.digest`` is, here.
+_TIP = "f.position || '-' || left(encode(sha256(f.content), 'hex'), 32)"
 
 _BOOKKEEPING = """
 CREATE TABLE {schema}.bookmarks (
@@ -273,7 +273,7 @@ def migrate(connection: Connection[tuple[object, ...]], place: Place) -> tuple[i
             raise _newer(place, before)
         for version, statements in enumerate(_MIGRATIONS[before:], start=before + 1):
             filled = (
-                statements.replace("{mark}", _MARK).replace("{schema}", schema).replace("{channel}", channel_of(schema))
+                statements.replace("{tip}", _TIP).replace("{schema}", schema).replace("{channel}", channel_of(schema))
             )
             connection.execute(filled.encode())
             connection.execute(f"INSERT INTO {schema}.schema_versions (version) VALUES (%s)".encode(), (version,))

@@ -18,7 +18,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notif
 
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, PolicyMissing, Stale
-from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt
+from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, Tip
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
 """A stored fact: position, case, place in the case, stream, version, stored name, stored JSON."""
@@ -35,13 +35,13 @@ class CaseNotification(Notification):
 class Placement(NamedTuple):
     """The next ``size`` of the events of an insert belong to this case, which held ``after`` facts.
 
-    ``mark`` is that of the last of these facts (see ``Recorded.mark``), where it is to be compared.
+    ``tip`` is the last of these facts, where it is to be compared.
     """
 
     case_id: str
     after: int
     size: int
-    mark: str | None = None
+    tip: Tip | None = None
 
 
 class Insert(NamedTuple):

@@ -37,7 +37,7 @@ from returnable.adapters.eventstore.together import Interrupted, Together, Waite
 from returnable.domain.calendar import plain
 from returnable.domain.errors import Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
-from returnable.domain.ports import Name, Receipt, mark_of
+from returnable.domain.ports import Name, Receipt, Tip
 
 T = TypeVar("T")
 
@@ -314,8 +314,8 @@ def _insert(
             positions.append(cursor.lastrowid or 0)
     else:
         nth = 0
-        for case_id, after, size, mark in cases:
-            known = _known_of_case(cursor, case_id, after, size, mark)
+        for case_id, after, size, tip in cases:
+            known = _known_of_case(cursor, case_id, after, size, tip)
             for case_seq in range(after + 1, after + size + 1):
                 event = events[nth]
                 nth += 1
@@ -334,7 +334,7 @@ def _insert(
     return positions
 
 
-def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int, mark: str | None) -> dict[str, int]:
+def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int, tip: Tip | None) -> dict[str, int]:
     """The stream and version of the last known fact. Raises :class:`Stale` when the case has fewer facts, or another one.
 
     That it has no more, its unique index finds out, unless nothing is inserted.
@@ -347,7 +347,7 @@ def _known_of_case(cursor: sqlite3.Cursor, case_id: str, after: int, size: int, 
     if last is None:
         raise Stale(case_id)
     stream, version, position, content = last
-    if mark is not None and mark != mark_of(position, content):
+    if tip is not None and tip != (position, content):
         raise Stale(case_id)
     return {stream: version}
 
@@ -378,13 +378,13 @@ def _conflict(cursor: sqlite3.Cursor, insert: Insert, cause: str) -> Exception:
     taken = next((n for n in names if exists("SELECT 1 FROM names WHERE kind = ? AND name = ?", n.kind, n.name)), None)
     stale: str | None = None
     counts: dict[str, int] = {}
-    for case_id, after, size, mark in cases or ():
+    for case_id, after, size, tip in cases or ():
         known = counts.get(case_id)
         if known is None:
             known = _count_of_case(cursor, case_id)
-            if known == after and mark is not None:
+            if known == after and tip is not None:
                 _, _, position, content = cursor.execute(_FACT_AT, (case_id, after)).fetchone()
-                known = after if mark == mark_of(position, content) else -1
+                known = after if tip == (position, content) else -1
         if stale is None and known != after:
             stale = case_id
         counts[case_id] = after + size

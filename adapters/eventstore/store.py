@@ -13,7 +13,7 @@ from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecord
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode
-from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded, mark_of
+from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded, Tip
 
 
 class FactStore:
@@ -92,7 +92,7 @@ class FactStore:
             for entry in batch.entries:
                 topic, state = entry.encoded
                 events.append(StoredEvent(entry.stream, entry.version, topic, state))
-            cases.append(Placement(batch.case_id, batch.after, len(batch.entries), batch.mark))
+            cases.append(Placement(batch.case_id, batch.after, len(batch.entries), batch.tip))
         return self._recorder.insert_events(events, cases=cases, names=names, receipt=receipt, pinned=pinned)
 
     def receipt(self, command_id: str) -> Receipt | None:
@@ -120,9 +120,9 @@ class FactStore:
         return f"{_hash_of_place(first[0])}:{hashlib.sha256(first[0][6]).hexdigest()}"
 
     def place(self, position: int) -> str | None:
-        """The mark of the last fact with a position of at most that; ``None`` where there is none."""
+        """The digest of the last fact with a position of at most that; ``None`` where there is none."""
         row = self._recorder.last_row(position)
-        return None if row is None else mark_of(row[0], row[6])
+        return None if row is None else Tip(row[0], row[6]).digest
 
     def head(self) -> int:
         """The position of the last fact; 0 for an empty store."""

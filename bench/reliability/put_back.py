@@ -265,7 +265,7 @@ def only_counted() -> Iterator[None]:
     append: Callable[..., Sequence[int]] = FactStore.append
 
     def unmarked(self: FactStore, batches: Sequence[Batch], **others: Any) -> Sequence[int]:
-        return append(self, [replace(batch, mark=None) for batch in batches], **others)
+        return append(self, [replace(batch, tip=None) for batch in batches], **others)
 
     with patch.object(FactStore, "append", unmarked):
         yield

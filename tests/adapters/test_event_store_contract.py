@@ -27,7 +27,7 @@ from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 from returnable.adapters.eventstore.store import FactStore
 from returnable.domain.errors import CommandSeen, HistoryBroken, NameTaken, PolicyMissing, Stale, StoreUnusable
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, EventStore, Name, Receipt, Recorded
+from returnable.domain.ports import Batch, Entry, EventStore, Name, Receipt, Recorded, Tip
 
 # The module of the library's contract also tests ciphers, whose package is not needed here and not installed.
 with pytest.MonkeyPatch.context() as patch:
@@ -144,38 +144,38 @@ def test_streams_of_a_case_keep_their_own_versions(store: FactStore) -> None:
     ]
 
 
-def last_mark(store: FactStore, case_id: str) -> str:
-    return store.load(case_id)[-1].mark
+def tip_of(entry: Recorded) -> Tip:
+    return Tip(entry.position, entry.content)
 
 
 @pytest.mark.parametrize("others", [0, 9], ids=["alone", "among many cases"])
 def test_facts_are_appended_only_behind_the_fact_that_was_known(store: FactStore, others: int) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
-    first, last = (entry.mark for entry in store.load("O-1"))
+    first, last = map(tip_of, store.load("O-1"))
     more = [batch(f"N-{nth}", 0, "X") for nth in range(others)]
 
     # when: as many facts are known, and another one is the last of them
-    for wrong in (first, last[:-1] + "…", ""):
+    for wrong in (first, last._replace(position=1), last._replace(content=first.content)):
         with pytest.raises(Stale) as refused:
-            store.append([*more, replace(batch("O-1", 2, "C"), mark=wrong)])
+            store.append([*more, replace(batch("O-1", 2, "C"), tip=wrong)])
         assert refused.value.case_id == "O-1"
 
     # then
     assert store.head() == 2
-    store.append([*more, replace(batch("O-1", 2, "C"), mark=last), batch("O-1", 3, "D")])
+    store.append([*more, replace(batch("O-1", 2, "C"), tip=last), batch("O-1", 3, "D")])
     assert accounts(store.load("O-1")) == ["A", "B", "C", "D"]
 
 
-def test_a_mark_tells_apart_what_is_said_and_where_it_stands(store: FactStore) -> None:
+def test_a_place_tells_apart_what_is_said_and_where_it_stands(store: FactStore) -> None:
     # given
     store.append([batch("O-1", 0, "A"), batch("O-2", 0, "A"), batch("O-3", 0, "B")])
 
     # then
-    marks = [last_mark(store, case_id) for case_id in ("O-1", "O-2", "O-3")]
-    assert len(set(marks)) == 3
-    assert store.place(3) == marks[2]
-    assert store.place(2) == marks[1]
+    places = [tip_of(store.load(case_id)[0]).digest for case_id in ("O-1", "O-2", "O-3")]
+    assert len(set(places)) == 3
+    assert [store.place(nth) for nth in (1, 2, 3, 9)] == [*places, places[2]]
+    assert store.place(0) is None
 
 
 def test_facts_are_not_appended_without_the_policy_to_which_they_are_pinned(store: FactStore) -> None:

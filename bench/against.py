@@ -1,0 +1,157 @@
+"""``python -m bench.against COMMIT``: commands a second of this checkout, as a ratio to those of an earlier commit.
+
+Both run in processes of their own that live as long as the measurement, each on a store of its own, and take turns block by
+block. So whatever slows the machine down slows both. Above 1.00 this checkout is faster. A figure without a second run, or on
+a busy machine, says little: the middle half is printed beside the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+HERE = Path(__file__).resolve().parent.parent
+
+KINDS = ("sqlite", "sqlite-threads", "postgres", "postgres-threads")
+THREADS = 64
+
+
+def serve(url: str, threads: int) -> None:
+    """For each number that comes in, go through as many lifecycles and say how many seconds that took."""
+    import returnable
+    from bench.lifecycle import go_through, numbered
+
+    numbers = map(numbered, count())
+    with returnable.open(url) as desk, ThreadPoolExecutor(threads) as pool:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            block = [next(numbers) for _ in range(int(line))]
+            wall, processor = perf_counter(), process_time()
+            if threads == 1:
+                for number in block:
+                    list(go_through(desk, number))
+            else:
+                list(pool.map(lambda number: list(go_through(desk, number)), block))
+            print(json.dumps([perf_counter() - wall, process_time() - processor]), flush=True)
+
+
+class Worker:
+    """A process that serves by the code in a folder."""
+
+    def __init__(self, code: Path, url: str, threads: int) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), "--serve", url, str(threads)]
+        environment = os.environ | {"PYTHONPATH": str(code)}
+        self._process = subprocess.Popen(
+            command, cwd=code, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._line()
+
+    def seconds(self, lifecycles: int) -> tuple[float, float]:
+        """How long so many lifecycles take: seconds on the clock, and of the processor."""
+        assert self._process.stdin is not None
+        print(lifecycles, file=self._process.stdin, flush=True)
+        wall, processor = json.loads(self._line())
+        return wall, processor
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a process that is measured has ended")
+        return line
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def measure(
+    kind: str, before: Path, folder: Path, server: Any, blocks: int, lifecycles: int
+) -> list[tuple[float, float]]:
+    """For each block the ratio of commands a second, and of processor time, of this checkout to the one before."""
+    threads = THREADS if kind.endswith("threads") else 1
+    with ExitStack() as stack:
+        ours, theirs = (
+            stack.enter_context(closing(Worker(code, _fresh_store(kind, name, code, folder, server), threads)))
+            for name, code in (("now", HERE), ("before", before))
+        )
+        ratios: list[tuple[float, float]] = []
+        for nth in range(blocks + 1):
+            first, second = (ours, theirs) if nth % 2 else (theirs, ours)
+            one, other = first.seconds(lifecycles * threads), second.seconds(lifecycles * threads)
+            now, then = (one, other) if first is ours else (other, one)
+            if nth:  # the first block warms up
+                ratios.append((then[0] / now[0], now[1] / then[1]))
+        return ratios
+
+
+def _fresh_store(kind: str, name: str, code: Path, folder: Path, server: Any) -> str:
+    if kind.startswith("sqlite"):
+        return f"sqlite:///{folder}/{kind}-{name}.db"
+    from bench.postgres import with_parameters
+
+    url = with_parameters(server.url, schema=f"{kind.replace('-', '_')}_{name}")
+    migrate = [sys.executable, "-m", "returnable.adapters.cli.entry", "migrate", "--store", url]
+    subprocess.run(migrate, cwd=code, env=os.environ | {"PYTHONPATH": str(code)}, check=True, capture_output=True)
+    return str(url)
+
+
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """A folder with the code of a commit."""
+    archive = subprocess.run(["git", "archive", commit], cwd=HERE, check=True, capture_output=True).stdout
+    with tempfile.TemporaryDirectory(prefix="returnable-against-") as folder:
+        with tarfile.open(fileobj=BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    from bench.measure import Row, table
+    from bench.postgres import OwnServer
+
+    parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__)
+    parser.add_argument("commit", help="what this checkout is compared with")
+    parser.add_argument("--only", action="append", choices=KINDS, help="one of these kinds of store and client")
+    parser.add_argument("--blocks", type=int, default=40, help="how many turns each takes")
+    parser.add_argument("--lifecycles", type=int, default=20, help="lifecycles of a client in a block")
+    options = parser.parse_args(arguments)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        before = stack.enter_context(checked_out(options.commit))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="returnable-against-")))
+        kinds = options.only or KINDS
+        server = stack.enter_context(OwnServer()) if any(kind.startswith("postgres") for kind in kinds) else None
+        for kind in kinds:
+            each = max(1, options.lifecycles // 10) if kind.endswith("threads") else options.lifecycles
+            ratios = measure(kind, before, folder, server, options.blocks, each)
+            counted = f"{options.blocks} blocks"
+            rows.append(Row(f"commands/s, {kind}", [faster for faster, _ in ratios], "", "", counted))
+            rows.append(Row(f"processor time, {kind}", [dearer for _, dearer in ratios], "", "", counted))
+    print(table(("row", f"ratio to {options.commit}", "n"), [(row.name, row.cells()[1], row.n) for row in rows]))
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2], int(sys.argv[3]))
+    else:
+        sys.exit(main())
