@@ -20,6 +20,8 @@ from os import getpid
 from threading import get_ident
 from typing import Any
 
+import pydantic.main
+
 from returnable.domain.errors import StoreUnusable
 
 PATIENCE_SECONDS = 10.0
@@ -44,6 +46,8 @@ class _State:
         """Whether no thread forks, and no thread was cut off by the fork that made this process."""
         self.over = threading.Event()
         """Set when the fork is over."""
+        self.building: Any = None
+        """The lock of pydantic, while this process forks."""
         self.cut_off = False
         """Whether another thread was at work when this process was forked."""
 
@@ -183,11 +187,16 @@ def _before() -> None:
     for owner, close in _living(_before_forks):
         if not any(owner is each for each in busy):
             close(owner)
+    # Our models are built when they are first used. Pydantic holds a lock meanwhile, which it does not free in a child.
+    building = getattr(pydantic.main, "_rebuild_lock", None)
+    if building is not None and building.acquire(timeout=PATIENCE_SECONDS):
+        state.building = building
 
 
 def _after_in_parent() -> None:
     state, me = _state, get_ident()
     if me in state.forking:
+        _let_models_be_built()
         state.calm = True
         state.forking.remove(me)
         state.over.set()
@@ -196,6 +205,7 @@ def _after_in_parent() -> None:
 
 def _after_in_child() -> None:
     state, me = _state, get_ident()
+    _let_models_be_built()
     state.cut_off = state.cut_off or _others_at_work(me)
     state.calm = not state.cut_off
     state.at_work = [entry for entry in state.at_work if entry[0] == me]
@@ -205,6 +215,12 @@ def _after_in_child() -> None:
     for owner, start_afresh in _living(_in_children):
         start_afresh(owner)
     state.pid = getpid()
+
+
+def _let_models_be_built() -> None:
+    building, _state.building = _state.building, None
+    if building is not None:
+        building.release()
 
 
 def _others_at_work(me: int) -> bool:

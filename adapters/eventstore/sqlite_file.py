@@ -36,7 +36,9 @@ class FileConnection(sqlite3.Connection):
         self.pid = getpid()
         self.files: tuple[tuple[str, Inode], ...] = ()
         """The paths of the file and of those beside it, and what they led to when the connection was opened."""
-        _process.connections.add(self)
+        connections = _process.connections
+        key = id(self)
+        connections[key] = weakref.ref(self, lambda gone: connections.pop(key, None))
 
     @property
     def is_own(self) -> bool:
@@ -47,6 +49,7 @@ class FileConnection(sqlite3.Connection):
         """Close it, unless it is a parent's."""
         if self.is_own:
             super().close()
+            _process.connections.pop(id(self), None)
         else:
             self.keep_open()
 
@@ -60,7 +63,7 @@ class _Process:
     """What this process has open, and what it inherited."""
 
     def __init__(self) -> None:
-        self.connections: weakref.WeakSet[FileConnection] = weakref.WeakSet()
+        self.connections: dict[int, weakref.ref[FileConnection]] = {}
         self.inherited: frozenset[Inode] = frozenset()
         """The files that were open when this process was forked."""
         in_children(self._start_afresh)
@@ -69,9 +72,13 @@ class _Process:
         # SQLite remembers for each file what it has locked, for as long as any descriptor of it is open. A child holds none
         # of these locks. Descriptors are looked at, because a host may have connections of its own.
         self.inherited = frozenset(_open_files())
-        for connection in list(self.connections):
+        for connection in self.open():
             connection.keep_open()
-        self.connections = weakref.WeakSet()
+        self.connections = {}
+
+    def open(self) -> list[FileConnection]:
+        """The connections that are open."""
+        return [each for each in (one() for one in self.connections.copy().values()) if each is not None]
 
 
 def _open_files() -> list[Inode]:
@@ -95,10 +102,12 @@ _process = _Process()
 def connect(path: str | None, options: str, busy_timeout_seconds: float) -> FileConnection:
     """A connection in autocommit mode; ``options`` are those of SQLite's URI, such as ``mode=rw``. ``None``: in memory.
 
-    Raises :class:`StoreUnusable` for a file that was open when this process was forked.
+    Raises :class:`StoreUnusable` for a file that was open when this process was forked, and for one that this process has
+    open under another name or with other files beside it.
     """
     if path is not None:
         _check_not_inherited(path)
+        _check_open_alike(path)
     return sqlite3.connect(
         ":memory:" if path is None else f"file:{quote(os.fsencode(path))}?{options}",
         uri=True,
@@ -116,6 +125,30 @@ def _check_not_inherited(path: str) -> None:
                 f"{path}: this process was forked while its parent was using the file, and cannot use it: open the store "
                 "after the fork, or close it before"
             )
+
+
+def _check_open_alike(path: str) -> None:
+    # All connections of a process to one file share what SQLite knows of its WAL, whatever file each of them takes for it.
+    with suppress(OSError):
+        inode, beside = _inode(path), f"{os.path.realpath(path)}-"
+        for files in {connection.files for connection in _process.open()}:
+            if not files or files[0][1] != inode:
+                continue
+            for name, known in files[1:]:
+                if not name.startswith(beside):
+                    raise StoreUnusable(f"{path}: this process has the file open under another name, {files[0][0]}")
+                if not _leads_to(name, known):
+                    raise StoreUnusable(
+                        f"{path}: {name} was removed, renamed or replaced while this process had the file open: close every "
+                        "desk on it, and open it again then"
+                    )
+
+
+def _leads_to(path: str, inode: Inode) -> bool:
+    try:
+        return _inode(path) == inode
+    except _GONE:
+        return False
 
 
 def create_for_owner(path: str) -> None:
@@ -190,8 +223,8 @@ class SQLiteFile:
     def _refuse(self, path: str, what_came_of_it: str) -> NoReturn:
         self.moved = path
         raise StoreUnusable(
-            f"{path}: the file was removed, renamed or replaced while it was open; {what_came_of_it}. Put the right file "
-            "there, with the -wal file that belongs to it, and open it again"
+            f"{path}: the file was removed, renamed or replaced while it was in use; {what_came_of_it}. See that the right "
+            "files are at this path, and open them again"
         )
 
 
