@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.eventstore.open import migrate_store, on_a_server, open_store
+from returnable.domain.cached import cached_property
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreUnusable
 from returnable.domain.policy import BUNDLED, Policy, PolicyBook, bundled_policies, read_policies
@@ -45,7 +46,8 @@ class Parts:
     @cached_property
     def questions(self) -> Questions:
         """Made when first asked for: a process that only writes needs no views."""
-        from returnable.projections.questions import Questions
+        with AtWork(self):  # a child that is forked in the middle of an import could never carry it out
+            from returnable.projections.questions import Questions
 
         return Questions(self.store, self.desk.policy)
 

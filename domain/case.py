@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 
 from returnable.domain import claims, order, refunds, returns
+from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (

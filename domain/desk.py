@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from returnable.domain import order
@@ -423,23 +422,23 @@ class _Cache(Generic[V]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._lock = Lock()
+        # Without a lock, which a child process could inherit locked: each operation is one of the interpreter's own, and
+        # between two of them another thread may drop the key.
         self._kept: OrderedDict[str, V] = OrderedDict()
 
     def get(self, key: str) -> V | None:
-        with self._lock:
-            value = self._kept.get(key)
-            if value is not None:
+        value = self._kept.get(key)
+        if value is not None:
+            with suppress(KeyError):
                 self._kept.move_to_end(key)
-            return value
+        return value
 
     def keep(self, key: str, value: V) -> None:
-        with self._lock:
-            self._kept[key] = value
+        self._kept[key] = value
+        with suppress(KeyError):
             self._kept.move_to_end(key)
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        with self._lock:
-            self._kept.pop(key, None)
+        self._kept.pop(key, None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue
 
+from returnable.domain.cached import cached_property
 from returnable.domain.calendar import zone
 from returnable.domain.errors import ErrorCode, HistoryBroken, Impossible, short
 from returnable.domain.events import Fact

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, ValidationError, field_validator
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from returnable.domain.cached import cached_property
 from returnable.domain.calendar import Calendar, bundled_calendar, local_date, zone
 from returnable.domain.errors import CalendarInvalid, PolicyInvalid, place_of
 from returnable.domain.events import Pins

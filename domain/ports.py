@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
+from returnable.domain.cached import cached_property
 from returnable.domain.events import Fact, encode
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic_core import to_json
 
+from returnable.domain.cached import cached_property
 from returnable.domain.case import Case, replay, steps
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.policy import Policy

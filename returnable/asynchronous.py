@@ -12,9 +12,7 @@ It needs a running event loop of asyncio: its own, uvloop's, or anyio's on async
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from returnable.adapters.clock import system_clock
+from returnable.adapters.eventstore.forks import in_children, notice
 from returnable.adapters.wiring import AnyPolicy
 from returnable.domain.errors import StoreUnusable
 from returnable.facade import Desk, open
@@ -142,7 +141,7 @@ class AsyncDesk:
         self.threads = threads
         self._closed = False
         self._start_afresh()
-        _ALL.add(self)
+        in_children(self._start_afresh)
 
     def _start_afresh(self) -> None:
         self._door = threading.Lock()
@@ -171,6 +170,7 @@ class AsyncDesk:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
+        notice()
         with self._door:
             if self._closed:
                 raise StoreUnusable("the desk is closed")
@@ -238,18 +238,6 @@ class AsyncDesk:
     report = _awaited(Desk.report)
     redecide = _awaited(Desk.redecide)
     what_if = _awaited(Desk.what_if)
-
-
-_ALL: weakref.WeakSet[AsyncDesk] = weakref.WeakSet()
-
-
-def _start_all_afresh() -> None:
-    for desk in list(_ALL):
-        desk._start_afresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_all_afresh)
 
 
 async def _in_a_thread_of_its_own(work: Callable[[], T], unwanted: Callable[[T], object] = lambda result: None) -> T:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any, Protocol, TypeVar
 
+from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.domain.calendar import A_MOMENT, plain
 from returnable.domain.ports import DueCase, DueStanding
 
@@ -191,7 +191,7 @@ class MemoryBookmarks:
     """Bookmarks of a store in memory; what each method promises stands in ``Bookmarks``."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
         self._kept: dict[str, _Bookmark] = {}
 
     def bookmark(self, name: str) -> int:
@@ -234,7 +234,7 @@ class MemoryDueTable:
     """The due table of a store in memory; what each method promises stands in ``DueTable``."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
         self._position = 0
         self._due: dict[str, datetime] = {}
         self._claimed: dict[str, datetime] = {}

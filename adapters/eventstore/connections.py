@@ -14,8 +14,10 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
-from urllib.parse import quote
 
+from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
+from returnable.adapters.eventstore.sqlite_file import OUTCOME_UNKNOWN, FileConnection, SQLiteFile, create_for_owner
+from returnable.adapters.eventstore.sqlite_file import connect as _open
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 
@@ -94,22 +96,38 @@ class Connections:
     def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout_seconds: float) -> None:
         if synchronous not in _SYNCHRONOUS:
             raise ValueError(f"synchronous must be FULL, EXTRA or NORMAL, not {synchronous!r}")
-        # Absolute: connections are opened later, too, when the working directory may be another.
-        self.path = os.path.abspath(path)
         self._synchronous: Synchronous = synchronous
+        self._begin(path, busy_timeout_seconds)
+        with AtWork(self):
+            _look_before_opening(self.path)
+            with self.explained():
+                self._held.writer = self._first_connection()
+
+    def _begin(self, path: str | os.PathLike[str], busy_timeout_seconds: float) -> None:
+        self._file = SQLiteFile(path)
+        self.path = self._file.path
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._held = _Held()
         self._start_afresh()
-        _look_before_opening(self.path)
-        with self.explained():
-            self._held.writer = self._first_connection()
-        _ALL.add(self)
+        before_forks(self._close_before_fork)
+        in_children(self._start_afresh)
 
     def _start_afresh(self) -> None:
-        self._held = _Held()
+        self._hold_nothing()
         # It knows who has it: a signal may interrupt where nobody can tell any more whether the lock was taken.
         self._write_lock = threading.RLock()
         self.release_writer = self._write_lock.release
         """Let other threads write. The lock's own method, which no signal interrupts; ``RuntimeError``: it was not taken."""
+
+    def _close_before_fork(self) -> None:
+        held = self._held
+        self._hold_nothing()
+        held.close()
+
+    def _hold_nothing(self) -> None:
+        if finalizer := getattr(self, "_finalizer", None):
+            finalizer.detach()
+        self._held = _Held(closed=self._held.closed, most_readers=self._held.most_readers)
         self.in_use = False
         """Whether somebody is in the middle of a transaction."""
         self._doubtful = True
@@ -154,6 +172,8 @@ class Connections:
             with self.explained():
                 writer = self._held.writer = self._connect()
             self._held.close_failed_writer()
+        else:
+            self._file.check_before_opening()
         if self._doubtful:
             with self.explained():
                 self._settle(writer)
@@ -189,35 +209,54 @@ class Connections:
         return error
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[FileConnection]:
         """A connection for reading, for this thread alone; it must leave no transaction open."""
-        held = self._held
-        self._check_open()
+        work = AtWork(self)
         try:
-            reader = held.readers.pop()
-        except IndexError:
-            with self.explained():
-                reader = self._connect()
-                reader.execute("PRAGMA query_only = ON")
-        sound = False
-        try:
-            with self.explained():
-                yield reader
-            sound = True
+            held = self._held
+            self._check_open()
+            try:
+                reader = held.readers.pop()
+            except IndexError:
+                with self.explained():
+                    reader = self._connect()
+                    reader.execute("PRAGMA query_only = ON")
+            sound = False
+            try:
+                self._file.check(reader.files)
+                with self.explained():
+                    yield reader
+                sound = True
+            finally:
+                held.give_back(reader, sound)
         finally:
-            held.give_back(reader, sound)
+            work.end()
 
     def close(self) -> None:
         """Close every connection that is not in use, and the others as soon as they are given back."""
-        with self._write_lock:
+        try:
+            work = AtWork(self)
+        except StoreUnusable:  # in a child process that could open nothing
+            self._held.closed = True
+            return
+        with work, self._write_lock:
             self._held.close()
         self._finalizer.detach()
+
+    def check_in_place(self) -> None:
+        """Raise :class:`StoreUnusable` when what was just written went to files that were removed, renamed or replaced."""
+        writer = self._held.writer
+        if writer is not None:
+            self._file.check(writer.files, OUTCOME_UNKNOWN)
 
     def _check_open(self) -> None:
         if self._held.closed:
             raise StoreUnusable(f"{self.path}: the store is closed")
+        if self._file.moved:
+            self._file.check(())
 
-    def _first_connection(self) -> sqlite3.Connection:
+    def _first_connection(self) -> FileConnection:
+        create_for_owner(self.path)
         connection = _open(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
             self._mark(connection)
@@ -226,18 +265,21 @@ class Connections:
             self._settle(connection)
             self._create_tables(connection)
             _check_writable(connection)
+            self._file.remember(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> FileConnection:
+        self._file.check_before_opening()
         _check_access(self.path)
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._make_durable(connection)
             self._settle(connection)
+            self._file.remember(connection)
         except BaseException:
             connection.close()
             raise
@@ -280,20 +322,6 @@ class Connections:
                         connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def abandon(self) -> None:
-        """Forget connections that belong to the parent process, without closing them."""
-        # SQLite forbids a child even to close them: its locks are not inherited, and closing may remove the WAL under
-        # the parent. An extra reference that is never given up keeps Python from closing them either.
-        from ctypes import py_object, pythonapi
-
-        self._finalizer.detach()
-        for connection in (self._held.writer, self._held.failed_writer, *self._held.readers):
-            if connection is not None:
-                pythonapi.Py_IncRef(py_object(connection))
-        closed = self._held.closed
-        self._start_afresh()
-        self._held.closed = closed
-
 
 def is_write_protected(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file that cannot be written, or whose folder cannot be."""
@@ -312,20 +340,19 @@ class ReadingConnections(Connections):
     _refusal = "it was opened for reading alone"
 
     def __init__(self, path: str | os.PathLike[str], busy_timeout_seconds: float) -> None:
-        self.path = os.path.abspath(path)
-        self._busy_timeout_seconds = busy_timeout_seconds
-        self._start_afresh()
-        self._options = self._how_to_open()
-        with self.explained():
-            self._held.give_back(self._connect(), sound=True)
-        _ALL.add(self)
+        self._begin(path, busy_timeout_seconds)
+        with AtWork(self):
+            self._options = self._how_to_open()
+            with self.explained():
+                self._held.give_back(self._connect(), sound=True)
 
     def _how_to_open(self) -> str:
         _look_before_opening(self.path)
         # Not "ro": who closes the file last must be able to put the WAL beside it away.
         return "mode=rw"
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> FileConnection:
+        self._file.check_before_opening()
         connection = _open(self.path, self._options, self._busy_timeout_seconds)
         try:
             if _kind(self.path, connection) == "empty":
@@ -338,6 +365,7 @@ class ReadingConnections(Connections):
             for statements in missing:
                 connection.executescript(_TEMPORARY.sub(r"CREATE\1 \2 temp.", statements))
             connection.execute("PRAGMA query_only = ON")
+            self._file.remember(connection, beside=self._options != _IMMUTABLE)
         except BaseException:
             connection.close()
             raise
@@ -347,6 +375,9 @@ class ReadingConnections(Connections):
         """Raises :class:`StoreUnusable`: nothing is written here."""
         self._check_open()
         raise StoreUnusable(f"{self.path}: {self._refusal}")
+
+
+_IMMUTABLE = "mode=ro&immutable=1"
 
 
 class ProtectedConnections(ReadingConnections):
@@ -360,10 +391,11 @@ class ProtectedConnections(ReadingConnections):
     def _how_to_open(self) -> str:
         if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
             raise StoreUnusable(f"{self.path}: access is denied")
-        wal = f"{self.path}-wal"
+        target = self._file.target
+        wal = f"{target}-wal"
         if not os.path.exists(wal) or os.path.getsize(wal) == 0:
-            return "mode=ro&immutable=1"
-        if not os.path.exists(f"{self.path}-shm"):
+            return _IMMUTABLE
+        if not os.path.exists(f"{target}-shm"):
             raise StoreUnusable(
                 f"{self.path}: it is read-only, and facts may stand in {os.path.basename(wal)} beside it; copy both to a "
                 "folder that can be written"
@@ -374,15 +406,15 @@ class ProtectedConnections(ReadingConnections):
 class _Held:
     """What is open. Apart from :class:`Connections`, so that it can be closed after that is gone."""
 
-    def __init__(self) -> None:
-        self.writer: sqlite3.Connection | None = None
-        self.failed_writer: sqlite3.Connection | None = None
-        self.readers: list[sqlite3.Connection] = []
-        self.most_readers = IDLE_READERS
-        self.closed = False
+    def __init__(self, *, closed: bool = False, most_readers: int = IDLE_READERS) -> None:
+        self.writer: FileConnection | None = None
+        self.failed_writer: FileConnection | None = None
+        self.readers: list[FileConnection] = []
+        self.most_readers = most_readers
+        self.closed = closed
         self._lock = threading.Lock()
 
-    def give_back(self, reader: sqlite3.Connection, sound: bool) -> None:
+    def give_back(self, reader: FileConnection, sound: bool) -> None:
         with self._lock:
             if sound and not self.closed and len(self.readers) < self.most_readers:
                 self.readers.append(reader)
@@ -400,34 +432,13 @@ class _Held:
     def close(self) -> None:
         with self._lock:
             self.closed = True
-            connections = [*self.readers, self.writer, self.failed_writer]
+            connections = [each for each in (*self.readers, self.writer, self.failed_writer) if each is not None]
             self.readers, self.writer, self.failed_writer = [], None, None
-        for connection in connections:
-            if connection is not None:
-                with suppress(sqlite3.Error):
-                    connection.close()
-
-
-_ALL: weakref.WeakSet[Connections] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for connections in list(_ALL):
-        connections.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
-
-
-def _open(path: str, options: str, busy_timeout_seconds: float) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{options}",
-        uri=True,
-        timeout=busy_timeout_seconds,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+        if connections:
+            with AtWork(self):
+                for connection in connections:
+                    with suppress(sqlite3.Error):
+                        connection.close()
 
 
 def _look_before_opening(path: str) -> None:
@@ -504,12 +515,13 @@ def version_of_file(path: str) -> int:
     """The version of the tables in a file; 0 where there is no store yet. Raises :class:`StoreUnusable`."""
     if not os.path.exists(path):
         return 0
-    _look_before_opening(path)
-    connection = _open(path, "mode=ro", 5.0)
-    try:
-        return _schema_version(connection)
-    finally:
-        connection.close()
+    with AtWork(path):
+        _look_before_opening(path)
+        connection = _open(path, "mode=ro", 5.0)
+        try:
+            return _schema_version(connection)
+        finally:
+            connection.close()
 
 
 def _schema_version(connection: sqlite3.Connection) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
 from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks, MemoryDueTable
+from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
     Placement,
@@ -34,6 +35,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
 
     def __init__(self) -> None:
         super().__init__()
+        self._database_lock = ForkSafeLock()  # type: ignore[assignment]
         self._places: list[tuple[str, int]] = []
         self._cases: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._names: dict[tuple[str, str], str] = {}
@@ -174,13 +176,6 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         with self._database_lock:
             self._check_open()
             return sorted({case_id for case_id, _ in self._places[max(after, 0) : max(upto, 0)]})
-
-    def each_case(self) -> Iterator[tuple[str, list[Row]]]:
-        with self._database_lock:
-            self._check_open()
-            case_ids, head = sorted(self._cases), len(self._places)
-        for case_id in case_ids:
-            yield case_id, [row for row in self.case_rows(case_id) if row[0] <= head]
 
     def _row(self, position: int) -> Row:
         event, (case_id, case_seq) = self._stored_events[position - 1], self._places[position - 1]

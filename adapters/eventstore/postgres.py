@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -269,23 +267,6 @@ class PostgresCaseRecorder(CaseRecorder):
     def touched(self, after: int, upto: int) -> list[str]:
         query = f"SELECT DISTINCT case_id FROM {self._facts} WHERE position > %s AND position <= %s ORDER BY case_id"
         return [case_id for (case_id,) in self._all(query, after, upto)]
-
-    def each_case(self) -> Iterator[tuple[str, list[Row]]]:
-        for case_id, rows in groupby(self._in_order_of_cases(), key=itemgetter(1)):
-            yield case_id, list(rows)
-
-    def _in_order_of_cases(self) -> Iterator[Row]:
-        # Facts up to a position never change, so pages of them make one picture without a transaction, which would hold
-        # a connection and keep the server from cleaning up for as long as the visitor takes.
-        head = self.max_notification_id() or 0
-        query = (
-            f"SELECT {_COLUMNS} FROM {self._facts} WHERE (case_id, case_seq) > (%s, %s) AND position <= %s"
-            " ORDER BY case_id, case_seq LIMIT %s"
-        )
-        case_id, case_seq = "", 0
-        while page := self._all(query, case_id, case_seq, head, PAGE):
-            yield from page
-            case_id, case_seq = page[-1][1], page[-1][2]
 
     def max_notification_id(self) -> int | None:
         ((head,),) = self._all(f"SELECT max(position) FROM {self._facts}")

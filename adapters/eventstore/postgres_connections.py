@@ -20,6 +20,7 @@ import psycopg
 from psycopg import Connection, errors, pq
 from psycopg.rows import tuple_row
 
+from returnable.adapters.eventstore.forks import in_children, notice
 from returnable.adapters.eventstore.postgres_place import Place
 from returnable.adapters.eventstore.postgres_schema import check_version, version_of
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -132,7 +133,7 @@ class Connections:
         except BaseException:
             self.close()
             raise
-        _ALL.add(self)
+        in_children(self._abandon)
 
     def _start_afresh(self) -> None:
         self._held = _Held()
@@ -169,6 +170,7 @@ class Connections:
 
     def check_open(self) -> None:
         """Raise :class:`StoreUnusable` once the store is closed."""
+        notice()
         if self._held.closed:
             raise StoreUnusable(f"{self.place}: the store is closed")
 
@@ -181,8 +183,8 @@ class Connections:
         _release(self._held, self._watch)
         self._finalizer.detach()
 
-    def abandon(self) -> None:
-        """Forget connections that belong to the parent process, without a word to the server."""
+    def _abandon(self) -> None:
+        # Without a word to the server: the connections belong to the parent process.
         self._finalizer.detach()
         _ABANDONED.extend(self._held.idle)
         closed = self._held.closed
@@ -410,19 +412,8 @@ def _release(held: _Held, watch: _Watch) -> None:
     watch.close()
 
 
-_ALL: weakref.WeakSet[Connections] = weakref.WeakSet()
-
 _ABANDONED: list[AnyConnection] = []
 """Connections of a parent process. They are kept so that Python does not close them."""
-
-
-def _abandon_all() -> None:
-    for connections in list(_ALL):
-        connections.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def connect(place: Place, limits: Limits) -> AnyConnection:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from returnable.adapters.eventstore import subscription
+from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.postgres_connections import is_pooled
 
 if TYPE_CHECKING:
@@ -34,9 +35,16 @@ class Listener:
         self._connections = connections
         self._channel = channel
         self._wake = weakref.WeakMethod(wake)
+        self._ear: _Ear | None = None
+        self._start_afresh()
+        in_children(self._start_afresh)
+
+    def _start_afresh(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._ear: _Ear | None = None
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.release()
 
     def start(self) -> None:
         """Begin to listen, if that was not done before."""
@@ -75,6 +83,12 @@ class _Ear:
         self.hears = False
         self.closed = threading.Event()
         self.receiver, self._sender = socket.socketpair()
+
+    def release(self) -> None:
+        """Close the line in a child process, which would otherwise keep the parent's thread from noticing its end."""
+        for end in (self.receiver, self._sender):
+            with suppress(OSError):
+                end.close()
 
     def close(self) -> None:
         self.closed.set()

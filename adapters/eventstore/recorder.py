@@ -11,17 +11,23 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notification, StoredEvent
 
+from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, PolicyMissing, Stale
 from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, Tip
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
 """A stored fact: position, case, place in the case, stream, version, stored name, stored JSON."""
+
+CASES_IN_PAGE = 500
+"""How many cases are read at once where all of them are visited."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,10 @@ class CaseRecorder(ApplicationRecorder):
     def __init__(self) -> None:
         super().__init__()
         self._followers: tuple[weakref.ref[PollingSubscription], ...] = ()
+        self._start_afresh()
+        in_children(self._start_afresh)
+
+    def _start_afresh(self) -> None:
         self._followers_lock = threading.Lock()
 
     @abstractmethod
@@ -113,9 +123,16 @@ class CaseRecorder(ApplicationRecorder):
     def touched(self, after: int, upto: int) -> list[str]:
         """The ids of the cases with rows at positions above ``after`` and at most ``upto``, in order."""
 
-    @abstractmethod
     def each_case(self) -> Iterator[tuple[str, list[Row]]]:
         """Every case with its rows, in order of case id, as of the moment the iteration began."""
+        # Facts up to a position never change, so pages of them make one picture without a transaction. That would hold a
+        # connection, and keep the store from cleaning up or closing, for as long as the visitor takes.
+        head, after = self.max_notification_id() or 0, ""
+        while case_ids := self.case_ids(after, CASES_IN_PAGE):
+            rows = self.rows_of_cases(after, case_ids[-1], head)
+            for case_id, of_case in groupby(rows, key=itemgetter(1)):
+                yield case_id, list(of_case)
+            after = case_ids[-1]
 
     @abstractmethod
     def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -22,6 +20,7 @@ from returnable.adapters.eventstore.connections import (
     Synchronous,
     is_write_protected,
 )
+from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
     Insert,
@@ -181,18 +180,6 @@ class SQLiteCaseRecorder(CaseRecorder):
         with self._connections.reading() as connection:
             return [case_id for (case_id,) in connection.execute(query, (after, upto)).fetchall()]
 
-    def each_case(self) -> Iterator[tuple[str, list[Row]]]:
-        # The index is named because SQLite would rather sort the whole log.
-        query = f"SELECT {_COLUMNS} FROM facts INDEXED BY facts_by_case ORDER BY case_id, case_seq"
-        with self._connections.reading() as connection:
-            cursor = connection.execute(query)
-            try:
-                for case_id, rows in groupby(cursor, key=itemgetter(1)):
-                    yield case_id, list(rows)
-            finally:
-                # An unfinished query would keep its snapshot, and with it the WAL from being reused.
-                cursor.close()
-
     def max_notification_id(self) -> int | None:
         with self._connections.reading() as connection:
             head: int | None = connection.execute("SELECT max(position) FROM facts").fetchone()[0]
@@ -238,12 +225,15 @@ class _Tables:
 
     def change(self, work: Callable[[_Statements], T]) -> T:
         cursor: sqlite3.Cursor | None = None
+        at_work = AtWork(self._connections)
         try:
             cursor = self._connections.take_writer()
             self._connections.in_use = True
             cursor.execute("BEGIN IMMEDIATE")
             result = work(_Statements(cursor))
+            at_work.check_same_process()
             cursor.execute("COMMIT")
+            self._connections.check_in_place()
         except BaseException as error:
             if cursor is None:  # nothing was begun
                 raise
@@ -260,6 +250,7 @@ class _Tables:
                 self._connections.release_writer()
             except RuntimeError:
                 pass
+            at_work.end()
         return result
 
 

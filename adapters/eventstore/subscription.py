@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
 
+from returnable.adapters.eventstore.forks import in_children
+
 POLL_SECONDS = 0.03
 """How long a write of another process may stay unnoticed."""
 
@@ -35,9 +37,13 @@ class PollingSubscription(Subscription[ApplicationRecorder]):
         self._position = gt or 0
         self._wanted = frozenset(topics)
         self._fetched: deque[Notification] = deque()
-        self._woken = threading.Event()
+        self._start_afresh()
+        in_children(self._start_afresh)
         self.pause: Callable[[], float] = _poll_seconds
         """How long to wait before looking again where nobody wakes us."""
+
+    def _start_afresh(self) -> None:
+        self._woken = threading.Event()
 
     def wake(self) -> None:
         """Look now: this process wrote something."""

@@ -6,13 +6,13 @@ somebody does, waits; and when that is done, the first of those who wait writes 
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from threading import Lock, current_thread, main_thread
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from returnable.adapters.eventstore.forks import in_children, notice
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -54,11 +54,10 @@ class Together(Generic[R, T]):
     def __init__(self, carry_out: Callable[[Sequence[R]], Sequence[T | Exception]], patience_seconds: float) -> None:
         self._carry_out = carry_out
         self._patience_seconds = patience_seconds
-        self.start_afresh()
-        _ALL.add(self)
+        self._start_afresh()
+        in_children(self._start_afresh)
 
-    def start_afresh(self) -> None:
-        """Forget those who wait: they are threads of a parent process."""
+    def _start_afresh(self) -> None:
         self._lock = Lock()
         self._waiting: deque[_Turn[R, T]] = deque()
         self._leader: _Turn[R, T] | None = None
@@ -66,6 +65,7 @@ class Together(Generic[R, T]):
     def do(self, request: R) -> T:
         """The result of a request; raises its error, :class:`Waited` when its turn did not come in time, and
         :class:`Interrupted`."""
+        notice()
         turn: _Turn[R, T] = _Turn(request)
         try:
             with self._lock:
@@ -89,8 +89,11 @@ class Together(Generic[R, T]):
         return turn.result  # type: ignore[return-value]
 
     def _wait(self, turn: _Turn[R, T]) -> None:
+        lock = self._lock
         if turn.come.acquire(timeout=self._patience_seconds):
             return
+        if self._lock is not lock:  # a handler of a signal forked, and this is the child: nobody will call this turn
+            raise Interrupted
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -141,15 +144,3 @@ def _once_more(error: Exception) -> Exception:
         return error
     again.__cause__ = error.__cause__
     return again
-
-
-_ALL: weakref.WeakSet[Together[Any, Any]] = weakref.WeakSet()
-
-
-def _start_all_afresh() -> None:
-    for together in list(_ALL):
-        together.start_afresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_all_afresh)

@@ -13,13 +13,20 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from urllib.parse import quote
 
 from eventsourcing.persistence import IntegrityError, Tracking, TrackingRecorder
 from pydantic_core import to_json
 
+from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
+from returnable.adapters.eventstore.sqlite_file import (
+    OUTCOME_UNKNOWN,
+    FileConnection,
+    SQLiteFile,
+    connect,
+    create_for_owner,
+)
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
@@ -66,18 +73,50 @@ class SQLiteViews(TrackingRecorder):
     def __init__(self, path: str | os.PathLike[str] | None, *, busy_timeout_seconds: float = 10.0) -> None:
         """``None``: in memory. Raises ``StoreUnusable`` when the file is something else or of another version."""
         super().__init__()
-        self.path = None if path is None else os.path.abspath(path)
+        self._file = None if path is None else SQLiteFile(path)
+        self.path = None if self._file is None else self._file.path
         self._busy_timeout_seconds = busy_timeout_seconds
-        self._lock = threading.RLock()
         self._closed = False
-        with self._explained():
-            self._connection = self._connect()
-            self._finalizer = weakref.finalize(self, self._connection.close)
+        self._connection: FileConnection | None = None
+        self._start_afresh()
+        in_children(self._start_afresh)
+        if self._file is not None:
+            before_forks(self._close_before_fork)
+        with AtWork(self), self._explained():
+            if self.path is not None:
+                create_for_owner(self.path)
+            self._writer()
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.RLock()
+        if self._connection is None:
+            return
+        if self._file is None:
+            self._connection.pid = os.getpid()  # a fork copies what is in memory
+        else:
+            self._finalizer.detach()
+            self._connection = None
+
+    def _close_before_fork(self) -> None:
+        if self._connection is not None:
+            self._finalizer()
+            self._connection = None
+
+    def _writer(self) -> FileConnection:
+        """The connection that writes; opened when there is none."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connect("rwc" if self._file is None or self._file.is_new else "rw")
             try:
-                self._prepare()
+                self._prepare(connection)
+                if self._file is not None:
+                    self._file.remember(connection)
             except BaseException:
-                self._finalizer()
+                connection.close()
                 raise
+            self._connection = connection
+            self._finalizer = weakref.finalize(self, _close, connection)
+        return connection
 
     @property
     def _name(self) -> str:
@@ -194,38 +233,35 @@ class SQLiteViews(TrackingRecorder):
     @contextmanager
     def reading(self) -> Iterator[SQLiteReading]:
         """Rows and marks as they stand together at one moment, whatever projectors do meanwhile."""
-        if self.path is None:
-            with self._lock:
-                self._check_open()
-                yield SQLiteReading(self._connection, self._name)
-            return
-        self._check_open()
-        with self._explained():
-            connection = self._connect("rw")
-            try:
-                connection.execute("PRAGMA query_only = ON")
-                connection.execute("BEGIN")
-                yield SQLiteReading(connection, self._name)
-            finally:
-                connection.close()
+        with AtWork(self):
+            self._check_open()
+            if self._file is None:
+                with self._lock:
+                    yield SQLiteReading(self._writer(), self._name)
+                return
+            with self._explained():
+                connection = self._connect("rw")
+                try:
+                    connection.execute("PRAGMA query_only = ON")
+                    connection.execute("BEGIN")
+                    self._file.remember(connection)
+                    yield SQLiteReading(connection, self._name)
+                finally:
+                    connection.close()
 
     def close(self) -> None:
         """Release the file; harmless when repeated."""
-        with self._lock:
-            self._closed = True
-            self._finalizer()
+        self._closed = True
+        with suppress(StoreUnusable), AtWork(self), self._lock:  # a child process may not touch what it inherited
+            if self._connection is not None:
+                self._finalizer()
 
     # ---- the file --------------------------------------------------------------------------------------------------------
 
-    def _connect(self, mode: str = "rwc") -> sqlite3.Connection:
-        where = ":memory:" if self.path is None else f"file:{quote(os.fsencode(self.path))}?mode={mode}"
-        connection = sqlite3.connect(
-            where,
-            uri=True,
-            timeout=self._busy_timeout_seconds,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+    def _connect(self, mode: str) -> FileConnection:
+        if self._file is not None:
+            self._file.check_before_opening()
+        connection = connect(self.path, f"mode={mode}", self._busy_timeout_seconds)
         try:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         except BaseException:
@@ -233,8 +269,7 @@ class SQLiteViews(TrackingRecorder):
             raise
         return connection
 
-    def _prepare(self) -> None:
-        connection = self._connection
+    def _prepare(self, connection: FileConnection) -> None:
         self._look(connection)
         switch_to_wal(connection, self._busy_timeout_seconds)
         # Not for the last batch, which could be made again: a sync that fails must be heard before anything is copied from
@@ -244,7 +279,7 @@ class SQLiteViews(TrackingRecorder):
         if self.path is not None and not make_durable_what_is_found(connection, self._busy_timeout_seconds):
             raise StoreBusy(f"{self._name}: another projector copied the WAL for {self._busy_timeout_seconds:g} s")
         if _is_empty(connection):
-            with self._writing():
+            with _transaction(connection):
                 # Another projector may have been first.
                 if _is_empty(connection):
                     for statement in (*_SYSTEM_TABLES.split(";"), *map(_table, VIEWS)):
@@ -266,22 +301,24 @@ class SQLiteViews(TrackingRecorder):
             )
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._explained():
+    def _writing(self) -> Iterator[FileConnection]:
+        with AtWork(self) as work, self._lock, self._explained():
             self._check_open()
-            connection = self._connection
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            connection = self._writer()
+            if self._file is not None:
+                self._file.check_before_opening()
+            with _transaction(connection):
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+                if self._file is not None:
+                    work.check_same_process()
+            if self._file is not None:
+                self._file.check(connection.files, OUTCOME_UNKNOWN)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnusable(f"{self._name}: the stored views are closed")
+        if self._file is not None and self._file.moved:
+            self._file.check(())
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -304,9 +341,18 @@ class SQLiteViews(TrackingRecorder):
 class SQLiteReading:
     """Stored views at one moment."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
-        self.connection = connection
+    def __init__(self, connection: FileConnection, name: str) -> None:
+        self._connection = connection
         self._name = name
+
+    @property
+    def connection(self) -> FileConnection:
+        """The connection that reads. Raises ``StoreUnusable`` in a child process when its parent began to read."""
+        if not self._connection.is_own:
+            raise StoreUnusable(
+                f"{self._name}: this process was forked while its parent was reading; begin to read again"
+            )
+        return self._connection
 
     def origin(self) -> str | None:
         """The identity of the store that the views were made of; ``None`` while it had no facts."""
@@ -367,6 +413,24 @@ class SQLiteReading:
         for row in self.connection.execute(f"{_PARKED} WHERE view = ? ORDER BY case_id", (view,)):
             digest.update(b"parked " + to_json(row) + b"\n")
         return digest.hexdigest()
+
+
+@contextmanager
+def _transaction(connection: FileConnection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A transaction that a child process inherited is the parent's.
+        if connection.in_transaction and connection.is_own:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _close(connection: FileConnection) -> None:
+    with AtWork(connection), suppress(sqlite3.Error):
+        connection.close()
 
 
 def _alike(one: str, other: str) -> bool:
@@ -431,7 +495,12 @@ def _empty_other_version(path: str) -> None:
     """Take every table out of a file of stored views of another version, and leave anything else alone."""
     if not os.path.exists(path):
         return
-    connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, isolation_level=None, timeout=10)
+    with AtWork(path):
+        _empty(path)
+
+
+def _empty(path: str) -> None:
+    connection = connect(path, "mode=rw", 10)
     try:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             return

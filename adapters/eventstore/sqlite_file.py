@@ -1,0 +1,233 @@
+"""Connections to an SQLite file, and whether the path still leads to that file.
+
+SQLite does not notice when a file, or one of the two it keeps beside it, is removed, renamed or replaced. It goes on writing
+what nobody will find. Therefore the files are compared by device and inode.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import weakref
+from contextlib import suppress
+from ctypes import py_object, pythonapi
+from os import getpid
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+from returnable.adapters.eventstore.forks import in_children
+from returnable.domain.errors import StoreUnusable
+
+Inode = tuple[int, int]
+"""Device and number of a file."""
+
+NOTHING_WAS_DONE = "nothing was recorded or read"
+OUTCOME_UNKNOWN = "it is not known whether what was just recorded can be found again"
+
+_GONE = (FileNotFoundError, NotADirectoryError)
+
+
+class FileConnection(sqlite3.Connection):
+    """A connection that belongs to the process that made it. A child process never closes it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.pid = getpid()
+        self.files: tuple[tuple[str, Inode], ...] = ()
+        """The paths of the file and of those beside it, and what they led to when the connection was opened."""
+        connections = _process.connections
+        key = id(self)
+        connections[key] = weakref.ref(self, lambda gone: connections.pop(key, None))
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process made it."""
+        return self.pid == getpid()
+
+    def close(self) -> None:
+        """Close it, unless it is a parent's."""
+        if self.is_own:
+            super().close()
+            _process.connections.pop(id(self), None)
+        else:
+            self.keep_open()
+
+    def keep_open(self) -> None:
+        """Never close it, not even when nobody refers to it any more."""
+        # SQLite forbids a child even to close a connection of its parent: that could remove the WAL under the parent.
+        pythonapi.Py_IncRef(py_object(self))
+
+
+class _Process:
+    """What this process has open, and what it inherited."""
+
+    def __init__(self) -> None:
+        self.connections: dict[int, weakref.ref[FileConnection]] = {}
+        self.inherited: frozenset[Inode] = frozenset()
+        """The files that were open when this process was forked."""
+        in_children(self._start_afresh)
+
+    def _start_afresh(self) -> None:
+        # SQLite remembers for each file what it has locked, for as long as any descriptor of it is open. A child holds none
+        # of these locks. Descriptors are looked at, because a host may have connections of its own.
+        self.inherited = frozenset(_open_files())
+        for connection in self.open():
+            connection.keep_open()
+        self.connections = {}
+
+    def open(self) -> list[FileConnection]:
+        """The connections that are open."""
+        return [each for each in (one() for one in self.connections.copy().values()) if each is not None]
+
+
+def _open_files() -> list[Inode]:
+    """The regular files that this process has descriptors of."""
+    try:
+        descriptors = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        descriptors = list(range(os.sysconf("SC_OPEN_MAX")))
+    files: list[Inode] = []
+    for descriptor in descriptors:
+        with suppress(OSError):
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode):
+                files.append((found.st_dev, found.st_ino))
+    return files
+
+
+_process = _Process()
+
+
+def connect(path: str | None, options: str, busy_timeout_seconds: float) -> FileConnection:
+    """A connection in autocommit mode; ``options`` are those of SQLite's URI, such as ``mode=rw``. ``None``: in memory.
+
+    Raises :class:`StoreUnusable` for a file that was open when this process was forked, and for one that this process has
+    open under another name or with other files beside it.
+    """
+    if path is not None:
+        _check_not_inherited(path)
+        _check_open_alike(path)
+    return sqlite3.connect(
+        ":memory:" if path is None else f"file:{quote(os.fsencode(path))}?{options}",
+        uri=True,
+        timeout=busy_timeout_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=FileConnection,
+    )
+
+
+def _check_not_inherited(path: str) -> None:
+    with suppress(OSError):
+        if _inode(path) in _process.inherited:
+            raise StoreUnusable(
+                f"{path}: this process was forked while its parent was using the file, and cannot use it: open the store "
+                "after the fork, or close it before"
+            )
+
+
+def _check_open_alike(path: str) -> None:
+    # All connections of a process to one file share what SQLite knows of its WAL, whatever file each of them takes for it.
+    with suppress(OSError):
+        inode, beside = _inode(path), f"{os.path.realpath(path)}-"
+        for files in {connection.files for connection in _process.open()}:
+            if not files or files[0][1] != inode:
+                continue
+            for name, known in files[1:]:
+                if not name.startswith(beside):
+                    raise StoreUnusable(f"{path}: this process has the file open under another name, {files[0][0]}")
+                if not _leads_to(name, known):
+                    raise StoreUnusable(
+                        f"{path}: {name} was removed, renamed or replaced while this process had the file open: close every "
+                        "desk on it, and open it again then"
+                    )
+
+
+def _leads_to(path: str, inode: Inode) -> bool:
+    try:
+        return _inode(path) == inode
+    except _GONE:
+        return False
+
+
+def create_for_owner(path: str) -> None:
+    """Create an empty file that its owner alone may read and write, unless there is one; SQLite tells what is wrong."""
+    path = os.path.realpath(path)  # a link may lead to a file that does not exist
+    with suppress(OSError):
+        try:
+            # Without a descriptor: closing one would drop all POSIX locks that this process has on the file.
+            os.mknod(path, stat.S_IFREG | 0o600)
+        except (AttributeError, PermissionError):  # not every system lets everybody do that
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+class SQLiteFile:
+    """The file that a path led to when it was first opened."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        # Absolute: connections are opened later, too, when the working directory may be another.
+        self.path = os.path.abspath(path)
+        self.moved = ""
+        """Which file was removed, renamed or replaced, once that was noticed."""
+        self._inode: Inode | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has opened it yet."""
+        return self._inode is None
+
+    @property
+    def target(self) -> str:
+        """Where the path leads to: SQLite puts the WAL beside that."""
+        return os.path.realpath(self.path)
+
+    def check_before_opening(self) -> None:
+        """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none."""
+        if self._inode is not None:
+            self.check(((self.path, self._inode),))
+
+    def remember(self, connection: FileConnection, *, beside: bool = True) -> None:
+        """Remember what a connection has opened, after it has read or written something.
+
+        ``beside``: together with what SQLite keeps beside the file. Raises :class:`StoreUnusable` when the path leads to
+        another file than at first.
+        """
+        if self._inode is None:
+            try:
+                self._inode = _inode(self.path)
+            except _GONE:
+                self._refuse(self.path, NOTHING_WAS_DONE)
+        self.check_before_opening()
+        files: list[tuple[str, Inode]] = [(self.path, self._inode)]
+        target = self.target
+        for name in (f"{target}-wal", f"{target}-shm") if beside else ():
+            with suppress(OSError):
+                files.append((name, _inode(name)))
+        connection.files = tuple(files)
+
+    def check(self, files: tuple[tuple[str, Inode], ...], what_came_of_it: str = NOTHING_WAS_DONE) -> None:
+        """Raise :class:`StoreUnusable` when one of these files was removed, renamed or replaced; from then on always."""
+        if self.moved:
+            self._refuse(self.moved, NOTHING_WAS_DONE)
+        for path, (device, number) in files:
+            try:
+                found = os.stat(path)
+            except _GONE:
+                self._refuse(path, what_came_of_it)
+            except OSError as error:
+                raise StoreUnusable(f"{path}: it cannot be looked at ({error}); {what_came_of_it}") from error
+            if found.st_ino != number or found.st_dev != device:
+                self._refuse(path, what_came_of_it)
+
+    def _refuse(self, path: str, what_came_of_it: str) -> NoReturn:
+        self.moved = path
+        raise StoreUnusable(
+            f"{path}: the file was removed, renamed or replaced while it was in use; {what_came_of_it}. See that the right "
+            "files are at this path, and open them again"
+        )
+
+
+def _inode(path: str) -> Inode:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
