@@ -150,6 +150,10 @@ class Connections:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return StoreBusy(f"{self.path}: another writer held the store for {self._busy_timeout_seconds:g} s")
+        try:
+            self._file.check_before_opening(OUTCOME_UNKNOWN)
+        except StoreUnusable as moved:  # that explains whatever SQLite says
+            return moved
         return StoreUnusable(f"{self.path}: {_CAUSES.get(code, 'SQLite refuses')} ({error})")
 
     def busy(self) -> StoreBusy:

@@ -182,10 +182,10 @@ class SQLiteFile:
         """Where the path leads to: SQLite puts the WAL beside that."""
         return os.path.realpath(self.path)
 
-    def check_before_opening(self) -> None:
+    def check_before_opening(self, what_came_of_it: str = NOTHING_WAS_DONE) -> None:
         """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none."""
         if self._inode is not None:
-            self.check(((self.path, self._inode),))
+            self.check(((self.path, self._inode),), what_came_of_it)
 
     def remember(self, connection: FileConnection, *, beside: bool = True) -> None:
         """Remember what a connection has opened, after it has read or written something.

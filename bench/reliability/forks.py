@@ -34,6 +34,7 @@ from bench.measure import table
 from returnable.adapters.eventstore import forks, sqlite_file
 from returnable.adapters.eventstore.connections import Connections
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.store import Following
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.domain.errors import StoreBusy, StoreUnusable
 
@@ -67,6 +68,7 @@ class Member:
         self.given = 0
         self.stop = threading.Event()
         self.threads: list[threading.Thread] = []
+        self.following: Following | None = None
 
     def live(self) -> None:
         """Do things at random."""
@@ -145,6 +147,9 @@ class Member:
 
     def begin_threads(self) -> None:
         """Give commands and follow the facts in threads."""
+        if self.desk is None:
+            return
+        self.following = self.desk.parts.store.follow()  # type: ignore[attr-defined]
         self.threads = [threading.Thread(target=self._give_on, args=(nth,), daemon=True) for nth in range(2)]
         self.threads.append(threading.Thread(target=self._follow, daemon=True))
         for thread in self.threads:
@@ -153,6 +158,8 @@ class Member:
     def end_threads(self) -> None:
         """Have them come to their end."""
         self.stop.set()
+        if self.following is not None:
+            self.following.stop()
         for thread in self.threads:
             thread.join()
         self.threads = []
@@ -164,12 +171,10 @@ class Member:
             self.confirm(f"{self.name}.thread-{nth}.{number}")
 
     def _follow(self) -> None:
-        desk = self.desk
-        assert desk is not None
-        with suppress(StoreUnusable, StoreBusy), desk.parts.store.follow() as facts:  # type: ignore[attr-defined]
+        assert self.following is not None
+        with suppress(StoreUnusable, StoreBusy), self.following as facts:
             for _ in facts:
-                if self.stop.is_set():
-                    return
+                pass
 
     def fork(self) -> None:
         """Have a child, which does things of its own."""
@@ -217,7 +222,7 @@ def run(folder: Path, *, rounds: int, seed: int = 1, control: bool = False) -> t
         for nth in range(rounds):
             path = folder / f"{nth}.db"
             path.with_suffix(".link").symlink_to(path)
-            _family(path, random.Random(f"{seed}-{nth}"), tally, PATIENCE_SECONDS / 6 if control else PATIENCE_SECONDS)
+            _family(path, random.Random(f"{seed}-{nth}"), tally, shown, PATIENCE_SECONDS / (6 if control else 1))
             _look(path, tally, shown)
     return tally, shown
 
@@ -230,7 +235,7 @@ def leave_the_mend_out(stack: ExitStack) -> None:
     stack.enter_context(patch.object(forks, "_others_at_work", lambda me: False))
 
 
-def _family(path: Path, dice: random.Random, tally: Counter[str], patience_seconds: float) -> None:
+def _family(path: Path, dice: random.Random, tally: Counter[str], shown: list[str], patience_seconds: float) -> None:
     receiver, sender = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -244,6 +249,7 @@ def _family(path: Path, dice: random.Random, tally: Counter[str], patience_secon
     os.close(receiver)
     if not ended:
         tally["processes that hung"] += 1
+        shown.append(f"{path.name}: the family has not ended")
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
