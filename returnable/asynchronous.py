@@ -238,6 +238,11 @@ class AsyncDesk:
     report = _awaited(Desk.report)
     redecide = _awaited(Desk.redecide)
     what_if = _awaited(Desk.what_if)
+    verify = _awaited(Desk.verify)
+
+    # ---- for operators -------------------------------------------------------------------------------------
+
+    backup = _awaited(Desk.backup)
 
 
 _ALL: weakref.WeakSet[AsyncDesk] = weakref.WeakSet()

@@ -14,10 +14,21 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
-from urllib.parse import quote
 
+from returnable.adapters.clock import system_clock
+from returnable.adapters.eventstore.sqlite_file import (
+    begin_timeline,
+    cookie_of,
+    is_copy,
+    new_cookie,
+    refuse_foreign_wal,
+    refuse_half_restored,
+    take_over_copy,
+)
+from returnable.adapters.eventstore.sqlite_file import open_file as _open
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
+from returnable.domain.fields import to_text
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
@@ -51,6 +62,10 @@ CREATE TABLE bookmarks (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE due (case_id TEXT PRIMARY KEY, at INTEGER, claimed_until INTEGER) STRICT, WITHOUT ROWID;
 CREATE INDEX due_by_instant ON due (at, case_id);
+CREATE TABLE timelines (
+    number INTEGER PRIMARY KEY, cookie INTEGER NOT NULL, began_at TEXT NOT NULL,
+    cause TEXT NOT NULL, file TEXT, sha256 TEXT, head INTEGER, replaced_head INTEGER
+) STRICT;
 """
 
 _MIGRATIONS = (_FACTS, _BOOKKEEPING)
@@ -270,14 +285,20 @@ class Connections:
             with _transaction(connection):
                 if _kind(self.path, connection) == "empty":
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    connection.execute(f"PRAGMA schema_version = {new_cookie()}")
+        elif is_copy(connection):
+            take_over_copy(connection, self.path, to_text(system_clock()), self._busy_timeout_seconds)
 
     def _create_tables(self, connection: sqlite3.Connection) -> None:
         # Several processes may create the same store at once: the first has the lock, the others find it made.
         if _schema_version(connection) < SCHEMA_VERSION:
             with _transaction(connection):
-                for statements in _MIGRATIONS[_schema_version(connection) :]:
-                    for statement in statements.split(";"):
+                missing = _MIGRATIONS[_schema_version(connection) :]
+                if missing:
+                    cookie = cookie_of(connection)  # as it stands in the file: every table that is made counts it up
+                    for statement in ";".join(missing).split(";"):
                         connection.execute(statement)
+                    begin_timeline(connection, cookie, to_text(system_clock()), "created")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def abandon(self) -> None:
@@ -343,6 +364,21 @@ class ReadingConnections(Connections):
             raise
         return connection
 
+    def copy_into(self, target: str) -> None:
+        """Copy every page, as the file stands at one moment, into an empty file that is not in WAL mode afterwards."""
+        with self.reading() as source:
+            copy = _open(target, "mode=rw", self._busy_timeout_seconds)
+            try:
+                copy.execute("PRAGMA synchronous = OFF")  # whoever wants it durable syncs it as a whole
+                source.backup(copy)
+            finally:
+                copy.close()
+            copy = _open(target, "mode=rw", self._busy_timeout_seconds)
+            try:
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+            finally:
+                copy.close()
+
     def take_writer(self) -> sqlite3.Cursor:
         """Raises :class:`StoreUnusable`: nothing is written here."""
         self._check_open()
@@ -360,6 +396,8 @@ class ProtectedConnections(ReadingConnections):
     def _how_to_open(self) -> str:
         if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
             raise StoreUnusable(f"{self.path}: access is denied")
+        refuse_half_restored(self.path)
+        refuse_foreign_wal(self.path)
         wal = f"{self.path}-wal"
         if not os.path.exists(wal) or os.path.getsize(wal) == 0:
             return "mode=ro&immutable=1"
@@ -369,6 +407,12 @@ class ProtectedConnections(ReadingConnections):
                 "folder that can be written"
             )
         return "mode=ro"
+
+
+def reading_connections(path: str | os.PathLike[str], busy_timeout_seconds: float = 5.0) -> ReadingConnections:
+    """Connections for reading alone, whether or not the file is write-protected."""
+    kind = ProtectedConnections if is_write_protected(path) else ReadingConnections
+    return kind(path, busy_timeout_seconds)
 
 
 class _Held:
@@ -420,21 +464,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
 
 
-def _open(path: str, options: str, busy_timeout_seconds: float) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{options}",
-        uri=True,
-        timeout=busy_timeout_seconds,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
 def _look_before_opening(path: str) -> None:
     """Raise :class:`StoreUnusable` for what must not be opened for writing, without touching it."""
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise StoreUnusable(f"{path}: its folder does not exist")
+    refuse_half_restored(path)
     if os.path.isdir(path):
         raise StoreUnusable(f"{path}: it is a folder, not a file")
     if not os.path.exists(path):
@@ -442,6 +477,7 @@ def _look_before_opening(path: str) -> None:
             raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
         return
     _check_access(path)
+    refuse_foreign_wal(path)
     # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open() would
     # be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
     try:
