@@ -43,7 +43,8 @@ def restore(file: str, force: bool, store: str) -> None:
 
     FILE is verified first, and the restored store afterwards. The store that was there is kept, with its WAL, under a name
     that ends in "before-restore" and the time. If it is interrupted, run it again. The store remembers when it was
-    restored, and from what; `returnable verify` shows that. Build stored views anew afterwards: `returnable project --rebuild all`.
+    restored, and from what; `returnable verify` shows that. Build stored views anew
+    afterwards: `returnable project --rebuild all`.
 
     \b
     returnable restore shop-2026-03-02.db --store sqlite:///shop.db

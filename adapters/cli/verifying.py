@@ -49,8 +49,8 @@ def _show(verified: Verified) -> None:
     found = counted(len(verified.problems), "problem") if verified.problems else "all is well"
     click.echo(
         f"{counted(verified.facts, 'fact')} of {counted(verified.cases, 'case')}, "
-        f"{counted(verified.commands, 'command')} with {counted(verified.rulings, 'ruling')}, up to position {verified.head}: "
-        f"{found}"
+        f"{counted(verified.commands, 'command')} with {counted(verified.rulings, 'ruling')}, "
+        f"up to position {verified.head}: {found}"
     )
 
 
