@@ -193,7 +193,7 @@ _EDITS = (
     "UPDATE names SET case_id = 'A-999' WHERE rowid_of = {nth}",
     "INSERT INTO names VALUES ('return', 'R-unheard-of', 'A-000')",
     "DELETE FROM policies",
-    "UPDATE policies SET document = replace(document, '30', '31')",
+    "UPDATE policies SET document = replace(document, ' the ', ' thy ')",
     "UPDATE bookmarks SET position = position + 1000000",
     "DELETE FROM due WHERE at = (SELECT min(at) FROM due)",
 )
