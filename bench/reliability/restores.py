@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -301,8 +302,8 @@ def worker(action: str, file: str, store: str, call: int, control: str | None) -
     return 0
 
 
-def kill(tally: Tally, folder: Path, most: int, control: str | None) -> None:
-    """Kill backup and restore at every step, at most at so many of each."""
+def kill(tally: Tally, folder: Path, every: int, control: str | None) -> None:
+    """Kill backup and restore before every call, or every second (``every=2``), and so on; 0: never."""
     shop, file = folder / "shop.db", folder / "kept.db"
     play(shop, LINES[:60])
     backups.back_up(f"sqlite:///{shop}", file)
@@ -310,7 +311,7 @@ def kill(tally: Tally, folder: Path, most: int, control: str | None) -> None:
     play(shop, LINES[60:160])
     old = content(shop)
     for action in ("backup", "restore"):
-        for call in range(1, most + 1):
+        for call in count(1, every) if every else ():
             place = folder / f"{action}-{call}"
             place.mkdir()
             for one in folder.glob("*.db*"):
@@ -370,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Copy, damage, kill, print; exit status 1 if anything went wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.reliability.restores", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="how many copies, and how many damaged stores")
-    parser.add_argument("--kills", type=int, default=100, help="at most so many kills of each command")
+    parser.add_argument("--every", type=int, default=1, help="kill before every call, every second, …; 0: never")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store-dir", type=Path, help="where the stores are made (default: the temporary folder)")
     parser.add_argument(
@@ -397,7 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             put_copies(tally, folder, options.rounds, chance)
             damage(tally, folder, options.rounds, chance)
         (folder / "kills").mkdir()
-        kill(tally, folder / "kills", options.kills, options.control)
+        kill(tally, folder / "kills", options.every, options.control)
     print(tally.summary())
     for trouble in tally.troubles[:8]:
         print(f"trouble: {trouble}")
