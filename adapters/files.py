@@ -27,6 +27,15 @@ class Sink(Protocol):
         ...
 
 
+def sync(path: str | Path) -> None:
+    """Have the content of a file, or the names in a folder, survive a power failure. No locks may be held on the file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
     """A file beside ``out`` that takes its place when everything was written and is durable, and vanishes otherwise.
@@ -44,13 +53,13 @@ def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
         if force:
             part.replace(place)
         else:
-            _take_place(part, place)
+            take_place(part, place)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
 
 
-def _take_place(part: Path, place: Path) -> None:
+def take_place(part: Path, place: Path) -> None:
     """Give the part its name, unless somebody else took it meanwhile."""
     try:
         os.link(part, place)  # unlike a rename it never overwrites

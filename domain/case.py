@@ -14,16 +14,18 @@ from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
+    ClaimOpened,
     Fact,
     Refunded,
     RefundFailed,
     RefundOverdue,
     RefundRequested,
     RefundSettled,
+    ReturnRequested,
 )
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
-from returnable.domain.ports import Recorded, Tip
+from returnable.domain.ports import Name, Recorded, Tip
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.returns import Return
 
@@ -229,6 +231,18 @@ def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | N
         except HistoryBroken:
             continue
     return case
+
+
+def names_in(recorded: Iterable[Recorded]) -> Iterator[Name]:
+    """The ids of returns, claims and refunds that facts give, each of which must be unique in the whole store."""
+    for entry in recorded:
+        fact = entry.fact
+        if isinstance(fact, ReturnRequested):
+            yield Name("return", fact.return_id, entry.case_id)
+        elif isinstance(fact, ClaimOpened):
+            yield Name("claim", fact.claim_id, entry.case_id)
+        elif isinstance(fact, RefundRequested):
+            yield Name("refund", fact.refund_id, entry.case_id)
 
 
 def unknown(kind: str, name: str) -> Impossible:

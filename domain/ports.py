@@ -136,6 +136,24 @@ class Receipt:
     last: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A stretch in the life of a store's file, which ends where a copy takes the place of the file.
+
+    ``cause`` is how it began: the store was created, a desk opened a fresh copy of it for the first time, or a back-up was
+    restored. Of a back-up ``file`` is the name, ``sha256`` the hash of its bytes and ``head`` the position of its last
+    fact; ``replaced_head`` is the head of the store that it replaced, where that could be read.
+    """
+
+    cookie: int
+    began_at: str
+    cause: str
+    file: str | None = None
+    sha256: str | None = None
+    head: int | None = None
+    replaced_head: int | None = None
+
+
 class Bookmarks(Protocol):
     """How far those who follow the facts have come, kept with the facts, each under a name.
 
@@ -237,6 +255,34 @@ class DueTable(Protocol):
         ...
 
 
+class Records(Protocol):
+    """What a store keeps beside its facts, as a whole: for a check that everything fits together."""
+
+    def count(self, what: Literal["facts", "names", "receipts"]) -> int:
+        """How many of these are stored. ``receipts``: the facts that all receipts together speak of."""
+        ...
+
+    def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> Sequence[Name]:
+        """At most ``limit`` names whose kind and name come after ``after``, in order."""
+        ...
+
+    def receipts(self, after: str = "", limit: int = 500) -> Sequence[Receipt]:
+        """At most ``limit`` receipts whose command ids come after ``after``, in order."""
+        ...
+
+    def policies(self) -> Sequence[str]:
+        """The hashes under which policies are kept, in order."""
+        ...
+
+    def timelines(self) -> Sequence[Timeline]:
+        """The timelines of the store's file, the last one last; empty where the store is in no file of its own."""
+        ...
+
+    def damage(self) -> Iterator[str]:
+        """What the store itself finds wrong with its tables and positions, a sentence each. It may read all of them."""
+        ...
+
+
 class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
 
@@ -248,6 +294,11 @@ class EventStore(Protocol):
     @property
     def due(self) -> DueTable:
         """The cases that have a deadline to record."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """What the store keeps beside its facts, as a whole."""
         ...
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:

@@ -86,7 +86,7 @@ class Projector:
         """Empty these views; the next batches build them anew. All of them at once may have been of another store."""
         if set(names) != set(VIEWS):
             self._check_store()
-        self.views.begin(names, self._mark(self.store.head()), self.store.identity())
+        self.views.begin(names, self._mark(self.store.head()), origin_of(self.store))
 
     def run(self, advance: Advance = lambda count: None, stopped: Callable[[], bool] = lambda: False) -> None:
         """Batch by batch until every view is up to date, or ``stopped`` says so between two batches.
@@ -160,7 +160,7 @@ class Projector:
 
     def _check_store(self) -> None:
         if self._identity is None:
-            self._identity = self.store.identity()
+            self._identity = origin_of(self.store)
             self.views.belongs_to(self._identity)
 
     def _mark(self, position: int) -> Mark:
@@ -203,6 +203,17 @@ class Projector:
         return case_ids, facts, changes
 
 
+def origin_of(store: EventStore) -> str | None:
+    """What views say of the store that they were made of: its identity, and the timeline that its file was on.
+
+    After a restore hosts repeat what they had asked for, and other facts come to stand where those of the views stood. So
+    views of an earlier timeline belong to another store.
+    """
+    identity = store.identity()
+    timelines = store.records.timelines()
+    return None if identity is None else f"{identity}:{timelines[-1].cookie if timelines else ''}"
+
+
 def _elsewhere(mark: Mark, store: EventStore) -> bool:
     """Whether another fact stands in the store where the view has come to."""
     return mark.place is not None and mark.place != store.place(mark.position)
@@ -216,7 +227,7 @@ def standings(store: EventStore, views: ViewStore, names: Sequence[str] = tuple(
 
 def standing_of(name: str, store: EventStore, reading: Reading) -> Standing:
     """How a view stands beside the store; raises ``StoreUnusable`` when it belongs to another one."""
-    reading.belongs_to(store.identity())
+    reading.belongs_to(origin_of(store))
     mark = reading.marks().get(name)
     parked = tuple(damage for _, damage in reading.parked(name))
     # Asked after the marks: a store that grows in between makes a view look behind, never ahead.

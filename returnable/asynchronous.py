@@ -238,6 +238,11 @@ class AsyncDesk:
     report = _awaited(Desk.report)
     redecide = _awaited(Desk.redecide)
     what_if = _awaited(Desk.what_if)
+    verify = _awaited(Desk.verify)
+
+    # ---- for operators -------------------------------------------------------------------------------------
+
+    backup = _awaited(Desk.backup)
 
 
 async def _in_a_thread_of_its_own(work: Callable[[], T], unwanted: Callable[[T], object] = lambda result: None) -> T:

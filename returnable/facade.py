@@ -36,6 +36,7 @@ from returnable.projections.views import (
 )
 
 if TYPE_CHECKING:
+    from returnable.adapters.backups import BackedUp
     from returnable.adapters.eventstore.postgres_connections import HostPool
     from returnable.adapters.operating.metrics import Meter
     from returnable.adapters.worker import DeadlineWorker
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from returnable.projections.redecided import Difference
     from returnable.projections.report import Report
     from returnable.projections.subjects import Subject
+    from returnable.projections.verified import Verified
     from returnable.projections.what_if import WhatIf
 
 V = TypeVar("V", bound=AnyView)
@@ -720,6 +722,29 @@ class Desk:
         for _ in trial.run(self.parts.store, None if subject is None else self._find(subject)):
             pass
         return trial.result()
+
+    def verify(self) -> Verified:
+        """Whether everything that is stored fits together, and every decision comes out the same again.
+
+        It reads the whole store and changes nothing. All is well where the answer has no ``problems``; ``warnings`` do not
+        count. What :meth:`redecide` finds is among the problems.
+        """
+        from returnable.adapters.backups import verify_parts
+
+        return verify_parts(self.parts.store, self.parts.desk.policy, self.url)
+
+    # ---- for operators ---------------------------------------------------------------------------------------
+
+    def backup(self, file: str | Path, *, force: bool = False) -> BackedUp:
+        """Copy a store in an SQLite file into ``file``, as it stands at one moment; commands may go on meanwhile.
+
+        The copy is verified and durable when this returns. ``force`` overwrites a file that exists. To put it back is
+        :func:`returnable.adapters.backups.restore`, once every desk is closed. Raises ``StoreUnusable`` for a store that
+        is in no file or is damaged, and ``ReturnableError`` where ``file`` cannot be written.
+        """
+        from returnable.adapters.backups import back_up
+
+        return back_up(self.url, file, force=force)
 
     def _find(self, subject: str, as_of: When | None = None, known_at: When | None = None) -> Subject:
         from returnable.projections.subjects import find_subject

@@ -1,18 +1,18 @@
-"""What a store keeps besides facts: the bookmarks of those who follow them, and the due table.
+"""What a store keeps besides facts: the bookmarks of those who follow them, the due table, names and receipts.
 
 Instants stand in the tables as microseconds since 1970 in UTC, which sort and compare alike everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.domain.calendar import A_MOMENT, plain
-from returnable.domain.ports import DueCase, DueStanding
+from returnable.domain.ports import DueCase, DueStanding, Name, Receipt, Timeline
 
 T = TypeVar("T")
 
@@ -178,6 +178,59 @@ class SqlDueTable:
         """Set a case apart that turned out to be unreadable."""
         query = f"UPDATE {self._due} SET at = NULL, claimed_until = NULL WHERE case_id = ? RETURNING case_id"
         self._tables.change(lambda statements: statements.execute(query, (case_id,)))
+
+
+class SqlRecords:
+    """What a check of the whole store asks for; what each method promises stands in ``Records``."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def count(self, what: Literal["facts", "names", "receipts"]) -> int:
+        """How many of these are stored; ``receipts``: the facts that all receipts together speak of."""
+        prefix = self._tables.prefix
+        query = (
+            f"SELECT coalesce(sum(last - first + 1), 0) FROM {prefix}commands WHERE last > 0"
+            if what == "receipts"
+            else f"SELECT count(*) FROM {prefix}{what}"
+        )
+        return int(_first(self._tables.ask(query)) or 0)
+
+    def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[Name]:
+        """At most ``limit`` names after ``after``, in order of kind and name."""
+        query = (
+            f"SELECT kind, name, case_id FROM {self._tables.prefix}names WHERE (kind, name) > (?, ?)"
+            " ORDER BY kind, name LIMIT ?"
+        )
+        return [Name(*row) for row in self._tables.ask(query, (*after, limit))]
+
+    def receipts(self, after: str = "", limit: int = 500) -> list[Receipt]:
+        """At most ``limit`` receipts after ``after``, in order of command id."""
+        commands = f"{self._tables.prefix}commands"
+        query = f"SELECT {RECEIPT_COLUMNS} FROM {commands} WHERE command_id > ? ORDER BY command_id LIMIT ?"
+        return [receipt_of(row) for row in self._tables.ask(query, (after, limit))]
+
+    def policies(self) -> list[str]:
+        """The hashes under which documents are kept, in order."""
+        rows = self._tables.ask(f"SELECT sha256 FROM {self._tables.prefix}policies ORDER BY sha256")
+        return [sha256 for (sha256,) in rows]
+
+    def timelines(self) -> list[Timeline]:
+        """The timelines of the store's file; none, unless a subclass knows of some."""
+        return []
+
+    def damage(self) -> Iterator[str]:
+        """What is wrong with tables and positions, a sentence each; nothing, unless a subclass knows how to tell."""
+        return iter(())
+
+
+RECEIPT_COLUMNS = "command_id, digest, command, at, outcome, first, last"
+
+
+def receipt_of(row: Sequence[Any]) -> Receipt:
+    """The receipt in a row of these columns."""
+    command_id, digest, command, at, outcome, first, last = row
+    return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
 
 
 @dataclass(slots=True)

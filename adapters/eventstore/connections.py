@@ -15,11 +15,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
+from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
-from returnable.adapters.eventstore.sqlite_file import OUTCOME_UNKNOWN, FileConnection, SQLiteFile, create_for_owner
-from returnable.adapters.eventstore.sqlite_file import connect as _open
+from returnable.adapters.eventstore.sqlite_file import (
+    OUTCOME_UNKNOWN,
+    FileConnection,
+    SQLiteFile,
+    connect,
+    create_for_owner,
+)
+from returnable.adapters.eventstore.sqlite_timeline import (
+    begin_timeline,
+    cookie_of,
+    is_copy,
+    new_cookie,
+    refuse_foreign_wal,
+    refuse_half_restored,
+    take_over_copy,
+)
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
+from returnable.domain.fields import to_text
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
@@ -53,6 +69,10 @@ CREATE TABLE bookmarks (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE due (case_id TEXT PRIMARY KEY, at INTEGER, claimed_until INTEGER) STRICT, WITHOUT ROWID;
 CREATE INDEX due_by_instant ON due (at, case_id);
+CREATE TABLE timelines (
+    number INTEGER PRIMARY KEY, cookie INTEGER NOT NULL, began_at TEXT NOT NULL,
+    cause TEXT NOT NULL, file TEXT, sha256 TEXT, head INTEGER, replaced_head INTEGER
+) STRICT;
 """
 
 _MIGRATIONS = (_FACTS, _BOOKKEEPING)
@@ -261,7 +281,7 @@ class Connections:
 
     def _first_connection(self) -> FileConnection:
         create_for_owner(self.path)
-        connection = _open(self.path, "mode=rwc", self._busy_timeout_seconds)
+        connection = connect(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
             self._mark(connection)
             switch_to_wal(connection, self._busy_timeout_seconds)
@@ -279,7 +299,7 @@ class Connections:
         self._file.check_before_opening()
         _check_access(self.path)
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
-        connection = _open(self.path, "mode=rw", self._busy_timeout_seconds)
+        connection = connect(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._make_durable(connection)
             self._settle(connection)
@@ -316,14 +336,20 @@ class Connections:
             with _transaction(connection):
                 if _kind(self.path, connection) == "empty":
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    connection.execute(f"PRAGMA schema_version = {new_cookie()}")
+        elif is_copy(connection):
+            take_over_copy(connection, self.path, to_text(system_clock()), self._busy_timeout_seconds)
 
     def _create_tables(self, connection: sqlite3.Connection) -> None:
         # Several processes may create the same store at once: the first has the lock, the others find it made.
         if _schema_version(connection) < SCHEMA_VERSION:
             with _transaction(connection):
-                for statements in _MIGRATIONS[_schema_version(connection) :]:
-                    for statement in statements.split(";"):
+                missing = _MIGRATIONS[_schema_version(connection) :]
+                if missing:
+                    cookie = cookie_of(connection)  # as it stands in the file: every table that is made counts it up
+                    for statement in ";".join(missing).split(";"):
                         connection.execute(statement)
+                    begin_timeline(connection, cookie, to_text(system_clock()), "created")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
@@ -357,7 +383,7 @@ class ReadingConnections(Connections):
 
     def _connect(self) -> FileConnection:
         self._file.check_before_opening()
-        connection = _open(self.path, self._options, self._busy_timeout_seconds)
+        connection = connect(self.path, self._options, self._busy_timeout_seconds)
         try:
             if _kind(self.path, connection) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
@@ -374,6 +400,21 @@ class ReadingConnections(Connections):
             connection.close()
             raise
         return connection
+
+    def copy_into(self, target: str) -> None:
+        """Copy every page, as the file stands at one moment, into an empty file that is not in WAL mode afterwards."""
+        with self.reading() as source:
+            copy = connect(target, "mode=rw", self._busy_timeout_seconds)
+            try:
+                copy.execute("PRAGMA synchronous = OFF")  # whoever wants it durable syncs it as a whole
+                source.backup(copy)
+            finally:
+                copy.close()
+            copy = connect(target, "mode=rw", self._busy_timeout_seconds)
+            try:
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+            finally:
+                copy.close()
 
     def take_writer(self) -> sqlite3.Cursor:
         """Raises :class:`StoreUnusable`: nothing is written here."""
@@ -395,6 +436,8 @@ class ProtectedConnections(ReadingConnections):
     def _how_to_open(self) -> str:
         if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
             raise StoreUnusable(f"{self.path}: access is denied")
+        refuse_half_restored(self.path)
+        refuse_foreign_wal(self.path)
         target = self._file.target
         wal = f"{target}-wal"
         if not os.path.exists(wal) or os.path.getsize(wal) == 0:
@@ -405,6 +448,12 @@ class ProtectedConnections(ReadingConnections):
                 "folder that can be written"
             )
         return "mode=ro"
+
+
+def reading_connections(path: str | os.PathLike[str], busy_timeout_seconds: float = 5.0) -> ReadingConnections:
+    """Connections for reading alone, whether or not the file is write-protected."""
+    kind = ProtectedConnections if is_write_protected(path) else ReadingConnections
+    return kind(path, busy_timeout_seconds)
 
 
 class _Held:
@@ -450,6 +499,7 @@ def _look_before_opening(path: str) -> None:
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise StoreUnusable(f"{path}: its folder does not exist")
+    refuse_half_restored(path)
     if os.path.isdir(path):
         raise StoreUnusable(f"{path}: it is a folder, not a file")
     if not os.path.exists(path):
@@ -457,6 +507,7 @@ def _look_before_opening(path: str) -> None:
             raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
         return
     _check_access(path)
+    refuse_foreign_wal(path)
     # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open() would
     # be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
     try:
@@ -491,7 +542,7 @@ def _check_access(path: str) -> None:
 
 
 def _look(path: str, options: str) -> Literal["ours", "empty"]:
-    connection = _open(path, options, 5.0)
+    connection = connect(path, options, 5.0)
     try:
         return _kind(path, connection)
     finally:
@@ -521,7 +572,7 @@ def version_of_file(path: str) -> int:
         return 0
     with AtWork(path):
         _look_before_opening(path)
-        connection = _open(path, "mode=ro", 5.0)
+        connection = connect(path, "mode=ro", 5.0)
         try:
             return _schema_version(connection)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.domain.errors import StoreUnusable
-from returnable.domain.ports import Name, Receipt, Tip
+from returnable.domain.ports import Name, Receipt, Timeline, Tip
 
 
 class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
@@ -43,6 +43,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._policies: dict[str, str] = {}
         self.bookmarks = MemoryBookmarks()
         self.due = MemoryDueTable()
+        self.records = self
         self._closed = False
 
     def insert_events(
@@ -201,6 +202,34 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
     def policy(self, sha256: str) -> str | None:
         self._check_open()
         return self._policies.get(sha256)
+
+    def count(self, what: Literal["facts", "names", "receipts"]) -> int:
+        with self._database_lock:
+            self._check_open()
+            if what == "receipts":
+                return sum(one.last - one.first + 1 for one in self._receipts.values() if one.last)
+            return len(self._names if what == "names" else self._places)
+
+    def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[Name]:
+        with self._database_lock:
+            self._check_open()
+            found = sorted(key for key in self._names if key > after)[:limit]
+            return [Name(kind, name, self._names[kind, name]) for kind, name in found]  # type: ignore[arg-type]
+
+    def receipts(self, after: str = "", limit: int = 500) -> list[Receipt]:
+        with self._database_lock:
+            self._check_open()
+            return [self._receipts[key] for key in sorted(key for key in self._receipts if key > after)[:limit]]
+
+    def policies(self) -> list[str]:
+        self._check_open()
+        return sorted(self._policies)
+
+    def timelines(self) -> list[Timeline]:
+        return []
+
+    def damage(self) -> Iterator[str]:
+        return iter(())
 
     def close(self) -> None:
         self._closed = True

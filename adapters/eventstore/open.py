@@ -62,6 +62,23 @@ def open_store(
     return FactStore(recorder)
 
 
+def copy_store(url: str, target: str | os.PathLike[str]) -> None:
+    """Copy a store in an SQLite file into another, empty file, page by page, as it stands at one moment.
+
+    Damage is copied, too, so that it can be found in the copy. Raises :class:`StoreUnusable`.
+    """
+    from returnable.adapters.eventstore.connections import reading_connections
+
+    path = path_of(url)
+    if not os.path.exists(path):
+        raise StoreUnusable(f"{path}: there is no store here")
+    connections = reading_connections(path)
+    try:
+        connections.copy_into(os.fspath(target))
+    finally:
+        connections.close()
+
+
 def on_a_server(url: str) -> bool:
     """Whether the store at a URL is on a server, not in a file or in memory."""
     return is_postgres(url)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -11,7 +11,14 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import errors
 from psycopg.rows import tuple_row
 
-from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, Statements
+from returnable.adapters.eventstore.bookkeeping import (
+    RECEIPT_COLUMNS,
+    SqlBookmarks,
+    SqlDueTable,
+    SqlRecords,
+    Statements,
+    receipt_of,
+)
 from returnable.adapters.eventstore.postgres_connections import (
     CLAIMED_TWICE,
     GAP,
@@ -38,7 +45,6 @@ from returnable.adapters.eventstore.recorder import (
 )
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
-from returnable.domain.calendar import plain
 from returnable.domain.errors import (
     CommandSeen,
     NameTaken,
@@ -93,6 +99,7 @@ class PostgresCaseRecorder(CaseRecorder):
         tables = _Tables(self._connections, f"{schema}.")
         self.bookmarks = SqlBookmarks(tables)
         self.due = SqlDueTable(tables)
+        self.records = _Records(tables)
 
     def insert_events(
         self,
@@ -278,10 +285,8 @@ class PostgresCaseRecorder(CaseRecorder):
         return next((case_id for (case_id,) in found), None)
 
     def receipt(self, command_id: str) -> Receipt | None:
-        query = f"SELECT digest, command, at, outcome, first, last FROM {self._commands} WHERE command_id = %s"
-        for digest, command, at, outcome, first, last in self._all(query, command_id):
-            return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
-        return None
+        rows = self._all(f"SELECT {RECEIPT_COLUMNS} FROM {self._commands} WHERE command_id = %s", command_id)
+        return next((receipt_of(row) for row in rows), None)
 
     def keep_policy(self, sha256: str, document: str) -> None:
         query = f"INSERT INTO {self._policies} (sha256, document) VALUES (%s, %s) ON CONFLICT DO NOTHING"
@@ -326,6 +331,16 @@ class _Tables:
                 return work(_Statements(connection))
 
         return self._connections.use(in_transaction)
+
+
+class _Records(SqlRecords):
+    def damage(self) -> Iterator[str]:
+        prefix = self._tables.prefix
+        ((head,),) = self._tables.ask(f"SELECT coalesce(max(position), 0) FROM {prefix}facts")
+        # Asked after the facts: others may append meanwhile. It may be ahead, because a conflict gives no position back.
+        ((given,),) = self._tables.ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {prefix}positions")
+        if given < head:
+            yield f"the last fact stands at position {head}, but the sequence has only come to {given}"
 
 
 class _Statements:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable
+from returnable.adapters.eventstore.bookkeeping import (
+    RECEIPT_COLUMNS,
+    SqlBookmarks,
+    SqlDueTable,
+    SqlRecords,
+    receipt_of,
+)
 from returnable.adapters.eventstore.connections import (
     WRONG_CALLS,
     Connections,
-    ProtectedConnections,
-    ReadingConnections,
     Synchronous,
-    is_write_protected,
+    reading_connections,
 )
 from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.eventstore.recorder import (
@@ -32,11 +36,11 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
+from returnable.adapters.eventstore.sqlite_timeline import damaged_pages
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
-from returnable.domain.calendar import plain
 from returnable.domain.errors import Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
-from returnable.domain.ports import Name, Receipt, Tip
+from returnable.domain.ports import Name, Receipt, Timeline, Tip
 
 T = TypeVar("T")
 
@@ -78,14 +82,14 @@ class SQLiteCaseRecorder(CaseRecorder):
         super().__init__()
         self._connections: Connections
         if only_reading:
-            reading = ProtectedConnections if is_write_protected(path) else ReadingConnections
-            self._connections = reading(path, busy_timeout_seconds)
+            self._connections = reading_connections(path, busy_timeout_seconds)
         else:
             self._connections = Connections(path, synchronous, busy_timeout_seconds)
         self._tables = _Tables(self._connections)
         self._together: Together[Insert, Sequence[int]] = Together(self._insert_all, busy_timeout_seconds)
         self.bookmarks = SqlBookmarks(self._tables)
         self.due = SqlDueTable(self._tables)
+        self.records = _Records(self._tables)
 
     def insert_events(
         self,
@@ -193,11 +197,9 @@ class SQLiteCaseRecorder(CaseRecorder):
 
     def receipt(self, command_id: str) -> Receipt | None:
         with self._connections.reading() as connection:
-            row = connection.execute("SELECT * FROM commands WHERE command_id = ?", (command_id,)).fetchone()
-        if row is None:
-            return None
-        _, digest, command, at, outcome, first, last = row
-        return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
+            query = f"SELECT {RECEIPT_COLUMNS} FROM commands WHERE command_id = ?"
+            row = connection.execute(query, (command_id,)).fetchone()
+        return None if row is None else receipt_of(row)
 
     def keep_policy(self, sha256: str, document: str) -> None:
         query = "INSERT OR IGNORE INTO policies (sha256, document) VALUES (?, ?)"
@@ -252,6 +254,31 @@ class _Tables:
                 pass
             at_work.end()
         return result
+
+
+class _Records(SqlRecords):
+    def timelines(self) -> list[Timeline]:
+        query = "SELECT cookie, began_at, cause, file, sha256, head, replaced_head FROM timelines ORDER BY number"
+        return [Timeline(*row) for row in self._tables.ask(query)]
+
+    def damage(self) -> Iterator[str]:
+        yield from damaged_pages(self._tables.ask)
+        # One statement, because others may append meanwhile. The counter that gives positions is rolled back with its
+        # transaction: there is no gap that a conflict could leave.
+        query = (
+            "SELECT count(*), coalesce(max(position), 0),"
+            " (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'facts') FROM facts"
+        )
+        ((count, head, given),) = self._tables.ask(query)
+        if head != given:
+            yield f"the last fact stands at position {head}, but {given} positions were given away"
+        if count != head:
+            query = (
+                "SELECT position, before FROM (SELECT position, lag(position, 1, 0) OVER (ORDER BY position) AS before"
+                " FROM facts) WHERE position <> before + 1 LIMIT 20"
+            )
+            for position, before in self._tables.ask(query):
+                yield f"no fact stands at the positions from {before + 1} to {position - 1}"
 
 
 class _Statements:

@@ -81,6 +81,10 @@ class _Process:
         return [each for each in (one() for one in self.connections.copy().values()) if each is not None]
 
 
+NO_LOCKS: set[int] = set()
+"""Descriptors of files on which nobody has a lock by way of them."""
+
+
 def _open_files() -> list[Inode]:
     """The regular files that this process has descriptors of."""
     try:
@@ -88,7 +92,7 @@ def _open_files() -> list[Inode]:
     except OSError:
         descriptors = list(range(os.sysconf("SC_OPEN_MAX")))
     files: list[Inode] = []
-    for descriptor in descriptors:
+    for descriptor in set(descriptors) - NO_LOCKS:
         with suppress(OSError):
             found = os.fstat(descriptor)
             if stat.S_ISREG(found.st_mode):

@@ -365,8 +365,8 @@ class SQLiteReading:
         # A first fact that was damaged since says nothing; where it stands still does.
         if origin is not None and not (store_identity and _alike(origin, store_identity)):
             raise StoreUnusable(
-                f"{self._name}: these stored views were made of another store; name another file with --views, or "
-                "build them anew with --rebuild all"
+                f"{self._name}: these stored views were made of another store, or of this one before it was restored; "
+                "name another file with --views, or build them anew with --rebuild all"
             )
 
     def marks(self) -> Mapping[str, Mark]:
@@ -434,8 +434,9 @@ def _close(connection: FileConnection) -> None:
 
 
 def _alike(one: str, other: str) -> bool:
-    (place, content), (other_place, other_content) = one.split(":"), other.split(":")
-    return place == other_place and (content == other_content or not content or not other_content)
+    (place, content, timeline), (other_place, other_content, other_timeline) = one.split(":"), other.split(":")
+    same_content = content == other_content or not content or not other_content
+    return (place, timeline) == (other_place, other_timeline) and same_content
 
 
 def _marks(connection: sqlite3.Connection) -> dict[str, Mark]:

@@ -17,7 +17,7 @@ def switch_to_wal(connection: sqlite3.Connection, patience_seconds: float) -> No
     """Have a file written by way of a WAL from here on; raises SQLite's errors."""
     # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts are
     # counted instead of timed, because clocks may stand still in tests.
-    for attempts_left in _attempts(patience_seconds):
+    for attempts_left in attempts(patience_seconds):
         try:
             # To its end: it answers first and commits then, and whoever does not ask on never hears that it failed.
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -36,7 +36,7 @@ def make_durable_what_is_found(connection: sqlite3.Connection, patience_seconds:
     them. A sync alone would not do: a system that has failed to write may have forgotten what. That readers hold some frames
     back does no harm: those were committed after the readers came, so not by somebody who was dead by then.
     """
-    for attempts_left in _attempts(patience_seconds):
+    for attempts_left in attempts(patience_seconds):
         busy: int = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0]
         if not busy:
             return True
@@ -45,5 +45,6 @@ def make_durable_what_is_found(connection: sqlite3.Connection, patience_seconds:
     return False
 
 
-def _attempts(patience_seconds: float) -> range:
+def attempts(patience_seconds: float) -> range:
+    """How often to try again for so long, counted down to 0: clocks may stand still in tests."""
     return range(int(patience_seconds / _RETRY_SECONDS), -1, -1)

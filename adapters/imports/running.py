@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -12,11 +12,11 @@ from returnable.adapters.imports.planning import Plan, Planned, Planner
 from returnable.adapters.imports.reading import OrderRows
 from returnable.adapters.imports.values import Refused
 from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.case import names_in
 from returnable.domain.commands import Command
 from returnable.domain.errors import HistoryBroken, Impossible
-from returnable.domain.events import ClaimOpened, RefundRequested, ReturnRequested
 from returnable.domain.policy import PolicyBook
-from returnable.domain.ports import Batch, Entry, EventStore, Name, Receipt, Recorded
+from returnable.domain.ports import Batch, Entry, EventStore, Receipt
 
 Clock = Callable[[], datetime]
 
@@ -93,18 +93,7 @@ class Trial:
                 raise HistoryBroken(f"the policy {sha256} is pinned but was not kept")
             self._scratch.store.keep_policy(sha256, document)
         entries = tuple(Entry(entry.stream, entry.version, entry.fact) for entry in facts)
-        self._scratch.store.append([Batch(case_id, 0, entries)], names=list(_names(facts)))
-
-
-def _names(facts: Iterable[Recorded]) -> Iterator[Name]:
-    for entry in facts:
-        fact = entry.fact
-        if isinstance(fact, ReturnRequested):
-            yield Name("return", fact.return_id, entry.case_id)
-        elif isinstance(fact, ClaimOpened):
-            yield Name("claim", fact.claim_id, entry.case_id)
-        elif isinstance(fact, RefundRequested):
-            yield Name("refund", fact.refund_id, entry.case_id)
+        self._scratch.store.append([Batch(case_id, 0, entries)], names=list(names_in(facts)))
 
 
 def _on_record(command: Command, receipt: Receipt) -> Told:

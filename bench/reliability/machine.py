@@ -25,7 +25,7 @@ from returnable.adapters.eventstore.store import FactStore
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreBusy
 from returnable.domain.policy import PolicyBook
-from returnable.domain.ports import Batch, Name, Receipt
+from returnable.domain.ports import Batch, Name, Receipt, Timeline
 from returnable.testing.behaviour import START
 
 Turn = Callable[[str], None]
@@ -244,6 +244,15 @@ class DueLine:
         self.line = line
 
 
+class RecordsLine:
+    """What the store keeps beside its facts. After a power loss the model writes another file, but it is the same store."""
+
+    @staticmethod
+    def timelines() -> Sequence[Timeline]:
+        """None: the store is never copied or restored."""
+        return ()
+
+
 class Line:
     """The store as one life of a process sees it: the ``EventStore`` of the domain, with a turn at every call.
 
@@ -266,6 +275,7 @@ class Line:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.due = DueLine(self)
+        self.records = RecordsLine()
 
     def append(
         self,

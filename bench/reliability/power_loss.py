@@ -212,7 +212,7 @@ def brought_up_to_date(folder: Path, reference: Telling, dice: Random, durabilit
         reference.tell(parts, number)
     parts.store.close()
     with closing(sqlite3.connect(folder / "shop.db")) as connection:
-        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
+        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; DROP TABLE timelines; PRAGMA user_version = 1")
     recorder = Recorder(folder)
     recorder.recording.told += before
     with watching(recorder):

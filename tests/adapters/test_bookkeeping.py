@@ -246,7 +246,7 @@ def test_a_file_of_the_first_version_gets_the_tables_and_its_deadlines_are_found
     story = Scenario(assemble(url)).given(an_order(delivered="2026-03-05"), a_return(labelled="2026-03-09 12:30"))
     story.desk.close()
     connection = sqlite3.connect(tmp_path / "shop.db")
-    connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
+    connection.executescript("DROP TABLE due; DROP TABLE bookmarks; DROP TABLE timelines; PRAGMA user_version = 1")
     connection.close()
 
     assert migrate_store(url) == (1, 2), "it says so"

@@ -152,7 +152,7 @@ def test_views_of_a_write_protected_store_are_kept_elsewhere(folder: Path, tmp_p
 def of_the_first_version(path: Path) -> None:
     """Take away what came with the second version."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; PRAGMA user_version = 1")
+        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; DROP TABLE timelines; PRAGMA user_version = 1")
 
 
 def as_a_copy(path: Path) -> None:

@@ -20,7 +20,7 @@ from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import assemble
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.events import UPCASTERS, encode
-from returnable.projections.follow import Standing, standings
+from returnable.projections.follow import Standing, origin_of, standings
 from returnable.projections.ports import Changes, Mark
 from returnable.projections.stored import VIEWS
 from returnable.testing import Scenario, an_order, link_account, request_refund
@@ -450,7 +450,7 @@ def test_a_projector_of_another_store_writes_nothing_into_views_that_became_anot
     working = projector(mine.parts, views)
     working.run()
     anew = projector(other.parts, views)
-    views.begin(list(VIEWS), Mark(1, place=other.parts.store.place(1)), other.parts.store.identity())
+    views.begin(list(VIEWS), Mark(1, place=other.parts.store.place(1)), origin_of(other.parts.store))
     anew.run()
     mine.given(an_order("A-2"))
 

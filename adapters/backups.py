@@ -1,0 +1,366 @@
+"""Back-ups of a store in an SQLite file: made while it is in use, restored as a whole, and verified both times."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from returnable.adapters.clock import system_clock
+from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file
+from returnable.adapters.eventstore.open import copy_store, on_a_server, open_store, path_of
+from returnable.adapters.eventstore.sqlite_alone import held_alone
+from returnable.adapters.eventstore.sqlite_file import connect
+from returnable.adapters.eventstore.sqlite_timeline import (
+    BESIDE,
+    begin_timeline,
+    marker_of,
+    new_cookie,
+    refuse_foreign_wal,
+)
+from returnable.adapters.files import NotWritten, check_apart, check_free, store_files, sync, take_place
+from returnable.adapters.wiring import assemble, stored_views
+from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
+from returnable.domain.fields import to_text
+from returnable.domain.policy import Policy
+from returnable.domain.ports import EventStore
+from returnable.projections.follow import standings
+from returnable.projections.verified import Problem, Verification, Verified
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A back-up that was made: the position of its last fact, how many cases, the hash of its bytes, and their number."""
+
+    file: str
+    head: int
+    cases: int
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A store that was restored: the position of its last fact, and that of the store it replaced where it could be read.
+
+    ``kept_as``: where the store that it replaced is kept; ``None`` where there was none.
+    """
+
+    head: int
+    cases: int
+    sha256: str
+    replaced_head: int | None
+    kept_as: str | None
+
+
+# ---- verify -----------------------------------------------------------------------------------------------------------
+
+
+def verify_store(
+    url: str, found: Callable[[Problem], None] = lambda problem: None, advance: Advance = lambda count: None
+) -> Verified:
+    """Verify the store at a URL, which is opened for reading alone; ``found`` is told each problem at once.
+
+    A file that cannot be opened as a store has that as its problem. Raises :class:`StoreUnusable` where there is no store.
+    """
+    problems: list[Problem] = []
+
+    def note(problem: Problem) -> None:
+        problems.append(problem)
+        found(problem)
+
+    is_file = url != "memory:" and not on_a_server(url)
+    try:
+        parts = assemble(url, create=url == "memory:", only_reading=True)
+    except ReturnableError as error:
+        if not is_file or not os.path.exists(path_of(url)):
+            raise
+        note(Problem(where="the store", what=str(error)))
+        nothing = dict.fromkeys(("head", "facts", "cases", "commands", "rulings"), 0)
+        return Verified(**nothing, problems=tuple(problems), warnings=(), timelines=())
+    try:
+        return verify_parts(parts.store, parts.desk.policy, url, note, problems, advance)
+    finally:
+        parts.store.close()
+
+
+def verify_parts(
+    store: EventStore,
+    policy: Callable[[str], Policy],
+    url: str,
+    found: Callable[[Problem], None] | None = None,
+    problems: list[Problem] | None = None,
+    advance: Advance = lambda count: None,
+) -> Verified:
+    """Verify a store that is open at a URL."""
+    problems = [] if problems is None else problems
+    note = problems.append if found is None else found
+    verification = Verification(store, policy)
+    for problem in verification.run(advance):
+        note(problem)
+    return verification.result(problems, tuple(_warnings(store, url)))
+
+
+def _warnings(store: EventStore, url: str) -> Iterator[str]:
+    """What is no damage, but should be known."""
+    if url == "memory:" or on_a_server(url):
+        return
+    path = path_of(url)
+    with suppress(OSError):
+        status = os.stat(path)
+        if status.st_nlink > 1:
+            yield (
+                f"the file has {status.st_nlink} names (hard links); under another name SQLite looks for another WAL, so "
+                "open it under this one only"
+            )
+        if os.name == "posix" and status.st_mode & 0o077:
+            yield f"others on this machine may read or write the file (mode {status.st_mode & 0o777:o})"
+    try:
+        views = stored_views(url, create=False)
+        if views is None:
+            return
+        try:
+            for one in standings(store, views):
+                if one.state not in ("up to date", "missing"):
+                    yield f"the stored view {one.view} is {one.state}"
+        finally:
+            views.close()
+    except ReturnableError as error:
+        yield str(error)
+
+
+def _verified(file: Path, what: str) -> Verified:
+    verified = verify_store(_url_of(file))
+    if verified.problems:
+        first = verified.problems[0]
+        more = f", and {len(verified.problems) - 1} more" if len(verified.problems) > 1 else ""
+        raise StoreUnusable(f"{what}: it is damaged: {first.where}: {first.what}{more}")
+    return verified
+
+
+# ---- back up ----------------------------------------------------------------------------------------------------------
+
+
+def back_up(url: str, file: str | os.PathLike[str], *, force: bool = False) -> BackedUp:
+    """Copy the store at a URL into a file, as it stands at one moment; others may go on writing to it.
+
+    The copy is verified and durable before it gets its name. With ``force`` it takes the place of a file. Raises
+    :class:`NotWritten` where it cannot be written, and :class:`StoreUnusable` where there is no store in a file, or where
+    the copy, and so the store, is damaged.
+    """
+    _only_files(url, "backed up", "pg_dump --schema=SCHEMA")
+    target = Path(os.path.abspath(file))
+    check_apart(target, store_files(url), "the store, or a file that belongs to it")
+    check_free(target, force)
+    _refuse_leftovers(target)
+    with _part(target, "backup") as part:
+        copy_store(url, part)
+        verified = _verified(part, f"{path_of(url)} was not backed up")
+        sync(part)
+        sha256, size = _sha256(part), part.stat().st_size
+        if force:
+            os.replace(part, target)
+        else:
+            take_place(part, target)
+    sync(target.parent)
+    return BackedUp(str(target), verified.head, verified.cases, sha256, size)
+
+
+def _only_files(url: str, done: str, instead: str) -> None:
+    if on_a_server(url):
+        raise StoreUnusable(
+            f"a store on PostgreSQL is {done} with the tools of the server: {instead}, or point-in-time recovery; see "
+            "Backups in docs/services.md"
+        )
+    if url == "memory:":
+        raise StoreUnusable(f"a store in memory cannot be {done}")
+
+
+def _refuse_leftovers(file: Path) -> None:
+    """Raise :class:`NotWritten` where files of SQLite would be taken for those of a file that does not exist yet."""
+    for ending in BESIDE:
+        beside = file.with_name(file.name + ending)
+        if beside.exists():
+            raise NotWritten(f"{beside}: lies beside the place of the back-up, and would be taken for a part of it")
+
+
+@contextmanager
+def _part(target: Path, purpose: str) -> Iterator[Path]:
+    """A temporary file beside ``target``, for nobody else to read, which is gone at the end.
+
+    What a run left that was killed is removed first. Raises :class:`StoreBusy` while another run has it.
+    """
+    part = target.with_name(f".{target.name}.{purpose}-part")
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _claim(descriptor, f"{target}: another {purpose} to this place is running")
+        for ending in BESIDE:
+            part.with_name(part.name + ending).unlink(missing_ok=True)
+        os.ftruncate(descriptor, 0)
+        os.chmod(part, 0o600)
+        try:
+            yield part
+        finally:
+            for ending in ("", *BESIDE):
+                part.with_name(part.name + ending).unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(descriptor: int, otherwise: str) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StoreBusy(otherwise) from error
+
+
+def _sha256(file: Path) -> str:
+    # In a process of its own: closing a file drops every lock that SQLite has on it in this one.
+    code = "import hashlib, sys; print(hashlib.file_digest(open(sys.argv[1], 'rb'), 'sha256').hexdigest())"
+    ran = subprocess.run([sys.executable, "-I", "-c", code, str(file)], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise StoreUnusable(f"{file}: it cannot be read ({(ran.stderr.splitlines() or ['no reason given'])[-1]})")
+    return ran.stdout.strip()
+
+
+# ---- restore ----------------------------------------------------------------------------------------------------------
+
+
+def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> Restored:
+    """Put a back-up in the place of the store at a URL, which nobody may have open; the store is kept under another name.
+
+    The back-up is verified before, and the restored store afterwards. Whatever interrupts it, the old store is there, or
+    the new one, or opening is refused until it is run again. Raises :class:`StoreUnusable` where the back-up is damaged, or
+    where nobody can tell whether the store is in use (``force`` goes on then), and :class:`StoreBusy` where it is.
+    """
+    _only_files(url, "restored", "pg_restore or psql")
+    source, target = Path(os.path.abspath(file)), Path(os.path.realpath(path_of(url)))
+    check_apart(source, store_files(url), "itself: the back-up is the store, or a file that belongs to it")
+    if not source.is_file():
+        raise StoreUnusable(f"{source}: there is no back-up here")
+    if target.is_dir() or not target.parent.is_dir():
+        raise StoreUnusable(f"{target}: {'it is a folder' if target.is_dir() else 'its folder does not exist'}")
+    with _part(target, "restore") as part:
+        copy_store(_url_of(source), part)
+        verified = _verified(part, f"{source} was not restored")
+        sha256, replaced_head = _sha256(source), _head_of(target)
+        _mark_restored(part, source.name, sha256, verified.head, replaced_head)
+        with held_alone(str(target), force):
+            _like(target, part)
+            sync(part)
+            kept_as = _swap(target, part)
+    _verified(target, f"{target}, kept before as {kept_as}")
+    return Restored(verified.head, verified.cases, sha256, replaced_head, kept_as)
+
+
+def _head_of(target: Path) -> int | None:
+    """The head of the store that is about to be replaced; ``None`` where it cannot be read. It is not changed."""
+    if not target.exists():
+        return None
+    try:
+        refuse_foreign_wal(str(target))
+        connection = connect(str(target), "mode=ro", 5.0)
+        try:
+            head: int = connection.execute("SELECT coalesce(max(position), 0) FROM facts").fetchone()[0]
+            return head
+        finally:
+            connection.close()
+    except (sqlite3.Error, StoreUnusable):
+        return None
+
+
+def _mark_restored(part: Path, name: str, sha256: str, head: int, replaced_head: int | None) -> None:
+    if version_of_file(str(part)) < SCHEMA_VERSION:  # its tables may be older than the one for timelines
+        open_store(_url_of(part)).close()
+    connection = connect(str(part), "mode=rw", 5.0)
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+        cookie = new_cookie()
+        connection.execute("BEGIN IMMEDIATE")
+        begin_timeline(
+            connection,
+            cookie,
+            to_text(system_clock()),
+            "restored",
+            file=name,
+            sha256=sha256,
+            head=head,
+            replaced_head=replaced_head,
+        )
+        connection.execute(f"PRAGMA schema_version = {cookie}")
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _like(target: Path, part: Path) -> None:
+    """Give the new file the owner and the permissions of the old one, so that the service can open it."""
+    with suppress(OSError):
+        status = target.stat()
+        os.chmod(part, status.st_mode & 0o777)
+        if hasattr(os, "chown"):
+            os.chown(part, status.st_uid, status.st_gid)
+
+
+def _swap(target: Path, part: Path) -> str | None:
+    """Let a part take the place of a store, which is kept under another name with all that lies beside it.
+
+    While the marker is there, no desk opens the store. A swap that was cut short is carried to its end by the next one,
+    which goes on with the name that stands in the marker: so the old store and its WAL stay together.
+    """
+    marker, folder = Path(marker_of(str(target))), target.parent
+    kept = _kept_name(marker) or _free_name(target)
+    if not marker.exists():
+        _write_marker(marker, kept)
+    for ending in ("", *BESIDE):
+        one, other = folder / f"{target.name}{ending}", folder / f"{kept}{ending}"
+        if one.exists() and not other.exists():
+            os.rename(one, other)
+    sync(folder)  # before the name of the old store is given to another file
+    os.rename(part, target)
+    sync(folder)
+    marker.unlink(missing_ok=True)
+    sync(folder)
+    return str(folder / kept) if (folder / kept).exists() else None
+
+
+def _kept_name(marker: Path) -> str | None:
+    try:
+        kept: str = json.loads(marker.read_bytes())["kept_as"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return kept
+
+
+def _free_name(target: Path) -> str:
+    name = f"{target.name}.before-restore-{system_clock():%Y%m%dT%H%M%SZ}"
+    nth, free = 1, name
+    while any((target.parent / f"{free}{ending}").exists() for ending in ("", *BESIDE)):
+        nth += 1
+        free = f"{name}-{nth}"
+    return free
+
+
+def _write_marker(marker: Path, kept: str) -> None:
+    written = marker.with_name(f".{marker.name}-part")
+    written.write_text(json.dumps({"kept_as": kept}))
+    sync(written)
+    os.rename(written, marker)
+    sync(marker.parent)
+
+
+def _url_of(file: Path) -> str:
+    return f"sqlite:///{quote(os.fsencode(file))}"

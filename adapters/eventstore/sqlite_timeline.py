@@ -1,0 +1,308 @@
+"""What the files of an SQLite store say before SQLite opens them: does the WAL belong to the file it lies beside?
+
+SQLite replays any intact WAL into the file beside it. It does not notice that the file is a back-up that was copied over the
+store. The back-up is then damaged, or the events that it was meant to undo come back. So a store looks first, and refuses.
+
+Every store has a *timeline*: a random number that stands in its table ``timelines`` and is at the same time the schema
+version ("cookie") in the header of the file. ``VACUUM INTO`` and SQLite's backup functions copy the table but not the cookie.
+A file whose cookie does not fit its timeline is therefore a fresh copy, and a fresh copy has no WAL of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from secrets import randbelow
+from struct import Struct, unpack_from
+from typing import Any
+
+from returnable.adapters.eventstore.sqlite_file import NO_LOCKS, connect
+from returnable.adapters.eventstore.wal import attempts, is_busy
+from returnable.domain.errors import StoreBusy, StoreUnusable
+
+BESIDE = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a file, as endings of its name."""
+
+_RESTORING = "-restoring"
+
+SCHEMA_CHANGES = 1000
+"""SQLite counts the cookie up with every change of the schema: an index that an administrator adds moves it a little. A
+cookie that is further away from the timeline, or below it, was not counted up from there."""
+
+_LOOKS = 3
+_LOOK_AGAIN_SECONDS = 0.05
+
+_WAL_HEADER = Struct(">8I")
+_FRAME_HEADER = Struct(">6I")
+_MAGIC = 0x377F0682
+_COOKIE_AT = 40
+_WRITE_VERSION_AT = 18
+_ROLLBACK = 1
+"""The write version of a file that is not in WAL mode."""
+_PENDING_BYTE = 0x40000000
+
+_LAST_TIMELINE = "SELECT cookie FROM timelines ORDER BY number DESC LIMIT 1"
+_BEGIN_TIMELINE = (
+    "INSERT INTO timelines (cookie, began_at, cause, file, sha256, head, replaced_head) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+# ---- timelines ------------------------------------------------------------------------------------------------------
+
+
+def new_cookie() -> int:
+    """A random cookie: far away from that of any other store, and from the small ones of files that SQLite just made."""
+    return (1 << 20) + randbelow(1 << 29)
+
+
+def cookie_of(connection: sqlite3.Connection) -> int:
+    """The schema version in the header of a file."""
+    cookie: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    return cookie
+
+
+def timeline_of(connection: sqlite3.Connection) -> int | None:
+    """The timeline that a store is on; ``None`` where it has no tables yet."""
+    try:
+        row = connection.execute(_LAST_TIMELINE).fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        return None
+    return None if row is None else row[0]
+
+
+def begin_timeline(
+    connection: sqlite3.Connection,
+    cookie: int,
+    at: str,
+    cause: str,
+    *,
+    file: str | None = None,
+    sha256: str | None = None,
+    head: int | None = None,
+    replaced_head: int | None = None,
+) -> None:
+    """Put a store on a new timeline, in the caller's transaction; ``at`` is RFC 3339 text in UTC."""
+    connection.execute(_BEGIN_TIMELINE, (cookie, at, cause, file, sha256, head, replaced_head))
+
+
+def is_copy(connection: sqlite3.Connection) -> bool:
+    """Whether a store is a copy that SQLite made and no desk has written to since."""
+    timeline, cookie = timeline_of(connection), cookie_of(connection)
+    if timeline is None or cookie == timeline:
+        return False
+    # VACUUM INTO counts the cookie up by one, as a change of the schema does, but leaves a file that is not in WAL mode.
+    return not _fits(cookie, timeline) or connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
+
+
+def take_over_copy(connection: sqlite3.Connection, path: str, at: str, patience_seconds: float) -> None:
+    """Put a fresh copy on a timeline of its own, durably and before it has a WAL; a store that is no copy stays as it is.
+
+    Raises :class:`StoreBusy` while another process has the copy open.
+    """
+    for attempts_left in attempts(patience_seconds):
+        try:
+            if not is_copy(connection):
+                return
+            connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if is_copy(connection):
+                    cookie = new_cookie()
+                    begin_timeline(connection, cookie, at, "copied")
+                    connection.execute(f"PRAGMA schema_version = {cookie}")
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            if not attempts_left:
+                raise StoreBusy(
+                    f"{path}: it is a copy that no desk has opened before, and another process holds it open; the first "
+                    "desk that writes to a copy needs it for itself"
+                ) from error
+        time.sleep(0.01)
+
+
+def _fits(cookie: int, timeline: int) -> bool:
+    return 0 <= cookie - timeline <= SCHEMA_CHANGES
+
+
+# ---- a restore that was cut short -------------------------------------------------------------------------------------
+
+
+def marker_of(path: str) -> str:
+    """The file that says that a restore is under way; where it is left behind, the restore was cut short."""
+    return f"{os.path.realpath(path)}{_RESTORING}"
+
+
+def refuse_half_restored(path: str) -> None:
+    """Raise :class:`StoreUnusable` where a restore is under way or was cut short."""
+    if os.path.exists(marker_of(path)):
+        raise StoreUnusable(
+            f"{path}: a restore is under way, or was cut short; if none is running, run `returnable restore` again"
+        )
+
+
+# ---- the WAL of another file ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wal:
+    """The committed frames of a WAL."""
+
+    page_size: int
+    pages: frozenset[int]
+    """The numbers of the pages that it holds."""
+    cookies: tuple[int, ...]
+    """The cookies in its versions of the first page, from the oldest."""
+    page_count: int
+    """How many pages the file has after the last commit."""
+
+
+def read_wal(path: str, *, checked: bool) -> Wal | None:
+    """The WAL beside a file; ``None`` where it holds nothing that SQLite would replay.
+
+    Only with ``checked`` are the checksums of the frames computed, which is slow. Without, frames that a crash tore may be
+    taken for whole.
+    """
+    try:
+        with open(f"{os.path.realpath(path)}-wal", "rb") as file:
+            header = file.read(_WAL_HEADER.size)
+            if len(header) < _WAL_HEADER.size:
+                return None
+            magic, _, page_size, _, *salts, _, _ = fields = _WAL_HEADER.unpack(header)
+            order = ">" if magic & 1 else "<"
+            sums = _checksum(order, header[:24], (0, 0))
+            if magic & ~1 != _MAGIC or sums != tuple(fields[6:]) or not 512 <= page_size <= 65536:
+                return None
+            pages: set[int] = set()
+            cookies: list[int] = []
+            held: Wal | None = None
+            while len(frame := file.read(_FRAME_HEADER.size)) == _FRAME_HEADER.size:
+                page, page_count, *rest = _FRAME_HEADER.unpack(frame)
+                if rest[:2] != salts or not page:
+                    break
+                content = b""
+                if checked or page == 1:
+                    content = file.read(page_size)
+                else:
+                    file.seek(page_size, os.SEEK_CUR)
+                if checked:
+                    sums = _checksum(order, content, _checksum(order, frame[:8], sums))
+                    if len(content) < page_size or sums != tuple(rest[2:]):
+                        break
+                pages.add(page)
+                if page == 1 and len(content) == page_size:
+                    cookies.append(unpack_from(">I", content, _COOKIE_AT)[0])
+                if page_count:
+                    held = Wal(page_size, frozenset(pages), tuple(cookies), page_count)
+            return held
+    except (FileNotFoundError, PermissionError):
+        return None
+
+
+def _checksum(order: str, content: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+    one, other = sums
+    words = unpack_from(f"{order}{len(content) // 4}I", content)
+    for at in range(0, len(words) - 1, 2):
+        one = (one + words[at] + other) & 0xFFFFFFFF
+        other = (other + words[at + 1] + one) & 0xFFFFFFFF
+    return one, other
+
+
+def refuse_foreign_wal(path: str) -> None:
+    """Raise :class:`StoreUnusable` where the WAL beside a store belongs to another file, before SQLite replays it."""
+    reason = None
+    for look in range(_LOOKS):
+        # Others may write to both files while they are looked at, so that only what is seen again and again is believed.
+        reason = why_foreign(path, checked=look > 0)
+        if reason is None:
+            return
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    name = os.path.basename(path)
+    raise StoreUnusable(
+        f"{path}: the file {name}-wal beside it belongs to another file ({reason}). It seems that a copy was put "
+        f"in the place of a store whose WAL was left behind. Move {name}-wal and {name}-shm away, or restore the copy with "
+        "`returnable restore`, which does that"
+    )
+
+
+def why_foreign(path: str, *, checked: bool) -> str | None:
+    """Why the WAL beside a store cannot be its own; ``None`` where nothing speaks against it, or there is none."""
+    wal = read_wal(path, checked=checked)
+    if wal is None:
+        return None
+    # Asked after the WAL was read: a file only grows, so that what a WAL in use does not hold any more is in the file.
+    size = os.stat(path).st_size
+    try:
+        connection = connect(path, "mode=ro&immutable=1", 5.0)
+        try:
+            page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+            cookie, timeline = cookie_of(connection), timeline_of(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        # A checkpoint that was cut short leaves a file that cannot be read without its WAL.
+        return _why_not_covered(wal, wal.page_size, size)
+    if wal.page_size != page_size:
+        return "its pages are of another size"
+    return _why_other_timeline(path, wal, cookie, timeline) or _why_not_covered(wal, page_size, size)
+
+
+def _why_other_timeline(path: str, wal: Wal, cookie: int, timeline: int | None) -> str | None:
+    if timeline is None or cookie in wal.cookies:
+        return None
+    if not _fits(cookie, timeline):
+        return "the store is a fresh copy, which has no WAL of its own"
+    if wal.cookies and not 0 <= wal.cookies[0] - cookie <= SCHEMA_CHANGES:
+        return "it was written on another timeline than that of the store"
+    if cookie != timeline and _write_version(path) == _ROLLBACK:
+        return "the store is a fresh copy that is not in WAL mode"
+    return None
+
+
+def _why_not_covered(wal: Wal, page_size: int, size: int) -> str | None:
+    """Every page stands in the file or in the WAL: all that left the WAL was copied into the file before."""
+    in_file = size // page_size
+    never_written = _PENDING_BYTE // page_size + 1
+    missing = next(
+        (n for n in range(in_file + 1, wal.page_count + 1) if n not in wal.pages and n != never_written), None
+    )
+    if missing is None:
+        return None
+    return f"page {missing} of {wal.page_count} stands neither in it nor in the store"
+
+
+_KEPT_OPEN: dict[tuple[int, int], int] = {}
+
+
+def _write_version(path: str) -> int:
+    """Whether a file is in WAL mode (2) or not (1), by its header."""
+    status = os.stat(path)
+    key = status.st_dev, status.st_ino
+    if key not in _KEPT_OPEN:
+        # Never closed: closing it would drop every lock that SQLite has on the file in this process. This is asked only
+        # where a crash met a file whose schema somebody changed, or a copy.
+        _KEPT_OPEN[key] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        NO_LOCKS.add(_KEPT_OPEN[key])
+    os.lseek(_KEPT_OPEN[key], _WRITE_VERSION_AT, os.SEEK_SET)
+    return os.read(_KEPT_OPEN[key], 1)[0]
+
+
+# ---- what SQLite knows of a file ----------------------------------------------------------------------------------------
+
+
+def damaged_pages(ask: Callable[[str], list[Any]]) -> Iterator[str]:
+    """What SQLite's own check of all pages, tables and indexes finds, at most a hundred lines."""
+    for (lines,) in ask("PRAGMA integrity_check"):
+        if lines != "ok":
+            yield from (line for line in lines.splitlines() if line and not line.startswith("***"))

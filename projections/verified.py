@@ -1,0 +1,279 @@
+"""Verifying a store: whether everything that is stored fits together, and every decision comes out the same again.
+
+A store can be damaged so that every fact can still be read: when a file system loses pages, or when the WAL of one file is
+replayed into another. What gives it away is that facts, receipts, names and positions contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from returnable.domain.case import names_in, replay
+from returnable.domain.decisions import next_due
+from returnable.domain.errors import PolicyInvalid, ReturnableError
+from returnable.domain.fields import Model
+from returnable.domain.policy import Policy, policy_of_document
+from returnable.domain.ports import EventStore, Receipt, Recorded, Timeline
+from returnable.domain.retelling import Told, retell
+from returnable.projections.redecided import redecide
+from returnable.projections.sound import BROKEN, said
+
+PAGE = 500
+"""How many cases, names or receipts are read at once."""
+
+
+class Problem(Model):
+    """Something stored that contradicts what else is stored, or cannot be read."""
+
+    where: str
+    """The event (``return/R-1#2``), command, name, policy or part of the store."""
+    what: str
+
+
+class TimelineView(Model):
+    """How a stretch in the life of the store's file began: it was created, copied by hand, or restored from a back-up."""
+
+    began_at: str
+    cause: str
+    file: str | None
+    sha256: str | None
+    head: int | None
+    replaced_head: int | None
+
+
+class Verified(Model):
+    """What verifying a store came to. All is well where there are no problems; warnings do not count."""
+
+    head: int
+    facts: int
+    cases: int
+    commands: int
+    rulings: int
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    timelines: tuple[TimelineView, ...]
+
+
+class Verification:
+    """Verifies a store, one page of cases in memory at a time; ``policy`` finds a pinned policy by its hash.
+
+    Others may write to the store meanwhile: what is recorded after the beginning is left to the next time.
+    """
+
+    def __init__(self, store: EventStore, policy: Callable[[str], Policy]) -> None:
+        self._store = store
+        self._policy = policy
+        self.head = self.facts = self.cases = self.commands = self.rulings = 0
+        self._names = self._with_receipt = 0
+        self._due_count = 0
+        self._due_first: datetime | None = None
+        self._kept: set[str] = set()
+        self._receipt: Receipt | None = None
+        """The receipt that was looked up last: the facts of a command stand together."""
+
+    def run(self, advance: Callable[[int], None] = lambda count: None) -> Iterator[Problem]:
+        """Every problem, as it is found. ``advance`` is told how many facts were looked at."""
+        for check in (self._medium, self._policies, lambda: self._cases(advance), self._beside):
+            try:
+                yield from check()
+            except ReturnableError as error:
+                yield Problem(where="the store", what=f"it cannot be read to its end: {error}")
+
+    def result(self, problems: Sequence[Problem], warnings: Sequence[str] = ()) -> Verified:
+        """What it came to, once :meth:`run` has come to its end."""
+        return Verified(
+            head=self.head,
+            facts=self.facts,
+            cases=self.cases,
+            commands=self.commands,
+            rulings=self.rulings,
+            problems=tuple(problems),
+            warnings=tuple(warnings),
+            timelines=tuple(map(timeline_view, self.timelines())),
+        )
+
+    def timelines(self) -> Sequence[Timeline]:
+        """The timelines of the store's file; none where they cannot be read."""
+        try:
+            return self._store.records.timelines()
+        except ReturnableError:
+            return ()
+
+    def _medium(self) -> Iterator[Problem]:
+        self.head = self._store.head()
+        for sentence in self._store.records.damage():
+            yield Problem(where="the store", what=sentence)
+
+    def _policies(self) -> Iterator[Problem]:
+        for sha256 in self._store.records.policies():
+            self._kept.add(sha256)
+            try:
+                policy_of_document(self._store.policy(sha256) or "", sha256)
+            except (PolicyInvalid, *BROKEN) as error:
+                yield Problem(where=f"policy {sha256}", what=said(error))
+
+    # ---- cases ----------------------------------------------------------------------------------------------------------
+
+    def _cases(self, advance: Callable[[int], None]) -> Iterator[Problem]:
+        after = ""
+        while True:
+            last = None
+            for last, facts, damage in self._store.stretch(after, PAGE, self.head):
+                self.cases += 1
+                self.facts += len(facts)
+                if damage is not None:
+                    yield Problem(where=damage.event, what=damage.reason)
+                yield from self._case(last, facts)
+                advance(len(facts))
+            if last is None:
+                return
+            after = last
+
+    def _case(self, case_id: str, facts: Sequence[Recorded]) -> Iterator[Problem]:
+        again = redecide(case_id, facts, self._policy)
+        self.commands += again.commands
+        self.rulings += again.rulings
+        for difference in again.differences:
+            for line in difference.differences:
+                yield Problem(where=difference.event, what=line)
+        for name in names_in(facts):
+            self._names += 1
+            owner = self._store.case_of(name.kind, name.name)
+            if owner != case_id:
+                known = "is not kept" if owner is None else f"leads to case {owner!r}"
+                yield Problem(
+                    where=f"{name.kind} {name.name}", what=f"its id was given in case {case_id!r}, but {known}"
+                )
+        for entry in facts:
+            sha256 = getattr(getattr(entry.fact, "pins", None), "sha256", None)
+            if sha256 is not None and sha256 not in self._kept and self._store.policy(sha256) is None:
+                yield Problem(where=entry.event, what=f"the policy {sha256} is pinned but was not kept")
+            yield from self._receipt_of(entry)
+        try:
+            for told in retell(facts):
+                yield from self._told(told)
+            at = next_due(replay(case_id, facts)) if facts else None
+        except BROKEN:
+            return  # deciding it again has found that
+        self._count_due(at)
+
+    def _receipt_of(self, entry: Recorded) -> Iterator[Problem]:
+        command_id = entry.fact.command_id
+        if command_id is None:
+            return
+        self._with_receipt += 1
+        if self._receipt is None or self._receipt.command_id != command_id:
+            self._receipt = self._store.receipt(command_id)
+        receipt = self._receipt
+        if receipt is None:
+            yield Problem(where=entry.event, what=f"command {command_id!r} recorded it, but has no receipt")
+        elif not receipt.first <= entry.position <= receipt.last:
+            yield Problem(
+                where=entry.event,
+                what=f"command {command_id!r} recorded it at position {entry.position}, but its receipt speaks of the "
+                f"positions from {receipt.first} to {receipt.last}",
+            )
+
+    def _told(self, told: Told) -> Iterator[Problem]:
+        first = told.entries[0]
+        command_id = first.fact.command_id
+        receipt = None if command_id is None else self._store.receipt(command_id)
+        if receipt is None:
+            return
+        recorded = (told.fields["command"], told.outcome, told.at)
+        kept = (receipt.command, receipt.outcome, receipt.at)
+        for what, one, other in zip(("command", "outcome", "instant"), recorded, kept, strict=True):
+            if one != other:
+                yield Problem(
+                    where=first.event, what=f"its {what} is {one}, but the receipt of {command_id!r} says {other}"
+                )
+
+    def _count_due(self, at: datetime | None) -> None:
+        if at is not None:
+            self._due_count += 1
+            self._due_first = at if self._due_first is None else min(at, self._due_first)
+
+    # ---- what is kept beside the facts --------------------------------------------------------------------------------
+
+    def _beside(self) -> Iterator[Problem]:
+        records = self._store.records
+        # Only where the numbers differ is it worth while to look at each one.
+        if records.count("names") != self._names:
+            yield from self._names_alone()
+        if records.count("receipts") != self._with_receipt:
+            yield from self._receipts_alone()
+        head = self._store.head()
+        for name, position in self._store.bookmarks.begun().items():
+            if position > head:
+                yield Problem(
+                    where=f"bookmark {name}",
+                    what=f"it stands at position {position}, but the last fact stands at {head}",
+                )
+        yield from self._due_table(head)
+
+    def _names_alone(self) -> Iterator[Problem]:
+        after = ("", "")
+        while page := self._store.records.names(after, PAGE):
+            for name in page:
+                facts, _ = self._store.readable(name.case_id)
+                given = sum(one == name for one in names_in(facts))
+                if given != 1:
+                    yield Problem(
+                        where=f"{name.kind} {name.name}",
+                        what=f"its id is kept for case {name.case_id!r}, where {_times(given)} gives it",
+                    )
+            after = page[-1].kind, page[-1].name
+
+    def _receipts_alone(self) -> Iterator[Problem]:
+        after = ""
+        while page := self._store.records.receipts(after, PAGE):
+            for receipt in page:
+                yield from self._facts_of(receipt)
+            after = page[-1].command_id
+
+    def _facts_of(self, receipt: Receipt) -> Iterator[Problem]:
+        where = f"command {receipt.command_id}"
+        first, last = receipt.first, receipt.last
+        if (first, last) == (0, 0):
+            return
+        if not 0 < first <= last:
+            yield Problem(where=where, what=f"its receipt speaks of the positions from {first} to {last}")
+            return
+        for position in range(first, last + 1):
+            try:
+                found = self._store.read(position - 1, 1, position)
+            except BROKEN:
+                continue  # told already, as a fact that cannot be read
+            if not found:
+                yield Problem(where=where, what=f"its receipt speaks of position {position}, where no fact stands")
+            elif found[0].fact.command_id != receipt.command_id:
+                yield Problem(where=where, what=f"its receipt speaks of {found[0].event}, which it did not record")
+
+    def _due_table(self, head: int) -> Iterator[Problem]:
+        standing = self._store.due.standing()
+        # It can be compared where it is fed with all facts that were looked at, and no case is parked in it.
+        if standing.position == head == self.head and not standing.parked:
+            found, kept = (self._due_count, self._due_first), (standing.waiting, standing.first_at)
+            if found != kept and self._store.head() == head:
+                yield Problem(
+                    where="due table",
+                    what=f"{kept[0]} cases wait there, the first until {kept[1]}, but by the facts {found[0]} cases do, the "
+                    f"first until {found[1]}",
+                )
+
+
+def timeline_view(timeline: Timeline) -> TimelineView:
+    """A timeline for people: without the number by which the store knows it."""
+    return TimelineView(
+        began_at=timeline.began_at,
+        cause=timeline.cause,
+        file=timeline.file,
+        sha256=timeline.sha256,
+        head=timeline.head,
+        replaced_head=timeline.replaced_head,
+    )
+
+
+def _times(count: int) -> str:
+    return "no fact" if count == 0 else f"more than one fact ({count})"

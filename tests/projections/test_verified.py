@@ -1,0 +1,247 @@
+"""Verifying a store: what contradicts something else that is stored is found, on every kind of store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postgres import fresh_store_url, sql
+from usual import an_inspected_return
+
+from returnable.adapters.backups import verify_store
+from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.commands import parse_command
+from returnable.domain.fields import parse_instant
+from returnable.domain.ports import Batch, Entry
+from returnable.projections.verified import Verification
+from returnable.testing import given, request_refund
+
+Edit = Callable[[str], None]
+
+
+class Shop:
+    """A store with a return that is refunded and a claim, each command with an id."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        parts = assemble(url)
+        self.parts = parts
+        for nth, (at, fields) in enumerate(_commands(), start=1):
+            parts.desk.handle(parse_command({**fields, "command_id": f"k-{nth}"}), parse_instant(at))
+
+    def edit(self, statement: str) -> None:
+        """Change what is stored behind the back of the store; ``{}`` stands before the name of a table."""
+        if self.url.startswith("postgres"):
+            sql(statement.replace("{}", f"{place_of(self.url).schema}."))
+            return
+        with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as connection:
+            assert connection.execute(statement.replace("{}", "")).rowcount
+            connection.commit()
+
+    def problems(self) -> dict[str, str]:
+        """What is found wrong, by where."""
+        return {problem.where: problem.what for problem in verify_store(self.url).problems}
+
+
+def _commands() -> Iterator[tuple[str, dict[str, Any]]]:
+    order = {
+        "command": "confirm_order",
+        "currency": "USD",
+        "customer": {"customer_id": "c-1", "account_id": "acc-1"},
+        "lines": [{"line_id": "1", "sku": "BAG", "unit_price": "480.00", "quantity": 1}],
+        "payments": [{"payment_id": "p-1", "method": "card", "amount": "480.00"}],
+    }
+    lines = [{"line_id": "1", "quantity": 1}]
+    for order_id in ("A-1", "A-2"):
+        yield "2026-03-02T15:00:00Z", {**order, "order_id": order_id}
+        parcel = {"order_id": order_id, "parcel_id": "P-1"}
+        yield "2026-03-03T15:00:00Z", {"command": "record_shipment", **parcel, "carrier": "ups", "tracking_number": "T"}
+        yield "2026-03-05T15:00:00Z", {"command": "record_delivery", **parcel}
+    wanted = {"return_id": "R-1", "order_id": "A-1", "lines": lines, "channel": "portal"}
+    yield "2026-03-06T15:00:00Z", {"command": "request_return", **wanted}
+    label = {"label_id": "L-1", "carrier": "ups", "tracking_number": "T"}
+    yield "2026-03-06T16:00:00Z", {"command": "issue_label", "return_id": "R-1", **label}
+    claim = {"claim_id": "C-1", "order_id": "A-2", "line_id": "1", "channel": "email"}
+    yield "2026-03-06T17:00:00Z", {"command": "report_wrong_item", **claim}
+    yield "2026-03-20T15:00:00Z", {"command": "run_deadlines"}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    url = f"sqlite:///{tmp_path}/shop.db" if request.param == "sqlite" else fresh_store_url()
+    shop = Shop(url)
+    yield shop
+    shop.parts.store.close()
+
+
+def test_all_is_well_with_a_store_that_only_the_desk_wrote(shop: Shop) -> None:
+    verified = verify_store(shop.url)
+
+    assert verified.problems == ()
+    assert (verified.head, verified.facts, verified.cases, verified.commands) == (12, 12, 2, 11)
+
+
+def test_all_is_well_with_a_store_in_memory_and_with_one_that_is_empty() -> None:
+    parts = Shop("memory:").parts
+
+    problems = list(Verification(parts.store, parts.desk.policy).run())
+
+    assert problems == []
+    assert verify_store("memory:").problems == ()
+
+
+def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> None:
+    # given
+    other = assemble(shop.url)
+
+    def record(count: int) -> None:
+        order_id = f"B-{other.store.head()}"
+        confirm = {**dict(_commands())["2026-03-02T15:00:00Z"], "order_id": order_id, "command_id": order_id}
+        other.desk.handle(parse_command(confirm), parse_instant("2026-03-21T15:00:00Z"))
+        other.desk.due.catch_up()
+
+    # when
+    problems = list(Verification(shop.parts.store, shop.parts.desk.policy).run(record))
+    other.store.close()
+
+    # then
+    assert shop.parts.store.head() > 12
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "where", "what"),
+    [
+        ("DELETE FROM {}facts WHERE stream = 'return/R-1' AND version = 2", "return/R-1#3", "is missing before it"),
+        ("DELETE FROM {}facts WHERE stream = 'order/A-1' AND version = 2", "order/A-1#3", "is missing before it"),
+        ("DELETE FROM {}names WHERE name = 'R-1'", "return R-1", "given in case 'A-1', but is not kept"),
+        ("UPDATE {}names SET case_id = 'A-2' WHERE name = 'R-1'", "return R-1", "leads to case 'A-2'"),
+        ("INSERT INTO {}names VALUES ('refund', 'F-9', 'A-1')", "refund F-9", "where no fact gives it"),
+        ("DELETE FROM {}commands WHERE command_id = 'k-2'", "order/A-1#2", "but has no receipt"),
+        ("UPDATE {}commands SET first = 1, last = 1 WHERE command_id = 'k-2'", "order/A-1#2", "positions from 1 to 1"),
+        (
+            "UPDATE {}commands SET first = 5, last = 99 WHERE command_id = 'k-5'",
+            "command k-5",
+            "position 99, where no fact stands",
+        ),
+        (
+            "INSERT INTO {}commands SELECT 'k-99', digest, command, at, outcome, 1, 1 FROM {}commands LIMIT 1",
+            "command k-99",
+            "order/A-1#1, which it did not record",
+        ),
+        (
+            "UPDATE {}commands SET outcome = 'declined' WHERE command_id = 'k-7'",
+            "return/R-1#1",
+            "its outcome is accepted, but the receipt of 'k-7' says declined",
+        ),
+        ("UPDATE {}commands SET command = 'void_label' WHERE command_id = 'k-7'", "return/R-1#1", "its command is"),
+        (
+            "UPDATE {}commands SET at = '2026-03-07T15:00:00Z' WHERE command_id = 'k-7'",
+            "return/R-1#1",
+            "its instant is",
+        ),
+        ("DELETE FROM {}policies", "order/A-1#1", "is pinned but was not kept"),
+        ("UPDATE {}bookmarks SET position = 99 WHERE name = 'due'", "bookmark due", "the last fact stands at 12"),
+    ],
+)
+def test_what_contradicts_something_else_that_is_stored_is_found_and_named(
+    shop: Shop, statement: str, where: str, what: str
+) -> None:
+    shop.edit(statement)
+
+    problems = shop.problems()
+
+    assert what in problems[where]
+
+
+def test_a_policy_that_has_not_the_hash_under_which_it_is_kept_is_found(shop: Shop) -> None:
+    shop.edit("UPDATE {}policies SET document = replace(document, ' the ', ' thy ')")
+
+    problems = shop.problems()
+
+    assert any(where.startswith("policy ") and "does not have the hash" in what for where, what in problems.items()), (
+        problems
+    )
+
+
+def test_a_deadline_that_is_not_in_the_due_table_is_found(shop: Shop) -> None:
+    shop.parts.desk.due.catch_up()
+    sound = shop.problems()
+    shop.edit("INSERT INTO {}due (case_id, at) VALUES ('A-9', 5)")
+
+    assert sound == {}
+    assert "cases wait there" in shop.problems()["due table"]
+
+
+def test_a_decision_that_comes_out_otherwise_is_found(shop: Shop) -> None:
+    text = "convert_from(content, 'UTF8')" if shop.url.startswith("postgres") else "CAST(content AS TEXT)"
+    back = "convert_to({}, 'UTF8')" if shop.url.startswith("postgres") else "CAST({} AS BLOB)"
+    changed = back.format(f'replace({text}, \'"verdict":"pass"\', \'"verdict":"fail"\')')
+    shop.edit("UPDATE {}facts SET content = " + changed + " WHERE type = 'return.ReturnAuthorized/1'")
+
+    assert any("on record fail, comes pass" in what for what in shop.problems().values())
+
+
+def test_a_position_beyond_the_sequence_of_the_server_is_found() -> None:
+    shop = Shop(fresh_store_url())
+    sql(f"SELECT setval('{place_of(shop.url).schema}.positions', 3)")
+
+    problems = shop.problems()
+    shop.parts.store.close()
+
+    assert problems == {"the store": "the last fact stands at position 12, but the sequence has only come to 3"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("DELETE FROM facts WHERE case_id = 'A-2'", "no fact stands at the positions from 4 to 6"),
+        ("UPDATE sqlite_sequence SET seq = 20 WHERE name = 'facts'", "but 20 positions were given away"),
+        ("DELETE FROM facts WHERE position > 10", "but 12 positions were given away"),
+    ],
+)
+def test_positions_of_a_file_have_no_gap_and_none_is_given_away_for_nothing(
+    tmp_path: Path, statement: str, what: str
+) -> None:
+    shop = Shop(f"sqlite:///{tmp_path}/shop.db")
+    shop.edit(statement)
+
+    found = [problem.what for problem in verify_store(shop.url).problems]
+    shop.parts.store.close()
+
+    assert any(what in each for each in found), found
+
+
+def test_the_counts_of_records_are_those_of_every_store(shop: Shop) -> None:
+    memory = Shop("memory:")
+    ours, theirs = shop.parts.store.records, memory.parts.store.records
+
+    assert [ours.count(what) for what in ("facts", "names", "receipts")] == [12, 2, 12]  # type: ignore[arg-type]
+    assert [theirs.count(what) for what in ("facts", "names", "receipts")] == [12, 2, 12]  # type: ignore[arg-type]
+    assert ours.names() == theirs.names()
+    assert ours.names(("claim", "C-1"), 1) == theirs.names(("claim", "C-1"), 1)
+    assert ours.receipts() == theirs.receipts()
+    assert ours.receipts("k-10", 2) == theirs.receipts("k-10", 2)
+    assert ours.policies() == theirs.policies()
+
+
+def test_a_fact_without_a_command_id_needs_no_receipt() -> None:
+    parts: Parts = given(an_inspected_return(), request_refund()).parts
+
+    assert list(Verification(parts.store, parts.desk.policy).run()) == []
+
+
+def test_a_fact_that_no_desk_recorded_is_found(shop: Shop) -> None:
+    (last, *_), _ = shop.parts.store.readable("A-1")
+    entry = Entry("order/A-1", 4, last.fact)
+    count = len(shop.parts.store.load("A-1"))
+    shop.parts.store.append([Batch("A-1", count, (entry,))])
+
+    problems = shop.problems()
+
+    assert "positions from 1 to 1" in problems["order/A-1#4"] or "cannot have happened" in problems["order/A-1#4"]
