@@ -73,7 +73,7 @@ def export(
     A scenario has the commands that led to these facts, with what is expected of each and the views in the end:
     "returnable play --check" proves it. It takes whole cases, those with a fact recorded in the period.
 
-    CSV is safe to open in a spreadsheet: a text that begins like a formula gets an apostrophe in front.
+    CSV is safe to open in a spreadsheet that splits at , or ; or |: what would begin a formula gets an apostrophe in front.
 
     \b
     returnable export --format parquet facts.parquet
