@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol
 from uuid import uuid4
 
+from returnable.adapters.printable import json_text
 from returnable.domain.errors import ReturnableError
 
 STDOUT = "-"
@@ -267,9 +268,10 @@ def store_files(url: str) -> tuple[Path, ...]:
 
 
 class Stdout:
-    """Standard output, also where something else took its place."""
+    """Standard output, also where something else took its place; what nobody can see in JSON or CSV is spelt out."""
 
     def write(self, data: bytes, /) -> object:
-        """Take bytes."""
+        """Take whole lines of JSON or CSV."""
+        data = json_text(data.decode()).encode()
         raw = getattr(sys.stdout, "buffer", None)
         return sys.stdout.write(data.decode()) if raw is None else raw.write(data)

@@ -52,6 +52,7 @@ from returnable.domain.retelling import outcome_of
 from returnable.domain.returns import Label, Return
 from returnable.projections.audit import details
 from returnable.projections.ledger import Balance, balances
+from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.report import (
@@ -209,8 +210,17 @@ def report_of(
                 "open": Open(
                     work=tuple(_work(scene)), deadlines=tuple(each for each in deadlines if each.state == "pending")
                 ),
+                "look_alikes": looking_alike(_ids(scene)),
             }
         )
+
+
+def _ids(scene: _Scene) -> Iterator[str]:
+    yield from ids_in({"order_id": scene.case.order.order_id, "id": scene.subject.name})
+    for told in scene.told:
+        if scene.shows(told):
+            yield told.entry.stream.partition("/")[2]
+            yield from ids_in(told.fact.model_dump(mode="json", exclude={"ruling", "pins"}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from returnable.adapters.cli.options import json_option, opened, redact_key_option, redaction, store_option
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import say_json
 from returnable.adapters.cli.reporting import file_name
 from returnable.adapters.cli.words import counted
 from returnable.adapters.files import (
@@ -23,6 +23,7 @@ from returnable.adapters.files import (
     store_files,
     written_whole,
 )
+from returnable.adapters.printable import identifier, printable
 
 if TYPE_CHECKING:
     from returnable.adapters.export.scenario import Written
@@ -186,8 +187,9 @@ def _tell(case: _Case, place: Path, folder: Path | None, redacted: bool, as_json
             "policy": {"id": pinned.id, "version": pinned.version, "sha256": pinned.sha256},
             "policies": None if folder is None else str(folder),
         }
-        click.echo(to_json(came).decode())
+        say_json(to_json(came))
         return
     how = "redacted" if redacted else "with personal data"
     where = f"{place}" if folder is None else f"{place} with its policy in {folder}"
-    click.echo(printable(f"recorded {counted(lines, 'line')} of {case.order}, {how}, to {where}: plays back, all met"))
+    what = f"{counted(lines, 'line')} of {identifier(case.order)}"
+    click.echo(printable(f"recorded {what}, {how}, to {where}: plays back, all met"))
