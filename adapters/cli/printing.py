@@ -59,13 +59,17 @@ class _GuardedBytes:
 @contextmanager
 def guarded_streams() -> Iterator[None]:
     """Everything that is printed meanwhile, by whatever means, is spelt out where it has to be."""
-    before = sys.stdout, sys.stderr
     # A process may have been started without one of them.
-    sys.stdout, sys.stderr = (stream and Guarded(stream) for stream in before)
+    guarded = [(name, stream, Guarded(stream)) for name in ("stdout", "stderr") if (stream := getattr(sys, name))]
+    for name, _, guard in guarded:
+        setattr(sys, name, guard)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        for name, stream, guard in guarded:
+            # click puts a stream of its own there when nobody reads any more; that one stays.
+            if getattr(sys, name) is guard:
+                setattr(sys, name, stream)
 
 
 def beneath(stream: Any) -> Any:
