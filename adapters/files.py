@@ -1,15 +1,21 @@
-"""A file that is there whole or not at all."""
+"""Files that are there whole or not at all, and that nobody but their owner can read."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
+import stat
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 from uuid import uuid4
 
+from returnable.adapters.printable import json_text
 from returnable.domain.errors import ReturnableError
 
 STDOUT = "-"
@@ -40,23 +46,172 @@ def sync(path: str | Path) -> None:
 def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
     """A file beside ``out`` that takes its place when everything was written and is durable, and vanishes otherwise.
 
+    Only its owner can read a new file. A file that takes the place of another one gets that one's permissions. What killed
+    processes left in the folder is removed first.
+
     Raises :class:`NotWritten` when ``out`` exists and ``force`` is not given, or is no regular file.
     """
     place = Path(out)
     check_free(place, force)
-    part = place.with_name(f".{place.name}.{uuid4().hex[:8]}.part")
-    try:
-        with open(part, "xb") as file:
+    with _part(place.parent, _new_file) as part:
+        with open(part.descriptor, "wb", closefd=False) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
         if force:
-            part.replace(place)
+            _take_permissions(part.descriptor, place)
+        os.fsync(part.descriptor)
+        if os.name == "nt":  # an open file cannot be moved there, and it is not locked
+            part.close()
+        if force:
+            part.path.replace(place)
         else:
-            take_place(part, place)
+            take_place(part.path, place)
+    _make_durable(place.parent)
+
+
+@contextmanager
+def folder_written_whole(place: Path) -> Iterator[Path]:
+    """A folder beside ``place`` for its owner only. Whoever filled it renames it; otherwise it vanishes."""
+    with _part(place.parent, _new_folder) as part:
+        yield part.path
+    _make_durable(place.parent)
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+_PART = re.compile(r"\.returnable-[0-9a-f]{32}\.part")
+
+
+@dataclass
+class _Part:
+    """A file or a folder that is being written; it is locked while its descriptor is open."""
+
+    path: Path
+    descriptor: int
+
+    def close(self) -> None:
+        if self.descriptor != _CLOSED:
+            os.close(self.descriptor)
+            self.descriptor = _CLOSED
+
+
+_CLOSED = -1
+
+
+@contextmanager
+def _part(folder: Path, create: Callable[[Path], int]) -> Iterator[_Part]:
+    """A part of this process in that folder; what is still there at the end is removed."""
+    remove_left_parts(folder)
+    while True:
+        path = folder / f".returnable-{uuid4().hex}.part"
+        part = _Part(path, create(path))
+        with ExitStack() as at_end:
+            at_end.callback(part.close)
+            # Somebody who cleans up may have found it before it was locked.
+            if not _lock(part.descriptor, wait=True) or _is_at(part.descriptor, path):
+                at_end.callback(_remove, path)
+                yield part
+                return
+
+
+def remove_left_parts(folder: Path) -> None:
+    """Remove the parts that killed processes of this user left in the folder.
+
+    A process that writes a part holds a lock on it, which ends with the process. Without locks nothing is removed.
+    """
+    with suppress(OSError), os.scandir(folder) as found:
+        left = [Path(entry.path) for entry in found if _PART.fullmatch(entry.name)]
+        for part in left:
+            with suppress(OSError):
+                _remove_if_left(part)
+
+
+def _remove_if_left(part: Path) -> None:
+    # Neither a link nor a pipe of that name is followed or waited for.
+    for access in (os.O_RDWR, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)):
+        with suppress(IsADirectoryError):
+            descriptor = os.open(part, access | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            break
+    else:
+        return
+    try:
+        found = os.fstat(descriptor)
+        ours = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+        if ours and found.st_uid == _user() and _lock(descriptor, wait=False) and _is_at(descriptor, part):
+            _remove(part)
     finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
+        os.close(descriptor)
+
+
+def _new_file(part: Path) -> int:
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
+    return os.open(part, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def _new_folder(part: Path) -> int:
+    part.mkdir(mode=0o700)
+    return _CLOSED if os.name == "nt" else os.open(part, os.O_RDONLY)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock what is open there until it is closed; whether that was possible."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):  # another system, or a file system without locks
+        return False
+    return True
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def _is_at(descriptor: int, part: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(part))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:  # a folder
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_permissions(descriptor: int, place: Path) -> None:
+    """Give what is open there the permissions of the regular file at that place, but none to another group than its own."""
+    try:
+        before = os.lstat(place)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(before.st_mode) or not hasattr(os, "fchmod"):
+        return
+    mode = stat.S_IMODE(before.st_mode) & 0o777
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        try:
+            os.fchown(descriptor, -1, before.st_gid)
+        except OSError:
+            mode &= 0o707
+    os.fchmod(descriptor, mode)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make the names in the folder durable, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows, or a folder that may be written and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def take_place(part: Path, place: Path) -> None:
@@ -122,9 +277,10 @@ def store_files(url: str) -> tuple[Path, ...]:
 
 
 class Stdout:
-    """Standard output, also where something else took its place."""
+    """Standard output, also where something else took its place; what nobody can see in JSON or CSV is spelt out."""
 
     def write(self, data: bytes, /) -> object:
-        """Take bytes."""
+        """Take whole lines of JSON or CSV."""
+        data = json_text(data.decode()).encode()
         raw = getattr(sys.stdout, "buffer", None)
         return sys.stdout.write(data.decode()) if raw is None else raw.write(data)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
+from returnable.adapters.printable import identifier
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
 from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
@@ -246,7 +247,7 @@ def _subject(fields: Mapping[str, Any]) -> str:
 def _said(text: str) -> str:
     """What a line says, fit to be repeated on a terminal and in JSON."""
     text = text[:64]
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return identifier(text)
 
 
 class _ExpectationInvalid(Impossible):

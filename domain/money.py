@@ -30,7 +30,7 @@ MINOR_UNIT_DIGITS: dict[str, int] = {
 """ISO 4217 currency code → digits after the decimal point."""
 
 DECIMAL_AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,4})?\Z", re.ASCII)
-"""A non-negative amount in major units, below a trillion."""
+"""One amount that somebody gives: not negative, in major units, below a trillion. A sum of amounts may exceed it."""
 
 
 class MoneyInvalid(ValueError):
@@ -62,10 +62,19 @@ def to_minor(amount: str, currency: str) -> int:
     """
     if not DECIMAL_AMOUNT.match(amount):
         raise MoneyInvalid(f"{amount[:40]!r} is not a non-negative decimal amount")
+    return sum_to_minor(amount, currency)
+
+
+def sum_to_minor(total: str, currency: str) -> int:
+    """Minor units of what :func:`to_major` wrote. A sum of amounts has no largest value, and may be negative.
+
+    >>> sum_to_minor("1000000000000.00", "USD"), sum_to_minor("-0.05", "USD")
+    (100000000000000, -5)
+    """
     digits = minor_unit_digits(currency)
-    whole, _, fraction = amount.partition(".")
+    whole, _, fraction = total.partition(".")
     if len(fraction) > digits:
-        raise MoneyInvalid(f"{amount!r} has more than the {digits} decimal places of {currency}")
+        raise MoneyInvalid(f"{total!r} has more than the {digits} decimal places of {currency}")
     return int(whole + fraction.ljust(digits, "0"))
 
 

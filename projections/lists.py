@@ -101,7 +101,7 @@ class StoredLists:
         """The payments of every order, or of one, in order of the order's id."""
         where = {} if order_id is None else {"order_id": order_id}
         rows = self.reading.rows("ledger", Balance._fields, where)
-        return (balance_values(Balance._make(row)) for row in rows)
+        return (balance_values(_balance(row)) for row in rows)
 
     def statistics(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Values]:
         """How often each clause decided among what was decided from ``since`` on and before ``until``."""
@@ -109,6 +109,11 @@ class StoredLists:
         for clause, currency, verdict, decisions, amount in self.reading.clause_counts(since, until):
             tally.add(clause, currency, verdict, decisions, amount)
         return tally.values()
+
+
+def _balance(row: Sequence[Any]) -> Balance:
+    order_id, payment_id, method, currency, *amounts = row
+    return Balance(order_id, payment_id, method, currency, *map(int, amounts))
 
 
 def _waiting(row: Sequence[Any]) -> Waiting:

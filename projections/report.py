@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from returnable.domain.fields import Model
 from returnable.domain.outcome import ClauseView
 from returnable.domain.reasons import duration, is_instant
+from returnable.projections.lookalikes import LookAlike
 from returnable.projections.views import ActorView, SubjectView, TenderView, WorkItem
 
 # ---- the content ----------------------------------------------------------------------------------------------------
@@ -264,6 +265,8 @@ class Report(Model):
     rulings: tuple[RulingEntry, ...]
     money: Money
     open: Open
+    look_alikes: tuple[LookAlike, ...] = ()
+    """Ids in this report that look the same though they differ."""
 
     @property
     def facts(self) -> tuple[FactEntry, ...]:

@@ -42,7 +42,7 @@ from returnable.domain.events import (
     Shipped,
 )
 from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
-from returnable.domain.money import to_major, to_minor
+from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Damage, EventStore, Recorded
@@ -52,6 +52,7 @@ from returnable.domain.retelling import outcome_of
 from returnable.domain.returns import Label, Return
 from returnable.projections.audit import details
 from returnable.projections.ledger import Balance, balances
+from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.report import (
@@ -209,8 +210,17 @@ def report_of(
                 "open": Open(
                     work=tuple(_work(scene)), deadlines=tuple(each for each in deadlines if each.state == "pending")
                 ),
+                "look_alikes": looking_alike(_ids(scene)),
             }
         )
+
+
+def _ids(scene: _Scene) -> Iterator[str]:
+    yield from ids_in({"order_id": scene.case.order.order_id, "id": scene.subject.name})
+    for told in scene.told:
+        if scene.shows(told):
+            yield told.entry.stream.partition("/")[2]
+            yield from ids_in(told.fact.model_dump(mode="json", exclude={"ruling", "pins"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -760,25 +770,25 @@ def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
     for item in view.items:
         price = to_major(scene.case.order.lines[item.line_id].unit_price, currency)
         yield SumRow(what=f"Line {item.line_id}: {item.quantity} × {price}", amount=item.merchandise)
-        total += to_minor(item.merchandise, currency)
-        if to_minor(item.tax, currency):
+        total += sum_to_minor(item.merchandise, currency)
+        if sum_to_minor(item.tax, currency):
             yield SumRow(what=f"Line {item.line_id}: tax", amount=item.tax)
-            total += to_minor(item.tax, currency)
-    shipping = to_minor(view.shipping, currency)
+            total += sum_to_minor(item.tax, currency)
+    shipping = sum_to_minor(view.shipping, currency)
     if shipping:
         yield SumRow(what="Outbound shipping, with its tax", amount=view.shipping)
         total += shipping
     for deduction in view.deductions:
-        amount = to_minor(deduction.amount, currency)
+        amount = sum_to_minor(deduction.amount, currency)
         yield SumRow(
             what=f"Deduction: {deduction.clause}", amount=to_major(-amount, currency), because=deduction.because
         )
         total -= amount
-    before = to_minor(view.settled_before, currency)
+    before = sum_to_minor(view.settled_before, currency)
     if before:
         yield SumRow(what="Went back in an earlier attempt", amount=to_major(-before, currency))
         total -= before
-    rest = to_minor(view.total, currency) - total
+    rest = sum_to_minor(view.total, currency) - total
     if rest:
         why = "More went back before than is owed now: nothing is asked back." if total < 0 else None
         yield SumRow(what="To come to what is paid", amount=to_major(rest, currency), because=why)

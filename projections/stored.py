@@ -31,7 +31,11 @@ from returnable.projections.worklist import waiting_in
 SCHEMA_VERSION = 1
 """Counts up whenever the columns or the meaning of a row change: rows of another version are built anew."""
 
-Column = tuple[str, Literal["text", "integer"]]
+Column = tuple[str, Literal["text", "integer", "amount"]]
+"""An ``amount`` is minor units: a number, or decimal text where it does not fit into 64 bits."""
+
+MOST_DIGITS = 60
+"""No sum of amounts has as many; a stored fact that says more was damaged."""
 
 
 @dataclass(slots=True)
@@ -61,16 +65,23 @@ class View:
             return []
         case_id = history.case.case_id
         rows = [(case_id, nth, *row) for nth, row in enumerate(self.of_case(history, history.policy), start=1)]
-        for at in self.whole:
-            for row in rows:
-                if not -(2**63) <= row[at] < 2**63:
-                    raise HistoryBroken(f"{self.columns[at - 2][0]}: {row[at]} is beyond what any amount can be")
-        return rows
+        return [self._storable(row) for row in rows] if self.amounts else rows
+
+    def _storable(self, row: Row) -> Row:
+        large = [at for at in self.amounts if not -(2**63) <= row[at] < 2**63]
+        if not large:
+            return row
+        cells = list(row)
+        for at in large:
+            if abs(cells[at]) >= 10**MOST_DIGITS:
+                raise HistoryBroken(f"{self.columns[at - 2][0]}: an amount has at most {MOST_DIGITS} digits")
+            cells[at] = str(cells[at])
+        return tuple(cells)
 
     @cached_property
-    def whole(self) -> tuple[int, ...]:
-        """Where in a row whole numbers stand."""
-        return tuple(nth for nth, (_, kind) in enumerate(self.columns, start=2) if kind == "integer")
+    def amounts(self) -> tuple[int, ...]:
+        """Where in a row amounts stand."""
+        return tuple(nth for nth, (_, kind) in enumerate(self.columns, start=2) if kind == "amount")
 
 
 def sortable(instant: datetime) -> str:
@@ -153,10 +164,12 @@ def _clauses(history: History, policy: Policy) -> Iterator[Row]:
         yield *one[:-1], text
 
 
-def _columns(texts: str, integers: str = "") -> tuple[Column, ...]:
-    """Columns in the order of ``texts``; those also in ``integers`` hold whole numbers."""
-    whole = integers.split()
-    return tuple((name, "integer" if name in whole else "text") for name in texts.split())
+def _columns(names: str, integers: str = "", amounts: str = "") -> tuple[Column, ...]:
+    """Columns in the order of ``names``: text, but for those that are also in ``integers`` or ``amounts``."""
+    whole, money = integers.split(), amounts.split()
+    return tuple(
+        (name, "integer" if name in whole else "amount" if name in money else "text") for name in names.split()
+    )
 
 
 VIEWS: Mapping[str, View] = {
@@ -184,7 +197,7 @@ VIEWS: Mapping[str, View] = {
             "ledger",
             _columns(
                 "order_id payment_id method currency captured refunded requested remaining",
-                "captured refunded requested remaining",
+                amounts="captured refunded requested remaining",
             ),
             _ledger,
         ),
@@ -192,7 +205,8 @@ VIEWS: Mapping[str, View] = {
             "clauses",
             _columns(
                 "stream version clause verdict allowed alone policy currency amount occurred_at",
-                "version allowed alone amount",
+                "version allowed alone",
+                "amount",
             ),
             _clauses,
         ),

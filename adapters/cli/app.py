@@ -14,6 +14,8 @@ import click
 
 from returnable import __version__
 from returnable.adapters.cli.options import policy_option, question_options, say_damaged
+from returnable.adapters.cli.printing import console_for_progress, guarded_streams, say, say_json
+from returnable.adapters.printable import identifier, json_text
 from returnable.domain.errors import ReturnableError
 
 if TYPE_CHECKING:
@@ -28,14 +30,19 @@ BROKEN_PIPE = 141
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status."""
+    with guarded_streams():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         status = app.main(list(arguments), prog_name="returnable", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.Abort:
-        click.echo("returnable: interrupted", err=True)
+        say("interrupted")
         return 130
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        sys.stderr.write(f"{error.format_message()}\n")
         return 2
     except click.ClickException as error:
         return _fail(error.format_message())
@@ -52,8 +59,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    line = " ".join(message.split())
-    click.echo(f"returnable: {line}", err=True)
+    say(" ".join(message.split()))
     return 2
 
 
@@ -100,7 +106,11 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
 """Command → the module it is in, and its name there."""
 
 
-@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+# What is printed is spelt out behind click, which otherwise takes escape sequences away without a word.
+_CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": True}
+
+
+@click.group(cls=Grouped, context_settings=_CONTEXT)
 @click.version_option(__version__, message="returnable %(version)s")
 def app() -> None:
     """Order cancellations and returns, event by event.
@@ -159,17 +169,17 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     parts = assemble(store, policy)
     summary = scenario.Summary()
     try:
-        with _progress(len(lines), acknowledge=store != "memory:") as (say, advance):
+        with _progress(len(lines), acknowledge=store != "memory:") as (print_line, advance):
             for played in scenario.play(parts, lines):
                 summary.add(played)
                 if check:
                     for mismatch in played.mismatches:
-                        say(f"{name}:{played.line}: {mismatch}")
+                        print_line(f"{name}:{played.line}: {mismatch}")
                 elif explain:
                     for line in explained(played):
-                        say(line)
+                        print_line(line)
                 else:
-                    say(to_json(played.as_dict()).decode())
+                    print_line(json_text(to_json(played.as_dict()).decode()))
                 advance()
     finally:
         parts.store.close()
@@ -207,23 +217,22 @@ def _progress(total: int, *, acknowledge: bool) -> Iterator[tuple[Callable[[str]
         yield write, lambda: None
         sys.stdout.flush()
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     shared = sys.stdout.isatty()
-    console = Console(stderr=not shared, soft_wrap=True)
+    console = console_for_progress(sys.stdout if shared else sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Output that goes elsewhere stays there: redirected it would be printed on the terminal.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar, guarded_streams():
         task = bar.add_task("playing", total=total)
 
-        def say(line: str) -> None:
+        def write_above(line: str) -> None:
             if shared:
                 console.out(line, highlight=False)
             else:
                 write(line)
 
-        yield say, lambda: bar.advance(task)
+        yield write_above, lambda: bar.advance(task)
     sys.stdout.flush()
 
 
@@ -245,7 +254,7 @@ def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **f
     finally:
         parts.store.close()
     if as_json:
-        click.echo(answer.model_dump_json(by_alias=True, indent=2))
+        say_json(answer.model_dump_json(by_alias=True, indent=2))
         return
     from returnable.adapters.cli.tables import show
 
@@ -327,7 +336,7 @@ def policy_show(policy: str | None, as_json: bool) -> None:
     book = policy_book(policy)
     for version in book.versions:
         if as_json:
-            click.echo(version.document)
+            say_json(version.document)
         else:
             from returnable.adapters.cli.tables import show_policy
 
@@ -345,7 +354,8 @@ def policy_check(file: str) -> None:
     from returnable.adapters.wiring import policy_book
 
     for version in policy_book(file).versions:
-        click.echo(f"{version.id} {version.version}, in force from {version.effective}: sha256 {version.sha256}")
+        named = f"{identifier(version.id)} {identifier(version.version)}"
+        click.echo(f"{named}, in force from {version.effective}: sha256 {version.sha256}")
 
 
 @app.command()

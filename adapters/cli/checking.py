@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from returnable.adapters.cli.options import json_option, opened, progress, store_option
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import say, say_json
 from returnable.adapters.cli.words import counted
+from returnable.adapters.printable import identifier, printable
 
 if TYPE_CHECKING:
     from returnable.domain.ports import EventStore
@@ -66,10 +67,10 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
     if as_json:
         found_out = [difference.model_dump(mode="json") for difference in differences]
         counts = {"cases": cases, "commands": commands, "rulings": rulings, "facts": facts}
-        click.echo(to_json(counts | {"differences": found_out}, indent=2).decode())
+        say_json(to_json(counts | {"differences": found_out}, indent=2))
         return 1 if differences else 0
     for difference in differences[:SHOWN]:
-        click.echo(f"{printable(difference.event)} {difference.type}:")
+        click.echo(f"{identifier(difference.event)} {difference.type}:")
         for line in difference.differences:
             click.echo(f"    {printable(line)}")
     if len(differences) > SHOWN:
@@ -139,7 +140,7 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
         content = result.model_dump(mode="json")
         if flips:
             content["flips"] = [flip.model_dump(mode="json") for flip in listed]
-        click.echo(to_json(content, indent=2).decode())
+        say_json(to_json(content, indent=2))
     else:
         _show(result, listed)
     return 1 if result.unreadable else 0
@@ -217,7 +218,7 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
                 highlight=False,
             )
     for reason in result.unreadable:
-        click.echo(f"returnable: not told again: {printable(reason)}", err=True)
+        say(f"not told again: {reason}")
 
 
 def _flip(flip: Flip) -> None:
@@ -226,9 +227,7 @@ def _flip(flip: Flip) -> None:
     amount = f"{flip.amount} {flip.currency}"
     if flip.candidate_amount is not None and flip.candidate_amount != flip.amount:
         amount += f" → {flip.candidate_amount} {flip.currency}"
-    click.echo(
-        f"{printable(flip.event)}  {flip.at}  {flip.command}: {flip.recorded} → {candidate}  {amount}{printable(follows)}"
-    )
+    click.echo(f"{identifier(flip.event)}  {flip.at}  {flip.command}: {flip.recorded} → {candidate}  {amount}{follows}")
     for change in flip.clauses:
         click.echo(
             f"    {change.clause}: {change.recorded or '–'} → {change.candidate or '–'}  {printable(change.because)}"

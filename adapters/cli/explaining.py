@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import say_json, shown_in
+from returnable.adapters.printable import identifier, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,7 @@ def why(subject: str, event: int | None, store: str, as_of: str | None, known_at
         found, number = _subject_and_event(parts, subject, at, known)
         view = explain(found, parts.desk.policy, number if event is None else event)
     if as_json:
-        click.echo(view.model_dump_json(indent=2))
+        say_json(view.model_dump_json(indent=2))
         return
     _show_why(view)
 
@@ -106,7 +107,7 @@ def _show_why(view: WhyView) -> None:
     for clause in view.clauses:
         _add_clause(tree, clause, {event.event: event.type for event in view.events})
     if view.reason is not None:
-        tree.add(f"decided by hand, not by the policy: {_safe(view.reason)}")
+        tree.add(f"decided by hand, not by the policy: {_words(view.reason)}")
     shown = {clause.clause for clause in view.clauses}
     for deadline in view.deadlines:
         _add_deadline(tree, deadline, in_full=deadline.clause not in shown)
@@ -137,10 +138,10 @@ def _circumstances(view: WhyView) -> Iterator[str]:
 def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None:
     style = _STYLES[clause.verdict]
     verdict = clause.verdict.replace("_", " ").upper()
-    node = tree.add(f"[{style}]{verdict}[/{style}]  [bold]{clause.clause}[/bold]  {_safe(clause.because)}")
+    node = tree.add(f"[{style}]{verdict}[/{style}]  [bold]{clause.clause}[/bold]  {_words(clause.because)}")
     if clause.quote:
-        node.add(f"[italic]“{_safe(clause.quote)}”[/italic]")
-    node.add(f"[dim]read as:[/dim] {_safe(clause.reading)}")
+        node.add(f"[italic]“{_words(clause.quote)}”[/italic]")
+    node.add(f"[dim]read as:[/dim] {_words(clause.reading)}")
     if clause.deadline is not None:
         kind = "the last instant in time" if clause.deadline.inclusive else "from then on too late"
         margin = f": {clause.deadline.margin}" if clause.deadline.margin else ""
@@ -149,7 +150,7 @@ def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None
         override = clause.override
         node.add(
             f"[yellow]set aside[/yellow] by {_safe(override.approved_by)} at {override.granted_at}: "
-            f"{_safe(override.reason)}  [cyan]← {_safe(override.event)} OverrideGranted[/cyan]"
+            f"{_words(override.reason)}  [cyan]← {_safe(override.event)} OverrideGranted[/cyan]"
         )
     facts = node.add("[dim]rests on[/dim]")
     for fact in clause.facts:
@@ -169,11 +170,11 @@ _MARKS = {"policy": "the policy", "absence": "nothing on record"}
 
 def _add_deadline(tree: Tree, deadline: ResolvedDeadline, *, in_full: bool) -> None:
     node = tree.add(f"[bold]{deadline.name}[/bold] {deadline.at}  [bold]{deadline.clause}[/bold]")
-    node.add(f"{_safe(deadline.because)}  [cyan]← {_safe(deadline.anchor)}[/cyan]")
+    node.add(f"{_words(deadline.because)}  [cyan]← {_safe(deadline.anchor)}[/cyan]")
     if in_full and deadline.quote:
-        node.add(f"[italic]“{_safe(deadline.quote)}”[/italic]")
+        node.add(f"[italic]“{_words(deadline.quote)}”[/italic]")
     if in_full:
-        node.add(f"[dim]read as:[/dim] {_safe(deadline.reading)}")
+        node.add(f"[dim]read as:[/dim] {_words(deadline.reading)}")
 
 
 def _add_refund(tree: Tree, refund: RefundWhy) -> None:
@@ -184,7 +185,7 @@ def _add_refund(tree: Tree, refund: RefundWhy) -> None:
     if refund.shipping.strip("0."):
         node.add(f"outbound shipping {refund.shipping}")
     for deduction in refund.deductions:
-        node.add(f"less {deduction.amount}, {deduction.clause}: {_safe(deduction.because)}")
+        node.add(f"less {deduction.amount}, {deduction.clause}: {_words(deduction.because)}")
     if refund.settled_before.strip("0."):
         node.add(f"less {refund.settled_before}, which an earlier attempt paid")
     for tender in refund.tenders:
@@ -221,7 +222,7 @@ def replay(subject: str, until: str | None, store: str, as_of: str | None, known
         found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
         view = history(found, _clock(at), stop)
     if as_json:
-        click.echo(view.model_dump_json(indent=2))
+        say_json(view.model_dump_json(indent=2))
         return
     _show_history(view)
 
@@ -255,8 +256,8 @@ def _step(step: HistoryStep) -> Iterator[str]:
     command_id = f", command id {_safe(step.command_id)}" if step.command_id else ""
     yield f"recorded {step.recorded_at}{happened}{by}{command_id}"
     if step.details:
-        said = "  ".join(f"{key}={_plain(value)}" for key, value in step.details.items())
-        yield f"[dim]{_safe(said)}[/dim]"
+        said = "  ".join(f"{key}={_plain(value)}" for key, value in shown_in(step.details).items())
+        yield f"[dim]{_words(said)}[/dim]"
     for verdict, clauses in (("FAIL", step.failed), ("OVERRIDDEN", step.overridden)):
         if clauses:
             yield f"[{_STYLES[verdict.lower()]}]{verdict}[/] {', '.join(clauses)}"
@@ -331,7 +332,7 @@ def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: 
         found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
         view = edges_view(found, _clock(at), to_come)
     if as_json:
-        click.echo(view.model_dump_json(indent=2))
+        say_json(view.model_dump_json(indent=2))
         return
     _show_edges(view, to_come)
 
@@ -373,7 +374,14 @@ def _edge(edge: EdgeView) -> Sequence[str]:
 
 
 def _safe(text: str) -> str:
-    """Text of the record as it may go to a terminal: no control characters, no markup."""
+    """An id, or a value of the record, as it may go to a terminal: nothing unseen, no markup."""
+    from rich.markup import escape
+
+    return escape(identifier(text))
+
+
+def _words(text: str) -> str:
+    """What people wrote in their own words, as it may go to a terminal."""
     from rich.markup import escape
 
     return escape(printable(text, keep="\n"))

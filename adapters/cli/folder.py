@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from returnable.adapters.cli.printing import printable, say
+from returnable.adapters.cli.printing import say
 from returnable.adapters.cli.words import checked, counted
+from returnable.adapters.printable import printable
 from returnable.adapters.scenario import ScenarioUnreadable, Summary, play_file
 from returnable.adapters.wiring import policy_book
 from returnable.domain.errors import ReturnableError

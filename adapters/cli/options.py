@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from returnable.adapters.cli.printing import console_for_progress, guarded_streams
+
 if TYPE_CHECKING:
     from returnable.adapters.wiring import Parts
     from returnable.domain.ports import Damage
@@ -153,10 +155,10 @@ def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
 
 def say_damaged(damage: Damage, err: bool = True) -> None:
     """Which case stops where, and why, in one line on stderr."""
-    from returnable.adapters.cli.printing import printable
+    from returnable.adapters.printable import identifier, printable
 
-    place = f"{damage.event} (position {damage.position})"
-    click.echo(printable(f"parked: case {damage.case_id} stops before {place}: {damage.reason}"), err=err)
+    place = f"{identifier(damage.event)} (position {damage.position})"
+    click.echo(printable(f"parked: case {identifier(damage.case_id)} stops before {place}: {damage.reason}"), err=err)
 
 
 @contextmanager
@@ -165,10 +167,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda count: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+    console = console_for_progress(sys.stderr)
+    with (
+        Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar,
+        guarded_streams(),
+    ):
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)

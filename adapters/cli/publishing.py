@@ -13,8 +13,9 @@ from returnable.adapters.cli.options import (
     redaction,
     staying_options,
 )
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import say, say_json
 from returnable.adapters.cli.staying import answering_health, stopped_by_signal
+from returnable.adapters.printable import identifier
 
 if TYPE_CHECKING:
     from returnable.adapters.publishing.publisher import Publisher
@@ -124,7 +125,7 @@ def publish(
 
 
 def _held(name: str) -> int:
-    click.echo(printable(f"returnable: another publisher of the name {name} is running"), err=True)
+    say(f"another publisher of the name {identifier(name)} is running")
     return 1
 
 
@@ -151,7 +152,7 @@ def _say_status(store: str, name: str, as_json: bool) -> int:
     behind = max(0, head - position)
     if as_json:
         values = {"name": name, "position": position, "head": head, "behind": behind}
-        click.echo(to_json(values, indent=2).decode())
+        say_json(to_json(values, indent=2))
     else:
-        click.echo(printable(f"{name}: published up to position {position:,} of {head:,}, {behind:,} behind"))
+        click.echo(f"{identifier(name)}: published up to position {position:,} of {head:,}, {behind:,} behind")
     return 0

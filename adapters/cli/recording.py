@@ -8,15 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import click
 
 from returnable.adapters.cli.options import json_option, opened, redact_key_option, redaction, store_option
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import say_json
 from returnable.adapters.cli.reporting import file_name
 from returnable.adapters.cli.words import counted
-from returnable.adapters.files import NotWritten, check_apart, check_free, store_files, written_whole
+from returnable.adapters.files import (
+    NotWritten,
+    check_apart,
+    check_free,
+    folder_written_whole,
+    store_files,
+    written_whole,
+)
+from returnable.adapters.printable import identifier, printable
 
 if TYPE_CHECKING:
     from returnable.adapters.export.scenario import Written
@@ -139,15 +146,15 @@ def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | N
     folder = policies_folder(place)
     if folder.is_symlink() or folder.exists():
         raise NotWritten(f"{folder}: is no folder of policies")
-    made = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
-    try:
+    with folder_written_whole(folder) as made:
         write_policies(str(made), case.written, case.policy)
         _prove(case, place, made)
-        made = made.rename(folder)
+        made.rename(folder)
+    try:
         with written_whole(str(place), force) as file:
             file.write(case.content)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
 
@@ -180,8 +187,9 @@ def _tell(case: _Case, place: Path, folder: Path | None, redacted: bool, as_json
             "policy": {"id": pinned.id, "version": pinned.version, "sha256": pinned.sha256},
             "policies": None if folder is None else str(folder),
         }
-        click.echo(to_json(came).decode())
+        say_json(to_json(came))
         return
     how = "redacted" if redacted else "with personal data"
     where = f"{place}" if folder is None else f"{place} with its policy in {folder}"
-    click.echo(printable(f"recorded {counted(lines, 'line')} of {case.order}, {how}, to {where}: plays back, all met"))
+    what = f"{counted(lines, 'line')} of {identifier(case.order)}"
+    click.echo(printable(f"recorded {what}, {how}, to {where}: plays back, all met"))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from returnable.adapters.cli.options import as_of_options, instant, opened, say_damaged, store_option
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import beneath
 from returnable.adapters.files import check_apart, check_free, store_files, written_whole
+from returnable.adapters.printable import json_text, printable
 
 if TYPE_CHECKING:
     from returnable.projections.report import Report
@@ -91,7 +92,7 @@ def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> 
 
 def _rendered(made: Report, shape: str) -> str:
     if shape == "json":
-        return made.model_dump_json(by_alias=True, indent=2) + "\n"
+        return json_text(made.model_dump_json(by_alias=True, indent=2)) + "\n"
     if shape == "text":
         from returnable.adapters.report.text import report_text
 
@@ -117,13 +118,15 @@ def file_name(kind: str, name: str, ending: str = ".html") -> str:
 
 
 def _print(content: bytes) -> None:
-    stream = getattr(sys.stdout, "buffer", None)
+    # A report was made safe as a whole; the marks of direction that it holds are its own, and in pairs.
+    out = beneath(sys.stdout)
+    stream = getattr(out, "buffer", None)
     if stream is None:
-        sys.stdout.write(content.decode())
+        out.write(content.decode())
         return
-    encoding = (sys.stdout.encoding or "utf-8").lower().replace("_", "-")
-    if sys.stdout.isatty() and encoding not in ("utf-8", "utf8"):
+    encoding = (out.encoding or "utf-8").lower().replace("_", "-")
+    if out.isatty() and encoding not in ("utf-8", "utf8"):
         content = content.decode().encode(encoding, "replace")
-    sys.stdout.flush()
+    out.flush()
     stream.write(content)
     stream.flush()

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from returnable.adapters.cli.printing import console_for_output
+from returnable.adapters.cli.printing import console_for_output, shown_in
+from returnable.adapters.printable import identifier
 from returnable.domain.policy import CLAUSE_IDS, Policy
+from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.views import AnyView, AuditView
 
 _VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
@@ -22,7 +24,8 @@ def show(answer: AnyView) -> None:
     if isinstance(answer, AuditView):
         _audit(console, answer)
         return
-    values = answer.model_dump(mode="json", by_alias=True)
+    stated = answer.model_dump(mode="json", by_alias=True)
+    values = shown_in(stated)
     _values(console, values)
     for key, value in values.items():
         if isinstance(value, list) and value:
@@ -31,21 +34,25 @@ def show(answer: AnyView) -> None:
             _ruling(console, key, value)
         elif value == []:
             console.print(f"{key}: none")
+    for found in looking_alike(ids_in(stated)):
+        each = zip(found.ids, found.code_points, strict=True)
+        ids = ", ".join(f"{identifier(one)} ({code_points})" for one, code_points in each)
+        console.print(escape(f"These ids look the same and are different: {ids}"), style="yellow", highlight=False)
 
 
 def _audit(console: Console, audit: AuditView) -> None:
-    console.print(f"[bold]{escape(audit.stream)}[/bold]")
+    console.print(f"[bold]{escape(identifier(audit.stream))}[/bold]")
     for entry in audit.entries:
         learnt = "" if entry.recorded_at == entry.occurred_at else f", recorded {entry.recorded_at}"
         moved = entry.after if entry.before == entry.after else f"{entry.before or 'nothing'} → {entry.after}"
-        by = f", by {entry.actor.role} {entry.actor.id}" if entry.actor else ""
+        by = f", by {entry.actor.role} {identifier(entry.actor.id)}" if entry.actor else ""
         console.print(
             f"{entry.version:>3}  [bold]{entry.type}[/bold]  {escape(moved)}\n"
             f"     occurred {entry.occurred_at}{learnt}{escape(by)}",
             highlight=False,
         )
         if entry.details:
-            said = "  ".join(f"{key}={_plain(value)}" for key, value in entry.details.items())
+            said = "  ".join(f"{key}={_plain(value)}" for key, value in shown_in(entry.details).items())
             console.print(f"     {escape(said)}", style="dim", highlight=False)
         for clause in entry.clauses:
             _clause(console, clause.model_dump(), "     ")
@@ -124,10 +131,12 @@ def _plain(value: Any) -> str:
 def show_policy(policy: Policy) -> None:
     """Print a policy, clause by clause."""
     console = console_for_output()
-    console.print(f"[bold]{escape(policy.id)}[/bold] {escape(policy.version)}, in force from {policy.effective}")
+    named = f"[bold]{escape(identifier(policy.id))}[/bold] {escape(identifier(policy.version))}"
+    console.print(f"{named}, in force from {policy.effective}")
     console.print(escape(policy.source), style="dim")
     console.print(
-        f"zone {policy.zone}, calendar {policy.days.name}/{policy.days.version}, amounts in {policy.currency}"
+        f"zone {policy.zone}, calendar {escape(identifier(policy.days.name))}/{escape(identifier(policy.days.version))}, "
+        f"amounts in {policy.currency}"
     )
     console.print(f"sha256 {policy.sha256}\n")
     for clause_id in CLAUSE_IDS:
@@ -135,7 +144,7 @@ def show_policy(policy: Policy) -> None:
         console.print(f"[bold]{clause_id}[/bold]{'' if clause.applies else '  (does not apply)'}")
         if clause.quote:
             console.print(f"  “{escape(clause.quote)}”", style="italic")
-        parameters = clause.model_dump(mode="json", exclude={"quote", "reading", "applies"})
+        parameters = shown_in(clause.model_dump(mode="json", exclude={"quote", "reading", "applies"}))
         for name, value in parameters.items():
             shown = ", ".join(str(entry) for entry in value) if isinstance(value, list) else _cell(value)
             console.print(f"  {name} = {shown}", highlight=False, markup=False)

@@ -17,7 +17,8 @@ from returnable.adapters.cli.options import (
     redaction,
     store_option,
 )
-from returnable.adapters.cli.printing import say
+from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.printable import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def export(
     A scenario has the commands that led to these facts, with what is expected of each and the views in the end:
     "returnable play --check" proves it. It takes whole cases, those with a fact recorded in the period.
 
-    CSV is safe to open in a spreadsheet: a text that begins like a formula gets an apostrophe in front.
+    CSV is safe to open in a spreadsheet that splits at , or ; or |: what would begin a formula gets an apostrophe in front.
 
     \b
     returnable export --format parquet facts.parquet
@@ -200,7 +201,7 @@ def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
     if as_json:
         from pydantic_core import to_json
 
-        click.echo(to_json(came).decode(), err=err)
+        say_json(to_json(came), err)
         return
     from returnable.adapters.cli.words import counted
 
@@ -349,12 +350,12 @@ def _tell_import(summary: Summary, first: list[Refusal], dry_run: bool, report: 
         from pydantic_core import to_json
 
         shown = [asdict(refusal) for refusal in first]
-        click.echo(to_json({"dry_run": dry_run} | summary.as_dict() | {"first_refused": shown}, indent=2).decode())
+        say_json(to_json({"dry_run": dry_run} | summary.as_dict() | {"first_refused": shown}, indent=2))
         return
     if report is None:
         for refusal in first:
             field = f"{refusal.field}: " if refusal.field else ""
-            say(f"row {refusal.row}, order {refusal.order_id}: {refusal.command}: {field}{refusal.reason}")
+            say(f"row {refusal.row}, order {identifier(refusal.order_id)}: {refusal.command}: {field}{refusal.reason}")
         if summary.refused > len(first):
             say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
     from returnable.adapters.cli.words import counted

@@ -24,8 +24,9 @@ from returnable.adapters.cli.options import (
     say_damaged,
     store_option,
 )
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.cli.printing import say_json
 from returnable.adapters.cli.staying import stopped_by_signal
+from returnable.adapters.printable import identifier, printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -159,7 +160,7 @@ def _say_standings(standings: Sequence[Standing], as_json: bool) -> int:
             }
             for standing in standings
         ]
-        click.echo(to_json({"views": rows}, indent=2).decode())
+        say_json(to_json({"views": rows}, indent=2))
         return 1 if parked else 0
     columns = ("view", "state", "position", "behind", "parked")
     _print_table(
@@ -393,7 +394,7 @@ def _print(columns: Sequence[str], values: Iterable[Values], as_json: bool, righ
 
     if as_json:
         for one in values:
-            sys.stdout.write(to_json(one).decode() + "\n")
+            say_json(to_json(one))
         return
     if not _print_table(columns, values, right):
         click.echo("none", err=True)
@@ -429,10 +430,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return printable(f"{value['kind']} {value['id']}")
+        return identifier(f"{value['kind']} {value['id']}")
     if isinstance(value, list):
-        return printable(", ".join(_short(one) for one in value)) or "–"
-    return printable(str(value))
+        return identifier(", ".join(_short(one) for one in value)) or "–"
+    return identifier(str(value))
 
 
 def _short(value: Any) -> str:

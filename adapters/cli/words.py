@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from returnable.adapters.cli.printing import shown_in
+from returnable.adapters.printable import identifier
 from returnable.domain.money import to_major
 
 if TYPE_CHECKING:
@@ -30,21 +32,26 @@ def checked(name: str, lines: str, summary: Summary) -> str:
 def explained(played: Played) -> Iterator[str]:
     """A line that was played, for people: what came, what was recorded, and why not."""
     if played.query is not None:
-        yield f"{played.line:>4}  {played.at}  ? {played.query} {played.subject}".rstrip()
+        yield f"{played.line:>4}  {played.at}  ? {played.query} {identifier(played.subject)}".rstrip()
         if played.error is not None:
             yield f"      {played.error.code}: {played.error.message}"
         else:
-            yield from (f"      {line}" for line in facts_in_words(played.answer))
+            yield from (
+                f"      {line}"
+                for line in facts_in_words(
+                    shown_in(played.answer) if isinstance(played.answer, Mapping) else played.answer
+                )
+            )
         return
     outcome = played.outcome
     if outcome is None:
-        yield f"{played.line:>4}  {played.at}  {played.command or 'line'} {played.subject}: ERROR"
+        yield f"{played.line:>4}  {played.at}  {played.command or 'line'} {identifier(played.subject)}: ERROR"
         if played.error is not None:
             yield f"      {played.error.code}: {played.error.message}"
         return
     view = outcome.view(played.line)
     again = "  on record already" if outcome.replayed else ""
-    subject = f" {played.subject}" if played.subject else ""
+    subject = f" {identifier(played.subject)}" if played.subject else ""
     facts = ", ".join(event.type for event in view.events) or "nothing new"
     yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({facts}){again}"
     for clause in view.ruling.clauses if view.ruling else ():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from returnable.adapters.cli.options import staying_options
+from returnable.adapters.cli.printing import say_json
 from returnable.adapters.cli.staying import answering_health, stopped_by_signal
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _say(standing: WorkerStanding, as_json: bool) -> int:
     from pydantic_core import to_json
 
     if as_json:
-        click.echo(to_json(asdict(standing), indent=2).decode())
+        say_json(to_json(asdict(standing), indent=2))
     else:
         first = "never" if standing.first_due_at is None else standing.first_due_at.isoformat()
         click.echo(f"recorded now: {standing.recorded:,}")

@@ -126,7 +126,7 @@ def write_policies(folder: str, written: Written, policy: Callable[[str], Policy
     files = []
     for version in pinned:
         place = Path(folder) / _file_name(version.id) if apart else Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = place / f"{_file_name(version.id)}-{_file_name(version.version)}-{version.sha256[:12]}.json"
         content = version.document.encode()
         if not file.exists() or file.read_bytes() != content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +17,21 @@ from returnable.projections.exports import Column, Kind, Row
 ROWS_IN_A_GROUP = 5_000
 """Rows of a Parquet row group: what is held in memory before it is written."""
 
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
+_FORMULA = r"[=+\-@＝＋－＠﹦﹢﹣﹫\t\r\n]"
+"""What a spreadsheet takes for the beginning of a formula, also in full width and in small form."""
+
+_BEGINS = re.compile(rf"""\A(?='*[ "]*{_FORMULA})|[;|](?='*[ "]*(?:{_FORMULA}|\Z))""")
+"""Where an apostrophe is put.
+
+A spreadsheet that splits at another separator than the comma does not see our quotes, so that a cell of its own begins after
+every ``;``. There it may still take a ``"`` for the beginning of a quoted cell. At the end of a text such a quoted cell
+would hold the line break and what comes behind it.
+"""
+
+_PUT = re.compile(rf"""(\A|[;|])'(?='*[ "]*{_FORMULA})|([;|])'(?='*[ "]*\Z)""")
+"""Where :data:`_BEGINS` put one, or would put another: the inverse."""
+
+_SPELT = re.compile(r"\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 
 
 class Table(Protocol):
@@ -52,9 +67,8 @@ def _plain(value: Any) -> Any:
 class Csv:
     """RFC 4180 in UTF-8: a header, CRLF, every text quoted, an empty cell where there is nothing.
 
-    A spreadsheet that opens the file runs nothing: a text that begins like a formula (``=``, ``+``, ``-``, ``@``, also in
-    full width, also after spaces) gets an apostrophe in front, and a control character is spelt ``\\u0009``. Lists of ids
-    are separated by a space, structures are JSON.
+    A spreadsheet that opens the file runs nothing, whether it splits at ``,``, ``;``, ``|`` or a tab: see :func:`harmless`.
+    Lists of ids are separated by a space, structures are JSON.
     """
 
     def __init__(self, sink: Sink, columns: Sequence[Column]) -> None:
@@ -90,12 +104,30 @@ def csv_cell(value: Any, kind: Kind) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text as a spreadsheet may have it: no formula, no control character."""
-    if text.lstrip(" ").startswith(_FORMULA):
-        text = f"'{text}"
+    r"""The text as a spreadsheet may have it: no formula, no control character. :func:`original` gives the text back.
+
+    An apostrophe goes in front of what would begin a formula, at the beginning of the text and after each ``;`` and ``|``. A
+    control character is spelt out, and so is a backslash that would read as one.
+
+    >>> harmless("x;=1+1;y"), harmless("a - b; c"), harmless("\t")
+    ("x;'=1+1;y", 'a - b; c', "'\\u0009")
+    """
+    text = _BEGINS.sub(r"\g<0>'", text)
+    if "\\" in text:
+        text = text.replace("\\u", "\\u005cu").replace("\\U", "\\u005cU")
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else _spelt(one) for one in text)
+
+
+def original(cell: str) -> str:
+    r"""The text that :func:`harmless` was given.
+
+    >>> original("x;'=1+1;y"), original("'\\u0009")
+    ('x;=1+1;y', '\t')
+    """
+    text = _SPELT.sub(lambda code: chr(int(code[1] or code[2], 16)), cell)
+    return _PUT.sub(lambda begin: begin[1] or begin[2] or "", text)
 
 
 def _spelt(character: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from returnable.adapters.printable import json_text, printable
+
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -25,7 +27,7 @@ class JsonLines(logging.Formatter):
         said |= {name: value for name, value in vars(record).items() if name not in _USUAL}
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
-        return to_json(said, fallback=str).decode()
+        return json_text(to_json(said, fallback=str).decode())
 
 
 class Lines(logging.Formatter):
@@ -33,6 +35,10 @@ class Lines(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and below it the error that it is about."""
+        return printable(super().format(record), keep="\n")
 
 
 def log_to_stderr(form: str, level: int = logging.INFO) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from returnable.adapters.printable import json_text
 from returnable.adapters.publishing.broker import Message
 
 
@@ -14,7 +15,7 @@ class StdoutBroker:
     def send(self, messages: Sequence[Message]) -> None:
         """Write and flush; raises ``BrokenPipeError`` when nobody reads any more."""
         for message in messages:
-            sys.stdout.write(message.body.decode() + "\n")
+            sys.stdout.write(json_text(message.body.decode()) + "\n")
         sys.stdout.flush()
 
     def close(self) -> None:

@@ -15,9 +15,10 @@ from xml.etree.ElementTree import Element
 from pydantic import JsonValue
 
 from returnable.adapters.report.diagram import lifecycle_svg
-from returnable.adapters.report.markup import Child, el, given, page, style
+from returnable.adapters.report.markup import Child, el, given, named, page, style
 from returnable.domain.calendar import zone
 from returnable.domain.outcome import ClauseView
+from returnable.projections.lookalikes import LookAlike
 from returnable.projections.report import (
     DeadlineEntry,
     FactEntry,
@@ -89,7 +90,7 @@ class _Page:
     def event(self, event: str) -> Element:
         """A reference to a fact: a link where the fact is on this page."""
         anchor = self.anchors.get(event)
-        name = el("code", given(event))
+        name = el("code", named(event))
         return el("a", name, href=f"#{anchor}") if anchor else name
 
     def fields(self, values: Mapping[str, JsonValue]) -> Element | None:
@@ -153,9 +154,9 @@ class _Page:
         if report.known_at is not None:
             rows.append(("Known at", ("what had been recorded by ", self.time(report.known_at))))
         rows += [
-            ("Order", given(report.order_id)),
+            ("Order", named(report.order_id)),
             ("Customer", self.customer()),
-            ("Policy", (given(policy.id), " ", given(policy.version), f", engine {policy.engine}")),
+            ("Policy", (named(policy.id), " ", named(policy.version), f", engine {policy.engine}")),
             ("Policy sha256", el("code", policy.sha256)),
             ("Calendar, zone", (given(policy.calendar), ", ", given(policy.zone))),
             (
@@ -169,8 +170,9 @@ class _Page:
         ]
         if store.damaged is not None:
             rows.append(("Damaged", (el("strong", "nothing counts from here on: "), given(store.damaged))))
+        rows += [("Look alike", _look_alike(each)) for each in report.look_alikes]
         if report.pays_for is not None:
-            rows.insert(0, ("Pays for", given(report.pays_for)))
+            rows.insert(0, ("Pays for", named(report.pays_for)))
         return el(
             "header",
             el("p", "Audit report", class_="eyebrow"),
@@ -178,7 +180,7 @@ class _Page:
                 "h1",
                 report.kind.capitalize(),
                 " ",
-                given(report.id),
+                named(report.id),
                 " ",
                 el("span", words(report.state), class_="state"),
             ),
@@ -198,7 +200,7 @@ class _Page:
         """Who bought: id, name and address for mail, as far as known."""
         report = self.report
         more = [given(text) for text in (report.customer_name, report.customer_email) if text is not None]
-        return (given(report.customer_id), ((", ", each) for each in more))
+        return (named(report.customer_id), ((", ", each) for each in more))
 
     def footer(self) -> Element:
         """How to read the page."""
@@ -290,12 +292,12 @@ class _Page:
 
     def provenance(self, fact: FactEntry) -> Iterator[Child]:
         """Where the fact stands, who told it, and under which command."""
-        yield el("code", given(fact.event))
+        yield el("code", named(fact.event))
         yield f" · {fact.type}"
         yield " · "
         yield _actor(fact.actor)
         if fact.command_id is not None:
-            yield from (" · command ", el("code", given(fact.command_id)))
+            yield from (" · command ", el("code", named(fact.command_id)))
         if fact.background:
             yield " · of the order"
 
@@ -332,9 +334,9 @@ class _Page:
 
     def lifecycle(self, path: LifecyclePath, number: int) -> Element:
         """A lifecycle: the drawing and the numbered steps."""
-        name: list[Child] = [given(path.name)]
+        name: list[Child] = [named(path.name)]
         if path.of is not None:
-            name += [" of return ", given(path.of)]
+            name += [" of return ", named(path.of)]
         clock = None
         if path.by_the_clock is not None:
             clock = f" {words(path.by_the_clock)} by the clock; that is not on record yet"
@@ -390,7 +392,7 @@ class _Page:
         return el(
             "article",
             el("h3", "Set aside: ", el("code", override.clause)),
-            el("p", el("strong", given(override.approved_by)), " approved it: ", given(override.reason)),
+            el("p", el("strong", named(override.approved_by)), " approved it: ", given(override.reason)),
             _quote(override.quote),
             el(
                 "p",
@@ -428,9 +430,9 @@ class _Page:
                 " · ",
                 _actor(ruling.actor),
                 " · policy ",
-                given(stamp.id),
+                named(stamp.id),
                 " ",
-                given(stamp.version),
+                named(stamp.version),
                 ", sha256 ",
                 el("code", f"{stamp.sha256[:12]}…" if stamp == self.report.policy else stamp.sha256),
                 class_="by",
@@ -511,10 +513,10 @@ class _Page:
                 ("Payment", "Method", "Status", "Reference", sheet.currency),
                 [
                     (
-                        given(tender.payment_id),
+                        named(tender.payment_id),
                         given(method),
                         _badge(words(tender.status), tender.status),
-                        given(tender.reference) if tender.reference is not None else "–",
+                        named(tender.reference) if tender.reference is not None else "–",
                         tender.amount,
                     )
                     for tender, method in tenders
@@ -546,7 +548,7 @@ class _Page:
         """An item of the worklist."""
         due = self.time(item.due_at) if item.due_at is not None else "–"
         overdue = _badge("✗ overdue", "missed") if item.overdue else ""
-        return words(item.kind), given(_subject_name(item.subject)), due, overdue
+        return words(item.kind), named(_subject_name(item.subject)), due, overdue
 
     def to_come(self, deadline: DeadlineEntry) -> Sequence[Child]:
         """A deadline to come."""
@@ -612,8 +614,19 @@ def _badge(text: str, kind: str) -> Element:
     return el("span", text, class_=f"badge {TONES.get(kind, 'plain')}")
 
 
+def _look_alike(found: LookAlike) -> Child:
+    """The ids, each with its characters."""
+    return (
+        el("strong", "these ids look the same and are different: "),
+        *(
+            (", " if nth else None, named(one), " (", el("code", code_points), ")")
+            for nth, (one, code_points) in enumerate(zip(found.ids, found.code_points, strict=True))
+        ),
+    )
+
+
 def _actor(actor: ActorView | None) -> Child:
-    return ("by ", actor.role, " ", given(actor.id)) if actor is not None else "actor not given"
+    return ("by ", actor.role, " ", named(actor.id)) if actor is not None else "actor not given"
 
 
 def _move(lifecycle: str, name: str | None, before: str | None, after: str) -> Element:
@@ -642,12 +655,12 @@ def _subject_name(subject: SubjectView) -> str:
 
 def _goods(line: GoodsLine) -> Sequence[Child]:
     fates = [f"{count} {what}" for what, count in line.fates]
-    article: list[Child] = [given(line.sku)]
+    article: list[Child] = [named(line.sku)]
     if line.description is not None:
         article += [el("br"), given(line.description)]
     if line.final_sale:
         article += [" ", el("span", "final sale", class_="badge warn")]
-    return given(line.line_id), article, line.unit_price, str(line.quantity), line.tax, given(", ".join(fates) or "–")
+    return named(line.line_id), article, line.unit_price, str(line.quantity), line.tax, given(", ".join(fates) or "–")
 
 
 def _sum_row(row: SumRow) -> Sequence[Child]:
@@ -658,14 +671,14 @@ def _sum_row(row: SumRow) -> Sequence[Child]:
 
 
 def _payment(row: PaymentRow) -> Sequence[Child]:
-    name: Child = given(row.payment_id) if row.payment_id else "Total"
+    name: Child = named(row.payment_id) if row.payment_id else "Total"
     return name, given(row.method) if row.method else "", row.captured, row.refunded, row.on_its_way, row.remaining
 
 
 def _nothing_due(nothing: NothingDue) -> Element:
     return el(
         "article",
-        el("h3", "Nothing is due yet for ", given(_subject_name(nothing.for_))),
+        el("h3", "Nothing is due yet for ", named(_subject_name(nothing.for_))),
         el("ul", (el("li", given(reason)) for reason in nothing.reasons)),
         class_="sheet",
     )

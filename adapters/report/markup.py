@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from typing import TypeAlias
 from xml.etree.ElementTree import Element, tostring
 
+from returnable.adapters.printable import visible, visible_id
+
 Child: TypeAlias = "Element | str | Iterable[Child] | None"
 """What can stand in an element: other elements, text, nothing, or several of these."""
-
-MARKS_AT_MOST = 4
-"""So many combining marks a character may carry; no script needs more, and a pile of them covers the lines above."""
 
 _BLOCKS = frozenset(
     {"html", "head", "meta", "title", "style", "body", "header", "nav", "main", "footer", "section", "article", "div"}
@@ -62,6 +60,11 @@ def given(text: str) -> Element:
     return el("bdi", text)
 
 
+def named(text: str) -> Element:
+    """The same of an id: everything in it that cannot be seen is spelt out."""
+    return given(visible_id(text))
+
+
 def style(css: str) -> Element:
     """A style sheet of our own; it is written as it is."""
     element = el("style")
@@ -72,29 +75,3 @@ def style(css: str) -> Element:
 def page(root: Element) -> str:
     """The HTML document of that root element."""
     return "<!DOCTYPE html>\n" + tostring(root, encoding="unicode", method="html")
-
-
-def visible(text: str) -> str:
-    """The text with everything that could not be seen, or would cover what stands around it, spelt out: controls, marks of
-    direction, odd spaces, marks that combine with nothing or are piled up on one character.
-
-    >>> visible("a\\u202eb\\0\\u200dc d")
-    'a⟨U+202E⟩b⟨U+0000⟩⟨U+200D⟩c d'
-    >>> visible("e\\u0301" + "\\u0301" * 4) == "e" + "\\u0301" * 4 + "⟨U+0301⟩"
-    True
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    shown: list[str] = []
-    marks = MARKS_AT_MOST  # at the beginning there is nothing to combine with
-    for char in text:
-        if not char.isprintable():
-            shown.append(f"⟨U+{ord(char):04X}⟩")
-            marks = MARKS_AT_MOST
-        elif unicodedata.category(char) not in ("Mn", "Me"):
-            shown.append(char)
-            marks = 0
-        else:
-            shown.append(char if marks < MARKS_AT_MOST else f"⟨U+{ord(char):04X}⟩")
-            marks += 1
-    return "".join(shown)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue
 from rich.cells import cell_len, chop_cells
 
-from returnable.adapters.report.markup import visible
+from returnable.adapters.printable import visible, visible_id
 from returnable.domain.calendar import zone
 from returnable.domain.outcome import ClauseView
 from returnable.projections.report import (
@@ -80,19 +80,19 @@ class _Letter:
 
     def header(self) -> Iterator[str]:
         report, store, policy = self.report, self.report.store, self.report.policy
-        yield from _wrapped("", f"AUDIT REPORT: {report.kind} {_safe(report.id)}, {words(report.state)}", given=False)
+        yield from _wrapped("", f"AUDIT REPORT: {report.kind} {_id(report.id)}, {words(report.state)}", given=False)
         yield "=" * WIDTH
         made = spoken(report.generated_at, self.where, whole_seconds=True)
         rows = [("Made", made if report.as_of is not None else f"{made}, and judged at that moment")]
         if report.pays_for is not None:
-            rows.append(("Pays for", report.pays_for))
+            rows.append(("Pays for", visible_id(report.pays_for)))
         if report.as_of is not None:
             rows.append(("As of", f"what was true in the world at {self.time(report.as_of)}"))
         if report.known_at is not None:
             rows.append(("Known at", f"what had been recorded by {self.time(report.known_at)}"))
         customer = [report.customer_id, report.customer_name, report.customer_email]
         rows += [
-            ("Order", report.order_id),
+            ("Order", visible_id(report.order_id)),
             ("Customer", ", ".join(text for text in customer if text is not None)),
             ("Policy", f"{policy.id} {policy.version}, engine {policy.engine}"),
             ("Policy sha256", policy.sha256),
@@ -107,6 +107,10 @@ class _Letter:
             rows.append(("Damaged", f"nothing counts from here on: {store.damaged}"))
         for name, value in rows:
             yield from _wrapped(f"{name:<16}", value)
+        for found in report.look_alikes:
+            each = zip(found.ids, found.code_points, strict=True)
+            ids = ", ".join(f"{_id(one)} ({code_points})" for one, code_points in each)
+            yield from _wrapped(f"{'Look alike':<16}", f"these ids look the same and are different: {ids}", given=False)
         yield ""
         for what, value, _ in at_a_glance(report):
             yield f"{value:>16}  {what}"
@@ -117,9 +121,9 @@ class _Letter:
             sale = ", final sale" if line.final_sale else ""
             described = f", {_safe(line.description)}" if line.description is not None else ""
             article = (
-                f"{_safe(line.sku)}{described}: {line.quantity} × {line.unit_price} {currency}, tax {line.tax}{sale}"
+                f"{_id(line.sku)}{described}: {line.quantity} × {line.unit_price} {currency}, tax {line.tax}{sale}"
             )
-            yield from _wrapped("Line ", f"{_safe(line.line_id)}: {article}", hang=" " * 8, given=False)
+            yield from _wrapped("Line ", f"{_id(line.line_id)}: {article}", hang=" " * 8, given=False)
             fates = ", ".join(f"{count} {what}" for what, count in line.fates)
             if fates:
                 yield from _wrapped("        ", fates)
@@ -145,9 +149,9 @@ class _Letter:
             learnt = f"; learnt {fact.learnt_later} later, recorded {self.time(fact.recorded_at)}"
         yield from _wrapped("  ", f"{self.time(fact.occurred_at)}{learnt}")
         background = ", of the order" if fact.background else ""
-        command = f", command {_safe(fact.command_id)}" if fact.command_id is not None else ""
+        command = f", command {_id(fact.command_id)}" if fact.command_id is not None else ""
         yield from _wrapped(
-            "  ", f"{_safe(fact.event)} {fact.type}, {_actor(fact.actor)}{command}{background}", given=False
+            "  ", f"{_id(fact.event)} {fact.type}, {_actor(fact.actor)}{command}{background}", given=False
         )
         yield from _wrapped("  ", "; ".join(_moves(fact)), given=False)
         yield from self.fields(fact.details, "    ")
@@ -157,7 +161,7 @@ class _Letter:
         when = "up to and including" if deadline.inclusive else "before"
         note = f"; {_safe(deadline.note)}" if deadline.note is not None else ""
         yield from _wrapped("  ", f"{when} {self.time(deadline.at)}{note}", given=False)
-        yield from _wrapped("  ", f"{deadline.clause}, given by {_safe(deadline.event)}", given=False)
+        yield from _wrapped("  ", f"{deadline.clause}, given by {_id(deadline.event)}", given=False)
 
     def lifecycles(self) -> Iterator[str]:
         for path in self.report.lifecycles:
@@ -166,8 +170,8 @@ class _Letter:
 
     def lifecycle(self, path: LifecyclePath) -> Iterator[str]:
         clock = f"; by the clock {words(path.by_the_clock)}, not on record yet" if path.by_the_clock else ""
-        of = f" of return {_safe(path.of)}" if path.of is not None else ""
-        yield from _wrapped("", f"{path.lifecycle} {_safe(path.name)}{of}: {words(path.state)}{clock}", given=False)
+        of = f" of return {_id(path.of)}" if path.of is not None else ""
+        yield from _wrapped("", f"{path.lifecycle} {_id(path.name)}{of}: {words(path.state)}{clock}", given=False)
         for step in path.steps:
             if step.before == step.after:
                 way = f"stays {words(step.after)}"
@@ -175,7 +179,7 @@ class _Letter:
                 way = f"{words(step.before)} -> {words(step.after)}" if step.before else f"-> {words(step.after)}"
             yield from _wrapped(
                 f"  {step.number:>3}. ",
-                f"{way}: {step.title}, {self.time(step.occurred_at)} ({_safe(step.event)})",
+                f"{way}: {step.title}, {self.time(step.occurred_at)} ({_id(step.event)})",
                 given=False,
             )
 
@@ -191,16 +195,16 @@ class _Letter:
 
     def override(self, override: OverrideEntry) -> Iterator[str]:
         yield f"SET ASIDE: {override.clause}"
-        yield from _wrapped("  ", f"{_safe(override.approved_by)} approved it: {_safe(override.reason)}", given=False)
-        used = ", ".join(_safe(event) for event in override.used_by)
+        yield from _wrapped("  ", f"{_id(override.approved_by)} approved it: {_safe(override.reason)}", given=False)
+        used = ", ".join(_id(event) for event in override.used_by)
         used = f"taken into account by {used}" if used else "no ruling needed it"
-        place = f"{self.time(override.granted_at)}, {_safe(override.event)}, {_actor(override.actor)}; {used}"
+        place = f"{self.time(override.granted_at)}, {_id(override.event)}, {_actor(override.actor)}; {used}"
         yield from _wrapped("  ", place, given=False)
 
     def ruling(self, ruling: RulingEntry) -> Iterator[str]:
         stamp = ruling.policy
         yield f"{ruling.title}: {ruling.outcome.upper()}{' (the refund asked about)' if ruling.focus else ''}"
-        place = f"{self.time(ruling.decided_at)}, {_safe(ruling.event)}, {_actor(ruling.actor)}"
+        place = f"{self.time(ruling.decided_at)}, {_id(ruling.event)}, {_actor(ruling.actor)}"
         yield from _wrapped("  ", place, given=False)
         yield from _wrapped("  ", f"policy {stamp.id} {stamp.version}, sha256 {stamp.sha256}")
         for clause in ruling.clauses:
@@ -234,7 +238,7 @@ class _Letter:
         yield from _row(_payment(money.total))
 
     def sheet(self, sheet: RefundSheet) -> Iterator[str]:
-        name = f"Refund {_safe(sheet.refund_id)}" if sheet.refund_id is not None else "Due, not asked for yet,"
+        name = f"Refund {_id(sheet.refund_id)}" if sheet.refund_id is not None else "Due, not asked for yet,"
         overdue = ", OVERDUE" if sheet.overdue else ""
         focus = " (the refund asked about)" if sheet.focus else ""
         head = f"{name} for {_subject_name(sheet.for_)}: {words(sheet.status)}{overdue}{focus}"
@@ -249,7 +253,7 @@ class _Letter:
         yield "  " + "-" * (WIDTH - 2)
         yield from _amount("Total", f"{sheet.total} {sheet.currency}")
         for tender, method in zip(sheet.tenders, sheet.methods, strict=True):
-            reference = f", reference {_safe(tender.reference)}" if tender.reference is not None else ""
+            reference = f", reference {_id(tender.reference)}" if tender.reference is not None else ""
             what = f"of this to {_payment_name(tender.payment_id, method)}: {words(tender.status)}{reference}"
             yield from _amount(what, tender.amount)
 
@@ -265,7 +269,7 @@ class _Letter:
         for deadline in self.report.open.deadlines:
             when = "up to and including" if deadline.inclusive else "before"
             said = (
-                f"{when} {self.time(deadline.at)}: {_safe(deadline.title)} ({deadline.clause}, {_safe(deadline.event)})"
+                f"{when} {self.time(deadline.at)}: {_safe(deadline.title)} ({deadline.clause}, {_id(deadline.event)})"
             )
             yield from _wrapped("  ", said, given=False)
         if not self.report.open.deadlines:
@@ -283,12 +287,17 @@ def _safe(text: str) -> str:
     return shown
 
 
+def _id(text: str) -> str:
+    """The same of an id: everything in it that cannot be seen is spelt out."""
+    return _safe(visible_id(text))
+
+
 def _actor(actor: ActorView | None) -> str:
-    return f"by {actor.role} {_safe(actor.id)}" if actor is not None else "actor not given"
+    return f"by {actor.role} {_id(actor.id)}" if actor is not None else "actor not given"
 
 
 def _subject_name(subject: SubjectView) -> str:
-    return f"{subject.kind} {_safe(subject.id)}"
+    return f"{subject.kind} {_id(subject.id)}"
 
 
 def _moves(fact: FactEntry) -> Iterator[str]:
@@ -300,7 +309,7 @@ def _moves(fact: FactEntry) -> Iterator[str]:
     for move in fact.moves:
         if move.lifecycle in ("label", "refund") and move.before != move.after:
             before = f"{words(move.before)} " if move.before is not None else ""
-            yield f"{move.lifecycle} {_safe(move.name)} {before}-> {words(move.after)}"
+            yield f"{move.lifecycle} {_id(move.name)} {before}-> {words(move.after)}"
 
 
 def _payment(row: PaymentRow) -> Sequence[str]:
@@ -310,7 +319,7 @@ def _payment(row: PaymentRow) -> Sequence[str]:
 def _payment_name(payment_id: str, method: str) -> str:
     if not payment_id:
         return "Total"
-    return _safe(payment_id) if payment_id == method else f"{_safe(payment_id)} ({_safe(method)})"
+    return _id(payment_id) if payment_id == method else f"{_id(payment_id)} ({_safe(method)})"
 
 
 def _row(cells: Sequence[str]) -> Iterator[str]:

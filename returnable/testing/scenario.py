@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pydantic_core import to_json
 
+from returnable.adapters.files import written_whole
 from returnable.adapters.scenario import Played, differences, play, policies_folder, read_scenario
 from returnable.adapters.wiring import AnyPolicy, Parts, policy_book
 from returnable.domain.errors import Impossible
@@ -532,10 +533,13 @@ class Scenario:
         versions = self.parts.desk.policies.versions
         if versions != policy_book(None).versions:
             folder = policies_folder(place)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for version in versions:
-                folder.joinpath(f"{version.effective}.json").write_text(version.document, encoding="utf-8")
-        place.write_text(self.as_scenario(), encoding="utf-8")
+                with written_whole(str(folder / f"{version.effective}.json"), force=True) as file:
+                    file.write(version.document.encode())
+        content = self.as_scenario().encode()
+        with written_whole(str(place), force=True) as file:
+            file.write(content)
 
     def _last(self, asked: str) -> _Came:
         if self._came is None:

@@ -28,7 +28,7 @@ from returnable.adapters.export.scenario import (
     write_policies,
     write_scenario,
 )
-from returnable.adapters.export.tables import csv_cell, harmless, table
+from returnable.adapters.export.tables import csv_cell, harmless, original, table
 from returnable.adapters.files import NotWritten, written_whole
 from returnable.adapters.scenario import Played, play, read_scenario
 from returnable.adapters.wiring import Parts, assemble, policy_book
@@ -41,7 +41,7 @@ from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, PolicyInvalid, policy_from, read_policies
 from returnable.domain.ruling import Finding
 from returnable.projections import exports
-from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
+from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, Column, History, Rows, WholeCases
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,
@@ -301,15 +301,82 @@ def test_an_empty_store_gives_an_empty_table_that_can_be_read(tmp_path: Path) ->
     assert exported(parts, "jsonl") == b""
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
-def test_no_cell_is_a_formula_or_holds_a_control_character_and_csv_readers_get_it_back(text: str) -> None:
-    cell = csv_cell(text, "text")
+FORMULA = tuple("=+-@＝＋－＠﹦﹢﹣﹫\t\r\n")
+SEPARATORS = (",", ";", "|", "\t")
+HOSTILE = st.lists(
+    st.sampled_from(["=1", "-1", "＝", ";", "|", ",", "\t", "\r", "\n", '"', "'", " ", "\\u", "0041", "x"])
+).map("".join)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | HOSTILE
 
-    (row,) = csv.reader(io.StringIO(f"{cell},1\r\n", newline=""), strict=True)
+
+def written_in_csv(*rows: tuple[str, ...]) -> str:
+    """The file that holds these texts, behind a number and before another one."""
+    names = [f"text_{nth}" for nth in range(len(rows[0]))]
+    columns = [Column("row", "int", ""), *(Column(name, "text", "") for name in names), Column("left", "seconds", "")]
+    out = io.BytesIO()
+    writer = table("csv", out, [*columns, Column("last", "text", "")])
+    for number, texts in enumerate(rows, start=1):
+        writer.write({"row": number, **dict(zip(names, texts, strict=True)), "left": -75600, "last": texts[0]})
+    writer.end()
+    return out.getvalue().decode()
+
+
+@given(ANY_TEXT)
+def test_a_text_comes_back_exactly_from_its_cell(text: str) -> None:
+    (row,) = csv.reader(io.StringIO(f"{csv_cell(text, 'text')},1\r\n", newline=""), strict=True)
 
     assert row == [harmless(text), "1"]
     assert row[0].isprintable()
-    assert row[0].lstrip(" ")[:1] not in {*"=+-@＝＋－＠\t\r\n"} or not row[0]
+    assert original(row[0]) == text
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(ANY_TEXT, ANY_TEXT), min_size=1, max_size=3))
+def test_no_cell_is_a_formula_whatever_separator_the_reader_splits_at(rows: list[tuple[str, str]]) -> None:
+    content = written_in_csv(*rows)
+
+    for separator in SEPARATORS:
+        for trims in (False, True):
+            found = csv.reader(io.StringIO(content, newline=""), delimiter=separator, skipinitialspace=trims)
+            cells = [cell for row in found for cell in row]
+            assert not [cell for cell in cells if cell.lstrip(" ").startswith(FORMULA) and cell != "-75600"], separator
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("x;=1+1;y", "x;'=1+1;y"),
+        ("x|=1+1", "x|'=1+1"),
+        ('x;"=1+1";y', 'x;\'"=1+1";y'),
+        ("x; -1", "x;' -1"),
+        ("x;", "x;'"),
+        ("'=1", "''=1"),
+        ("x\n=1", "x\\u000a=1"),
+        (r"C:\users", r"C:\u005cusers"),
+    ],
+)
+def test_what_would_begin_a_cell_gets_an_apostrophe(text: str, cell: str) -> None:
+    assert harmless(text) == cell
+    assert original(cell) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a - b",
+        "a; b",
+        "5 + 3; 2",
+        "it's",
+        "x,-5",
+        '{"a":"x;","b":-1}',
+        "kim@shop.example",
+        r"C:\temp",
+        "Zoë; naïve",
+    ],
+)
+def test_a_harmless_text_is_written_as_it_is(text: str) -> None:
+    assert harmless(text) == text
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "＝1", "＋1", "－1", "＠x", "  =1", "\t=1", "\r=1"])

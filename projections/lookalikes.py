@@ -1,0 +1,42 @@
+"""Ids that look the same though they differ: a reader has to be told, or takes one for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from returnable.domain.characters import look_alikes
+from returnable.domain.fields import Model
+
+_IDS = frozenset(
+    {"approved_by", "email", "id", "labels_used", "method", "reference", "sku", "stream", "tracking_number"}
+)
+"""Fields that hold ids and whose name does not end in ``_id``."""
+
+
+class LookAlike(Model):
+    """Ids that look the same though they differ, and the characters that each is made of."""
+
+    ids: tuple[str, ...]
+    code_points: tuple[str, ...]
+    """Of each id, such as ``U+0041 U+002D U+0031``."""
+
+
+def ids_in(values: Any, key: str = "") -> Iterator[str]:
+    """Every id in nested content, as it stands there."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from ids_in(value, name)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from ids_in(value, key)
+    elif isinstance(values, str) and (key in _IDS or key.endswith("_id")):
+        yield values
+
+
+def looking_alike(ids: Iterable[str]) -> tuple[LookAlike, ...]:
+    """The groups of ids that look the same though they differ."""
+    return tuple(
+        LookAlike(ids=tuple(group), code_points=tuple(" ".join(f"U+{ord(char):04X}" for char in one) for one in group))
+        for group in look_alikes(ids)
+    )
