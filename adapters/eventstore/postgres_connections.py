@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 import psycopg
 from psycopg import Connection, errors, pq
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from returnable.adapters.eventstore.postgres_place import Place
@@ -139,6 +140,7 @@ class Connections:
     """
 
     def __init__(self, place: Place, limits: Limits, *, pool: HostPool | None, only_reading: bool) -> None:
+        _check_url(place)
         self.place = place
         self.limits = limits
         self._host = pool
@@ -459,6 +461,18 @@ def connect(place: Place, limits: Limits) -> AnyConnection:
     )
 
 
+def _check_url(place: Place) -> None:
+    """Raise :class:`StoreUnusable` for a URL that libpq does not take; not because of its error, which quotes passwords."""
+    try:
+        conninfo_to_dict(place.conninfo)
+        return
+    except UnicodeError:
+        why = "a percent-encoded text in it is not UTF-8"
+    except psycopg.ProgrammingError as error:
+        why = _first_line(error)
+    raise StoreUnusable(f"{place}: {_CAUSES[_BAD_URL]} ({why})")
+
+
 def is_pooled(connection: AnyConnection) -> bool:
     """Whether a pooler such as PgBouncer is between: it tells a number of its own for the server's process."""
     ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
@@ -508,6 +522,7 @@ def _set(connection: AnyConnection, settings: Mapping[str, str], *, local: bool)
 @contextmanager
 def connected(place: Place, limits: Limits) -> Iterator[AnyConnection]:
     """A connection of its own, for what is done once. Raises :class:`StoreUnusable`."""
+    _check_url(place)
     connection = None
     try:
         with connect(place, limits) as connection:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import nats.errors
@@ -41,9 +41,9 @@ class NatsPlace:
     stream: str
     prefix: str
     shown: str
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     credentials: str | None = None
     """A file with the credentials of a user."""
 
