@@ -18,7 +18,7 @@ from returnable.adapters.printable import identifier
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
 from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
-from returnable.domain.fields import Model, parse_instant
+from returnable.domain.fields import Input, parse_instant
 from returnable.domain.outcome import Outcome, OutcomeView, error_view
 from returnable.domain.policy import PolicyBook
 
@@ -36,7 +36,7 @@ class ScenarioUnreadable(ReturnableError):
     """A file that is no scenario; the message names the file and the line. Nothing of it was played."""
 
 
-class Expectation(Model):
+class Expectation(Input):
     """What a command line expects; what is absent is not checked."""
 
     outcome: Literal["accepted", "declined", "error"] | None = None

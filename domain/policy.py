@@ -32,7 +32,9 @@ Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
 PolicyAmount = Annotated[
     Decimal, Field(ge=0, le=10**9, allow_inf_nan=False), PlainSerializer(lambda amount: format(amount, "f"))
 ]
-Channels = Annotated[tuple[Annotated[str, StringConstraints(strict=True, min_length=1)], ...], Field(min_length=1)]
+Channels = Annotated[
+    tuple[Annotated[str, StringConstraints(strict=True, min_length=1)], ...], Field(min_length=1, fail_fast=True)
+]
 
 
 class Closed(BaseModel):
@@ -68,7 +70,7 @@ class CancellationByEmail(Clause):
     """``cancellation.by_email``: the channels, and the pieces of which one must be there."""
 
     channels: Channels
-    requires: tuple[Literal["order_reference", "order_copy"], ...]
+    requires: Annotated[tuple[Literal["order_reference", "order_copy"], ...], Field(fail_fast=True)]
 
 
 class CancellationFullRefund(Clause):
@@ -107,7 +109,9 @@ class ReturnsShipBy(Clause):
 class ReturnsCondition(Clause):
     """``returns.condition``: the findings a unit needs to be accepted."""
 
-    requires: tuple[Literal["same_condition", "original_packaging", "tags_attached"], ...]
+    requires: Annotated[
+        tuple[Literal["same_condition", "original_packaging", "tags_attached"], ...], Field(fail_fast=True)
+    ]
 
 
 class ReturnsLabelFee(Clause):
@@ -150,7 +154,7 @@ class WrongItemWindow(Clause):
 class WrongItemEvidence(Clause):
     """``wrong_item.evidence``: what a claim must show before it is settled."""
 
-    requires: tuple[Evidence, ...]
+    requires: Annotated[tuple[Evidence, ...], Field(fail_fast=True)]
 
 
 class WrongItemContact(Clause):
@@ -206,7 +210,7 @@ class CalendarChoice(Closed):
 
     name: str
     version: str
-    closed_also: tuple[date, ...] = ()
+    closed_also: Annotated[tuple[date, ...], Field(fail_fast=True)] = ()
 
 
 class Policy(Closed):

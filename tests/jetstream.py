@@ -16,10 +16,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import nats
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+T = TypeVar("T")
 
 _NUMBERS = itertools.count(1)
 
@@ -85,22 +92,31 @@ def fresh_place(url: str = "") -> str:
     return f"{url or server_url()}?stream=TEST_{nth}&subject=test_{nth}"
 
 
-def stored(place: str) -> list[tuple[str, dict[str, str], bytes]]:
-    """Subject, headers and body of every message in the stream of a URL, in order."""
+def managed(place: str, change: Callable[[JetStreamContext, str], Awaitable[T]]) -> T:
+    """What comes of a change to the stream of a URL, by its name."""
     server, _, query = place.partition("?")
     name = query.partition("&")[0].removeprefix("stream=")
 
-    async def read() -> list[tuple[str, dict[str, str], bytes]]:
+    async def apply() -> T:
         client = await nats.connect(server)
         try:
-            manager = client.jetstream()
-            state = (await manager.stream_info(name)).state
-            found = []
-            for number in range(state.first_seq, state.last_seq + 1):
-                message = await manager.get_msg(name, number)
-                found.append((str(message.subject), dict(message.headers or {}), message.data or b""))
-            return found
+            return await change(client.jetstream(), name)
         finally:
             await client.close()
 
-    return asyncio.run(read())
+    return asyncio.run(apply())
+
+
+def stored(place: str) -> list[tuple[str, dict[str, str], bytes]]:
+    """Subject, headers and body of every message in the stream of a URL, in order."""
+
+    async def read(manager: JetStreamContext, name: str) -> list[tuple[str, dict[str, str], bytes]]:
+        state = (await manager.stream_info(name)).state
+        found = []
+        for number in range(state.first_seq, state.last_seq + 1):
+            with suppress(NotFoundError):
+                message = await manager.get_msg(name, number)
+                found.append((str(message.subject), dict(message.headers or {}), message.data or b""))
+        return found
+
+    return managed(place, read)

@@ -6,8 +6,8 @@ import click
 
 from returnable.adapters import backups
 from returnable.adapters.cli.options import store_option
-from returnable.adapters.cli.printing import printable
 from returnable.adapters.cli.words import counted
+from returnable.adapters.printable import printable
 
 
 @click.command()

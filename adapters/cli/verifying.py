@@ -6,8 +6,8 @@ import click
 
 from returnable.adapters.backups import verify_store
 from returnable.adapters.cli.options import json_option, progress, store_option
-from returnable.adapters.cli.printing import printable
 from returnable.adapters.cli.words import counted
+from returnable.adapters.printable import printable
 from returnable.projections.verified import Problem, TimelineView, Verified
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from returnable.adapters.eventstore.postgres_place import is_postgres, place_of
 from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.urls import told
 from returnable.domain.errors import StoreUnusable
 
 if TYPE_CHECKING:
@@ -126,8 +127,4 @@ def path_of(url: str) -> str:
 
 
 def _not_understood(url: str) -> StoreUnusable:
-    if "@" in url:  # what stands before it may be a password
-        url = f"…@{url.rpartition('@')[2]}"
-    elif "password" in url.lower():
-        url = "…"
-    return StoreUnusable(f"{url!r} names no store; understood are {UNDERSTOOD}")
+    return StoreUnusable(f"{told(url)!r} names no store; understood are {UNDERSTOOD}")

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from returnable.adapters.eventstore.bookkeeping import (
@@ -116,10 +117,12 @@ class PostgresCaseRecorder(CaseRecorder):
         place = self._connections.place
         try:
             return self._together.do(_Append(insert, *_call(self._append, *insert, milliseconds(self._limits.busy))))
-        except Waited:
-            raise StoreBusy(f"{place}: other threads held the store for {self._limits.busy:g} s") from None
-        except Interrupted:
-            raise StoreUnusable(f"{place}: the thread that wrote was interrupted; ask what is stored") from None
+        except Waited as waited:
+            raise StoreBusy(f"{place}: {waited}") from None
+        except Interrupted as interrupted:
+            raise StoreUnusable(
+                f"{place}: a write for several threads broke off; ask what is stored"
+            ) from interrupted.__cause__
 
     def _append_all(self, appends: Sequence[_Append], unanswered: int = 0) -> list[Sequence[int] | Exception]:
         """One transaction, and one wait for the disk, for all that came together; one alone is one round trip.
@@ -133,9 +136,7 @@ class PostgresCaseRecorder(CaseRecorder):
             sent += 1
             if len(appends) == 1:
                 return [_execute(connection, appends[0]).fetchone()]
-            with connection.pipeline(), connection.transaction():
-                # Fetched before the commit, so that of several errors the first is told.
-                return [cursor.fetchone() for cursor in [_execute(connection, append) for append in appends]]
+            return self._send_together(connection, appends)
 
         rows: list[Any]
         try:
@@ -148,7 +149,8 @@ class PostgresCaseRecorder(CaseRecorder):
             rows = [StoreUnusable(f"{busy}; an answer was lost before that, ask what is stored") for _ in appends]
         except ReturnableError:
             raise
-        except Exception as error:
+        except (errors.Error, ValueError, TypeError, OverflowError) as error:
+            # Anything else, such as a time limit raised in this thread, may have come after the commit.
             unanswered += sent - 1
             if len(appends) > 1:  # one of them is wrong, and nothing is written: each for itself, then
                 return [self._append_alone(append, unanswered) for append in appends]
@@ -165,6 +167,21 @@ class PostgresCaseRecorder(CaseRecorder):
             given.update(() if isinstance(results[-1], Exception) else results[-1])
         self._wake_followers()
         return results
+
+    def _send_together(self, connection: AnyConnection, appends: Sequence[_Append]) -> list[Any]:
+        try:
+            with connection.pipeline() as pipeline:
+                # The COMMIT is on its way before any answer is waited for: the server, which holds the writers' lock
+                # until then, must not wait for a host that may vanish.
+                connection.execute(b"BEGIN")
+                self._connections.bound(connection)
+                cursors = [_execute(connection, append) for append in appends]
+                connection.execute(b"COMMIT")
+                pipeline.sync()  # of several errors the first is raised
+        finally:
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                connection.rollback()  # the COMMIT was skipped
+        return [cursor.fetchone() for cursor in cursors]
 
     def _append_alone(self, append: _Append, unanswered: int) -> Sequence[int] | Exception:
         try:
@@ -328,6 +345,7 @@ class _Tables:
     def change(self, work: Callable[[Statements], T]) -> T:
         def in_transaction(connection: AnyConnection) -> T:
             with connection.transaction():
+                self._connections.bound(connection)
                 return work(_Statements(connection))
 
         return self._connections.use(in_transaction)

@@ -11,13 +11,14 @@ import re
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import psycopg
 from psycopg import Connection, errors, pq
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from returnable.adapters.eventstore.forks import in_children, notice
@@ -53,6 +54,9 @@ class Limits:
     server gives up then, and this side a little later, should the server not answer at all. ``connect``: for a server to
     answer. ``opening``: for a server that is just being started, when the store is opened. ``patience``: for a lost server
     to come back.
+
+    Two limits follow from these. ``vanished``: how long the server keeps the locks of a host that it no longer reaches.
+    ``transaction``: how long one transaction may take, whatever it waits for.
     """
 
     busy: float = 5.0
@@ -61,6 +65,20 @@ class Limits:
     opening: float = 1.0
     patience: float = 15.0
     connections: int = 8
+
+    @property
+    def vanished(self) -> int:
+        """Four fifths of ``busy``, so that writers that wait still get their turn; in whole seconds, and no fewer than 4."""
+        return _PROBES * max(1, int(self.busy * 0.8 / _PROBES))
+
+    @property
+    def transaction(self) -> float:
+        """More than ``statement``: PostgreSQL ignores a statement's limit that is not below the transaction's."""
+        return self.statement + self.busy
+
+
+_PROBES = 4
+"""The server waits once, and then asks three times, each for the same number of whole seconds."""
 
 
 class Lost(Exception):
@@ -123,6 +141,7 @@ class Connections:
     """
 
     def __init__(self, place: Place, limits: Limits, *, pool: HostPool | None, only_reading: bool) -> None:
+        _check_url(place)
         self.place = place
         self.limits = limits
         self._host = pool
@@ -138,7 +157,8 @@ class Connections:
     def _start_afresh(self) -> None:
         self._held = _Held()
         self._free = threading.BoundedSemaphore(self.limits.connections)
-        self._watch = _Watch(self.limits.statement + self.limits.busy)
+        self._watch = _Watch(self.limits.transaction)
+        self._sessions_are_ours = self._host is None
         # Whoever forgets to close a store leaks nothing.
         self._finalizer = weakref.finalize(self, _release, self._held, self._watch)
 
@@ -173,6 +193,14 @@ class Connections:
         notice()
         if self._held.closed:
             raise StoreUnusable(f"{self.place}: the store is closed")
+
+    def bound(self, connection: AnyConnection) -> None:
+        """Bound the transaction that has just begun, where the session is not ours and :meth:`_configured` set nothing.
+
+        What is set ends with the transaction. In a pipeline it costs no round trip.
+        """
+        if not self._sessions_are_ours:
+            _set(connection, _against_vanishing(connection, self.limits), local=True)
 
     def connect(self) -> AnyConnection:
         """A new connection to the server, apart from every pool. Raises :class:`psycopg.Error`."""
@@ -267,20 +295,16 @@ class Connections:
         try:
             if is_pooled(connection):
                 # What is prepared or set would be left to whoever has the session next.
+                self._sessions_are_ours = False
                 connection.prepare_threshold = None
                 return connection
-            connection.execute(
-                "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
-                " set_config('idle_in_transaction_session_timeout', %s, false),"
-                " set_config('default_transaction_isolation', 'read committed', false),"
-                " set_config('default_transaction_read_only', %s, false)",
-                (
-                    milliseconds(self.limits.statement),
-                    milliseconds(self.limits.busy),
-                    milliseconds(self.limits.statement),
-                    "on" if self._only_reading else "off",
-                ),
-            )
+            settings = {
+                "statement_timeout": milliseconds(self.limits.statement),
+                "lock_timeout": milliseconds(self.limits.busy),
+                "default_transaction_isolation": "read committed",
+                "default_transaction_read_only": "on" if self._only_reading else "off",
+            }
+            _set(connection, settings | _against_vanishing(connection, self.limits), local=False)
         except BaseException:
             connection.close()
             raise
@@ -428,6 +452,18 @@ def connect(place: Place, limits: Limits) -> AnyConnection:
     )
 
 
+def _check_url(place: Place) -> None:
+    """Raise :class:`StoreUnusable` for a URL that libpq does not take; not because of its error, which quotes passwords."""
+    try:
+        conninfo_to_dict(place.conninfo)
+        return
+    except UnicodeError:
+        why = "a percent-encoded text in it is not UTF-8"
+    except psycopg.ProgrammingError as error:
+        why = _first_line(error)
+    raise StoreUnusable(f"{place}: {_CAUSES[_BAD_URL]} ({why})")
+
+
 def is_pooled(connection: AnyConnection) -> bool:
     """Whether a pooler such as PgBouncer is between: it tells a number of its own for the server's process."""
     ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
@@ -441,17 +477,50 @@ def _line(limits: Limits) -> dict[str, Any]:
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
-        "tcp_user_timeout": round(1000 * (limits.statement + limits.busy)),
+        # Linux does not count unanswered keep-alives where this is set: it alone says when the server is given up.
+        "tcp_user_timeout": 1000 * (5 + 3 * 2),
         "application_name": "returnable",
     }
+
+
+def _against_vanishing(connection: AnyConnection, limits: Limits) -> dict[str, str]:
+    """Settings of a session that end its transaction, and free its locks, when its host vanished or stands still.
+
+    While the server waits for the rest of a pipeline it counts as active, so that neither the limit for idle transactions
+    nor the one for statements fires. Keep-alives end the session of a host that is not reached. The limit for transactions,
+    which PostgreSQL has from version 17 on, also ends that of a host that is reached but sends nothing.
+    """
+    probe = str(limits.vanished // _PROBES)
+    settings = {
+        "tcp_keepalives_idle": probe,
+        "tcp_keepalives_interval": probe,
+        "tcp_keepalives_count": str(_PROBES - 1),
+        # An answer that is not acknowledged holds the keep-alives back; this bounds that wait.
+        "tcp_user_timeout": milliseconds(limits.vanished),
+        "idle_in_transaction_session_timeout": milliseconds(limits.statement),
+    }
+    if connection.info.server_version >= 170000:
+        settings["transaction_timeout"] = milliseconds(limits.transaction)
+    return settings
+
+
+def _set(connection: AnyConnection, settings: Mapping[str, str], *, local: bool) -> None:
+    calls = ", ".join(["set_config(%s, %s, %s)"] * len(settings))
+    values = [value for name, setting in settings.items() for value in (name, setting, local)]
+    connection.execute(f"SELECT {calls}".encode(), values)
 
 
 @contextmanager
 def connected(place: Place, limits: Limits) -> Iterator[AnyConnection]:
     """A connection of its own, for what is done once. Raises :class:`StoreUnusable`."""
+    _check_url(place)
     connection = None
     try:
         with connect(place, limits) as connection:
+            if not is_pooled(connection):
+                # What is done once may take its time, but a host that vanished meanwhile must not hold its locks.
+                alive = _against_vanishing(connection, limits)
+                _set(connection, {name: alive[name] for name in alive if name.startswith("tcp_")}, local=False)
             yield connection
     except psycopg.Error as error:
         code = _code_of(error, connection)

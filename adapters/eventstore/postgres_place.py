@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlunsplit
 
-from returnable.adapters.urls import ENCODE, is_torn
+from returnable.adapters.urls import ENCODE, is_torn, split
 from returnable.domain.errors import StoreUnusable
 
 DEFAULT_SCHEMA = "returnable"
@@ -15,12 +15,29 @@ SCHEMES = ("postgresql", "postgres")
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z", re.ASCII)
 
-_SECRET = ("password", "sslpassword")
+# fmt: off
+_SHOWN = frozenset(
+    # What libpq knows and does not keep secret. A misspelt password is not among them.
+    {
+        "host", "hostaddr", "port", "dbname", "user", "passfile", "require_auth", "channel_binding",
+        "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name",
+        "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+        "gssencmode", "sslmode", "requiressl", "sslnegotiation", "sslcompression", "sslcert", "sslkey",
+        "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer",
+        "ssl_min_protocol_version", "ssl_max_protocol_version", "min_protocol_version", "max_protocol_version",
+        "krbsrvname", "gsslib", "gssdelegation", "service", "target_session_attrs", "load_balance_hosts",
+    }
+)
+# fmt: on
+"""The parameters that may be shown."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A database, as libpq's connection URI, and the schema in it. Its text is its URL without any password."""
+    """A database, as libpq's connection URI, and the schema in it.
+
+    Its text is its URL without passwords, and without parameters that libpq does not know.
+    """
 
     conninfo: str
     schema: str
@@ -46,18 +63,17 @@ def place_of(url: str) -> Place:
 
     Raises :class:`StoreUnusable`.
     """
-    try:
-        parts = urlsplit(url)
-        parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError:
-        raise StoreUnusable("the URL of the PostgreSQL store cannot be read") from None
+    read = split(url)
+    if read is None:
+        raise StoreUnusable("the URL of the PostgreSQL store cannot be read")
+    parts, parameters = read
     user, at, hosts = parts.netloc.rpartition("@")
     if is_torn(parts) or "@" in user:  # libpq takes the first one for the end of the password
         raise StoreUnusable(f"{parts.scheme}://…: {ENCODE}")
     shown_at = f"{user.partition(':')[0]}@" if at and user.partition(":")[0] else ""
     named = [value for name, value in parameters if name == "schema"]
     kept = [(name, value) for name, value in parameters if name != "schema"]
-    open_ = [(name, value) for name, value in kept if name not in _SECRET] + [("schema", value) for value in named]
+    open_ = [(name, value) for name, value in kept if name in _SHOWN] + [("schema", value) for value in named]
     shown = urlunsplit((parts.scheme, shown_at + hosts, parts.path, _query(open_), ""))
     # urlunsplit leaves out an empty host, and with it the slashes.
     shown = shown if "://" in shown else shown.replace(":", "://", 1)

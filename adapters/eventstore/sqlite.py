@@ -38,7 +38,7 @@ from returnable.adapters.eventstore.recorder import (
 )
 from returnable.adapters.eventstore.sqlite_timeline import damaged_pages
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
-from returnable.domain.errors import Stale, StoreBusy, StoreUnusable
+from returnable.domain.errors import ReturnableError, Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Name, Receipt, Timeline, Tip
 
@@ -104,12 +104,12 @@ class SQLiteCaseRecorder(CaseRecorder):
         refuse_unknown(kwargs)
         try:
             return self._together.do(Insert(stored_events, cases, names, receipt, pinned))
-        except Waited:
-            raise self._connections.busy() from None
-        except Interrupted:
+        except Waited as waited:
+            raise StoreBusy(f"{self._connections.path}: {waited}") from None
+        except Interrupted as interrupted:
             raise StoreUnusable(
-                f"{self._connections.path}: the thread that wrote was interrupted; ask what is stored"
-            ) from None
+                f"{self._connections.path}: a write for several threads broke off; ask what is stored"
+            ) from interrupted.__cause__
 
     def _insert_all(self, inserts: Sequence[Insert]) -> list[Sequence[int] | Exception]:
         """One transaction, and one wait for the disk, for all that came together."""
@@ -118,8 +118,9 @@ class SQLiteCaseRecorder(CaseRecorder):
             results = self._tables.change(lambda statements: [_insert(statements.cursor, *each) for each in inserts])
         except (StoreBusy, StoreUnusable):
             raise
-        except Exception:
+        except (*WRONG_CALLS, ReturnableError, ValueError, TypeError, OverflowError):
             # One of them cannot be, and all were undone: now each behind a savepoint, which costs as much as a row.
+            # Anything else, such as a time limit raised in this thread, may have come after the commit.
             results = self._tables.change(
                 lambda statements: [_positions_or_error(statements.cursor, each) for each in inserts]
             )

@@ -51,18 +51,18 @@ class Value(Closed):
     """Where a value comes from: exactly one of ``column``, ``columns``, ``value``, ``template``, ``sum`` and ``due``."""
 
     column: ColumnName | None = None
-    columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)] | None = None
+    columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False, fail_fast=True)] | None = None
     """The first of these that is not empty."""
     value: str | int | bool | None = None
     """The same for every order."""
     template: str | None = None
     """Text with columns in braces; empty where one of them is."""
-    sum: Annotated[tuple[Number, ...], Field(min_length=1, strict=False)] | None = None
+    sum: Annotated[tuple[Number, ...], Field(min_length=1, strict=False, fail_fast=True)] | None = None
     """Numbers added up; an empty one counts as nothing, unless all are empty."""
     due: Literal[True] | None = None
     """Of a payment: what is left of the price of the order."""
 
-    minus: Annotated[tuple[Number, ...], Field(strict=False)] = ()
+    minus: Annotated[tuple[Number, ...], Field(strict=False, fail_fast=True)] = ()
     times: Number | None = None
     divided_by: Number | None = None
 
@@ -147,8 +147,8 @@ class When(Closed):
     """A condition on a column: its value is one of these, none of these, empty, or not."""
 
     column: ColumnName
-    is_in: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(default=None, alias="in")
-    not_in: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    is_in: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] | None = Field(default=None, alias="in")
+    not_in: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] | None = None
     empty: bool | None = None
 
     @model_validator(mode="after")
@@ -203,9 +203,9 @@ class OrderSection(Closed):
     confirmed_at: Given
     currency: Given
     customer: CustomerSection
-    lines: Annotated[tuple[LineSection, ...], Field(min_length=1, strict=False)]
+    lines: Annotated[tuple[LineSection, ...], Field(min_length=1, strict=False, fail_fast=True)]
     shipping: ShippingSection | None = None
-    payments: Annotated[tuple[PaymentSection, ...], Field(strict=False)] = ()
+    payments: Annotated[tuple[PaymentSection, ...], Field(strict=False, fail_fast=True)] = ()
     discount: Number | None = None
     """Taken off the whole order: spread over its units by their prices, to the cent. A line whose units then differ in
     price becomes two, the second with ``/2`` after its id."""
@@ -274,7 +274,7 @@ class ReturnSection(Closed):
     requested_at: Given
     channel: Given
     resolution: Given | None = None
-    lines: Annotated[tuple[ReturnLineSection, ...], Field(min_length=1, strict=False)]
+    lines: Annotated[tuple[ReturnLineSection, ...], Field(min_length=1, strict=False, fail_fast=True)]
 
 
 class FileSection(Closed):
@@ -310,7 +310,7 @@ Word = Annotated[str, StringConstraints(min_length=1)]
 class FormatSection(Closed):
     """How values are written: times, numbers, yes and no, nothing."""
 
-    times: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("iso",)
+    times: Annotated[tuple[str, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("iso",)
     """``iso``, ``unix`` (seconds), ``unix_ms``, or formats of ``strptime``; the first that fits counts."""
     zone: str | None = None
     """The time zone of times without an offset; without it such a time is refused."""
@@ -320,11 +320,11 @@ class FormatSection(Closed):
     """What becomes of a time that is skipped when clocks are set forward: read with the offset before it, or refused."""
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""
-    symbols: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    symbols: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ()
     """Texts taken off numbers, such as ``USD``; signs of currencies always are."""
-    true: Annotated[tuple[Word, ...], Field(min_length=1, strict=False)] = ("true", "yes", "1")
-    false: Annotated[tuple[Word, ...], Field(min_length=1, strict=False)] = ("false", "no", "0")
-    empty: Annotated[tuple[str, ...], Field(strict=False)] = ("",)
+    true: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("true", "yes", "1")
+    false: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("false", "no", "0")
+    empty: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ("",)
     """What stands for nothing; a cell of spaces always does."""
 
     @check("zone")
@@ -403,14 +403,14 @@ class Mapping(Closed):
     """Whether a row is an order or a line of one; the rows of an order then stand together."""
     file: FileSection = FileSection()
     format: FormatSection = FormatSection()
-    only: Annotated[tuple[When, ...], Field(strict=False)] = ()
+    only: Annotated[tuple[When, ...], Field(strict=False, fail_fast=True)] = ()
     """Orders that do not meet all of these are left out."""
     status: StatusSection | None = None
     order: OrderSection
     account: AccountSection | None = None
-    parcels: Annotated[tuple[ParcelSection, ...], Field(strict=False)] = ()
+    parcels: Annotated[tuple[ParcelSection, ...], Field(strict=False, fail_fast=True)] = ()
     cancellation: CancellationSection | None = None
-    returns: Annotated[tuple[ReturnSection, ...], Field(strict=False)] = ()
+    returns: Annotated[tuple[ReturnSection, ...], Field(strict=False, fail_fast=True)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -26,7 +26,7 @@ class KafkaPlace:
     servers: str
     topic: str
     shown: str
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class KafkaBroker:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, Header, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, Header, PubAck, RetentionPolicy, StorageType, StreamConfig
 
 from returnable.adapters.publishing.broker import (
     ACKNOWLEDGE_SECONDS,
@@ -26,6 +27,11 @@ from returnable.adapters.publishing.event_loop import EventLoop
 DEDUPLICATION_SECONDS = 3600.0
 """How long a stream that we create remembers the ids it has seen."""
 
+_MOST_REMEMBERED = 10_000
+_MOST_AGAIN = 100
+
+_log = logging.getLogger("returnable.publisher")
+
 
 @dataclass(frozen=True, slots=True)
 class NatsPlace:
@@ -35,21 +41,28 @@ class NatsPlace:
     stream: str
     prefix: str
     shown: str
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     credentials: str | None = None
     """A file with the credentials of a user."""
 
 
 class NatsBroker:
-    """Publishes to a JetStream stream; the server's acknowledgement counts, and drops what it has seen before by its id."""
+    """Publishes to a JetStream stream; the server's acknowledgement counts, and drops what it has seen before by its id.
+
+    The server also drops, and acknowledges as a duplicate, a message that the stream no longer holds: a purge, a deletion
+    or a limit takes messages away, and the stream still remembers their ids. Such a message is published again, under an id
+    made of the first one and the number that the lost message had.
+    """
 
     def __init__(self, place: NatsPlace, *, create: bool) -> None:
         self._place = place
         self._create = create
         self._loop: EventLoop | None = None
         self._client: Client | None = None
+        self._last: dict[str, tuple[int, int]] = {}
+        """The event of each subject that was sent last: its place there, and the number that the stream gave to it."""
 
     def send(self, messages: Sequence[Message]) -> None:
         """Publish and wait for every acknowledgement of the stream; raises ``BrokerFailed``."""
@@ -72,19 +85,74 @@ class NatsBroker:
 
     async def _send(self, messages: Sequence[Message]) -> None:
         stream = await self._connected()
-        sending = (self._publish(stream, message) for message in messages)
-        # All of them come to an end before one's failure is told: what is still on its way would come behind what follows.
-        for came in await asyncio.gather(*sending, return_exceptions=True):
-            if came is not None:
-                raise came
+        ids = {message.id: message.key for message in messages}
+        sending = list(messages)
+        for _ in range(_MOST_AGAIN):
+            answers = await self._publish(stream, sending, ids)
+            lacking = await self._lacking(stream, answers)
+            for message, answer in answers:
+                if message not in lacking:
+                    self._last[message.stream] = (_nth(message), answer.seq)
+                else:
+                    ids[message.id] = f"{ids[message.id]}-{answer.seq}"
+            sending = lacking
+            if not sending:
+                break
+            _log.warning(
+                "%s: %d events that the server calls duplicates are not in the stream %r where they belong, as after a"
+                " purge; they are published again",
+                *(self._place.shown, len(sending), self._place.stream),
+            )
+        else:
+            raise BrokerFailed(
+                f"{self._place.shown}: the stream {self._place.stream!r} loses what it acknowledges: it was purged, or is"
+                " too small for what is published at once"
+            )
+        if len(self._last) > _MOST_REMEMBERED:
+            self._last.clear()
 
-    async def _publish(self, stream: JetStreamContext, message: Message) -> None:
-        headers = {Header.MSG_ID.value: message.key, "Content-Type": CONTENT_TYPE}
+    async def _publish(
+        self, stream: JetStreamContext, messages: Sequence[Message], ids: Mapping[str, str]
+    ) -> list[tuple[Message, PubAck]]:
+        sending = (self._publish_one(stream, message, ids[message.id]) for message in messages)
+        # All of them come to an end before one's failure is told: what is still on its way would come behind what follows.
+        answers = await asyncio.gather(*sending, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [(message, answer) for message, answer in zip(messages, answers, strict=True)]  # type: ignore[misc]
+
+    async def _publish_one(self, stream: JetStreamContext, message: Message, message_id: str) -> PubAck:
+        headers = {Header.MSG_ID.value: message_id, "Content-Type": CONTENT_TYPE}
         subject = subject_of(message, self._place.prefix)
         # Without an acknowledgement of this very stream it raises.
-        await stream.publish(
+        return await stream.publish(
             subject, message.body, timeout=ACKNOWLEDGE_SECONDS, stream=self._place.stream, headers=headers
         )
+
+    async def _lacking(self, stream: JetStreamContext, answers: Sequence[tuple[Message, PubAck]]) -> list[Message]:
+        """The messages that were dropped as duplicates although the stream does not hold them behind those before them."""
+        dropped = [(message, answer.seq) for message, answer in answers if answer.duplicate]
+        if not dropped:
+            return []
+        state = (await stream.stream_info(self._place.stream)).state
+        lacking = []
+        for message, number in dropped:
+            held = state.first_seq <= number <= state.last_seq
+            if held and state.num_deleted:
+                held = await self._holds(stream, number)
+            nth, behind = self._last.get(message.stream, (0, 0))
+            # Where the event before it had to be published again, this one must come behind it again.
+            if not held or (nth < _nth(message) and number < behind):
+                lacking.append(message)
+        return lacking
+
+    async def _holds(self, stream: JetStreamContext, number: int) -> bool:
+        try:
+            await stream.get_msg(self._place.stream, number)
+        except nats.js.errors.NotFoundError:
+            return False
+        return True
 
     async def _connected(self) -> JetStreamContext:
         if self._client is None or not self._client.is_connected:
@@ -125,7 +193,7 @@ class NatsBroker:
     async def _see_to_stream(self, stream: JetStreamContext) -> None:
         name = self._place.stream
         try:
-            await stream.stream_info(name)
+            found = await stream.stream_info(name)
         except nats.js.errors.NotFoundError:
             if not self._create:
                 raise BrokerFailed(
@@ -142,6 +210,12 @@ class NatsBroker:
             )
         except (nats.errors.NoRespondersError, nats.js.errors.ServiceUnavailableError):
             raise BrokerFailed(f"{self._place.shown}: JetStream is not enabled on this server") from None
+        else:
+            if found.config.retention == RetentionPolicy.INTEREST and not found.state.consumer_count:
+                raise BrokerFailed(
+                    f"{self._place.shown}: the stream {name!r} keeps messages for its consumers alone, and has none: it"
+                    " would acknowledge every event and drop it"
+                )
 
     def _said(self, error: BaseException) -> str:
         if isinstance(error, nats.js.errors.NoStreamResponseError):
@@ -155,6 +229,12 @@ class NatsBroker:
         if client is not None and self._loop is not None:
             with suppress(Exception):
                 self._loop.run(client.close(), CONNECT_SECONDS)
+
+
+def _nth(message: Message) -> int:
+    """The place of an event in its subject: 3 for ``order/A-1#3``."""
+    nth = message.id.rpartition("#")[2].partition("/")[0]
+    return int(nth) if nth.isdecimal() else 0
 
 
 def subject_of(message: Message, prefix: str) -> str:

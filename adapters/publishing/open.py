@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlunsplit
 
 from returnable.adapters.publishing.broker import Broker, BrokerUnusable
-from returnable.adapters.urls import ENCODE, bad_port, is_torn
+from returnable.adapters.urls import ENCODE, bad_port, is_torn, split, told
 
 UNDERSTOOD = (
     "nats://host:4222?stream=RETURNABLE&subject=returnable, amqp://user:password@host/vhost?exchange=returnable, "
@@ -24,11 +23,18 @@ def open_broker(url: str, *, create: bool = False) -> Broker:
     parameters.
     """
     try:
-        parts = urlsplit(url)
-        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        repeated = len(dict(options)) < len(options)
-    except ValueError:
-        raise _not_understood(url) from None
+        return _opened(url, create)
+    except BrokerUnusable as error:
+        error.__context__ = None  # what a library says may quote the URL
+        raise
+
+
+def _opened(url: str, create: bool) -> Broker:
+    read = split(url)
+    if read is None:
+        raise _not_understood(url)
+    parts, options = read
+    repeated = len(dict(options)) < len(options)
     if is_torn(parts):
         raise BrokerUnusable(f"{parts.scheme}://…: {ENCODE}")
     if repeated or parts.fragment:
@@ -48,6 +54,7 @@ def open_broker(url: str, *, create: bool = False) -> Broker:
 def shown(parts: SplitResult) -> str:
     """A URL without user, password and parameters.
 
+    >>> from urllib.parse import urlsplit
     >>> shown(urlsplit("amqp://shop:secret@mq.example/returns?exchange=x"))
     'amqp://mq.example/returns'
     """
@@ -123,7 +130,4 @@ def _library(parts: SplitResult, extra: str, package: str) -> Iterator[None]:
 
 
 def _not_understood(url: str) -> BrokerUnusable:
-    # What stands before an @ or behind a ? or # may be a password.
-    _, at, rest = url.rpartition("@")
-    told = ("…@" if at else "") + re.split(r"[?#]", rest)[0]
-    return BrokerUnusable(f"{told!r} names no broker; understood are {UNDERSTOOD}")
+    return BrokerUnusable(f"{told(url)!r} names no broker; understood are {UNDERSTOOD}")

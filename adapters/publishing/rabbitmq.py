@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pika import BasicProperties, URLParameters
@@ -30,7 +30,7 @@ PERSISTENT = 2
 class RabbitPlace:
     """Where to publish. ``url`` may hold a password; ``shown`` does not."""
 
-    url: str
+    url: str = field(repr=False)
     exchange: str
     shown: str
 

@@ -90,21 +90,27 @@ def _failed_reader_used_again(patches: ExitStack) -> None:
 
 @_mutant
 def _lead_not_handed_over(patches: ExitStack) -> None:
-    """A thread that failed to write for others keeps the lead."""
-    lead = Together._lead
+    """After a batch that failed its thread counts as at work for ever."""
+    work_off, carry_out = Together.work_off, Together._carry_out_batch
 
-    def kept(self: Any, own: Any) -> None:
-        lead(self, own)
-        if own.failure is not None:
-            with self._lock:
-                self._leader = own
+    def kept(self: Any) -> None:
+        failures: list[object] = []
 
-    patches.enter_context(patch.object(Together, "_lead", kept))
+        def noted(batch: Any) -> None:
+            carry_out(self, batch)
+            failures.extend(turn.failure for turn in batch if turn.failure is not None)
+
+        self._carry_out_batch = noted
+        work_off(self)
+        if failures:
+            self._at_work = self
+
+    patches.enter_context(patch.object(Together, "work_off", kept))
 
 
 @_mutant
 def _batch_told_as_done(patches: ExitStack) -> None:
-    """Of a batch that failed only the thread that wrote it is told."""
+    """A batch that failed is told as done."""
     patches.enter_context(patch.object(together, "_once_more", lambda error: None))
 
 

@@ -18,15 +18,16 @@ PATIENCE_SECONDS = 240
 class Process:
     """A module that runs as a program, from the moment it is made; what it says is in ``output``.
 
-    The module prints something once it has opened what it needs.
+    The module prints something once it has opened what it needs. ``within`` is the beginning of a command that runs the
+    rest of it elsewhere, such as ``ip netns exec NAME``.
     """
 
-    def __init__(self, output: Path, module: str, *arguments: str) -> None:
+    def __init__(self, output: Path, module: str, *arguments: str, within: Sequence[str] = ()) -> None:
         self.output = output
         self._errors = output.with_suffix(".err")
         with output.open("wb") as said, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=said, stderr=errors
+                [*within, sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=said, stderr=errors
             )
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +16,9 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_line import PATIENCE_SECONDS, Line, batch, receipt, together_of
+from interrupting import Interrupted as InterruptedWork
+from interrupting import TimeLimit
 from postgres import database_url, fresh_store_url, sql
 from psycopg_pool import ConnectionPool
 
@@ -28,72 +31,7 @@ from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
-from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, Name, Receipt
-from returnable.testing.behaviour import START
-
-PATIENCE_SECONDS = 30
-
-
-def batch(case_id: str, after: int, *accounts: str, gap: int = 0) -> Batch:
-    facts = (AccountLinked(occurred_at=START, recorded_at=START, account_id=account) for account in accounts)
-    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n + gap, f) for n, f in enumerate(facts, 1)))
-
-
-def receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 64, "link_account", START, "accepted")
-
-
-class Line:
-    """Threads that come one after the other while the first of them is at work."""
-
-    def __init__(self, together: Together[Any, Any]) -> None:
-        self._together = together
-        self._carry_out = together._carry_out
-        self._may_work = threading.Event()
-        self._at_work = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self.sizes: list[int] = []
-        """How many requests were carried out at a time."""
-        self.results: list[object] = []
-        together._carry_out = self._first_wait
-
-    def _first_wait(self, requests: Sequence[Any]) -> Any:
-        self.sizes.append(len(requests))
-        if len(self.sizes) == 1:
-            self._at_work.set()
-            assert self._may_work.wait(PATIENCE_SECONDS)
-        return self._carry_out(requests)
-
-    def come(self, work: Callable[[], object]) -> None:
-        """Another one comes, and waits behind those that came before."""
-        nth = len(self.results)
-        self.results.append(None)
-
-        def do() -> None:
-            try:
-                self.results[nth] = work()
-            except BaseException as error:
-                self.results[nth] = error
-
-        before = len(self._together._waiting)
-        thread = threading.Thread(target=do, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        if nth == 0:
-            assert self._at_work.wait(PATIENCE_SECONDS)
-        else:
-            while len(self._together._waiting) == before:
-                thread.join(0.001)
-
-    def go(self) -> list[object]:
-        """The first may finish; what became of all."""
-        self._may_work.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
-            assert not thread.is_alive()
-        return self.results
-
+from returnable.domain.ports import Name
 
 # ---- in turn ----------------------------------------------------------------------------------------------------------
 
@@ -155,73 +93,78 @@ def test_an_error_of_all_is_told_to_each_in_an_exception_of_its_own() -> None:
     assert all(isinstance(error, StoreUnusable) and isinstance(error.__cause__, OSError) for error in errors)
 
 
-def test_when_the_thread_that_writes_for_others_is_interrupted_they_are_told_that_nobody_knows() -> None:
+def test_a_batch_that_breaks_off_is_told_as_not_known_and_the_next_one_goes_on() -> None:
     tries: list[Sequence[int]] = []
 
-    def interrupted_once(requests: Sequence[int]) -> list[int | Exception]:
+    def broken_off_once(requests: Sequence[int]) -> list[int | Exception]:
         tries.append(requests)
         if len(tries) == 2:
-            raise KeyboardInterrupt
+            raise TimeoutError("of somebody else")
         return doubled(requests)
 
-    line = Line(together := Together(interrupted_once, PATIENCE_SECONDS))
+    line = Line(together := Together(broken_off_once, PATIENCE_SECONDS))
     for request in range(1, 5):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
     first, *others = line.go()
 
     assert first == 2
-    assert [type(one) for one in others] == [KeyboardInterrupt, Interrupted, Interrupted]
+    assert [type(one) for one in others] == [Interrupted] * 3
+    assert {str(one.__cause__) for one in others} == {"of somebody else"}  # type: ignore[attr-defined]
     assert together.do(5) == 10
 
 
-def test_the_main_thread_where_signals_come_writes_for_itself_alone() -> None:
-    seen: list[Sequence[int]] = []
-    others: list[threading.Thread] = []
+def test_no_thread_of_the_hosts_writes_for_another() -> None:
+    writers: list[list[int]] = []
 
-    def with_company(requests: Sequence[int]) -> list[int | Exception]:
-        seen.append(requests)
-        if len(seen) == 1:
-            while not together._waiting:  # the main thread comes first
-                time.sleep(0.001)
-            for request in (2, 3):
-                others.append(threading.Thread(target=together.do, args=(request,)))
-                others[-1].start()
-                while len(together._waiting) < 1 + len(others):
-                    others[-1].join(0.001)
-        return doubled(requests)
+    def note(requests: Sequence[Any]) -> list[Any]:
+        writers.append([threading.get_ident(), *requests])
+        return list(requests)
 
-    together: Together[int, int] = Together(with_company, PATIENCE_SECONDS)
-    busy = threading.Thread(target=together.do, args=(1,))
-    busy.start()
+    line = Line(together := Together(note, PATIENCE_SECONDS))
+    for _ in range(4):
+        line.come(lambda: together.do(threading.get_ident()))
 
-    assert together.do(4) == 8
-    for thread in (busy, *others):
-        thread.join(PATIENCE_SECONDS)
-    assert seen == [[1], [4], [2, 3]]
+    first, *others = line.go()
+
+    assert writers[0] == [first, first]
+    (writer, *requests) = writers[1]
+    assert requests == others
+    assert writer not in line.results
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_thread_that_is_interrupted_leaves_the_store_to_the_others(waits: bool) -> None:
-    # given: one is at work, another waits behind it and is interrupted there, or when its turn has just come
+def test_a_thread_that_is_interrupted_while_it_waits_takes_its_request_with_it(waits: bool) -> None:
+    # given: one is at work, another waits behind it and is interrupted there, or when its turn has just been told
     class Interrupting:
-        def __init__(self, lock: Any) -> None:
-            self._lock = lock
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self._acquired = 0
 
         def acquire(self, timeout: float = -1) -> bool:
-            if not waits:
-                self._lock.acquire(timeout=timeout)
-            raise KeyboardInterrupt
+            self._acquired += 1
+            if self._acquired == 2 and waits:
+                raise KeyboardInterrupt
+            self._lock.acquire(timeout=timeout)
+            if self._acquired == 2:
+                raise KeyboardInterrupt
+            return True
 
         def release(self) -> None:
             self._lock.release()
 
-    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    seen: list[int] = []
+
+    def note(requests: Sequence[int]) -> list[int | Exception]:
+        seen.extend(requests)
+        return doubled(requests)
+
+    line = Line(together := Together(note, PATIENCE_SECONDS))
     line.come(lambda: together.do(1))
     wait = together._wait
 
     def interrupted(turn: Any) -> None:
-        turn.come = Interrupting(turn.come)
+        turn.come = Interrupting()
         wait(turn)
 
     together._wait = interrupted  # type: ignore[method-assign]
@@ -229,14 +172,53 @@ def test_a_thread_that_is_interrupted_leaves_the_store_to_the_others(waits: bool
         with pytest.raises(KeyboardInterrupt):
             together.do(2)
         assert line.go() == [2]
+        assert seen == [1]
     else:
         line.come(lambda: together.do(2))
         first, second = line.go()
         assert (first, type(second)) == (2, KeyboardInterrupt)
+        assert seen == [1, 2]
 
     # then
     together._wait = wait  # type: ignore[method-assign]
     assert together.do(3) == 6
+
+
+def test_where_no_thread_can_be_started_who_must_wait_is_told_that_nothing_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    line.come(lambda: together.do(1))
+
+    def refuse(thread: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Thread, "start", refuse)
+        with pytest.raises(Waited, match="no thread can be started"):
+            together.do(2)
+
+    assert line.go() == [2]
+    assert line.sizes == [1]
+    assert together.do(3) == 6
+
+
+def test_the_thread_that_writes_for_others_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
+    together: Together[int, int] = Together(doubled, PATIENCE_SECONDS)
+    for _ in range(2):
+        line = Line(together)
+        for request in (1, 2, 3):
+            line.come(lambda request=request: together.do(request))  # type: ignore[misc]
+        writer = together._writer
+        assert writer is not None
+
+        assert line.go() == [2, 4, 6]
+
+        writer.join(PATIENCE_SECONDS)
+        assert not writer.is_alive()
+        assert together._writer is None
+        together._carry_out = doubled
 
 
 def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
@@ -283,11 +265,6 @@ def store(url: str) -> Iterator[FactStore]:
     opened = open_store(url)
     yield opened
     opened.close()
-
-
-def together_of(store: FactStore) -> Together[Any, Any]:
-    found: Together[Any, Any] = store._recorder._together  # type: ignore[attr-defined]
-    return found
 
 
 def test_each_append_of_many_is_judged_on_its_own_state(store: FactStore, url: str) -> None:
@@ -550,3 +527,45 @@ def test_a_pool_of_the_hosts_serves_appends_that_come_together(prepare_threshold
             assert line.sizes == [1, 6]
             together_of(store)._carry_out = line._carry_out
         assert [len(store.load(f"case {nth}")) for nth in range(5)] == [3] * 5
+
+
+# ---- time limits ------------------------------------------------------------------------------------------------------
+
+
+# A connection that is being opened or handed over when the limit comes is closed by the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("place", ["at work", "waiting"])
+def test_a_time_limit_in_one_thread_hits_the_command_of_no_other(place: str, url: str) -> None:
+    # given: one thread writes, and three more wait behind it; at each instruction in turn a time limit is raised in one
+    fates: set[object] = set()
+    for nth in count(1):
+        with closing(open_store(url)) as store:
+            together_of(store)._patience_seconds = PATIENCE_SECONDS
+            line = Line(together_of(store))
+            cases = [f"{nth}-{each}" for each in range(4)]
+            works: list[Any] = [
+                lambda case_id=case_id: store.append([batch(case_id, 0, "a")], receipt=receipt(case_id))
+                for case_id in cases
+            ]
+            victim = 0 if place == "at work" else 2
+            works[victim] = limited = InterruptedWork(works[victim], nth, "/adapters/eventstore/")
+
+            # when
+            for work in works:
+                line.come(work)
+            results = line.go()
+
+            # then: its own command came to an end of its own, and the others are stored, once, where they were told
+            own = results.pop(victim)
+            fates.add(type(own))
+            stored = {case_id: [one.position for one in store.load(case_id)] for case_id in cases}
+            own_stored = stored.pop(cases[victim])
+            assert results == list(stored.values()), (nth, results, stored)
+            assert all(len(positions) == 1 for positions in results)  # type: ignore[arg-type]
+            assert isinstance(own, TimeLimit) or own == own_stored, (nth, own, own_stored)
+            assert len(own_stored) <= 1
+            assert len(store.append([batch(f"{nth}-next", 0, "a")])) == 1
+        if not limited.came:
+            break
+    assert fates == {TimeLimit, list}
+    assert nth > 10

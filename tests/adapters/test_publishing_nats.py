@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import jetstream
 import pytest
-from jetstream import OwnNats, fresh_place, stored
+from jetstream import OwnNats, fresh_place, managed, stored
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from publishing import SOURCE, a_store, append, event_ids, in_order
 
 from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
@@ -57,6 +59,79 @@ def test_what_is_sent_twice_is_there_once(place: str, broker: Broker) -> None:
     broker.send([a_message(1), a_message(2, "order/B")])
 
     assert len(stored(place)) == 2
+
+
+def published_ids(place: str) -> list[str]:
+    return [json.loads(body)["id"] for _, _, body in stored(place)]
+
+
+async def _purge(client: JetStreamContext, name: str) -> None:
+    await client.purge_stream(name)
+
+
+async def _purge_all_but_the_last(client: JetStreamContext, name: str) -> None:
+    await client.purge_stream(name, keep=1)
+
+
+async def _delete_one(client: JetStreamContext, name: str) -> None:
+    await client.delete_msg(name, 2)
+
+
+async def _make_again(client: JetStreamContext, name: str) -> None:
+    info = await client.stream_info(name)
+    await client.delete_stream(name)
+    await client.add_stream(info.config)
+
+
+async def _keep_three(client: JetStreamContext, name: str) -> None:
+    info = await client.stream_info(name)
+    config = info.config.evolve(max_msgs=3, discard=DiscardPolicy.OLD)
+    await client.update_stream(config)
+    await client.update_stream(config.evolve(max_msgs=-1))
+
+
+@pytest.mark.parametrize("lose", [_purge, _purge_all_but_the_last, _delete_one, _make_again, _keep_three])
+def test_what_the_stream_lost_is_published_again_although_the_server_remembers_it(
+    place: str, broker: Broker, lose: Callable[[JetStreamContext, str], Awaitable[None]]
+) -> None:
+    # given: a published store whose events the stream lost, and whose ids it still knows
+    store = a_store(("A", 4), ("B", 2), ("C", 1))
+    Publisher(store, MemoryBookmarks(), broker).once()
+    managed(place, lose)
+
+    for _ in range(2):
+        # when: everything is published again, twice
+        publisher = Publisher(store, MemoryBookmarks(), broker, name="again")
+        publisher.once()
+
+        # then: each event is there, and behind those before it
+        assert publisher.standing().behind == 0
+        ids = published_ids(place)
+        assert set(ids) == set(event_ids(store))
+        assert in_order(list(dict.fromkeys(reversed(ids)))[::-1])
+    broker.close()
+    again = open_broker(place)
+    Publisher(store, MemoryBookmarks(), again).once()
+    assert published_ids(place) == ids
+    again.close()
+
+
+def test_a_stream_that_keeps_nothing_for_want_of_consumers_is_a_failure(place: str, broker: Broker) -> None:
+    async def drop_what_nobody_wants(client: JetStreamContext, name: str) -> None:
+        prefix = place.partition("subject=")[2]
+        await client.add_stream(StreamConfig(name=name, subjects=[f"{prefix}.>"], retention=RetentionPolicy.INTEREST))
+
+    async def want(client: JetStreamContext, name: str) -> None:
+        await client.add_consumer(name, durable_name="one", ack_policy="explicit")
+
+    managed(place, drop_what_nobody_wants)
+
+    with pytest.raises(BrokerFailed, match="keeps messages for its consumers alone, and has none"):
+        broker.send([a_message()])
+
+    managed(place, want)
+    broker.send([a_message()])
+    assert len(stored(place)) == 1
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def command(name: str, request: HttpRequest, *fields: str, **known: str) -> dict
         raise Impossible("command.invalid", "the body is no JSON") from None
     if not isinstance(said, dict):
         raise Impossible("command.invalid", "the body is no JSON object")
-    for field in said.keys() - set(fields):
+    for unknown in said.keys() - set(fields):
+        field = unknown[:60]  # it may be as long as the body
         raise Impossible("command.invalid", f"{field}: may not be said here", field=field)
     return said | known | {"command": name, "command_id": key}
 

@@ -74,7 +74,8 @@ def explain_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        # A part may be a key of the client's, and as long as the body.
+        field = ".".join(str(part)[:60] for part in first["loc"][1:]) or str(first["loc"][0])
         detail = f"{field}: {first['msg']}"
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "command.invalid", detail, field=field)
 

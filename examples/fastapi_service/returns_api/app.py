@@ -1,25 +1,25 @@
 """Returns over HTTP, asynchronous: ``uvicorn returns_api.app:app --workers 2``.
 
 The store is the variable RETURNABLE_STORE, such as ``postgresql://returns@db/shop``. Each process holds at most
-RETURNABLE_CONNECTIONS connections (8) and carries out as many commands at a time. There is no authentication here: put yours
-before it.
+RETURNABLE_CONNECTIONS connections (8) and carries out as many commands at a time. There is no authentication here, no
+ownership and no roles: the README says what must stand in front of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
 
 import returnable
 from returnable import AsyncDesk, Impossible
 from returnable.domain.commands import Customer, OrderLine, OrderPayment, ReturnedLine, ShippingCharge
+from returnable.domain.fields import Input, Many
 from returnable.domain.outcome import OutcomeView
 from returnable.projections.views import EligibilityView, OrderView, RefundView, ReturnView, WorklistView
 from returns_api.answers import decided, explain_errors
@@ -63,40 +63,38 @@ DECIDED: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Body(BaseModel):
-    """What a client may say, and nothing else: when things happened is for those to tell who know."""
-
-    model_config = ConfigDict(extra="forbid")
+# What a client may say, and nothing else: when things happened is for those to tell who know. An Input and its lists
+# (Many) are given up at the first thing that is wrong, however much a body holds.
 
 
-class ConfirmedOrder(Body):
+class ConfirmedOrder(Input):
     order_id: str
     customer: Customer
     currency: str
-    lines: Sequence[OrderLine]
-    payments: Sequence[OrderPayment]
+    lines: Many[OrderLine]
+    payments: Many[OrderPayment]
     shipping: ShippingCharge | None = None
 
 
-class Shipment(Body):
+class Shipment(Input):
     parcel_id: str
     carrier: str
     tracking_number: str
 
 
-class Cancellation(Body):
+class Cancellation(Input):
     channel: str
     order_reference: str | None = None
     order_copy: bool = False
 
 
-class WantedReturn(Body):
+class WantedReturn(Input):
     return_id: str
-    lines: Sequence[ReturnedLine]
+    lines: Many[ReturnedLine]
     channel: str
 
 
-class WantedRefund(Body):
+class WantedRefund(Input):
     refund_id: str
     order_id: str | None = None
     return_id: str | None = None
