@@ -262,6 +262,9 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
             _like(target, part)
             sync(part)
             kept_as = _swap(target, part)
+    # Only now, after the part was let go: closing it would drop the locks of a desk that this process opens on it.
+    Path(marker_of(str(target))).unlink(missing_ok=True)
+    sync(target.parent)
     _verified(target, f"{target}, kept before as {kept_as}")
     return Restored(verified.head, verified.cases, sha256, replaced_head, kept_as)
 
@@ -318,8 +321,8 @@ def _like(target: Path, part: Path) -> None:
 def _swap(target: Path, part: Path) -> str | None:
     """Let a part take the place of a store, which is kept under another name with all that lies beside it.
 
-    While the marker is there, no desk opens the store. A swap that was cut short is carried to its end by the next one,
-    which goes on with the name that stands in the marker: so the old store and its WAL stay together.
+    It leaves a marker, and while that is there, no desk opens the store. A swap that was cut short is carried to its end by
+    the next one, which goes on with the name that stands in the marker: so the old store and its WAL stay together.
     """
     marker, folder = Path(marker_of(str(target))), target.parent
     kept = _kept_name(marker) or _free_name(target)
@@ -331,8 +334,6 @@ def _swap(target: Path, part: Path) -> str | None:
             os.rename(one, other)
     sync(folder)  # before the name of the old store is given to another file
     os.rename(part, target)
-    sync(folder)
-    marker.unlink(missing_ok=True)
     sync(folder)
     return str(folder / kept) if (folder / kept).exists() else None
 

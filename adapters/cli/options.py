@@ -162,8 +162,8 @@ def say_damaged(damage: Damage, err: bool = True) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """How to advance by so many; a bar on stderr is shown where somebody can see it."""
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """How to advance by so many; a bar on stderr is shown where somebody can see it. ``None``: how many is not known."""
     if not sys.stderr.isatty():
         yield lambda count: None
         return

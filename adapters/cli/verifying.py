@@ -31,7 +31,7 @@ def verify(store: str, as_json: bool) -> int:
         if not as_json:
             click.echo(f"{printable(problem.where)}: {printable(problem.what)}")
 
-    with progress("verifying", 0) as advance:
+    with progress("verifying", None) as advance:
         verified = verify_store(store, say, advance)
     if as_json:
         click.echo(verified.model_dump_json(indent=2))

@@ -260,6 +260,16 @@ def test_a_store_is_restored_where_there_is_none(shop: Path, backup: Path) -> No
     assert orders(shop.with_name("elsewhere.db")) == ["A-1", "A-2"]
 
 
+def test_a_back_up_of_an_older_version_is_brought_up_to_date(shop: Path, backup: Path) -> None:
+    with closing(sqlite3.connect(backup)) as connection:
+        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; DROP TABLE timelines; PRAGMA user_version = 1")
+
+    restore(backup, url(shop))
+
+    assert orders(shop) == ["A-1", "A-2"]
+    assert [one.cause for one in verify_store(url(shop)).timelines] == ["created", "restored"]
+
+
 def test_a_link_stays_a_link_to_the_restored_store(shop: Path, backup: Path) -> None:
     link = shop.with_name("link.db")
     link.symlink_to(shop)
