@@ -34,8 +34,8 @@ SCHEMA_VERSION = 1
 Column = tuple[str, Literal["text", "integer", "amount"]]
 """An ``amount`` is minor units: a number, or decimal text where it does not fit into 64 bits."""
 
-MOST_DIGITS = 60
-"""No sum of amounts has as many; a stored fact that says more was damaged."""
+MOST_DIGITS = 20
+"""No order comes to as much: a thousand payments of less than 10^16 minor units. A stored fact that says more was damaged."""
 
 
 @dataclass(slots=True)

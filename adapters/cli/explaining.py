@@ -367,7 +367,7 @@ def _edge(edge: EdgeView) -> Sequence[str]:
     also = [f"{change.answer}: {change.before} → {change.after}" for change in edge.also]
     answer = "\n".join([f"{edge.before} → {edge.after}", *also])
     what = f"{_safe(edge.what)}\n[dim]{_safe(edge.subject)}  {edge.clause}[/dim]"
-    return when, edge.distance, what, _safe(answer)
+    return when, edge.distance, what, _words(answer)
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------

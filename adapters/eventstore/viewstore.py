@@ -57,8 +57,8 @@ SELECT clause, currency, 'alone', count(*), {1} FROM clauses WHERE alone = 1 AND
 """
 
 _LIMB = 9
-_LIMBS = 7
-"""An amount of at most 60 digits is added up in groups of nine digits: SQLite's own sum fails above 64 bits."""
+_LIMBS = 3
+"""An amount of at most 20 digits is added up in groups of nine digits: SQLite's own sum fails above 64 bits."""
 
 _SUMS = ", ".join(
     f"sum(CAST(substr(substr(amount, 1, max(length(amount) - {_LIMB * nth}, 0)), -{_LIMB}) AS INTEGER))"

@@ -20,7 +20,7 @@ from viewing import poison
 
 from returnable.adapters.cli import viewing as cli
 from returnable.adapters.cli.app import run
-from returnable.adapters.cli.printing import printable
+from returnable.adapters.printable import printable
 from returnable.adapters.wiring import assemble
 from returnable.testing import Scenario, an_order, request_refund
 
