@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from returnable.adapters.clock import system_clock
+from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.wiring import AnyPolicy, Parts, assemble, policy_book, projector, stored_views
 from returnable.domain import commands
 from returnable.domain.errors import Impossible
@@ -107,18 +108,20 @@ class Desk:
 
         ``at`` is the instant of the command; it defaults to the clock.
         """
-        if not isinstance(command, commands.Command):
-            command = commands.parse_command(command)
-        return self.parts.desk.handle(command, self._at(at))
+        with AtWork(None):  # what the libraries below us do once, at the first use, must not be cut in two by a fork
+            if not isinstance(command, commands.Command):
+                command = commands.parse_command(command)
+            return self.parts.desk.handle(command, self._at(at))
 
     def ask(self, question: commands.Question | Fields, *, at: datetime | None = None) -> AnyView:
         """Answer a question given as a model or as its fields (a scenario line without ``at`` and ``expect``).
 
         ``at`` is the instant of the question; it defaults to the clock.
         """
-        if not isinstance(question, commands.Question):
-            question = commands.parse_question(question)
-        return self.parts.questions.answer(question, self._at(at))
+        with AtWork(None):
+            if not isinstance(question, commands.Question):
+                question = commands.parse_question(question)
+            return self.parts.questions.answer(question, self._at(at))
 
     def _at(self, at: datetime | None) -> datetime:
         try:

@@ -65,7 +65,7 @@ class AtWork:
     """The thread that makes one is at work with ``owner`` until it calls :meth:`end`; forks of other threads wait for that.
 
     While another thread forks, making one waits. Raises :class:`StoreUnusable` in a child process whose parent forked in the
-    middle of another thread's work.
+    middle of another thread's work. Work without an owner is waited for as well, but nothing is refused because of it.
     """
 
     __slots__ = ("_entry", "pid")
@@ -108,6 +108,8 @@ class AtWork:
         state, thread = _state, entry[0]
         while not state.calm:
             if state.cut_off:
+                if entry[1] is None:
+                    return
                 self.end()
                 raise StoreUnusable(
                     "this process was forked while another thread used a store, and cannot use stores: fork before such "
@@ -206,7 +208,7 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     state, me = _state, get_ident()
     _let_models_be_built()
-    state.cut_off = state.cut_off or _others_at_work(me)
+    state.cut_off = state.cut_off or _others_at_work(me, with_owner=True)
     state.calm = not state.cut_off
     state.at_work = [entry for entry in state.at_work if entry[0] == me]
     state.forking = []
@@ -223,8 +225,11 @@ def _let_models_be_built() -> None:
         building.release()
 
 
-def _others_at_work(me: int) -> bool:
-    return any(thread != me and thread not in _state.forking for thread, _ in _state.at_work.copy())
+def _others_at_work(me: int, *, with_owner: bool = False) -> bool:
+    return any(
+        thread != me and thread not in _state.forking and not (with_owner and owner is None)
+        for thread, owner in _state.at_work.copy()
+    )
 
 
 def _keep(methods: _Methods, method: Any) -> None:

@@ -232,7 +232,7 @@ def leave_the_mend_out(stack: ExitStack) -> None:
     for kind in (Connections, SQLiteViews):
         stack.enter_context(patch.object(kind, "_close_before_fork", lambda self: None))
     stack.enter_context(patch.object(sqlite_file, "_check_not_inherited", lambda path: None))
-    stack.enter_context(patch.object(forks, "_others_at_work", lambda me: False))
+    stack.enter_context(patch.object(forks, "_others_at_work", lambda me, with_owner=False: False))
 
 
 def _family(path: Path, dice: random.Random, tally: Counter[str], shown: list[str], patience_seconds: float) -> None:
