@@ -547,7 +547,7 @@ def test_a_time_limit_in_one_thread_hits_the_command_of_no_other(place: str, url
                 lambda case_id=case_id: store.append([batch(case_id, 0, "a")], receipt=receipt(case_id))
                 for case_id in cases
             ]
-            victim = 0 if place == "at work" else 2
+            victim = 0 if place == "at work" else 1
             works[victim] = limited = InterruptedWork(works[victim], nth, "/adapters/eventstore/")
 
             # when
