@@ -101,7 +101,6 @@ class Verification:
             return ()
 
     def _medium(self) -> Iterator[Problem]:
-        self.head = self._store.head()
         for sentence in self._store.records.damage():
             yield Problem(where="the store", what=sentence)
 
@@ -116,6 +115,7 @@ class Verification:
     # ---- cases ----------------------------------------------------------------------------------------------------------
 
     def _cases(self, advance: Callable[[int], None]) -> Iterator[Problem]:
+        self.head = self._store.head()
         after = ""
         while True:
             last = None

@@ -392,8 +392,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.control == "wal":
             stack.enter_context(patch.object(connections, "refuse_foreign_wal", lambda path: None))
         if options.control == "checks":
-            for check in ("_medium", "_policies", "_beside"):
-                stack.enter_context(patch.object(Verification, check, lambda self: iter(())))
+            for check in ("_medium", "_policies", "_beside", "_receipt_of", "_told"):
+                stack.enter_context(patch.object(Verification, check, lambda self, *told: iter(())))
         if options.control != "swap":
             put_copies(tally, folder, options.rounds, chance)
             damage(tally, folder, options.rounds, chance)

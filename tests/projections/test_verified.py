@@ -145,6 +145,8 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
             "return/R-1#1",
             "its instant is",
         ),
+        ("UPDATE {}commands SET first = 9, last = 3 WHERE command_id = 'k-5'", "command k-5", "positions from 9 to 3"),
+        ("UPDATE {}facts SET type = 'order.Sold/9' WHERE position = 5", "order/A-2#2", "order.Sold/9"),
         ("DELETE FROM {}policies", "order/A-1#1", "is pinned but was not kept"),
         ("UPDATE {}bookmarks SET position = 99 WHERE name = 'due'", "bookmark due", "the last fact stands at 12"),
     ],
@@ -157,6 +159,18 @@ def test_what_contradicts_something_else_that_is_stored_is_found_and_named(
     problems = shop.problems()
 
     assert what in problems[where]
+
+
+def test_a_store_that_cannot_be_read_has_that_as_its_problem(tmp_path: Path) -> None:
+    shop = Shop(f"sqlite:///{tmp_path}/shop.db")
+    shop.parts.store.close()
+    verification = Verification(shop.parts.store, shop.parts.desk.policy)
+
+    verified = verification.result(list(verification.run()))
+
+    assert verified.timelines == ()
+    assert {problem.where for problem in verified.problems} == {"the store"}
+    assert all("it cannot be read to its end" in problem.what for problem in verified.problems)
 
 
 def test_a_policy_that_has_not_the_hash_under_which_it_is_kept_is_found(shop: Shop) -> None:
