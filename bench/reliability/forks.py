@@ -280,7 +280,7 @@ def _look(path: Path, tally: Counter[str], shown: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fork, compare, print; exit status 1 if anything went wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.reliability.forks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=300, help="how many families of processes")
+    parser.add_argument("--rounds", type=int, default=60, help="how many families of processes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--control", action="store_true", help="with the mend left out: must find trouble, exits 1")
     options = parser.parse_args(arguments)
