@@ -25,6 +25,7 @@ from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import Refund, RefundSubject
+from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns import Return
 
 _REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundOverdue)
@@ -33,7 +34,7 @@ _REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundO
 class Case:
     """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built."""
 
-    __slots__ = ("__dict__", "case_id", "claims", "order", "refunds", "returns", "seq")
+    __slots__ = ("__dict__", "case_id", "claims", "last", "order", "refunds", "refusal", "returns", "seq")
 
     def __init__(self, case_id: str) -> None:
         self.case_id = case_id
@@ -42,6 +43,10 @@ class Case:
         self.returns: dict[str, Return] = {}
         self.claims: dict[str, Claim] = {}
         self.refunds: dict[str, Refund] = {}
+        self.last: Recorded | None = None
+        """The fact that was recorded last."""
+        self.refusal: Refusal | None = None
+        """The refusal that was recorded last; it leads to those before it."""
 
     def stream_of(self, stream: str) -> Order | Return | Claim:
         """The order, return or claim of that stream; raises ``HistoryBroken`` when it is not in this case."""
@@ -123,6 +128,7 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
         dict(case.claims),
         dict(case.refunds),
     )
+    new.last, new.refusal = case.last, case.refusal
     _apply_all(new, recorded, set())
     return new
 
@@ -132,6 +138,9 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
     for entry in recorded:
         _apply(case, entry.stream, entry.version, entry.fact, owned)
         case.seq = entry.case_seq
+        if type(entry.fact) in REFUSALS:
+            case.refusal = Refusal.of(entry, case.last, case.refusal)
+        case.last = entry
 
 
 def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:

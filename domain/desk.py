@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -44,6 +45,7 @@ from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.retelling import ruling_of
+from returnable.domain.ruling import Finding
 
 V = TypeVar("V")
 
@@ -109,7 +111,10 @@ class Desk:
         receipt = None
         if command.command_id is not None:
             receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
-        placed = self._save(cases, decided, receipt)
+        if decided.counted is None:
+            placed = self._save(cases, decided, receipt)
+        else:
+            placed = self._count(cases[0], decided.counted, at, receipt)
         return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
 
     def _save(
@@ -124,6 +129,15 @@ class Desk:
             for name in decided.names:
                 self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
         return placed
+
+    def _count(
+        self, case: Case, event: Recorded, at: datetime, receipt: Receipt | None
+    ) -> tuple[tuple[str, int, Fact], ...]:
+        """Count a refusal in the event that stands for it; that event with its stream and version."""
+        if receipt is not None:
+            receipt = replace(receipt, judged_on=case.seq)
+        self.store.refusals.count(case.case_id, event.case_seq, known=case.seq, at=at, receipt=receipt)
+        return ((event.stream, event.version, event.fact),)
 
     def _was_told(self, command: Command) -> bool:
         """Whether this very command is on record under its id."""
@@ -146,6 +160,8 @@ class Desk:
             count = receipt.last - receipt.first + 1
             stored = self.store.read(receipt.first - 1, count, receipt.last)
         findings = ruling_of(entry.fact for entry in stored)
+        if receipt.judged_on:
+            findings = self._ruling_when_counted(command, receipt, stored[0].case_id)
         if stored:
             policy = self.policy_of(self.case(stored[0].case_id))
         elif isinstance(command, RunDeadlines):
@@ -154,6 +170,12 @@ class Desk:
             policy = self.policy_of(self._case_of_command(command, False))
         facts = tuple((entry.stream, entry.version, entry.fact) for entry in stored)
         return Outcome(receipt.command, receipt.at, receipt.outcome, facts, findings, policy, replayed=True)
+
+    def _ruling_when_counted(self, command: Command, receipt: Receipt, case_id: str) -> tuple[Finding, ...] | None:
+        """The ruling of a counted refusal: it is not kept, but comes out again on the facts the case had then."""
+        case = replay(case_id, self.store.load(case_id)[: receipt.judged_on])
+        now = Moment(receipt.at, self.policy_of(case), _who(command), command.command_id)
+        return decide(case, command, now).ruling
 
     # ---- what the desk knows ------------------------------------------------------------------------------------------
 
@@ -221,8 +243,11 @@ class Desk:
             if fresh:
                 raise
             raise _LookAgain from None
-        if not decided.facts and not fresh:
+        if not decided.facts and decided.counted is None and not fresh:
             raise _LookAgain
+        for name in decided.free:
+            if self.store.case_of(name.kind, name.name) is not None:
+                raise _exists(name.kind, name.name)
         return policy, decided, [case]
 
     def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:

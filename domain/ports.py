@@ -93,7 +93,8 @@ class Name:
 class Receipt:
     """What is kept of a command with an id: enough to answer it again.
 
-    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none).
+    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none), or
+    of the event in which it was counted. ``judged_on`` is how many facts its case had when it was counted (0: it was not).
     """
 
     command_id: str
@@ -103,6 +104,7 @@ class Receipt:
     outcome: Literal["accepted", "declined"]
     first: int = 0
     last: int = 0
+    judged_on: int = 0
 
 
 class Bookmarks(Protocol):
@@ -202,6 +204,31 @@ class DueTable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many refusals were counted after a ``RefusalsCounted``, and when the last of them was handled (UTC)."""
+
+    times: int
+    last_at: datetime
+
+
+class RefusalCounts(Protocol):
+    """The refusals that are only counted: one number for each ``RefusalsCounted``, kept beside it."""
+
+    def count(self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None) -> None:
+        """Count one more refusal in the event at ``case_seq`` of a case, and keep its receipt, in one transaction.
+
+        ``known``: how many facts the case had when the refusal was decided. The receipt is stored with the position of
+        the event as ``first`` and ``last``. Raises :class:`CommandSeen` when a receipt of that command id exists,
+        :class:`Stale` when the case has another number of facts, and :class:`StoreBusy`. Then nothing was counted.
+        """
+        ...
+
+    def of(self, case_id: str) -> Mapping[int, Counted]:
+        """The place of an event in the case → what was counted in it; an event that counts nothing yet is missing."""
+        ...
+
+
 class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
 
@@ -213,6 +240,11 @@ class EventStore(Protocol):
     @property
     def due(self) -> DueTable:
         """The cases that have a deadline to record."""
+        ...
+
+    @property
+    def refusals(self) -> RefusalCounts:
+        """The refusals that are only counted."""
         ...
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:

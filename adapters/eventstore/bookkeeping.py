@@ -1,4 +1,4 @@
-"""What a store keeps besides facts: the bookmarks of those who follow them, and the due table.
+"""What a store keeps besides facts: the bookmarks of those who follow them, the due table, and counts of refusals.
 
 Instants stand in the tables as microseconds since 1970 in UTC, which sort and compare alike everywhere.
 """
@@ -12,7 +12,9 @@ from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 from returnable.domain.calendar import A_MOMENT, plain
-from returnable.domain.ports import DueCase, DueStanding
+from returnable.domain.errors import CommandSeen, ReturnableError, Stale
+from returnable.domain.fields import to_text
+from returnable.domain.ports import Counted, DueCase, DueStanding, Receipt
 
 T = TypeVar("T")
 
@@ -177,6 +179,54 @@ class SqlDueTable:
         """Set a case apart that turned out to be unreadable."""
         query = f"UPDATE {self._due} SET at = NULL, claimed_until = NULL WHERE case_id = ? RETURNING case_id"
         self._tables.change(lambda statements: statements.execute(query, (case_id,)))
+
+
+class SqlRefusalCounts:
+    """The table ``refusals``; what each method promises stands in ``RefusalCounts``."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._refusals, self._commands = f"{tables.prefix}refusals", f"{tables.prefix}commands"
+        self._facts = f"{tables.prefix}facts"
+
+    def count(self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None) -> None:
+        """Count one more refusal and keep its receipt, in one transaction."""
+        seen = f"SELECT 1 FROM {self._commands} WHERE command_id = ?"
+        stands_at = f"SELECT max(case_seq) FROM {self._facts} WHERE case_id = ?"
+        keep = (
+            f"INSERT INTO {self._commands} (command_id, digest, command, at, outcome, first, last, judged_on)"
+            f" SELECT ?, ?, ?, ?, ?, position, position, ? FROM {self._facts} WHERE case_id = ? AND case_seq = ?"
+            " ON CONFLICT DO NOTHING RETURNING first"
+        )
+        raised = (
+            f"INSERT INTO {self._refusals} AS r (case_id, case_seq, times, last_at) VALUES (?, ?, 1, ?)"
+            " ON CONFLICT (case_id, case_seq) DO UPDATE SET times = r.times + 1, last_at ="
+            " CASE WHEN excluded.last_at > r.last_at THEN excluded.last_at ELSE r.last_at END RETURNING times"
+        )
+
+        def work(statements: Statements) -> ReturnableError | None:
+            # What is returned here is returned before anything is written: the transaction is committed either way.
+            facts = _first(statements.execute(stands_at, (case_id,)))
+            if receipt is not None and statements.execute(seen, (receipt.command_id,)):
+                return CommandSeen(receipt.command_id)
+            if facts != known:
+                return Stale(case_id)
+            if receipt is not None:
+                values = (receipt.command_id, receipt.digest, receipt.command, to_text(receipt.at), receipt.outcome)
+                if not statements.execute(keep, (*values, receipt.judged_on, case_id, case_seq)):
+                    return CommandSeen(receipt.command_id)  # another transaction was faster
+            statements.execute(raised, (case_id, case_seq, _number(at)))
+            return None
+
+        refused = self._tables.change(work)
+        if refused is not None:
+            raise refused
+
+    def of(self, case_id: str) -> Mapping[int, Counted]:
+        """The place of an event in the case → what was counted in it."""
+        query = f"SELECT case_seq, times, last_at FROM {self._refusals} WHERE case_id = ?"
+        rows = self._tables.ask(query, (case_id,))
+        return {case_seq: Counted(times, _instant(last_at)) for case_seq, times, last_at in rows}
 
 
 @dataclass(slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from eventsourcing.persistence import StoredEvent
@@ -21,8 +22,8 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
-from returnable.domain.errors import StoreUnusable
-from returnable.domain.ports import Name, Receipt
+from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
+from returnable.domain.ports import Counted, Name, Receipt
 
 
 class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
@@ -40,6 +41,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._policies: dict[str, str] = {}
         self.bookmarks = MemoryBookmarks()
         self.due = MemoryDueTable()
+        self.refusals = _MemoryRefusalCounts(self)
         self._closed = False
 
     def insert_events(
@@ -202,6 +204,38 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._closed = True
         super().close()
 
+    @contextmanager
+    def unchanged(self) -> Iterator[tuple[Mapping[str, Mapping[int, int]], dict[str, Receipt]]]:
+        """The positions of every case by their place there, and the receipts, while nobody else writes."""
+        with self._database_lock:
+            self._check_open()
+            yield self._cases, self._receipts
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnusable("memory: the store is closed")
+
+
+class _MemoryRefusalCounts:
+    """Counts beside the facts and the receipts of a recorder; what each method promises stands in ``RefusalCounts``."""
+
+    def __init__(self, recorder: MemoryCaseRecorder) -> None:
+        self._recorder = recorder
+        self._counted: defaultdict[str, dict[int, Counted]] = defaultdict(dict)
+
+    def count(self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None) -> None:
+        with self._recorder.unchanged() as (cases, receipts):
+            if receipt is not None and receipt.command_id in receipts:
+                raise CommandSeen(receipt.command_id)
+            positions = cases.get(case_id, {})
+            if len(positions) != known:
+                raise Stale(case_id)
+            if receipt is not None:
+                place = positions[case_seq]
+                receipts[receipt.command_id] = replace(receipt, first=place, last=place)
+            before = self._counted[case_id].get(case_seq, Counted(0, at))
+            self._counted[case_id][case_seq] = Counted(before.times + 1, max(before.last_at, at))
+
+    def of(self, case_id: str) -> Mapping[int, Counted]:
+        with self._recorder.unchanged():
+            return dict(self._counted.get(case_id, {}))

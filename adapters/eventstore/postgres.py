@@ -13,7 +13,7 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import errors
 from psycopg.rows import tuple_row
 
-from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, Statements
+from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, SqlRefusalCounts, Statements
 from returnable.adapters.eventstore.postgres_connections import (
     CLAIMED_TWICE,
     GAP,
@@ -87,6 +87,7 @@ class PostgresCaseRecorder(CaseRecorder):
         tables = _Tables(self._connections, f"{schema}.")
         self.bookmarks = SqlBookmarks(tables)
         self.due = SqlDueTable(tables)
+        self.refusals = SqlRefusalCounts(tables)
 
     def insert_events(
         self,
@@ -287,9 +288,11 @@ class PostgresCaseRecorder(CaseRecorder):
         return next((case_id for (case_id,) in found), None)
 
     def receipt(self, command_id: str) -> Receipt | None:
-        query = f"SELECT digest, command, at, outcome, first, last FROM {self._commands} WHERE command_id = %s"
-        for digest, command, at, outcome, first, last in self._all(query, command_id):
-            return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
+        query = (
+            f"SELECT digest, command, at, outcome, first, last, judged_on FROM {self._commands} WHERE command_id = %s"
+        )
+        for digest, command, at, *rest in self._all(query, command_id):
+            return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), *rest)
         return None
 
     def keep_policy(self, sha256: str, document: str) -> None:

@@ -18,7 +18,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notif
 
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, Stale
-from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt
+from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, RefusalCounts
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
 """A stored fact: position, case, place in the case, stream, version, stored name, stored JSON."""
@@ -57,6 +57,7 @@ class CaseRecorder(ApplicationRecorder):
 
     bookmarks: Bookmarks
     due: DueTable
+    refusals: RefusalCounts
 
     def __init__(self) -> None:
         super().__init__()

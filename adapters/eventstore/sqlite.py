@@ -13,7 +13,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
-from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable
+from returnable.adapters.eventstore.bookkeeping import SqlBookmarks, SqlDueTable, SqlRefusalCounts
 from returnable.adapters.eventstore.connections import (
     WRONG_CALLS,
     Connections,
@@ -44,7 +44,8 @@ _COLUMNS = "position, case_id, case_seq, stream, version, type, content"
 
 _INSERT_FACT = "INSERT INTO facts (case_id, case_seq, stream, version, type, content) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_NAME = "INSERT INTO names (kind, name, case_id) VALUES (?, ?, ?)"
-_INSERT_RECEIPT = "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?)"
+_RECEIPT = "command_id, digest, command, at, outcome, first, last"
+_INSERT_RECEIPT = f"INSERT INTO commands ({_RECEIPT}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _FACT_AT = "SELECT stream, version FROM facts WHERE case_id = ? AND case_seq = ?"
 _VERSION_OF_STREAM = (
     "SELECT version FROM facts WHERE case_id = ? AND case_seq <= ? AND stream = ? ORDER BY case_seq DESC LIMIT 1"
@@ -85,6 +86,7 @@ class SQLiteCaseRecorder(CaseRecorder):
         self._together: Together[Insert, Sequence[int]] = Together(self._insert_all, busy_timeout_seconds)
         self.bookmarks = SqlBookmarks(self._tables)
         self.due = SqlDueTable(self._tables)
+        self.refusals = SqlRefusalCounts(self._tables)
 
     def insert_events(
         self,
@@ -206,8 +208,8 @@ class SQLiteCaseRecorder(CaseRecorder):
             row = connection.execute("SELECT * FROM commands WHERE command_id = ?", (command_id,)).fetchone()
         if row is None:
             return None
-        _, digest, command, at, outcome, first, last = row
-        return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
+        _, digest, command, at, outcome, first, last, judged_on = row
+        return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last, judged_on)
 
     def keep_policy(self, sha256: str, document: str) -> None:
         query = "INSERT OR IGNORE INTO policies (sha256, document) VALUES (?, ?)"

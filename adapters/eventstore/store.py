@@ -13,7 +13,7 @@ from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecord
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode, encode
-from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded
+from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded, RefusalCounts
 
 
 class FactStore:
@@ -36,6 +36,11 @@ class FactStore:
     def due(self) -> DueTable:
         """The cases that have a deadline to record."""
         return self._recorder.due
+
+    @property
+    def refusals(self) -> RefusalCounts:
+        """The refusals that are only counted."""
+        return self._recorder.refusals
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
         """Every fact of a case with a position of at most ``upto``, in order; empty when there is no such case."""

@@ -67,6 +67,7 @@ DECLINING = frozenset(
         "LabelDeclined",
         "ParcelRejected",
         "RefundDeclined",
+        "RefusalsCounted",
         "ResolutionDeclined",
     }
     | {"ClaimDenied"}
