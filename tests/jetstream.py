@@ -15,11 +15,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from functools import cache
 from pathlib import Path
 
 import nats
+from patience import wait_until
 
 _NUMBERS = itertools.count(1)
 
@@ -47,15 +47,15 @@ class OwnNats:
         if jetstream:
             command += ["-js", "-sd", str(self._folder / "data")]
         self._process = subprocess.Popen(command)
-        for _ in range(600):
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-            except OSError:
-                assert self._process.poll() is None, (self._folder / "log").read_text()
-                threading.Event().wait(0.05)
-            else:
-                return
-        raise AssertionError("nats-server does not answer")
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "log").read_text()
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL."""

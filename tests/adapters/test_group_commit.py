@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import GUARD_SECONDS
 from postgres import database_url, fresh_store_url, sql
 from psycopg_pool import ConnectionPool
 
@@ -32,7 +33,7 @@ from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry, Name, Receipt
 from returnable.testing.behaviour import START
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = GUARD_SECONDS
 
 
 def batch(case_id: str, after: int, *accounts: str, gap: int = 0) -> Batch:
