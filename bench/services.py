@@ -98,7 +98,7 @@ class Running:
     def until_ready(self) -> None:
         """Wait until every process answers from the store."""
         for place in self.sockets:
-            for _ in range(600):
+            for _ in range(12_000):
                 try:
                     if ask(place, "GET", f"{self.service.prefix}/ready").status == 200:
                         break
@@ -115,7 +115,7 @@ class Running:
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
         try:
-            return [process.wait(30) for process in self.processes]
+            return [process.wait(600) for process in self.processes]
         finally:
             for process in self.processes:
                 if process.poll() is None:
@@ -167,7 +167,7 @@ class Line(http.client.HTTPConnection):
     """A connection to the socket of a process."""
 
     def __init__(self, place: Path) -> None:
-        super().__init__("localhost", timeout=60)
+        super().__init__("localhost", timeout=600)
         self.place = place
 
     def connect(self) -> None:

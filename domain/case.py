@@ -27,27 +27,34 @@ from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
 from returnable.domain.ports import Name, Recorded, Tip
 from returnable.domain.refunds import Refund, RefundSubject
+from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns import Return
 
 _REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundOverdue)
 
 
 class Case:
-    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built.
+    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built."""
 
-    ``tip`` is the last of these facts, when all of them are stored.
-    """
-
-    __slots__ = ("__dict__", "case_id", "claims", "order", "refunds", "returns", "seq", "tip")
+    __slots__ = ("__dict__", "case_id", "claims", "last", "order", "refunds", "refusal", "returns", "seq")
 
     def __init__(self, case_id: str) -> None:
         self.case_id = case_id
         self.seq = 0
-        self.tip: Tip | None = None
         self.order = Order(case_id)
         self.returns: dict[str, Return] = {}
         self.claims: dict[str, Claim] = {}
         self.refunds: dict[str, Refund] = {}
+        self.last: Recorded | None = None
+        """The fact that was recorded last."""
+        self.refusal: Refusal | None = None
+        """The refusal that was recorded last; it leads to those before it."""
+
+    @property
+    def tip(self) -> Tip | None:
+        """The last fact as the store holds it; ``None`` where it is not stored."""
+        last = self.last
+        return Tip(last.position, last.content) if last is not None and last.content else None
 
     def stream_of(self, stream: str) -> Order | Return | Claim:
         """The order, return or claim of that stream; raises ``HistoryBroken`` when it is not in this case."""
@@ -122,13 +129,14 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
     Raises :class:`HistoryBroken` when a fact is not possible where it stands.
     """
     new = Case.__new__(Case)
-    new.case_id, new.seq, new.tip = case.case_id, case.seq, None
+    new.case_id, new.seq = case.case_id, case.seq
     new.order, new.returns, new.claims, new.refunds = (
         case.order,
         dict(case.returns),
         dict(case.claims),
         dict(case.refunds),
     )
+    new.last, new.refusal = case.last, case.refusal
     _apply_all(new, recorded, set())
     return new
 
@@ -138,6 +146,9 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
     for entry in recorded:
         _apply(case, entry.stream, entry.version, entry.fact, owned)
         case.seq = entry.case_seq
+        if type(entry.fact) in REFUSALS:
+            case.refusal = Refusal.of(entry, case.last, case.refusal)
+        case.last = entry
 
 
 def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:
@@ -182,8 +193,6 @@ def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
     """The case after all its stored facts."""
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
-    if recorded:
-        case.tip = Tip(recorded[-1].position, recorded[-1].content)
     return case
 
 

@@ -12,7 +12,7 @@ from returnable.domain.errors import Impossible
 from returnable.domain.events import Fact, Who
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.policy import Policy
-from returnable.domain.ports import Name
+from returnable.domain.ports import Name, Recorded
 from returnable.domain.ruling import Aside, Finding, Weighing
 
 
@@ -65,6 +65,10 @@ class Decided:
     names: list[Name] = field(default_factory=list)
     begun_under: Policy | None = None
     """The policy of a case that begins: the store may not keep it yet."""
+    free: list[Name] = field(default_factory=list)
+    """Ids that the command would have taken; it is impossible where they exist, but it does not take them."""
+    counted: Recorded | None = None
+    """Of a refusal that records no facts: the event in which it is counted."""
 
 
 COMMAND_OF: dict[str, str] = {

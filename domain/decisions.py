@@ -42,6 +42,7 @@ from returnable.domain.commands import (
 )
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.events import CustomerNotified, Fact, OverrideGranted
+from returnable.domain.refusals import counted
 
 
 def decide(case: Case, command: Command, now: Moment) -> Decided:
@@ -49,7 +50,8 @@ def decide(case: Case, command: Command, now: Moment) -> Decided:
 
     ``run_deadlines`` comes to what fell due in this one case.
     """
-    return _DECISIONS[type(command)](case, command, now)
+    decided = _DECISIONS[type(command)](case, command, now)
+    return decided if decided.outcome == "accepted" else counted(case, decided, now)
 
 
 def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:

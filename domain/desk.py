@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -44,8 +45,9 @@ from returnable.domain.errors import (
 from returnable.domain.events import Fact, Who
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
-from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded, Tip
+from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.retelling import ruling_of
+from returnable.domain.ruling import Finding
 
 V = TypeVar("V")
 
@@ -111,7 +113,10 @@ class Desk:
         receipt = None
         if command.command_id is not None:
             receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
-        placed = self._save(cases, decided, receipt)
+        if decided.counted is None:
+            placed = self._save(cases, decided, receipt)
+        else:
+            placed = self._count(cases[0], decided.counted, at, receipt)
         return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
 
     def _save(
@@ -120,9 +125,9 @@ class Desk:
         """Append what was decided; the facts with their streams and versions."""
         batches, after, placed = _placed(cases, decided.facts)
         if batches or receipt is not None:
-            tips = self._append(batches, decided, receipt)
+            stored = self._append(batches, decided, receipt)
             for case in after:
-                case.tip = tips[case.case_id]
+                case.last = stored[case.case_id]
                 known = self._cases.get(case.case_id)
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
@@ -130,7 +135,7 @@ class Desk:
                 self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
         return placed
 
-    def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, Tip]:
+    def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, Recorded]:
         """Append; the last fact of each case."""
         append = partial(self.store.append, batches, names=decided.names, receipt=receipt)
         policy = decided.begun_under
@@ -143,12 +148,24 @@ class Desk:
                 # Sent only now: it is long and nearly always there. One that is kept and never used does no harm.
                 self.store.keep_policy(policy.sha256, policy.document)
                 positions = append(pinned=policy.sha256)
-        tips: dict[str, Tip] = {}
+        stored: dict[str, Recorded] = {}
         end = 0
         for batch in batches:
             end += len(batch.entries)
-            tips[batch.case_id] = Tip(positions[end - 1], batch.entries[-1].encoded[1])
-        return tips
+            last, seq = batch.entries[-1], batch.after + len(batch.entries)
+            stored[batch.case_id] = Recorded(
+                positions[end - 1], batch.case_id, seq, last.stream, last.version, last.fact, last.encoded[1]
+            )
+        return stored
+
+    def _count(
+        self, case: Case, event: Recorded, at: datetime, receipt: Receipt | None
+    ) -> tuple[tuple[str, int, Fact], ...]:
+        """Count a refusal in the event that stands for it; that event with its stream and version."""
+        if receipt is not None:
+            receipt = replace(receipt, judged_on=case.seq)
+        self.store.refusals.count(case.case_id, event.case_seq, known=case.seq, tip=case.tip, at=at, receipt=receipt)
+        return ((event.stream, event.version, event.fact),)
 
     def _was_told(self, command: Command) -> bool:
         """Whether this very command is on record under its id."""
@@ -171,6 +188,8 @@ class Desk:
             count = receipt.last - receipt.first + 1
             stored = self.store.read(receipt.first - 1, count, receipt.last)
         findings = ruling_of(entry.fact for entry in stored)
+        if receipt.judged_on:
+            findings = self._ruling_when_counted(command, receipt, stored[0].case_id)
         if stored:
             policy = self.policy_of(self.case(stored[0].case_id, fresh=True))
         elif isinstance(command, RunDeadlines):
@@ -179,6 +198,12 @@ class Desk:
             policy = self.policy_of(self._case_of_command(command, fresh=True))
         facts = tuple((entry.stream, entry.version, entry.fact) for entry in stored)
         return Outcome(receipt.command, receipt.at, receipt.outcome, facts, findings, policy, replayed=True)
+
+    def _ruling_when_counted(self, command: Command, receipt: Receipt, case_id: str) -> tuple[Finding, ...] | None:
+        """The ruling of a counted refusal: it is not kept, but comes out again on the facts the case had then."""
+        case = replay(case_id, self.store.load(case_id)[: receipt.judged_on])
+        now = Moment(receipt.at, self.policy_of(case), _who(command), command.command_id)
+        return decide(case, command, now).ruling
 
     # ---- what the desk knows ------------------------------------------------------------------------------------------
 
@@ -252,8 +277,11 @@ class Desk:
             if fresh:
                 raise
             raise _LookAgain from None
-        if not decided.facts and not fresh:
+        if not decided.facts and decided.counted is None and not fresh:
             raise _LookAgain
+        for name in decided.free:
+            if self.store.case_of(name.kind, name.name) is not None:
+                raise _exists(name.kind, name.name)
         return policy, decided, [case]
 
     def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:

@@ -485,6 +485,19 @@ class ExceptionRaised(Fact):
     reasons: tuple[str, ...]
 
 
+class RefusalsCounted(Decision):
+    """The same request was refused once more than is recorded one by one; from here on its refusals are only counted.
+
+    ``repeats`` is the id of the event of the first one, ``request`` what was asked in the one that is recorded here,
+    without its times. How many came after it is counted beside the events.
+    """
+
+    stored_as = "note.RefusalsCounted/1"
+    command: str
+    repeats: str
+    request: dict[str, JsonValue]
+
+
 # ---- the registry -----------------------------------------------------------------------------------------------------
 
 

@@ -194,6 +194,7 @@ NOTES = frozenset(
         "OverrideGranted",
         "ExceptionRaised",
         "RefundDeclined",
+        "RefusalsCounted",
         "RefundSettled",
         "RefundFailed",
         "RefundOverdue",

@@ -37,6 +37,7 @@ from returnable.domain.events import (
     Fact,
     OverrideGranted,
     Payment,
+    RefusalsCounted,
     Shipped,
     Units,
 )
@@ -253,6 +254,8 @@ def _apply_note(order: Order, fact: Fact) -> None:
         order.exceptions += fact.reasons
     elif isinstance(fact, OverrideGranted):
         order.asides += (aside(fact, order.stream, order.version + 1),)
+    elif isinstance(fact, RefusalsCounted) and fact.command == "request_cancellation":
+        order.notices_owed += 1
 
 
 def _note_incomplete(order: Order, fact: CancellationRequested) -> None:

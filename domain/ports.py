@@ -124,7 +124,8 @@ class Name:
 class Receipt:
     """What is kept of a command with an id: enough to answer it again.
 
-    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none).
+    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none), or
+    of the event in which it was counted. ``judged_on`` is how many facts its case had when it was counted (0: it was not).
     """
 
     command_id: str
@@ -134,6 +135,7 @@ class Receipt:
     outcome: Literal["accepted", "declined"]
     first: int = 0
     last: int = 0
+    judged_on: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +260,12 @@ class DueTable(Protocol):
 class Records(Protocol):
     """What a store keeps beside its facts, as a whole: for a check that everything fits together."""
 
-    def count(self, what: Literal["facts", "names", "receipts"]) -> int:
-        """How many of these are stored. ``receipts``: the facts that all receipts together speak of."""
+    def count(self, what: Literal["facts", "names", "receipts", "counted"]) -> int:
+        """How many of these are stored.
+
+        ``receipts``: the facts that were recorded by the commands of all receipts together. ``counted``: the receipts of
+        refusals that recorded nothing, because they were only counted.
+        """
         ...
 
     def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> Sequence[Name]:
@@ -283,6 +289,33 @@ class Records(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many refusals were counted after a ``RefusalsCounted``, and when the last of them was handled (UTC)."""
+
+    times: int
+    last_at: datetime
+
+
+class RefusalCounts(Protocol):
+    """The refusals that are only counted: one number for each ``RefusalsCounted``, kept beside it."""
+
+    def count(
+        self, case_id: str, case_seq: int, *, known: int, tip: Tip | None, at: datetime, receipt: Receipt | None
+    ) -> None:
+        """Count one more refusal in the event at ``case_seq`` of a case, and keep its receipt, in one transaction.
+
+        ``known``: how many facts the case had when the refusal was decided, and ``tip`` the last of them. The receipt is
+        stored with the position of the event as ``first`` and ``last``. Raises :class:`CommandSeen` when a receipt of that
+        command id exists, :class:`Stale` when the case has other facts, and :class:`StoreBusy`. Then nothing was counted.
+        """
+        ...
+
+    def of(self, case_id: str) -> Mapping[int, Counted]:
+        """The place of an event in the case → what was counted in it; an event that counts nothing yet is missing."""
+        ...
+
+
 class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
 
@@ -299,6 +332,11 @@ class EventStore(Protocol):
     @property
     def records(self) -> Records:
         """What the store keeps beside its facts, as a whole."""
+        ...
+
+    @property
+    def refusals(self) -> RefusalCounts:
+        """The refusals that are only counted."""
         ...
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:

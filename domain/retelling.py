@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from returnable.domain.commands import Command, parse_command
-from returnable.domain.errors import HistoryBroken
+from returnable.domain.commands import COMMANDS, Command, parse_command
+from returnable.domain.errors import HistoryBroken, short
 from returnable.domain.events import (
     AccountLinked,
     CancellationDeclined,
@@ -43,6 +43,7 @@ from returnable.domain.events import (
     RefundOverdue,
     RefundRequested,
     RefundSettled,
+    RefusalsCounted,
     ResolutionDeclined,
     ReturnDeclined,
     ReturnRequested,
@@ -56,6 +57,12 @@ from returnable.domain.ports import Recorded
 from returnable.domain.ruling import Finding
 
 Fields = dict[str, Any]
+
+NOT_IN_EVENTS: dict[str, tuple[str, ...]] = {
+    "issue_label": ("carrier", "tracking_number"),
+    "request_refund": ("refund_id",),
+}
+"""Command → the fields that are not in the events of its refusal."""
 
 NOT_RECORDED = "not recorded"
 """What stands in a command told again where its facts do not tell."""
@@ -97,6 +104,7 @@ _DECLINED = (
     LabelDeclined,
     ParcelRejected,
     RefundDeclined,
+    RefusalsCounted,
     ResolutionDeclined,
 )
 
@@ -324,8 +332,24 @@ def _refund(entry: Recorded, refund_id: str) -> Fields:
 
 
 def _refund_declined(entry: Recorded, fact: RefundDeclined) -> Fields:
-    place = hashlib.sha256(entry.event.encode()).hexdigest()
-    return _refund(entry, f"declined-{place[:16]}")
+    return _refund(entry, _stand_in(entry))
+
+
+def _stand_in(entry: Recorded) -> str:
+    """The id of a refund that was declined: always the same for one event."""
+    return f"declined-{hashlib.sha256(entry.event.encode()).hexdigest()[:16]}"
+
+
+def _counted(entry: Recorded, fact: RefusalsCounted) -> Fields:
+    model = COMMANDS.get(fact.command)
+    if model is None:
+        raise HistoryBroken(f"{entry.event}: {short(fact.command)} is not a command")
+    fields: Fields = {"command": fact.command} | fact.request
+    if fact.command == "request_refund":
+        fields["refund_id"] = _stand_in(entry)
+    elif fact.command == "issue_label":
+        fields |= {"carrier": NOT_RECORDED, "tracking_number": NOT_RECORDED}
+    return fields | (_own_time(fact, model.own_times[0]) if model.own_times else {})
 
 
 def _result(entry: Recorded, fact: RefundSettled | RefundFailed) -> Fields:
@@ -391,6 +415,7 @@ _TELLERS: dict[type[Fact], Callable[[Recorded, Any], Fields]] = {
     ReturnWithdrawn: lambda entry, fact: {"command": "withdraw_return", "return_id": _name(entry)},
     RefundRequested: lambda entry, fact: _refund(entry, fact.refund_id),
     RefundDeclined: _refund_declined,
+    RefusalsCounted: _counted,
     RefundSettled: _result,
     RefundFailed: _result,
     ClaimOpened: _claim,

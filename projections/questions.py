@@ -23,7 +23,7 @@ from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds import of_subject
-from returnable.projections.audit import audit_view
+from returnable.projections.audit import audit_view, refusals_counted
 from returnable.projections.claims import claim_view
 from returnable.projections.ledger import balance_values, balances
 from returnable.projections.lists import LISTS, Values, limited
@@ -111,6 +111,7 @@ class Questions:
             stored,
             policy,
             lambda entry: counts(entry, question.as_of, question.known_at),
+            refusals_counted(self.store, stored, question.as_of, question.known_at),
         )
 
     # ---- the facts that count --------------------------------------------------------------------------------------------

@@ -51,9 +51,10 @@ HARMLESS = frozenset(
     | {"original_packaging", "owed", "own_label", "policy", "proof", "proven_by", "remedy", "required", "requires"}
     | {"requires_one_of", "resolution", "role", "same_condition", "sha256", "status", "tags_attached", "verdict"}
     | {"version", "whole_order", "zone"}
+    | {"attachments", "command", "repeats"}
     # structures, looked into
     | {"actor", "customer", "deductions", "facts", "findings", "items", "lines", "override", "parcels", "payments"}
-    | {"pins", "ruling", "tenders", "units"}
+    | {"pins", "request", "ruling", "tenders", "units"}
 )
 """Fields that say nothing of a person."""
 

@@ -318,6 +318,7 @@ TITLES: dict[str, str] = {
     "ResolutionDeclined": "Settlement declined",
     "CustomerNotified": "Customer notified",
     "OverrideGranted": "Clause set aside",
+    "RefusalsCounted": "The same request refused again",
     "ExceptionRaised": "Conflict with what was known",
 }
 """What each fact is called in a report."""

@@ -6,7 +6,7 @@ order; a refund as what it pays for, with the refund in focus. The same store, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -45,12 +45,12 @@ from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, R
 from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.ports import Damage, EventStore, Recorded
+from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, duration, localised
 from returnable.domain.refunds import Refund, of_subject
 from returnable.domain.retelling import outcome_of
 from returnable.domain.returns import Label, Return
-from returnable.projections.audit import details
+from returnable.projections.audit import details, refusals_counted
 from returnable.projections.ledger import Balance, balances
 from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
@@ -74,6 +74,7 @@ from returnable.projections.report import (
     RulingEntry,
     StorePosition,
     SumRow,
+    spoken,
 )
 from returnable.projections.sound import telling
 from returnable.projections.subjects import Subject, find_subject
@@ -159,15 +160,25 @@ def make_report(
     then. With ``damaged``, which is told, a case with a fact that cannot be read is reported up to there.
     """
     head = store.head()
-    return report_of(find_subject(store, policy, subject, as_of, known_at, damaged), at, head, as_of, known_at)
+    found = find_subject(store, policy, subject, as_of, known_at, damaged)
+    counted = refusals_counted(store, found.facts, as_of, known_at)
+    return report_of(found, at, head, as_of, known_at, counted)
 
 
 def report_of(
-    subject: Subject, at: datetime, head: int, as_of: datetime | None = None, known_at: datetime | None = None
+    subject: Subject,
+    at: datetime,
+    head: int,
+    as_of: datetime | None = None,
+    known_at: datetime | None = None,
+    counted: Mapping[int, Counted] | None = None,
 ) -> Report:
-    """The report of a subject that was found; ``head``: the position of the store's last fact."""
+    """The report of a subject that was found; ``head``: the position of the store's last fact.
+
+    ``counted`` are the refusals of the case that are only counted.
+    """
     with telling(str(subject)):
-        scene = _Scene.of(subject, as_of or at.astimezone(UTC))
+        scene = _Scene.of(subject, as_of or at.astimezone(UTC), counted or {})
         case, where = subject.case, scene.where
         told = scene.told
         last = told[-1]
@@ -235,13 +246,15 @@ class _Scene:
     """The one stream the report is about; ``None``: the whole case."""
     background: frozenset[str]
     """The facts of the order that the stream rests on, by event."""
+    counted: Mapping[int, Counted]
+    """The place of an event in the case → the refusals that were counted in it."""
 
     @classmethod
-    def of(cls, subject: Subject, moment: datetime) -> _Scene:
+    def of(cls, subject: Subject, moment: datetime, counted: Mapping[int, Counted]) -> _Scene:
         told = _told(subject.case_id, subject.facts)
         stream = None if subject.stream.startswith("order/") else subject.stream
         background = frozenset(_rested_on(subject, told) if stream is not None else ())
-        return cls(subject, moment, zone(subject.policy.zone), told, stream, background)
+        return cls(subject, moment, zone(subject.policy.zone), told, stream, background, counted)
 
     @property
     def case(self) -> Case:
@@ -402,10 +415,14 @@ def _over(deadline: DeadlineEntry, moment: datetime) -> bool:
 def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
     fact, where = told.fact, scene.where
     later = (fact.recorded_at - fact.occurred_at).total_seconds()
+    counted = scene.counted.get(told.entry.case_seq)
+    title = TITLES.get(fact.type, fact.type)
+    if counted is not None:
+        title += f", and {counted.times:,} more times, last on {spoken(in_zone(counted.last_at, where), where)}"
     return FactEntry(
         event=told.event,
         type=fact.type,
-        title=TITLES.get(fact.type, fact.type),
+        title=title,
         occurred_at=in_zone(fact.occurred_at, where),
         recorded_at=in_zone(fact.recorded_at, where),
         learnt_later=duration(later) if later > 0 else None,
@@ -415,16 +432,16 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
         before=told.before,
         after=told.after,
         moves=told.moves,
-        details=localised(_own_details(told, scene.case.order.currency), where),
+        details=localised(_own_details(told, scene.case.order.currency, counted), where),
         background=told.event in scene.background,
         focus=scene.in_focus(told),
     )
 
 
-def _own_details(told: _Told, currency: str) -> dict[str, JsonValue]:
+def _own_details(told: _Told, currency: str, counted: Counted | None) -> dict[str, JsonValue]:
     """What the fact says besides the id of its own stream, which stands beside it anyway."""
     kind, _, name = told.entry.stream.partition("/")
-    content = details(told.fact, currency)
+    content = details(told.fact, currency, counted)
     return {key: value for key, value in content.items() if (key, value) != (f"{kind}_id", name)}
 
 

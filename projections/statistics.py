@@ -17,6 +17,7 @@ from returnable.domain.events import (
     Fact,
     Inspected,
     RefundRequested,
+    RefusalsCounted,
     Units,
 )
 from returnable.domain.money import to_major
@@ -74,6 +75,8 @@ def _at_stake(case: Case, stream: str, fact: Fact) -> int:
     if isinstance(fact, RefundRequested):
         return sum(tender.amount for tender in fact.tenders)
     kind, _, name = stream.partition("/")
+    if isinstance(fact, RefusalsCounted) and fact.command in ("request_return", "report_wrong_item"):
+        return price_of(case, fact.request)
     if isinstance(fact, Cancelled | CancellationDeclined) or kind == "order":
         return sum(payment.amount for payment in case.order.confirmed.payments)
     units: Sequence[Any]
@@ -86,6 +89,12 @@ def _at_stake(case: Case, stream: str, fact: Fact) -> int:
         units = (Units(line_id=claim.line_id, quantity=claim.quantity),)
     lines = case.order.lines
     return sum(lines[one.line_id].unit_price * one.quantity for one in units)
+
+
+def price_of(case: Case, request: Mapping[str, Any]) -> int:
+    """The price of the units that a request to return them, or a report of a wrong item, is about, in minor units."""
+    lines = case.order.lines
+    return sum(lines[one["line_id"]].unit_price * one["quantity"] for one in request.get("lines", (request,)))
 
 
 @dataclass

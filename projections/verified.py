@@ -12,6 +12,7 @@ from datetime import datetime
 from returnable.domain.case import names_in, replay
 from returnable.domain.decisions import next_due
 from returnable.domain.errors import PolicyInvalid, ReturnableError
+from returnable.domain.events import RefusalsCounted
 from returnable.domain.fields import Model
 from returnable.domain.policy import Policy, policy_of_document
 from returnable.domain.ports import EventStore, Receipt, Recorded, Timeline
@@ -65,7 +66,7 @@ class Verification:
         self._store = store
         self._policy = policy
         self.head = self.facts = self.cases = self.commands = self.rulings = 0
-        self._names = self._with_receipt = 0
+        self._names = self._with_receipt = self._counted = 0
         self._due_count = 0
         self._due_first: datetime | None = None
         self._kept: set[str] = set()
@@ -150,6 +151,8 @@ class Verification:
             if sha256 is not None and sha256 not in self._kept and self._store.policy(sha256) is None:
                 yield Problem(where=entry.event, what=f"the policy {sha256} is pinned but was not kept")
             yield from self._receipt_of(entry)
+        if any(isinstance(entry.fact, RefusalsCounted) for entry in facts):
+            yield from self._counted_in(case_id, facts)
         try:
             for told in retell(facts):
                 yield from self._told(told)
@@ -157,6 +160,14 @@ class Verification:
         except BROKEN:
             return  # deciding it again has found that
         self._count_due(at)
+
+    def _counted_in(self, case_id: str, facts: Sequence[Recorded]) -> Iterator[Problem]:
+        for case_seq, counted in self._store.refusals.of(case_id).items():
+            self._counted += counted.times
+            if not (case_seq <= len(facts) and isinstance(facts[case_seq - 1].fact, RefusalsCounted)):
+                yield Problem(
+                    where=f"case {case_id}", what=f"refusals are counted for fact {case_seq}, which counts none"
+                )
 
     def _receipt_of(self, entry: Recorded) -> Iterator[Problem]:
         command_id = entry.fact.command_id
@@ -201,8 +212,14 @@ class Verification:
         # Only where the numbers differ is it worth while to look at each one.
         if records.count("names") != self._names:
             yield from self._names_alone()
-        if records.count("receipts") != self._with_receipt:
+        counted = records.count("counted")
+        if counted or records.count("receipts") != self._with_receipt:
             yield from self._receipts_alone()
+        if counted > self._counted:
+            yield Problem(
+                where="the counts of refusals",
+                what=f"{counted} refusals have a receipt, but only {self._counted} are counted",
+            )
         head = self._store.head()
         for name, position in self._store.bookmarks.begun().items():
             if position > head:
@@ -247,6 +264,11 @@ class Verification:
                 continue  # told already, as a fact that cannot be read
             if not found:
                 yield Problem(where=where, what=f"its receipt speaks of position {position}, where no fact stands")
+            elif receipt.judged_on:
+                if getattr(found[0].fact, "command", None) != receipt.command:
+                    yield Problem(
+                        where=where, what=f"its receipt speaks of {found[0].event}, in which it is not counted"
+                    )
             elif found[0].fact.command_id != receipt.command_id:
                 yield Problem(where=where, what=f"its receipt speaks of {found[0].event}, which it did not record")
 

@@ -17,22 +17,17 @@ from returnable.domain.case import Case, evolve
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
-from returnable.domain.events import (
-    ClaimOpened,
-    Fact,
-    Inspected,
-    RefundRequested,
-    ReturnRequested,
-)
+from returnable.domain.events import Fact, Inspected, RefundRequested
 from returnable.domain.fields import Model
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.reasons import because
-from returnable.domain.retelling import Told, outcome_of, retell, ruling_of
+from returnable.domain.retelling import Told, retell
 from returnable.domain.ruling import Finding
 from returnable.projections.sound import BROKEN, said
+from returnable.projections.statistics import price_of
 from returnable.projections.subjects import Subject, every_case
 from returnable.projections.views import PolicyVersion
 
@@ -372,6 +367,7 @@ def _compare(case: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compa
     first = told.entries[0]
     consequence = case.status_of(first.stream) != real.status_of(first.stream)
     facts: tuple[Fact, ...] = ()
+    ruling: tuple[Finding, ...] = ()
     outcome: CandidateOutcome = "not_possible"
     try:
         if not _came_to_be(case, told):
@@ -382,10 +378,10 @@ def _compare(case: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compa
         pass
     else:
         facts = tuple(fact for _, fact in decided.facts)
-        outcome = outcome_of(facts)
+        outcome, ruling = decided.outcome, decided.ruling or ()
         case = evolve(case, _placed(case, decided))
     at_stake = _at_stake(real, told, facts)
-    return _Compared(told, outcome, facts, ruling_of(facts) or (), at_stake, consequence), case
+    return _Compared(told, outcome, facts, ruling, at_stake, consequence), case
 
 
 _CREATES = {"return": "request_return", "claim": "report_wrong_item", "refund": "request_refund"}
@@ -423,10 +419,8 @@ def _at_stake(real: Case, told: Told, came: Sequence[Fact]) -> int:
     first = told.entries[0]
     fact = first.fact
     kind, _, name = first.stream.partition("/")
-    if isinstance(fact, ReturnRequested):
-        return _price(real, {line.line_id: line.quantity for line in fact.lines})
-    if isinstance(fact, ClaimOpened):
-        return _price(real, {fact.line_id: fact.quantity})
+    if told.fields["command"] in ("request_return", "report_wrong_item"):
+        return price_of(real, told.fields)
     if isinstance(fact, Inspected):
         rejected: dict[str, int] = {}
         for findings in (fact.findings, *(other.findings for other in came if isinstance(other, Inspected))):

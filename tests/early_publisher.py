@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,17 +28,17 @@ class Early(Publisher):
 
 
 class ToFile:
-    """A broker that takes its time."""
+    """A broker that is killed, with its publisher, before it has taken the last message of what it is sent first."""
 
     def __init__(self, path: str) -> None:
         self._file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Write, and flush."""
-        time.sleep(0.005)
-        for message in messages:
+        """Write all but the last, flush, and die."""
+        for message in messages[:-1]:
             self._file.write(message.body.decode() + "\n")
         self._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def close(self) -> None:
         """Close the file."""

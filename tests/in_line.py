@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from patience import GUARD_SECONDS
+
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.eventstore.together import Together
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry, Receipt
 from returnable.testing.behaviour import START
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = GUARD_SECONDS
 
 
 def batch(case_id: str, after: int, *accounts: str, gap: int = 0) -> Batch:

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cache
@@ -25,6 +24,7 @@ from typing import TypeVar
 import nats
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
+from patience import wait_until
 
 T = TypeVar("T")
 
@@ -54,15 +54,15 @@ class OwnNats:
         if jetstream:
             command += ["-js", "-sd", str(self._folder / "data")]
         self._process = subprocess.Popen(command)
-        for _ in range(600):
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-            except OSError:
-                assert self._process.poll() is None, (self._folder / "log").read_text()
-                threading.Event().wait(0.05)
-            else:
-                return
-        raise AssertionError("nats-server does not answer")
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "log").read_text()
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -10,6 +10,8 @@ import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from patience import GUARD_SECONDS
+
 from returnable.adapters.cli.app import run
 
 
@@ -36,7 +38,7 @@ def returnable(*arguments: str, given: bytes = b"", folder: Path | None = None, 
 def in_a_process(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "returnable.adapters.cli.entry", *arguments]
-    result = subprocess.run(command, input=given, capture_output=True, check=False, timeout=120)
+    result = subprocess.run(command, input=given, capture_output=True, check=False, timeout=GUARD_SECONDS)
     return result.returncode, result.stdout.decode(), result.stderr.decode()
 
 

@@ -1,4 +1,4 @@
-"""What a store keeps besides facts: the bookmarks of those who follow them, the due table, names and receipts.
+"""What a store keeps besides facts: bookmarks of those who follow them, the due table, counts of refusals, names, receipts.
 
 Instants stand in the tables as microseconds since 1970 in UTC, which sort and compare alike everywhere.
 """
@@ -12,7 +12,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.domain.calendar import A_MOMENT, plain
-from returnable.domain.ports import DueCase, DueStanding, Name, Receipt, Timeline
+from returnable.domain.errors import CommandSeen, ReturnableError, Stale
+from returnable.domain.fields import to_text
+from returnable.domain.ports import Counted, DueCase, DueStanding, Name, Receipt, Timeline, Tip
 
 T = TypeVar("T")
 
@@ -186,15 +188,14 @@ class SqlRecords:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def count(self, what: Literal["facts", "names", "receipts"]) -> int:
-        """How many of these are stored; ``receipts``: the facts that all receipts together speak of."""
+    def count(self, what: Literal["facts", "names", "receipts", "counted"]) -> int:
+        """How many of these are stored."""
         prefix = self._tables.prefix
-        query = (
-            f"SELECT coalesce(sum(last - first + 1), 0) FROM {prefix}commands WHERE last > 0"
-            if what == "receipts"
-            else f"SELECT count(*) FROM {prefix}{what}"
-        )
-        return int(_first(self._tables.ask(query)) or 0)
+        queries = {
+            "receipts": f"SELECT coalesce(sum(last - first + 1), 0) FROM {prefix}commands WHERE last > 0 AND judged_on = 0",
+            "counted": f"SELECT count(*) FROM {prefix}commands WHERE judged_on > 0",
+        }
+        return int(_first(self._tables.ask(queries.get(what, f"SELECT count(*) FROM {prefix}{what}"))) or 0)
 
     def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[Name]:
         """At most ``limit`` names after ``after``, in order of kind and name."""
@@ -224,13 +225,64 @@ class SqlRecords:
         return iter(())
 
 
-RECEIPT_COLUMNS = "command_id, digest, command, at, outcome, first, last"
+RECEIPT_COLUMNS = "command_id, digest, command, at, outcome, first, last, judged_on"
 
 
 def receipt_of(row: Sequence[Any]) -> Receipt:
     """The receipt in a row of these columns."""
-    command_id, digest, command, at, outcome, first, last = row
-    return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), outcome, first, last)
+    command_id, digest, command, at, *others = row
+    return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), *others)
+
+
+class SqlRefusalCounts:
+    """The table ``refusals``; what each method promises stands in ``RefusalCounts``."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._refusals, self._commands = f"{tables.prefix}refusals", f"{tables.prefix}commands"
+        self._facts = f"{tables.prefix}facts"
+
+    def count(
+        self, case_id: str, case_seq: int, *, known: int, tip: Tip | None, at: datetime, receipt: Receipt | None
+    ) -> None:
+        """Count one more refusal and keep its receipt, in one transaction."""
+        seen = f"SELECT 1 FROM {self._commands} WHERE command_id = ?"
+        stands_at = f"SELECT position, content FROM {self._facts} WHERE case_id = ? AND case_seq = ?"
+        more = f"SELECT 1 FROM {self._facts} WHERE case_id = ? AND case_seq > ?"
+        keep = (
+            f"INSERT INTO {self._commands} (command_id, digest, command, at, outcome, first, last, judged_on)"
+            f" SELECT ?, ?, ?, ?, ?, position, position, ? FROM {self._facts} WHERE case_id = ? AND case_seq = ?"
+            " ON CONFLICT DO NOTHING RETURNING first"
+        )
+        raised = (
+            f"INSERT INTO {self._refusals} AS r (case_id, case_seq, times, last_at) VALUES (?, ?, 1, ?)"
+            " ON CONFLICT (case_id, case_seq) DO UPDATE SET times = r.times + 1, last_at ="
+            " CASE WHEN excluded.last_at > r.last_at THEN excluded.last_at ELSE r.last_at END RETURNING times"
+        )
+
+        def work(statements: Statements) -> ReturnableError | None:
+            # What is returned here is returned before anything is written: the transaction is committed either way.
+            last = statements.execute(stands_at, (case_id, known))
+            if receipt is not None and statements.execute(seen, (receipt.command_id,)):
+                return CommandSeen(receipt.command_id)
+            if not last or statements.execute(more, (case_id, known)) or (tip is not None and tip != last[0]):
+                return Stale(case_id)
+            if receipt is not None:
+                values = (receipt.command_id, receipt.digest, receipt.command, to_text(receipt.at), receipt.outcome)
+                if not statements.execute(keep, (*values, receipt.judged_on, case_id, case_seq)):
+                    return CommandSeen(receipt.command_id)  # another transaction was faster
+            statements.execute(raised, (case_id, case_seq, _number(at)))
+            return None
+
+        refused = self._tables.change(work)
+        if refused is not None:
+            raise refused
+
+    def of(self, case_id: str) -> Mapping[int, Counted]:
+        """The place of an event in the case → what was counted in it."""
+        query = f"SELECT case_seq, times, last_at FROM {self._refusals} WHERE case_id = ?"
+        rows = self._tables.ask(query, (case_id,))
+        return {case_seq: Counted(times, _instant(last_at)) for case_seq, times, last_at in rows}
 
 
 @dataclass(slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from eventsourcing.persistence import StoredEvent
@@ -23,8 +24,8 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
-from returnable.domain.errors import StoreUnusable
-from returnable.domain.ports import Name, Receipt, Timeline, Tip
+from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
+from returnable.domain.ports import Counted, Name, Receipt, Timeline, Tip
 
 
 class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
@@ -44,6 +45,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self.bookmarks = MemoryBookmarks()
         self.due = MemoryDueTable()
         self.records = self
+        self.refusals = _MemoryRefusalCounts(self)
         self._closed = False
 
     def insert_events(
@@ -115,12 +117,13 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             known = counts.get(case.case_id, max(self._cases.get(case.case_id, ()), default=0))
             if known != case.after:
                 return case.case_id
-            if case.tip is not None and self._tip_at(case.case_id, case.after) != case.tip:
+            if case.tip is not None and self.tip_at(case.case_id, case.after) != case.tip:
                 return case.case_id
             counts[case.case_id] = case.after + case.size
         return None
 
-    def _tip_at(self, case_id: str, case_seq: int) -> Tip:
+    def tip_at(self, case_id: str, case_seq: int) -> Tip:
+        """The fact at that place in a case."""
         position = self._cases[case_id][case_seq]
         return Tip(position, self._stored_events[position - 1].state)
 
@@ -203,11 +206,14 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._check_open()
         return self._policies.get(sha256)
 
-    def count(self, what: Literal["facts", "names", "receipts"]) -> int:
+    def count(self, what: Literal["facts", "names", "receipts", "counted"]) -> int:
         with self._database_lock:
             self._check_open()
+            receipts = self._receipts.values()
             if what == "receipts":
-                return sum(one.last - one.first + 1 for one in self._receipts.values() if one.last)
+                return sum(one.last - one.first + 1 for one in receipts if one.last and not one.judged_on)
+            if what == "counted":
+                return sum(one.judged_on > 0 for one in receipts)
             return len(self._names if what == "names" else self._places)
 
     def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[Name]:
@@ -235,6 +241,40 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._closed = True
         super().close()
 
+    @contextmanager
+    def unchanged(self) -> Iterator[tuple[Mapping[str, Mapping[int, int]], dict[str, Receipt]]]:
+        """The positions of every case by their place there, and the receipts, while nobody else writes."""
+        with self._database_lock:
+            self._check_open()
+            yield self._cases, self._receipts
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnusable("memory: the store is closed")
+
+
+class _MemoryRefusalCounts:
+    """Counts beside the facts and the receipts of a recorder; what each method promises stands in ``RefusalCounts``."""
+
+    def __init__(self, recorder: MemoryCaseRecorder) -> None:
+        self._recorder = recorder
+        self._counted: defaultdict[str, dict[int, Counted]] = defaultdict(dict)
+
+    def count(
+        self, case_id: str, case_seq: int, *, known: int, tip: Tip | None, at: datetime, receipt: Receipt | None
+    ) -> None:
+        with self._recorder.unchanged() as (cases, receipts):
+            if receipt is not None and receipt.command_id in receipts:
+                raise CommandSeen(receipt.command_id)
+            positions = cases.get(case_id, {})
+            if len(positions) != known or (tip is not None and tip != self._recorder.tip_at(case_id, known)):
+                raise Stale(case_id)
+            if receipt is not None:
+                place = positions[case_seq]
+                receipts[receipt.command_id] = replace(receipt, first=place, last=place)
+            before = self._counted[case_id].get(case_seq, Counted(0, at))
+            self._counted[case_id][case_seq] = Counted(before.times + 1, max(before.last_at, at))
+
+    def of(self, case_id: str) -> Mapping[int, Counted]:
+        with self._recorder.unchanged():
+            return dict(self._counted.get(case_id, {}))

@@ -17,6 +17,7 @@ from returnable.adapters.eventstore.bookkeeping import (
     SqlBookmarks,
     SqlDueTable,
     SqlRecords,
+    SqlRefusalCounts,
     Statements,
     receipt_of,
 )
@@ -101,6 +102,7 @@ class PostgresCaseRecorder(CaseRecorder):
         self.bookmarks = SqlBookmarks(tables)
         self.due = SqlDueTable(tables)
         self.records = _Records(tables)
+        self.refusals = SqlRefusalCounts(tables)
 
     def insert_events(
         self,

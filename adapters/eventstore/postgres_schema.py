@@ -33,7 +33,11 @@ CREATE TABLE {schema}.names (
 );
 CREATE TABLE {schema}.commands (
     command_id text COLLATE "C" PRIMARY KEY, digest text NOT NULL, command text NOT NULL, at text NOT NULL,
-    outcome text NOT NULL, first bigint NOT NULL, last bigint NOT NULL
+    outcome text NOT NULL, first bigint NOT NULL, last bigint NOT NULL, judged_on integer NOT NULL DEFAULT 0
+);
+CREATE TABLE {schema}.refusals (
+    case_id text COLLATE "C" NOT NULL, case_seq integer NOT NULL, times bigint NOT NULL, last_at bigint NOT NULL,
+    PRIMARY KEY (case_id, case_seq)
 );
 CREATE TABLE {schema}.policies (sha256 text COLLATE "C" PRIMARY KEY, document text NOT NULL);
 """

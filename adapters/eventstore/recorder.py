@@ -21,7 +21,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notif
 from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, PolicyMissing, Stale
-from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, Records, Tip
+from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, Records, RefusalCounts, Tip
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
 """A stored fact: position, case, place in the case, stream, version, stored name, stored JSON."""
@@ -70,6 +70,7 @@ class CaseRecorder(ApplicationRecorder):
     bookmarks: Bookmarks
     due: DueTable
     records: Records
+    refusals: RefusalCounts
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from returnable.adapters.eventstore.bookkeeping import (
     SqlBookmarks,
     SqlDueTable,
     SqlRecords,
+    SqlRefusalCounts,
     receipt_of,
 )
 from returnable.adapters.eventstore.connections import (
@@ -48,7 +49,9 @@ _COLUMNS = "position, case_id, case_seq, stream, version, type, content"
 
 _INSERT_FACT = "INSERT INTO facts (case_id, case_seq, stream, version, type, content) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_NAME = "INSERT INTO names (kind, name, case_id) VALUES (?, ?, ?)"
-_INSERT_RECEIPT = "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_RECEIPT = (
+    "INSERT INTO commands (command_id, digest, command, at, outcome, first, last) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _FACT_AT = "SELECT stream, version, position, content FROM facts WHERE case_id = ? AND case_seq = ?"
 _VERSION_OF_STREAM = (
     "SELECT version FROM facts WHERE case_id = ? AND case_seq <= ? AND stream = ? ORDER BY case_seq DESC LIMIT 1"
@@ -90,6 +93,7 @@ class SQLiteCaseRecorder(CaseRecorder):
         self.bookmarks = SqlBookmarks(self._tables)
         self.due = SqlDueTable(self._tables)
         self.records = _Records(self._tables)
+        self.refusals = SqlRefusalCounts(self._tables)
 
     def insert_events(
         self,

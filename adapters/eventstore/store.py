@@ -13,7 +13,18 @@ from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecord
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode
-from returnable.domain.ports import Batch, Bookmarks, Damage, DueTable, Name, Receipt, Recorded, Records, Tip
+from returnable.domain.ports import (
+    Batch,
+    Bookmarks,
+    Damage,
+    DueTable,
+    Name,
+    Receipt,
+    Recorded,
+    Records,
+    RefusalCounts,
+    Tip,
+)
 
 
 class FactStore:
@@ -40,6 +51,11 @@ class FactStore:
     def records(self) -> Records:
         """What the store keeps beside its facts, as a whole."""
         return self._recorder.records
+
+    @property
+    def refusals(self) -> RefusalCounts:
+        """The refusals that are only counted."""
+        return self._recorder.refusals
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
         """Every fact of a case with a position of at most ``upto``, in order; empty when there is no such case."""

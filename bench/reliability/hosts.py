@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -19,7 +20,7 @@ from typing import Any, Self
 
 from bench.measure import table
 from bench.reliability.host_worker import Manner, answer_of, lines_of
-from bench.reliability.processes import Process, wait_until_begun
+from bench.reliability.processes import LOOK_SECONDS, Process, wait_until_begun
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.scenario import play
@@ -126,6 +127,16 @@ class Hosts:
             if not process.is_running:
                 process.wait()
                 raise RuntimeError(f"{process.output.name} ended before it was told to")
+
+    def wait_for_an_answer(self) -> None:
+        """Wait until a host has written down one more answer. Raises ``RuntimeError`` when one of them has ended."""
+        before = self._written()
+        while self._written() == before:
+            self.check()
+            time.sleep(LOOK_SECONDS)
+
+    def _written(self) -> int:
+        return sum(ledger.stat().st_size for ledger in self._folder.glob("*.ledger"))
 
     def finish(self) -> None:
         """Let them serve the customers they are at to the end."""

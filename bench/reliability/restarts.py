@@ -34,6 +34,7 @@ def run(server: OwnServer, folder: Path, *, restarts: int, hosts: int, seed: int
     migrate_store(server.url)
     with Hosts(server.url, folder, hosts, control=control) as at_work:
         for _ in range(restarts):
+            at_work.wait_for_an_answer()
             time.sleep(chance.uniform(0, LONGEST_CALM_SECONDS))
             server.control("restart", "-m", "immediate")
             at_work.check()

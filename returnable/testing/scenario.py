@@ -68,6 +68,7 @@ DECLINING = frozenset(
         "LabelDeclined",
         "ParcelRejected",
         "RefundDeclined",
+        "RefusalsCounted",
         "ResolutionDeclined",
     }
     | {"ClaimDenied"}

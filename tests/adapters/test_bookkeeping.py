@@ -1,4 +1,4 @@
-"""Bookmarks and the due table: in memory, in a file and on a PostgreSQL server."""
+"""Bookmarks, the due table and the counts of refusals: in memory, in a file and on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from postgres import fresh_store_url, sql, with_parameters
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.wiring import assemble
-from returnable.domain.ports import DueCase, DueStanding
+from returnable.adapters.wiring import Parts, assemble, policy_book
+from returnable.domain.desk import Desk
+from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
+from returnable.domain.ports import Counted, DueCase, DueStanding, Receipt
 from returnable.testing import Scenario, a_return, an_order, run_deadlines
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -271,3 +273,78 @@ def test_a_server_with_the_first_version_is_migrated_and_its_deadlines_are_found
     story = Scenario(assemble(with_parameters(url, application_name="after")))
     story.at("2026-04-01").when(run_deadlines()).then("LabelVoided")
     story.desk.close()
+
+
+# ---- counts of refusals -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_facts(store: FactStore) -> FactStore:
+    """The store, in which order A-1 has three facts and order A-2 has three more."""
+    Scenario(Parts(store, Desk(store, policy_book(None)))).given(
+        an_order("A-1", delivered="2026-03-05 14:00"), an_order("A-2", delivered="2026-03-05 14:00")
+    )
+    return store
+
+
+def a_receipt(command_id: str) -> Receipt:
+    return Receipt(command_id, "d" * 32, "request_return", NOON, "declined", judged_on=3)
+
+
+def test_each_event_of_each_case_has_a_number_of_its_own(with_facts: FactStore) -> None:
+    refusals = with_facts.refusals
+
+    for case_id, place, at in (("A-1", 2, SOON), ("A-1", 2, NOON), ("A-1", 3, NOON), ("A-2", 3, NOON)):
+        refusals.count(case_id, place, known=3, at=at, receipt=None)
+
+    assert refusals.of("A-1") == {2: Counted(2, SOON), 3: Counted(1, NOON)}
+    assert refusals.of("A-2") == {3: Counted(1, NOON)}
+    assert refusals.of("A-3") == {}
+
+
+def test_the_receipt_of_a_counted_refusal_points_at_the_event_that_counts_it(with_facts: FactStore) -> None:
+    (event,) = [one for one in with_facts.load("A-2") if one.case_seq == 2]
+
+    with_facts.refusals.count("A-2", 2, known=3, at=NOON, receipt=a_receipt("k-1"))
+
+    kept = with_facts.receipt("k-1")
+    assert kept is not None
+    assert (kept.first, kept.last, kept.judged_on) == (event.position, event.position, 3)
+    assert (kept.digest, kept.command, kept.at, kept.outcome) == ("d" * 32, "request_return", NOON, "declined")
+
+
+def test_a_refusal_that_was_decided_on_other_facts_is_not_counted_and_leaves_no_receipt(with_facts: FactStore) -> None:
+    for known in (2, 4):
+        with pytest.raises(Stale):
+            with_facts.refusals.count("A-1", 2, known=known, at=NOON, receipt=a_receipt("k-1"))
+
+    assert with_facts.receipt("k-1") is None
+    assert with_facts.refusals.of("A-1") == {}
+
+
+def test_a_command_that_is_on_record_is_not_counted_again_whatever_the_case_has_become(with_facts: FactStore) -> None:
+    with_facts.refusals.count("A-1", 2, known=3, at=NOON, receipt=a_receipt("k-1"))
+
+    for known in (3, 7):
+        with pytest.raises(CommandSeen):
+            with_facts.refusals.count("A-1", 2, known=known, at=SOON, receipt=a_receipt("k-1"))
+
+    assert with_facts.refusals.of("A-1") == {2: Counted(1, NOON)}
+
+
+def test_threads_that_count_at_once_lose_no_refusal(with_facts: FactStore) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for nth in range(80):
+            receipt = a_receipt(f"k-{nth}") if nth % 2 else None
+            threads.submit(with_facts.refusals.count, "A-1", 2, known=3, at=NOON, receipt=receipt)
+
+    assert with_facts.refusals.of("A-1") == {2: Counted(80, NOON)}
+
+
+def test_nothing_is_counted_once_the_store_is_closed(with_facts: FactStore) -> None:
+    with_facts.close()
+
+    with pytest.raises(StoreUnusable):
+        with_facts.refusals.count("A-1", 2, known=3, at=NOON, receipt=None)
+    with pytest.raises(StoreUnusable):
+        with_facts.refusals.of("A-1")

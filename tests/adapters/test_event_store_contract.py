@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from freezegun import freeze_time
+from patience import GUARD_SECONDS
 from postgres import fresh_store_url
 
 from returnable.adapters.eventstore import subscription
@@ -36,7 +37,6 @@ with pytest.MonkeyPatch.context() as patch:
     patch.setitem(sys.modules, "eventsourcing.cipher", cipher)
     import eventsourcing.tests.persistence as library
 
-GENEROUS_SECONDS = 30
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 
 
@@ -86,7 +86,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 
 def finish(thread: threading.Thread) -> None:
-    thread.join(GENEROUS_SECONDS)
+    thread.join(GUARD_SECONDS)
     assert not thread.is_alive()
 
 
@@ -548,7 +548,7 @@ def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_agai
     # then
     for after in range(20):
         store.append([batch("O-1", after, "A")])
-        assert heard.acquire(timeout=GENEROUS_SECONDS)
+        assert heard.acquire(timeout=GUARD_SECONDS)
     following.stop()
     finish(tailing)
 
@@ -625,7 +625,7 @@ def test_closing_the_store_ends_its_followers(store: FactStore) -> None:
                 pass
 
     tailing = in_thread(tail)
-    assert entered.wait(GENEROUS_SECONDS)
+    assert entered.wait(GUARD_SECONDS)
 
     # when
     store.close()
@@ -665,7 +665,7 @@ def test_time_standing_still_does_not_keep_a_follower_waiting(store: FactStore, 
 
         tailing = in_thread(tail)
         for _ in range(4):
-            assert looks.acquire(timeout=GENEROUS_SECONDS)
+            assert looks.acquire(timeout=GUARD_SECONDS)
 
         # when
         store.append([batch("O-1", 0, "A")], receipt=receipt("c-1"))
@@ -715,7 +715,7 @@ def test_of_many_threads_racing_for_a_place_exactly_one_wins(store: FactStore) -
 
     def race(name: str) -> None:
         for after in range(rounds):
-            start.wait(GENEROUS_SECONDS)
+            start.wait(GUARD_SECONDS)
             try:
                 store.append([batch("O-1", after, name)])
             except Stale:

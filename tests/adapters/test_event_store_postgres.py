@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from patience import GUARD_SECONDS
 from postgres import database_url, fresh_store_url, fresh_url, own_server, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
@@ -33,7 +33,6 @@ from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, S
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry, Name, Receipt
 
-GENEROUS_SECONDS = 30
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 QUICK = Limits(busy=0.2, statement=0.6, connect=2.0, patience=10.0, connections=4)
 
@@ -86,7 +85,7 @@ def test_many_may_migrate_at_once_and_one_does_it() -> None:
     start = threading.Barrier(8)
 
     def migrate(_: int) -> tuple[int, int]:
-        start.wait(GENEROUS_SECONDS)
+        start.wait(GUARD_SECONDS)
         return migrate_store(url)
 
     with ThreadPoolExecutor(8) as pool:
@@ -195,7 +194,7 @@ def test_a_session_that_turns_durability_or_order_off_later_cannot_append() -> N
     settings = {"synchronous_commit": "off", "default_transaction_isolation": "repeatable read"}
     for name, value in settings.items():
         with ConnectionPool(database_url(), min_size=1, max_size=1) as pool:
-            pool.wait(GENEROUS_SECONDS)
+            pool.wait(GUARD_SECONDS)
             store = opened(url, pool=pool)
             with pool.connection() as connection:
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
@@ -457,7 +456,7 @@ def test_behind_a_pooler_nobody_listens_and_a_follower_asks() -> None:
     url = fresh_store_url()
     with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as facts:
         listener = reading._recorder._listener  # type: ignore[attr-defined]
-        listener._thread.join(GENEROUS_SECONDS)
+        listener._thread.join(GUARD_SECONDS)
         writing.append([batch("O-1", 0, "A")])
 
         assert next(facts).position == 1
@@ -526,14 +525,14 @@ def test_a_server_that_falls_silent_is_left_and_nothing_is_appended_twice() -> N
 
         # when: nothing comes through for a while
         proxy.silent = True
-        started = time.monotonic()
         heal = threading.Timer(2.0, lambda: setattr(proxy, "silent", False))
         heal.start()
         store.append([batch("O-1", 1, "B")], receipt=receipt("c-1"))
+        was_silent = proxy.silent
         heal.join()
 
         # then
-        assert time.monotonic() - started >= 2.0
+        assert not was_silent
         assert accounts(store, "O-1") == ["A", "B"]
     proxy.close()
 
@@ -700,9 +699,9 @@ def test_a_follower_hears_of_another_process_at_once(monkeypatch: pytest.MonkeyP
         tailing.start()
         for after in range(20):
             writing.append([batch("O-1", after, "A")])
-            assert heard.acquire(timeout=GENEROUS_SECONDS)
+            assert heard.acquire(timeout=GUARD_SECONDS)
         following.stop()
-        tailing.join(GENEROUS_SECONDS)
+        tailing.join(GUARD_SECONDS)
 
 
 def test_a_follower_keeps_its_place_when_its_connections_are_cut() -> None:
@@ -726,7 +725,7 @@ def test_a_follower_keeps_its_place_when_its_connections_are_cut() -> None:
             if after % 10 == 5:
                 sql(cut, (name,))
             writing.append([batch("O-1", after, "A")])
-        tailing.join(GENEROUS_SECONDS)
+        tailing.join(GUARD_SECONDS)
 
     # then
     assert seen == list(range(1, 61))

@@ -24,6 +24,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
+from patience import GUARD_SECONDS
 
 import returnable
 from returnable.adapters.eventstore import connections
@@ -35,7 +36,6 @@ from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, S
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry, Name, Receipt
 
-GENEROUS_SECONDS = 30
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 HOUSE = Path(returnable.__path__[0]).parent
 
@@ -311,7 +311,7 @@ def test_a_store_can_be_opened_while_its_file_grows(path: Path, monkeypatch: pyt
             open_store(f"sqlite:///{path}").close()
     finally:
         enough.set()
-        writing.join(GENEROUS_SECONDS)
+        writing.join(GUARD_SECONDS)
 
     # then
     assert not writing.is_alive()
@@ -452,7 +452,7 @@ def test_a_lock_held_too_long_is_busy_and_writing_works_once_it_is_gone(path: Pa
 
 def test_a_writer_waits_for_another_to_finish(path: Path) -> None:
     # given
-    store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GENEROUS_SECONDS))
+    store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         written = threading.Thread(target=lambda: store.append([batch("O-1", 0, "A")]), daemon=True)
@@ -463,7 +463,7 @@ def test_a_writer_waits_for_another_to_finish(path: Path) -> None:
         other.execute("COMMIT")
 
     # then
-    written.join(GENEROUS_SECONDS)
+    written.join(GUARD_SECONDS)
     assert store.head() == 1
     store.close()
 
@@ -485,7 +485,7 @@ def test_threads_that_wait_for_a_thread_that_waits_for_a_lock_are_busy_too(path:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(GENEROUS_SECONDS)
+            thread.join(GUARD_SECONDS)
 
     # then
     assert outcomes == ["busy"] * 8
@@ -603,7 +603,7 @@ def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store:
 
     def read() -> None:
         with recorder._connections.reading() as reader:
-            together.wait(GENEROUS_SECONDS)
+            together.wait(GUARD_SECONDS)
             reader.execute("SELECT count(*) FROM facts").fetchone()
 
     # when
@@ -613,7 +613,7 @@ def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(GENEROUS_SECONDS)
+            thread.join(GUARD_SECONDS)
         opened.append(open_files(path))
 
     # then: SQLite keeps the descriptors of closed connections for the next, so that no lock of the process is lost
@@ -854,7 +854,7 @@ def test_a_write_of_another_process_wakes_a_follower(path: Path, store: FactStor
 def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing(path: Path) -> None:
     # given
     writers, times = 4, 250
-    store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GENEROUS_SECONDS))
+    store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
     seen: list[str] = []
 
     with process(FOLLOWER, path) as follower:
@@ -870,11 +870,11 @@ def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing
         # when
         running = [process(WRITER, path, f"W-{n}", times) for n in range(writers)]
         for writer in [entered.__enter__() for entered in running]:
-            assert writer.wait(GENEROUS_SECONDS) == 0
+            assert writer.wait(GUARD_SECONDS) == 0
         for entered in running:
             entered.__exit__(None, None, None)
         store.append([batch("end", 0, "A")])
-        listening.join(GENEROUS_SECONDS)
+        listening.join(GUARD_SECONDS)
         assert not listening.is_alive()
 
     # then
@@ -895,7 +895,7 @@ def test_processes_that_create_the_same_store_at_once_all_succeed(tmp_path: Path
         # when
         running = [process(WRITER, path, f"W-{n}", 1) for n in range(4)]
         for writer in [entered.__enter__() for entered in running]:
-            assert writer.wait(GENEROUS_SECONDS) == 0
+            assert writer.wait(GUARD_SECONDS) == 0
         for entered in running:
             entered.__exit__(None, None, None)
 
@@ -913,7 +913,7 @@ def test_threads_that_create_the_same_store_at_once_all_succeed(tmp_path: Path) 
         opened: list[FactStore] = []
 
         def create(path: Path = path, start: threading.Barrier = start, opened: list[FactStore] = opened) -> None:
-            start.wait(GENEROUS_SECONDS)
+            start.wait(GUARD_SECONDS)
             opened.append(FactStore(SQLiteCaseRecorder(path)))
 
         # when
@@ -921,7 +921,7 @@ def test_threads_that_create_the_same_store_at_once_all_succeed(tmp_path: Path) 
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(GENEROUS_SECONDS)
+            thread.join(GUARD_SECONDS)
 
         # then
         assert len(opened) == 8

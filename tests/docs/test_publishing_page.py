@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from patience import GUARD_SECONDS
 from publishing import Notebook
 from terminal import returnable
 from usual import an_inspected_return
@@ -131,7 +132,7 @@ def test_the_host_of_the_page_publishes_from_a_thread_of_its_own() -> None:
             lines=[{"line_id": "1", "sku": "BAG-7", "unit_price": "480.00", "quantity": 1}],
             payments=[{"payment_id": "p-1", "method": "card", "amount": "480.00"}],
         )
-        assert came.wait(30)
+        assert came.wait(GUARD_SECONDS)
     finally:
         names["stop"].set()
         names["thread"].join()

@@ -60,6 +60,7 @@ from returnable.domain.events import (
     RefundOverdue,
     RefundRequested,
     RefundSettled,
+    RefusalsCounted,
     ResolutionDeclined,
     ReturnAuthorized,
     ReturnDeclined,
@@ -257,6 +258,18 @@ SAMPLES: list[Fact] = [
     CustomerNotified(**ENVELOPE, notice="Your order is cancelled."),
     OverrideGranted(**ENVELOPE, clause="returns.window", reason="A good customer", approved_by="Ann"),
     ExceptionRaised(**ENVELOPE, reasons=("One.", "Two.")),
+    RefusalsCounted(
+        **DECISION,
+        command="request_return",
+        repeats="return/R-1#1",
+        request={
+            "return_id": "R-21",
+            "order_id": "A-1001",
+            "lines": [{"line_id": "1", "quantity": 2, "reason": "Too small"}],
+            "channel": "portal",
+            "resolution": "refund",
+        },
+    ),
 ]
 
 

@@ -24,6 +24,7 @@ import anyio
 import pytest
 import uvloop
 from freezegun import freeze_time
+from patience import GUARD_SECONDS
 from postgres import fresh_store_url
 from usual import a_delivered_order, an_authorized_return
 
@@ -56,7 +57,7 @@ class Held:
 
         def held(*args: Any, **kwargs: Any) -> Any:
             self.begun += 1
-            assert self._free.wait(60)
+            assert self._free.wait(GUARD_SECONDS)
             return append(*args, **kwargs)
 
         store.append = held
@@ -67,7 +68,7 @@ class Held:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop come round until something is so."""
-    for _ in range(20_000):
+    for _ in range(GUARD_SECONDS * 1000):
         if condition():
             return
         await asyncio.sleep(0.001)
@@ -315,7 +316,7 @@ def test_a_store_that_nobody_waits_for_any_more_is_closed_when_it_is_open(
     may_open = threading.Event()
 
     def slowly(*args: Any, **kwargs: Any) -> Desk:
-        assert may_open.wait(60)
+        assert may_open.wait(GUARD_SECONDS)
         opened.append(returnable.open(*args, **kwargs))
         return opened[0]
 
@@ -506,7 +507,9 @@ def test_a_child_process_has_threads_of_its_own(tmp_path: Path) -> None:
         """
     )
 
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
+    )
 
     assert ran.stdout == "0 ['child', 'parent']\n", ran.stderr
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import GUARD_SECONDS
 from terminal import in_a_process, one_line, returnable
 
 from returnable.testing import confirm_order
@@ -252,7 +253,7 @@ def test_a_reader_that_goes_away_is_not_an_unmet_expectation(tmp_path: Path) -> 
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(timeout=60) == 141
+        assert process.wait(GUARD_SECONDS) == 141
 
 
 def test_output_that_goes_to_a_file_gets_there_also_while_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_output_that_goes_to_a_file_gets_there_also_while_a_terminal_shows_how_f
     reading, terminal = pty.openpty()
 
     with out.open("wb") as stdout:
-        subprocess.run(command, stdout=stdout, stderr=terminal, check=True, timeout=60)
+        subprocess.run(command, stdout=stdout, stderr=terminal, check=True, timeout=GUARD_SECONDS)
 
     os.close(terminal)
     shown = os.read(reading, 100_000)

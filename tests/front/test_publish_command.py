@@ -7,13 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from patience import GUARD_SECONDS, wait_until
 from publishing import a_store, append, damage, event_ids
 from terminal import one_line, returnable
 
@@ -154,7 +156,7 @@ def test_it_stays_until_it_is_told_to_stop_and_then_lets_go(shop: Path, number: 
     assert ids(running.stdout.readline()) == ["order/C#1"]
 
     running.send_signal(number)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=GUARD_SECONDS)
 
     assert (running.returncode, out) == (0, ""), err
     assert len(first) == 5
@@ -171,16 +173,21 @@ def test_a_broker_that_is_away_is_waited_for_and_health_says_so(shop: Path) -> N
     while said[-1]["level"] != "warning":
         said.append(json.loads(running.stderr.readline()))
     url = next(one["health"] for one in said if "health" in one)
-    time.sleep(0.1)
+    health: dict[str, Any] = {}
 
-    try:
+    def is_told() -> bool:
+        # A report that is not ready in a second is told without its content.
         with pytest.raises(urllib.error.HTTPError) as answered:
             urllib.request.urlopen(url)
-        health = json.loads(answered.value.read())
+        health.update(json.loads(answered.value.read()))
         answered.value.close()
+        return "behind" in health
+
+    try:
+        wait_until(is_told)
     finally:
         running.send_signal(signal.SIGTERM)
-        _, rest = running.communicate(timeout=30)
+        _, rest = running.communicate(timeout=GUARD_SECONDS)
 
     assert running.returncode == 0
     assert (health["healthy"], health["behind"], health["state"]) == (False, 5, "failing")
@@ -193,12 +200,11 @@ def test_when_nobody_reads_it_ends(shop: Path) -> None:
     running = started(shop, "--to", "stdout:")
     assert running.stdout is not None
     store = open_store(f"sqlite:///{shop}")
-    while store.bookmarks.bookmark("publish/default") < 5:
-        time.sleep(0.02)
+    wait_until(lambda: store.bookmarks.bookmark("publish/default") == 5)
     running.stdout.close()
     append(store, "C", "order/C")
 
-    assert running.wait(30) == 141
+    assert running.wait(GUARD_SECONDS) == 141
     assert running.stderr is not None
     assert "Traceback" not in running.stderr.read()
     running.stderr.close()
@@ -213,13 +219,21 @@ def test_a_second_interrupt_does_not_wait_for_a_broker_that_hangs(shop: Path) ->
         assert "publishing from position 1 on" in running.stderr.readline()
         connection, _ = silent.accept()
 
-        running.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=30)
+        # Two signals that come before the process looks are one for it, so it is interrupted until it says so.
+        said: list[str] = []
+        stream = running.stderr
+        reading = threading.Thread(target=lambda: said.extend(line for line in stream if line.strip()))
+        reading.start()
+        while not said and reading.is_alive():
+            running.send_signal(signal.SIGINT)
+            reading.join(0.5)
+        running.wait(GUARD_SECONDS)
+        reading.join(GUARD_SECONDS)
+        running.communicate()
         connection.close()
 
-    assert (running.returncode, err.strip()) == (130, "returnable: interrupted")
+    assert said == ["returnable: interrupted\n"]
+    assert running.returncode in (130, -signal.SIGINT), "the latter: it was interrupted once more while it ended"
     store = open_store(f"sqlite:///{shop}")
     assert store.bookmarks.bookmark("publish/default") == 0
     store.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import terminal
+from patience import GUARD_SECONDS
 from usual import an_authorized_return, an_inspected_return
 
 from returnable.adapters.cli.app import run
@@ -172,7 +173,7 @@ def test_output_is_utf_8_in_a_pipe_whatever_the_locale_says(store: str) -> None:
     command = [sys.executable, "-m", "returnable.adapters.cli.entry", "report", "R-1", "--format", "text"]
     env = os.environ | {"PYTHONIOENCODING": "ascii", "RETURNABLE_STORE": store}
 
-    result = subprocess.run(command, capture_output=True, env=env, check=False, timeout=60)
+    result = subprocess.run(command, capture_output=True, env=env, check=False, timeout=GUARD_SECONDS)
 
     assert result.returncode == 0
     assert "1 × 750.00" in result.stdout.decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from patience import GUARD_SECONDS
 
 from returnable.adapters.cli.staying import stopped_by_signal
 
@@ -15,7 +16,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 def test_the_first_signal_asks_to_stop_and_an_interrupt_after_it_interrupts(first: signal.Signals) -> None:
     with stopped_by_signal() as stop:
         signal.raise_signal(first)
-        assert stop.wait(30)
+        assert stop.wait(GUARD_SECONDS)
 
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -26,7 +27,7 @@ def test_a_service_manager_that_asks_twice_does_not_interrupt() -> None:
         assert not stop.is_set()
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-        assert stop.wait(30)
+        assert stop.wait(GUARD_SECONDS)
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError])

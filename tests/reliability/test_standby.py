@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import psycopg
 import pytest
+from patience import wait_until
 from postgres import own_server
 
 from bench.lifecycle import go_through
@@ -21,7 +21,6 @@ from returnable.domain.errors import Impossible, StoreUnusable
 LATER = datetime.fromisoformat("2026-04-01T12:00:00-04:00")
 LONG_AGO = datetime.fromisoformat("2026-03-10T12:00:00-04:00")
 SCHEMA = "has_a_standby"
-GENEROUS_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +44,6 @@ def reading(standby: Standby) -> Iterator[Desk]:
         yield desk
 
 
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(GENEROUS_SECONDS * 20):
-        if true():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it did not come to pass")
-
-
 def on_standby(standby: Standby, statement: bytes) -> None:
     with psycopg.connect(standby.url, autocommit=True) as connection:
         connection.execute(statement)
@@ -61,7 +52,7 @@ def on_standby(standby: Standby, statement: bytes) -> None:
 def test_a_standby_answers_as_the_server_does_once_it_has_come_as_far(writing: Desk, reading: Desk) -> None:
     list(go_through(writing, "1"))
 
-    until(lambda: reading.parts.store.head() >= writing.parts.store.head())
+    wait_until(lambda: reading.parts.store.head() >= writing.parts.store.head())
 
     questions: list[dict[str, Any]] = [
         {"query": "order", "order_id": "A-1"},
@@ -91,13 +82,13 @@ def test_a_standby_that_is_behind_does_not_know_yet_whatever_instant_it_is_asked
     assert writing.order(order_id="A-3", known_at=LATER).order_id == "A-3"
 
     on_standby(standby, b"SELECT pg_wal_replay_resume()")
-    until(lambda: reading.parts.store.head() >= writing.parts.store.head())
+    wait_until(lambda: reading.parts.store.head() >= writing.parts.store.head())
     assert reading.order(order_id="A-3", known_at=LATER) == writing.order(order_id="A-3", known_at=LATER)
 
 
 def test_who_follows_a_standby_hears_of_everything(writing: Desk, reading: Desk) -> None:
     head = writing.parts.store.head()
-    until(lambda: reading.parts.store.head() >= head)
+    wait_until(lambda: reading.parts.store.head() >= head)
 
     with reading.parts.store.follow(head) as facts:
         written = [fact for outcome in go_through(writing, "4") for fact in outcome.facts]

@@ -1,4 +1,4 @@
-"""Deadline workers in processes of their own: many at once, killed at random, stopped with grace."""
+"""Deadline workers in processes of their own: many at once, killed at named points, stopped with grace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from patience import GUARD_SECONDS, wait_until
 from postgres import fresh_store_url
 
 from returnable.adapters.cli.app import run
@@ -23,6 +23,9 @@ from returnable.adapters.wiring import Parts, assemble
 from returnable.testing import Scenario, a_return, an_order
 
 CASES = 400
+DEATHS = 12
+
+MORTAL = Path(__file__).parents[1] / "mortal.py"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -47,18 +50,12 @@ def voided(parts: Parts) -> Counter[str]:
     return Counter(one.stream for one in parts.store.read(0, 100_000) if one.fact.type == "LabelVoided")
 
 
-def start(url: str, log: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "returnable.adapters.cli.entry", "worker", "--store", url, "--log-format", "json"]
+def start(url: str, log: Path, *options: str, dies: tuple[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """A worker; with ``dies`` one that kills itself there, as ``mortal.py`` has it."""
+    program = ["-m", "returnable.adapters.cli.entry"] if dies is None else [str(MORTAL), *dies]
+    command = [sys.executable, *program, "worker", "--store", url, "--log-format", "json", *options]
     with log.open("ab") as file:
-        return subprocess.Popen([*command, *options], stderr=file)
-
-
-def patiently(what: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come about")
+        return subprocess.Popen(command, stderr=file)
 
 
 def health_of(url: str) -> tuple[int, dict[str, Any]]:
@@ -74,29 +71,31 @@ def test_workers_that_are_killed_all_the_time_record_every_deadline_once(url: st
     # given
     parts, chance, log = with_due_labels(url), random.Random(7), tmp_path / "workers.log"
     options = ("--every", "0.05", "--claim", "1")
-    workers = [start(url, log, *options) for _ in range(3)]
-    kills = 0
+    deaths = [(point, chance.randint(1, CASES // DEATHS)) for point in ("before", "after") for _ in range(DEATHS // 2)]
+    chance.shuffle(deaths)
+    statuses: list[int] = []
+    workers: list[subprocess.Popen[bytes]] = []
 
-    # when: a worker is killed whenever some more deadlines are on record
+    # when: three workers at a time, and each kills itself at one of its deadlines, before or after it is on record
     try:
-        patiently(lambda: bool(voided(parts)))
-        while len(voided(parts)) < CASES:
-            if kills < 12:
-                nth = chance.randrange(3)
-                workers[nth].kill()
-                workers[nth].wait()
-                workers[nth] = start(url, log, *options)
-                kills += 1
-            time.sleep(chance.uniform(0.01, 0.15))
-        time.sleep(0.3)
+        while deaths or workers:
+            while deaths and len(workers) < 3:
+                point, nth = deaths.pop()
+                workers.append(start(url, log, *options, dies=(point, str(nth))))
+            statuses.append(workers.pop(0).wait(GUARD_SECONDS))
+        left = CASES - len(voided(parts))
+        # when: what they left is recorded by workers that live
+        workers += [start(url, log, *options) for _ in range(3)]
+        wait_until(lambda: len(voided(parts)) == CASES)
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
 
     # then
+    assert statuses == [-signal.SIGKILL] * DEATHS
+    assert left > 0
     assert voided(parts) == Counter({f"return/R-{nth}": 1 for nth in range(CASES)})
-    assert kills > 0
     assert parts.desk.due.catch_up() == parts.store.head()
     assert parts.desk.due.table.standing().waiting == 0
     parts.store.close()
@@ -107,15 +106,23 @@ def test_a_worker_that_is_asked_to_end_finishes_and_tells_how_it_was(url: str, t
     parts, log = with_due_labels(url, 5), tmp_path / "worker.log"
     worker = start(url, log, "--every", "0.05", "--health", "127.0.0.1:0")
     try:
-        patiently(lambda: len(voided(parts)) == 5)
-        patiently(lambda: "health" in log.read_text())
-        told = next(said for said in map(json.loads, log.read_text().splitlines()) if "health" in said)
-        patiently(lambda: health_of(told["health"])[0] == 200)
-        _, health = health_of(told["health"])
+        wait_until(lambda: len(voided(parts)) == 5)
+        wait_until(lambda: '"health"' in log.read_text().rpartition("\n")[0])
+        lines = log.read_text().rpartition("\n")[0].splitlines()
+        told = next(said for said in map(json.loads, lines) if "health" in said)
+        answers: list[dict[str, Any]] = []
+
+        def is_healthy() -> bool:
+            status, answer = health_of(told["health"])
+            answers.append(answer)
+            return status == 200
+
+        wait_until(is_healthy)
+        health = answers[-1]
 
         # when
         worker.send_signal(signal.SIGTERM)
-        status = worker.wait(30)
+        status = worker.wait(GUARD_SECONDS)
     finally:
         worker.kill()
         worker.wait()

@@ -18,6 +18,7 @@ import orjson
 import pytest
 import time_machine
 from freezegun import freeze_time
+from patience import GUARD_SECONDS
 from pydantic import BaseModel, PastDatetime, TypeAdapter
 from pydantic_core import to_json
 
@@ -265,8 +266,8 @@ def test_a_follower_of_a_store_wakes_up_although_the_time_stands_still(tmp_path:
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         writing.handle(confirm_order().fields)
-        told = seen.get(timeout=30)
-        follower.join(timeout=30)
+        told = seen.get(timeout=GUARD_SECONDS)
+        follower.join(timeout=GUARD_SECONDS)
 
     assert told == "Confirmed"
     assert not follower.is_alive()
@@ -288,7 +289,7 @@ def test_a_store_that_is_held_by_another_writer_gives_up_although_the_time_stand
 
 def test_a_coroutine_that_sleeps_wakes_up_although_the_time_stands_still(clock: FrozenClock) -> None:
     async def nap() -> str:
-        await asyncio.wait_for(asyncio.sleep(0.01), timeout=30)
+        await asyncio.wait_for(asyncio.sleep(0.01), timeout=GUARD_SECONDS)
         return str(clock)
 
     assert asyncio.run(nap()) == "Mon 2026-03-02 10:00 EST"
