@@ -188,7 +188,7 @@ class Desk:
             count = receipt.last - receipt.first + 1
             stored = self.store.read(receipt.first - 1, count, receipt.last)
         findings = ruling_of(entry.fact for entry in stored)
-        if receipt.judged_on:
+        if receipt.judged_on and stored:
             findings = self._ruling_when_counted(command, receipt, stored[0].case_id)
         if stored:
             policy = self.policy_of(self.case(stored[0].case_id, fresh=True))

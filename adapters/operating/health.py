@@ -125,16 +125,17 @@ class _Connection:
 
 class _Answers(BaseHTTPRequestHandler):
     timeout = SILENCE_SECONDS
-    server: HealthServer
 
     def do_GET(self) -> None:
-        connection = self.server.connections.get(self.connection)
+        server = self.server
+        assert isinstance(server, HealthServer)
+        connection = server.connections.get(self.connection)
         if connection is not None:
             connection.has_asked = True
         if self.path.partition("?")[0] != "/health":
             self.send_error(404)
             return
-        well, said = self.server.asked.answer()
+        well, said = server.asked.answer()
         body = to_json({"healthy": well, **said})
         self.send_response(200 if well else 503)
         self.send_header("Content-Type", "application/json")
