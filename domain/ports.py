@@ -301,7 +301,7 @@ class RefusalCounts(Protocol):
     """The refusals that are only counted: one number for each ``RefusalsCounted``, kept beside it."""
 
     def count(
-        self, case_id: str, case_seq: int, *, known: int, tip: Tip | None, at: datetime, receipt: Receipt | None
+        self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None, tip: Tip | None = None
     ) -> None:
         """Count one more refusal in the event at ``case_seq`` of a case, and keep its receipt, in one transaction.
 

@@ -243,7 +243,7 @@ class SqlRefusalCounts:
         self._facts = f"{tables.prefix}facts"
 
     def count(
-        self, case_id: str, case_seq: int, *, known: int, tip: Tip | None, at: datetime, receipt: Receipt | None
+        self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None, tip: Tip | None = None
     ) -> None:
         """Count one more refusal and keep its receipt, in one transaction."""
         seen = f"SELECT 1 FROM {self._commands} WHERE command_id = ?"

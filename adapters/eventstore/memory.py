@@ -261,7 +261,7 @@ class _MemoryRefusalCounts:
         self._counted: defaultdict[str, dict[int, Counted]] = defaultdict(dict)
 
     def count(
-        self, case_id: str, case_seq: int, *, known: int, tip: Tip | None, at: datetime, receipt: Receipt | None
+        self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None, tip: Tip | None = None
     ) -> None:
         with self._recorder.unchanged() as (cases, receipts):
             if receipt is not None and receipt.command_id in receipts:

@@ -17,7 +17,7 @@ from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.wiring import Parts, assemble, policy_book
 from returnable.domain.desk import Desk
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
-from returnable.domain.ports import Counted, DueCase, DueStanding, Receipt
+from returnable.domain.ports import Counted, DueCase, DueStanding, Receipt, Tip
 from returnable.testing import Scenario, a_return, an_order, run_deadlines
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -318,8 +318,14 @@ def test_a_refusal_that_was_decided_on_other_facts_is_not_counted_and_leaves_no_
         with pytest.raises(Stale):
             with_facts.refusals.count("A-1", 2, known=known, at=NOON, receipt=a_receipt("k-1"))
 
+    first, *_, last = with_facts.load("A-1")
+    for other in (Tip(last.position, first.content), Tip(first.position, last.content)):
+        with pytest.raises(Stale):
+            with_facts.refusals.count("A-1", 2, known=3, tip=other, at=NOON, receipt=a_receipt("k-1"))
+
     assert with_facts.receipt("k-1") is None
     assert with_facts.refusals.of("A-1") == {}
+    with_facts.refusals.count("A-1", 2, known=3, tip=Tip(last.position, last.content), at=NOON, receipt=None)
 
 
 def test_a_command_that_is_on_record_is_not_counted_again_whatever_the_case_has_become(with_facts: FactStore) -> None:

@@ -130,7 +130,7 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
             "position 99, where no fact stands",
         ),
         (
-            "INSERT INTO {}commands SELECT 'k-99', digest, command, at, outcome, 1, 1 FROM {}commands LIMIT 1",
+            "INSERT INTO {}commands SELECT 'k-99', digest, command, at, outcome, 1, 1, 0 FROM {}commands LIMIT 1",
             "command k-99",
             "order/A-1#1, which it did not record",
         ),
@@ -181,6 +181,37 @@ def test_a_policy_that_has_not_the_hash_under_which_it_is_kept_is_found(shop: Sh
     assert any(where.startswith("policy ") and "does not have the hash" in what for where, what in problems.items()), (
         problems
     )
+
+
+def refuse_often(shop: Shop, times: int) -> None:
+    """Ask so often for a cancellation that comes too late; every second time with an id."""
+    late = {"command": "request_cancellation", "order_id": "A-1", "channel": "email", "order_reference": "A-1"}
+    for nth in range(times):
+        known = {"command_id": f"late-{nth}"} if nth % 2 else {}
+        shop.parts.desk.handle(parse_command(late | known), parse_instant("2026-03-21T15:00:00Z"))
+
+
+def test_all_is_well_where_refusals_are_counted(shop: Shop) -> None:
+    refuse_often(shop, 30)
+
+    assert shop.problems() == {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "where", "what"),
+    [
+        ("UPDATE {}refusals SET times = times - 8", "the counts of refusals", "5 refusals have a receipt"),
+        ("UPDATE {}refusals SET case_seq = 1", "case A-1", "fact 1, which counts none"),
+        ("UPDATE {}commands SET first = 1, last = 1 WHERE command_id = 'late-29'", "command late-29", "order/A-1#1"),
+    ],
+    ids=["fewer are counted than have a receipt", "another fact counts them", "a receipt points elsewhere"],
+)
+def test_a_count_of_refusals_that_does_not_fit_is_found(shop: Shop, statement: str, where: str, what: str) -> None:
+    refuse_often(shop, 30)
+
+    shop.edit(statement)
+
+    assert what in shop.problems()[where]
 
 
 def test_a_deadline_that_is_not_in_the_due_table_is_found(shop: Shop) -> None:
