@@ -147,7 +147,7 @@ class OnSQLite:
 
 def _keep_in_file(connection: sqlite3.Connection, receipts: Iterable[KeptReceipt]) -> None:
     with connection:
-        connection.executemany("INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?)", receipts)
+        connection.executemany("INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, 0)", receipts)
 
 
 class OnPostgres:
