@@ -172,7 +172,9 @@ class OnPostgres:
         return url
 
     def _keep(self, schema: str, receipts: Iterable[KeptReceipt]) -> None:
-        with self._connection.cursor().copy(f"COPY {schema}.commands FROM STDIN".encode()) as copy:
+        with self._connection.cursor().copy(
+            f"COPY {schema}.commands (command_id, digest, command, at, outcome, first, last) FROM STDIN".encode()
+        ) as copy:
             for receipt in receipts:
                 copy.write_row(receipt)
 
