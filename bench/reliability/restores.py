@@ -189,7 +189,7 @@ _EDITS = (
     "DELETE FROM commands WHERE rowid_of = {nth}",
     "UPDATE commands SET last = last + 1, first = first + 1 WHERE last > 0 AND rowid_of = {nth}",
     "UPDATE commands SET outcome = iif(outcome = 'accepted', 'declined', 'accepted') WHERE last > 0 AND rowid_of = {nth}",
-    "INSERT INTO commands SELECT 'x-' || command_id, digest, command, at, outcome, first, last FROM commands LIMIT 1",
+    "INSERT INTO commands SELECT 'x-' || command_id, digest, command, at, outcome, first, last, 0 FROM commands LIMIT 1",
     "DELETE FROM names WHERE rowid_of = {nth}",
     "UPDATE names SET case_id = 'A-999' WHERE rowid_of = {nth}",
     "INSERT INTO names VALUES ('return', 'R-unheard-of', 'A-000')",
