@@ -69,6 +69,8 @@ class Verification:
         self._names = self._with_receipt = self._counted = 0
         self._due_count = 0
         self._due_first: datetime | None = None
+        self._counting: dict[str, int] = {}
+        """The cases that count refusals, and how many facts they had."""
         self._kept: set[str] = set()
         self._receipt: Receipt | None = None
         """The receipt that was looked up last: the facts of a command stand together."""
@@ -162,6 +164,7 @@ class Verification:
         self._count_due(at)
 
     def _counted_in(self, case_id: str, facts: Sequence[Recorded]) -> Iterator[Problem]:
+        self._counting[case_id] = len(facts)
         for case_seq, counted in self._store.refusals.of(case_id).items():
             self._counted += counted.times
             if not (case_seq <= len(facts) and isinstance(facts[case_seq - 1].fact, RefusalsCounted)):
@@ -252,7 +255,7 @@ class Verification:
     def _facts_of(self, receipt: Receipt) -> Iterator[Problem]:
         where = f"command {receipt.command_id}"
         first, last = receipt.first, receipt.last
-        if (first, last) == (0, 0):
+        if (first, last) == (0, 0) and not receipt.judged_on:
             return
         if not 0 < first <= last:
             yield Problem(where=where, what=f"its receipt speaks of the positions from {first} to {last}")
@@ -262,15 +265,29 @@ class Verification:
                 found = self._store.read(position - 1, 1, position)
             except BROKEN:
                 continue  # told already, as a fact that cannot be read
-            if not found:
-                yield Problem(where=where, what=f"its receipt speaks of position {position}, where no fact stands")
-            elif receipt.judged_on:
-                if getattr(found[0].fact, "command", None) != receipt.command:
-                    yield Problem(
-                        where=where, what=f"its receipt speaks of {found[0].event}, in which it is not counted"
-                    )
-            elif found[0].fact.command_id != receipt.command_id:
-                yield Problem(where=where, what=f"its receipt speaks of {found[0].event}, which it did not record")
+            what = f"position {position}, where no fact stands" if not found else self._why_not_of(receipt, found[0])
+            if what:
+                # One is enough: a damaged receipt may speak of more positions than anybody can look at.
+                yield Problem(where=where, what=f"its receipt speaks of {what}")
+                return
+
+    def _why_not_of(self, receipt: Receipt, entry: Recorded) -> str:
+        """Which fact a receipt speaks of, and why it cannot be; empty where it can."""
+        if not receipt.judged_on:
+            return "" if entry.fact.command_id == receipt.command_id else f"{entry.event}, which it did not record"
+        if receipt.first != receipt.last or getattr(entry.fact, "command", None) != receipt.command:
+            return f"{entry.event}, in which it is not counted"
+        if receipt.outcome != "declined":
+            return f"{entry.event}, which counts refusals, but says {receipt.outcome}"
+        count = self._counting.get(entry.case_id, 0)
+        if receipt.judged_on > count:  # it may have got more since it was looked at
+            count = len(self._store.readable(entry.case_id)[0])
+        if entry.case_seq <= receipt.judged_on <= count:
+            return ""
+        return (
+            f"{entry.event}, fact {entry.case_seq} of its case, and of {receipt.judged_on} facts on which it was judged, "
+            f"but the case has {count}"
+        )
 
     def _due_table(self, head: int) -> Iterator[Problem]:
         standing = self._store.due.standing()

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.domain.calendar import A_MOMENT, plain
-from returnable.domain.errors import CommandSeen, ReturnableError, Stale
+from returnable.domain.errors import CommandSeen, HistoryBroken, ReturnableError, Stale
 from returnable.domain.fields import to_text
 from returnable.domain.ports import Counted, DueCase, DueStanding, Name, Receipt, Timeline, Tip
 
@@ -229,9 +229,13 @@ RECEIPT_COLUMNS = "command_id, digest, command, at, outcome, first, last, judged
 
 
 def receipt_of(row: Sequence[Any]) -> Receipt:
-    """The receipt in a row of these columns."""
+    """The receipt in a row of these columns; raises :class:`HistoryBroken` where its instant is none."""
     command_id, digest, command, at, *others = row
-    return Receipt(command_id, digest, command, plain(datetime.fromisoformat(at)), *others)
+    try:
+        instant = plain(datetime.fromisoformat(at))
+    except ValueError as error:
+        raise HistoryBroken(f"the receipt of command {command_id!r} says {at!r}, which is no instant") from error
+    return Receipt(command_id, digest, command, instant, *others)
 
 
 class SqlRefusalCounts:
@@ -420,4 +424,7 @@ def _number(instant: datetime) -> int:
 
 
 def _instant(number: int) -> datetime:
-    return _EPOCH + number * A_MOMENT
+    try:
+        return _EPOCH + number * A_MOMENT
+    except OverflowError as error:
+        raise HistoryBroken(f"an instant is stored as {number}, which is none") from error

@@ -70,7 +70,8 @@ class AtWork:
 
     __slots__ = ("_entry", "pid")
 
-    def __init__(self, owner: object) -> None:
+    def __init__(self, owner: object, *, for_others: bool = False) -> None:
+        """``for_others``: threads that are at work wait for this one, so it never waits for a fork, which waits for them."""
         state = _state
         if state.pid != getpid():
             notice()
@@ -79,7 +80,7 @@ class AtWork:
         self._entry: tuple[int, object] | None = (get_ident(), owner)
         state.at_work.append(self._entry)
         # Looked at after the entry was made: a fork looks at the entries after it was no longer calm.
-        if not state.calm:
+        if not state.calm and not for_others:
             self._wait(self._entry)
 
     def end(self) -> None:

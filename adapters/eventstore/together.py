@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
-from returnable.adapters.eventstore.forks import in_children, notice
+from returnable.adapters.eventstore.forks import AtWork, in_children
 from returnable.domain.errors import ReturnableError
 
 R = TypeVar("R")
@@ -78,7 +78,7 @@ class Together(Generic[R, T]):
     def do(self, request: R) -> T:
         """The result of a request; raises its error, :class:`Waited` when its turn did not come in time, and
         :class:`Interrupted`."""
-        notice()
+        work = AtWork(None)
         turn: _Turn[R, T] = _Turn(request)
         try:
             # Nothing is called in this block once the turn is noted, and an exception is raised only where a call ends.
@@ -98,6 +98,7 @@ class Together(Generic[R, T]):
                 self._leave(turn)
             finally:
                 self._leave(turn)
+                work.end()
         if turn.failure is not None:
             try:
                 raise turn.failure
@@ -158,7 +159,8 @@ class Together(Generic[R, T]):
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
                 self._at_work = batch
             try:
-                self._carry_out_batch(batch)
+                with AtWork(None, for_others=True):
+                    self._carry_out_batch(batch)
             finally:
                 self._at_work = None
                 for turn in batch:

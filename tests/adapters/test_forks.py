@@ -577,3 +577,15 @@ def test_work_that_an_interrupt_leaves_unfinished_keeps_no_fork_waiting() -> Non
     del work
 
     assert not forks._state.at_work
+
+
+def test_a_fork_does_not_wait_for_its_patience_while_threads_commit_together(
+    desk: returnable.Desk, busy: Callable[[Callable[[], object]], None]
+) -> None:
+    names = iter(range(10**6))
+    for _ in range(3):
+        busy(lambda: confirm(desk, f"B-{next(names)}"))
+
+    children = [Child(lambda nth=nth: confirm(desk, f"C-{nth}")).said() for nth in range(5)]  # type: ignore[misc]
+
+    assert children == ["accepted"] * 5

@@ -125,9 +125,9 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
         ("DELETE FROM {}commands WHERE command_id = 'k-2'", "order/A-1#2", "but has no receipt"),
         ("UPDATE {}commands SET first = 1, last = 1 WHERE command_id = 'k-2'", "order/A-1#2", "positions from 1 to 1"),
         (
-            "UPDATE {}commands SET first = 5, last = 99 WHERE command_id = 'k-5'",
+            "UPDATE {}commands SET first = 13, last = 99 WHERE command_id = 'k-5'",
             "command k-5",
-            "position 99, where no fact stands",
+            "position 13, where no fact stands",
         ),
         (
             "INSERT INTO {}commands SELECT 'k-99', digest, command, at, outcome, 1, 1, 0 FROM {}commands LIMIT 1",
@@ -146,6 +146,21 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
             "its instant is",
         ),
         ("UPDATE {}commands SET first = 9, last = 3 WHERE command_id = 'k-5'", "command k-5", "positions from 9 to 3"),
+        (
+            "UPDATE {}commands SET first = 1, last = 4000000000000000000 WHERE command_id = 'k-5'",
+            "command k-5",
+            "order/A-1#1, which it did not record",
+        ),
+        (
+            "UPDATE {}commands SET at = 'yesterday' WHERE command_id = 'k-5'",
+            "the store",
+            "the receipt of command 'k-5' says 'yesterday', which is no instant",
+        ),
+        (
+            "UPDATE {}due SET at = 9223372036854775807",
+            "the store",
+            "an instant is stored as 9223372036854775807, which is none",
+        ),
         ("UPDATE {}facts SET type = 'order.Sold/9' WHERE position = 5", "order/A-2#2", "order.Sold/9"),
         ("DELETE FROM {}policies", "order/A-1#1", "is pinned but was not kept"),
         ("UPDATE {}bookmarks SET position = 99 WHERE name = 'due'", "bookmark due", "the last fact stands at 12"),
@@ -290,3 +305,29 @@ def test_a_fact_that_no_desk_recorded_is_found(shop: Shop) -> None:
     problems = shop.problems()
 
     assert "positions from 1 to 1" in problems["order/A-1#4"] or "cannot have happened" in problems["order/A-1#4"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("outcome = 'accepted'", "which counts refusals, but says accepted"),
+        ("judged_on = 1", "of 1 facts on which it was judged"),
+        ("judged_on = 999", "of 999 facts on which it was judged"),
+        ("first = 0, last = 0", "positions from 0 to 0"),
+        ("first = 1", "order/A-1#1, in which it is not counted"),
+    ],
+)
+def test_a_damaged_receipt_of_a_counted_refusal_is_found(shop: Shop, change: str, what: str) -> None:
+    # given
+    wanted = {"command": "request_cancellation", "order_id": "A-1", "channel": "phone"}
+    for nth in range(23):
+        command = parse_command({**wanted, "command_id": f"again-{nth}"})
+        shop.parts.desk.handle(command, parse_instant("2026-03-21T15:00:00Z"))
+    sound = shop.problems()
+
+    # when
+    shop.edit(f"UPDATE {{}}commands SET {change} WHERE command_id = 'again-22'")
+
+    # then
+    assert sound == {}
+    assert what in shop.problems()["command again-22"]
