@@ -11,9 +11,11 @@ import re
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -156,7 +158,7 @@ class Connections:
 
     def _start_afresh(self) -> None:
         self._held = _Held()
-        self._free = threading.BoundedSemaphore(self.limits.connections)
+        self._slots = _Slots(self.limits.connections)
         self._watch = _Watch(self.limits.transaction)
         self._sessions_are_ours = self._host is None
         # Whoever forgets to close a store leaks nothing.
@@ -220,52 +222,60 @@ class Connections:
         self._held.closed = closed
 
     def _do(self, work: Callable[[AnyConnection], T]) -> T:
-        # No context managers: this is the path of every command.
+        # No context managers: this is the path of every command. A time limit may be raised in this thread where any call
+        # ends: nothing may be had that is not noted in what is given back.
         self.check_open()
-        connection, autocommit = self._take()
+        use = _Use()
         try:
+            self._take(use)
+            connection = use.connection
+            assert connection is not None
             self._watch.begin(connection)
-            try:
-                if not autocommit:
-                    connection.autocommit = True
-                return work(connection)
-            finally:
-                self._watch.end(connection)
+            if not use.autocommit:
+                connection.autocommit = True
+            result = work(connection)
         except psycopg.Error as error:
-            explained = self._explain(error, connection)
+            explained = self._explain(error, use.connection)
             if explained is error:
                 raise
             raise explained from error
         finally:
-            self._give_back(connection, autocommit)
+            # Twice, because the first attempt may be what is interrupted.
+            try:
+                self._give_back(use)
+            finally:
+                self._give_back(use)
+        return result
 
-    def _take(self) -> tuple[AnyConnection, bool]:
-        """A connection for this thread alone, and whether it is in autocommit mode already."""
+    def _take(self, use: _Use) -> None:
+        """A connection for this thread alone."""
         if self._host is not None:
             try:
-                connection = self._host.getconn(self.limits.busy)
+                use.connection = self._host.getconn(self.limits.busy)
             except psycopg.OperationalError as error:
                 raise Lost(f"the host's pool gives no connection ({_first_line(error)})") from error
-            return connection, connection.autocommit
-        if not self._free.acquire(timeout=self.limits.busy):
-            raise StoreBusy(f"{self.place}: other threads held all {self.limits.connections} connections")
-        try:
-            return self._held.take() or self._configured(), True
-        except BaseException as error:
-            self._free.release()
-            if isinstance(error, psycopg.Error):
-                raise self._explain(error, None) from error
-            raise
-
-    def _give_back(self, connection: AnyConnection, autocommit: bool) -> None:
-        if self._host is None:
-            self._held.give_back(connection)
-            self._free.release()
+            use.autocommit = use.connection.autocommit
             return
-        if not autocommit and not connection.closed:
-            with suppress(psycopg.Error):
-                connection.autocommit = False
-        self._host.putconn(connection)
+        if not self._slots.take(use, self.limits.busy):
+            raise StoreBusy(f"{self.place}: other threads held all {self.limits.connections} connections")
+        use.connection = self._held.take() or self._configured()
+
+    def _give_back(self, use: _Use) -> None:
+        """Give back what was taken. To do it twice does no harm."""
+        connection = use.connection
+        if connection is not None:
+            self._watch.end(connection)
+        if self._host is None:
+            use.connection = None
+            if connection is not None:
+                self._held.give_back(connection)
+            self._slots.leave(use)
+        elif connection is not None:
+            if not use.autocommit and not connection.closed:
+                with suppress(psycopg.Error):
+                    connection.autocommit = False
+            use.connection = None
+            self._host.putconn(connection)
 
     def _explain(self, error: psycopg.Error, connection: AnyConnection | None) -> Exception:
         code = _code_of(error, connection)
@@ -326,6 +336,61 @@ class Connections:
                         f"{self.place}: {name} is off there: facts that were acknowledged could be lost; switch it on"
                     )
         check_version(self.place, version_of(connection, self.place.schema))
+
+
+class _Use:
+    """Somebody's use of a connection: what has to be given back."""
+
+    __slots__ = ("autocommit", "calls", "connection")
+
+    def __init__(self) -> None:
+        self.connection: AnyConnection | None = None
+        self.autocommit = True
+        """Whether the connection was in that mode already."""
+        self.calls: SimpleQueue[None] | None = None
+        """Where somebody who waits for a slot is called."""
+
+
+class _Slots:
+    """So many may have a connection at a time; the others wait in turn.
+
+    A slot is noted for the use that has it, and whoever wanted one leaves in the end. So none is lost with a thread that is
+    interrupted, wherever that was.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._lock = threading.Lock()
+        self._users: dict[_Use, None] = {}
+        self._waiting: deque[_Use] = deque()
+
+    def take(self, use: _Use, seconds: float) -> bool:
+        """Wait for a slot; whether there was one in time. Either way :meth:`leave` has to follow."""
+        with self._lock:
+            if len(self._users) < self._number:
+                self._users[use] = None
+                return True
+            use.calls = SimpleQueue()
+            self._waiting.append(use)
+        try:
+            use.calls.get(timeout=seconds)
+        except Empty:
+            return use in self._users
+        return True
+
+    def leave(self, use: _Use) -> None:
+        """Neither have a slot nor wait for one any more. To do it twice does no harm."""
+        with self._lock:
+            self._users.pop(use, None)
+            if use.calls is not None and use in self._waiting:
+                self._waiting.remove(use)
+            # Whoever is first stays so until it was called: this may be interrupted, too, and is done again.
+            while self._waiting and (self._waiting[0] in self._users or len(self._users) < self._number):
+                first = self._waiting[0]
+                self._users[first] = None
+                if first.calls is not None:
+                    first.calls.put(None)
+                self._waiting.popleft()
 
 
 class _Held:

@@ -6,15 +6,17 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from patience import GUARD_SECONDS
+from interrupting import Interrupted, TimeLimit
+from patience import GUARD_SECONDS, wait_until
 from postgres import database_url, fresh_store_url, fresh_url, own_server, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
@@ -314,6 +316,73 @@ def test_a_desk_works_with_the_pool_of_its_host_and_leaves_it_as_it_was() -> Non
         with pool.connection() as connection:
             assert connection.autocommit is False
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+# A connection that is being handed over when the limit comes is closed by the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) -> None:
+    # given: one connection for all; where somebody has to wait for it, another thread has it until then
+    limits = replace(QUICK, connections=1, busy=GUARD_SECONDS if waits else QUICK.busy)
+    store = opened(fresh_store_url(), limits)
+    connections = store._recorder._connections  # type: ignore[attr-defined]
+    with closing(store), ThreadPoolExecutor(1) as other:
+        for nth in count(1):
+            taken, waiting, over = threading.Event(), threading.Event(), threading.Event()
+
+            def hold(taken: threading.Event = taken, waiting: threading.Event = waiting) -> None:
+                connections.use(lambda _: (taken.set(), waiting.wait(GUARD_SECONDS)))
+
+            def ends_when_waited_for(waiting: threading.Event = waiting, over: threading.Event = over) -> None:
+                while not (over.is_set() or connections._slots._waiting):
+                    over.wait(0.001)
+                waiting.set()
+
+            watcher = threading.Thread(target=ends_when_waited_for)
+            if waits:
+                holding = other.submit(hold)
+                taken.wait(GUARD_SECONDS)
+                watcher.start()
+
+            # when: at each instruction in turn a time limit is raised in a thread that uses it
+            limited = Interrupted(store.head, nth, "/postgres_connections.py")
+            with suppress(TimeLimit):
+                limited()
+
+            # then: it is there for the next one, and nobody cuts it off later
+            over.set()
+            if waits:
+                watcher.join()
+                holding.result(GUARD_SECONDS)
+            assert store.head() == 0, nth
+            assert not connections._watch._at_work, nth
+            if not limited.came:
+                break
+    assert nth > 10
+
+
+def test_who_waits_for_a_connection_gets_it_in_turn_and_is_told_when_it_takes_too_long() -> None:
+    store = opened(fresh_store_url(), replace(QUICK, connections=1, busy=0.05))
+    connections = store._recorder._connections  # type: ignore[attr-defined]
+    order: list[int] = []
+    with closing(store), ThreadPoolExecutor(4) as others:
+
+        def ask(nth: int) -> None:
+            connections.use(lambda _: order.append(nth))
+
+        def hold_up(_: object) -> list[Any]:
+            with pytest.raises(StoreBusy, match="other threads held all 1 connections"):
+                store.head()
+            connections.limits = replace(connections.limits, busy=GUARD_SECONDS)
+            asked = []
+            for nth in range(4):
+                asked.append(others.submit(ask, nth))
+                wait_until(lambda nth=nth: len(connections._slots._waiting) == nth + 1)  # type: ignore[misc]
+            return asked
+
+        for one in connections.use(hold_up):
+            one.result(GUARD_SECONDS)
+    assert order == [0, 1, 2, 3]
 
 
 def test_connections_that_were_cut_are_replaced_without_anybody_noticing() -> None:
