@@ -181,8 +181,9 @@ class PostgresCaseRecorder(CaseRecorder):
                 connection.execute(b"COMMIT")
                 pipeline.sync()  # of several errors the first is raised
         finally:
-            if connection.info.transaction_status == TransactionStatus.INERROR:
-                connection.rollback()  # the COMMIT was skipped
+            # The COMMIT was skipped, or never sent because an append could not even be encoded.
+            if connection.info.transaction_status in (TransactionStatus.INERROR, TransactionStatus.INTRANS):
+                connection.rollback()
         return [cursor.fetchone() for cursor in cursors]
 
     def _append_alone(self, append: _Append, unanswered: int) -> Sequence[int] | Exception:

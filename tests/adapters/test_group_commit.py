@@ -529,6 +529,27 @@ def test_a_pool_of_the_hosts_serves_appends_that_come_together(prepare_threshold
         assert [len(store.load(f"case {nth}")) for nth in range(5)] == [3] * 5
 
 
+def test_a_connection_of_the_hosts_is_as_it_was_after_a_batch_that_could_not_be_sent_whole() -> None:
+    # given: a pool whose connections are not in autocommit mode, as the host wants them
+    url = fresh_store_url()
+    with (
+        ConnectionPool(database_url(), min_size=1, max_size=1, open=True) as pool,
+        closing(open_store(url, pool=pool)) as store,
+    ):
+        line = Line(together_of(store))
+        line.come(lambda: store.append([batch("first", 0, "f")]))
+        line.come(lambda: store.append([batch("right", 0, "a")]))
+        line.come(lambda: store.append([batch("wrong\0", 0, "a")]))  # the driver refuses to send it
+
+        # when
+        results = line.go()
+
+        # then
+        assert [type(one) for one in results] == [list, list, psycopg.DataError]
+        with pool.connection() as connection:
+            assert not connection.autocommit
+
+
 # ---- time limits ------------------------------------------------------------------------------------------------------
 
 
