@@ -137,11 +137,11 @@ class Connections:
         in_children(self._start_afresh)
 
     def _start_afresh(self) -> None:
-        self._hold_nothing()
         # It knows who has it: a signal may interrupt where nobody can tell any more whether the lock was taken.
         self._write_lock = threading.RLock()
         self.release_writer = self._write_lock.release
         """Let other threads write. The lock's own method, which no signal interrupts; ``RuntimeError``: it was not taken."""
+        self._hold_nothing()
 
     def _close_before_fork(self) -> None:
         held = self._held
@@ -157,7 +157,9 @@ class Connections:
         self._doubtful = True
         """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
-        self._finalizer = weakref.finalize(self, _Held.close, self._held)
+        self._finalizer = weakref.finalize(
+            self, _close_at_end, self._held, self._write_lock, self._busy_timeout_seconds
+        )
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -496,6 +498,19 @@ class _Held:
                 for connection in connections:
                     with suppress(sqlite3.Error):
                         connection.close()
+
+
+def _close_at_end(held: _Held, write_lock: threading.RLock, patience_seconds: float) -> None:
+    """Close what a store had open that nobody refers to any more, or that is still open when the process ends.
+
+    Then a daemon thread may be in the middle of a transaction. It is waited for, because SQLite crashes when its
+    connection is closed meanwhile. Should it take too long, the connection stays open and the system closes the file.
+    """
+    if write_lock.acquire(timeout=patience_seconds):
+        try:
+            held.close()
+        finally:
+            write_lock.release()
 
 
 def _look_before_opening(path: str) -> None:

@@ -86,10 +86,10 @@ class Together(Generic[R, T]):
                 if self._at_work is None and not self._waiting:
                     self._at_work = turn
             if self._at_work is turn:
-                (result,) = self._carry_out([request])
-                turn.result = result  # type: ignore[assignment]
-                if isinstance(result, Exception):
-                    turn.failure = result
+                # No other name for it here: an error and a frame that knows it would keep each other alive.
+                (turn.result,) = self._carry_out([request])  # type: ignore[assignment]
+                if isinstance(turn.result, Exception):
+                    turn.failure = turn.result
             else:
                 self._wait(turn)
         finally:

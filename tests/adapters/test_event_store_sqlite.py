@@ -996,3 +996,23 @@ def test_no_question_reads_through_the_whole_log(
             assert plan
             assert all(step != "SCAN facts" for step in plan), plan
     assert statements
+
+
+def test_the_end_of_the_process_waits_for_a_transaction_of_a_daemon_thread(path: Path) -> None:
+    # given: a thread in the middle of a transaction
+    recorder = SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS)
+    writer = recorder._connections.take_writer()
+    writer.execute("BEGIN IMMEDIATE")
+
+    # when: the process ends, as in "weakref.finalize" at exit
+    end = threading.Thread(target=recorder._connections._finalizer)
+    end.start()
+    end.join(0.2)
+
+    # then: SQLite, which crashes where a connection is closed under it, may go on
+    writer.execute("SELECT 1")
+    writer.execute("COMMIT")
+    recorder._connections.release_writer()
+    end.join()
+    with pytest.raises(StoreUnusable, match="closed"):
+        FactStore(recorder).append([batch("O-1", 0, "A")])
