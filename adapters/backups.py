@@ -158,7 +158,7 @@ def back_up(url: str, file: str | os.PathLike[str], *, force: bool = False) -> B
     the copy, and so the store, is damaged.
     """
     _only_files(url, "backed up", "pg_dump --schema=SCHEMA")
-    target = Path(os.path.abspath(file))
+    target = _named(file)
     check_apart(target, store_files(url), "the store, or a file that belongs to it")
     check_free(target, force)
     _refuse_leftovers(target)
@@ -173,6 +173,12 @@ def back_up(url: str, file: str | os.PathLike[str], *, force: bool = False) -> B
             take_place(part, target)
     sync(target.parent)
     return BackedUp(str(target), verified.head, verified.cases, sha256, size)
+
+
+def _named(file: str | os.PathLike[str]) -> Path:
+    if "\0" in os.fspath(file):
+        raise NotWritten(f"{os.fspath(file)!r} is no name of a file: it holds a NUL character")
+    return Path(os.path.abspath(file))
 
 
 def _only_files(url: str, done: str, instead: str) -> None:
@@ -247,7 +253,7 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
     where nobody can tell whether the store is in use (``force`` goes on then), and :class:`StoreBusy` where it is.
     """
     _only_files(url, "restored", "pg_restore or psql")
-    source, target = Path(os.path.abspath(file)), Path(os.path.realpath(path_of(url)))
+    source, target = _named(file), Path(os.path.realpath(path_of(url)))
     check_apart(source, store_files(url), "itself: the back-up is the store, or a file that belongs to it")
     if not source.is_file():
         raise StoreUnusable(f"{source}: there is no back-up here")

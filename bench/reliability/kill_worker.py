@@ -84,12 +84,12 @@ def set_points(points: Points, url: str) -> None:
     append = FactStore.append
 
     def watched(
-        self: FactStore, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+        self: FactStore, batches: Sequence[Batch], *, receipt: Receipt | None = None, **others: Any
     ) -> Sequence[int]:
         if receipt is not None and self.receipt(receipt.command_id) is None:
             points.arm()
         points.reach("decided")
-        positions = append(self, batches, names=names, receipt=receipt)
+        positions = append(self, batches, receipt=receipt, **others)
         points.reach("unanswered")
         return positions
 
@@ -119,10 +119,15 @@ def split_appends() -> None:
     append = FactStore.append
 
     def in_two(
-        self: FactStore, batches: Sequence[Batch], *, names: Sequence[Name] = (), receipt: Receipt | None = None
+        self: FactStore,
+        batches: Sequence[Batch],
+        *,
+        names: Sequence[Name] = (),
+        receipt: Receipt | None = None,
+        **others: Any,
     ) -> Sequence[int]:
         if len(batches) != 1 or len(batches[0].entries) < 2:
-            return append(self, batches, names=names, receipt=receipt)
+            return append(self, batches, names=names, receipt=receipt, **others)
         if receipt is not None and self.receipt(receipt.command_id) is not None:
             raise CommandSeen(receipt.command_id)
         for name in names:

@@ -156,7 +156,7 @@ class Runner:
     def _look(self) -> None:
         """Warm the cache of the process, so that what is decided first is decided on what was."""
         if not self.shop.disk.writer:
-            self.process.desk._keep(self.shop.stored_case("A-1"))
+            self.process.desk._cases.keep("A-1", self.shop.stored_case("A-1"))
 
 
 def race(number: int) -> tuple[str, str | None]:

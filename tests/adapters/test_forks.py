@@ -16,6 +16,7 @@ from typing import Any
 
 import pydantic.main
 import pytest
+from patience import wait_until
 
 import returnable
 from returnable.adapters.eventstore import forks
@@ -213,11 +214,7 @@ def test_a_child_goes_on_when_its_parent_has_ended(url: str) -> None:
     Child(parent).said()
 
     # then
-    for _ in range(PATIENCE_SECONDS * 10):
-        if len(orders(url)) == 21:
-            return
-        threading.Event().wait(0.1)
-    pytest.fail(f"only {orders(url)}")
+    wait_until(lambda: len(orders(url)) == 21)
 
 
 def test_a_grandchild_uses_the_desk_as_well(url: str, desk: returnable.Desk) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from terminal import returnable
 
 from returnable.adapters.wiring import assemble
-from returnable.domain.commands import MANY
+from returnable.domain.fields import MANY
 from returnable.domain.money import MINOR_UNIT_DIGITS, split, sum_to_minor, to_major, to_minor
 from returnable.testing import Scenario, a_return, an_order, request_cancellation
 

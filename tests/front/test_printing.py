@@ -27,7 +27,7 @@ from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.printable import identifier, json_text, printable, visible, visible_id
 from returnable.adapters.wiring import assemble
 from returnable.domain.characters import look_alikes
-from returnable.domain.ports import Batch, Name
+from returnable.domain.ports import Batch, Entry, Name
 from returnable.testing import Scenario, a_policy, an_order
 
 STEERING = "".join(map(chr, (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)))
@@ -74,7 +74,8 @@ def spoilt_story(folder: Path) -> tuple[str, dict[str, str]]:
     parts = assemble(url)
     facts = retold(texts)
     names = [Name(kind, texts[token(kind)], facts[0].case_id) for kind in ("return", "claim", "refund")]
-    parts.store.append([Batch(facts[0].case_id, 0, facts)], names=names)
+    entries = tuple(Entry(each.stream, each.version, each.fact) for each in facts)
+    parts.store.append([Batch(facts[0].case_id, 0, entries)], names=names)
     case_id = facts[0].case_id
     parts.store.close()
     return url, texts | {"case": case_id}
@@ -166,6 +167,9 @@ CALLS: dict[str, list[str]] = {
         "what-if --policy {policy} --flips --json",
         "what-if --policy {absent}",
     ],
+    "backup": ["backup {absent}/x.db", "backup {spoilt} --force"],
+    "restore": ["restore {absent}", "restore {spoilt}"],
+    "verify": ["verify", "verify --json"],
     "report": [
         *(f"report {{{kind}}} --format {form} -" for kind in ("order", "return") for form in ("html", "text", "json")),
         "report {spoilt}",

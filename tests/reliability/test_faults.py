@@ -38,7 +38,7 @@ def test_after_every_fault_the_store_goes_on_and_nothing_is_half_done(tmp_path: 
     ],
 )
 def test_what_is_left_out_of_the_store_is_noticed(tmp_path: Path, mutant: str, fault: str, trouble: str) -> None:
-    threads = "6" if mutant == "batch-told-as-done" else "1"
+    threads = "6" if mutant in ("batch-told-as-done", "lead-not-handed-over") else "1"
     options = (
         "--threads",
         threads,
