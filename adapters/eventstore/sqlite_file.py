@@ -13,6 +13,7 @@ import weakref
 from contextlib import suppress
 from ctypes import py_object, pythonapi
 from os import getpid
+from time import time_ns
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -26,6 +27,9 @@ NOTHING_WAS_DONE = "nothing was recorded or read"
 OUTCOME_UNKNOWN = "it is not known whether what was just recorded can be found again"
 
 _GONE = (FileNotFoundError, NotADirectoryError)
+
+_SETTLED_NS = 2_000_000_000
+_LOOKS_KEPT = 8
 
 
 class FileConnection(sqlite3.Connection):
@@ -175,6 +179,10 @@ class SQLiteFile:
         self.moved = ""
         """Which file was removed, renamed or replaced, once that was noticed."""
         self._inode: Inode | None = None
+        self._folder = os.path.dirname(self.path)
+        self._is_link = os.path.islink(self.path)
+        self._looked_at: dict[tuple[tuple[str, Inode], ...], tuple[int, int, int]] = {}
+        """The files that were found in place, and how their folder stood before."""
 
     @property
     def is_new(self) -> bool:
@@ -214,6 +222,11 @@ class SQLiteFile:
         """Raise :class:`StoreUnusable` when one of these files was removed, renamed or replaced; from then on always."""
         if self.moved:
             self._refuse(self.moved, NOTHING_WAS_DONE)
+        # A folder changes when a name in it is removed, renamed or given to another file. One look at the folder tells that
+        # nothing of this has happened since the last look at each file.
+        state, settled = self._folder_now()
+        if settled and self._looked_at.get(files) == state:
+            return
         for path, (device, number) in files:
             try:
                 found = os.stat(path)
@@ -223,6 +236,23 @@ class SQLiteFile:
                 raise StoreUnusable(f"{path}: it cannot be looked at ({error}); {what_came_of_it}") from error
             if found.st_ino != number or found.st_dev != device:
                 self._refuse(path, what_came_of_it)
+        if settled:
+            if len(self._looked_at) >= _LOOKS_KEPT:
+                self._looked_at = {}
+            self._looked_at[files] = state
+
+    def _folder_now(self) -> tuple[tuple[int, int, int], bool]:
+        """How the folder stands, and whether that tells anything.
+
+        Two changes within one tick of the file system's clock look like one, so that only an older change counts. Where the
+        path is a link, the folder of the file is another one.
+        """
+        try:
+            found = os.stat(self._folder)
+        except OSError:
+            return (0, 0, 0), False
+        settled = not self._is_link and time_ns() - found.st_mtime_ns > _SETTLED_NS
+        return (found.st_dev, found.st_ino, found.st_mtime_ns), settled
 
     def _refuse(self, path: str, what_came_of_it: str) -> NoReturn:
         self.moved = path

@@ -329,3 +329,24 @@ def test_an_empty_file_is_no_store_yet_and_becomes_one(path: Path, url: str) -> 
     with returnable.open(url) as desk:
         assert confirm(desk, "A-1") == "accepted"
     shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+def test_a_file_that_is_moved_long_after_its_folder_changed_is_noticed(tmp_path: Path, ending: str) -> None:
+    # given: a folder that has not changed for a while, so that a look at it is enough
+    path = tmp_path / "shop.db"
+    with closing(returnable.open(f"sqlite:///{path}")) as desk:
+        confirm(desk, "A-1")
+        long_ago = path.stat().st_mtime - 3600
+        os.utime(tmp_path, (long_ago, long_ago))
+        confirm(desk, "A-2")
+        assert desk.parts.store._recorder._connections._file._looked_at  # type: ignore[attr-defined]
+
+        # when
+        Path(f"{path}{ending}").rename(tmp_path / "elsewhere")
+
+        # then
+        with pytest.raises(StoreUnusable, match="removed, renamed or replaced"):
+            confirm(desk, "A-3")
+        with pytest.raises(StoreUnusable, match="removed, renamed or replaced"):
+            desk.order(order_id="A-1")
