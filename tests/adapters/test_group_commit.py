@@ -557,7 +557,7 @@ def test_a_connection_of_the_hosts_is_as_it_was_after_a_batch_that_could_not_be_
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("place", ["at work", "waiting"])
 def test_a_time_limit_in_one_thread_hits_the_command_of_no_other(place: str, url: str) -> None:
-    # given: one thread writes, and three more wait behind it; at each instruction in turn a time limit is raised in one
+    # given: one thread writes, and three more wait behind it; wherever a function begins, a time limit is raised in one
     fates: set[object] = set()
     for nth in count(1):
         with closing(open_store(url)) as store:
