@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from interrupting import Interrupted, TimeLimit
+from interrupting import Interrupted, TimeLimit, interruptible
 from patience import GUARD_SECONDS, wait_until
 from postgres import database_url, fresh_store_url, fresh_url, own_server, sql
 from psycopg.conninfo import conninfo_to_dict
@@ -326,7 +326,8 @@ def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) ->
     limits = replace(QUICK, connections=1, busy=GUARD_SECONDS if waits else QUICK.busy)
     store = opened(fresh_store_url(), limits)
     connections = store._recorder._connections  # type: ignore[attr-defined]
-    with closing(store), ThreadPoolExecutor(1) as other:
+    within = "returnable.adapters.eventstore.postgres_connections"
+    with interruptible(within), closing(store), ThreadPoolExecutor(1) as other:
         for nth in count(1):
             taken, waiting, over = threading.Event(), threading.Event(), threading.Event()
 
@@ -344,8 +345,8 @@ def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) ->
                 taken.wait(GUARD_SECONDS)
                 watcher.start()
 
-            # when: at each instruction in turn a time limit is raised in a thread that uses it
-            limited = Interrupted(store.head, nth, "/postgres_connections.py")
+            # when: where each function in turn begins, a time limit is raised in a thread that uses it
+            limited = Interrupted(store.head, nth)
             with suppress(TimeLimit):
                 limited()
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_line import PATIENCE_SECONDS, Line, batch, receipt, together_of
 from interrupting import Interrupted as InterruptedWork
-from interrupting import TimeLimit
+from interrupting import TimeLimit, interruptible
 from postgres import database_url, fresh_store_url, sql
 from psycopg_pool import ConnectionPool
 
@@ -559,34 +559,35 @@ def test_a_connection_of_the_hosts_is_as_it_was_after_a_batch_that_could_not_be_
 def test_a_time_limit_in_one_thread_hits_the_command_of_no_other(place: str, url: str) -> None:
     # given: one thread writes, and three more wait behind it; wherever a function begins, a time limit is raised in one
     fates: set[object] = set()
-    for nth in count(1):
-        with closing(open_store(url)) as store:
-            together_of(store)._patience_seconds = PATIENCE_SECONDS
-            line = Line(together_of(store))
-            cases = [f"{nth}-{each}" for each in range(4)]
-            works: list[Any] = [
-                lambda case_id=case_id: store.append([batch(case_id, 0, "a")], receipt=receipt(case_id))
-                for case_id in cases
-            ]
-            victim = 0 if place == "at work" else 1
-            works[victim] = limited = InterruptedWork(works[victim], nth, "/adapters/eventstore/")
+    with interruptible("returnable.adapters.eventstore"):
+        for nth in count(1):
+            with closing(open_store(url)) as store:
+                together_of(store)._patience_seconds = PATIENCE_SECONDS
+                line = Line(together_of(store))
+                cases = [f"{nth}-{each}" for each in range(4)]
+                works: list[Any] = [
+                    lambda case_id=case_id: store.append([batch(case_id, 0, "a")], receipt=receipt(case_id))
+                    for case_id in cases
+                ]
+                victim = 0 if place == "at work" else 1
+                works[victim] = limited = InterruptedWork(works[victim], nth)
 
-            # when
-            for work in works:
-                line.come(work)
-            results = line.go()
+                # when
+                for work in works:
+                    line.come(work)
+                results = line.go()
 
-            # then: its own command came to an end of its own, and the others are stored, once, where they were told
-            own = results.pop(victim)
-            fates.add(type(own))
-            stored = {case_id: [one.position for one in store.load(case_id)] for case_id in cases}
-            own_stored = stored.pop(cases[victim])
-            assert results == list(stored.values()), (nth, results, stored)
-            assert all(len(positions) == 1 for positions in results)  # type: ignore[arg-type]
-            assert isinstance(own, TimeLimit) or own == own_stored, (nth, own, own_stored)
-            assert len(own_stored) <= 1
-            assert len(store.append([batch(f"{nth}-next", 0, "a")])) == 1
-        if not limited.came:
-            break
+                # then: its own command came to an end of its own, and the others are stored, once, where they were told
+                own = results.pop(victim)
+                fates.add(type(own))
+                stored = {case_id: [one.position for one in store.load(case_id)] for case_id in cases}
+                own_stored = stored.pop(cases[victim])
+                assert results == list(stored.values()), (nth, results, stored)
+                assert all(len(positions) == 1 for positions in results)  # type: ignore[arg-type]
+                assert isinstance(own, TimeLimit) or own == own_stored, (nth, own, own_stored)
+                assert len(own_stored) <= 1
+                assert len(store.append([batch(f"{nth}-next", 0, "a")])) == 1
+            if not limited.came:
+                break
     assert fates == {TimeLimit, list}
     assert nth > 10
