@@ -112,12 +112,12 @@ def test_a_worker_that_is_asked_to_end_finishes_and_tells_how_it_was(url: str, t
         told = next(said for said in map(json.loads, lines) if "health" in said)
         answers: list[dict[str, Any]] = []
 
-        def is_healthy() -> bool:
+        def has_caught_up() -> bool:
             status, answer = health_of(told["health"])
             answers.append(answer)
-            return status == 200
+            return status == 200 and answer["behind"] == 0
 
-        wait_until(is_healthy)
+        wait_until(has_caught_up)
         health = answers[-1]
 
         # when
