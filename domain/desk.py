@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -232,10 +231,12 @@ class Desk:
         key = f"{kind}/{name}"
         case_id = None if fresh else self._case_ids.get(key)
         if case_id is not None:
-            with suppress(Impossible):  # the case is no more
+            try:
                 case = self.case(case_id)
                 if case.knows(kind, name):
                     return case
+            except Impossible:  # the case is no more
+                pass
         case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
         if case_id is None:
             self._case_ids.forget(key)
@@ -457,16 +458,20 @@ class _Cache(Generic[V]):
     def get(self, key: str) -> V | None:
         value = self._kept.get(key)
         if value is not None:
-            with suppress(KeyError):
+            try:  # noqa: SIM105 (on the path of every command)
                 self._kept.move_to_end(key)
+            except KeyError:
+                pass
         return value
 
     def keep(self, key: str, value: V) -> None:
         self._kept[key] = value
-        with suppress(KeyError):
+        try:
             self._kept.move_to_end(key)
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)
+        except KeyError:
+            pass
 
     def forget(self, key: str) -> None:
         self._kept.pop(key, None)

@@ -161,8 +161,9 @@ class Input(Model):
     @model_validator(mode="before")
     @classmethod
     def _one_unknown_key_is_enough(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and len(value) > len(cls.model_fields):
-            names = [field.alias or name for name, field in cls.model_fields.items()]
+        fields = cls.__pydantic_fields__
+        if isinstance(value, (dict, Mapping)) and len(value) > len(fields):
+            names = [field.alias or name for name, field in fields.items()]
             known = {name: value[name] for name in names if name in value}
             unknown = next((key for key in value if key not in known), None)
             return known if unknown is None else known | {unknown: value[unknown]}

@@ -253,7 +253,7 @@ class Connections:
                     reader.execute("PRAGMA query_only = ON")
             sound = False
             try:
-                self._file.check(reader.files)
+                self._file.check(reader.opened)
                 with self.explained():
                     yield reader
                 sound = True
@@ -277,13 +277,12 @@ class Connections:
         """Raise :class:`StoreUnusable` when what was just written went to files that were removed, renamed or replaced."""
         writer = self._held.writer
         if writer is not None:
-            self._file.check(writer.files, OUTCOME_UNKNOWN)
+            self._file.check(writer.opened, OUTCOME_UNKNOWN)
 
     def _check_open(self) -> None:
         if self._held.closed:
             raise StoreUnusable(f"{self.path}: the store is closed")
-        if self._file.moved:
-            self._file.check(())
+        self._file.check_not_moved()
 
     def _first_connection(self) -> FileConnection:
         create_for_owner(self.path)

@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from os import getpid
 from threading import get_ident
 from typing import Any
@@ -87,8 +86,10 @@ class AtWork:
         """Let forks go on; harmless when repeated."""
         entry, self._entry = self._entry, None
         if entry is not None:
-            with suppress(ValueError):
+            try:  # noqa: SIM105 (twice in every command)
                 _state.at_work.remove(entry)
+            except ValueError:
+                pass
 
     __del__ = end  # a signal may interrupt its owner before it comes to end it
 

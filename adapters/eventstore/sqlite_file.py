@@ -29,7 +29,17 @@ OUTCOME_UNKNOWN = "it is not known whether what was just recorded can be found a
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 _SETTLED_NS = 2_000_000_000
-_LOOKS_KEPT = 8
+
+
+class Opened:
+    """Paths, and the device and inode that each led to when it was opened."""
+
+    __slots__ = ("files", "folder")
+
+    def __init__(self, *files: tuple[str, Inode]) -> None:
+        self.files = files
+        self.folder: tuple[int, int, int] | None = None
+        """The folder as it was when all files were found in place, unless that tells nothing."""
 
 
 class FileConnection(sqlite3.Connection):
@@ -38,8 +48,8 @@ class FileConnection(sqlite3.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.pid = getpid()
-        self.files: tuple[tuple[str, Inode], ...] = ()
-        """The paths of the file and of those beside it, and what they led to when the connection was opened."""
+        self.opened = Opened()
+        """The file and those beside it, as this connection opened them."""
         connections = _process.connections
         key = id(self)
         connections[key] = weakref.ref(self, lambda gone: connections.pop(key, None))
@@ -139,7 +149,7 @@ def _check_open_alike(path: str) -> None:
     # All connections of a process to one file share what SQLite knows of its WAL, whatever file each of them takes for it.
     with suppress(OSError):
         inode, beside = _inode(path), f"{os.path.realpath(path)}-"
-        for files in {connection.files for connection in _process.open()}:
+        for files in {connection.opened.files for connection in _process.open()}:
             if not files or files[0][1] != inode:
                 continue
             for name, known in files[1:]:
@@ -178,16 +188,14 @@ class SQLiteFile:
         self.path = os.path.abspath(path)
         self.moved = ""
         """Which file was removed, renamed or replaced, once that was noticed."""
-        self._inode: Inode | None = None
+        self._opened: Opened | None = None
         self._folder = os.path.dirname(self.path)
         self._is_link = os.path.islink(self.path)
-        self._looked_at: dict[tuple[tuple[str, Inode], ...], tuple[int, int, int]] = {}
-        """The files that were found in place, and how their folder stood before."""
 
     @property
     def is_new(self) -> bool:
         """Whether nobody has opened it yet."""
-        return self._inode is None
+        return self._opened is None
 
     @property
     def target(self) -> str:
@@ -196,8 +204,8 @@ class SQLiteFile:
 
     def check_before_opening(self, what_came_of_it: str = NOTHING_WAS_DONE) -> None:
         """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none."""
-        if self._inode is not None:
-            self.check(((self.path, self._inode),), what_came_of_it)
+        if self._opened is not None:
+            self.check(self._opened, what_came_of_it)
 
     def remember(self, connection: FileConnection, *, beside: bool = True) -> None:
         """Remember what a connection has opened, after it has read or written something.
@@ -205,29 +213,33 @@ class SQLiteFile:
         ``beside``: together with what SQLite keeps beside the file. Raises :class:`StoreUnusable` when the path leads to
         another file than at first.
         """
-        if self._inode is None:
+        if self._opened is None:
             try:
-                self._inode = _inode(self.path)
+                self._opened = Opened((self.path, _inode(self.path)))
             except _GONE:
                 self._refuse(self.path, NOTHING_WAS_DONE)
         self.check_before_opening()
-        files: list[tuple[str, Inode]] = [(self.path, self._inode)]
+        files = list(self._opened.files)
         target = self.target
         for name in (f"{target}-wal", f"{target}-shm") if beside else ():
             with suppress(OSError):
                 files.append((name, _inode(name)))
-        connection.files = tuple(files)
+        connection.opened = Opened(*files)
 
-    def check(self, files: tuple[tuple[str, Inode], ...], what_came_of_it: str = NOTHING_WAS_DONE) -> None:
+    def check(self, opened: Opened, what_came_of_it: str = NOTHING_WAS_DONE) -> None:
         """Raise :class:`StoreUnusable` when one of these files was removed, renamed or replaced; from then on always."""
-        if self.moved:
-            self._refuse(self.moved, NOTHING_WAS_DONE)
+        self.check_not_moved()
         # A folder changes when a name in it is removed, renamed or given to another file. One look at the folder tells that
         # nothing of this has happened since the last look at each file.
-        state, settled = self._folder_now()
-        if settled and self._looked_at.get(files) == state:
-            return
-        for path, (device, number) in files:
+        try:
+            found = os.stat(self._folder)
+        except OSError:
+            folder = None
+        else:
+            folder = found.st_mtime_ns, found.st_ino, found.st_dev
+            if folder == opened.folder:
+                return
+        for path, (device, number) in opened.files:
             try:
                 found = os.stat(path)
             except _GONE:
@@ -236,23 +248,15 @@ class SQLiteFile:
                 raise StoreUnusable(f"{path}: it cannot be looked at ({error}); {what_came_of_it}") from error
             if found.st_ino != number or found.st_dev != device:
                 self._refuse(path, what_came_of_it)
-        if settled:
-            if len(self._looked_at) >= _LOOKS_KEPT:
-                self._looked_at = {}
-            self._looked_at[files] = state
+        # Two changes within one tick of the file system's clock look like one, so that only an older change counts. Where the
+        # path is a link, the folder of the file is another one.
+        settled = folder is not None and not self._is_link and time_ns() - folder[0] > _SETTLED_NS
+        opened.folder = folder if settled else None
 
-    def _folder_now(self) -> tuple[tuple[int, int, int], bool]:
-        """How the folder stands, and whether that tells anything.
-
-        Two changes within one tick of the file system's clock look like one, so that only an older change counts. Where the
-        path is a link, the folder of the file is another one.
-        """
-        try:
-            found = os.stat(self._folder)
-        except OSError:
-            return (0, 0, 0), False
-        settled = not self._is_link and time_ns() - found.st_mtime_ns > _SETTLED_NS
-        return (found.st_dev, found.st_ino, found.st_mtime_ns), settled
+    def check_not_moved(self) -> None:
+        """Raise :class:`StoreUnusable` when it was noticed before that a file was removed, renamed or replaced."""
+        if self.moved:
+            self._refuse(self.moved, NOTHING_WAS_DONE)
 
     def _refuse(self, path: str, what_came_of_it: str) -> NoReturn:
         self.moved = path

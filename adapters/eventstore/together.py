@@ -78,7 +78,6 @@ class Together(Generic[R, T]):
     def do(self, request: R) -> T:
         """The result of a request; raises its error, :class:`Waited` when its turn did not come in time, and
         :class:`Interrupted`."""
-        work = AtWork(None)
         turn: _Turn[R, T] = _Turn(request)
         try:
             # Nothing is called in this block once the turn is noted, and an exception is raised only where a call ends.
@@ -98,7 +97,6 @@ class Together(Generic[R, T]):
                 self._leave(turn)
             finally:
                 self._leave(turn)
-                work.end()
         if turn.failure is not None:
             try:
                 raise turn.failure

@@ -321,13 +321,13 @@ class SQLiteViews(TrackingRecorder):
                 if self._file is not None:
                     work.check_same_process()
             if self._file is not None:
-                self._file.check(connection.files, OUTCOME_UNKNOWN)
+                self._file.check(connection.opened, OUTCOME_UNKNOWN)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnusable(f"{self._name}: the stored views are closed")
-        if self._file is not None and self._file.moved:
-            self._file.check(())
+        if self._file is not None:
+            self._file.check_not_moved()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -340,7 +340,7 @@ def test_a_file_that_is_moved_long_after_its_folder_changed_is_noticed(tmp_path:
         long_ago = path.stat().st_mtime - 3600
         os.utime(tmp_path, (long_ago, long_ago))
         confirm(desk, "A-2")
-        assert desk.parts.store._recorder._connections._file._looked_at  # type: ignore[attr-defined]
+        assert desk.parts.store._recorder._connections._held.writer.opened.folder  # type: ignore[attr-defined]
 
         # when
         Path(f"{path}{ending}").rename(tmp_path / "elsewhere")
