@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests start hundreds of interpreters: each would compile the library anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "ci",
@@ -30,8 +35,6 @@ settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep
 def _servers_are_stopped() -> Iterator[None]:
     """The servers that a test may have started end with the tests."""
     yield
-    import sys
-
     jetstream = sys.modules.get("jetstream")
     if jetstream is not None and jetstream.own_nats.cache_info().currsize:
         jetstream.own_nats().stop()
