@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +30,29 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep" else "ci")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders of long tests come first, so that no process is left with a long one in the end."""
+    long = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
+    items.sort(
+        key=lambda item: next((nth for nth, folder in enumerate(long) if item.nodeid.startswith(folder)), len(long))
+    )
+
+
+class SharedOut:
+    """With ``-n``, each process keeps to modules, whose servers it starts once, until it has none left and takes others'."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(SharedOut())
 
 
 @pytest.fixture(scope="session", autouse=True)
