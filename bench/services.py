@@ -127,17 +127,20 @@ class Running:
 
 
 @contextmanager
-def running(name: str, store: str, **settings: str) -> Iterator[Running]:
-    """The processes of a service on a store, and what runs beside them; ``settings`` go into their environment."""
+def running(name: str, store: str, *, alone: bool = False, **settings: str) -> Iterator[Running]:
+    """The processes of a service on a store, and what runs beside them; ``settings`` go into their environment.
+
+    ``alone``: one web process, and nothing beside it.
+    """
     service = SERVICES[name]
     with tempfile.TemporaryDirectory(prefix="returnable-services-") as folder:
         started = Running(service, store, Path(folder), settings)
         try:
-            for nth, command in enumerate(service.commands):
+            for nth, command in enumerate(service.commands[:1] if alone else service.commands):
                 place = Path(folder) / f"{nth}.sock"
                 started.sockets.append(place)
                 started.start(command.replace("{socket}", str(place)))
-            for command in BESIDE:
+            for command in () if alone else BESIDE:
                 started.start(command)
             started.until_ready()
             yield started

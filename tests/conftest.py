@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests start hundreds of interpreters: each would compile the library anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "ci",
@@ -26,12 +32,33 @@ settings.register_profile(
 settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep" else "ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders of long tests come first, so that no process is left with a long one in the end."""
+    long = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
+    items.sort(
+        key=lambda item: next((nth for nth, folder in enumerate(long) if item.nodeid.startswith(folder)), len(long))
+    )
+
+
+class SharedOut:
+    """With ``-n``, each process keeps to modules, whose servers it starts once, until it has none left and takes others'."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(SharedOut())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _servers_are_stopped() -> Iterator[None]:
     """The servers that a test may have started end with the tests."""
     yield
-    import sys
-
     jetstream = sys.modules.get("jetstream")
     if jetstream is not None and jetstream.own_nats.cache_info().currsize:
         jetstream.own_nats().stop()

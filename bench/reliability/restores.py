@@ -18,9 +18,9 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -33,7 +33,6 @@ from unittest.mock import patch
 import returnable
 from bench.measure import table
 from bench.reliability.journeys import scenario
-from bench.reliability.processes import ROOT
 from returnable.adapters import backups
 from returnable.adapters.eventstore import connections
 from returnable.domain.errors import Impossible, ReturnableError
@@ -289,17 +288,25 @@ def naive_swap(target: Path, part: Path) -> str | None:
     return kept
 
 
-def worker(action: str, file: str, store: str, call: int, control: str | None) -> int:
-    """Back up or restore, in a process that may be killed."""
-    die_before(call)
-    with ExitStack() as stack:
+def in_a_process(action: str, file: Path, store: Path, call: int, control: str | None) -> int:
+    """Back up or restore in a process that may be killed; how it ended: 0, or the signal as a negative number."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        die_before(call)
         if control == "swap":
-            stack.enter_context(patch.object(backups, "_swap", naive_swap))
+            backups._swap = naive_swap
         if action == "backup":
             backups.back_up(f"sqlite:///{store}", file, force=True)
         else:
             backups.restore(file, f"sqlite:///{store}")
-    return 0
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def kill(tally: Tally, folder: Path, every: int, control: str | None) -> None:
@@ -310,22 +317,20 @@ def kill(tally: Tally, folder: Path, every: int, control: str | None) -> None:
     new = content(file)
     play(shop, LINES[60:160])
     old = content(shop)
-    for action in ("backup", "restore"):
+    for action in ("restore",) if control else ("backup", "restore"):
         for call in count(1, every) if every else ():
             place = folder / f"{action}-{call}"
             place.mkdir()
             for one in folder.glob("*.db*"):
                 shutil.copy(one, place / one.name)
             store, backup = place / "shop.db", place / "kept.db"
-            command = [sys.executable, "-m", "bench.reliability.restores", "--worker", action, str(backup), str(store)]
-            command += ["--call", str(call), *(["--control", control] if control else [])]
-            ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-            if ran.returncode == 0:
+            status = in_a_process(action, backup, store, call, control)
+            if status == 0:
                 shutil.rmtree(place)
                 break
             tally.kills += 1
-            if ran.returncode != -signal.SIGKILL:
-                tally.troubles.append(f"{action}, call {call}: ended with {ran.returncode}: {ran.stderr[-300:]}")
+            if status != -signal.SIGKILL:
+                tally.troubles.append(f"{action}, call {call}: ended with {status}")
             troubles = _after_backup if action == "backup" else _after_restore
             for trouble in troubles(tally, store, backup, old, new):
                 tally.troubles.append(f"{action}, killed before call {call}: {trouble}")
@@ -377,13 +382,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--control",
         choices=CONTROLS,
-        help="leave out the look at the WAL, the checks beside redecide, or the marker of a restore: finds trouble, exits 1",
+        help="run one part without the look at the WAL, the checks beside redecide, or the marker of a restore: exits 1",
     )
-    parser.add_argument("--worker", nargs=3, metavar=("ACTION", "FILE", "STORE"), help=argparse.SUPPRESS)
-    parser.add_argument("--call", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.worker:
-        return worker(*options.worker, options.call, options.control)
     tally = Tally()
     chance = random.Random(options.seed)
     with ExitStack() as stack:
@@ -394,11 +395,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.control == "checks":
             for check in ("_medium", "_policies", "_beside", "_receipt_of", "_told"):
                 stack.enter_context(patch.object(Verification, check, lambda self, *told: iter(())))
-        if options.control != "swap":
+        if options.control in (None, "wal"):
             put_copies(tally, folder, options.rounds, chance)
+        if options.control in (None, "checks"):
             damage(tally, folder, options.rounds, chance)
-        (folder / "kills").mkdir()
-        kill(tally, folder / "kills", options.every, options.control)
+        if options.control in (None, "swap"):
+            (folder / "kills").mkdir()
+            kill(tally, folder / "kills", options.every, options.control)
     print(tally.summary())
     for trouble in tally.troubles[:8]:
         print(f"trouble: {trouble}")

@@ -9,7 +9,7 @@ from proving import prove
 
 from bench.reliability.faults import FAULTS
 
-ROUNDS = 3 * len(FAULTS)
+ROUNDS = 2 * len(FAULTS)
 
 
 def test_after_every_fault_the_store_goes_on_and_nothing_is_half_done(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A store on PostgreSQL in trouble: connections that are cut, a server that crashes, answers to commits that are lost.
 
-``RETURNABLE_TEST_EVENTS`` says how many facts are written where facts are counted (20,000 where it is not said).
+``RETURNABLE_TEST_EVENTS`` says how many facts are written where facts are counted (8,000 where it is not said).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.postgres import OwnServer, with_parameters
 from bench.reliability import lost_answers, tailing
 from returnable.adapters.eventstore.open import migrate_store
 
-EVENTS = int(os.environ.get("RETURNABLE_TEST_EVENTS", "20000"))
+EVENTS = int(os.environ.get("RETURNABLE_TEST_EVENTS", "8000"))
 
 
 @pytest.fixture

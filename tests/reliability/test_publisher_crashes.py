@@ -23,9 +23,9 @@ from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher, bookmark_of
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 6
+ROUNDS = 4
 WRITERS = 2
-FACTS_EACH = 300
+FACTS_EACH = 150
 
 
 @pytest.fixture
@@ -178,8 +178,8 @@ def test_a_broker_that_is_killed_and_started_again_has_each_event_once_in_order(
     thread = threading.Thread(target=publisher.run, args=(stop,))
     thread.start()
 
-    for nth in range(6):
-        for _ in range(40):
+    for nth in range(4):
+        for _ in range(20):
             case = f"C{chance.randrange(5)}"
             append(store, case, f"order/{case}")
         nats_server.kill()

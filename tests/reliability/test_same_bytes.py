@@ -6,7 +6,7 @@ import sys
 
 from proving import prove
 
-SHORT = ("--journeys", "11", "--python", sys.executable)
+SHORT = ("--journeys", "4", "--python", sys.executable)
 
 
 def test_hash_seeds_zones_locales_and_stores_change_no_byte() -> None:

@@ -42,11 +42,11 @@ def _counts(output: str) -> dict[str, float]:
 
 
 def test_in_shops_where_everything_fails_nothing_is_lost_doubled_or_forgotten() -> None:
-    status, output = _run("simulate", "--seeds", "60")
+    status, output = _run("simulate", "--seeds", "30")
 
     counts = _counts(output)
     assert status == 0, output
-    assert counts["histories"] == 60
+    assert counts["histories"] == 30
     assert counts["histories with a violation"] == 0
     for trouble in ("processes killed", "power losses", "answers unknown", "calls of the gateway that timed out"):
         assert counts[trouble] > 0, trouble
@@ -89,7 +89,7 @@ def test_the_same_seed_is_the_same_history_whatever_the_hash_seed() -> None:
 
 
 def test_the_same_seeds_are_the_same_histories_in_memory_and_in_sqlite_files() -> None:
-    memory, sqlite = (_run("simulate", "--seeds", "12", "--store", store) for store in ("memory", "sqlite"))
+    memory, sqlite = (_run("simulate", "--seeds", "6", "--store", store) for store in ("memory", "sqlite"))
 
     digests = [re.findall(r"^digest of all ([0-9a-f]{64})$", output, re.MULTILINE) for _, output in (memory, sqlite)]
     assert memory[0] == sqlite[0] == 0, sqlite[1]
@@ -97,10 +97,10 @@ def test_the_same_seeds_are_the_same_histories_in_memory_and_in_sqlite_files() -
 
 
 def test_races_have_one_winner() -> None:
-    status, output = _run("races", "--rounds", "350")
+    status, output = _run("races", "--rounds", "140")
 
     assert status == 0, output
-    assert re.findall(r"^\| (\S+/\S+|the same twice) \| 50 \| 0 \|$", output, re.MULTILINE) == [
+    assert re.findall(r"^\| (\S+/\S+|the same twice) \| 20 \| 0 \|$", output, re.MULTILINE) == [
         "refund/refund",
         "cancel/ship",
         "label/label",

@@ -28,7 +28,7 @@ from returnable.testing.steps import (
 )
 
 FEW = settings(max_examples=12, stateful_step_count=20)
-SEARCH = settings(max_examples=2000, stateful_step_count=10, phases=[Phase.generate, Phase.shrink])
+SEARCH = settings(max_examples=2000, phases=[Phase.generate, Phase.shrink])
 
 
 class Host(ReturnsMachine):
@@ -51,10 +51,10 @@ class Host(ReturnsMachine):
         return self.shop.ask(question, at=at).model_dump(mode="json", by_alias=True)
 
 
-def shown(machine: type[ReturnsMachine]) -> tuple[str, list[tuple[int, bytes]]]:
-    """What a failing machine says, and the lines of the scenario in it."""
+def shown(machine: type[ReturnsMachine], steps: int = 10) -> tuple[str, list[tuple[int, bytes]]]:
+    """What a failing machine says, and the lines of the scenario in it. Of fewer steps it takes less to find the shortest."""
     with pytest.raises(AssertionError) as failure:
-        run_state_machine_as_test(machine, settings=SEARCH)
+        run_state_machine_as_test(machine, settings=settings(SEARCH, stateful_step_count=steps))
     message, _, scenario = str(failure.value).partition("The history as a scenario:\n")
     return message, read_scenario(scenario.encode(), "shown")
 
@@ -123,7 +123,7 @@ def test_a_host_that_takes_the_end_of_a_label_for_its_last_instant_is_caught_at_
             name = question.get("return_id")
             return {"late": self.shop.return_(return_id=name).late} if name and question["query"] == "return" else None
 
-    message, lines = shown(Inclusive)
+    message, lines = shown(Inclusive, steps=5)
 
     assert "late: the host says False, the desk True" in message
     assert [json.loads(line).get("command") for _, line in lines[5:]] == ["record_return_shipment", None]
