@@ -36,6 +36,7 @@ def test_the_wheel_installs_one_package_with_policies_and_types(tmp_path: Path) 
         "domain/calendars/us-federal-2026.1.json",
         "projections/questions.py",
         "adapters/cli/entry.py",
+        "adapters/report/lifecycles.json",
         "testing/plugin.py",
     ):
         assert f"returnable/{expected}" in names
