@@ -177,7 +177,7 @@ def back_up(url: str, file: str | os.PathLike[str], *, force: bool = False) -> B
 
 def _named(file: str | os.PathLike[str]) -> Path:
     if "\0" in os.fspath(file):
-        raise NotWritten(f"{os.fspath(file)!r} is no name of a file: it holds a NUL character")
+        raise NotWritten(f"{os.fspath(file)!r} is not the name of a file: it holds a NUL character")
     return Path(os.path.abspath(file))
 
 

@@ -233,7 +233,7 @@ def check_free(out: str | Path, force: bool) -> None:
         if place.is_dir():
             raise NotWritten(f"{place}: is a directory")
         if place.exists() and not place.is_file():
-            raise NotWritten(f"{place}: is no regular file; give - for standard output")
+            raise NotWritten(f"{place}: is not a regular file; give - for standard output")
         if not force:
             raise NotWritten(f"{place}: exists already; --force overwrites it")
     elif not place.parent.is_dir():

@@ -177,7 +177,7 @@ def play_file(file: str | Path, policy: PolicyBook | str | Path | None = None) -
     place = Path(file)
     try:
         if place.exists() and not place.is_file():  # a pipe would be waited for
-            raise ScenarioUnreadable(f"{file}: is no regular file")
+            raise ScenarioUnreadable(f"{file}: is not a regular file")
         content = place.read_bytes()
     except OSError as error:
         raise ScenarioUnreadable(f"{file}: {error.strerror or error}") from None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from secrets import token_bytes
+from typing import Any, TypeVar
 
 import click
 
-from returnable.adapters.cli.printing import console_for_progress, guarded_streams
-
-if TYPE_CHECKING:
-    from returnable.adapters.wiring import Parts
-    from returnable.domain.ports import Damage
-    from returnable.projections.redaction import Redaction
+from returnable.adapters.printable import identifier, printable
+from returnable.adapters.wiring import Parts, assemble
+from returnable.domain.fields import parse_instant
+from returnable.domain.ports import Damage
+from returnable.projections.redaction import Redaction
 
 DEFAULT_STORE = "sqlite:///returnable.db"
 
@@ -51,7 +50,7 @@ def json_option(command: F) -> F:
 
 def json_lines_option(command: F) -> F:
     """``--json`` of a list."""
-    return click.option("--json", "as_json", is_flag=True, help="JSON Lines: one object a line.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="The answer as JSON Lines.")(command)
 
 
 def redact_key_option(command: F) -> F:
@@ -61,7 +60,7 @@ def redact_key_option(command: F) -> F:
         metavar="TEXT",
         envvar="RETURNABLE_REDACT_KEY",
         show_envvar=True,
-        help="The same pseudonyms in every export with this key. Default: a fresh key.",
+        help="Pseudonyms are the same in every export with this key. Default: a fresh key.",
     )(command)
 
 
@@ -73,10 +72,6 @@ def redaction(redact: bool, key: str | None) -> Redaction | None:
         if key is not None and source is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("--redact-key needs --redact")
         return None
-    from secrets import token_bytes
-
-    from returnable.projections.redaction import Redaction
-
     if key is not None and not key:
         raise click.UsageError("--redact-key: is empty")
     return Redaction(token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape"))
@@ -98,7 +93,7 @@ def staying_options(command: F) -> F:
             "--health",
             metavar="HOST:PORT",
             callback=_address,
-            help="Answer GET /health there: 200 or 503, and how things stand as JSON.",
+            help="Answer GET /health there: 200 or 503, with the status as JSON.",
         ),
     ):
         command = option(command)
@@ -110,15 +105,15 @@ def _address(context: click.Context, option: click.Parameter, text: str | None) 
         return None
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
-        raise click.UsageError(f"--health: {text!r} is no HOST:PORT, such as 127.0.0.1:8081")
+        raise click.UsageError(f"--health: {text!r} is not HOST:PORT, such as 127.0.0.1:8081")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def as_of_options(command: F) -> F:
     """``--as-of`` and ``--known-at``."""
     for option in (
-        click.option("--known-at", metavar="INSTANT", help="Only what had been recorded by then (RFC 3339)."),
-        click.option("--as-of", metavar="INSTANT", help="What was true in the world then (RFC 3339)."),
+        click.option("--known-at", metavar="INSTANT", help="Only facts that had been recorded by then (RFC 3339)."),
+        click.option("--as-of", metavar="INSTANT", help="The answer as it was true at this instant (RFC 3339)."),
     ):
         command = option(command)
     return command
@@ -131,8 +126,6 @@ def question_options(command: F) -> F:
 
 def instant(name: str, text: str | None) -> datetime | None:
     """The instant an option gives; raises ``click.UsageError`` naming the option."""
-    from returnable.domain.fields import parse_instant
-
     if text is None:
         return None
     try:
@@ -144,8 +137,6 @@ def instant(name: str, text: str | None) -> datetime | None:
 @contextmanager
 def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
     """The parts of a store that exists (``memory:`` is a fresh one), for reading; closed at the end."""
-    from returnable.adapters.wiring import assemble
-
     parts = assemble(store, policy, create=store == "memory:", only_reading=True)
     try:
         yield parts
@@ -155,25 +146,5 @@ def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
 
 def say_damaged(damage: Damage, err: bool = True) -> None:
     """Which case stops where, and why, in one line on stderr."""
-    from returnable.adapters.printable import identifier, printable
-
     place = f"{identifier(damage.event)} (position {damage.position})"
     click.echo(printable(f"parked: case {identifier(damage.case_id)} stops before {place}: {damage.reason}"), err=err)
-
-
-@contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """How to advance by so many; a bar on stderr is shown where somebody can see it. ``None``: how many is not known."""
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = console_for_progress(sys.stderr)
-    with (
-        Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar,
-        guarded_streams(),
-    ):
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
 from returnable.adapters.printable import identifier, json_text, printable
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _FREE_TEXT = frozenset(
     {"because", "description", "message", "name", "notes", "notice", "quote", "reading", "reason", "reasons", "source"}
@@ -77,34 +74,6 @@ def beneath(stream: Any) -> Any:
     while isinstance(stream, Guarded):
         stream = stream.beneath
     return stream
-
-
-def console_for_output() -> Console:
-    """Where tables go: standard output. Piped into a file or a pager there is no terminal whose width counts."""
-    return _console(sys.stdout) if sys.stdout.isatty() else _console(sys.stdout, width=140)
-
-
-def console_for_progress(stream: Any) -> Console:
-    """Where a bar is shown."""
-    return _console(stream, soft_wrap=True)
-
-
-def _console(stream: Any, **options: Any) -> Console:
-    from rich.console import Console
-    from rich.segment import Segment
-
-    class Spelling(Console):
-        """Spells out texts before they are laid out, and whatever else reaches the lines. Styles stay."""
-
-        def render_str(self, text: str, **style: Any) -> Any:
-            return super().render_str(printable(text, keep="\n"), **style)
-
-        def render(self, renderable: Any, options: Any = None) -> Iterator[Any]:
-            for segment in super().render(renderable, options):
-                said = segment.text if segment.control else printable(segment.text, keep="\n")
-                yield segment if said == segment.text else Segment(said, segment.style)
-
-    return Spelling(file=beneath(stream), emoji=False, **options)
 
 
 def say(message: str) -> None:

@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from returnable.adapters.cli.printing import console_for_output, shown_in
+from returnable.adapters.cli.console import STYLES, console_for_output
+from returnable.adapters.cli.printing import shown_in
 from returnable.adapters.printable import identifier
 from returnable.domain.policy import CLAUSE_IDS, Policy
 from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.views import AnyView, AuditView
-
-_VERDICTS = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
 
 
 def show(answer: AnyView) -> None:
@@ -59,7 +58,7 @@ def _audit(console: Console, audit: AuditView) -> None:
 
 
 def _clause(console: Console, clause: Mapping[str, Any], indent: str) -> None:
-    style = _VERDICTS[clause["verdict"]]
+    style = STYLES[clause["verdict"]]
     verdict = f"[{style}]{clause['verdict']:<14}[/{style}]"
     console.print(f"{indent}{verdict} {clause['clause']:<24} {escape(clause['because'])}", highlight=False)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from returnable.adapters.cli.printing import shown_in
 from returnable.adapters.printable import identifier
+from returnable.adapters.scenario import Played, Summary
 from returnable.domain.money import to_major
-
-if TYPE_CHECKING:
-    from returnable.adapters.scenario import Played, Summary
 
 
 def counted(count: int, noun: str) -> str:

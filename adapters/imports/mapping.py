@@ -79,7 +79,7 @@ class Value(Closed):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+            raise ValueError(f"is not a regular expression: {error}") from None
         return pattern
 
     @model_validator(mode="after")
@@ -293,14 +293,16 @@ class FileSection(Closed):
             codecs.lookup(name)
             TextIOWrapper(BytesIO(), encoding=name).read()  # some codecs, such as rot13, are not of text
         except (LookupError, ValueError):
-            raise ValueError(f"{name!r} is no encoding of text") from None
+            raise ValueError(f"{name!r} is not an encoding of text") from None
         return name
 
     @check("delimiter")
     @classmethod
     def _separates(cls, given: str) -> str:
         if given != "\t" and (len(given) != 1 or not given.isprintable() or given.isalnum() or given == '"'):
-            raise ValueError(f"{given!r} is no delimiter: a tab is one, or a character but no letter, digit or quote")
+            raise ValueError(
+                f"{given!r} is not a delimiter: give a tab or one character that is not a letter, digit or quote"
+            )
         return given
 
 
@@ -371,7 +373,7 @@ class StatusSection(Closed):
             for step in steps:
                 if not _STEP.match(step):
                     raise ValueError(
-                        f"{status}: {step!r} is no step; there are {', '.join(STEPS)}, also with a ? after it"
+                        f"{status}: {step!r} is not a step; there are {', '.join(STEPS)}, also with a ? after it"
                     )
             named = [step.removesuffix("?") for step in steps]
             for step in named:

@@ -258,7 +258,7 @@ def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
         raise Refused(row, "currency", f"{currency!r} is not an ISO 4217 currency code")
     minor = number * 10**digits
     if minor.denominator != 1:
-        raise Refused(row, field, f"{float(number):.6f} is no whole amount of {currency}")
+        raise Refused(row, field, f"{float(number):.6f} is not a whole amount of {currency}")
     return to_major(int(minor), currency)
 
 

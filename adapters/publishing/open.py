@@ -47,7 +47,7 @@ def _opened(url: str, create: bool) -> Broker:
     if opener is None or not parts.netloc.rpartition("@")[2]:
         raise _not_understood(url)
     if (port := bad_port(parts)) is not None:
-        raise BrokerUnusable(f"{shown(parts)}: {port} is no port")
+        raise BrokerUnusable(f"{shown(parts)}: {port} is not a port")
     return opener(url, parts, dict(options), create)
 
 
@@ -70,9 +70,9 @@ def _nats(url: str, parts: SplitResult, options: dict[str, str], create: bool) -
     account, _, hosts = parts.netloc.rpartition("@")
     tokens = prefix.split(".")
     if not stream or set(stream) & set(" .*>/\\\t"):
-        raise BrokerUnusable(f"{shown(parts)}: {stream!r} is no name of a stream")
+        raise BrokerUnusable(f"{shown(parts)}: {stream!r} is not the name of a stream")
     if not all(token and token.isascii() and token.isprintable() and not set(token) & set(" *>") for token in tokens):
-        raise BrokerUnusable(f"{shown(parts)}: {prefix!r} is no prefix of subjects")
+        raise BrokerUnusable(f"{shown(parts)}: {prefix!r} is not a prefix of subjects")
     if options or parts.path.rstrip("/"):
         raise _not_understood(url)
     servers = tuple(f"{parts.scheme}://{host}" for host in hosts.split(","))
@@ -96,7 +96,7 @@ def _rabbitmq(url: str, parts: SplitResult, options: dict[str, str], create: boo
 
     exchange = options.pop("exchange", "returnable")
     if not 0 < len(exchange.encode()) < 256 or exchange.startswith("amq."):
-        raise BrokerUnusable(f"{shown(parts)}: {exchange!r} is no name of an exchange of our own")
+        raise BrokerUnusable(f"{shown(parts)}: {exchange!r} is not the name of an exchange that a host may use")
     # Without a path the library takes "/", the first virtual host; of "/" alone it makes one without a name.
     path = "" if parts.path == "/" else parts.path
     rest = urlunsplit((parts.scheme, parts.netloc, path or "/%2F", urlencode(options, quote_via=quote), ""))

@@ -82,7 +82,7 @@ class Publisher:
     ``source`` (a URI-reference) is the source of its events; made of the store's first fact when absent. With
     ``redaction`` personal data is replaced. ``clock`` returns the current instant, aware; the holder of the
     bookmark is found by it, so that the clocks of two machines may differ by a few seconds.
-    Raises ``ValueError`` for a source that is no URI-reference.
+    Raises ``ValueError`` for a source that is not a URI-reference.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Publisher:
         positions_in_batch: int = POSITIONS_IN_BATCH,
     ) -> None:
         if source is not None and not is_source(source):
-            raise ValueError(f"the source {source!r} is no URI-reference (RFC 3986)")
+            raise ValueError(f"the source {source!r} is not a URI-reference (RFC 3986)")
         self.name = name
         self._bookmark = bookmark_of(name)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"

@@ -133,10 +133,10 @@ def test_the_command_line_creates_a_store_and_plays_on_it(
     assert run(["worklist", "--store", url]) == 2
     assert "returnable migrate" in capsys.readouterr().err
     assert run(["migrate", "--store", url]) == 0
-    assert capsys.readouterr().out == f"created: the store is of version {SCHEMA_VERSION}\n"
+    assert capsys.readouterr().out == f"created: the store has version {SCHEMA_VERSION}\n"
     monkeypatch.setenv("RETURNABLE_STORE", url)
     assert run(["migrate"]) == 0
-    assert capsys.readouterr().out == f"nothing to do: the store is of version {SCHEMA_VERSION}\n"
+    assert capsys.readouterr().out == f"nothing to do: the store has version {SCHEMA_VERSION}\n"
     assert run(["worklist", "--json"]) == 0
     assert run(["project"]) == 2
     assert "need a file" in capsys.readouterr().err

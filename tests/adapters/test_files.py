@@ -164,14 +164,14 @@ EXPORTING = """
 
 RECORDING = """
     import sys, time
-    from returnable.adapters.cli import recording
+    from returnable.adapters.cli import record
     from returnable.adapters.cli.app import run
 
     def prove(*_):
         print("writing", flush=True)
         time.sleep(600)
 
-    recording._prove = prove
+    record._prove = prove
     run(sys.argv[1:])
 """
 

@@ -308,7 +308,7 @@ def test_times_may_be_written_in_other_ways(form: str, paid: str, expected: date
         ("1\u00a0480.00", 'thousands = " "', 148000),
         ("14,80.00", 'thousands = ","', "is not a number"),
         ("1,480.00", "", "is not a number"),
-        ("12.345", "", "is no whole amount of USD"),
+        ("12.345", "", "is not a whole amount of USD"),
         ("-3.00", "", "is less than nothing"),
         ("£", "", "is not a number"),
         ("1e3", "", "is not a number"),
@@ -920,13 +920,13 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
         ),
         ('unit_price = "price"', "unit_price = {}", "order.lines.0.unit_price: needs exactly one of"),
         ('unit_price = "price"', 'unit_price = { column = "a", value = "b" }', "column and value are given"),
-        ('unit_price = "price"', 'unit_price = { column = "a", match = "(" }', "is no regular expression"),
+        ('unit_price = "price"', 'unit_price = { column = "a", match = "(" }', "is not a regular expression"),
         ('unit_price = "price"', "unit_price = { due = true }", "due is of a payment's amount"),
         ('zone = "America/New_York"', 'zone = "Mars/Base"', "format.zone: "),
         ('zone = "America/New_York"', 'decimal = ","\nthousands = ","', "decimal and thousands are the same"),
         ('zone = "America/New_York"', 'true = ["1"]\nfalse = ["1"]', "'1' is both true and false"),
-        ("[format]", '[file]\nencoding = "utf-99"\n[format]', "file.encoding: 'utf-99' is no encoding"),
-        ("[format]", '[status]\ncolumn = "s"\nmeans = { x = ["shiped"] }\n[format]', "'shiped' is no step"),
+        ("[format]", '[file]\nencoding = "utf-99"\n[format]', "file.encoding: 'utf-99' is not an encoding"),
+        ("[format]", '[status]\ncolumn = "s"\nmeans = { x = ["shiped"] }\n[format]', "'shiped' is not a step"),
         ("[format]", '[status]\ncolumn = "s"\nmeans = { x = ["shipped"] }\n[format]', "not skipped is confirmed"),
         (
             'rows = "orders"',
@@ -938,11 +938,15 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
         ('zone = "America/New_York"', "false = []", "format.false: must not be empty"),
         ('zone = "America/New_York"', 'false = [""]', "format.false.0: must not be empty"),
         *(
-            ("[format]", f'[file]\nencoding = "{name}"\n[format]', f"file.encoding: '{name}' is no encoding of text")
+            (
+                "[format]",
+                f'[file]\nencoding = "{name}"\n[format]',
+                f"file.encoding: '{name}' is not an encoding of text",
+            )
             for name in ("rot13", "hex", "base64", "zip", "undefined")
         ),
         *(
-            ("[format]", f'[file]\ndelimiter = "{one}"\n[format]', " is no delimiter: a tab is one")
+            ("[format]", f'[file]\ndelimiter = "{one}"\n[format]', " is not a delimiter: give a tab")
             for one in ("", ";;", "\\n", "\\r", "\\u0000", "\\u0007", "a", "é", "1", '\\"', "\\u2028")
         ),
         *(

@@ -42,12 +42,12 @@ def test_what_is_no_broker_is_refused_without_what_may_be_secret(url: str) -> No
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nats://host?stream=a.b", "'a.b' is no name of a stream"),
-        ("nats://host?stream=", "'' is no name of a stream"),
-        ("nats://host?subject=a..b", "'a..b' is no prefix of subjects"),
-        ("nats://host?subject=a.*", r"'a\.\*' is no prefix of subjects"),
-        ("amqp://host/?exchange=", "'' is no name of an exchange"),
-        ("amqp://host/?exchange=amq.topic", "'amq.topic' is no name of an exchange"),
+        ("nats://host?stream=a.b", "'a.b' is not the name of a stream"),
+        ("nats://host?stream=", "'' is not the name of a stream"),
+        ("nats://host?subject=a..b", "'a..b' is not a prefix of subjects"),
+        ("nats://host?subject=a.*", r"'a\.\*' is not a prefix of subjects"),
+        ("amqp://host/?exchange=", "'' is not the name of an exchange"),
+        ("amqp://host/?exchange=amq.topic", "'amq.topic' is not the name of an exchange"),
     ],
 )
 def test_a_name_that_the_broker_cannot_have_is_told(url: str, said: str) -> None:
@@ -133,10 +133,10 @@ def test_user_password_and_token_of_nats_are_decoded(
         ("kafka://host/topic?linger.ms=secret", "Invalid value for configuration property"),
         ("kafka://u:secret@host/topic?secret=1", "No such configuration property"),
         ("kafka://host/topic?security.protocol=SASL_SSL&sasl.mechanisms=PLAIN", "sasl.username and sasl.password"),
-        ("amqp://u:secret@host:99999/", "99999 is no port"),
-        ("nats://u:secret@host:0", "0 is no port"),
-        ("nats://host:4222,host:65536", "65536 is no port"),
-        ("kafka://host:99999/topic", "99999 is no port"),
+        ("amqp://u:secret@host:99999/", "99999 is not a port"),
+        ("nats://u:secret@host:0", "0 is not a port"),
+        ("nats://host:4222,host:65536", "65536 is not a port"),
+        ("kafka://host:99999/topic", "99999 is not a port"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_told_before_anything_is_sent_and_not_its_value(url: str, said: str) -> None:

@@ -19,13 +19,12 @@ from story import TOKEN, history, replaced, retold, token
 from usual import an_inspected_return
 
 from returnable.adapters.printable import printable, visible, visible_id
-from returnable.adapters.report.diagram import Drawing, draw, edges_of, lifecycle_svg, rows_of
+from returnable.adapters.report.diagram import LAYOUTS, draw, lifecycle_svg
 from returnable.adapters.report.html import report_html
 from returnable.adapters.report.markup import el, page
 from returnable.adapters.report.text import WIDTH, report_text
 from returnable.domain.case import replay
 from returnable.domain.fields import parse_instant
-from returnable.domain.lifecycles import MACHINES
 from returnable.domain.policy import bundled_policies
 from returnable.projections.report import LifecyclePath, LifecycleStep, Report
 from returnable.projections.reporting import make_report, report_of
@@ -350,49 +349,42 @@ def a_path(lifecycle: str, *events: tuple[str, str | None, str], clock: str | No
     )
 
 
-def points(drawing: Drawing) -> list[tuple[float, float]]:
-    """Points on every line and lane of a drawing, away from the edges where lines meet boxes."""
-    on_lines = [line.at(share / 20) for line in drawing.lines.values() for share in range(1, 20)]
-    return on_lines + [(x, top + (end - top) * n / 5) for x, top, end in drawing.lanes.values() for n in range(6)]
-
-
-@pytest.mark.parametrize("lifecycle", MACHINES)
-def test_a_drawing_has_every_state_and_every_move_of_the_machine(lifecycle: str) -> None:
-    drawing = draw(lifecycle)
-
-    assert drawing.boxes.keys() == {state.id for state in MACHINES[lifecycle].states}
-    assert drawing.plan.ways.keys() == edges_of(lifecycle).keys()
-    for (source, target), way in drawing.plan.ways.items():
-        ends = {way[0][0], way[-1][1]}
-        assert ends == {("state", source), ("state", target)}
-        assert all(one[1] == other[0] for one, other in pairwise(way))
-
-
 @pytest.mark.parametrize("tall", [(), ("labelled", "issued", "confirmed", "requested", "open")])
-@pytest.mark.parametrize("lifecycle", MACHINES)
-def test_no_line_crosses_a_box_and_no_boxes_touch(lifecycle: str, tall: tuple[str, ...]) -> None:
-    wide = {state.id: 96.0 + 9 * len(state.id) for state in MACHINES[lifecycle].states}
-
-    drawing = draw(lifecycle, wide, tall)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_line_crosses_a_box_and_no_boxes_touch(layout: str, tall: tuple[str, ...]) -> None:
+    drawing = draw(layout, tall)
 
     boxes = list(drawing.boxes.values())
-    for x, y in points(drawing):
+    # A curve meets boxes at its ends; a lane meets none.
+    points = [line.at(share / 20) for line in drawing.lines for share in range(1, 20)]
+    points += [lane.at(share / 5) for lane in drawing.lanes for share in range(6)]
+    for x, y in points:
         assert 0 <= x <= drawing.width
         assert 0 <= y <= drawing.height
         for box in boxes:
             inside = abs(x - box.x) < box.width / 2 and abs(y - box.y) < box.height / 2 - 0.1
-            assert not inside, (lifecycle, box)
+            assert not inside, (layout, box)
     for one, other in combinations(boxes, 2):
         apart_x = abs(one.x - other.x) - (one.width + other.width) / 2
         apart_y = abs(one.y - other.y) - (one.height + other.height) / 2
         assert max(apart_x, apart_y) >= 10
 
 
-def test_states_stand_below_those_that_lead_to_them_but_for_the_way_back() -> None:
-    rows, back = rows_of(["nothing", "issued", "void"], [("nothing", "issued"), ("issued", "void"), ("void", "issued")])
+@pytest.mark.parametrize("tall", [(), ("labelled", "issued", "confirmed", "requested", "open")])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_pieces_of_every_edge_join_and_lead_from_box_to_box(layout: str, tall: tuple[str, ...]) -> None:
+    drawing = draw(layout, tall)
 
-    assert rows == {"nothing": 0, "issued": 1, "void": 2}
-    assert back == {("void", "issued")}
+    for edge in {edge for line in drawing.lines for edge in line.edges}:
+        source, _, target = edge.partition(" to ")
+        pieces = [line for line in (*drawing.lanes, *drawing.lines) if edge in line.edges]
+        pieces.sort(key=lambda line: line.y1)
+        upper, lower = sorted((drawing.boxes[source], drawing.boxes[target]), key=lambda box: box.y)
+        assert pieces[0].y1 == upper.y + upper.height / 2
+        assert abs(pieces[0].x1 - upper.x) < upper.width / 2
+        assert pieces[-1].y2 == lower.y - lower.height / 2
+        assert abs(pieces[-1].x2 - lower.x) < lower.width / 2
+        assert all((one.x2, one.y2) == (other.x1, other.y1) for one, other in pairwise(pieces))
 
 
 def test_the_way_taken_is_numbered_and_the_present_state_is_marked() -> None:
@@ -425,3 +417,17 @@ def test_a_state_reached_by_the_clock_alone_is_marked_as_such() -> None:
     assert "now, by the clock" in seen.words
     assert "unvisited now clock" in seen.attributes("class")
     assert "By the clock it is void." in seen.text
+
+
+def test_a_box_that_cannot_hold_all_its_numbers_shows_them_in_its_title() -> None:
+    stay, void, back = (
+        ("LabelReceived", "issued", "issued"),
+        ("LabelVoided", "issued", "void"),
+        ("LabelReceived", "void", "issued"),
+    )
+    path = a_path("label", ("LabelIssued", None, "issued"), *[stay, void, back] * 3, stay)
+
+    drawn = lifecycle_svg(path, 1)
+
+    assert [text.text for text in drawn.iter("text") if text.get("class") == "second"] == ["now · ↻ 2, 5, …"]
+    assert "now · ↻ 2, 5, 8, 11" in [title.text for title in drawn.iter("title")]

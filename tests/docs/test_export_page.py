@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from terminal import returnable
 
-from returnable.adapters.cli.transfer import FORMATS, export
+from returnable.adapters.cli.export import FORMATS, export
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Column
 from returnable.projections.redaction import BLANK, DERIVED, FREE_TEXT, HARMLESS, PERSONAL
 

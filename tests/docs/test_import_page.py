@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 from terminal import returnable
 
-from returnable.adapters.cli.transfer import import_
+from returnable.adapters.cli.import_ import import_
 from returnable.adapters.imports import mapping as models
 from returnable.adapters.imports.mapping import Mapping, Value, When, read_mapping
 from returnable.adapters.wiring import assemble

@@ -17,7 +17,7 @@ from publishing import Notebook
 from terminal import returnable
 from usual import an_inspected_return
 
-from returnable.adapters.cli.publishing import publish
+from returnable.adapters.cli.publish import publish
 from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
 from returnable.adapters.publishing.cloud_event import DAMAGED_TYPE
 from returnable.adapters.publishing.open import open_broker

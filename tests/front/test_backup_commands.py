@@ -83,9 +83,9 @@ def test_a_store_is_backed_up_restored_and_says_so(shop: Path) -> None:
     made = re.fullmatch(rf"{file}: 1 case up to position 9, {size} bytes, sha256 ([0-9a-f]{{64}})\n", backed_up[1])
     assert made is not None, backed_up
     done, gone = restored[1].splitlines()
-    kept = rf"; the store that was there is kept as {shop}\.before-restore-\d{{8}}T\d{{6}}Z"
+    kept = rf"; the old store is kept as {shop}\.before-restore-\d{{8}}T\d{{6}}Z"
     assert re.fullmatch(f"restored: 1 case up to position 9, sha256 {made[1]}{kept}", done)
-    assert gone.startswith("the store that was there came to position 10: what was recorded after the back-up is not")
+    assert gone.startswith("the old store ended at position 10: facts recorded after the back-up are no longer")
     assert (backed_up[0], restored[0], verified[0]) == (0, 0, 0)
     note = verified[1].splitlines()[0]
     assert note.startswith("note: restored at ")

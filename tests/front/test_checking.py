@@ -53,7 +53,7 @@ def test_redecide_says_that_all_comes_out_the_same(shop: Path) -> None:
     status, out, err = returnable("redecide", "--all", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (0, "")
-    expected = "15 facts of 2 cases, 13 commands with 6 rulings decided again: all come out the same"
+    expected = "15 facts of 2 cases, 13 commands with 6 rulings decided again: no differences"
     assert one_line(out) == expected
 
 
@@ -64,7 +64,7 @@ def test_redecide_ends_with_status_1_and_names_the_fact_and_the_clause(shop: Pat
 
     assert (status, err) == (1, "")
     assert "return/R-2#1 ReturnRequested:\n    ruling[returns.window].verdict: on record pass, comes fail" in out
-    assert "1 come out otherwise" in out
+    assert "1 difference" in out
 
 
 def test_redecide_of_one_subject_looks_at_no_other(shop: Path) -> None:
@@ -85,8 +85,8 @@ def test_what_if_tells_clauses_decisions_and_money(shop: Path) -> None:
     status, out, err = returnable(*arguments, "--flips")
 
     assert (status, err) == (0, "")
-    assert "Candidate: allu-usa earlier, with returns.portal as pinned. Nothing was appended." in out
-    assert "6 decisions in 2 cases, 1 come out otherwise." in out
+    assert "Candidate: allu-usa earlier, with returns.portal as before. Nothing was recorded." in out
+    assert "6 decisions in 2 cases, 1 would change." in out
     assert "return/R-2#2  2026-04-02T12:00:00-04:00  request_return: declined → accepted  750.00 USD" in out
     assert "    returns.window: fail → pass  Requested at Thu 2026-04-02 12:00 EDT" in out
     assert "--keep" not in out
@@ -116,7 +116,7 @@ def test_what_if_as_json_is_the_same_and_lists_flips_when_asked(shop: Path) -> N
 def test_what_if_suggests_to_keep_the_clause_about_the_way_it_came(shop: Path) -> None:
     _, out, _ = returnable("what-if", "--policy", "allu-usa-earlier", "--store", f"sqlite:///{shop}")
 
-    assert "--keep returns.portal asks as if it had come the right way" in out
+    assert "--keep returns.portal asks as if they had come by the right one" in out
 
 
 def test_what_if_appends_nothing(shop: Path) -> None:
@@ -157,4 +157,4 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_tried(shop: Path) -> None:
 
     assert status == 1
     assert "return/R-2#2" in one_line(err)
-    assert "5 decisions in 2 cases, 0 come out otherwise." in out
+    assert "5 decisions in 2 cases, 0 would change." in out

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from patience import GUARD_SECONDS
 from terminal import in_a_process, one_line, returnable
 
+from returnable.adapters.cli.app import COMMANDS, app
 from returnable.testing import confirm_order
 
 AT = "2026-03-02T10:00:00-05:00"
@@ -356,11 +358,31 @@ def test_every_command_has_help_with_an_example() -> None:
     _, out, _ = returnable("--help")
     names = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.strip()]
 
-    assert len(names) >= 11
-    for name in names:
+    assert set(names) >= COMMANDS.keys()
+    for name in COMMANDS:
         status, text, _ = returnable(name, "--help")
         assert status == 0
         assert f"returnable {name}" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_help_of_each_begins_with(name: str) -> None:
+    command = app.get_command(click.Context(app), name)
+
+    assert command is not None
+    assert (command.help or "").startswith(COMMANDS[name])
+
+
+def test_listing_the_commands_imports_none_of_them() -> None:
+    listing = "import sys; from returnable.adapters.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
+
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+
+    names = {
+        f"returnable.adapters.cli.{name.replace('-', '_')}" for name in (*COMMANDS, "lists", "questions", "options")
+    }
+    assert not names & set(done.stdout.split())
+    assert not {"eventsourcing", "rich", "statemachine"} & set(done.stdout.split())
 
 
 def test_a_line_may_step_back_in_time_if_it_says_so() -> None:

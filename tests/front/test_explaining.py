@@ -185,7 +185,7 @@ def test_edges_as_json_and_of_what_time_does_not_change(store: str) -> None:
         "cancellation.window",
         "in 1 h",
     )
-    assert none == "return/R-1: no answer still to come flips by the passing of time.\n"
+    assert none == "return/R-1: no answer still to come changes by itself.\n"
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import returnable
+import returnable.testing
 
 HERE = Path(__file__).resolve().parents[2]
 
@@ -30,15 +36,31 @@ def test_the_wheel_installs_one_package_with_policies_and_types(tmp_path: Path) 
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"returnable"}
     for expected in (
         "py.typed",
+        "__init__.pyi",
+        "lazy.py",
+        "testing/__init__.pyi",
         "facade.py",
         "asynchronous.py",
         "domain/policies/allu-usa.toml",
         "domain/calendars/us-federal-2026.1.json",
         "projections/questions.py",
         "adapters/cli/entry.py",
+        "adapters/report/lifecycles.json",
         "testing/plugin.py",
     ):
         assert f"returnable/{expected}" in names
+
+
+@pytest.mark.parametrize("package", [returnable, returnable.testing])
+def test_type_checkers_see_the_names_that_a_package_has(package: ModuleType) -> None:
+    stub = Path(str(package.__file__)).with_suffix(".pyi")
+    imports = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    seen = {name.asname: (node.module, name.name) for node in imports for name in node.names}
+
+    assert sorted(seen) == package.__all__
+    for name, (module, there) in seen.items():
+        assert name == there
+        assert getattr(package, name) is getattr(import_module(str(module)), there)
 
 
 def test_the_core_has_few_dependencies_and_all_are_bounded() -> None:

@@ -117,7 +117,7 @@ def test_a_link_to_nowhere_and_a_pipe_are_told_and_not_waited_for(tmp_path: Path
     assert status == 2
     assert err.splitlines() == [
         "returnable: cases/b.jsonl: No such file or directory",
-        "returnable: cases/c.jsonl: is no regular file",
+        "returnable: cases/c.jsonl: is not a regular file",
     ]
     assert out.endswith("cases: 1 scenario, 2 lines, 2 with expectations: all met; 2 cannot be played\n")
 
@@ -153,7 +153,7 @@ def test_a_name_that_would_steer_a_terminal_is_spelt_out(tmp_path: Path) -> None
     [
         (("cases",), "cases: Is a directory; --check plays the scenarios below it"),
         (("cases", "--explain"), "cases: Is a directory; --check plays the scenarios below it"),
-        (("cases", "--check", "--store", "sqlite:///shop.db"), "--store is of one scenario"),
+        (("cases", "--check", "--store", "sqlite:///shop.db"), "--store is for one scenario"),
         (("cases", "--check", "--policy", "nowhere.toml"), "nowhere.toml: cannot be read: No such file"),
         (("empty", "--check"), "empty: there is no scenario below this directory"),
         (("nowhere", "--check"), "nowhere: No such file or directory"),
@@ -263,6 +263,6 @@ def test_a_file_is_played_twice_with_the_same_lines_because_nothing_is_kept(tmp_
 
 
 def test_a_file_that_cannot_be_played_is_named(tmp_path: Path) -> None:
-    for place, reason in ((tmp_path / "none.jsonl", "No such file"), (tmp_path, "is no regular file")):
+    for place, reason in ((tmp_path / "none.jsonl", "No such file"), (tmp_path, "is not a regular file")):
         with pytest.raises(ScenarioUnreadable, match=reason):
             play_file(place)

@@ -327,7 +327,7 @@ def by_tables() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from returnable.adapters.cli.printing import console_for_output
+    from returnable.adapters.cli.console import console_for_output
 
     table = Table(title=SPOILT)
     table.add_column(SPOILT)

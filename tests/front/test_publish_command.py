@@ -114,9 +114,9 @@ def test_redacted_events_have_the_same_pseudonyms_every_time(shop: Path) -> None
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "--to: where to publish?"),
+        ((), "--to is missing"),
         (("--to", "http://x/"), "'http://x/' names no broker"),
-        (("--to", "stdout:", "--source", "my shop"), "--source: 'my shop' is no URI-reference"),
+        (("--to", "stdout:", "--source", "my shop"), "--source: 'my shop' is not a URI-reference"),
         (("--to", "stdout:", "--redact"), "--redact needs --redact-key"),
         (("--to", "stdout:", "--name", ""), "--name: is empty"),
         (("--to", "stdout:", "--json"), "--json needs --status"),

@@ -291,7 +291,7 @@ def test_a_policy_beside_that_is_not_the_one_of_the_case_is_refused_and_stays(
         status, out, err = returnable("record", "A-1", "--force", "--store", url, folder=tmp_path)
 
         assert (status, out) == (2, "")
-        assert f"{FILE} would be played under it, and order/A-1 needs allu-usa 2026-01; name another OUT" in err
+        assert f"{FILE} would be played under it, but order/A-1 needs allu-usa 2026-01; choose another OUT" in err
         assert tree(tmp_path) == before
 
 
@@ -372,12 +372,12 @@ def test_a_damaged_case_is_told_and_not_recorded(shop: Path, tmp_path: Path) -> 
     [
         (("R-9",), "there is no order, return, claim or refund 'R-9'"),
         (("order/A-9",), "there is no order 'A-9'"),
-        (("A-1", "-"), "OUT: '-' is neither a folder nor ends in .scenario.jsonl"),
-        (("A-1", "case.json"), "OUT: 'case.json' is neither a folder nor ends in .scenario.jsonl"),
+        (("A-1", "-"), "OUT: '-' is not a folder and does not end in .scenario.jsonl"),
+        (("A-1", "case.json"), "OUT: 'case.json' is not a folder and does not end in .scenario.jsonl"),
         (("A-1", "nowhere/case.scenario.jsonl"), "nowhere: there is no such directory"),
         (("A-1", "--no-redact", "--redact-key", "k"), "--redact-key needs --redact"),
         (("A-1", "--redact-key", ""), "--redact-key: is empty"),
-        (("A-1", "case.jsonl"), "OUT: 'case.jsonl' is neither a folder nor ends in .scenario.jsonl"),
+        (("A-1", "case.jsonl"), "OUT: 'case.jsonl' is not a folder and does not end in .scenario.jsonl"),
         (("A-1", "shop.scenario.jsonl", "--force"), "shop.scenario.jsonl: would overwrite a file of the store"),
     ],
 )
@@ -401,7 +401,7 @@ def test_a_file_where_the_folder_of_policies_would_be_is_refused(tmp_path: Path)
 
     status, _, err = returnable("record", "A-1", "--store", url, folder=tmp_path)
 
-    assert (status, one_line(err)) == (2, "returnable: order-A-1.policies: is no folder of policies")
+    assert (status, one_line(err)) == (2, "returnable: order-A-1.policies: is not a folder of policies")
     assert tree(tmp_path) == ["order-A-1.policies"]
 
 

@@ -16,7 +16,7 @@ from patience import GUARD_SECONDS
 from usual import an_authorized_return, an_inspected_return
 
 from returnable.adapters.cli.app import run
-from returnable.adapters.cli.reporting import file_name
+from returnable.adapters.cli.report import file_name
 from returnable.adapters.wiring import assemble
 from returnable.testing import Scenario, request_refund
 

@@ -137,7 +137,7 @@ def test_a_log_that_steps_back_in_time_is_said(tmp_path: Path) -> None:
 
     _, out, err = returnable("export", "--format", "scenario", "--store", url, "-")
 
-    assert "the clock of the log steps back 1 time; those lines say so" in err
+    assert "the clock of the log steps back 1 time; those lines are marked" in err
     assert [json.loads(line)["order_id"] for line in out.splitlines()] == ["A-2", "A-1", "A-1", "A-2"]
 
 
@@ -202,8 +202,8 @@ def test_a_file_of_the_store_is_known_by_every_name_it_has(
     ("options", "reason"),
     [
         (("--format", "parquet", "-"), "parquet cannot be written to standard output"),
-        (("--format", "scenario", "--view", "facts", "-"), "--view is of jsonl, csv and parquet"),
-        (("--format", "csv", "--no-views", "-"), "--no-views and --policies are of --format scenario"),
+        (("--format", "scenario", "--view", "facts", "-"), "--view is for jsonl, csv and parquet"),
+        (("--format", "csv", "--no-views", "-"), "--no-views and --policies need --format scenario"),
         (("--format", "csv", "--redact-key", "k", "-"), "--redact-key needs --redact"),
         (("--format", "csv", "--redact", "--redact-key", "", "-"), "--redact-key: is empty"),
         (("--format", "csv", "--subject", "R-9", "-"), "there is no order, return, claim or refund 'R-9'"),
@@ -358,7 +358,7 @@ def test_a_report_that_exists_is_overwritten_only_by_force_and_nothing_is_import
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--force",), "--force is of --report"),
+        (("--force",), "--force needs --report"),
         (("--report", "-"), "--report: the summary goes to standard output; name a file"),
         (("--report", "."), ".: is a directory"),
         (("--report", "no/such.csv"), "no: there is no such directory"),

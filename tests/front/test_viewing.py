@@ -18,8 +18,7 @@ from patience import GUARD_SECONDS, wait_until
 from usual import an_inspected_return
 from viewing import poison
 
-from returnable.adapters.cli import viewing as cli
-from returnable.adapters.cli.app import run
+from returnable.adapters.cli.app import app, run
 from returnable.adapters.printable import printable
 from returnable.adapters.wiring import assemble
 from returnable.testing import Scenario, an_order, request_refund
@@ -255,7 +254,7 @@ def test_text_of_a_damaged_store_cannot_steer_a_terminal() -> None:
 
 @pytest.mark.parametrize("name", ["project", "orders", "returns", "refunds", "claims", "ledger", "statistics"])
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    found = CliRunner().invoke(getattr(cli, name), ["--help"])
+    found = CliRunner().invoke(app, [name, "--help"])
 
     assert found.exit_code == 0
     assert f"returnable {name}" in found.output

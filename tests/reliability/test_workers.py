@@ -159,8 +159,8 @@ def test_once_records_what_is_due_and_status_records_nothing(url: str, capsys: p
     ("arguments", "said"),
     [
         (["--once", "--status"], "--once and --status exclude each other"),
-        (["--health", "8081x"], "'8081x' is no HOST:PORT"),
-        (["--health", "localhost:99999"], "is no HOST:PORT"),
+        (["--health", "8081x"], "'8081x' is not HOST:PORT"),
+        (["--health", "localhost:99999"], "is not HOST:PORT"),
         (["--store", "sqlite:///nowhere.db"], "there is no store here"),
     ],
 )

@@ -7,7 +7,7 @@ import signal
 import pytest
 from patience import GUARD_SECONDS
 
-from returnable.adapters.cli.staying import stopped_by_signal
+from returnable.adapters.cli.service import stopped_by_signal
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 

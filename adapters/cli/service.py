@@ -7,12 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from returnable.adapters.operating.health import Report
+from returnable.adapters.operating.health import Report, health_at
+from returnable.adapters.operating.logs import log_health
 
 
 @contextmanager
@@ -45,9 +44,6 @@ def answering_health(address: tuple[str, int] | None, report: Report) -> Iterato
     if address is None:
         yield
         return
-    from returnable.adapters.operating.health import health_at
-    from returnable.adapters.operating.logs import log_health
-
     host, port = address
     with ExitStack() as stack:
         try:

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from pydantic_core import to_json
 
-from returnable.adapters.cli.options import (
-    redact_key_option,
-    redaction,
-    staying_options,
-)
+from returnable.adapters.cli.options import opened, redact_key_option, redaction, staying_options
 from returnable.adapters.cli.printing import say, say_json
-from returnable.adapters.cli.staying import answering_health, stopped_by_signal
+from returnable.adapters.cli.service import answering_health, stopped_by_signal
+from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.printable import identifier
-
-if TYPE_CHECKING:
-    from returnable.adapters.publishing.publisher import Publisher
+from returnable.adapters.publishing.cloud_event import is_source
+from returnable.adapters.publishing.open import open_broker
+from returnable.adapters.publishing.publisher import Publisher
+from returnable.adapters.wiring import assemble, published, publisher
 
 DEFAULT_NAME = "default"
 
 
 @click.command()
 @click.option("--to", "to", metavar="URL", envvar="RETURNABLE_PUBLISH_TO", show_envvar=True, help="The broker.")
-@click.option("--name", default=DEFAULT_NAME, show_default=True, help="Whose place in the log is kept.")
-@click.option("--source", metavar="URI", help="The source of the events. Default: made of the store's first fact.")
-@click.option("--create", is_flag=True, help="Make the stream (NATS) or the exchange (RabbitMQ) where there is none.")
-@click.option("--once", is_flag=True, help="Publish what is there, and end.")
+@click.option(
+    "--name", default=DEFAULT_NAME, show_default=True, help="The name under which the store keeps the position."
+)
+@click.option("--source", metavar="URI", help="The source of the events. Default: derived from the store's first fact.")
+@click.option("--create", is_flag=True, help="Create the stream (NATS) or the exchange (RabbitMQ) if there is none.")
+@click.option("--once", is_flag=True, help="Publish the facts recorded so far, and end.")
 @click.option(
     "--from",
     "position",
     type=click.IntRange(1),
     metavar="POSITION",
-    help="Begin with the fact at this position of the log, not with the first one or where the name left off.",
+    help="Begin with the fact at this position of the log, not with the first or the next one.",
 )
 @click.option(
     "--hold",
@@ -43,9 +44,9 @@ DEFAULT_NAME = "default"
     metavar="SECONDS",
     default=30.0,
     show_default=True,
-    help="How long the name is left to it, should it die.",
+    help="How long a publisher's name is kept if it dies.",
 )
-@click.option("--status", is_flag=True, help="Only say how far the publisher of this name is.")
+@click.option("--status", is_flag=True, help="Only show how far the publisher of this name is.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
 @redact_key_option
 @staying_options
@@ -65,12 +66,13 @@ def publish(
     store: str,
     as_json: bool,
 ) -> int:
-    """Publish every fact as a CloudEvent, in order for each order, return and claim, at least once.
+    """Publish every fact as a CloudEvent to a broker. At least once, and in order for each order, return and claim.
 
-    How far it came is kept in the store under the name: kill it whenever you like and start it again. Start it twice, and
-    the second stands by. When the broker is away it waits and tries again. Stop it with Ctrl-C or SIGTERM: the batch at
-    hand is finished; a second Ctrl-C ends it at once. A case with a fact that cannot be read is parked before that fact,
-    and an event says so. With --once exit status 1 when something was parked, or while another publisher of the name runs.
+    The store keeps the position of the publisher under its name, so it is safe to kill it and start it again. A second
+    publisher with the same name waits until the first one ends. While the broker is unreachable the publisher retries.
+    Ctrl-C or SIGTERM ends it after the current batch; a second Ctrl-C ends it at once. A case with a fact that cannot be
+    read is parked before that fact, and an event reports that. With --once, exit status 1 if a case was parked or another
+    publisher of the name is running.
 
     \b
     returnable publish --to "nats://localhost:4222?stream=RETURNABLE" --create
@@ -79,8 +81,6 @@ def publish(
     returnable publish --to stdout: --once | jq .
     returnable publish --status --json
     """
-    from returnable.adapters.publishing.cloud_event import is_source
-
     if status:
         if to_be_done := [option for option, given in (("--once", once), ("--from", position)) if given]:
             raise click.UsageError(f"--status does not go with {to_be_done[0]}")
@@ -88,18 +88,14 @@ def publish(
     if as_json:
         raise click.UsageError("--json needs --status")
     if to is None:
-        raise click.UsageError("--to: where to publish?")
+        raise click.UsageError("--to is missing: give the URL of the broker")
     if not name:
         raise click.UsageError("--name: is empty")
     if source is not None and not is_source(source):
-        raise click.UsageError(f"--source: {source!r} is no URI-reference (RFC 3986)")
+        raise click.UsageError(f"--source: {source!r} is not a URI-reference (RFC 3986)")
     hidden = redaction(redact, redact_key)
     if hidden is not None and redact_key is None:
-        raise click.UsageError("--redact needs --redact-key: what is published again must be the same")
-    from returnable.adapters.operating.logs import log_to_stderr
-    from returnable.adapters.publishing.open import open_broker
-    from returnable.adapters.wiring import assemble, publisher
-
+        raise click.UsageError("--redact needs --redact-key: an event that is published twice must be the same")
     broker = open_broker(to, create=create)
     with ExitStack() as stack:
         stack.callback(broker.close)
@@ -135,11 +131,6 @@ def _health(working: Publisher) -> tuple[bool, dict[str, Any]]:
 
 
 def _say_status(store: str, name: str, as_json: bool) -> int:
-    from pydantic_core import to_json
-
-    from returnable.adapters.cli.options import opened
-    from returnable.adapters.wiring import published
-
     with opened(store) as parts:
         # The head last: a store that grows in between makes us look behind, never ahead.
         begun = published(parts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from returnable.adapters.backups import verify_store
-from returnable.adapters.cli.options import json_option, progress, store_option
+from returnable.adapters.cli.options import json_option, store_option
+from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import printable
 from returnable.projections.verified import Problem, TimelineView, Verified
@@ -15,12 +16,12 @@ from returnable.projections.verified import Problem, TimelineView, Verified
 @store_option
 @json_option
 def verify(store: str, as_json: bool) -> int:
-    """Check that everything that is stored fits together, and decide everything again.
+    """Check that everything in a store fits together. It reads the whole store and changes nothing.
 
-    It reads the whole store and changes nothing: the pages and indexes of the file, the positions of the facts, gaps in
-    cases and streams, receipts of commands, ids of returns, claims and refunds, policies, bookmarks and deadlines. Then
-    every decision must come out as it is on record, as `returnable redecide --all` has it. Exit status 1 and a line for
-    each problem if anything is wrong; warnings do not count.
+    It checks the pages and indexes of the file, the positions of the facts, gaps in cases and streams, receipts of
+    commands, ids of returns, claims and refunds, policies, bookmarks and deadlines. Then it makes every decision again,
+    like `returnable redecide --all`. Exit status 1 and a line for each problem if something is wrong; warnings do not
+    count.
 
     \b
     returnable verify

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from pydantic_core import to_json
 
 from returnable.adapters.cli.options import staying_options
 from returnable.adapters.cli.printing import say_json
-from returnable.adapters.cli.staying import answering_health, stopped_by_signal
-
-if TYPE_CHECKING:
-    from returnable.adapters.worker import DeadlineWorker, WorkerStanding
+from returnable.adapters.cli.service import answering_health, stopped_by_signal
+from returnable.adapters.operating.logs import log_to_stderr
+from returnable.adapters.wiring import assemble
+from returnable.adapters.worker import DeadlineWorker, WorkerStanding
 
 
 @click.command()
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="How often to look when nothing is due.",
+    help="How often to look for deadlines while none is due.",
 )
 @click.option(
     "--claim",
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     default=60.0,
     show_default=True,
-    help="How long what it has claimed is left to it, should it die.",
+    help="How long a worker's claims are kept if it dies.",
 )
-@click.option("--once", is_flag=True, help="Record what is due by now, and end; exit status 1 where some could not be.")
-@click.option("--status", is_flag=True, help="Only say how the deadlines stand; exit status 1 while a case is parked.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Record the deadlines that are due, and end; exit status 1 if one could not be recorded.",
+)
+@click.option("--status", is_flag=True, help="Only show how many deadlines wait; exit status 1 while a case is parked.")
 @click.option(
     "--unhealthy-after",
     "patience_seconds",
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     default=60.0,
     show_default=True,
-    help="Health answers 503 when the last sound look is longer ago, or a deadline later.",
+    help="Health answers 503 if the last successful look is older, or a deadline is later, than this.",
 )
 @staying_options
 def worker(
@@ -58,11 +63,11 @@ def worker(
     store: str,
     as_json: bool,
 ) -> int:
-    """Record deadlines when they come: labels that void, contacts that were missed, refunds that are overdue.
+    """Record deadlines when they come. These are labels that become void, missed contacts, and overdue refunds.
 
-    No answer depends on it; it puts on record what the clock alone says, so that the audit and whoever follows the facts
-    have it. Run as many as you like on one store: each deadline is recorded once. Ctrl-C or SIGTERM ends it after the case
-    at hand; kill it whenever you must. A case that cannot be read is parked and told in the log; the others go on.
+    No answer depends on the worker. It records what follows from the clock alone, for the audit and for programs that
+    follow the facts. Several workers can share a store: each deadline is recorded once. Ctrl-C or SIGTERM ends a worker
+    after the current case; killing it is safe, too. A case that cannot be read is parked and logged; the others continue.
 
     \b
     returnable worker --store postgresql://shop@db.example/shop
@@ -70,10 +75,6 @@ def worker(
     returnable worker --once            from cron
     returnable worker --status
     """
-    from returnable.adapters.operating.logs import log_to_stderr
-    from returnable.adapters.wiring import assemble
-    from returnable.adapters.worker import DeadlineWorker
-
     if once and status:
         raise click.UsageError("--once and --status exclude each other")
     parts = assemble(store, create=store == "memory:")
@@ -100,8 +101,6 @@ def _health(working: DeadlineWorker, patience_seconds: float) -> tuple[bool, dic
 
 
 def _say(standing: WorkerStanding, as_json: bool) -> int:
-    from pydantic_core import to_json
-
     if as_json:
         say_json(to_json(asdict(standing), indent=2))
     else:

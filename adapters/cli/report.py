@@ -6,17 +6,18 @@ import hashlib
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from returnable.adapters.cli.options import as_of_options, instant, opened, say_damaged, store_option
 from returnable.adapters.cli.printing import beneath
+from returnable.adapters.clock import system_clock
 from returnable.adapters.files import check_apart, check_free, store_files, written_whole
 from returnable.adapters.printable import json_text, printable
-
-if TYPE_CHECKING:
-    from returnable.projections.report import Report
+from returnable.adapters.report.html import report_html
+from returnable.adapters.report.text import report_text
+from returnable.projections.report import Report
+from returnable.projections.reporting import make_report
 
 FORMATS = ("html", "text", "json")
 _FORMAT_OF_SUFFIX = {".html": "html", ".htm": "html", ".txt": "text", ".json": "json"}
@@ -29,12 +30,12 @@ _FORMAT_OF_SUFFIX = {".html": "html", ".htm": "html", ".txt": "text", ".json": "
     "--format",
     "wanted",
     type=click.Choice(FORMATS),
-    help="Default: what the name of OUT ends in (.html, .txt, .json), or else html.",
+    help="Default: by the ending of OUT (.html, .txt, .json), else html.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @as_of_options
 @store_option
-@click.option("--force", is_flag=True, help="Replace OUT if there is such a file.")
+@click.option("--force", is_flag=True, help="Overwrite OUT if it exists.")
 def report(
     subject: str,
     out: str | None,
@@ -45,12 +46,12 @@ def report(
     store: str,
     force: bool,
 ) -> None:
-    """The audit report of SUBJECT: timeline, lifecycles with the way taken, rulings, money, and what is open.
+    """Write the audit report of a subject. It shows the timeline, lifecycles, rulings, money, and what is open.
 
-    SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id. An order is reported with all that came of
-    it. The page is one file that loads nothing and sends nothing; without OUT it goes to a file named after the
-    subject, and text and JSON go to standard output (OUT - is standard output, too). It holds the personal data that
-    the order holds.
+    SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id. The report of an order covers its returns,
+    claims and refunds. The HTML page is one file that loads nothing and sends nothing. Without OUT the page is written to
+    a file named after the subject, and text and JSON go to standard output (so does OUT -). The report holds the personal
+    data of the order.
 
     \b
     returnable report return/R-1                        writes return-R-1.html
@@ -82,9 +83,6 @@ def _check_out(out: str, store: str, force: bool) -> None:
 
 
 def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> Report:
-    from returnable.adapters.clock import system_clock
-    from returnable.projections.reporting import make_report
-
     then, by_then = instant("as-of", as_of), instant("known-at", known_at)
     with opened(store) as parts:
         return make_report(parts.store, parts.desk.policy, subject, system_clock(), then, by_then, say_damaged)
@@ -94,11 +92,7 @@ def _rendered(made: Report, shape: str) -> str:
     if shape == "json":
         return json_text(made.model_dump_json(by_alias=True, indent=2)) + "\n"
     if shape == "text":
-        from returnable.adapters.report.text import report_text
-
         return report_text(made)
-    from returnable.adapters.report.html import report_html
-
     return report_html(made)
 
 

@@ -7,14 +7,22 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from pydantic_core import to_json
 
 from returnable.adapters.cli.options import json_option, opened, redact_key_option, redaction, store_option
 from returnable.adapters.cli.printing import say_json
-from returnable.adapters.cli.reporting import file_name
+from returnable.adapters.cli.report import file_name
 from returnable.adapters.cli.words import counted
+from returnable.adapters.export.scenario import (
+    Written,
+    bundled_suffices,
+    chooses,
+    what_policies_do,
+    write_policies,
+    write_scenario,
+)
 from returnable.adapters.files import (
     NotWritten,
     check_apart,
@@ -24,11 +32,12 @@ from returnable.adapters.files import (
     written_whole,
 )
 from returnable.adapters.printable import identifier, printable
-
-if TYPE_CHECKING:
-    from returnable.adapters.export.scenario import Written
-    from returnable.domain.policy import Policy
-    from returnable.projections.redaction import Redaction
+from returnable.adapters.scenario import play_fresh, policies_folder, policy_beside
+from returnable.adapters.wiring import policy_book
+from returnable.domain.policy import Policy
+from returnable.projections.exports import Choice, History, WholeCases
+from returnable.projections.redaction import Redaction
+from returnable.projections.subjects import find_subject
 
 ENDING = ".scenario.jsonl"
 
@@ -43,8 +52,8 @@ ENDING = ".scenario.jsonl"
     help="Pseudonyms for personal fields; free text is blanked.",
 )
 @redact_key_option
-@click.option("--with-policy", is_flag=True, help="Put the policy beside it also where the bundled one would do.")
-@click.option("--force", is_flag=True, help="Replace OUT if there is such a file; never a policy beside it.")
+@click.option("--with-policy", is_flag=True, help="Write the policy next to OUT even if the bundled one would do.")
+@click.option("--force", is_flag=True, help="Overwrite OUT if it exists; never a policy next to it.")
 @store_option
 @json_option
 def record(
@@ -57,15 +66,15 @@ def record(
     store: str,
     as_json: bool,
 ) -> None:
-    """Record a case as a test: a scenario that expects what came of every command, and how all stands in the end.
+    """Record a case as a scenario that is a test. It expects the recorded outcome of every command, and the final state.
 
-    SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id; the whole case of the order is recorded,
-    without personal data (the ids of orders, returns, refunds and articles stay). OUT is a file NAME.scenario.jsonl, or a
-    folder; by default order-A-1.scenario.jsonl in this one.
+    SUBJECT is order/A-1, return/R-1, claim/C-1 or refund/F-1, or just the id. The whole case of the order is recorded,
+    without personal data (the ids of orders, returns, refunds and articles stay). OUT is a file NAME.scenario.jsonl or a
+    folder; the default is order-A-1.scenario.jsonl in the current folder.
 
-    Where the bundled policy is not the one of the case, that one goes into the folder NAME.policies beside it, unless a
-    policy lies there already; --with-policy puts it there in any case, for tests that have a policy of their own. What was
-    recorded is played before it is kept: what does not play back is not written.
+    If the case was not decided under the bundled policy, its policy is written to the folder NAME.policies next to OUT,
+    unless there is a policy already. --with-policy always writes it, for tests with another policy. The scenario is
+    played before it is kept; one that does not play back is not written.
 
     \b
     returnable record return/R-1
@@ -101,10 +110,6 @@ class _Case:
 
 
 def _recorded(subject: str, store: str, hidden: Redaction | None) -> _Case:
-    from returnable.adapters.export.scenario import write_scenario
-    from returnable.projections.exports import Choice, History, WholeCases
-    from returnable.projections.subjects import find_subject
-
     content = io.BytesIO()
     with opened(store) as parts:
         found = find_subject(parts.store, parts.desk.policy, subject)
@@ -119,21 +124,17 @@ def _place(out: str | None, case_id: str) -> Path:
     if out is None or place.is_dir():
         return place / file_name("order", case_id, ENDING)
     if not place.name.endswith(ENDING):
-        raise click.UsageError(f"OUT: {out!r} is neither a folder nor ends in {ENDING}; no test would find it")
+        raise click.UsageError(f"OUT: {out!r} is not a folder and does not end in {ENDING}; pytest would not find it")
     return place
 
 
 def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | None:
     """Write what plays back, and the policy beside it where it needs one; the folder that was made for that."""
-    from returnable.adapters.export.scenario import bundled_suffices, chooses, what_policies_do, write_policies
-    from returnable.adapters.scenario import policies_folder, policy_beside
-    from returnable.adapters.wiring import policy_book
-
     needed = f"{case.pinned.id} {case.pinned.version}"
     beside = policy_beside(place)
     if beside is not None and not chooses(policy_book(beside), case.written.policies):
         raise NotWritten(
-            f"{beside}: {place.name} would be played under it, and {case.order} needs {needed}; name another OUT"
+            f"{beside}: {place.name} would be played under it, but {case.order} needs {needed}; choose another OUT"
         )
     if beside is not None or (bundled_suffices(case.written) and not with_policy):
         _prove(case, place, beside)
@@ -145,7 +146,7 @@ def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | N
         raise NotWritten(f"{case.order} does not play back under {needed}, nothing is written: {problem}")
     folder = policies_folder(place)
     if folder.is_symlink() or folder.exists():
-        raise NotWritten(f"{folder}: is no folder of policies")
+        raise NotWritten(f"{folder}: is not a folder of policies")
     with folder_written_whole(folder) as made:
         write_policies(str(made), case.written, case.policy)
         _prove(case, place, made)
@@ -160,8 +161,6 @@ def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | N
 
 
 def _prove(case: _Case, place: Path, policy: Path | None) -> None:
-    from returnable.adapters.scenario import play_fresh
-
     for played in play_fresh(case.content, str(place), policy):
         for mismatch in played.mismatches:
             raise NotWritten(
@@ -172,8 +171,6 @@ def _prove(case: _Case, place: Path, policy: Path | None) -> None:
 def _tell(case: _Case, place: Path, folder: Path | None, redacted: bool, as_json: bool) -> None:
     written, lines = case.written, case.written.commands + case.written.views
     if as_json:
-        from pydantic_core import to_json
-
         pinned = case.pinned
         came = {
             "subject": case.order,

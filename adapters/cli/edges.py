@@ -1,0 +1,71 @@
+"""``returnable edges``: the instants at which the passing of time alone changes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+from rich.table import Table
+
+from returnable.adapters.cli.console import console_for_output, in_words, safe
+from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
+from returnable.adapters.cli.printing import say_json
+from returnable.adapters.clock import system_clock
+from returnable.projections.edges import edges_view
+from returnable.projections.explained import EdgesView, EdgeView
+from returnable.projections.subjects import find_subject
+
+
+@click.command()
+@click.argument("subject")
+@click.option("--next", "to_come", is_flag=True, help="Only instants that are still to come.")
+@question_options
+def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: str | None, as_json: bool) -> None:
+    """The instants at which an answer changes by itself. Nothing has to happen: time passes.
+
+    Windows open and close, labels become void, promises and refunds become overdue. The list is in order of time, with the
+    clause behind each change. For an order it covers the whole case. --as-of sets the clock, too.
+
+    \b
+    returnable edges order/A-1
+    returnable edges return/R-1 --next
+    returnable edges A-1 --as-of 2026-03-06T09:00:00-05:00 --json
+    """
+    at, known = instant("as-of", as_of), instant("known-at", known_at)
+    with opened(store) as parts:
+        found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
+        view = edges_view(found, at or system_clock(), to_come)
+    if as_json:
+        say_json(view.model_dump_json(indent=2))
+        return
+    _show_edges(view, to_come)
+
+
+def _show_edges(view: EdgesView, to_come: bool) -> None:
+    console = console_for_output()
+    if not view.edges:
+        still = "still to come " if to_come else ""
+        console.print(f"{safe(view.subject)}: no answer {still}changes by itself.", highlight=False)
+        return
+    table = Table(
+        title=f"{safe(view.subject)}, seen from {view.at}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
+    for name, whole in (("when", True), ("", True), ("what", False), ("answer", False)):
+        table.add_column(name, overflow="fold", header_style="dim", no_wrap=whole)
+    for edge in view.edges:
+        table.add_row(*_edge(edge), style="" if edge.to_come else "dim")
+    console.print(table)
+
+
+def _edge(edge: EdgeView) -> Sequence[str]:
+    day = datetime.fromisoformat(edge.deadline)
+    when = f"{'after' if edge.inclusive else 'from'} {day:%a} {edge.deadline}"
+    also = [f"{change.answer}: {change.before} → {change.after}" for change in edge.also]
+    answer = "\n".join([f"{edge.before} → {edge.after}", *also])
+    what = f"{safe(edge.what)}\n[dim]{safe(edge.subject)}  {edge.clause}[/dim]"
+    return when, edge.distance, what, in_words(answer)

@@ -1,0 +1,187 @@
+"""``returnable export``: facts as tables or as a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import click
+from pydantic_core import to_json
+
+from returnable.adapters.cli.options import instant, json_option, opened, redact_key_option, redaction, store_option
+from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.cli.progress import progress
+from returnable.adapters.cli.words import counted
+from returnable.adapters.export.scenario import bundled_suffices, what_policies_do, write_policies, write_scenario
+from returnable.adapters.export.tables import table
+from returnable.adapters.files import STDOUT, Sink, Stdout, check_apart, store_files, written_whole
+from returnable.adapters.wiring import Parts
+from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
+from returnable.projections.subjects import find_subject
+
+FORMATS = ("jsonl", "csv", "parquet", "scenario")
+
+
+@click.command("export")
+@click.argument("out", metavar="OUT")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="The format of OUT.")
+@click.option(
+    "--subject", "subjects", multiple=True, metavar="S", help="Only order/A-1, return/R-1, …; may be repeated."
+)
+@click.option("--from", "since", metavar="INSTANT", help="Only facts recorded at this instant or later (RFC 3339).")
+@click.option("--to", "until", metavar="INSTANT", help="Only facts recorded before this instant (RFC 3339).")
+@click.option("--view", "view", type=click.Choice(["facts", "clauses"]), help="The rows of a table. Default: facts.")
+@click.option("--no-views", is_flag=True, help="Leave out the questions at the end of a scenario.")
+@click.option("--policies", metavar="DIR", help="Also write the policies a scenario needs, for play --policy DIR.")
+@click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked.")
+@redact_key_option
+@click.option("--force", is_flag=True, help="Overwrite OUT.")
+@store_option
+@json_option
+def export(
+    out: str,
+    form: str,
+    subjects: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    view: str | None,
+    no_views: bool,
+    policies: str | None,
+    redact: bool,
+    redact_key: str | None,
+    force: bool,
+    store: str,
+    as_json: bool,
+) -> None:
+    """Write recorded facts to a table or a scenario. OUT is a file, or - for standard output.
+
+    jsonl, csv and parquet have one row for each fact, or with --view clauses one row for each clause of each ruling. An
+    order is exported with its whole case, a return or a claim with its own stream.
+
+    A scenario holds the commands that led to the facts, the outcome expected of each, and the views at the end;
+    "returnable play --check" proves it. It holds whole cases: those with a fact recorded in the period.
+
+    CSV is safe to open in a spreadsheet that splits at , or ; or |: a cell that would begin a formula starts with an
+    apostrophe.
+
+    \b
+    returnable export --format parquet facts.parquet
+    returnable export --format csv --view clauses --from 2026-01-01T00:00:00Z clauses.csv
+    returnable export --format jsonl --subject return/R-1 - | jq .
+    returnable export --format scenario --subject order/A-1 --redact case.jsonl && returnable play --check case.jsonl
+    """
+    _check_options(out, form, view, no_views, policies)
+    if out != STDOUT:
+        check_apart(out, store_files(store), "a file of the store")
+    period = instant("from", since), instant("to", until)
+    hidden = redaction(redact, redact_key)
+    with opened(store) as parts:
+        history = History(parts.store, hidden)
+        choice = _choice(parts, subjects, *period)
+        # A scenario with views looks at every fact twice.
+        total = (0 if choice.subjects else history.head) * (2 if form == "scenario" and not no_views else 1)
+        with progress("exporting", total) as advance:
+
+            def write(sink: Sink) -> dict[str, Any]:
+                if form == "scenario":
+                    return _scenario(sink, parts, history, choice, not no_views, policies, advance)
+                return _table(sink, form, view or "facts", parts, history, choice, advance)
+
+            if out == STDOUT:
+                came = write(Stdout())
+            else:
+                with written_whole(out, force) as file:
+                    came = write(file)
+    _tell(came | {"out": out, "redacted": redact}, as_json, err=out == STDOUT)
+
+
+def _check_options(out: str, form: str, view: str | None, no_views: bool, policies: str | None) -> None:
+    if form == "parquet" and out == "-":
+        raise click.UsageError("parquet cannot be written to standard output; name a file")
+    if form == "scenario" and view is not None:
+        raise click.UsageError("--view is for jsonl, csv and parquet; a scenario has commands")
+    if form != "scenario" and (no_views or policies is not None):
+        raise click.UsageError("--no-views and --policies need --format scenario")
+
+
+def _choice(parts: Parts, subjects: tuple[str, ...], since: datetime | None, until: datetime | None) -> Choice:
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--from must be before --to")
+    found = tuple(find_subject(parts.store, parts.desk.policy, subject) for subject in dict.fromkeys(subjects))
+    return Choice(found, since, until)
+
+
+def _table(
+    sink: Sink,
+    form: str,
+    view: str,
+    parts: Parts,
+    history: History,
+    choice: Choice,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    rows = Rows(history, parts.desk.policy)
+    chosen, columns = (rows.facts, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
+    writer = table(form, sink, columns)
+    count = 0
+    for row in chosen(choice, advance):
+        writer.write(row)
+        count += 1
+    writer.end()
+    return {"format": form, "view": view, "rows": count, "head": history.head}
+
+
+def _scenario(
+    sink: Sink,
+    parts: Parts,
+    history: History,
+    choice: Choice,
+    views: bool,
+    policies: str | None,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    policy = parts.desk.policy
+    written = write_scenario(sink, history, WholeCases(history, choice), policy, views, advance)
+    needed = [
+        {"id": version.id, "version": version.version, "sha256": version.sha256}
+        for version in map(policy, written.policies)
+    ]
+    bundled = bundled_suffices(written)
+    files = write_policies(policies, written, policy) if policies is not None else []
+    for one in needed:
+        say(f"needs the policy {one['id']} {one['version']}, sha256 {one['sha256']}")
+    if not bundled:
+        problem = what_policies_do(written, policy)
+        if problem is not None:
+            say(f"the policies cannot be used together: {problem}; export the orders of each policy separately")
+        elif policies is None:
+            say("it does not play under the bundled policy: --policies DIR writes the policies for play --policy DIR")
+    if written.steps_back:
+        say(f"the clock of the log steps back {counted(written.steps_back, 'time')}; those lines are marked")
+    return {
+        "format": "scenario",
+        "cases": written.cases,
+        "commands": written.commands,
+        "facts": written.facts,
+        "views": written.views,
+        "steps_back": written.steps_back,
+        "policies": needed,
+        "bundled_policy": bundled,
+        "policy_files": files,
+        "head": history.head,
+    }
+
+
+def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
+    if as_json:
+        say_json(to_json(came), err)
+        return
+    if came["format"] == "scenario":
+        commands, views = counted(came["commands"], "command"), counted(came["views"], "view")
+        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['facts'], 'fact')})"
+    else:
+        what = counted(came["rows"], came["view"].removesuffix("s"))
+    where = "standard output" if came["out"] == "-" else came["out"]
+    redacted = ", redacted" if came["redacted"] else ""
+    say(f"exported {what}{redacted}, of a log that ends at position {came['head']}, as {came['format']} to {where}")

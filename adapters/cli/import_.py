@@ -1,0 +1,165 @@
+"""``returnable import``: a host's existing orders from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote
+
+import click
+from pydantic_core import to_json
+
+from returnable.adapters.cli.options import json_option, policy_option, store_option
+from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.cli.progress import progress
+from returnable.adapters.cli.words import counted
+from returnable.adapters.clock import system_clock
+from returnable.adapters.export.tables import table
+from returnable.adapters.files import STDOUT, check_apart, check_free, store_files, written_whole
+from returnable.adapters.imports.mapping import read_mapping
+from returnable.adapters.imports.planning import Planner
+from returnable.adapters.imports.reading import count_rows, read_orders
+from returnable.adapters.imports.running import Live, Refusal, Summary, Teller, Trial, run_import
+from returnable.adapters.printable import identifier
+from returnable.adapters.wiring import assemble, policy_book
+from returnable.projections.exports import Column
+
+SHOWN = 5
+"""How many refused rows are shown where no report is written."""
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--mapping", "mapping_file", metavar="FILE", required=True, help="The mapping: what the columns mean (TOML)."
+)
+@store_option
+@policy_option
+@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing to the store.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    help="Write refused rows and their reasons to FILE: CSV, or JSON Lines if it ends in .jsonl.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the report.")
+@json_option
+def import_(
+    file: str,
+    mapping_file: str,
+    store: str,
+    policy: str | None,
+    dry_run: bool,
+    report: str | None,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Import a host's existing orders from a CSV table. A mapping says what the columns of FILE mean.
+
+    Facts are recorded now; they occurred when the table says. Every command has an id made of the name of the mapping and
+    the id of the order. So it is safe to import a table again, also after a kill: nothing is recorded twice. A row that
+    contradicts an earlier import is refused, and so is a row that is impossible; exit status 1 if any row was refused.
+
+    \b
+    returnable import orders.csv --mapping shop.toml --dry-run --report refused.csv
+    returnable import orders.csv --mapping shop.toml --store sqlite:///shop.db
+    returnable import orders.csv --mapping shop.toml --report refused.csv --force
+    """
+    _check_report(report, force, file, mapping_file, store)
+    mapping = read_mapping(mapping_file)
+    planner = Planner(mapping)
+    total = count_rows(file, mapping.file)
+    with (
+        _teller(store, policy, dry_run, system_clock) as teller,
+        _report(report, force) as (write, first),
+        progress("importing", total) as advance,
+    ):
+        summary = run_import(read_orders(file, mapping, planner), planner, teller, write, advance)
+    _tell_import(summary, first, dry_run, report, as_json)
+    return 1 if summary.refused else 0
+
+
+@contextmanager
+def _teller(store: str, policy: str | None, dry_run: bool, clock: Callable[[], datetime]) -> Iterator[Teller]:
+    book = policy_book(policy)
+    if dry_run and (store == "memory:" or _absent(store)):
+        yield Trial(None, book, clock)
+        return
+    parts = assemble(store, book, create=not dry_run)
+    try:
+        yield Trial(parts.store, book, clock) if dry_run else Live(parts, clock)
+    finally:
+        parts.store.close()
+
+
+def _absent(store: str) -> bool:
+    path = unquote(store.removeprefix("sqlite:///"), errors="surrogateescape")
+    return store.startswith("sqlite:///") and "\0" not in path and not Path(path).exists()
+
+
+def _check_report(report: str | None, force: bool, file: str, mapping_file: str, store: str) -> None:
+    """Before anything is read or made: the report takes the place of nothing that the import needs."""
+    if report is None:
+        if force:
+            raise click.UsageError("--force needs --report")
+        return
+    if report == STDOUT:
+        raise click.UsageError("--report: the summary goes to standard output; name a file")
+    check_apart(report, [file], "the table itself")
+    check_apart(report, [mapping_file], "the mapping itself")
+    check_apart(report, store_files(store), "a file of the store")
+    check_free(report, force)
+
+
+@contextmanager
+def _report(report: str | None, force: bool) -> Iterator[tuple[Callable[[Refusal], None], list[Refusal]]]:
+    """How to report a refused row, and the first of them."""
+    first: list[Refusal] = []
+
+    def remember(refusal: Refusal) -> None:
+        if len(first) < SHOWN:
+            first.append(refusal)
+
+    if report is None:
+        yield remember, first
+        return
+    kinds = {"row": "int"}
+    names = ("row", "order_id", "command", "field", "code", "reason")
+    columns = [Column(name, "int" if name in kinds else "text", name) for name in names]
+    with written_whole(report, force) as out:
+        rows = table("jsonl" if report.endswith((".jsonl", ".ndjson")) else "csv", out, columns)
+
+        def write(refusal: Refusal) -> None:
+            remember(refusal)
+            rows.write(asdict(refusal))
+
+        yield write, first
+        rows.end()
+
+
+def _tell_import(summary: Summary, first: list[Refusal], dry_run: bool, report: str | None, as_json: bool) -> None:
+    if as_json:
+        shown = [asdict(refusal) for refusal in first]
+        say_json(to_json({"dry_run": dry_run} | summary.as_dict() | {"first_refused": shown}, indent=2))
+        return
+    if report is None:
+        for refusal in first:
+            field = f"{refusal.field}: " if refusal.field else ""
+            say(f"row {refusal.row}, order {identifier(refusal.order_id)}: {refusal.command}: {field}{refusal.reason}")
+        if summary.refused > len(first):
+            say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
+    would = "would be " if dry_run else ""
+    click.echo(
+        f"{counted(summary.rows, 'row')}, {counted(summary.orders, 'order')}: {summary.imported} {would}imported, "
+        f"{summary.already} already imported, {summary.left_out} left out by the mapping, {summary.refused} {would}refused"
+    )
+    commands = ", ".join(f"{name} {count}" for name, count in sorted(summary.commands.items())) or "none"
+    click.echo(f"commands {'that would be ' if dry_run else ''}carried out: {commands}")
+    click.echo(
+        f"facts: {summary.facts}, exceptions raised: {summary.exceptions}, declined by the policy: {summary.declined}, "
+        f"commands on record before: {summary.commands_on_record}"
+    )
+    for reason, count in summary.reasons.most_common():
+        click.echo(f"refused for {reason}: {count}")

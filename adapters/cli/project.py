@@ -1,0 +1,157 @@
+"""``returnable project``: the stored views, brought up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import click
+from pydantic_core import to_json
+
+from returnable.adapters.cli.lists import print_table, views_option
+from returnable.adapters.cli.options import json_option, opened, say_damaged, store_option
+from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.progress import progress
+from returnable.adapters.cli.service import stopped_by_signal
+from returnable.adapters.wiring import projector, stored_views
+from returnable.domain.ports import Damage
+from returnable.projections.follow import Projector, Standing
+from returnable.projections.stored import VIEWS
+
+POLL_SECONDS = 0.05
+"""How long ``--follow`` waits before it looks for new facts again."""
+
+SHOWN_PARKED = 20
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Keep running and keep up with new facts, until Ctrl-C or SIGTERM.")
+@click.option(
+    "--rebuild", "rebuilt", multiple=True, metavar="NAME", help="Build this view again (or all); may be repeated."
+)
+@click.option("--status", is_flag=True, help="Only show how far each view is, and which cases are parked.")
+@store_option
+@views_option
+@json_option
+def project(follow: bool, rebuilt: tuple[str, ...], status: bool, store: str, views: str | None, as_json: bool) -> int:
+    """Bring the stored views up to date with the facts. The views: orders, returns, refunds, claims, worklist, audit, ledger,
+    clauses.
+
+    They are in a separate file, which may be deleted at any time. It is safe to kill this command and start it again, and
+    to run it twice at once. A case with a fact that cannot be read is parked before that fact and reported; all other
+    cases continue. Exit status 1 while a case is parked.
+
+    \b
+    returnable project --store sqlite:///shop.db
+    returnable project --follow
+    returnable project --rebuild ledger --rebuild clauses
+    returnable project --status --json
+    """
+    if status and (follow or rebuilt):
+        raise click.UsageError("--status goes with neither --follow nor --rebuild")
+    unknown = [name for name in rebuilt if name not in VIEWS and name != "all"]
+    if unknown:
+        raise click.UsageError(f"--rebuild: there is no view {unknown[0]!r}; there are {', '.join(VIEWS)}, and all")
+    with opened(store) as parts, ExitStack() as stack:
+        kept = stored_views(store, views, create=not status, anew="all" in rebuilt)
+        if kept is None:
+            return _say_standings(_never_projected(parts.store.head()), as_json)
+        stack.callback(kept.close)
+        working = projector(parts, kept)
+        if not status:
+            if rebuilt:
+                working.rebuild(tuple(VIEWS) if "all" in rebuilt else tuple(dict.fromkeys(rebuilt)))
+            _run(working, follow)
+        return _say_standings(working.standings(), as_json)
+
+
+def _never_projected(head: int) -> list[Standing]:
+    return [Standing(name, None, head, ()) for name in VIEWS]
+
+
+def _run(working: Projector, follow: bool) -> None:
+    left = sum(standing.behind for standing in working.standings())
+    if not follow:
+        with progress("projecting", left) as advance:
+            working.run(advance)
+        return
+    with stopped_by_signal() as stop:
+        with progress("projecting", left) as advance:
+            working.run(advance, stop.is_set)
+        if not stop.is_set():
+            click.echo("following (Ctrl-C ends)", err=True)
+            told = _ToldParked(working)
+            working.follow(told.wait, stop.is_set, told.advance)
+
+
+class _ToldParked:
+    """Says on stderr what was parked, once, whenever there is nothing else to do."""
+
+    def __init__(self, working: Projector) -> None:
+        self._working = working
+        self._moved = True
+        self._told: set[tuple[str, int]] = set()
+
+    def advance(self, count: int) -> None:
+        """Something was told."""
+        self._moved = True
+
+    def wait(self) -> None:
+        """Say what is new, and wait for facts."""
+        if self._moved:
+            self._moved = False
+            parked = {(damage.case_id, damage.position): damage for _, damage in self._working.views.parked()}
+            for key in sorted(parked.keys() - self._told):
+                say_damaged(parked[key])
+            self._told.update(parked)
+        time.sleep(POLL_SECONDS)
+
+
+def _say_standings(standings: Sequence[Standing], as_json: bool) -> int:
+    parked = {(d.case_id, d.position): d for standing in standings for d in standing.parked}
+    if as_json:
+        rows = [
+            {
+                "view": standing.view,
+                "state": standing.state,
+                "position": standing.mark.position if standing.mark else 0,
+                "head": standing.head,
+                "behind": standing.behind,
+                "parked": [_damage_values(damage) for damage in standing.parked],
+            }
+            for standing in standings
+        ]
+        say_json(to_json({"views": rows}, indent=2))
+        return 1 if parked else 0
+    columns = ("view", "state", "position", "behind", "parked")
+    print_table(
+        columns,
+        (
+            {
+                "view": standing.view,
+                "state": standing.state,
+                "position": f"{standing.mark.position if standing.mark else 0:,}",
+                "behind": f"{standing.behind:,}",
+                "parked": f"{len(standing.parked):,}",
+            }
+            for standing in standings
+        ),
+        right=("position", "behind", "parked"),
+    )
+    for damage in list(parked.values())[:SHOWN_PARKED]:
+        say_damaged(damage, err=False)
+    if len(parked) > SHOWN_PARKED:
+        click.echo(f"… and {len(parked) - SHOWN_PARKED:,} more parked cases (--json has all)")
+    return 1 if parked else 0
+
+
+def _damage_values(damage: Damage) -> Mapping[str, Any]:
+    return {
+        "case_id": damage.case_id,
+        "stream": damage.stream,
+        "version": damage.version,
+        "position": damage.position,
+        "reason": damage.reason,
+    }

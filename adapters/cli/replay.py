@@ -1,0 +1,117 @@
+"""``returnable replay``: the history of a subject, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from returnable.adapters.cli.console import STYLES, console_for_output, in_words, plain, safe
+from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
+from returnable.adapters.cli.printing import say_json, shown_in
+from returnable.adapters.clock import system_clock
+from returnable.projections.explained import DeadlineChange, HistoryStep, HistoryView, MoneyState, StandingDeadline
+from returnable.projections.history import history
+from returnable.projections.subjects import find_subject
+
+_SIGNS = {"set": "+", "moved": "~", "settled": "✓", "reopened": "↺", "passed": "!"}
+
+
+@click.command()
+@click.argument("subject")
+@click.option("--until", metavar="INSTANT|N", help="Stop at the last fact recorded by then (RFC 3339), or at step N.")
+@question_options
+def replay(subject: str, until: str | None, store: str, as_of: str | None, known_at: str | None, as_json: bool) -> None:
+    """Step through a history, fact by fact. Each step shows what the fact did to states, deadlines and money.
+
+    For an order, that is its whole case with returns, claims and refunds. Deadlines are set (+), moved (~), settled (✓) or
+    reopened (↺); a deadline that passed since the step before is marked (!).
+
+    \b
+    returnable replay order/A-1
+    returnable replay return/R-1 --until 3
+    returnable replay A-1 --until 2026-03-12T00:00:00-04:00 --json
+    """
+    at, known, stop = instant("as-of", as_of), instant("known-at", known_at), _until(until)
+    with opened(store) as parts:
+        found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
+        view = history(found, at or system_clock(), stop)
+    if as_json:
+        say_json(view.model_dump_json(indent=2))
+        return
+    _show_history(view)
+
+
+def _until(text: str | None) -> datetime | int | None:
+    if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    return instant("until", text)
+
+
+def _show_history(view: HistoryView) -> None:
+    console = console_for_output()
+    console.print(f"[bold]{safe(view.subject)}[/bold]", highlight=False)
+    for step in view.steps:
+        heading, *lines = _step(step)
+        console.print(heading, highlight=False)
+        for line in lines:
+            _indented(console, line)
+    if view.left_out:
+        console.print(f"[dim]… {view.left_out} later facts are left out[/dim]", highlight=False)
+    _show_reached(console, view)
+
+
+def _step(step: HistoryStep) -> Iterator[str]:
+    moved = step.after if step.before == step.after else f"{step.before or 'nothing'} → {step.after}"
+    yield f"{step.number:>4}  [bold]{safe(step.event)}  {step.type}[/bold]  {moved}"
+    happened = "" if step.occurred_at == step.recorded_at else f", occurred {step.occurred_at}"
+    by = f", by {step.actor.role} {safe(step.actor.id)}" if step.actor else ""
+    command_id = f", command id {safe(step.command_id)}" if step.command_id else ""
+    yield f"recorded {step.recorded_at}{happened}{by}{command_id}"
+    if step.details:
+        said = "  ".join(f"{key}={plain(value)}" for key, value in shown_in(step.details).items())
+        yield f"[dim]{in_words(said)}[/dim]"
+    for verdict, clauses in (("FAIL", step.failed), ("OVERRIDDEN", step.overridden)):
+        if clauses:
+            yield f"[{STYLES[verdict.lower()]}]{verdict}[/] {', '.join(clauses)}"
+    yield from (_deadline_change(change) for change in step.deadlines)
+    if step.money is not None:
+        yield _money(step.money)
+
+
+def _deadline_change(change: DeadlineChange) -> str:
+    style = "red" if change.change == "passed" else "cyan"
+    when = f"{change.before} → {change.after}" if change.change == "moved" else change.after or change.before
+    done = f"[{style}]{_SIGNS[change.change]} {change.change}[/{style}]"
+    return f"{done} {_deadline_name(change)} {when}  [dim]{change.clause}[/dim]"
+
+
+def _deadline_name(deadline: DeadlineChange | StandingDeadline) -> str:
+    return f"{safe(deadline.subject)} {deadline.name}{f' of {safe(deadline.of)}' if deadline.of else ''}"
+
+
+def _money(money: MoneyState) -> str:
+    return (
+        f"[green]money[/green] captured {money.captured}, promised {money.promised}, refunded {money.refunded}, "
+        f"remaining {money.remaining} {money.currency}"
+    )
+
+
+def _show_reached(console: Console, view: HistoryView) -> None:
+    reached = view.reached
+    states = ", ".join(f"{safe(one.stream)} {one.status}" for one in reached.streams)
+    console.print(f"[bold]reached[/bold]  {states}  [dim]by the clock {reached.at}[/dim]", highlight=False)
+    for deadline in reached.deadlines:
+        if deadline.state != "settled":
+            style = "red" if deadline.state == "passed" else "cyan"
+            state = f"[{style}]{deadline.state}[/{style}]"
+            _indented(console, f"{state} {_deadline_name(deadline)} {deadline.at}")
+    _indented(console, _money(reached.money))
+
+
+def _indented(console: Console, line: str) -> None:
+    console.print(Padding(Text.from_markup(line), (0, 0, 0, 6), expand=False))

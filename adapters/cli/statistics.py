@@ -1,0 +1,47 @@
+"""``returnable statistics``: what each clause decided, and the money at stake."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from returnable.adapters.cli.lists import answering, list_options, print_rows
+from returnable.adapters.cli.options import instant
+
+
+@click.command()
+@click.option("--from", "since", metavar="INSTANT", help="Only decisions at this instant or later (RFC 3339).")
+@click.option("--to", "until", metavar="INSTANT", help="Only decisions before this instant (RFC 3339).")
+@list_options
+def statistics(since: str | None, until: str | None, as_json: bool, **where: Any) -> None:
+    """How often each clause failed or passed. Also how often it was set aside or did not apply, and the amounts at stake.
+
+    "alone" counts decisions that only this clause declined. The amount is the price of the units for a return, a label,
+    an inspection or a claim, the amount paid for a cancellation, the amount refunded for a refund, and the fee for
+    returns.label_fee.
+
+    \b
+    returnable statistics
+    returnable statistics --from 2026-01-01T00:00:00-05:00 --to 2026-04-01T00:00:00-04:00 --json
+    """
+    begin, end = instant("from", since), instant("to", until)
+    with answering("clauses", **where) as (stored, questions, as_of, known_at):
+        asked = (
+            stored.statistics if stored is not None else partial(questions.statistics, as_of=as_of, known_at=known_at)
+        )
+        found = asked(begin, end)
+        if as_json:
+            print_rows((), found, as_json)
+            return
+        verdicts = ("failed", "alone", "overridden", "passed", "not_applicable")
+        flat = (
+            {"clause": one["clause"], "currency": one["currency"]}
+            | {name: f"{one[name]['decisions']:,}" for name in verdicts}
+            | {f"{name} amount": one[name]["amount"] for name in verdicts[:3]}
+            for one in found
+        )
+        numbers = (*verdicts, *(f"{name} amount" for name in verdicts[:3]))
+        names = ("failed", "failed amount", "alone", "alone amount", "overridden", "overridden amount")
+        print_rows(("clause", "currency", *names, "passed", "not_applicable"), flat, as_json, right=numbers)

@@ -1,0 +1,160 @@
+"""``returnable why``: a decision with its clauses, their reasons, and the events they rest on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+import click
+from rich.tree import Tree
+
+from returnable.adapters.cli.console import STYLES, console_for_output, in_words, plain, safe
+from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
+from returnable.adapters.cli.printing import say_json
+from returnable.adapters.wiring import Parts
+from returnable.domain.errors import Impossible
+from returnable.projections.explained import ClauseWhy, FactSource, RefundWhy, ResolvedDeadline, WhyView
+from returnable.projections.subjects import Subject, find_subject
+from returnable.projections.why import why as explain
+
+_WITH_EVENT = re.compile(r"(.+)#(\d{1,9})\Z")
+_MARKS = {"policy": "the policy", "absence": "nothing on record"}
+
+
+@click.command()
+@click.argument("subject")
+@click.option(
+    "--event",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Explain the N-th fact of its stream (default: the last decision).",
+)
+@question_options
+def why(subject: str, event: int | None, store: str, as_of: str | None, known_at: str | None, as_json: bool) -> None:
+    """Why a decision came out as it did. Shows each clause with its quote, its reason and the events behind it.
+
+    SUBJECT is an order, a return, a claim or a refund (order/A-1, return/R-1, or just R-1), or an event id such as
+    return/R-1#2. For a fact that sets a deadline without a ruling, such as a delivery, it shows where the deadline
+    comes from.
+
+    \b
+    returnable why return/R-1
+    returnable why return/R-1 --event 2 --json
+    returnable why order/A-1#3
+    """
+    at, known = instant("as-of", as_of), instant("known-at", known_at)
+    with opened(store) as parts:
+        found, number = _subject_and_event(parts, subject, at, known)
+        view = explain(found, parts.desk.policy, number if event is None else event)
+    if as_json:
+        say_json(view.model_dump_json(indent=2))
+        return
+    _show_why(view)
+
+
+def _subject_and_event(
+    parts: Parts, text: str, as_of: datetime | None, known_at: datetime | None
+) -> tuple[Subject, int | None]:
+    """The subject, and the number of the event where the text is an event id; an id may itself hold a ``#``."""
+    try:
+        return find_subject(parts.store, parts.desk.policy, text, as_of, known_at, say_damaged), None
+    except Impossible as error:
+        event = _WITH_EVENT.match(text)
+        if event is None or not error.code.endswith(".unknown"):
+            raise
+        found = find_subject(parts.store, parts.desk.policy, event[1], as_of, known_at, say_damaged)
+        return found, int(event[2])
+
+
+def _show_why(view: WhyView) -> None:
+    style = "green" if view.outcome == "accepted" else "red"
+    outcome = f"  [{style}]{view.outcome.upper()}[/{style}]" if view.clauses else ""
+    tree = Tree(f"[bold]{safe(view.event)}[/bold]  {view.type}{outcome}", highlight=False, guide_style="dim")
+    for line in _circumstances(view):
+        tree.add(line)
+    for clause in view.clauses:
+        _add_clause(tree, clause, {event.event: event.type for event in view.events})
+    if view.reason is not None:
+        tree.add(f"decided by hand, not by the policy: {in_words(view.reason)}")
+    shown = {clause.clause for clause in view.clauses}
+    for deadline in view.deadlines:
+        _add_deadline(tree, deadline, in_full=deadline.clause not in shown)
+    if view.refund is not None:
+        _add_refund(tree, view.refund)
+    decisions = [f"{safe(one.event)} {one.type} ({one.outcome})" for one in view.others if one.outcome]
+    rest = [f"{safe(one.event)} {one.type}" for one in view.others if not one.outcome]
+    if decisions:
+        tree.add(f"[dim]other decisions:[/dim] {', '.join(decisions)}")
+    if rest:
+        tree.add(f"[dim]other events with an explanation:[/dim] {', '.join(rest)}")
+    console_for_output().print(tree, highlight=False)
+
+
+def _circumstances(view: WhyView) -> Iterator[str]:
+    by = f", by {view.actor.role} {safe(view.actor.id)}" if view.actor else ""
+    learnt = "" if view.occurred_at == view.recorded_at else f", recorded {view.recorded_at}"
+    command_id = f" (command id {safe(view.command_id)})" if view.command_id else ""
+    yield f"[dim]occurred[/dim] {view.occurred_at}{learnt}{by}"
+    yield f"[dim]command[/dim] {view.command}{command_id}; it recorded {', '.join(map(safe, view.recorded))}"
+    pins = view.pins
+    yield (
+        f"[dim]policy[/dim] {safe(pins.policy)} {safe(pins.version)}, calendar {safe(pins.calendar)}, zone "
+        f"{safe(pins.zone)}, engine {safe(pins.engine)}\n[dim]sha256 {safe(pins.sha256)}[/dim]"
+    )
+
+
+def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None:
+    style = STYLES[clause.verdict]
+    verdict = clause.verdict.replace("_", " ").upper()
+    node = tree.add(f"[{style}]{verdict}[/{style}]  [bold]{clause.clause}[/bold]  {in_words(clause.because)}")
+    if clause.quote:
+        node.add(f"[italic]“{in_words(clause.quote)}”[/italic]")
+    node.add(f"[dim]read as:[/dim] {in_words(clause.reading)}")
+    if clause.deadline is not None:
+        kind = "the last instant in time" if clause.deadline.inclusive else "from then on too late"
+        margin = f": {clause.deadline.margin}" if clause.deadline.margin else ""
+        node.add(f"[dim]deadline[/dim] {clause.deadline.at} ({kind}){margin}")
+    if clause.override is not None:
+        override = clause.override
+        node.add(
+            f"[yellow]set aside[/yellow] by {safe(override.approved_by)} at {override.granted_at}: "
+            f"{in_words(override.reason)}  [cyan]← {safe(override.event)} OverrideGranted[/cyan]"
+        )
+    facts = node.add("[dim]rests on[/dim]")
+    for fact in clause.facts:
+        if not fact.key.startswith("override."):
+            facts.add(_fact(fact, types))
+
+
+def _fact(fact: FactSource, types: Mapping[str, str]) -> str:
+    sources = ", ".join(
+        f"{safe(source)} {types[source]}" if source in types else _MARKS[source] for source in fact.sources
+    )
+    return f"{safe(fact.key)} = {safe(plain(fact.value))}  [cyan]← {sources}[/cyan]"
+
+
+def _add_deadline(tree: Tree, deadline: ResolvedDeadline, *, in_full: bool) -> None:
+    node = tree.add(f"[bold]{deadline.name}[/bold] {deadline.at}  [bold]{deadline.clause}[/bold]")
+    node.add(f"{in_words(deadline.because)}  [cyan]← {safe(deadline.anchor)}[/cyan]")
+    if in_full and deadline.quote:
+        node.add(f"[italic]“{in_words(deadline.quote)}”[/italic]")
+    if in_full:
+        node.add(f"[dim]read as:[/dim] {in_words(deadline.reading)}")
+
+
+def _add_refund(tree: Tree, refund: RefundWhy) -> None:
+    node = tree.add(f"[bold]refund {safe(refund.refund_id)}[/bold]  {refund.total} {refund.currency}")
+    for item in refund.items:
+        deducted = f", less {item.deducted}" if item.deducted.strip("0.") else ""
+        node.add(f"line {safe(item.line_id)}: {item.quantity} × = {item.merchandise}, tax {item.tax}{deducted}")
+    if refund.shipping.strip("0."):
+        node.add(f"outbound shipping {refund.shipping}")
+    for deduction in refund.deductions:
+        node.add(f"less {deduction.amount}, {deduction.clause}: {in_words(deduction.because)}")
+    if refund.settled_before.strip("0."):
+        node.add(f"less {refund.settled_before}, which an earlier attempt paid")
+    for tender in refund.tenders:
+        node.add(f"{tender.amount} to {safe(tender.payment_id)}{f' ({safe(tender.method)})' if tender.method else ''}")
+    first, last = refund.expected_between
+    node.add(f"expected from {first} to {last}, overdue at {refund.overdue_at}")

@@ -1,0 +1,19 @@
+"""The names of a package, imported when they are first used. This module imports nothing heavy, not even ``typing``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+
+def lazy(package: dict[str, object], homes: dict[str, str]) -> None:
+    """Give a package names of its modules. ``package`` is its ``globals()``, ``homes`` maps a module to names, with spaces
+    between them. Type checkers read the same names from the ``.pyi`` file of the package."""
+    home = {name: module for module, names in homes.items() for name in names.split()}
+
+    def find(name: str) -> object:
+        if name in home:
+            return getattr(import_module(home[name]), name)
+        raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
+
+    package["__getattr__"] = find
+    package["__all__"] = sorted(home)
