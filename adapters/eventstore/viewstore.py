@@ -124,7 +124,7 @@ class SQLiteViews(TrackingRecorder):
                 connection.close()
                 raise
             self._connection = connection
-            self._finalizer = weakref.finalize(self, _close, connection)
+            self._finalizer = weakref.finalize(self, _close_at_end, connection, self._lock, self._busy_timeout_seconds)
         return connection
 
     @property
@@ -445,9 +445,17 @@ def _transaction(connection: FileConnection) -> Iterator[None]:
         raise
 
 
-def _close(connection: FileConnection) -> None:
-    with AtWork(connection), suppress(sqlite3.Error):
-        connection.close()
+def _close_at_end(connection: FileConnection, lock: threading.RLock, patience_seconds: float) -> None:
+    """Close the connection, after a transaction of another thread: SQLite crashes when it is closed meanwhile.
+
+    Should that take too long, the connection stays open and the system closes the file.
+    """
+    if lock.acquire(timeout=patience_seconds):
+        try:
+            with AtWork(connection), suppress(sqlite3.Error):
+                connection.close()
+        finally:
+            lock.release()
 
 
 def _alike(one: str, other: str) -> bool:

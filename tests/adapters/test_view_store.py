@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 from eventsourcing.persistence import IntegrityError, Tracking
+from patience import GUARD_SECONDS
 from usual import a_delivered_order, an_inspected_return
 from viewing import built_anew, digests, projector
 
@@ -283,3 +284,19 @@ def test_every_view_is_a_table_that_any_tool_can_read(tmp_path: Path) -> None:
     assert asked == [("p-1", 75000, 75000)]
     assert datetime.fromisoformat(first) == datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
     assert os.path.getsize(tmp_path / "views.db") > 0
+
+
+def test_the_end_of_the_process_waits_for_a_transaction_of_a_daemon_thread(tmp_path: Path) -> None:
+    # given: a thread in the middle of a transaction
+    views = SQLiteViews(tmp_path / "views.db", busy_timeout_seconds=GUARD_SECONDS)
+    with views._writing() as connection:
+        # when: the process ends, as in "weakref.finalize" at exit
+        end = threading.Thread(target=views._finalizer)
+        end.start()
+        end.join(0.2)
+
+        # then: SQLite, which crashes where a connection is closed under it, may go on
+        connection.execute("SELECT 1")
+    end.join()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
