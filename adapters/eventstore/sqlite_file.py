@@ -138,12 +138,12 @@ def _check_not_inherited(path: str) -> None:
 def _check_open_alike(path: str) -> None:
     # All connections of a process to one file share what SQLite knows of its WAL, whatever file each of them takes for it.
     with suppress(OSError):
-        inode, beside = _inode(path), f"{os.path.realpath(path)}-"
+        inode, real = _inode(path), os.path.realpath(path)
         for files in {connection.files for connection in _process.open()}:
             if not files or files[0][1] != inode:
                 continue
             for name, known in files[1:]:
-                if not name.startswith(beside):
+                if name not in (real, f"{real}-wal", f"{real}-shm"):
                     raise StoreUnusable(f"{path}: this process has the file open under another name, {files[0][0]}")
                 if not _leads_to(name, known):
                     raise StoreUnusable(
@@ -213,6 +213,8 @@ class SQLiteFile:
         self.check_before_opening()
         files: list[tuple[str, Inode]] = [(self.path, self._inode)]
         target = self.target
+        if self._is_link:
+            files.append((target, self._inode))
         for name in (f"{target}-wal", f"{target}-shm") if beside else ():
             with suppress(OSError):
                 files.append((name, _inode(name)))
@@ -229,7 +231,8 @@ class SQLiteFile:
             return
         for path, (device, number) in files:
             try:
-                found = os.stat(path)
+                # A link in the place of the file leads to it, but others would look for the WAL beside where it leads to.
+                found = os.stat(path) if self._is_link else os.lstat(path)
             except _GONE:
                 self._refuse(path, what_came_of_it)
             except OSError as error:
@@ -244,15 +247,17 @@ class SQLiteFile:
     def _folder_now(self) -> tuple[tuple[int, int, int], bool]:
         """How the folder stands, and whether that tells anything.
 
-        Two changes within one tick of the file system's clock look like one, so that only an older change counts. Where the
-        path is a link, the folder of the file is another one.
+        Two changes within one tick of the file system's clock look like one, so that only an older change counts. Tools that
+        put a folder back, such as rsync, give it an earlier time of modification, but nobody can set that of a change. Where
+        the path is a link, the folder of the file is another one.
         """
         try:
             found = os.stat(self._folder)
         except OSError:
             return (0, 0, 0), False
-        settled = not self._is_link and time_ns() - found.st_mtime_ns > _SETTLED_NS
-        return (found.st_dev, found.st_ino, found.st_mtime_ns), settled
+        changed = max(found.st_mtime_ns, found.st_ctime_ns)  # on Windows the latter is the time of creation
+        settled = not self._is_link and time_ns() - changed > _SETTLED_NS
+        return (found.st_dev, found.st_ino, changed), settled
 
     def _refuse(self, path: str, what_came_of_it: str) -> NoReturn:
         self.moved = path
