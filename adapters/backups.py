@@ -25,7 +25,18 @@ from returnable.adapters.eventstore.sqlite_timeline import (
     new_cookie,
     refuse_foreign_wal,
 )
-from returnable.adapters.files import NotWritten, check_apart, check_free, store_files, sync, take_place
+from returnable.adapters.files import (
+    NotWritten,
+    check_apart,
+    check_free,
+    is_at,
+    lock,
+    new_file,
+    remove_if_left,
+    store_files,
+    sync,
+    take_place,
+)
 from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
@@ -203,34 +214,31 @@ def _refuse_leftovers(file: Path) -> None:
 def _part(target: Path, purpose: str) -> Iterator[Path]:
     """A temporary file beside ``target``, for nobody else to read, which is gone at the end.
 
-    What a run left that was killed is removed first. Raises :class:`StoreBusy` while another run has it.
+    What a run left that was killed is removed first, and never written to: it may have become the back-up, or the store,
+    under another name. Raises :class:`StoreBusy` while another run has it, and :class:`NotWritten`.
     """
     part = target.with_name(f".{target.name}.{purpose}-part")
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+    remove_if_left(part)
     try:
-        _claim(descriptor, f"{target}: another {purpose} to this place is running")
-        for ending in BESIDE:
-            part.with_name(part.name + ending).unlink(missing_ok=True)
-        os.ftruncate(descriptor, 0)
-        os.chmod(part, 0o600)
+        descriptor = new_file(part)
+    except FileExistsError as error:
+        raise StoreBusy(
+            f"{target}: another {purpose} to this place is running; if none is, move {part.name} away"
+        ) from error
+    except OSError as error:
+        raise NotWritten(f"{target}: {error.strerror}") from error
+    try:
+        if lock(descriptor, wait=True) and not is_at(descriptor, part):
+            raise StoreBusy(f"{target}: another {purpose} to this place is running")
         try:
+            for ending in BESIDE:
+                part.with_name(part.name + ending).unlink(missing_ok=True)
             yield part
         finally:
             for ending in ("", *BESIDE):
                 part.with_name(part.name + ending).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
-
-
-def _claim(descriptor: int, otherwise: str) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StoreBusy(otherwise) from error
 
 
 def _sha256(file: Path) -> str:
@@ -363,7 +371,9 @@ def _free_name(target: Path) -> str:
 
 def _write_marker(marker: Path, kept: str) -> None:
     written = marker.with_name(f".{marker.name}-part")
-    written.write_text(json.dumps({"kept_as": kept}))
+    written.unlink(missing_ok=True)
+    with os.fdopen(new_file(written), "w") as file:
+        json.dump({"kept_as": kept}, file)
     sync(written)
     os.rename(written, marker)
     sync(marker.parent)
