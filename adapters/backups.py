@@ -272,10 +272,16 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
         verified = _verified(part, f"{source} was not restored")
         sha256, replaced_head = _sha256(source), _head_of(target)
         _mark_restored(part, source.name, sha256, verified.head, replaced_head)
-        with held_alone(str(target), force):
-            _like(target, part)
-            sync(part)
-            kept_as = _swap(target, part)
+        _like(target, part)
+        sync(part)
+        # Before it is asked whether the store is in use: whoever opens it later is refused, and does not wait for the lock.
+        _announce(target)
+        try:
+            with held_alone(str(target), force):
+                kept_as = _swap(target, part)
+        except (StoreBusy, StoreUnusable):
+            _take_back(target)
+            raise
     # Only now, after the part was let go: closing it would drop the locks of a desk that this process opens on it.
     Path(marker_of(str(target))).unlink(missing_ok=True)
     sync(target.parent)
@@ -332,16 +338,28 @@ def _like(target: Path, part: Path) -> None:
             os.chown(part, status.st_uid, status.st_gid)
 
 
+def _announce(target: Path) -> None:
+    """Leave a marker with the name under which the store is going to be kept. While it is there, no desk opens the store."""
+    marker = Path(marker_of(str(target)))
+    if not marker.exists():
+        _write_marker(marker, _free_name(target))
+
+
+def _take_back(target: Path) -> None:
+    """Take the marker away, unless an earlier restore was cut short in the middle."""
+    marker = Path(marker_of(str(target)))
+    if target.exists() and not (target.parent / (_kept_name(marker) or target.name)).exists():
+        marker.unlink(missing_ok=True)
+
+
 def _swap(target: Path, part: Path) -> str | None:
     """Let a part take the place of a store, which is kept under another name with all that lies beside it.
 
-    It leaves a marker, and while that is there, no desk opens the store. A swap that was cut short is carried to its end by
-    the next one, which goes on with the name that stands in the marker: so the old store and its WAL stay together.
+    A swap that was cut short is carried to its end by the next one, which goes on with the name that stands in the marker:
+    so the old store and its WAL stay together.
     """
-    marker, folder = Path(marker_of(str(target))), target.parent
-    kept = _kept_name(marker) or _free_name(target)
-    if not marker.exists():
-        _write_marker(marker, kept)
+    folder = target.parent
+    kept = _kept_name(Path(marker_of(str(target)))) or _free_name(target)
     for ending in ("", *BESIDE):
         one, other = folder / f"{target.name}{ending}", folder / f"{kept}{ending}"
         if one.exists() and not other.exists():

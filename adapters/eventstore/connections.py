@@ -313,8 +313,10 @@ class Connections:
 
     def _first_connection(self) -> FileConnection:
         create_for_owner(self.path)
+        self._file.check_before_opening()
         connection = connect(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
+            self._file.check_opened(connection)
             self._mark(connection)
             switch_to_wal(connection, self._busy_timeout_seconds)
             self._make_durable(connection)
@@ -333,6 +335,7 @@ class Connections:
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = connect(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
+            self._file.check_opened(connection)
             self._make_durable(connection)
             self._settle(connection)
             self._file.remember(connection)
@@ -417,6 +420,7 @@ class ReadingConnections(Connections):
         self._file.check_before_opening()
         connection = connect(self.path, self._options, self._busy_timeout_seconds)
         try:
+            self._file.check_opened(connection)
             if _kind(self.path, connection) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
             connection.execute("PRAGMA temp_store = MEMORY")

@@ -57,6 +57,11 @@ class FileConnection(sqlite3.Connection):
         else:
             self.keep_open()
 
+    def give_up(self) -> None:
+        """Have it never closed, as if it were a parent's."""
+        self.pid = 0
+        self.keep_open()
+
     def keep_open(self) -> None:
         """Never close it, not even when nobody refers to it any more."""
         # SQLite forbids a child even to close a connection of its parent: that could remove the WAL under the parent.
@@ -195,9 +200,25 @@ class SQLiteFile:
         return os.path.realpath(self.path)
 
     def check_before_opening(self, what_came_of_it: str = NOTHING_WAS_DONE) -> None:
-        """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none."""
+        """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none any more."""
         if self._inode is not None:
             self.check(((self.path, self._inode),), what_came_of_it)
+        else:
+            with suppress(OSError):
+                self._inode = _inode(self.path)
+
+    def check_opened(self, connection: FileConnection) -> None:
+        """Raise :class:`StoreUnusable` when the path was given to another file while a connection was opened.
+
+        A restore lets whoever opens the store wait for a lock, and gives it another file meanwhile.
+        """
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            self.check_before_opening()
+        except StoreUnusable:
+            # SQLite takes the WAL beside the other file for its own, and would remove it.
+            connection.give_up()
+            raise
 
     def remember(self, connection: FileConnection, *, beside: bool = True) -> None:
         """Remember what a connection has opened, after it has read or written something.

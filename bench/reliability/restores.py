@@ -294,6 +294,7 @@ def worker(action: str, file: str, store: str, call: int, control: str | None) -
     die_before(call)
     with ExitStack() as stack:
         if control == "swap":
+            stack.enter_context(patch.object(backups, "_announce", lambda target: None))
             stack.enter_context(patch.object(backups, "_swap", naive_swap))
         if action == "backup":
             backups.back_up(f"sqlite:///{store}", file, force=True)

@@ -399,6 +399,95 @@ def test_a_restore_is_refused_while_another_process_reads_the_store(shop: Path, 
     assert restore(backup, url(shop)).head == 2
 
 
+@pytest.mark.parametrize("only_reading", [False, True])
+def test_who_opens_a_store_while_it_is_restored_gets_the_restored_one_or_none(
+    shop: Path, backup: Path, only_reading: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: the store is restored between two steps of opening it
+    record(shop, "A-3")
+    connect = connections.connect
+
+    def connect_and_restore(path: str, options: str, *more: Any) -> Any:
+        connection = connect(path, options, *more)
+        if options in ("mode=rwc", "mode=rw") and path == str(shop):
+            monkeypatch.setattr(connections, "connect", connect)
+            restore(backup, url(shop))
+        return connection
+
+    monkeypatch.setattr(connections, "connect", connect_and_restore)
+
+    # when
+    with pytest.raises(StoreUnusable, match="removed, renamed or replaced"):
+        assemble(url(shop), only_reading=only_reading)
+
+    # then
+    record(shop, "A-4")
+    assert orders(shop) == ["A-1", "A-2", "A-4"]
+    assert verify_store(url(shop)).problems == ()
+
+
+def test_nobody_opens_a_store_from_before_the_look_whether_it_is_in_use(
+    shop: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    refused: list[str] = []
+
+    def look(path: str, force: bool) -> Any:
+        with pytest.raises(StoreUnusable) as raised:
+            returnable.open(url(shop))
+        refused.append(str(raised.value))
+        return held_alone(path, force)
+
+    held_alone = backups.held_alone
+    monkeypatch.setattr(backups, "held_alone", look)
+
+    # when
+    restore(backup, url(shop))
+
+    # then
+    assert ["a restore is under way" in one for one in refused] == [True]
+
+
+def test_a_restore_that_is_refused_keeps_nobody_from_the_store(shop: Path, backup: Path) -> None:
+    with returnable.open(url(shop)), pytest.raises(StoreBusy):
+        restore(backup, url(shop))
+
+    assert orders(shop) == ["A-1", "A-2"]
+    assert not Path(marker_of(str(shop))).exists()
+
+
+def test_a_restore_that_is_refused_in_the_middle_of_an_earlier_one_leaves_the_store_to_nobody(
+    shop: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: one was cut short after it had put the new file in its place
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", cut_short_at(marker_of(str(shop)), Path.unlink))
+        with pytest.raises(OSError, match="cut short"):
+            restore(backup, url(shop))
+
+    # when
+    with closing(sqlite3.connect(shop)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM facts").fetchall()
+        with pytest.raises(StoreBusy):
+            restore(backup, url(shop))
+
+    # then
+    with pytest.raises(StoreUnusable, match="a restore is under way, or was cut short"):
+        returnable.open(url(shop))
+    restore(backup, url(shop))
+    assert orders(shop) == ["A-1", "A-2"]
+
+
+def cut_short_at(path: str, unlink: Callable[..., None]) -> Callable[..., None]:
+    def cut_short(self: Path, missing_ok: bool = False) -> None:
+        if str(self) == path:
+            raise OSError(5, "cut short")
+        unlink(self, missing_ok)
+
+    return cut_short
+
+
 @pytest.mark.parametrize("spoil", ["not a database", "empty", "truncated", "overwritten", "foreign wal"])
 def test_a_store_in_any_state_can_be_restored(shop: Path, backup: Path, spoil: str) -> None:
     # given
