@@ -25,7 +25,18 @@ from returnable.adapters.eventstore.sqlite_timeline import (
     new_cookie,
     refuse_foreign_wal,
 )
-from returnable.adapters.files import NotWritten, check_apart, check_free, store_files, sync, take_place
+from returnable.adapters.files import (
+    NotWritten,
+    check_apart,
+    check_free,
+    is_at,
+    lock,
+    new_file,
+    remove_if_left,
+    store_files,
+    sync,
+    take_place,
+)
 from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
@@ -203,34 +214,31 @@ def _refuse_leftovers(file: Path) -> None:
 def _part(target: Path, purpose: str) -> Iterator[Path]:
     """A temporary file beside ``target``, for nobody else to read, which is gone at the end.
 
-    What a run left that was killed is removed first. Raises :class:`StoreBusy` while another run has it.
+    What a run left that was killed is removed first, and never written to: it may have become the back-up, or the store,
+    under another name. Raises :class:`StoreBusy` while another run has it, and :class:`NotWritten`.
     """
     part = target.with_name(f".{target.name}.{purpose}-part")
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+    remove_if_left(part)
     try:
-        _claim(descriptor, f"{target}: another {purpose} to this place is running")
-        for ending in BESIDE:
-            part.with_name(part.name + ending).unlink(missing_ok=True)
-        os.ftruncate(descriptor, 0)
-        os.chmod(part, 0o600)
+        descriptor = new_file(part)
+    except FileExistsError as error:
+        raise StoreBusy(
+            f"{target}: another {purpose} to this place is running; if none is, move {part.name} away"
+        ) from error
+    except OSError as error:
+        raise NotWritten(f"{target}: {error.strerror}") from error
+    try:
+        if lock(descriptor, wait=True) and not is_at(descriptor, part):
+            raise StoreBusy(f"{target}: another {purpose} to this place is running")
         try:
+            for ending in BESIDE:
+                part.with_name(part.name + ending).unlink(missing_ok=True)
             yield part
         finally:
             for ending in ("", *BESIDE):
                 part.with_name(part.name + ending).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
-
-
-def _claim(descriptor: int, otherwise: str) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StoreBusy(otherwise) from error
 
 
 def _sha256(file: Path) -> str:
@@ -264,10 +272,16 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
         verified = _verified(part, f"{source} was not restored")
         sha256, replaced_head = _sha256(source), _head_of(target)
         _mark_restored(part, source.name, sha256, verified.head, replaced_head)
-        with held_alone(str(target), force):
-            _like(target, part)
-            sync(part)
-            kept_as = _swap(target, part)
+        _like(target, part)
+        sync(part)
+        # Before it is asked whether the store is in use: whoever opens it later is refused, and does not wait for the lock.
+        _announce(target)
+        try:
+            with held_alone(str(target), force):
+                kept_as = _swap(target, part)
+        except (StoreBusy, StoreUnusable):
+            _take_back(target)
+            raise
     # Only now, after the part was let go: closing it would drop the locks of a desk that this process opens on it.
     Path(marker_of(str(target))).unlink(missing_ok=True)
     sync(target.parent)
@@ -324,16 +338,28 @@ def _like(target: Path, part: Path) -> None:
             os.chown(part, status.st_uid, status.st_gid)
 
 
+def _announce(target: Path) -> None:
+    """Leave a marker with the name under which the store is going to be kept. While it is there, no desk opens the store."""
+    marker = Path(marker_of(str(target)))
+    if not marker.exists():
+        _write_marker(marker, _free_name(target))
+
+
+def _take_back(target: Path) -> None:
+    """Take the marker away, unless an earlier restore was cut short in the middle."""
+    marker = Path(marker_of(str(target)))
+    if target.exists() and not (target.parent / (_kept_name(marker) or target.name)).exists():
+        marker.unlink(missing_ok=True)
+
+
 def _swap(target: Path, part: Path) -> str | None:
     """Let a part take the place of a store, which is kept under another name with all that lies beside it.
 
-    It leaves a marker, and while that is there, no desk opens the store. A swap that was cut short is carried to its end by
-    the next one, which goes on with the name that stands in the marker: so the old store and its WAL stay together.
+    A swap that was cut short is carried to its end by the next one, which goes on with the name that stands in the marker:
+    so the old store and its WAL stay together.
     """
-    marker, folder = Path(marker_of(str(target))), target.parent
-    kept = _kept_name(marker) or _free_name(target)
-    if not marker.exists():
-        _write_marker(marker, kept)
+    folder = target.parent
+    kept = _kept_name(Path(marker_of(str(target)))) or _free_name(target)
     for ending in ("", *BESIDE):
         one, other = folder / f"{target.name}{ending}", folder / f"{kept}{ending}"
         if one.exists() and not other.exists():
@@ -363,7 +389,9 @@ def _free_name(target: Path) -> str:
 
 def _write_marker(marker: Path, kept: str) -> None:
     written = marker.with_name(f".{marker.name}-part")
-    written.write_text(json.dumps({"kept_as": kept}))
+    written.unlink(missing_ok=True)
+    with os.fdopen(new_file(written), "w") as file:
+        json.dump({"kept_as": kept}, file)
     sync(written)
     os.rename(written, marker)
     sync(marker.parent)

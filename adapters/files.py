@@ -53,7 +53,7 @@ def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
     """
     place = Path(out)
     check_free(place, force)
-    with _part(place.parent, _new_file) as part:
+    with _part(place.parent, new_file) as part:
         with open(part.descriptor, "wb", closefd=False) as file:
             yield file
             file.flush()
@@ -108,7 +108,7 @@ def _part(folder: Path, create: Callable[[Path], int]) -> Iterator[_Part]:
         with ExitStack() as at_end:
             at_end.callback(part.close)
             # Somebody who cleans up may have found it before it was locked.
-            if not _lock(part.descriptor, wait=True) or _is_at(part.descriptor, path):
+            if not lock(part.descriptor, wait=True) or is_at(part.descriptor, path):
                 at_end.callback(_remove, path)
                 yield part
                 return
@@ -122,28 +122,30 @@ def remove_left_parts(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as found:
         left = [Path(entry.path) for entry in found if _PART.fullmatch(entry.name)]
         for part in left:
-            with suppress(OSError):
-                _remove_if_left(part)
+            remove_if_left(part)
 
 
-def _remove_if_left(part: Path) -> None:
-    # Neither a link nor a pipe of that name is followed or waited for.
-    for access in (os.O_RDWR, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)):
-        with suppress(IsADirectoryError):
-            descriptor = os.open(part, access | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-            break
-    else:
-        return
-    try:
-        found = os.fstat(descriptor)
-        ours = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
-        if ours and found.st_uid == _user() and _lock(descriptor, wait=False) and _is_at(descriptor, part):
-            _remove(part)
-    finally:
-        os.close(descriptor)
+def remove_if_left(part: Path) -> None:
+    """Remove a part that a killed process of this user left; anything else of that name stays."""
+    with suppress(OSError):
+        # Neither a link nor a pipe of that name is followed or waited for.
+        for access in (os.O_RDWR, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)):
+            with suppress(IsADirectoryError):
+                descriptor = os.open(part, access | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                break
+        else:
+            return
+        try:
+            found = os.fstat(descriptor)
+            ours = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+            if ours and found.st_uid == _user() and lock(descriptor, wait=False) and is_at(descriptor, part):
+                _remove(part)
+        finally:
+            os.close(descriptor)
 
 
-def _new_file(part: Path) -> int:
+def new_file(part: Path) -> int:
+    """A descriptor of a new file that only its owner can read; raises ``FileExistsError`` where there is anything."""
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
     return os.open(part, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
@@ -153,7 +155,7 @@ def _new_folder(part: Path) -> int:
     return _CLOSED if os.name == "nt" else os.open(part, os.O_RDONLY)
 
 
-def _lock(descriptor: int, *, wait: bool) -> bool:
+def lock(descriptor: int, *, wait: bool) -> bool:
     """Lock what is open there until it is closed; whether that was possible."""
     try:
         import fcntl
@@ -168,7 +170,8 @@ def _user() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
-def _is_at(descriptor: int, part: Path) -> bool:
+def is_at(descriptor: int, part: Path) -> bool:
+    """Whether the path leads to what is open there."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(part))
     except FileNotFoundError:

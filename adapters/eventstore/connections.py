@@ -11,9 +11,9 @@ import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Any, Literal
 
 from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
@@ -29,6 +29,7 @@ from returnable.adapters.eventstore.sqlite_timeline import (
     cookie_of,
     is_copy,
     new_cookie,
+    refuse_foreign_journal,
     refuse_foreign_wal,
     refuse_half_restored,
     take_over_copy,
@@ -83,6 +84,31 @@ _MIGRATIONS = (_FACTS, _BOOKKEEPING)
 """What makes each version of the tables from the one before it."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION
+
+_NAMED = re.compile(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)")
+
+
+def damaged_schema(ask: Callable[[str], list[Any]]) -> Iterator[str]:
+    """What is missing of the tables and indexes of a store, and what was put among them that changes what is written.
+
+    An index that an administrator adds does no harm.
+    """
+    ((version,),) = ask("PRAGMA main.user_version")
+    found = {name: (kind, sql) for kind, name, sql in ask("SELECT type, name, sql FROM main.sqlite_master")}
+    for nth, statements in enumerate(_MIGRATIONS, start=1):
+        for statement in filter(None, map(str.strip, statements.split(";"))):
+            name = _NAMED.match(statement)[1]  # type: ignore[index]
+            _, sql = found.get(name, ("", None))
+            if nth > version and sql is not None:
+                yield f"{name} is there, but the file says that it is of version {version}, which has none"
+            elif nth <= version and sql != statement:
+                yield f"{name} {'is missing' if sql is None else 'is not as it was made'}"
+    if version == SCHEMA_VERSION and "timelines" in found and not ask("SELECT 1 FROM main.timelines LIMIT 1"):
+        yield "it does not say on which timeline its file is, so that the WAL of another file would not be noticed"
+    for name, (kind, _) in found.items():
+        if kind == "trigger":
+            yield f"a trigger, {name}, may change what is written"
+
 
 _TEMPORARY = re.compile("CREATE( UNIQUE)? (TABLE|INDEX) ")
 
@@ -286,8 +312,10 @@ class Connections:
 
     def _first_connection(self) -> FileConnection:
         create_for_owner(self.path)
+        self._file.check_before_opening()
         connection = connect(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
+            self._file.check_opened(connection)
             self._mark(connection)
             switch_to_wal(connection, self._busy_timeout_seconds)
             self._make_durable(connection)
@@ -306,6 +334,7 @@ class Connections:
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = connect(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
+            self._file.check_opened(connection)
             self._make_durable(connection)
             self._settle(connection)
             self._file.remember(connection)
@@ -390,6 +419,7 @@ class ReadingConnections(Connections):
         self._file.check_before_opening()
         connection = connect(self.path, self._options, self._busy_timeout_seconds)
         try:
+            self._file.check_opened(connection)
             if _kind(self.path, connection) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -413,6 +443,10 @@ class ReadingConnections(Connections):
             try:
                 copy.execute("PRAGMA synchronous = OFF")  # whoever wants it durable syncs it as a whole
                 source.backup(copy)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                raise StoreUnusable(f"{target}: {_CAUSES[sqlite3.SQLITE_FULL]} ({error})") from error
             finally:
                 copy.close()
             copy = connect(target, "mode=rw", self._busy_timeout_seconds)
@@ -443,6 +477,7 @@ class ProtectedConnections(ReadingConnections):
             raise StoreUnusable(f"{self.path}: access is denied")
         refuse_half_restored(self.path)
         refuse_foreign_wal(self.path)
+        refuse_foreign_journal(self.path)
         target = self._file.target
         wal = f"{target}-wal"
         if not os.path.exists(wal) or os.path.getsize(wal) == 0:
@@ -524,8 +559,11 @@ def _look_before_opening(path: str) -> None:
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE_IDS):
             raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
         return
+    if not os.path.isfile(path):
+        raise StoreUnusable(f"{path}: it is no regular file")  # to look into a pipe would wait for ever
     _check_access(path)
     refuse_foreign_wal(path)
+    refuse_foreign_journal(path)
     # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open() would
     # be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
     try:

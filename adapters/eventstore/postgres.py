@@ -33,7 +33,7 @@ from returnable.adapters.eventstore.postgres_connections import (
 )
 from returnable.adapters.eventstore.postgres_listener import Listener
 from returnable.adapters.eventstore.postgres_place import Place
-from returnable.adapters.eventstore.postgres_schema import channel_of
+from returnable.adapters.eventstore.postgres_schema import INDEXES, channel_of
 from returnable.adapters.eventstore.postgres_schema import migrate as migrate_schema
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
@@ -156,7 +156,7 @@ class PostgresCaseRecorder(CaseRecorder):
             unanswered += sent - 1
             if len(appends) > 1:  # one of them is wrong, and nothing is written: each for itself, then
                 return [self._append_alone(append, unanswered) for append in appends]
-            rows = [_raised(error, appends[0].insert)]
+            rows = [_raised(error, appends[0].insert, self._connections.place)]
         else:
             unanswered += sent - 1
         results: list[Sequence[int] | Exception] = []
@@ -362,6 +362,20 @@ class _Records(SqlRecords):
         ((given,),) = self._tables.ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {prefix}positions")
         if given < head:
             yield f"the last fact stands at position {head}, but the sequence has only come to {given}"
+        schema = prefix.removesuffix(".")
+        query = (
+            "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = oid WHERE indisvalid AND relnamespace ="
+            " ?::regnamespace"
+        )
+        kept = {index for (index,) in self._tables.ask(query, (schema,))}
+        for index in sorted(INDEXES - kept):
+            yield f"the index {index} is missing"
+        query = (
+            "SELECT tgname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid WHERE NOT tgisinternal AND tgtype & 2 <> 0"
+            " AND relnamespace = ?::regnamespace ORDER BY tgname"
+        )
+        for (trigger,) in self._tables.ask(query, (schema,)):
+            yield f"a trigger, {trigger}, may change what is written"
 
 
 class _Statements:
@@ -466,10 +480,15 @@ def _refused(refusal: str, nth: int | None, insert: Insert) -> Exception:
     raise AssertionError(f"append() answered {refusal!r}")
 
 
-def _raised(error: Exception, insert: Insert) -> Exception:
+def _raised(error: Exception, insert: Insert, place: Place) -> Exception:
     """What the function raised, as our error."""
     if not isinstance(error, errors.DatabaseError):
         return error
+    if isinstance(error, errors.SequenceGeneratorLimitExceeded | errors.NumericValueOutOfRange):
+        return StoreUnusable(
+            f"{place}: the sequence of positions has come to its end, so nothing was recorded; set it back to the last "
+            f"position of a fact ({error.diag.message_primary})"
+        )
     if isinstance(error, errors.IntegrityError):
         cases, names = insert.cases, insert.names
         return conflict(seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause=_cause(error))

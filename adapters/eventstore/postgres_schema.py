@@ -6,6 +6,7 @@ Everything stands in a schema of its own. It is created and brought up to date b
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from returnable.domain.errors import StoreUnusable
@@ -216,6 +217,12 @@ _MIGRATIONS: tuple[str, ...] = (_TABLES + _APPEND, _BOOKKEEPING + _APPEND)
 """What makes each version from the one before it."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION
+
+
+INDEXES = frozenset(re.findall(r"INDEX (\w+)", "".join(_MIGRATIONS))) | {
+    f"{table}_pkey" for table in re.findall(r"TABLE {schema}\.(\w+)", "".join(_MIGRATIONS))
+}
+"""The indexes of a store: they keep ids and places unique."""
 
 
 def channel_of(schema: str) -> str:

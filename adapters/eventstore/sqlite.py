@@ -23,6 +23,7 @@ from returnable.adapters.eventstore.connections import (
     WRONG_CALLS,
     Connections,
     Synchronous,
+    damaged_schema,
     reading_connections,
 )
 from returnable.adapters.eventstore.forks import AtWork
@@ -268,6 +269,7 @@ class _Records(SqlRecords):
 
     def damage(self) -> Iterator[str]:
         yield from damaged_pages(self._tables.ask)
+        yield from damaged_schema(self._tables.ask)
         # One statement, because others may append meanwhile. The counter that gives positions is rolled back with its
         # transaction: there is no gap that a conflict could leave.
         query = (

@@ -38,7 +38,7 @@ class Opened:
 
     def __init__(self, *files: tuple[str, Inode]) -> None:
         self.files = files
-        self.folder: tuple[int, int, int] | None = None
+        self.folder: tuple[int, int, int, int] | None = None
         """The folder as it was when all files were found in place, unless that tells nothing."""
 
 
@@ -66,6 +66,11 @@ class FileConnection(sqlite3.Connection):
             _process.connections.pop(id(self), None)
         else:
             self.keep_open()
+
+    def give_up(self) -> None:
+        """Have it never closed, as if it were a parent's."""
+        self.pid = 0
+        self.keep_open()
 
     def keep_open(self) -> None:
         """Never close it, not even when nobody refers to it any more."""
@@ -148,12 +153,12 @@ def _check_not_inherited(path: str) -> None:
 def _check_open_alike(path: str) -> None:
     # All connections of a process to one file share what SQLite knows of its WAL, whatever file each of them takes for it.
     with suppress(OSError):
-        inode, beside = _inode(path), f"{os.path.realpath(path)}-"
+        inode, real = _inode(path), os.path.realpath(path)
         for files in {connection.opened.files for connection in _process.open()}:
             if not files or files[0][1] != inode:
                 continue
             for name, known in files[1:]:
-                if not name.startswith(beside):
+                if name not in (real, f"{real}-wal", f"{real}-shm"):
                     raise StoreUnusable(f"{path}: this process has the file open under another name, {files[0][0]}")
                 if not _leads_to(name, known):
                     raise StoreUnusable(
@@ -203,9 +208,25 @@ class SQLiteFile:
         return os.path.realpath(self.path)
 
     def check_before_opening(self, what_came_of_it: str = NOTHING_WAS_DONE) -> None:
-        """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none."""
+        """Raise :class:`StoreUnusable` when the path leads to another file than at first, or to none any more."""
         if self._opened is not None:
             self.check(self._opened, what_came_of_it)
+        else:
+            with suppress(OSError):
+                self._opened = Opened((self.path, _inode(self.path)))
+
+    def check_opened(self, connection: FileConnection) -> None:
+        """Raise :class:`StoreUnusable` when the path was given to another file while a connection was opened.
+
+        A restore lets whoever opens the store wait for a lock, and gives it another file meanwhile.
+        """
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            self.check_before_opening()
+        except StoreUnusable:
+            # SQLite takes the WAL beside the other file for its own, and would remove it.
+            connection.give_up()
+            raise
 
     def remember(self, connection: FileConnection, *, beside: bool = True) -> None:
         """Remember what a connection has opened, after it has read or written something.
@@ -221,6 +242,8 @@ class SQLiteFile:
         self.check_before_opening()
         files = list(self._opened.files)
         target = self.target
+        if self._is_link:
+            files.append((target, self._opened.files[0][1]))
         for name in (f"{target}-wal", f"{target}-shm") if beside else ():
             with suppress(OSError):
                 files.append((name, _inode(name)))
@@ -236,21 +259,23 @@ class SQLiteFile:
         except OSError:
             folder = None
         else:
-            folder = found.st_mtime_ns, found.st_ino, found.st_dev
+            folder = found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
             if folder == opened.folder:
                 return
         for path, (device, number) in opened.files:
             try:
-                found = os.stat(path)
+                # A link in the place of the file leads to it, but others would look for the WAL beside where it leads to.
+                found = os.stat(path) if self._is_link else os.lstat(path)
             except _GONE:
                 self._refuse(path, what_came_of_it)
             except OSError as error:
                 raise StoreUnusable(f"{path}: it cannot be looked at ({error}); {what_came_of_it}") from error
             if found.st_ino != number or found.st_dev != device:
                 self._refuse(path, what_came_of_it)
-        # Two changes within one tick of the file system's clock look like one, so that only an older change counts. Where the
-        # path is a link, the folder of the file is another one.
-        settled = folder is not None and not self._is_link and time_ns() - folder[0] > _SETTLED_NS
+        # Two changes within one tick of the file system's clock look like one, so that only an older change counts. Tools that
+        # put a folder back, such as rsync, give it an earlier time of modification, but nobody can set that of a change (on
+        # Windows that is the time of creation). Where the path is a link, the folder of the file is another one.
+        settled = folder is not None and not self._is_link and time_ns() - max(folder[:2]) > _SETTLED_NS
         opened.folder = folder if settled else None
 
     def check_not_moved(self) -> None:

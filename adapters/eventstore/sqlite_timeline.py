@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from secrets import randbelow
 from struct import Struct, unpack_from
-from typing import Any
+from typing import Any, BinaryIO
 
 from returnable.adapters.eventstore.sqlite_file import NO_LOCKS, connect
 from returnable.adapters.eventstore.wal import attempts, is_busy
@@ -38,6 +38,11 @@ _LOOK_AGAIN_SECONDS = 0.05
 _WAL_HEADER = Struct(">8I")
 _FRAME_HEADER = Struct(">6I")
 _MAGIC = 0x377F0682
+_JOURNAL_HEADER = Struct(">8s5I")
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_FIRST_PAGE = (1).to_bytes(4, "big")
+_HEADER_SIZE = 100
+_CHANGES_AT = 24
 _COOKIE_AT = 40
 _WRITE_VERSION_AT = 18
 _ROLLBACK = 1
@@ -175,7 +180,7 @@ def read_wal(path: str, *, checked: bool) -> Wal | None:
     taken for whole.
     """
     try:
-        with open(f"{os.path.realpath(path)}-wal", "rb") as file:
+        with _regular(f"{os.path.realpath(path)}-wal") as file:
             header = file.read(_WAL_HEADER.size)
             if len(header) < _WAL_HEADER.size:
                 return None
@@ -210,6 +215,13 @@ def read_wal(path: str, *, checked: bool) -> Wal | None:
         return None
 
 
+def _regular(path: str) -> BinaryIO:
+    """A file beside a store, opened for reading; raises :class:`StoreUnusable` for anything else: a pipe is waited for."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise StoreUnusable(f"{path}: it lies beside a store, and is no regular file")
+    return open(path, "rb")
+
+
 def _checksum(order: str, content: bytes, sums: tuple[int, int]) -> tuple[int, int]:
     one, other = sums
     words = unpack_from(f"{order}{len(content) // 4}I", content)
@@ -221,19 +233,26 @@ def _checksum(order: str, content: bytes, sums: tuple[int, int]) -> tuple[int, i
 
 def refuse_foreign_wal(path: str) -> None:
     """Raise :class:`StoreUnusable` where the WAL beside a store belongs to another file, before SQLite replays it."""
-    reason = None
-    for look in range(_LOOKS):
-        # Others may write to both files while they are looked at, so that only what is seen again and again is believed.
-        reason = why_foreign(path, checked=look > 0)
-        if reason is None:
-            return
-        time.sleep(_LOOK_AGAIN_SECONDS)
+    reason = _seen_again_and_again(lambda nth: why_foreign(path, checked=nth > 0))
+    if reason is None:
+        return
     name = os.path.basename(path)
     raise StoreUnusable(
         f"{path}: the file {name}-wal beside it belongs to another file ({reason}). It seems that a copy was put "
         f"in the place of a store whose WAL was left behind. Move {name}-wal and {name}-shm away, or restore the copy with "
         "`returnable restore`, which does that"
     )
+
+
+def _seen_again_and_again(look: Callable[[int], str | None]) -> str | None:
+    """A verdict. Others may write to both files while they are looked at, so that one look is not believed."""
+    reason = None
+    for nth in range(_LOOKS):
+        reason = look(nth)
+        if reason is None:
+            return None
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return reason
 
 
 def why_foreign(path: str, *, checked: bool) -> str | None:
@@ -282,11 +301,63 @@ def _why_not_covered(wal: Wal, page_size: int, size: int) -> str | None:
     return f"page {missing} of {wal.page_count} stands neither in it nor in the store"
 
 
+# ---- the rollback journal of another file -----------------------------------------------------------------------------
+
+
+def refuse_foreign_journal(path: str) -> None:
+    """Raise :class:`StoreUnusable` where the rollback journal beside a store belongs to another file.
+
+    SQLite undoes by it what a transaction did that a crash cut short, and cuts the file to the size that it had before. Such
+    a journal is left where a store is killed at its birth, or when a desk takes a copy over.
+    """
+    reason = _seen_again_and_again(lambda nth: _why_foreign_journal(path))
+    if reason is None:
+        return
+    name = os.path.basename(path)
+    raise StoreUnusable(
+        f"{path}: the file {name}-journal beside it belongs to another file ({reason}). It seems that a copy was put in the "
+        f"place of a store that was killed. Move {name}-journal away, or restore the copy with `returnable restore`, which "
+        "does that"
+    )
+
+
+def _why_foreign_journal(path: str) -> str | None:
+    """Why the journal beside a store cannot be its own; ``None`` where nothing speaks against it, or there is none.
+
+    We write to a file without a WAL only to mark it, to switch its mode and to add a row: that adds one page at the most,
+    counts the changes up by one, and leaves the tables of the schema as they are.
+    """
+    try:
+        with _regular(f"{os.path.realpath(path)}-journal") as file:
+            header = file.read(_JOURNAL_HEADER.size)
+            if len(header) < _JOURNAL_HEADER.size or not header.startswith(_JOURNAL_MAGIC):
+                return None
+            _, _, _, page_count, sector_size, page_size = _JOURNAL_HEADER.unpack(header)
+            file.seek(sector_size)
+            record = file.read(4 + page_size)
+        pages = os.stat(path).st_size // max(page_size, 1)
+    except (FileNotFoundError, PermissionError):
+        return None
+    if not page_count <= pages <= page_count + 1:
+        return f"it was begun on {page_count} pages, and the store has {pages}"
+    if len(record) < 4 + page_size or record[:4] != _FIRST_PAGE or not page_count:
+        return None
+    before, now = record[4:], _read(path, 0, page_size)
+    counted = unpack_from(">I", now, _CHANGES_AT)[0] - unpack_from(">I", before, _CHANGES_AT)[0]
+    if counted not in (0, 1) or before[_HEADER_SIZE:] != now[_HEADER_SIZE:]:
+        return "it keeps the first page of another one"
+    return None
+
+
 _KEPT_OPEN: dict[tuple[int, int], int] = {}
 
 
 def _write_version(path: str) -> int:
     """Whether a file is in WAL mode (2) or not (1), by its header."""
+    return _read(path, _WRITE_VERSION_AT, 1)[0]
+
+
+def _read(path: str, at: int, size: int) -> bytes:
     status = os.stat(path)
     key = status.st_dev, status.st_ino
     if key not in _KEPT_OPEN:
@@ -294,8 +365,8 @@ def _write_version(path: str) -> int:
         # where a crash met a file whose schema somebody changed, or a copy.
         _KEPT_OPEN[key] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         NO_LOCKS.add(_KEPT_OPEN[key])
-    os.lseek(_KEPT_OPEN[key], _WRITE_VERSION_AT, os.SEEK_SET)
-    return os.read(_KEPT_OPEN[key], 1)[0]
+    os.lseek(_KEPT_OPEN[key], at, os.SEEK_SET)
+    return os.read(_KEPT_OPEN[key], size)
 
 
 # ---- what SQLite knows of a file ----------------------------------------------------------------------------------------

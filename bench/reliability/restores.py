@@ -297,7 +297,7 @@ def in_a_process(action: str, file: Path, store: Path, call: int, control: str |
     try:
         die_before(call)
         if control == "swap":
-            backups._swap = naive_swap
+            vars(backups).update(_announce=lambda target: None, _swap=naive_swap)
         if action == "backup":
             backups.back_up(f"sqlite:///{store}", file, force=True)
         else:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import signal
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import returnable
 from returnable.adapters import backups
 from returnable.adapters.backups import back_up, restore, verify_store
-from returnable.adapters.eventstore.sqlite_timeline import marker_of, read_wal, why_foreign
+from returnable.adapters.eventstore import connections
+from returnable.adapters.eventstore.sqlite_timeline import marker_of, read_wal, take_over_copy, why_foreign
 from returnable.adapters.files import NotWritten
 from returnable.adapters.wiring import assemble, projector, stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -183,6 +188,90 @@ def test_what_a_killed_run_left_is_removed_by_the_next(shop: Path) -> None:
     assert sorted(one.name for one in shop.parent.iterdir()) == ["backup.db", "shop.db"]
 
 
+def test_what_a_killed_run_left_under_two_names_is_not_written_to(shop: Path, backup: Path) -> None:
+    # given: it was killed after the back-up got its name, and the back-up was put away
+    before = backup.read_bytes()
+    shop.with_name(".next.db.backup-part").hardlink_to(backup)
+    record(shop, "A-3")
+
+    # when
+    back_up(url(shop), shop.with_name("next.db"))
+
+    # then
+    assert backup.read_bytes() == before
+    assert orders(shop.with_name("next.db")) == ["A-1", "A-2", "A-3"]
+    assert orders(backup) == ["A-1", "A-2"]
+
+
+@pytest.mark.parametrize("run", [back_up, restore])
+def test_a_run_that_begins_while_another_one_ends_leaves_what_that_has_written(
+    shop: Path, backup: Path, run: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: the part of another run, which is given its name between two steps of this one
+    purpose = "backup" if run is back_up else "restore"
+    target = shop.with_name("target.db")
+    part = shop.with_name(f".target.db.{purpose}-part")
+    shutil.copy(backup, part)
+    lock = fcntl.flock
+
+    def end_first(descriptor: int, operation: int) -> None:
+        if part.exists() and not target.exists():
+            part.rename(target)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", end_first)
+
+    # when
+    with suppress(StoreBusy, NotWritten, FileNotFoundError):
+        run(*(url(shop), target) if run is back_up else (backup, url(target)))
+
+    # then
+    assert orders(target) == ["A-1", "A-2"]
+
+
+def test_a_link_in_the_place_of_the_part_is_not_followed(shop: Path) -> None:
+    # given
+    other = shop.with_name("other.txt")
+    other.write_text("not ours")
+    shop.with_name(".copy.db.backup-part").symlink_to(other)
+
+    # when
+    with pytest.raises(StoreBusy, match=r"move \.copy\.db\.backup-part away"):
+        back_up(url(shop), shop.with_name("copy.db"))
+
+    # then
+    assert other.read_text() == "not ours"
+
+
+def test_a_disk_that_is_full_is_that_of_the_back_up(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    def connect_to_full(path: str, *arguments: Any) -> Any:
+        connection = connect(path, *arguments)
+        if path.endswith("-part"):
+            connection.execute("PRAGMA max_page_count = 3")
+        return connection
+
+    connect = connections.connect
+    monkeypatch.setattr(connections, "connect", connect_to_full)
+
+    # when, then
+    with pytest.raises(StoreUnusable, match=r"copy\.db\.backup-part: the disk is full"):
+        back_up(url(shop), shop.with_name("copy.db"))
+    assert sorted(each.name for each in shop.parent.iterdir()) == ["shop.db"]
+
+
+def test_a_place_where_nothing_can_be_written_is_told(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    def refused(*arguments: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(backups, "new_file", refused)
+
+    # when, then
+    with pytest.raises(NotWritten, match=r"copy\.db: Read-only file system"):
+        back_up(url(shop), shop.with_name("copy.db"))
+
+
 def test_a_second_run_to_the_same_place_is_refused_while_the_first_one_works(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +399,95 @@ def test_a_restore_is_refused_while_another_process_reads_the_store(shop: Path, 
     assert restore(backup, url(shop)).head == 2
 
 
+@pytest.mark.parametrize("only_reading", [False, True])
+def test_who_opens_a_store_while_it_is_restored_gets_the_restored_one_or_none(
+    shop: Path, backup: Path, only_reading: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: the store is restored between two steps of opening it
+    record(shop, "A-3")
+    connect = connections.connect
+
+    def connect_and_restore(path: str, options: str, *more: Any) -> Any:
+        connection = connect(path, options, *more)
+        if options in ("mode=rwc", "mode=rw") and path == str(shop):
+            monkeypatch.setattr(connections, "connect", connect)
+            restore(backup, url(shop))
+        return connection
+
+    monkeypatch.setattr(connections, "connect", connect_and_restore)
+
+    # when
+    with pytest.raises(StoreUnusable, match="removed, renamed or replaced"):
+        assemble(url(shop), only_reading=only_reading)
+
+    # then
+    record(shop, "A-4")
+    assert orders(shop) == ["A-1", "A-2", "A-4"]
+    assert verify_store(url(shop)).problems == ()
+
+
+def test_nobody_opens_a_store_from_before_the_look_whether_it_is_in_use(
+    shop: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    refused: list[str] = []
+
+    def look(path: str, force: bool) -> Any:
+        with pytest.raises(StoreUnusable) as raised:
+            returnable.open(url(shop))
+        refused.append(str(raised.value))
+        return held_alone(path, force)
+
+    held_alone = backups.held_alone
+    monkeypatch.setattr(backups, "held_alone", look)
+
+    # when
+    restore(backup, url(shop))
+
+    # then
+    assert ["a restore is under way" in one for one in refused] == [True]
+
+
+def test_a_restore_that_is_refused_keeps_nobody_from_the_store(shop: Path, backup: Path) -> None:
+    with returnable.open(url(shop)), pytest.raises(StoreBusy):
+        restore(backup, url(shop))
+
+    assert orders(shop) == ["A-1", "A-2"]
+    assert not Path(marker_of(str(shop))).exists()
+
+
+def test_a_restore_that_is_refused_in_the_middle_of_an_earlier_one_leaves_the_store_to_nobody(
+    shop: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: one was cut short after it had put the new file in its place
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", cut_short_at(marker_of(str(shop)), Path.unlink))
+        with pytest.raises(OSError, match="cut short"):
+            restore(backup, url(shop))
+
+    # when
+    with closing(sqlite3.connect(shop)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM facts").fetchall()
+        with pytest.raises(StoreBusy):
+            restore(backup, url(shop))
+
+    # then
+    with pytest.raises(StoreUnusable, match="a restore is under way, or was cut short"):
+        returnable.open(url(shop))
+    restore(backup, url(shop))
+    assert orders(shop) == ["A-1", "A-2"]
+
+
+def cut_short_at(path: str, unlink: Callable[..., None]) -> Callable[..., None]:
+    def cut_short(self: Path, missing_ok: bool = False) -> None:
+        if str(self) == path:
+            raise OSError(5, "cut short")
+        unlink(self, missing_ok)
+
+    return cut_short
+
+
 @pytest.mark.parametrize("spoil", ["not a database", "empty", "truncated", "overwritten", "foreign wal"])
 def test_a_store_in_any_state_can_be_restored(shop: Path, backup: Path, spoil: str) -> None:
     # given
@@ -393,8 +571,11 @@ def test_after_a_restore_was_cut_short_nothing_opens_the_store_until_it_is_run_a
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", fail)
+        umask = os.umask(0)
         with pytest.raises(OSError, match="No space left"):
             restore(backup, url(shop))
+        os.umask(umask)
+    assert stat.S_IMODE(os.stat(marker_of(str(shop))).st_mode) == 0o600
 
     # when
     opening: list[Callable[[], object]] = [
@@ -602,6 +783,100 @@ def test_a_wal_that_a_power_failure_tore_is_the_stores_own(shop: Path) -> None:
     assert found[:2] == ["A-1", "A-2"]
     assert len(found) < 22
     assert verify_store(url(shop)).problems == ()
+
+
+# ---- a rollback journal beside a copy ---------------------------------------------------------------------------------
+
+
+def journal_of(before: bytes, after: bytes) -> bytes:
+    """What SQLite writes into its rollback journal before it changes a file so."""
+    page, sector, nonce = 4096, 512, 7
+    numbers = [n for n in range(len(before) // page) if before[n * page :][:page] != after[n * page :][:page]]
+    found = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+    found += struct.pack(">5I", len(numbers), nonce, len(before) // page, sector, page).ljust(sector - 8, b"\0")
+    for number in numbers:
+        kept = before[number * page :][:page]
+        found += struct.pack(">I", number + 1) + kept
+        found += struct.pack(">I", nonce + sum(kept[at] for at in range(page - 200, 0, -200)))
+    return found
+
+
+def born(shop: Path) -> bytes:
+    """The journal of a store that is killed at its birth."""
+    return journal_of(b"", b"")
+
+
+def taken_over(shop: Path) -> bytes:
+    """The journal of a larger copy that is killed when a desk takes it over."""
+    record(shop, *(f"B-{nth}" for nth in range(40)))
+    larger = shop.with_name("larger.db")
+    vacuum(shop, larger)
+    return journal_of(*taking_over(larger))
+
+
+def taking_over(copy: Path) -> tuple[bytes, bytes]:
+    """A copy before a desk takes it over, and after that."""
+    before = copy.read_bytes()
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        take_over_copy(connection, str(copy), "2026-03-02T15:00:00Z", 1.0)
+    return before, copy.read_bytes()
+
+
+@pytest.mark.parametrize("made_by", [vacuum, online, back_up, shutil.copy])
+@pytest.mark.parametrize("killed", [born, taken_over])
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_copy_beside_the_journal_of_another_file_is_refused_before_that_is_played_back(
+    shop: Path, made_by: Callable[[Path, Path], object], killed: Callable[[Path], bytes], reads: bool
+) -> None:
+    # given
+    copy = shop.with_name("copy.db")
+    made_by(url(shop) if made_by is back_up else shop, copy)  # type: ignore[arg-type]
+    before = copy.read_bytes()
+    journal = copy.with_name("copy.db-journal")
+    journal.write_bytes(killed(shop))
+
+    # when
+    with pytest.raises(StoreUnusable, match="copy.db-journal beside it belongs to another file"):
+        assemble(url(copy), only_reading=reads)
+    (problem,) = verify_store(url(copy)).problems
+
+    # then
+    assert "belongs to another file" in problem.what
+    assert copy.read_bytes() == before
+    journal.unlink()
+    assert orders(copy) == ["A-1", "A-2"]
+
+
+def test_a_copy_that_was_killed_while_a_desk_took_it_over_is_opened(shop: Path) -> None:
+    # given
+    copy = shop.with_name("copy.db")
+    vacuum(shop, copy)
+    before, after = taking_over(copy)
+    journal = journal_of(before, after)
+
+    for written in (0, 1, 2, len(after) // 4096):
+        # when: so many pages were written
+        copy.write_bytes(after[: written * 4096] + before[written * 4096 :])
+        copy.with_name("copy.db-journal").write_bytes(journal)
+
+        # then
+        assert orders(copy) == ["A-1", "A-2"]
+        assert verify_store(url(copy)).problems == ()
+        assert not copy.with_name("copy.db-journal").exists()
+
+
+def test_a_pipe_is_no_store_and_nobody_waits_for_it(shop: Path) -> None:
+    os.mkfifo(shop.with_name("pipe.db"))
+    with pytest.raises(StoreUnusable, match="pipe.db: it is no regular file"):
+        assemble(url(shop.with_name("pipe.db")), only_reading=True)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("ending", ["-wal", "-journal"])
+def test_what_is_no_file_beside_a_store_is_refused(shop: Path, ending: str, make: Callable[[Path], None]) -> None:
+    make(shop.with_name(shop.name + ending))
+    with pytest.raises(StoreUnusable, match="it lies beside a store, and is no regular file"):
+        orders(shop)
 
 
 # ---- warnings ---------------------------------------------------------------------------------------------------------

@@ -547,6 +547,30 @@ def test_a_session_that_is_shared_unnoticed_is_told() -> None:
             store.append([batch("O-1", 1, "B")])
 
 
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("how_many", [1, 8])
+def test_a_sequence_that_has_come_to_its_end_is_told_and_nothing_is_recorded(left: int, how_many: int) -> None:
+    # given
+    url = fresh_store_url()
+    with closing(opened(url)) as store:
+        sql(f"SELECT setval('{schema_of(url)}.positions', {2**63 - 1 - left})")
+
+        def refusal(nth: int) -> str:
+            with pytest.raises(StoreUnusable) as raised:
+                store.append([batch(f"A-{nth}", 0, "one", "two")], receipt=receipt(f"k-{nth}"))
+            return str(raised.value)
+
+        # when
+        with ThreadPoolExecutor(how_many) as threads:
+            refused = list(threads.map(refusal, range(how_many)))
+
+        # then
+        assert all("the sequence of positions has come to its end, so nothing was recorded" in one for one in refused)
+        assert store.head() == 0
+        sql(f"SELECT setval('{schema_of(url)}.positions', 1, false)")
+        assert store.append([batch("A-0", 0, "one")], receipt=receipt("k-0")) == [1]
+
+
 @pytest.mark.parametrize("behind", [1, 2, 3])
 def test_a_sequence_that_is_behind_the_facts_is_brought_up_to_them(behind: int) -> None:
     # given: facts with a gap, and the sequence as a replica has it that took over

@@ -244,14 +244,14 @@ def test_a_part_that_somebody_cleans_away_before_it_is_locked_is_made_again(
 
     made: list[Path] = []
 
-    def create(part: Path, real=files._new_file) -> int:  # type: ignore[no-untyped-def]
+    def create(part: Path, real=files.new_file) -> int:  # type: ignore[no-untyped-def]
         descriptor: int = real(part)
         made.append(part)
         if len(made) == 1:
             part.unlink()
         return descriptor
 
-    monkeypatch.setattr(files, "_new_file", create)
+    monkeypatch.setattr(files, "new_file", create)
     with written_whole(str(tmp_path / "facts.jsonl"), force=False) as file:
         file.write(b"whole")
 

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -53,6 +54,10 @@ def desk(url: str) -> Iterator[returnable.Desk]:
 
 def confirm(desk: returnable.Desk, order_id: str) -> str:
     return desk.confirm_order(order_id=order_id, **ORDER).outcome
+
+
+def an_hour_later() -> int:
+    return time.time_ns() + 3_600 * 10**9
 
 
 def orders(url: str) -> list[str]:
@@ -128,6 +133,51 @@ def test_a_desk_opened_through_a_link_notices_that_the_link_leads_elsewhere(tmp_
     assert orders(f"sqlite:///{tmp_path}/two.db") == []
 
 
+@pytest.mark.parametrize("behind_a_link", [False, True])
+def test_a_file_that_was_moved_and_is_led_to_by_a_link_from_then_on_is_noticed(
+    tmp_path: Path, behind_a_link: bool
+) -> None:
+    # given: others would keep another WAL, beside the place where the file is now
+    for folder in ("small", "large"):
+        (tmp_path / folder).mkdir()
+    small, large, link = tmp_path / "small" / "shop.db", tmp_path / "large" / "shop.db", tmp_path / "shop.db"
+    if behind_a_link:
+        link.symlink_to(small)
+    with returnable.open(f"sqlite:///{link if behind_a_link else small}") as desk:
+        confirm(desk, "A-1")
+
+        # when
+        small.rename(large)
+        link.unlink(missing_ok=True)
+        (link if behind_a_link else small).symlink_to(large)
+
+        # then
+        assert MOVED in refusal(lambda: confirm(desk, "A-2"))
+        assert MOVED in refusal(lambda: desk.order(order_id="A-1"))
+
+
+def test_a_folder_that_is_put_back_with_its_former_time_is_noticed(
+    path: Path, desk: returnable.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: the folder was looked at long after it was last changed
+    monkeypatch.setattr(sqlite_file, "time_ns", an_hour_later)
+    confirm(desk, "A-2")
+    desk.order(order_id="A-2")
+
+    # when: as rsync, tar and cp put a copy back
+    copy = path.parent.with_name("copy")
+    shutil.copytree(path.parent, copy)
+    confirm(desk, "A-3")
+    before = path.parent.stat()
+    for file in copy.iterdir():
+        file.replace(path.parent / file.name)
+    os.utime(path.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    # then
+    assert MOVED in refusal(lambda: confirm(desk, "A-4"))
+    assert MOVED in refusal(lambda: desk.order(order_id="A-1"))
+
+
 def test_a_file_that_is_moved_while_a_command_is_carried_out_is_noticed_before_it_is_acknowledged(
     path: Path, desk: returnable.Desk
 ) -> None:
@@ -167,6 +217,7 @@ def test_a_folder_that_cannot_be_looked_into_for_a_while_is_refused_for_that_whi
 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite_file.os, "stat", denied)
+        patch.setattr(sqlite_file.os, "lstat", denied)
         assert "it cannot be looked at" in refusal(lambda: confirm(desk, "A-2"))
 
     assert confirm(desk, "A-2") == "accepted"
@@ -332,13 +383,14 @@ def test_an_empty_file_is_no_store_yet_and_becomes_one(path: Path, url: str) -> 
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
-def test_a_file_that_is_moved_long_after_its_folder_changed_is_noticed(tmp_path: Path, ending: str) -> None:
+def test_a_file_that_is_moved_long_after_its_folder_changed_is_noticed(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given: a folder that has not changed for a while, so that a look at it is enough
     path = tmp_path / "shop.db"
+    monkeypatch.setattr(sqlite_file, "time_ns", an_hour_later)
     with closing(returnable.open(f"sqlite:///{path}")) as desk:
         confirm(desk, "A-1")
-        long_ago = path.stat().st_mtime - 3600
-        os.utime(tmp_path, (long_ago, long_ago))
         confirm(desk, "A-2")
         assert desk.parts.store._recorder._connections._held.writer.opened.folder  # type: ignore[attr-defined]
 

@@ -176,6 +176,67 @@ def test_what_contradicts_something_else_that_is_stored_is_found_and_named(
     assert what in problems[where]
 
 
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("DROP INDEX beginnings", "beginnings is missing"),
+        ("DROP INDEX due_by_instant", "due_by_instant is missing"),
+        ("DROP TABLE bookmarks", "bookmarks is missing"),
+        ("DROP TABLE timelines", "timelines is missing"),
+        ("DELETE FROM timelines", "on which timeline its file is"),
+        ("DROP TABLE names; CREATE TABLE names (kind TEXT, name TEXT, case_id TEXT)", "names is not as it was made"),
+        ("PRAGMA user_version = 1", "bookmarks is there, but the file says that it is of version 1"),
+        ("CREATE TRIGGER mine AFTER INSERT ON facts BEGIN DELETE FROM facts; END", "a trigger, mine"),
+    ],
+)
+def test_a_file_whose_tables_and_indexes_are_not_those_of_a_store_is_found(
+    tmp_path: Path, statement: str, what: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    assemble(url).store.close()
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.executescript(statement)
+
+    problems = verify_store(url).problems
+
+    assert any(what in problem.what for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("statements", "what"),
+    [
+        (["DROP INDEX {}.beginnings"], "the index beginnings is missing"),
+        (["ALTER TABLE {}.names DROP CONSTRAINT names_pkey"], "the index names_pkey is missing"),
+        (
+            [
+                "CREATE FUNCTION {}.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+                "CREATE TRIGGER mine BEFORE INSERT ON {}.facts FOR EACH ROW EXECUTE FUNCTION {}.nothing()",
+            ],
+            "a trigger, mine, may change what is written",
+        ),
+    ],
+)
+def test_a_schema_on_a_server_whose_indexes_and_triggers_are_not_those_of_a_store_is_found(
+    statements: list[str], what: str
+) -> None:
+    url = fresh_store_url()
+    for statement in statements:
+        sql(statement.replace("{}", place_of(url).schema))
+
+    problems = verify_store(url).problems
+
+    assert [problem.what for problem in problems] == [what]
+
+
+def test_an_index_that_an_administrator_adds_is_no_problem(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    assemble(url).store.close()
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.executescript("CREATE INDEX mine ON facts (type); ANALYZE")
+
+    assert verify_store(url).problems == ()
+
+
 def test_a_store_that_cannot_be_read_has_that_as_its_problem(tmp_path: Path) -> None:
     shop = Shop(f"sqlite:///{tmp_path}/shop.db")
     shop.parts.store.close()
