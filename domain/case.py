@@ -184,7 +184,7 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
             refund = Refund(fact.refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
-        refunds.apply(refund, fact)
+        refunds.apply(refund, fact, f"{stream}#{version}")
         case.refunds[fact.refund_id] = refund
         owned.add(key)
 

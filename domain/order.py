@@ -20,6 +20,7 @@ from returnable.domain.commands import (
     RequestCancellation,
 )
 from returnable.domain.copying import copied
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -59,6 +60,8 @@ class Parcel:
     units: Mapping[str, int]
     shipped_at: datetime
     delivered_at: datetime | None = None
+    delivered_by: str = ""
+    """The event that says so."""
     return_before: datetime | None = None
     report_before: datetime | None = None
     shipments_told: tuple[Shipped, ...] = ()
@@ -77,6 +80,8 @@ class Order:
     account_since: datetime | None = None
     parcels: dict[str, Parcel] = field(default_factory=dict)
     incomplete_since: datetime | None = None
+    cancellation_asked: Happened | None = None
+    """The earliest request to cancel, whatever came of it."""
     cancelled_at: datetime | None = None
     notices_owed: int = 0
     exceptions: tuple[str, ...] = ()
@@ -87,6 +92,11 @@ class Order:
     def stream(self) -> str:
         """The stream of the order's facts."""
         return f"order/{self.order_id}"
+
+    @property
+    def next_event(self) -> str:
+        """The event that is applied next."""
+        return f"{self.stream}#{self.version + 1}"
 
     @property
     def currency(self) -> str:
@@ -221,6 +231,8 @@ def apply(order: Order, fact: Fact) -> None:
         elif isinstance(fact, CancellationDeclined):
             order.notices_owed += 1
         elif isinstance(fact, CancellationRequested):
+            asked = Happened(fact.occurred_at, order.next_event)
+            order.cancellation_asked = min(asked, order.cancellation_asked or asked)
             _note_incomplete(order, fact)
 
 
@@ -233,6 +245,7 @@ def _apply_delivered(order: Order, fact: Delivered) -> None:
         parcel = replace(
             parcel,
             delivered_at=fact.occurred_at,
+            delivered_by=order.next_event,
             return_before=fact.return_before,
             report_before=fact.report_before,
             deliveries_told=told,
@@ -253,7 +266,7 @@ def _apply_note(order: Order, fact: Fact) -> None:
     elif isinstance(fact, ExceptionRaised):
         order.exceptions += fact.reasons
     elif isinstance(fact, OverrideGranted):
-        order.asides += (aside(fact, order.stream, order.version + 1),)
+        order.asides += (aside(fact, order.next_event),)
     elif isinstance(fact, RefusalsCounted) and fact.command == "request_cancellation":
         order.notices_owed += 1
 
@@ -263,9 +276,9 @@ def _note_incomplete(order: Order, fact: CancellationRequested) -> None:
         order.incomplete_since = fact.occurred_at
 
 
-def aside(fact: OverrideGranted, stream: str, version: int) -> Aside:
+def aside(fact: OverrideGranted, event: str) -> Aside:
     """The override that a fact grants."""
-    return Aside(fact.clause, fact.approved_by, fact.reason, fact.occurred_at, f"{stream}#{version}")
+    return Aside(fact.clause, fact.approved_by, fact.reason, fact.occurred_at, event)
 
 
 # ---- decisions ------------------------------------------------------------------------------------------------------

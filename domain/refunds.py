@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
 from returnable.domain.copying import copied
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
@@ -49,9 +50,14 @@ class Refund:
     stream: str
     status: str = NOTHING
     requested: RefundRequested = field(init=False)
+    requested_by: str = ""
+    """The event that requested it."""
     tenders: dict[str, str] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
-    overdue_recorded: bool = False
+    overdue_by: str | None = None
+    """The event that says it is overdue."""
+    ended: Happened | None = None
+    """When it was settled, or failed."""
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -87,12 +93,12 @@ class Refund:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(refund: Refund, fact: Fact) -> None:
+def apply(refund: Refund, fact: Fact, event: str) -> None:
     """Change ``refund`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
     kind = fact.type
     if isinstance(fact, RefundRequested):
         refund.status = REFUND.after(refund.status, kind)
-        refund.requested = fact
+        refund.requested, refund.requested_by = fact, event
         refund.tenders = {tender.payment_id: "requested" for tender in fact.tenders}
     elif isinstance(fact, RefundSettled | RefundFailed):
         refund.tenders[fact.payment_id] = "settled" if isinstance(fact, RefundSettled) else "failed"
@@ -102,7 +108,10 @@ def apply(refund: Refund, fact: Fact) -> None:
         refund.status = REFUND.after(refund.status, kind, "requested" not in answers and "failed" in answers)
     else:
         refund.status = REFUND.after(refund.status, kind)
-        refund.overdue_recorded = refund.overdue_recorded or isinstance(fact, RefundOverdue)
+        if isinstance(fact, RefundOverdue):
+            refund.overdue_by = refund.overdue_by or event
+    if refund.status != "requested":
+        refund.ended = Happened(fact.occurred_at, event)
 
 
 # ---- what is owed ---------------------------------------------------------------------------------------------------
@@ -512,17 +521,3 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
         )
         facts.append((refund.stream, failed))
     return Decided(facts=facts)
-
-
-def next_overdue(refund: Refund) -> datetime | None:
-    """The first instant at which :func:`due_overdue` finds something, if nothing else happens."""
-    waiting = refund.status == "requested" and not refund.overdue_recorded
-    return refund.requested.overdue_at if waiting else None
-
-
-def due_overdue(refund: Refund, now: Moment) -> list[tuple[str, Fact]]:
-    """The refund's deadline passed and is not on record: overdue *occurs* at the deadline."""
-    if refund.overdue(now.at) and not refund.overdue_recorded:
-        fact = RefundOverdue(**now.envelope(refund.requested.overdue_at), refund_id=refund.refund_id)
-        return [(refund.stream, fact)]
-    return []

@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case, Step, evolve, steps
-from returnable.domain.claims import Claim
+from returnable.domain.deadlines import Deadline
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
 from returnable.domain.refunds import remaining
-from returnable.domain.returns import Return
 from returnable.domain.ruling import Finding
+from returnable.domain.timetable import deadlines_of
 from returnable.projections.audit import details
 from returnable.projections.explained import (
     DeadlineChange,
@@ -32,65 +32,14 @@ from returnable.projections.explained import (
 from returnable.projections.subjects import Subject
 from returnable.projections.views import ActorView
 
-INCLUSIVE = frozenset({"cancel_by", "contact_by"})
-"""The deadlines that are themselves still in time; all others are exclusive ends."""
-
 Change = Literal["set", "moved", "settled", "reopened", "passed"]
 Key = tuple[str, str, str]
 """Subject, name and part of a deadline: ``("order/A-1", "return_before", "line 1 in parcel P-1")``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A deadline of a case as its facts tell it; ``open``: something still depends on it."""
-
-    at: datetime
-    clause: str
-    open: bool
-
-    def passed(self, name: str, clock: datetime) -> bool:
-        """Whether it ran out by then."""
-        return clock > self.at if name in INCLUSIVE else clock >= self.at
-
-
 def deadlines(case: Case) -> dict[Key, Deadline]:
-    """Every deadline there is or was in a case, in a steady order.
-
-    A window of a line is open while a unit of it in that parcel is in no return and no claim; a label until it was used or
-    voided by hand; the promise of contact until it was kept or the claim settled; a refund until it has its answers.
-    """
-    order = case.order
-    stream, alive = order.stream, order.status != "cancelled"
-    found: dict[Key, Deadline] = {
-        (stream, "cancel_by", ""): Deadline(order.confirmed.cancel_by, "cancellation.window", alive)
-    }
-    for parcel in order.parcels.values():
-        if parcel.return_before is None or parcel.report_before is None:
-            continue
-        for line_id, count in parcel.units.items():
-            free = alive and _spoken_for(case, line_id, parcel.parcel_id) < count
-            of = f"line {line_id} in parcel {parcel.parcel_id}"
-            found[stream, "return_before", of] = Deadline(parcel.return_before, "returns.window", free)
-            found[stream, "report_before", of] = Deadline(parcel.report_before, "wrong_item.window", free)
-    for ret in case.returns.values():
-        for label in ret.labels.values():
-            waits = label.status in ("issued", "void")  # one that voided by itself may turn out to have been used
-            found[ret.stream, "void_at", f"label {label.label_id}"] = Deadline(label.void_at, "returns.ship_by", waits)
-    for claim in case.claims.values():
-        waits = claim.status == "open" and claim.contacted_at is None
-        found[claim.stream, "contact_by", ""] = Deadline(claim.opened.contact_by, "wrong_item.contact", waits)
-    for refund in case.refunds.values():
-        waits = refund.status == "requested"
-        key = (f"refund/{refund.refund_id}", "overdue_at", "")
-        found[key] = Deadline(refund.requested.overdue_at, "returns.refund_timing", waits)
-    return found
-
-
-def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
-    """The units in returns and in claims settled by refund; a request holds nothing until it is decided."""
-    holders: list[Return | Claim] = [ret for ret in case.returns.values() if ret.status != "requested"]
-    holders += case.claims.values()
-    return sum(holder.held(line_id).get(parcel_id, 0) for holder in holders)
+    """Every deadline there is or was in a case, in a steady order; of one that was moved, where it stands now."""
+    return {(deadline.subject, deadline.name, deadline.part): deadline for deadline in deadlines_of(case)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +190,10 @@ def _ran_out(
     before: Mapping[Key, Deadline], passed: set[Key], clock: datetime, where: ZoneInfo
 ) -> Iterator[DeadlineChange]:
     for key, deadline in before.items():
-        if deadline.open and key not in passed and deadline.passed(key[1], clock):
+        if deadline.open and key not in passed and deadline.passed(clock):
             passed.add(key)
             at = in_zone(deadline.at, where)
-            yield _change(key, deadline, "passed", at, at)
+            yield _change(deadline, "passed", at, at)
 
 
 def _changes(
@@ -253,22 +202,21 @@ def _changes(
     for key, deadline in after.items():
         old, at = before.get(key), in_zone(deadline.at, where)
         if old is None:
-            yield _change(key, deadline, "set", None, at)
+            yield _change(deadline, "set", None, at)
             continue
         if old.at != deadline.at:
-            yield _change(key, deadline, "moved", in_zone(old.at, where), at)
+            yield _change(deadline, "moved", in_zone(old.at, where), at)
         if old.open != deadline.open:
-            yield _change(key, deadline, "reopened" if deadline.open else "settled", at, at)
+            yield _change(deadline, "reopened" if deadline.open else "settled", at, at)
 
 
-def _change(key: Key, deadline: Deadline, change: Change, before: str | None, after: str | None) -> DeadlineChange:
-    subject, name, of = key
+def _change(deadline: Deadline, change: Change, before: str | None, after: str | None) -> DeadlineChange:
     return DeadlineChange(
-        subject=subject,
-        name=name,
-        of=of,
+        subject=deadline.subject,
+        name=deadline.name,
+        of=deadline.part,
         clause=deadline.clause,
-        inclusive=name in INCLUSIVE,
+        inclusive=deadline.inclusive,
         change=change,
         before=before,
         after=after,
@@ -295,16 +243,16 @@ def _reached(subject: Subject, case: Case, standing: Mapping[Key, Deadline], at:
         streams=tuple(StreamState(stream=name, status=status) for name, status in _statuses(subject, case)),
         deadlines=tuple(
             StandingDeadline(
-                subject=key[0],
-                name=key[1],
-                of=key[2],
+                subject=deadline.subject,
+                name=deadline.name,
+                of=deadline.part,
                 clause=deadline.clause,
-                inclusive=key[1] in INCLUSIVE,
+                inclusive=deadline.inclusive,
                 at=in_zone(deadline.at, where),
-                state="settled" if not deadline.open else "passed" if deadline.passed(key[1], at) else "open",
+                state="settled" if not deadline.open else "passed" if deadline.passed(at) else "open",
             )
-            for key, deadline in standing.items()
-            if _ours(subject, case, key[0])
+            for deadline in standing.values()
+            if _ours(subject, case, deadline.subject)
         ),
         money=_money(money_of(case), case),
     )

@@ -15,8 +15,9 @@ from returnable.domain.case import Case, replay, steps
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import parse_instant
+from returnable.domain.policy import INCLUSIVE
 from returnable.projections.explained import HistoryStep, HistoryView
-from returnable.projections.history import INCLUSIVE, deadlines, history
+from returnable.projections.history import deadlines, history
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,
@@ -332,7 +333,7 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
                 if change.change == "passed":
                     assert is_open
                     late = datetime.fromisoformat(step.recorded_at) - datetime.fromisoformat(str(at))
-                    assert late > timedelta(0) if change.name in INCLUSIVE else late >= timedelta(0)
+                    assert late > timedelta(0) if change.clause in INCLUSIVE else late >= timedelta(0)
                 if change.change in ("settled", "reopened"):
                     assert is_open == (change.change == "settled")
                     is_open = not is_open

@@ -124,7 +124,7 @@ def test_what_the_clock_adds_to_a_stored_document_is_what_the_domain_says(seed: 
             for ret in case.returns.values():
                 labels = listed["returns"][ret.return_id]["labels"]
                 assert [label["status"] for label in labels] == [one.status_at(at) for one in ret.labels.values()]
-                known = [one.received_at is not None and one.received_at <= at for one in ret.labels.values()]
+                known = [one.received is not None and one.received.at <= at for one in ret.labels.values()]
                 assert [label["received_at"] is not None for label in labels] == known
             for claim in case.claims.values():
                 assert listed["claims"][claim.claim_id]["overdue"] == claim.overdue(at)

@@ -1,0 +1,208 @@
+"""The timetable of a case: every deadline there is or was, what set it, and what became of it.
+
+This is the only place that knows which deadlines there are. To record, explain, report, list and replay them is to map
+what stands here. Where an instant lies is not worked out here: it stands in the event that set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from functools import partial
+
+from returnable.domain.case import Case
+from returnable.domain.claims import Claim
+from returnable.domain.deadlines import Anchor, Deadline, Happened, Settlement, passed
+from returnable.domain.events import ContactMissed, LabelVoided, RefundOverdue
+from returnable.domain.order import Order, Parcel
+from returnable.domain.refunds import Refund
+from returnable.domain.returns import Label, Return
+
+
+def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
+    """Every deadline of a case in a steady order; with the ``stream`` of a return or a claim only those it rests on.
+
+    A window of a line is open while a unit of it in that parcel is in no return and no claim; a label until it was used or
+    voided by hand; the promise of contact until it was kept or the claim settled; a refund until it has its answers. A
+    deadline that was moved stands before the one that it was moved to, as lifted.
+    """
+    if stream is None:
+        yield _cancel_by(case.order)
+    for parcel in case.order.parcels.values():
+        if parcel.delivered_at is not None:
+            yield from _windows(case, parcel, parcel.delivered_at, stream)
+    yield from promises_of(case, stream)
+
+
+def promises_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
+    """The deadlines of :func:`deadlines_of` whose passing is recorded."""
+    for ret in case.returns.values():
+        if stream in (None, ret.stream):
+            for label in ret.labels.values():
+                yield from _ship_by(ret, label)
+    for claim in case.claims.values():
+        if stream in (None, claim.stream):
+            yield _contact(claim)
+    for refund in case.refunds.values():
+        if stream in (None, refund.stream):
+            yield _overdue(refund)
+
+
+# ---- windows --------------------------------------------------------------------------------------------------------
+
+
+def _cancel_by(order: Order) -> Deadline:
+    clause, at = "cancellation.window", order.confirmed.cancel_by
+    return Deadline(
+        clause,
+        "cancel_by",
+        order.stream,
+        "",
+        at,
+        (Anchor(f"{order.stream}#1", order.confirmed.occurred_at, "the confirmation"),),
+        "Cancellation closes",
+        "asked for",
+        open=order.status != "cancelled",
+        settled=_done(clause, at, order.cancellation_asked, "asked for"),
+        optional=True,
+    )
+
+
+def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | None) -> Iterator[Deadline]:
+    order, name = case.order, parcel.parcel_id
+    anchors = (Anchor(parcel.delivered_by, delivered_at, f"the delivery of parcel {name}"),)
+    windows: tuple[tuple[str, str, datetime | None, str, str, Iterable[Return | Claim]], ...] = (
+        ("returns.window", "return_before", parcel.return_before, "Return", "asked for", case.returns.values()),
+        ("wrong_item.window", "report_before", parcel.report_before, "Wrong-item", "reported", case.claims.values()),
+    )
+    for line_id, count in parcel.units.items():
+        is_open = order.status != "cancelled" and _spoken_for(case, line_id, name) < count
+        for clause, field, at, kind, awaited, every in windows:
+            askers = [each for each in every if stream in (None, each.stream) and each.parcels_of(line_id)]
+            if at is None or not (askers or stream is None):
+                continue
+            asked = [_asked(each) for each in askers if name in each.parcels_of(line_id)]
+            first = min(asked, default=(None, False))
+            yield Deadline(
+                clause,
+                field,
+                order.stream,
+                f"line {line_id} in parcel {name}",
+                at,
+                anchors,
+                f"{kind} window of parcel {name} closes",
+                awaited,
+                open=is_open,
+                settled=_done(clause, at, first[0], awaited, first[1]),
+                optional=True,
+            )
+
+
+def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
+    """The units in returns and in claims settled by refund; a request holds nothing until it is decided."""
+    holders: list[Return | Claim] = [ret for ret in case.returns.values() if ret.status != "requested"]
+    holders += case.claims.values()
+    return sum(holder.held(line_id).get(parcel_id, 0) for holder in holders)
+
+
+def _asked(asker: Return | Claim) -> tuple[Happened, bool]:
+    """When units were asked for, and whether that was refused."""
+    return Happened(asker.asked_at, f"{asker.stream}#1"), asker.status in ("declined", "denied")
+
+
+# ---- promises -------------------------------------------------------------------------------------------------------
+
+
+def _ship_by(ret: Return, label: Label) -> Iterator[Deadline]:
+    clause, name, at = "returns.ship_by", label.label_id, label.void_at
+    issued = Anchor(label.issued.event, label.issued.at, f"the issue of label {name}")
+    anchors: tuple[Anchor, ...] = (issued,)
+    part, title, awaited = f"label {name}", f"Label {name} voids by itself", "handed over"
+    received, lapsed, voided = label.received, label.lapsed, label.voided
+    if received is not None:
+        anchors = (issued, Anchor(received.event, received.at, f"the customer's receipt of label {name}"))
+        if label.first_void_at != at:
+            moved = Settlement(received.at, received.event, "lifted", "the clock runs from its receipt")
+            yield Deadline(
+                clause, "void_at", ret.stream, part, label.first_void_at, (issued,), title, awaited, False, moved
+            )
+    if voided is not None:
+        settled: Settlement | None = Settlement(voided.at, voided.event, "lifted", "voided by hand before")
+    else:
+        settled = _done(clause, at, ret.sent, awaited)
+        if settled is None or settled.how == "missed":
+            settled = _lifted(clause, at, ret.withdrawn, "the return was withdrawn before") or settled
+    recorded = lapsed is not None and lapsed.at == at
+    yield Deadline(
+        clause,
+        "void_at",
+        ret.stream,
+        part,
+        at,
+        anchors,
+        title,
+        awaited,
+        open=label.status in ("issued", "void"),  # one that voided by itself may turn out to have been used
+        settled=settled,
+        lapse=partial(LabelVoided, label_id=name, cause="deadline")
+        if label.status == "issued" and not recorded
+        else None,
+        lapsed_by=lapsed.event if lapsed is not None and recorded else None,
+    )
+
+
+def _contact(claim: Claim) -> Deadline:
+    clause, opened, missed = "wrong_item.contact", claim.opened, claim.contact_missed
+    at = opened.contact_by
+    done = [(each, what) for each, what in ((claim.contacted, "contacted"), (claim.resolved, "settled")) if each]
+    settled = _done(clause, at, *min(done)) if done else None
+    kept = settled is not None and settled.how == "met"
+    if not kept:
+        settled = _lifted(clause, at, claim.denied, "the claim was denied before") or settled
+    return Deadline(
+        clause,
+        "contact_by",
+        claim.stream,
+        "",
+        at,
+        (Anchor(f"{claim.stream}#1", opened.occurred_at, "the first notice"),),
+        f"Customer of claim {claim.claim_id} to be contacted",
+        "contacted",
+        open=claim.status == "open" and claim.contacted is None,
+        settled=settled,
+        lapse=ContactMissed if not kept and claim.status != "denied" and missed is None else None,
+        lapsed_by=missed.event if missed is not None else None,
+    )
+
+
+def _overdue(refund: Refund) -> Deadline:
+    clause, name, at = "returns.refund_timing", refund.refund_id, refund.requested.overdue_at
+    failed, waits = refund.status == "failed", refund.status == "requested"
+    return Deadline(
+        clause,
+        "overdue_at",
+        f"refund/{name}",
+        "",
+        at,
+        (Anchor(refund.requested_by, refund.requested.occurred_at, "the issue of the refund"),),
+        f"Refund {name} is overdue unless settled",
+        "settled",
+        open=waits,
+        settled=_lifted(clause, at, refund.ended, "the refund failed before")
+        if failed
+        else _done(clause, at, refund.ended, "settled"),
+        lapse=partial(RefundOverdue, refund_id=name) if waits and refund.overdue_by is None else None,
+        lapsed_by=refund.overdue_by,
+    )
+
+
+def _done(clause: str, end: datetime, done: Happened | None, what: str, refused: bool = False) -> Settlement | None:
+    """What was waited for was done, in time or not."""
+    if done is None:
+        return None
+    return Settlement(done.at, done.event, "missed" if passed(clause, end, done.at) else "met", what, refused)
+
+
+def _lifted(clause: str, end: datetime, by: Happened | None, what: str) -> Settlement | None:
+    """Nothing was waited for any more, if that was so before the deadline came."""
+    return None if by is None or passed(clause, end, by.at) else Settlement(by.at, by.event, "lifted", what)
