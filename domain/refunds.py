@@ -184,15 +184,15 @@ def _shipping_left(order: Order, refunds: Sequence[Refund], stream: str) -> int:
     return order.confirmed.shipping_charged + order.confirmed.shipping_tax
 
 
-def remaining(order: Order, refunds: Sequence[Refund], stream: str) -> dict[str, int]:
-    """What remains of each payment for a refund of ``stream``: captured, less what went back or is promised elsewhere."""
+def left_for(order: Order, refunds: Sequence[Refund], stream: str) -> dict[str, int]:
+    """What a refund of ``stream`` may take of each payment: captured, less what went back or is kept for another refund."""
     left = {payment.payment_id: payment.amount for payment in order.confirmed.payments}
     latest = {refund.stream: refund for refund in refunds}
     for refund in refunds:
         for tender in refund.requested.tenders:
-            # A failed tender stays promised until a later refund of the same subject takes it over.
-            promised = latest[refund.stream] is refund and refund.stream != stream
-            if refund.tenders[tender.payment_id] == "settled" or promised:
+            # A failed tender is kept for a later refund of the same subject, which takes it over.
+            kept = latest[refund.stream] is refund and refund.stream != stream
+            if refund.tenders[tender.payment_id] == "settled" or kept:
                 left[tender.payment_id] -= tender.amount
     return left
 
@@ -206,7 +206,7 @@ def allocate(order: Order, owed: int, refunds: Sequence[Refund], stream: str, al
     total = max(0, owed - settled_so_far(refunds, stream))
     if attempts and sum(tender.amount for tender in attempts[-1].unsettled_tenders()) == total:
         return attempts[-1].unsettled_tenders()
-    left = remaining(order, refunds, stream)
+    left = left_for(order, refunds, stream)
     payments = [payment.payment_id for payment in order.confirmed.payments]
     if total > sum(left.values()):
         there_is = to_major(sum(left.values()), order.currency)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -12,25 +11,23 @@ from returnable.domain.calendar import zone
 from returnable.domain.case import Case, Step, evolve, steps
 from returnable.domain.deadlines import Deadline
 from returnable.domain.errors import HistoryBroken, Impossible
-from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
-from returnable.domain.refunds import remaining
 from returnable.domain.ruling import Finding
 from returnable.domain.timetable import deadlines_of
+from returnable.projections import ledger
 from returnable.projections.audit import details
 from returnable.projections.explained import (
     DeadlineChange,
     HistoryStep,
     HistoryView,
-    MoneyState,
     Reached,
     StandingDeadline,
     StreamState,
 )
 from returnable.projections.subjects import Subject
-from returnable.projections.views import ActorView
+from returnable.projections.views import ActorView, MoneyView
 
 Change = Literal["set", "moved", "settled", "reopened", "passed"]
 Key = tuple[str, str, str]
@@ -40,29 +37,6 @@ Key = tuple[str, str, str]
 def deadlines(case: Case) -> dict[Key, Deadline]:
     """Every deadline there is or was in a case, in a steady order; of one that was moved, where it stands now."""
     return {(deadline.subject, deadline.name, deadline.part): deadline for deadline in deadlines_of(case)}
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """The money of an order in minor units: what was captured is refunded, promised or remains."""
-
-    captured: int = 0
-    promised: int = 0
-    refunded: int = 0
-
-    @property
-    def remaining(self) -> int:
-        """What was captured and neither went back nor is promised."""
-        return self.captured - self.promised - self.refunded
-
-
-def money_of(case: Case) -> Money:
-    """The money of a case. A tender that failed stays promised until a later refund of the same thing takes it over."""
-    captured = sum(payment.amount for payment in case.order.confirmed.payments)
-    refunds = list(case.refunds.values())
-    refunded = sum(refund.settled for refund in refunds)
-    left = sum(remaining(case.order, refunds, "").values())
-    return Money(captured, captured - refunded - left, refunded)
 
 
 def history(subject: Subject, clock: datetime, until: datetime | int | None = None) -> HistoryView:
@@ -78,17 +52,18 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
     case = Case(subject.case_id)
     told: list[HistoryStep] = []
     before: Mapping[Key, Deadline] = {}
-    money, passed, waiting = Money(), set[Key](), list[DeadlineChange]()
+    money: MoneyView | None = None
+    passed, waiting = set[Key](), list[DeadlineChange]()
     for step in steps(case, kept):
         after, money_before = deadlines(case), money
-        money = money_of(case)
+        money = ledger.money(case)
         waiting += _ran_out(before, passed, step.entry.fact.recorded_at, where)
         changes = [*_changes(before, after, where)]
         passed -= {(change.subject, change.name, change.of) for change in changes}
         before = after
         if _concerns(subject, step.entry):
             own = [change for change in (*waiting, *changes) if _ours(subject, case, change.subject)]
-            moved = None if money == money_before else _money(money, case)
+            moved = None if money == money_before else money
             told.append(_step(subject, step, tuple(own), moved, case, where))
             waiting = []
     at = until if isinstance(until, datetime) else clock if until is None else kept[-1].fact.recorded_at
@@ -162,7 +137,7 @@ def _step(
     subject: Subject,
     step: Step,
     changes: tuple[DeadlineChange, ...],
-    money: MoneyState | None,
+    money: MoneyView | None,
     case: Case,
     where: ZoneInfo,
 ) -> HistoryStep:
@@ -223,17 +198,6 @@ def _change(deadline: Deadline, change: Change, before: str | None, after: str |
     )
 
 
-def _money(money: Money, case: Case) -> MoneyState:
-    currency = case.order.currency
-    return MoneyState(
-        currency=currency,
-        captured=to_major(money.captured, currency),
-        promised=to_major(money.promised, currency),
-        refunded=to_major(money.refunded, currency),
-        remaining=to_major(money.remaining, currency),
-    )
-
-
 # ---- the end --------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +218,7 @@ def _reached(subject: Subject, case: Case, standing: Mapping[Key, Deadline], at:
             for deadline in standing.values()
             if _ours(subject, case, deadline.subject)
         ),
-        money=_money(money_of(case), case),
+        money=ledger.money(case),
     )
 
 

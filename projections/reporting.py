@@ -41,8 +41,8 @@ from returnable.domain.refunds import Refund, of_subject
 from returnable.domain.retelling import outcome_of
 from returnable.domain.returns import Return
 from returnable.domain.timetable import deadlines_of
+from returnable.projections import ledger
 from returnable.projections.audit import details, refusals_counted
-from returnable.projections.ledger import Balance, balances
 from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
@@ -58,7 +58,6 @@ from returnable.projections.report import (
     NothingDue,
     Open,
     OverrideEntry,
-    PaymentRow,
     PolicyStamp,
     RefundSheet,
     Report,
@@ -574,9 +573,12 @@ def _money(scene: _Scene) -> Money:
             sheets.append(_sheet(scene, due))
         elif due is not None:
             nothing.append(due)
-    payments, total = _payments(scene)
     return Money(
-        currency=order.currency, sheets=tuple(sheets), nothing_due=tuple(nothing), payments=payments, total=total
+        currency=order.currency,
+        sheets=tuple(sheets),
+        nothing_due=tuple(nothing),
+        payments=tuple(ledger.entry(balance) for balance in ledger.balances(case)),
+        total=ledger.money(case),
     )
 
 
@@ -652,26 +654,6 @@ def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
     if rest:
         why = "More went back before than is owed now: nothing is asked back." if total < 0 else None
         yield SumRow(what="To come to what is paid", amount=to_major(rest, currency), because=why)
-
-
-def _payments(scene: _Scene) -> tuple[tuple[PaymentRow, ...], PaymentRow]:
-    found = [*balances(scene.case)]
-
-    def row(payment_id: str, method: str, of: Sequence[Balance]) -> PaymentRow:
-        def amount(minor: int) -> str:
-            return to_major(minor, scene.case.order.currency)
-
-        on_its_way = sum(balance.requested for balance in of)
-        return PaymentRow(
-            payment_id=payment_id,
-            method=method,
-            captured=amount(sum(balance.captured for balance in of)),
-            refunded=amount(sum(balance.refunded for balance in of)),
-            on_its_way=amount(on_its_way),
-            remaining=amount(sum(balance.remaining for balance in of) - on_its_way),
-        )
-
-    return tuple(row(one.payment_id, one.method, [one]) for one in found), row("", "", found)
 
 
 def _work(scene: _Scene) -> Iterator[WorkItem]:

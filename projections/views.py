@@ -244,21 +244,25 @@ class WorklistView(Model):
     items: tuple[WorkItem, ...]
 
 
-class LedgerEntry(Model):
-    """One payment of an order: what was captured, what of it went back, and what remains.
+class MoneyView(Model):
+    """The money of an order: ``remaining`` = captured - refunded - pending.
 
-    ``captured`` = ``refunded`` + ``remaining``; ``requested`` is the part of ``remaining`` that was asked back and has no
-    answer yet.
+    ``pending`` was asked back, and is neither settled nor failed.
     """
+
+    currency: str
+    captured: str
+    refunded: str
+    pending: str
+    remaining: str
+
+
+class LedgerEntry(MoneyView):
+    """The money of one payment of an order."""
 
     order_id: str
     payment_id: str
     method: str
-    currency: str
-    captured: str
-    refunded: str
-    requested: str
-    remaining: str
 
 
 class VerdictCount(Model):

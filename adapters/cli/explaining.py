@@ -26,13 +26,13 @@ if TYPE_CHECKING:
         FactSource,
         HistoryStep,
         HistoryView,
-        MoneyState,
         RefundWhy,
         ResolvedDeadline,
         StandingDeadline,
         WhyView,
     )
     from returnable.projections.subjects import Subject
+    from returnable.projections.views import MoneyView
 
 _STYLES = {"pass": "green", "fail": "red", "overridden": "yellow", "not_applicable": "dim"}
 _WITH_EVENT = re.compile(r"(.+)#(\d{1,9})\Z")
@@ -280,9 +280,9 @@ def _deadline_name(deadline: DeadlineChange | StandingDeadline) -> str:
     return f"{_safe(deadline.subject)} {deadline.name}{f' of {_safe(deadline.of)}' if deadline.of else ''}"
 
 
-def _money(money: MoneyState) -> str:
+def _money(money: MoneyView) -> str:
     return (
-        f"[green]money[/green] captured {money.captured}, promised {money.promised}, refunded {money.refunded}, "
+        f"[green]money[/green] captured {money.captured}, refunded {money.refunded}, pending {money.pending}, "
         f"remaining {money.remaining} {money.currency}"
     )
 

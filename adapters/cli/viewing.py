@@ -253,7 +253,7 @@ claims = _list_command(
     "--status open",
 )
 
-_MONEY_COLUMNS = ("captured", "refunded", "requested", "remaining")
+_MONEY_COLUMNS = ("captured", "refunded", "pending", "remaining")
 _LEDGER_COLUMNS = ("order_id", "payment_id", "method", "currency", *_MONEY_COLUMNS)
 
 

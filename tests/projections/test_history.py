@@ -215,7 +215,7 @@ def test_money_is_told_where_a_step_changes_it() -> None:
 
     view = told(story.parts, "A-1")
     money = [
-        (step.type, step.money.captured, step.money.promised, step.money.refunded, step.money.remaining)
+        (step.type, step.money.captured, step.money.pending, step.money.refunded, step.money.remaining)
         for step in view.steps
         if step.money
     ]
@@ -340,7 +340,7 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
                 standing[key] = (change.after, is_open)
             if step.money is not None:
                 money = step.money
-                parts = Decimal(money.promised) + Decimal(money.refunded) + Decimal(money.remaining)
+                parts = Decimal(money.pending) + Decimal(money.refunded) + Decimal(money.remaining)
                 assert Decimal(money.captured) == parts
                 assert Decimal(money.remaining) >= 0
         assert {key: datetime.fromisoformat(str(at)) for key, (at, _) in standing.items()} == {

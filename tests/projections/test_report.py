@@ -151,7 +151,7 @@ def test_a_refund_is_reported_as_what_it_pays_for_with_the_refund_in_focus() -> 
     assert [ruling.focus for ruling in made.rulings].count(True) == 1
     assert standing(made)["Refund F-1 is overdue unless settled"] == "lifted"
     assert standing(made)["Refund F-2 is overdue unless settled"] == "pending"
-    assert made.money.payments[0].on_its_way == "750.00"
+    assert made.money.payments[0].pending == "750.00"
     assert made.money.payments[0].remaining == "0.00"
 
 
