@@ -71,7 +71,7 @@ class Claim:
     @property
     def next_event(self) -> str:
         """The event that is applied next."""
-        return f"{self.stream}#{self.version + 1}"
+        return f"claim/{self.claim_id}#{self.version + 1}"
 
     @property
     def line_id(self) -> str:
@@ -109,8 +109,18 @@ class Claim:
     def contact_was_missed(self, moment: datetime) -> bool:
         """Whether the promised contact was missed by then, even if it was made or settled afterwards."""
         contact_by = self.opened.contact_by
-        done = [each.at for each in (self.contacted, self.resolved) if each is not None]
-        return self.status != "denied" and moment > contact_by and all(at > contact_by for at in done)
+        return moment > contact_by and self.status != "denied" and not self.contact_was_made
+
+    @property
+    def contact_was_made(self) -> bool:
+        """Whether the customer was contacted in time, or the claim settled."""
+        contact_by = self.opened.contact_by
+        return any(each is not None and each.at <= contact_by for each in (self.contacted, self.resolved))
+
+    @property
+    def may_lapse(self) -> bool:
+        """Whether a missed contact is still to be recorded, once its deadline has come."""
+        return self.contact_missed is None and self.status != "denied" and not self.contact_was_made
 
 
 # ---- facts change states --------------------------------------------------------------------------------------------

@@ -59,14 +59,17 @@ def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:
     """The deadlines of a case that came and are not on record: each *occurs* at its instant."""
     return [
         (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
-        for deadline in promises_of(case)
+        for deadline in promises_of(case, unrecorded=True)
         if deadline.lapse is not None and deadline.passed(now.at)
     ]
 
 
 def next_due(case: Case) -> datetime | None:
     """The first instant at which :func:`due_facts` finds something, if nothing else happens; ``None``: never."""
-    return min((deadline.passes_at for deadline in promises_of(case) if deadline.lapse is not None), default=None)
+    return min(
+        (deadline.passes_at for deadline in promises_of(case, unrecorded=True) if deadline.lapse is not None),
+        default=None,
+    )
 
 
 Decision = Callable[[Case, Any, Moment], Decided]

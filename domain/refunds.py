@@ -79,6 +79,11 @@ class Refund:
         """The tenders that have not gone back."""
         return tuple(t for t in self.requested.tenders if self.tenders[t.payment_id] != "settled")
 
+    @property
+    def may_lapse(self) -> bool:
+        """Whether its deadline is still to be recorded, once it has come."""
+        return self.status == "requested" and self.overdue_by is None
+
     def overdue(self, moment: datetime) -> bool:
         """Whether it should have been settled by then."""
         return self.status == "requested" and moment >= self.requested.overdue_at

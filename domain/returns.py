@@ -86,6 +86,11 @@ class Label:
             return "void"
         return "void" if self.status == "void_by_hand" else self.status
 
+    @property
+    def may_lapse(self) -> bool:
+        """Whether its deadline is still to be recorded, once it has come. A receipt learnt late may leave it where it was."""
+        return self.status == "issued" and (self.lapsed is None or self.lapsed.at != self.void_at)
+
     def voided_by_itself(self, moment: datetime) -> bool:
         """Whether the deadline passed before it was used."""
         return self.status_at(moment) == "void" and self.status != "void_by_hand"
@@ -130,7 +135,7 @@ class Return:
     @property
     def next_event(self) -> str:
         """The event that is applied next."""
-        return f"{self.stream}#{self.version + 1}"
+        return f"return/{self.return_id}#{self.version + 1}"
 
     @property
     def sent(self) -> Happened | None:
@@ -227,7 +232,6 @@ def apply(ret: Return, fact: Fact) -> None:
         ret.status = RETURN.after(ret.status, kind, done)
         return
     ret.status = RETURN.after(ret.status, kind)
-    happened = Happened(fact.occurred_at, ret.next_event)
     if isinstance(fact, ReturnRequested):
         ret.order_id, ret.lines, ret.asked_at = fact.order_id, fact.lines, fact.occurred_at
     elif isinstance(fact, LabelIssued):
@@ -235,20 +239,20 @@ def apply(ret: Return, fact: Fact) -> None:
             fact.label_id,
             fact.carrier,
             fact.tracking_number,
-            happened,
+            Happened(fact.occurred_at, ret.next_event),
             fact.void_at,
             fact.void_at,
-            None if fact.received_at is None else Happened(fact.received_at, happened.event),
+            None if fact.received_at is None else Happened(fact.received_at, ret.next_event),
             LABEL.after(NOTHING, kind),
         )
     elif isinstance(fact, LabelReceived):
         label = _label(ret, fact.label_id)
-        label = replace(label, received=happened, void_at=fact.void_at)
+        label = replace(label, received=Happened(fact.occurred_at, ret.next_event), void_at=fact.void_at)
         in_time = label.scanned_at is not None and label.in_time(label.scanned_at)
         ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, kind, in_time))
     elif isinstance(fact, LabelVoided):
         label = _label(ret, fact.label_id)
-        by_hand = fact.cause == "by_hand"
+        happened, by_hand = Happened(fact.occurred_at, ret.next_event), fact.cause == "by_hand"
         ret.labels[label.label_id] = replace(
             label,
             status=LABEL.after(label.status, kind, by_hand),
@@ -256,13 +260,14 @@ def apply(ret: Return, fact: Fact) -> None:
             lapsed=label.lapsed if by_hand else happened,
         )
     elif isinstance(fact, ReturnShipped):
-        ret.shipped, ret.shipped_with, ret.proof = happened, fact.label_id, fact.proof
+        ret.shipped = Happened(fact.occurred_at, ret.next_event)
+        ret.shipped_with, ret.proof = fact.label_id, fact.proof
         if fact.label_id is not None:
             label = replace(_label(ret, fact.label_id), scanned_at=fact.occurred_at)
             status = LABEL.after(label.status, kind, label.in_time(fact.occurred_at))
             ret.labels[label.label_id] = replace(label, status=status)
     elif isinstance(fact, Received | ParcelRejected):
-        ret.received = happened
+        ret.received = Happened(fact.occurred_at, ret.next_event)
         ret.refused = isinstance(fact, ParcelRejected)
         if isinstance(fact, Received) and ret.shipped is None:
             _use_label(ret, fact)
@@ -274,7 +279,7 @@ def apply(ret: Return, fact: Fact) -> None:
     elif isinstance(fact, ParcelLost):
         ret.lost_at = fact.occurred_at
     elif isinstance(fact, ReturnWithdrawn):
-        ret.withdrawn = happened
+        ret.withdrawn = Happened(fact.occurred_at, ret.next_event)
     elif isinstance(fact, RefundRequested):
         ret.refund_id = fact.refund_id
         ret.refunded = {item.line_id: item.quantity for item in fact.items}

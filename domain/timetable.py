@@ -34,17 +34,21 @@ def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
     yield from promises_of(case, stream)
 
 
-def promises_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
-    """The deadlines of :func:`deadlines_of` whose passing is recorded."""
+def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False) -> Iterator[Deadline]:
+    """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only where it still may be.
+
+    The latter are asked for after every command, so nothing is worked out for the others.
+    """
     for ret in case.returns.values():
         if stream in (None, ret.stream):
             for label in ret.labels.values():
-                yield from _ship_by(ret, label)
+                if label.may_lapse or not unrecorded:
+                    yield from _ship_by(ret, label)
     for claim in case.claims.values():
-        if stream in (None, claim.stream):
+        if stream in (None, claim.stream) and (claim.may_lapse or not unrecorded):
             yield _contact(claim)
     for refund in case.refunds.values():
-        if stream in (None, refund.stream):
+        if stream in (None, refund.stream) and (refund.may_lapse or not unrecorded):
             yield _overdue(refund)
 
 
@@ -132,7 +136,6 @@ def _ship_by(ret: Return, label: Label) -> Iterator[Deadline]:
         settled = _done(clause, at, ret.sent, awaited)
         if settled is None or settled.how == "missed":
             settled = _lifted(clause, at, ret.withdrawn, "the return was withdrawn before") or settled
-    recorded = lapsed is not None and lapsed.at == at
     yield Deadline(
         clause,
         "void_at",
@@ -144,10 +147,8 @@ def _ship_by(ret: Return, label: Label) -> Iterator[Deadline]:
         awaited,
         open=label.status in ("issued", "void"),  # one that voided by itself may turn out to have been used
         settled=settled,
-        lapse=partial(LabelVoided, label_id=name, cause="deadline")
-        if label.status == "issued" and not recorded
-        else None,
-        lapsed_by=lapsed.event if lapsed is not None and recorded else None,
+        lapse=partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None,
+        lapsed_by=lapsed.event if lapsed is not None and lapsed.at == at else None,
     )
 
 
@@ -156,8 +157,7 @@ def _contact(claim: Claim) -> Deadline:
     at = opened.contact_by
     done = [(each, what) for each, what in ((claim.contacted, "contacted"), (claim.resolved, "settled")) if each]
     settled = _done(clause, at, *min(done)) if done else None
-    kept = settled is not None and settled.how == "met"
-    if not kept:
+    if settled is None or settled.how == "missed":
         settled = _lifted(clause, at, claim.denied, "the claim was denied before") or settled
     return Deadline(
         clause,
@@ -170,7 +170,7 @@ def _contact(claim: Claim) -> Deadline:
         "contacted",
         open=claim.status == "open" and claim.contacted is None,
         settled=settled,
-        lapse=ContactMissed if not kept and claim.status != "denied" and missed is None else None,
+        lapse=ContactMissed if claim.may_lapse else None,
         lapsed_by=missed.event if missed is not None else None,
     )
 
@@ -191,7 +191,7 @@ def _overdue(refund: Refund) -> Deadline:
         settled=_lifted(clause, at, refund.ended, "the refund failed before")
         if failed
         else _done(clause, at, refund.ended, "settled"),
-        lapse=partial(RefundOverdue, refund_id=name) if waits and refund.overdue_by is None else None,
+        lapse=partial(RefundOverdue, refund_id=name) if refund.may_lapse else None,
         lapsed_by=refund.overdue_by,
     )
 

@@ -276,8 +276,9 @@ class ClauseStatistics(Model):
     """How often a clause decided, in one currency.
 
     ``failed`` and ``overridden`` are the decisions in which it made the difference; ``alone`` is how many were declined
-    because of this clause only. An amount is the price of the units for a return, a label, an inspection and a claim, what
-    was paid for a cancellation, what goes back for a refund, and the fee for ``returns.label_fee``.
+    because of this clause only. An amount is the money that would move differently if the verdict were the other one: price
+    and tax of the units for a return, a label and a claim, and of those rejected for an inspection; what was paid for a
+    cancellation; what goes back for a refund; the fee or the shipping for the clauses on these.
     """
 
     clause: str

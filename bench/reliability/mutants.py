@@ -225,7 +225,7 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
 def deadline_recorded_again(patches: ExitStack) -> None:
     """That a missed contact or an overdue refund is on record already is forgotten."""
 
-    def forgetful(case: Case) -> Any:
+    def forgetful(case: Case, **others: Any) -> Any:
         forgotten = evolve(case, ())
         for claim_id, claim in case.claims.items():
             forgotten.claims[claim_id] = claim.clone()
@@ -233,7 +233,7 @@ def deadline_recorded_again(patches: ExitStack) -> None:
         for refund_id, refund in case.refunds.items():
             forgotten.refunds[refund_id] = refund.clone()
             forgotten.refunds[refund_id].overdue_by = None
-        return promises_of(forgotten)
+        return promises_of(forgotten, **others)
 
     patches.enter_context(patch.object(decisions, "promises_of", forgetful))
 

@@ -235,8 +235,8 @@ def test_each_decision_has_its_own_amount_at_stake() -> None:
 
     assert refund["outcome"] == "accepted"
     assert found["cancellation.window"]["passed"]["amount"] == "77.00", "what was paid"
-    assert found["wrong_item.window"]["passed"]["amount"] == "90.00", "the price of the units"
-    assert found["returns.window"]["passed"]["amount"] == "100.00", "the price of the units"
+    assert found["wrong_item.window"]["passed"]["amount"] == "90.00", "price and tax of the units"
+    assert found["returns.window"]["passed"]["amount"] == "105.00", "price and tax of the units"
     assert found["returns.label_fee"]["passed"]["amount"] == "20.00", "the fee"
     assert found["returns.original_tender"]["passed"]["amount"] == "85.00", "what goes back"
 
