@@ -36,8 +36,7 @@ def at_stake(case: Case, stream: str, fact: Fact, otherwise: Inspected | None = 
         return abs(_goods(case, one) - _goods(case, other))
     kind, _, name = stream.partition("/")
     if isinstance(fact, RefusalsCounted) and fact.command in ("request_return", "report_wrong_item"):
-        request: Mapping[str, Any] = fact.request
-        return _goods(case, _units((each["line_id"], each["quantity"]) for each in request.get("lines", (request,))))
+        return _goods(case, _requested(fact.request))
     if kind == "return":
         return _goods(case, _units((line.line_id, line.quantity) for line in case.returns[name].lines))
     if kind == "claim":
@@ -57,6 +56,11 @@ def _units(counts: Iterable[tuple[str, int]]) -> Mapping[str, int]:
     for line_id, count in counts:
         units[line_id] += count
     return units
+
+
+def _requested(request: Mapping[str, Any]) -> Mapping[str, int]:
+    """The units that a request to return them, or a report of a wrong item, is about."""
+    return _units((each["line_id"], each["quantity"]) for each in request.get("lines", (request,)))
 
 
 def _accepted(inspected: Inspected) -> Mapping[str, int]:
