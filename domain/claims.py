@@ -69,11 +69,6 @@ class Claim:
         return f"claim/{self.claim_id}"
 
     @property
-    def next_event(self) -> str:
-        """The event that is applied next."""
-        return f"claim/{self.claim_id}#{self.version + 1}"
-
-    @property
     def line_id(self) -> str:
         """The line of the order it is about."""
         return self.opened.line_id
@@ -133,23 +128,23 @@ def apply(claim: Claim, fact: Fact) -> None:
         if claim.status == NOTHING:
             raise HistoryBroken(f"{claim.stream}: {kind} stands before its first fact")
         if isinstance(fact, OverrideGranted):
-            claim.asides += (aside(fact, claim.next_event),)
+            claim.asides += (aside(fact, claim.stream, claim.version + 1),)
         return
     claim.status = CLAIM.after(claim.status, kind)
-    happened = Happened(fact.occurred_at, claim.next_event)
     if isinstance(fact, ClaimOpened):
         claim.opened = fact
         claim.evidence = frozenset(fact.evidence)
     elif isinstance(fact, EvidenceAdded):
         claim.evidence |= frozenset(fact.evidence)
     elif isinstance(fact, ClaimContacted):
+        happened = Happened(fact.occurred_at, claim.version + 1)
         claim.contacted = min(happened, claim.contacted or happened)
     elif isinstance(fact, ContactMissed):
-        claim.contact_missed = happened
+        claim.contact_missed = Happened(fact.occurred_at, claim.version + 1)
     elif isinstance(fact, ClaimResolved):
-        claim.remedy, claim.resolved = fact.remedy, happened
+        claim.remedy, claim.resolved = fact.remedy, Happened(fact.occurred_at, claim.version + 1)
     elif isinstance(fact, ClaimDenied):
-        claim.denied = happened
+        claim.denied = Happened(fact.occurred_at, claim.version + 1)
     elif isinstance(fact, RefundRequested):
         claim.refund_id = fact.refund_id
 

@@ -17,10 +17,10 @@ from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
 
 class Happened(NamedTuple):
-    """When something happened in the world, and the event that says so."""
+    """When something happened in the world, and the version of the fact that says so in its stream."""
 
     at: datetime
-    event: str
+    version: int
 
 
 class Anchor(NamedTuple):

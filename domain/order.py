@@ -60,8 +60,8 @@ class Parcel:
     units: Mapping[str, int]
     shipped_at: datetime
     delivered_at: datetime | None = None
-    delivered_by: str = ""
-    """The event that says so."""
+    delivered_by: int = 0
+    """The version of the fact that says so."""
     return_before: datetime | None = None
     report_before: datetime | None = None
     shipments_told: tuple[Shipped, ...] = ()
@@ -92,11 +92,6 @@ class Order:
     def stream(self) -> str:
         """The stream of the order's facts."""
         return f"order/{self.order_id}"
-
-    @property
-    def next_event(self) -> str:
-        """The event that is applied next."""
-        return f"{self.stream}#{self.version + 1}"
 
     @property
     def currency(self) -> str:
@@ -231,7 +226,7 @@ def apply(order: Order, fact: Fact) -> None:
         elif isinstance(fact, CancellationDeclined):
             order.notices_owed += 1
         elif isinstance(fact, CancellationRequested):
-            asked = Happened(fact.occurred_at, order.next_event)
+            asked = Happened(fact.occurred_at, order.version + 1)
             order.cancellation_asked = min(asked, order.cancellation_asked or asked)
             _note_incomplete(order, fact)
 
@@ -245,7 +240,7 @@ def _apply_delivered(order: Order, fact: Delivered) -> None:
         parcel = replace(
             parcel,
             delivered_at=fact.occurred_at,
-            delivered_by=order.next_event,
+            delivered_by=order.version + 1,
             return_before=fact.return_before,
             report_before=fact.report_before,
             deliveries_told=told,
@@ -266,7 +261,7 @@ def _apply_note(order: Order, fact: Fact) -> None:
     elif isinstance(fact, ExceptionRaised):
         order.exceptions += fact.reasons
     elif isinstance(fact, OverrideGranted):
-        order.asides += (aside(fact, order.next_event),)
+        order.asides += (aside(fact, order.stream, order.version + 1),)
     elif isinstance(fact, RefusalsCounted) and fact.command == "request_cancellation":
         order.notices_owed += 1
 
@@ -276,9 +271,9 @@ def _note_incomplete(order: Order, fact: CancellationRequested) -> None:
         order.incomplete_since = fact.occurred_at
 
 
-def aside(fact: OverrideGranted, event: str) -> Aside:
+def aside(fact: OverrideGranted, stream: str, version: int) -> Aside:
     """The override that a fact grants."""
-    return Aside(fact.clause, fact.approved_by, fact.reason, fact.occurred_at, event)
+    return Aside(fact.clause, fact.approved_by, fact.reason, fact.occurred_at, f"{stream}#{version}")
 
 
 # ---- decisions ------------------------------------------------------------------------------------------------------

@@ -50,12 +50,12 @@ class Refund:
     stream: str
     status: str = NOTHING
     requested: RefundRequested = field(init=False)
-    requested_by: str = ""
-    """The event that requested it."""
+    requested_by: int = 0
+    """The version of the fact that requested it."""
     tenders: dict[str, str] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
-    overdue_by: str | None = None
-    """The event that says it is overdue."""
+    overdue_by: int | None = None
+    """The version of the fact that says it is overdue."""
     ended: Happened | None = None
     """When it was settled, or failed."""
 
@@ -98,12 +98,15 @@ class Refund:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(refund: Refund, fact: Fact, event: str) -> None:
-    """Change ``refund`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
+def apply(refund: Refund, fact: Fact, version: int) -> None:
+    """Change ``refund`` (a private copy) by one fact, which has that version in its stream.
+
+    Raises ``HistoryBroken`` where its lifecycle forbids it.
+    """
     kind = fact.type
     if isinstance(fact, RefundRequested):
         refund.status = REFUND.after(refund.status, kind)
-        refund.requested, refund.requested_by = fact, event
+        refund.requested, refund.requested_by = fact, version
         refund.tenders = {tender.payment_id: "requested" for tender in fact.tenders}
     elif isinstance(fact, RefundSettled | RefundFailed):
         refund.tenders[fact.payment_id] = "settled" if isinstance(fact, RefundSettled) else "failed"
@@ -114,9 +117,9 @@ def apply(refund: Refund, fact: Fact, event: str) -> None:
     else:
         refund.status = REFUND.after(refund.status, kind)
         if isinstance(fact, RefundOverdue):
-            refund.overdue_by = refund.overdue_by or event
+            refund.overdue_by = refund.overdue_by or version
     if refund.status != "requested":
-        refund.ended = Happened(fact.occurred_at, event)
+        refund.ended = Happened(fact.occurred_at, version)
 
 
 # ---- what is owed ---------------------------------------------------------------------------------------------------

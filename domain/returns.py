@@ -133,11 +133,6 @@ class Return:
         return f"return/{self.return_id}"
 
     @property
-    def next_event(self) -> str:
-        """The event that is applied next."""
-        return f"return/{self.return_id}#{self.version + 1}"
-
-    @property
     def sent(self) -> Happened | None:
         """When the parcel was handed over; without a hand-over its arrival is the only proof."""
         return self.shipped or self.received
@@ -222,7 +217,7 @@ def apply(ret: Return, fact: Fact) -> None:
         if ret.status == NOTHING:
             raise HistoryBroken(f"{ret.stream}: {kind} stands before its first fact")
         if isinstance(fact, OverrideGranted):
-            ret.asides += (aside(fact, ret.next_event),)
+            ret.asides += (aside(fact, ret.stream, ret.version + 1),)
         return
     if isinstance(fact, SentBack):
         for units in fact.lines:
@@ -239,20 +234,20 @@ def apply(ret: Return, fact: Fact) -> None:
             fact.label_id,
             fact.carrier,
             fact.tracking_number,
-            Happened(fact.occurred_at, ret.next_event),
+            Happened(fact.occurred_at, ret.version + 1),
             fact.void_at,
             fact.void_at,
-            None if fact.received_at is None else Happened(fact.received_at, ret.next_event),
+            None if fact.received_at is None else Happened(fact.received_at, ret.version + 1),
             LABEL.after(NOTHING, kind),
         )
     elif isinstance(fact, LabelReceived):
         label = _label(ret, fact.label_id)
-        label = replace(label, received=Happened(fact.occurred_at, ret.next_event), void_at=fact.void_at)
+        label = replace(label, received=Happened(fact.occurred_at, ret.version + 1), void_at=fact.void_at)
         in_time = label.scanned_at is not None and label.in_time(label.scanned_at)
         ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, kind, in_time))
     elif isinstance(fact, LabelVoided):
         label = _label(ret, fact.label_id)
-        happened, by_hand = Happened(fact.occurred_at, ret.next_event), fact.cause == "by_hand"
+        happened, by_hand = Happened(fact.occurred_at, ret.version + 1), fact.cause == "by_hand"
         ret.labels[label.label_id] = replace(
             label,
             status=LABEL.after(label.status, kind, by_hand),
@@ -260,14 +255,14 @@ def apply(ret: Return, fact: Fact) -> None:
             lapsed=label.lapsed if by_hand else happened,
         )
     elif isinstance(fact, ReturnShipped):
-        ret.shipped = Happened(fact.occurred_at, ret.next_event)
+        ret.shipped = Happened(fact.occurred_at, ret.version + 1)
         ret.shipped_with, ret.proof = fact.label_id, fact.proof
         if fact.label_id is not None:
             label = replace(_label(ret, fact.label_id), scanned_at=fact.occurred_at)
             status = LABEL.after(label.status, kind, label.in_time(fact.occurred_at))
             ret.labels[label.label_id] = replace(label, status=status)
     elif isinstance(fact, Received | ParcelRejected):
-        ret.received = Happened(fact.occurred_at, ret.next_event)
+        ret.received = Happened(fact.occurred_at, ret.version + 1)
         ret.refused = isinstance(fact, ParcelRejected)
         if isinstance(fact, Received) and ret.shipped is None:
             _use_label(ret, fact)
@@ -279,7 +274,7 @@ def apply(ret: Return, fact: Fact) -> None:
     elif isinstance(fact, ParcelLost):
         ret.lost_at = fact.occurred_at
     elif isinstance(fact, ReturnWithdrawn):
-        ret.withdrawn = Happened(fact.occurred_at, ret.next_event)
+        ret.withdrawn = Happened(fact.occurred_at, ret.version + 1)
     elif isinstance(fact, RefundRequested):
         ret.refund_id = fact.refund_id
         ret.refunded = {item.line_id: item.quantity for item in fact.items}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
+from typing import Literal
 
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
@@ -67,14 +68,14 @@ def _cancel_by(order: Order) -> Deadline:
         "Cancellation closes",
         "asked for",
         open=order.status != "cancelled",
-        settled=_done(clause, at, order.cancellation_asked, "asked for"),
+        settled=_done(clause, at, order.stream, order.cancellation_asked, "asked for"),
         optional=True,
     )
 
 
 def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | None) -> Iterator[Deadline]:
     order, name = case.order, parcel.parcel_id
-    anchors = (Anchor(parcel.delivered_by, delivered_at, f"the delivery of parcel {name}"),)
+    anchors = (Anchor(f"{order.stream}#{parcel.delivered_by}", delivered_at, f"the delivery of parcel {name}"),)
     windows: tuple[tuple[str, str, datetime | None, str, str, Iterable[Return | Claim]], ...] = (
         ("returns.window", "return_before", parcel.return_before, "Return", "asked for", case.returns.values()),
         ("wrong_item.window", "report_before", parcel.report_before, "Wrong-item", "reported", case.claims.values()),
@@ -85,8 +86,7 @@ def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | N
             askers = [each for each in every if stream in (None, each.stream) and each.parcels_of(line_id)]
             if at is None or not (askers or stream is None):
                 continue
-            asked = [_asked(each) for each in askers if name in each.parcels_of(line_id)]
-            first = min(asked, default=(None, False))
+            asked = [each for each in askers if name in each.parcels_of(line_id)]
             yield Deadline(
                 clause,
                 field,
@@ -97,7 +97,7 @@ def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | N
                 f"{kind} window of parcel {name} closes",
                 awaited,
                 open=is_open,
-                settled=_done(clause, at, first[0], awaited, first[1]),
+                settled=_first_of(clause, at, asked, awaited),
                 optional=True,
             )
 
@@ -109,9 +109,13 @@ def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
     return sum(holder.held(line_id).get(parcel_id, 0) for holder in holders)
 
 
-def _asked(asker: Return | Claim) -> tuple[Happened, bool]:
-    """When units were asked for, and whether that was refused."""
-    return Happened(asker.asked_at, f"{asker.stream}#1"), asker.status in ("declined", "denied")
+def _first_of(clause: str, end: datetime, asked: Iterable[Return | Claim], what: str) -> Settlement | None:
+    """The first of those that asked for units, and whether it was refused."""
+    first = min(asked, key=lambda each: (each.asked_at, each.stream), default=None)
+    if first is None:
+        return None
+    refused = first.status in ("declined", "denied")
+    return _done(clause, end, first.stream, Happened(first.asked_at, 1), what, refused)
 
 
 # ---- promises -------------------------------------------------------------------------------------------------------
@@ -119,27 +123,33 @@ def _asked(asker: Return | Claim) -> tuple[Happened, bool]:
 
 def _ship_by(ret: Return, label: Label) -> Iterator[Deadline]:
     clause, name, at = "returns.ship_by", label.label_id, label.void_at
-    issued = Anchor(label.issued.event, label.issued.at, f"the issue of label {name}")
+    stream = ret.stream
+    issued = Anchor(f"{stream}#{label.issued.version}", label.issued.at, f"the issue of label {name}")
     anchors: tuple[Anchor, ...] = (issued,)
     part, title, awaited = f"label {name}", f"Label {name} voids by itself", "handed over"
     received, lapsed, voided = label.received, label.lapsed, label.voided
     if received is not None:
-        anchors = (issued, Anchor(received.event, received.at, f"the customer's receipt of label {name}"))
+        anchors = (
+            issued,
+            Anchor(f"{stream}#{received.version}", received.at, f"the customer's receipt of label {name}"),
+        )
         if label.first_void_at != at:
-            moved = Settlement(received.at, received.event, "lifted", "the clock runs from its receipt")
+            moved = Settlement(received.at, anchors[-1].event, "lifted", "the clock runs from its receipt")
             yield Deadline(
-                clause, "void_at", ret.stream, part, label.first_void_at, (issued,), title, awaited, False, moved
+                clause, "void_at", stream, part, label.first_void_at, (issued,), title, awaited, False, moved
             )
     if voided is not None:
-        settled: Settlement | None = Settlement(voided.at, voided.event, "lifted", "voided by hand before")
+        settled: Settlement | None = Settlement(
+            voided.at, f"{stream}#{voided.version}", "lifted", "voided by hand before"
+        )
     else:
-        settled = _done(clause, at, ret.sent, awaited)
+        settled = _done(clause, at, stream, ret.sent, awaited)
         if settled is None or settled.how == "missed":
-            settled = _lifted(clause, at, ret.withdrawn, "the return was withdrawn before") or settled
+            settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
     yield Deadline(
         clause,
         "void_at",
-        ret.stream,
+        stream,
         part,
         at,
         anchors,
@@ -148,61 +158,66 @@ def _ship_by(ret: Return, label: Label) -> Iterator[Deadline]:
         open=label.status in ("issued", "void"),  # one that voided by itself may turn out to have been used
         settled=settled,
         lapse=partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None,
-        lapsed_by=lapsed.event if lapsed is not None and lapsed.at == at else None,
+        lapsed_by=f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None,
     )
 
 
 def _contact(claim: Claim) -> Deadline:
-    clause, opened, missed = "wrong_item.contact", claim.opened, claim.contact_missed
+    clause, stream, opened, missed = "wrong_item.contact", claim.stream, claim.opened, claim.contact_missed
     at = opened.contact_by
     done = [(each, what) for each, what in ((claim.contacted, "contacted"), (claim.resolved, "settled")) if each]
-    settled = _done(clause, at, *min(done)) if done else None
+    settled = _done(clause, at, stream, *min(done)) if done else None
     if settled is None or settled.how == "missed":
-        settled = _lifted(clause, at, claim.denied, "the claim was denied before") or settled
+        settled = _lifted(clause, at, stream, claim.denied, "the claim was denied before") or settled
     return Deadline(
         clause,
         "contact_by",
-        claim.stream,
+        stream,
         "",
         at,
-        (Anchor(f"{claim.stream}#1", opened.occurred_at, "the first notice"),),
+        (Anchor(f"{stream}#1", opened.occurred_at, "the first notice"),),
         f"Customer of claim {claim.claim_id} to be contacted",
         "contacted",
         open=claim.status == "open" and claim.contacted is None,
         settled=settled,
         lapse=ContactMissed if claim.may_lapse else None,
-        lapsed_by=missed.event if missed is not None else None,
+        lapsed_by=None if missed is None else f"{stream}#{missed.version}",
     )
 
 
 def _overdue(refund: Refund) -> Deadline:
     clause, name, at = "returns.refund_timing", refund.refund_id, refund.requested.overdue_at
-    failed, waits = refund.status == "failed", refund.status == "requested"
+    stream, failed, waits = refund.stream, refund.status == "failed", refund.status == "requested"
     return Deadline(
         clause,
         "overdue_at",
         f"refund/{name}",
         "",
         at,
-        (Anchor(refund.requested_by, refund.requested.occurred_at, "the issue of the refund"),),
+        (Anchor(f"{stream}#{refund.requested_by}", refund.requested.occurred_at, "the issue of the refund"),),
         f"Refund {name} is overdue unless settled",
         "settled",
         open=waits,
-        settled=_lifted(clause, at, refund.ended, "the refund failed before")
+        settled=_lifted(clause, at, stream, refund.ended, "the refund failed before")
         if failed
-        else _done(clause, at, refund.ended, "settled"),
+        else _done(clause, at, stream, refund.ended, "settled"),
         lapse=partial(RefundOverdue, refund_id=name) if refund.may_lapse else None,
-        lapsed_by=refund.overdue_by,
+        lapsed_by=None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}",
     )
 
 
-def _done(clause: str, end: datetime, done: Happened | None, what: str, refused: bool = False) -> Settlement | None:
+def _done(
+    clause: str, end: datetime, stream: str, done: Happened | None, what: str, refused: bool = False
+) -> Settlement | None:
     """What was waited for was done, in time or not."""
     if done is None:
         return None
-    return Settlement(done.at, done.event, "missed" if passed(clause, end, done.at) else "met", what, refused)
+    how: Literal["met", "missed"] = "missed" if passed(clause, end, done.at) else "met"
+    return Settlement(done.at, f"{stream}#{done.version}", how, what, refused)
 
 
-def _lifted(clause: str, end: datetime, by: Happened | None, what: str) -> Settlement | None:
+def _lifted(clause: str, end: datetime, stream: str, by: Happened | None, what: str) -> Settlement | None:
     """Nothing was waited for any more, if that was so before the deadline came."""
-    return None if by is None or passed(clause, end, by.at) else Settlement(by.at, by.event, "lifted", what)
+    if by is None or passed(clause, end, by.at):
+        return None
+    return Settlement(by.at, f"{stream}#{by.version}", "lifted", what)

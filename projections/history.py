@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from returnable.domain.calendar import zone
-from returnable.domain.case import Case, Step, evolve, steps
+from returnable.domain.case import Case, Step, countable, steps
 from returnable.domain.deadlines import Deadline
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import Impossible
 from returnable.domain.outcome import in_zone
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
@@ -46,8 +46,8 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
     ``clock`` says which deadlines have passed at the end. Raises ``command.invalid`` when ``until`` leaves nothing.
     """
     where = zone(subject.policy.zone)
-    counting = _possible(subject.case_id, subject.facts)
-    ours = [entry for entry in counting if _concerns(subject, entry)]
+    counting = [entry for entry, _, _ in countable(subject.case_id, subject.facts)]
+    ours = [entry for entry in counting if subject.concerns(entry)]
     kept = _until(subject, counting, ours, until)
     case = Case(subject.case_id)
     told: list[HistoryStep] = []
@@ -61,8 +61,8 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
         changes = [*_changes(before, after, where)]
         passed -= {(change.subject, change.name, change.of) for change in changes}
         before = after
-        if _concerns(subject, step.entry):
-            own = [change for change in (*waiting, *changes) if _ours(subject, case, change.subject)]
+        if subject.concerns(step.entry):
+            own = [change for change in (*waiting, *changes) if subject.owns(change.subject)]
             moved = None if money == money_before else money
             told.append(_step(subject, step, tuple(own), moved, case, where))
             waiting = []
@@ -77,34 +77,6 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
 
 
 # ---- which facts ----------------------------------------------------------------------------------------------------
-
-
-def _possible(case_id: str, facts: Iterable[Recorded]) -> list[Recorded]:
-    """The facts that can have happened where they stand: without its cause a fact does not count either."""
-    case, possible = Case(case_id), []
-    for entry in facts:
-        try:
-            case = evolve(case, (entry,))
-        except HistoryBroken:
-            continue
-        possible.append(entry)
-    return possible
-
-
-def _concerns(subject: Subject, entry: Recorded) -> bool:
-    if subject.kind == "order":
-        return True
-    if subject.kind == "refund":
-        return getattr(entry.fact, "refund_id", None) == subject.name
-    return entry.stream == subject.stream
-
-
-def _ours(subject: Subject, case: Case, of: str) -> bool:
-    """Whether a deadline of ``of`` is one of the subject's own: a return's refund is."""
-    if subject.kind == "order" or of == str(subject):
-        return True
-    kind, _, name = of.partition("/")
-    return kind == "refund" and case.refunds[name].stream == str(subject)
 
 
 def _number(subject: Subject, entry: Recorded) -> int:
@@ -126,7 +98,7 @@ def _until(
         raise Impossible("command.invalid", f"until: {what}", field="until")
     if isinstance(until, datetime):
         # Clocks of several writers differ: what was recorded later may stand before what was recorded by then.
-        return _possible(subject.case_id, (entry for entry in counting if entry.fact.recorded_at <= until))
+        return [entry for entry, _, _ in countable(subject.case_id, counting, known_at=until)]
     return [entry for entry in counting if entry.case_seq <= kept[-1].case_seq]
 
 
@@ -216,7 +188,7 @@ def _reached(subject: Subject, case: Case, standing: Mapping[Key, Deadline], at:
                 state="settled" if not deadline.open else "passed" if deadline.passed(at) else "open",
             )
             for deadline in standing.values()
-            if _ours(subject, case, deadline.subject)
+            if subject.owns(deadline.subject)
         ),
         money=ledger.money(case),
     )
@@ -231,5 +203,5 @@ def _statuses(subject: Subject, case: Case) -> Iterator[tuple[str, str]]:
         yield subject.stream, case.stream_of(subject.stream).status
     for refund in case.refunds.values():
         name = f"refund/{refund.refund_id}"
-        if _ours(subject, case, name):
+        if subject.owns(name):
             yield name, refund.status

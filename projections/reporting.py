@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue
 
 from returnable.domain.calendar import zone
-from returnable.domain.case import Case, evolve
+from returnable.domain.case import Case, countable
 from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Deadline, passed
 from returnable.domain.deciding import Moment
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     AccountLinked,
     Cancelled,
@@ -96,16 +96,15 @@ class _Told:
 
 def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
     """Every fact that counts; one whose cause does not count does not count either."""
-    case, told = Case(case_id), []
-    for entry in recorded:
-        try:
-            after = evolve(case, (entry,))
-        except HistoryBroken:
-            continue
-        state = after.status_of(entry.stream) or NOTHING
-        told.append(_Told(entry, case.status_of(entry.stream), state, tuple(_moves(case, after, entry))))
-        case = after
-    return told
+    return [
+        _Told(
+            entry,
+            before.status_of(entry.stream),
+            after.status_of(entry.stream) or NOTHING,
+            tuple(_moves(before, after, entry)),
+        )
+        for entry, before, after in countable(case_id, recorded)
+    ]
 
 
 def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
@@ -264,7 +263,7 @@ class _Scene:
 
     def in_focus(self, told: _Told) -> bool:
         """Whether the fact belongs to the refund that was asked about."""
-        return self.subject.kind == "refund" and getattr(told.fact, "refund_id", None) == self.subject.name
+        return self.subject.kind == "refund" and self.subject.concerns(told.entry)
 
     @property
     def returns(self) -> list[Return]:

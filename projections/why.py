@@ -55,7 +55,7 @@ def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = N
         ]
     counted = {entry.case_seq for entry in subject.facts}
     in_case = [one for one in explained if one.entry.case_seq in counted and one.counts(counted)]
-    own = [one for one in in_case if _concerns(subject, one.entry)]
+    own = [one for one in in_case if one.entry.stream == subject.stream and subject.concerns(one.entry)]
     chosen = _choose(subject, own, event, in_case)
     scope = in_case if subject.kind == "order" else own
     others = [one for one in scope if one.holds_ruling and one.target is not chosen.target]
@@ -102,12 +102,6 @@ class _Explained:
     def counts(self, counted: set[int]) -> bool:
         """Whether the decision of its command counts, too: between a request and its decision there is none yet."""
         return self.target.case_seq in counted
-
-
-def _concerns(subject: Subject, entry: Recorded) -> bool:
-    if entry.stream != subject.stream:
-        return False
-    return subject.kind != "refund" or getattr(entry.fact, "refund_id", None) == subject.name
 
 
 def _choose(
