@@ -46,8 +46,7 @@ class Settlement(NamedTuple):
     """Whether what was asked for in that event was declined."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """A deadline that an event set.
 
     :func:`returnable.domain.timetable.deadlines_of` says which ones a case has.

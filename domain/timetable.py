@@ -43,8 +43,10 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
     for ret in case.returns.values():
         if stream in (None, ret.stream):
             for label in ret.labels.values():
+                if label.received is not None and label.first_void_at != label.void_at and not unrecorded:
+                    yield _moved(ret, label, label.received)
                 if label.may_lapse or not unrecorded:
-                    yield from _ship_by(ret, label)
+                    yield _ship_by(ret, label)
     for claim in case.claims.values():
         if stream in (None, claim.stream) and (claim.may_lapse or not unrecorded):
             yield _contact(claim)
@@ -121,45 +123,53 @@ def _first_of(clause: str, end: datetime, asked: Iterable[Return | Claim], what:
 # ---- promises -------------------------------------------------------------------------------------------------------
 
 
-def _ship_by(ret: Return, label: Label) -> Iterator[Deadline]:
-    clause, name, at = "returns.ship_by", label.label_id, label.void_at
-    stream = ret.stream
-    issued = Anchor(f"{stream}#{label.issued.version}", label.issued.at, f"the issue of label {name}")
-    anchors: tuple[Anchor, ...] = (issued,)
-    part, title, awaited = f"label {name}", f"Label {name} voids by itself", "handed over"
-    received, lapsed, voided = label.received, label.lapsed, label.voided
-    if received is not None:
-        anchors = (
-            issued,
-            Anchor(f"{stream}#{received.version}", received.at, f"the customer's receipt of label {name}"),
-        )
-        if label.first_void_at != at:
-            moved = Settlement(received.at, anchors[-1].event, "lifted", "the clock runs from its receipt")
-            yield Deadline(
-                clause, "void_at", stream, part, label.first_void_at, (issued,), title, awaited, False, moved
-            )
+def _ship_by(ret: Return, label: Label) -> Deadline:
+    clause, stream, name, at = "returns.ship_by", ret.stream, label.label_id, label.void_at
+    lapsed, voided = label.lapsed, label.voided
     if voided is not None:
         settled: Settlement | None = Settlement(
             voided.at, f"{stream}#{voided.version}", "lifted", "voided by hand before"
         )
     else:
-        settled = _done(clause, at, stream, ret.sent, awaited)
+        settled = _done(clause, at, stream, ret.sent, "handed over")
         if settled is None or settled.how == "missed":
             settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
-    yield Deadline(
+    return Deadline(
         clause,
         "void_at",
         stream,
-        part,
+        f"label {name}",
         at,
-        anchors,
-        title,
-        awaited,
+        _anchors(stream, label),
+        f"Label {name} voids by itself",
+        "handed over",
         open=label.status in ("issued", "void"),  # one that voided by itself may turn out to have been used
         settled=settled,
         lapse=partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None,
         lapsed_by=f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None,
     )
+
+
+def _moved(ret: Return, label: Label, received: Happened) -> Deadline:
+    """The deadline that a label had before its receipt gave it another."""
+    issue, receipt = _anchors(ret.stream, label)
+    return _ship_by(ret, label)._replace(
+        at=label.first_void_at,
+        anchors=(issue,),
+        open=False,
+        settled=Settlement(received.at, receipt.event, "lifted", "the clock runs from its receipt"),
+        lapse=None,
+        lapsed_by=None,
+    )
+
+
+def _anchors(stream: str, label: Label) -> tuple[Anchor, ...]:
+    issued, received = label.issued, label.received
+    issue = Anchor(f"{stream}#{issued.version}", issued.at, f"the issue of label {label.label_id}")
+    if received is None:
+        return (issue,)
+    receipt = f"the customer's receipt of label {label.label_id}"
+    return issue, Anchor(f"{stream}#{received.version}", received.at, receipt)
 
 
 def _contact(claim: Claim) -> Deadline:
