@@ -487,7 +487,7 @@ def verify(store: str, load: Load, overdue: int) -> dict[str, int]:
             found["units returned twice"] += units > (0 if cancelled else 2)
             found["refunds that are not exact"] += paid[order.order_id] != cancelled
         for entry in desk.ledger():
-            found["refunds that are not exact"] += entry.requested not in ("0.00", entry.captured)
+            found["refunds that are not exact"] += entry.pending not in ("0.00", entry.captured)
         found["decided otherwise when decided again"] = len(desk.redecide())
     return dict(found)
 

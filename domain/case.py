@@ -184,7 +184,7 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
             refund = Refund(fact.refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
-        refunds.apply(refund, fact)
+        refunds.apply(refund, fact, version)
         case.refunds[fact.refund_id] = refund
         owned.add(key)
 
@@ -225,21 +225,31 @@ def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -
     )
 
 
-def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
-    """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``.
+def countable(
+    case_id: str, recorded: Iterable[Recorded], as_of: datetime | None = None, known_at: datetime | None = None
+) -> Iterator[tuple[Recorded, Case, Case]]:
+    """The facts that count, in the order in which they were recorded, each with the case before and after it.
 
-    Facts count in the order in which they were recorded. A fact that is dated before the one it builds on (an inspection
-    dated before the arrival) does not count until that one does.
+    A fact that is dated before the one it builds on (an inspection dated before the arrival) does not count until that one
+    does.
     """
     case = Case(case_id)
     for entry in recorded:
-        if not counts(entry, as_of, known_at):
-            continue
-        try:
-            case = evolve(case, (entry,))
-        except HistoryBroken:
-            continue
-    return case
+        if counts(entry, as_of, known_at):
+            before = case
+            try:
+                case = evolve(case, (entry,))
+            except HistoryBroken:
+                continue
+            yield entry, before, case
+
+
+def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
+    """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``."""
+    after = Case(case_id)
+    for _, _, case in countable(case_id, recorded, as_of, known_at):
+        after = case
+    return after
 
 
 def names_in(recorded: Iterable[Recorded]) -> Iterator[Name]:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from returnable.domain.calendar import A_MOMENT, elapsed_end
+from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     AddClaimEvidence,
     DenyClaim,
@@ -20,6 +20,7 @@ from returnable.domain.commands import (
     ResolveClaim,
 )
 from returnable.domain.copying import copied
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
@@ -53,10 +54,11 @@ class Claim:
     status: str = NOTHING
     opened: ClaimOpened = field(init=False)
     evidence: frozenset[str] = frozenset()
-    contacted_at: datetime | None = None
-    contact_missed: bool = False
+    contacted: Happened | None = None
+    contact_missed: Happened | None = None
     remedy: str | None = None
-    resolved_at: datetime | None = None
+    resolved: Happened | None = None
+    denied: Happened | None = None
     refund_id: str | None = None
     asides: tuple[Aside, ...] = ()
     version: int = 0
@@ -76,9 +78,18 @@ class Claim:
         """How many units it is about."""
         return self.opened.quantity
 
+    @property
+    def asked_at(self) -> datetime:
+        """When the customer reported it."""
+        return self.opened.occurred_at
+
     def clone(self) -> Claim:
         """A copy that can be changed without touching this one."""
         return copied(self)
+
+    def parcels_of(self, line_id: str) -> set[str | None]:
+        """The parcels in which its units of a line came."""
+        return {taken.parcel_id for taken in self.opened.parcels} if line_id == self.line_id else set()
 
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that are settled by refund, by the parcel they came in; an open claim holds nothing."""
@@ -88,13 +99,23 @@ class Claim:
 
     def overdue(self, moment: datetime) -> bool:
         """Whether the customer should have been contacted by then; the last instant itself is in time."""
-        return self.status == "open" and self.contacted_at is None and moment > self.opened.contact_by
+        return self.status == "open" and self.contacted is None and moment > self.opened.contact_by
 
     def contact_was_missed(self, moment: datetime) -> bool:
         """Whether the promised contact was missed by then, even if it was made or settled afterwards."""
         contact_by = self.opened.contact_by
-        done = [at for at in (self.contacted_at, self.resolved_at) if at is not None]
-        return self.status != "denied" and moment > contact_by and all(at > contact_by for at in done)
+        return moment > contact_by and self.status != "denied" and not self.contact_was_made
+
+    @property
+    def contact_was_made(self) -> bool:
+        """Whether the customer was contacted in time, or the claim settled."""
+        contact_by = self.opened.contact_by
+        return any(each is not None and each.at <= contact_by for each in (self.contacted, self.resolved))
+
+    @property
+    def may_lapse(self) -> bool:
+        """Whether a missed contact is still to be recorded, once its deadline has come."""
+        return self.contact_missed is None and self.status != "denied" and not self.contact_was_made
 
 
 # ---- facts change states --------------------------------------------------------------------------------------------
@@ -116,11 +137,14 @@ def apply(claim: Claim, fact: Fact) -> None:
     elif isinstance(fact, EvidenceAdded):
         claim.evidence |= frozenset(fact.evidence)
     elif isinstance(fact, ClaimContacted):
-        claim.contacted_at = min(fact.occurred_at, claim.contacted_at or fact.occurred_at)
+        happened = Happened(fact.occurred_at, claim.version + 1)
+        claim.contacted = min(happened, claim.contacted or happened)
     elif isinstance(fact, ContactMissed):
-        claim.contact_missed = True
+        claim.contact_missed = Happened(fact.occurred_at, claim.version + 1)
     elif isinstance(fact, ClaimResolved):
-        claim.remedy, claim.resolved_at = fact.remedy, fact.occurred_at
+        claim.remedy, claim.resolved = fact.remedy, Happened(fact.occurred_at, claim.version + 1)
+    elif isinstance(fact, ClaimDenied):
+        claim.denied = Happened(fact.occurred_at, claim.version + 1)
     elif isinstance(fact, RefundRequested):
         claim.refund_id = fact.refund_id
 
@@ -248,16 +272,3 @@ def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:
     """Customer care denies the claim, with a reason."""
     _check(claim, "ClaimDenied", command.command)
     return Decided(facts=[(claim.stream, ClaimDenied(**now.envelope(), reason=command.reason))])
-
-
-def next_contact_missed(claim: Claim) -> datetime | None:
-    """The first instant at which :func:`due_contact` finds something, if nothing else happens."""
-    just_late = claim.opened.contact_by + A_MOMENT
-    return just_late if claim.contact_was_missed(just_late) and not claim.contact_missed else None
-
-
-def due_contact(claim: Claim, now: Moment) -> list[tuple[str, Fact]]:
-    """The promised contact was missed and is not on record: it *occurs* at the deadline."""
-    if claim.contact_was_missed(now.at) and not claim.contact_missed:
-        return [(claim.stream, ContactMissed(**now.envelope(claim.opened.contact_by)))]
-    return []

@@ -1,4 +1,4 @@
-"""Where the day-counted windows of a policy become instants, and where a decision made again finds them.
+"""What a deadline is; where the day-counted windows of a policy become instants, and a decision made again finds them.
 
 The first time, an instant follows from the clause, the zone and the calendar. It is recorded, and from then on the record
 says what it is: a time zone database or a holiday table of a later day moves no deadline that was given.
@@ -6,15 +6,104 @@ says what it is: a time zone database or a holiday table of a later day moves no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import Literal, NamedTuple
 
-from returnable.domain.calendar import ONE_DAY, first_instant, last_day, window_end
+from returnable.domain.calendar import A_MOMENT, ONE_DAY, first_instant, last_day, window_end
 from returnable.domain.events import Delivered, Fact, LabelIssued, LabelReceived, RefundRequested
+from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
-if TYPE_CHECKING:
-    from returnable.domain.policy import Policy
+
+class Happened(NamedTuple):
+    """When something happened in the world, and the version of the fact that says so in its stream."""
+
+    at: datetime
+    version: int
+
+
+class Anchor(NamedTuple):
+    """What a deadline is counted from, and what that is called: ``the delivery of parcel P-1``."""
+
+    event: str
+    at: datetime
+    what: str
+
+
+class Settlement(NamedTuple):
+    """How a deadline came to its end by something that happened, and in which event.
+
+    ``met``: what it waits for was done in time. ``missed``: it was done, but too late. ``lifted``: it no longer ran.
+    """
+
+    at: datetime
+    event: str
+    how: Literal["met", "missed", "lifted"]
+    what: str
+    """What happened, in words: ``handed over``."""
+    refused: bool = False
+    """Whether what was asked for in that event was declined."""
+
+
+class Deadline(NamedTuple):
+    """A deadline that an event set.
+
+    :func:`returnable.domain.timetable.deadlines_of` says which ones a case has.
+    """
+
+    clause: str
+    name: str
+    """The field in which events and views show it: ``void_at``."""
+    subject: str
+    """The order, return, claim or refund that it is about: ``return/R-1``."""
+    part: str
+    """What of the subject: ``label L-1``, ``line 1 in parcel P-1``; empty where the subject has only one."""
+    at: datetime
+    anchors: tuple[Anchor, ...]
+    """What it may be counted from: the policy says which one. The last one set it."""
+    title: str
+    """What comes at the deadline, in words."""
+    awaited: str
+    """What it waits for, in words: ``handed over``."""
+    open: bool
+    """Whether something still depends on it."""
+    settled: Settlement | None = None
+    optional: bool = False
+    """Whether it ends an opportunity: nobody fails who lets it pass."""
+    lapse: Callable[..., Fact] | None = None
+    """The event that is to be recorded once it has passed; ``None``: there is none, or it is on record."""
+    lapsed_by: str | None = None
+    """The event on record that says it passed."""
+
+    @property
+    def set_by(self) -> str:
+        """The event that set it."""
+        return self.anchors[-1].event
+
+    @property
+    def stream(self) -> str:
+        """The stream in which that event stands, and in which the passing is recorded."""
+        return self.set_by.rpartition("#")[0]
+
+    @property
+    def inclusive(self) -> bool:
+        """Whether the instant itself is still in time."""
+        return self.clause in INCLUSIVE
+
+    @property
+    def passes_at(self) -> datetime:
+        """The first instant at which it has passed."""
+        return self.at + A_MOMENT if self.inclusive else self.at
+
+    def passed(self, now: datetime) -> bool:
+        """Whether it is too late."""
+        return passed(self.clause, self.at, now)
+
+
+def passed(clause: str, at: datetime, now: datetime) -> bool:
+    """Whether it is too late for what the clause allows until ``at``."""
+    return now > at if clause in INCLUSIVE else now >= at
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +125,14 @@ class Deadlines:
 
     def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
         """The exclusive ends of ``returns.window`` and of ``wrong_item.window`` for units delivered then."""
-        policy = self._policy
-        window, wrong_item = policy.clauses.returns_window, policy.clauses.wrong_item_window
-        return (
-            window_end(delivered_at, window.days, window.counting, policy.zone, policy.days),
-            window_end(delivered_at, wrong_item.business_days, "business", policy.zone, policy.days),
-        )
+        clauses = self._policy.clauses
+        return self._end(clauses.returns_window, delivered_at), self._end(clauses.wrong_item_window, delivered_at)
 
     def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
         """When a label voids by itself (``returns.ship_by``): the exclusive end of its last business day."""
-        policy = self._policy
-        clause = policy.clauses.returns_ship_by
+        clause = self._policy.clauses.returns_ship_by
         by_receipt = clause.anchor == "label_received" and received_at is not None
-        anchor = received_at if by_receipt and received_at is not None else issued_at
-        return window_end(anchor, clause.business_days, "business", policy.zone, policy.days)
+        return self._end(clause, received_at if by_receipt and received_at is not None else issued_at)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
         """When a refund issued then is expected (``returns.refund_timing``)."""
@@ -57,6 +140,9 @@ class Deadlines:
         counts = policy.clauses.returns_refund_timing.business_days
         first, last = (last_day(issued_at, count, "business", policy.zone, policy.days) for count in counts)
         return RefundTiming(first, last, first_instant(last + ONE_DAY, policy.zone))
+
+    def _end(self, clause: DayCounted, anchor: datetime) -> datetime:
+        return window_end(anchor, *clause.span, self._policy.zone, self._policy.days)
 
 
 class AsRecorded(Deadlines):

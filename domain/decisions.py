@@ -43,6 +43,7 @@ from returnable.domain.commands import (
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.events import CustomerNotified, Fact, OverrideGranted
 from returnable.domain.refusals import counted
+from returnable.domain.timetable import promises_of
 
 
 def decide(case: Case, command: Command, now: Moment) -> Decided:
@@ -55,22 +56,20 @@ def decide(case: Case, command: Command, now: Moment) -> Decided:
 
 
 def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:
-    """The deadlines of a case that came and are not on record."""
+    """The deadlines of a case that came and are not on record: each *occurs* at its instant."""
     return [
-        *(fact for ret in case.returns.values() for fact in returns.due_label_voids(ret, now)),
-        *(fact for claim in case.claims.values() for fact in claims.due_contact(claim, now)),
-        *(fact for refund in case.refunds.values() for fact in refunds.due_overdue(refund, now)),
+        (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
+        for deadline in promises_of(case, unrecorded=True)
+        if deadline.lapse is not None and deadline.passed(now.at)
     ]
 
 
 def next_due(case: Case) -> datetime | None:
     """The first instant at which :func:`due_facts` finds something, if nothing else happens; ``None``: never."""
-    instants = (
-        *(returns.next_label_void(ret) for ret in case.returns.values()),
-        *(claims.next_contact_missed(claim) for claim in case.claims.values()),
-        *(refunds.next_overdue(refund) for refund in case.refunds.values()),
+    return min(
+        (deadline.passes_at for deadline in promises_of(case, unrecorded=True) if deadline.lapse is not None),
+        default=None,
     )
-    return min((instant for instant in instants if instant is not None), default=None)
 
 
 Decision = Callable[[Case, Any, Moment], Decided]

@@ -20,6 +20,7 @@ from returnable.domain.commands import (
     RequestCancellation,
 )
 from returnable.domain.copying import copied
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -59,6 +60,8 @@ class Parcel:
     units: Mapping[str, int]
     shipped_at: datetime
     delivered_at: datetime | None = None
+    delivered_by: int = 0
+    """The version of the fact that says so."""
     return_before: datetime | None = None
     report_before: datetime | None = None
     shipments_told: tuple[Shipped, ...] = ()
@@ -77,6 +80,8 @@ class Order:
     account_since: datetime | None = None
     parcels: dict[str, Parcel] = field(default_factory=dict)
     incomplete_since: datetime | None = None
+    cancellation_asked: Happened | None = None
+    """The earliest request to cancel, whatever came of it."""
     cancelled_at: datetime | None = None
     notices_owed: int = 0
     exceptions: tuple[str, ...] = ()
@@ -221,6 +226,8 @@ def apply(order: Order, fact: Fact) -> None:
         elif isinstance(fact, CancellationDeclined):
             order.notices_owed += 1
         elif isinstance(fact, CancellationRequested):
+            asked = Happened(fact.occurred_at, order.version + 1)
+            order.cancellation_asked = min(asked, order.cancellation_asked or asked)
             _note_incomplete(order, fact)
 
 
@@ -233,6 +240,7 @@ def _apply_delivered(order: Order, fact: Delivered) -> None:
         parcel = replace(
             parcel,
             delivered_at=fact.occurred_at,
+            delivered_by=order.version + 1,
             return_before=fact.return_before,
             report_before=fact.report_before,
             deliveries_told=told,

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstr
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from returnable.domain.cached import cached_property
-from returnable.domain.calendar import Calendar, bundled_calendar, local_date, zone
+from returnable.domain.calendar import Calendar, Counting, bundled_calendar, local_date, zone
 from returnable.domain.errors import CalendarInvalid, PolicyInvalid, place_of
 from returnable.domain.events import Pins
 from returnable.domain.fields import Currency, Evidence, Flag
@@ -54,10 +54,33 @@ class Clause(Closed):
     applies: Flag = True
 
 
-class CancellationWindow(Clause):
-    """``cancellation.window``: ``hours`` of elapsed time after the confirmation, inclusive."""
+class Elapsed(Clause):
+    """A clause whose deadline comes ``hours`` of elapsed time after something: the deadline is itself still in time."""
 
     hours: Hours
+
+
+class DayCounted(Clause):
+    """A clause whose deadline is the end of a local day: the first instant that is too late."""
+
+    @property
+    def span(self) -> tuple[int, Counting]:
+        """How many days it runs, and which days count."""
+        raise NotImplementedError
+
+
+class BusinessDays(DayCounted):
+    """A clause that runs for so many business days."""
+
+    business_days: Days
+
+    @property
+    def span(self) -> tuple[int, Counting]:
+        return self.business_days, "business"
+
+
+class CancellationWindow(Elapsed):
+    """``cancellation.window``: ``hours`` after the confirmation."""
 
 
 class CancellationNotShipped(Clause):
@@ -79,12 +102,16 @@ class CancellationFullRefund(Clause):
     refunds_shipping: Flag = True
 
 
-class ReturnsWindow(Clause):
+class ReturnsWindow(DayCounted):
     """``returns.window``: ``days`` after delivery, counted in calendar or business days."""
 
     days: Days
-    counting: Literal["calendar", "business"] = "calendar"
+    counting: Counting = "calendar"
     anchor: Literal["delivered"] = "delivered"
+
+    @property
+    def span(self) -> tuple[int, Counting]:
+        return self.days, self.counting
 
 
 class ReturnsAccount(Clause):
@@ -99,10 +126,9 @@ class ByChannel(Clause):
     channels: Channels
 
 
-class ReturnsShipBy(Clause):
+class ReturnsShipBy(BusinessDays):
     """``returns.ship_by``: the life of a prepaid label, and what starts its clock."""
 
-    business_days: Days
     anchor: Literal["label_received", "label_issued"] = "label_received"
 
 
@@ -132,10 +158,14 @@ class ReturnsOriginalTender(Clause):
     allocation: Literal["pro_rata", "in_order"] = "pro_rata"
 
 
-class ReturnsRefundTiming(Clause):
+class ReturnsRefundTiming(DayCounted):
     """``returns.refund_timing``: the first and the last business day on which the refund is expected."""
 
     business_days: tuple[Days, Days]
+
+    @property
+    def span(self) -> tuple[int, Counting]:
+        return self.business_days[1], "business"
 
     @field_validator("business_days")
     @classmethod
@@ -145,10 +175,8 @@ class ReturnsRefundTiming(Clause):
         return days
 
 
-class WrongItemWindow(Clause):
+class WrongItemWindow(BusinessDays):
     """``wrong_item.window``: business days after delivery."""
-
-    business_days: Days
 
 
 class WrongItemEvidence(Clause):
@@ -157,10 +185,8 @@ class WrongItemEvidence(Clause):
     requires: Annotated[tuple[Evidence, ...], Field(fail_fast=True)]
 
 
-class WrongItemContact(Clause):
-    """``wrong_item.contact``: elapsed hours within which customer care calls, inclusive."""
-
-    hours: Hours
+class WrongItemContact(Elapsed):
+    """``wrong_item.contact``: the hours within which customer care calls."""
 
 
 class WrongItemRemedy(Clause):
@@ -203,6 +229,13 @@ CLAUSE_IDS: tuple[str, ...] = tuple(str(field.alias) for field in Clauses.model_
 """The stable ids, in the order of the policy."""
 
 _FIELD_OF = {str(field.alias): name for name, field in Clauses.model_fields.items()}
+
+INCLUSIVE: frozenset[str] = frozenset(
+    str(field.alias)
+    for field in Clauses.model_fields.values()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Elapsed)
+)
+"""The clauses whose deadline is itself still in time: those that count hours. All other deadlines are exclusive ends."""
 
 
 class CalendarChoice(Closed):

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
 from returnable.domain.copying import copied
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
@@ -49,9 +50,14 @@ class Refund:
     stream: str
     status: str = NOTHING
     requested: RefundRequested = field(init=False)
+    requested_by: int = 0
+    """The version of the fact that requested it."""
     tenders: dict[str, str] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
-    overdue_recorded: bool = False
+    overdue_by: int | None = None
+    """The version of the fact that says it is overdue."""
+    ended: Happened | None = None
+    """When it was settled, or failed."""
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -73,6 +79,11 @@ class Refund:
         """The tenders that have not gone back."""
         return tuple(t for t in self.requested.tenders if self.tenders[t.payment_id] != "settled")
 
+    @property
+    def may_lapse(self) -> bool:
+        """Whether its deadline is still to be recorded, once it has come."""
+        return self.status == "requested" and self.overdue_by is None
+
     def overdue(self, moment: datetime) -> bool:
         """Whether it should have been settled by then."""
         return self.status == "requested" and moment >= self.requested.overdue_at
@@ -87,12 +98,15 @@ class Refund:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(refund: Refund, fact: Fact) -> None:
-    """Change ``refund`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
+def apply(refund: Refund, fact: Fact, version: int) -> None:
+    """Change ``refund`` (a private copy) by one fact, which has that version in its stream.
+
+    Raises ``HistoryBroken`` where its lifecycle forbids it.
+    """
     kind = fact.type
     if isinstance(fact, RefundRequested):
         refund.status = REFUND.after(refund.status, kind)
-        refund.requested = fact
+        refund.requested, refund.requested_by = fact, version
         refund.tenders = {tender.payment_id: "requested" for tender in fact.tenders}
     elif isinstance(fact, RefundSettled | RefundFailed):
         refund.tenders[fact.payment_id] = "settled" if isinstance(fact, RefundSettled) else "failed"
@@ -102,7 +116,10 @@ def apply(refund: Refund, fact: Fact) -> None:
         refund.status = REFUND.after(refund.status, kind, "requested" not in answers and "failed" in answers)
     else:
         refund.status = REFUND.after(refund.status, kind)
-        refund.overdue_recorded = refund.overdue_recorded or isinstance(fact, RefundOverdue)
+        if isinstance(fact, RefundOverdue):
+            refund.overdue_by = refund.overdue_by or version
+    if refund.status != "requested":
+        refund.ended = Happened(fact.occurred_at, version)
 
 
 # ---- what is owed ---------------------------------------------------------------------------------------------------
@@ -175,15 +192,15 @@ def _shipping_left(order: Order, refunds: Sequence[Refund], stream: str) -> int:
     return order.confirmed.shipping_charged + order.confirmed.shipping_tax
 
 
-def remaining(order: Order, refunds: Sequence[Refund], stream: str) -> dict[str, int]:
-    """What remains of each payment for a refund of ``stream``: captured, less what went back or is promised elsewhere."""
+def left_for(order: Order, refunds: Sequence[Refund], stream: str) -> dict[str, int]:
+    """What a refund of ``stream`` may take of each payment: captured, less what went back or is kept for another refund."""
     left = {payment.payment_id: payment.amount for payment in order.confirmed.payments}
     latest = {refund.stream: refund for refund in refunds}
     for refund in refunds:
         for tender in refund.requested.tenders:
-            # A failed tender stays promised until a later refund of the same subject takes it over.
-            promised = latest[refund.stream] is refund and refund.stream != stream
-            if refund.tenders[tender.payment_id] == "settled" or promised:
+            # A failed tender is kept for a later refund of the same subject, which takes it over.
+            kept = latest[refund.stream] is refund and refund.stream != stream
+            if refund.tenders[tender.payment_id] == "settled" or kept:
                 left[tender.payment_id] -= tender.amount
     return left
 
@@ -197,7 +214,7 @@ def allocate(order: Order, owed: int, refunds: Sequence[Refund], stream: str, al
     total = max(0, owed - settled_so_far(refunds, stream))
     if attempts and sum(tender.amount for tender in attempts[-1].unsettled_tenders()) == total:
         return attempts[-1].unsettled_tenders()
-    left = remaining(order, refunds, stream)
+    left = left_for(order, refunds, stream)
     payments = [payment.payment_id for payment in order.confirmed.payments]
     if total > sum(left.values()):
         there_is = to_major(sum(left.values()), order.currency)
@@ -512,17 +529,3 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
         )
         facts.append((refund.stream, failed))
     return Decided(facts=facts)
-
-
-def next_overdue(refund: Refund) -> datetime | None:
-    """The first instant at which :func:`due_overdue` finds something, if nothing else happens."""
-    waiting = refund.status == "requested" and not refund.overdue_recorded
-    return refund.requested.overdue_at if waiting else None
-
-
-def due_overdue(refund: Refund, now: Moment) -> list[tuple[str, Fact]]:
-    """The refund's deadline passed and is not on record: overdue *occurs* at the deadline."""
-    if refund.overdue(now.at) and not refund.overdue_recorded:
-        fact = RefundOverdue(**now.envelope(refund.requested.overdue_at), refund_id=refund.refund_id)
-        return [(refund.stream, fact)]
-    return []

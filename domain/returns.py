@@ -25,6 +25,7 @@ from returnable.domain.commands import (
     WithdrawReturn,
 )
 from returnable.domain.copying import copied
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -66,14 +67,17 @@ class Label:
     label_id: str
     carrier: str
     tracking_number: str
-    issued_at: datetime
+    issued: Happened
+    first_void_at: datetime
+    """The deadline it was issued with; its receipt may move it."""
     void_at: datetime
-    received_at: datetime | None = None
+    received: Happened | None = None
     status: str = NOTHING
     """What the facts say; ask :meth:`status_at` for the truth, because a label voids without a fact."""
     scanned_at: datetime | None = None
-    voided_at: datetime | None = None
-    lapsed_at: datetime | None = None
+    voided: Happened | None = None
+    """When it was voided by hand."""
+    lapsed: Happened | None = None
     """The deadline that is on record as passed."""
 
     def status_at(self, moment: datetime) -> str:
@@ -85,7 +89,7 @@ class Label:
     @property
     def may_lapse(self) -> bool:
         """Whether its deadline is still to be recorded, once it has come. A receipt learnt late may leave it where it was."""
-        return self.status == "issued" and self.lapsed_at != self.void_at
+        return self.status == "issued" and (self.lapsed is None or self.lapsed.at != self.void_at)
 
     def voided_by_itself(self, moment: datetime) -> bool:
         """Whether the deadline passed before it was used."""
@@ -93,7 +97,7 @@ class Label:
 
     def in_time(self, used_at: datetime) -> bool:
         """Whether the label could still be used at that instant."""
-        return used_at < self.void_at and (self.voided_at is None or used_at < self.voided_at)
+        return used_at < self.void_at and (self.voided is None or used_at < self.voided.at)
 
 
 @dataclass
@@ -104,12 +108,13 @@ class Return:
     order_id: str = ""
     status: str = NOTHING
     lines: tuple[ReturnLine, ...] = ()
-    requested_at: datetime | None = None
+    asked_at: datetime = field(init=False)
     labels: dict[str, Label] = field(default_factory=dict)
-    shipped_at: datetime | None = None
+    shipped: Happened | None = None
     shipped_with: str | None = None
     proof: str | None = None
-    received_at: datetime | None = None
+    received: Happened | None = None
+    withdrawn: Happened | None = None
     refused: bool = False
     inspected_at: datetime | None = None
     lost_at: datetime | None = None
@@ -127,6 +132,11 @@ class Return:
         """The stream of the return's facts."""
         return f"return/{self.return_id}"
 
+    @property
+    def sent(self) -> Happened | None:
+        """When the parcel was handed over; without a hand-over its arrival is the only proof."""
+        return self.shipped or self.received
+
     def clone(self) -> Return:
         """A copy that can be changed without touching this one."""
         new = copied(self)
@@ -137,6 +147,10 @@ class Return:
     def quantity(self, line_id: str) -> int:
         """How many units of a line this return is about."""
         return sum(line.quantity for line in self.lines if line.line_id == line_id)
+
+    def parcels_of(self, line_id: str) -> set[str | None]:
+        """The parcels in which its units of a line came."""
+        return {taken.parcel_id for line in self.lines if line.line_id == line_id for taken in line.parcels}
 
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that cannot be returned or claimed elsewhere, by the parcel they came in.
@@ -161,9 +175,9 @@ class Return:
         return max((label.void_at for label in self.labels.values()), default=None)
 
     def is_late(self) -> bool:
-        """Whether the parcel was handed over after the deadline; without a hand-over its arrival is the only proof."""
-        sent_at, void_at = self.shipped_at or self.received_at, self.void_at
-        return sent_at is not None and void_at is not None and sent_at >= void_at
+        """Whether the parcel was handed over after the deadline."""
+        sent, void_at = self.sent, self.void_at
+        return sent is not None and void_at is not None and sent.at >= void_at
 
     def labels_used(self) -> list[Label]:
         """The prepaid labels that were used."""
@@ -214,41 +228,43 @@ def apply(ret: Return, fact: Fact) -> None:
         return
     ret.status = RETURN.after(ret.status, kind)
     if isinstance(fact, ReturnRequested):
-        ret.order_id, ret.lines, ret.requested_at = fact.order_id, fact.lines, fact.occurred_at
+        ret.order_id, ret.lines, ret.asked_at = fact.order_id, fact.lines, fact.occurred_at
     elif isinstance(fact, LabelIssued):
         ret.labels[fact.label_id] = Label(
             fact.label_id,
             fact.carrier,
             fact.tracking_number,
-            fact.occurred_at,
+            Happened(fact.occurred_at, ret.version + 1),
             fact.void_at,
-            fact.received_at,
+            fact.void_at,
+            None if fact.received_at is None else Happened(fact.received_at, ret.version + 1),
             LABEL.after(NOTHING, kind),
         )
     elif isinstance(fact, LabelReceived):
         label = _label(ret, fact.label_id)
-        label = replace(label, received_at=fact.occurred_at, void_at=fact.void_at)
+        label = replace(label, received=Happened(fact.occurred_at, ret.version + 1), void_at=fact.void_at)
         in_time = label.scanned_at is not None and label.in_time(label.scanned_at)
         ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, kind, in_time))
     elif isinstance(fact, LabelVoided):
         label = _label(ret, fact.label_id)
-        by_hand = fact.cause == "by_hand"
+        happened, by_hand = Happened(fact.occurred_at, ret.version + 1), fact.cause == "by_hand"
         ret.labels[label.label_id] = replace(
             label,
             status=LABEL.after(label.status, kind, by_hand),
-            voided_at=fact.occurred_at if by_hand else label.voided_at,
-            lapsed_at=label.lapsed_at if by_hand else fact.occurred_at,
+            voided=happened if by_hand else label.voided,
+            lapsed=label.lapsed if by_hand else happened,
         )
     elif isinstance(fact, ReturnShipped):
-        ret.shipped_at, ret.shipped_with, ret.proof = fact.occurred_at, fact.label_id, fact.proof
+        ret.shipped = Happened(fact.occurred_at, ret.version + 1)
+        ret.shipped_with, ret.proof = fact.label_id, fact.proof
         if fact.label_id is not None:
             label = replace(_label(ret, fact.label_id), scanned_at=fact.occurred_at)
             status = LABEL.after(label.status, kind, label.in_time(fact.occurred_at))
             ret.labels[label.label_id] = replace(label, status=status)
     elif isinstance(fact, Received | ParcelRejected):
-        ret.received_at = fact.occurred_at
+        ret.received = Happened(fact.occurred_at, ret.version + 1)
         ret.refused = isinstance(fact, ParcelRejected)
-        if isinstance(fact, Received) and ret.shipped_at is None:
+        if isinstance(fact, Received) and ret.shipped is None:
             _use_label(ret, fact)
     elif isinstance(fact, Inspected):
         ret.inspected_at = fact.occurred_at
@@ -257,6 +273,8 @@ def apply(ret: Return, fact: Fact) -> None:
             count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
     elif isinstance(fact, ParcelLost):
         ret.lost_at = fact.occurred_at
+    elif isinstance(fact, ReturnWithdrawn):
+        ret.withdrawn = Happened(fact.occurred_at, ret.version + 1)
     elif isinstance(fact, RefundRequested):
         ret.refund_id = fact.refund_id
         ret.refunded = {item.line_id: item.quantity for item in fact.items}
@@ -445,13 +463,13 @@ def record_label_received(ret: Return, command: RecordLabelReceived, now: Moment
     """The customer received the label: its clock runs from there, also when that is learnt late."""
     label = _known_label(ret, command.label_id)
     _check(ret, "LabelReceived", command.command)
-    if label.received_at is not None or not LABEL.allows(label.status, "LabelReceived"):
+    if label.received is not None or not LABEL.allows(label.status, "LabelReceived"):
         raise _label_not_allowed(ret, label.label_id, command.command, now)
     received_at = command.received_at or now.at
     fact = LabelReceived(
         **now.envelope(received_at),
         label_id=label.label_id,
-        void_at=now.deadlines.of_label(label.issued_at, received_at),
+        void_at=now.deadlines.of_label(label.issued.at, received_at),
         pins=now.policy.pins,
     )
     return Decided(facts=[(ret.stream, fact)])
@@ -480,7 +498,7 @@ def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) ->
     status = label.status_at(now.at)
     received = (
         ("record_label_received",)
-        if label.received_at is None
+        if label.received is None
         and LABEL.allows(label.status, "LabelReceived")
         and RETURN.allows(ret.status, "LabelReceived")
         else ()
@@ -524,13 +542,13 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
     _check(ret, "Received", command.command)
     received_at = command.received_at or now.at
     weighing = now.weighing((*order.asides, *ret.asides))
-    sent_at, void_at = ret.shipped_at or received_at, ret.void_at
+    sent_at, void_at = ret.shipped.at if ret.shipped else received_at, ret.void_at
     facts: dict[str, JsonValue] = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
     if void_at is not None:
         facts["deadline"] = to_text(void_at)
         facts["margin_seconds"] = margin_seconds(void_at, sent_at)
     weighing.weigh("returns.ship_by", None if void_at is None else sent_at < void_at, facts)
-    if ret.shipped_at is not None:
+    if ret.shipped is not None:
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})
         own = ret.shipped_with is None
         weighing.weigh("returns.own_label", True if own else None, {"own_label": own})
@@ -543,7 +561,7 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
 
 
 def _proof(ret: Return) -> str:
-    if ret.shipped_at is None:
+    if ret.shipped is None:
         return "arrival"
     return ret.proof or "recorded hand-over"
 
@@ -638,17 +656,3 @@ def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
     if ret.refunded:
         raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, "its refund is under way")
     return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])
-
-
-def next_label_void(ret: Return) -> datetime | None:
-    """The first instant at which :func:`due_label_voids` finds something, if nothing else happens."""
-    return min((label.void_at for label in ret.labels.values() if label.may_lapse), default=None)
-
-
-def due_label_voids(ret: Return, now: Moment) -> list[tuple[str, Fact]]:
-    """Labels whose deadline has come and whose voiding is not on record: it *occurs* at the deadline."""
-    return [
-        (ret.stream, LabelVoided(**now.envelope(label.void_at), label_id=label.label_id, cause="deadline"))
-        for label in ret.labels.values()
-        if label.may_lapse and label.status_at(now.at) == "void"
-    ]

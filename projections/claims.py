@@ -29,7 +29,7 @@ def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
         "status": claim.status,
         "reported_at": in_zone(claim.opened.occurred_at, where),
         "contact_by": in_zone(claim.opened.contact_by, where),
-        "contacted_at": in_zone(claim.contacted_at, where) if claim.contacted_at else None,
+        "contacted_at": in_zone(claim.contacted.at, where) if claim.contacted else None,
         "overdue": False,
         "evidence": {
             "order_confirmation": "order_confirmation" in claim.evidence,

@@ -16,11 +16,13 @@ from zoneinfo import ZoneInfo
 
 from returnable.domain.calendar import A_MOMENT, zone
 from returnable.domain.case import Case
+from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Moment
 from returnable.domain.outcome import in_zone
-from returnable.domain.policy import Policy
+from returnable.domain.policy import INCLUSIVE, Policy
 from returnable.domain.reasons import duration
 from returnable.domain.returns import Label, Return
+from returnable.domain.timetable import deadlines_of
 from returnable.projections.explained import AnswerChange, EdgesView, EdgeView
 from returnable.projections.orders import eligibility_view
 from returnable.projections.subjects import Subject
@@ -28,9 +30,6 @@ from returnable.projections.views import EligibilityRuling
 from returnable.projections.worklist import Waiting, waiting_in
 
 _FORTNIGHT = timedelta(days=14)
-
-INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})
-"""The clauses whose deadline is itself still in time: the answer flips just after it."""
 
 CANCELLATION, CONTACT, REFUND, STANDING = "cancellation", "contact", "refund", "standing"
 
@@ -146,7 +145,7 @@ def _of_labels(ret: Return, at: datetime) -> Iterator[tuple[Question, str]]:
     for label in ret.labels.values():
         topic = _topic(label)
         yield Question(ret.stream, topic, "status", "returns.ship_by"), label.status_at(at)
-        received = label.received_at is not None and label.received_at <= at
+        received = label.received is not None and label.received.at <= at
         yield Question(ret.stream, topic, "with the customer", "returns.ship_by"), _yes(received)
     if ret.status in ("authorized", "labelled") and ret.labels:
         last = max(ret.labels.values(), key=lambda label: label.void_at)
@@ -179,22 +178,26 @@ def instants(case: Case) -> list[datetime]:
     """Every instant that stands in what is known of a case, deadlines included, in order."""
     order = case.order
     found: list[datetime | None] = [
+        *(deadline.at for deadline in deadlines_of(case)),
         order.confirmed.occurred_at,
-        order.confirmed.cancel_by,
         order.account_since,
         order.incomplete_since,
         order.cancelled_at,
     ]
     for parcel in order.parcels.values():
-        found += [parcel.shipped_at, parcel.delivered_at, parcel.return_before, parcel.report_before]
+        found += [parcel.shipped_at, parcel.delivered_at]
+    happened: list[Happened | None] = []
     for ret in case.returns.values():
-        found += [ret.requested_at, ret.shipped_at, ret.received_at, ret.inspected_at, ret.lost_at]
+        found += [ret.asked_at, ret.inspected_at, ret.lost_at]
+        happened += [ret.shipped, ret.received]
         for label in ret.labels.values():
-            found += [label.issued_at, label.received_at, label.void_at, label.scanned_at, label.voided_at]
+            found.append(label.scanned_at)
+            happened += [label.issued, label.received, label.voided]
     for claim in case.claims.values():
-        found += [claim.opened.occurred_at, claim.opened.contact_by, claim.contacted_at, claim.resolved_at]
-    for refund in case.refunds.values():
-        found += [refund.requested.occurred_at, refund.requested.overdue_at]
+        found.append(claim.asked_at)
+        happened += [claim.contacted, claim.resolved]
+    found += [refund.requested.occurred_at for refund in case.refunds.values()]
+    found += [each.at for each in happened if each is not None]
     return sorted({instant for instant in found if instant is not None})
 
 

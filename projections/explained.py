@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from returnable.domain.fields import Model
 from returnable.domain.ruling import Verdict
-from returnable.projections.views import ActorView, DeductionView, RefundItemView
+from returnable.projections.views import ActorView, DeductionView, MoneyView, RefundItemView
 
 
 class EventRef(Model):
@@ -183,16 +183,6 @@ class DeadlineChange(Model):
     after: str | None
 
 
-class MoneyState(Model):
-    """The money of an order: ``captured`` = ``promised`` (refunds asked for, not settled) + ``refunded`` + ``remaining``."""
-
-    currency: str
-    captured: str
-    promised: str
-    refunded: str
-    remaining: str
-
-
 class HistoryStep(Model):
     """One fact of a history and what it changed."""
 
@@ -209,7 +199,7 @@ class HistoryStep(Model):
     after: str
     details: dict[str, JsonValue]
     deadlines: tuple[DeadlineChange, ...]
-    money: MoneyState | None
+    money: MoneyView | None
     """Where the step changed it."""
     failed: tuple[str, ...]
     """The clauses that failed, where the step holds a ruling."""
@@ -241,7 +231,7 @@ class Reached(Model):
     at: str
     streams: tuple[StreamState, ...]
     deadlines: tuple[StandingDeadline, ...]
-    money: MoneyState
+    money: MoneyView
 
 
 class HistoryView(Model):

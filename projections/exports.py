@@ -108,15 +108,7 @@ class Choice:
 
     def takes(self, entry: Recorded) -> bool:
         """Whether a table has that fact. Of an order it has the whole case, of a return or claim its stream."""
-        return self.in_period(entry) and (not self.subjects or any(_about(one, entry) for one in self.subjects))
-
-
-def _about(subject: Subject, entry: Recorded) -> bool:
-    if subject.kind == "order":
-        return entry.case_id == subject.case_id
-    if entry.stream != subject.stream:
-        return False
-    return subject.kind != "refund" or getattr(entry.fact, "refund_id", None) == subject.name
+        return self.in_period(entry) and (not self.subjects or any(one.concerns(entry) for one in self.subjects))
 
 
 class History:

@@ -1,19 +1,23 @@
-"""The refund ledger: what was captured by each payment of an order, what of it went back, and what remains."""
+"""The refund ledger: what was captured by each payment of an order, what of it went back, and what remains.
+
+The only place that adds up the money of an order: the ledger, reports, replays and stored views show what it says.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from returnable.domain.case import Case
 from returnable.domain.money import to_major
+from returnable.projections.views import LedgerEntry, MoneyView
 
 
 class Balance(NamedTuple):
-    """One payment of an order, in minor units of its currency.
+    """One payment of an order, or all of them (its id and method are then empty), in minor units of its currency.
 
-    ``captured`` = ``refunded`` + ``remaining``. ``requested`` was asked back and has no answer yet; it is a part of
-    ``remaining``.
+    ``pending`` was asked back, and is neither settled nor failed. ``remaining`` = captured - refunded - pending.
     """
 
     order_id: str
@@ -22,40 +26,44 @@ class Balance(NamedTuple):
     currency: str
     captured: int
     refunded: int
-    requested: int
+    pending: int
     remaining: int
 
 
 def balances(case: Case) -> Iterator[Balance]:
     """The payments of an order, in their order."""
     order = case.order
-    settled = {payment.payment_id: 0 for payment in order.confirmed.payments}
-    asked = dict(settled)
+    asked: defaultdict[tuple[str, str], int] = defaultdict(int)
     for refund in case.refunds.values():
         for tender in refund.requested.tenders:
-            status = refund.tenders[tender.payment_id]
-            if status == "settled":
-                settled[tender.payment_id] += tender.amount
-            elif status == "requested":
-                asked[tender.payment_id] += tender.amount
+            asked[tender.payment_id, refund.tenders[tender.payment_id]] += tender.amount
     for payment in order.confirmed.payments:
-        back = settled[payment.payment_id]
-        yield Balance(
-            order.order_id,
-            payment.payment_id,
-            payment.method,
-            order.currency,
-            payment.amount,
-            back,
-            asked[payment.payment_id],
-            payment.amount - back,
-        )
+        name = payment.payment_id
+        refunded, pending = asked[name, "settled"], asked[name, "requested"]
+        left = payment.amount - refunded - pending
+        yield Balance(order.order_id, name, payment.method, order.currency, payment.amount, refunded, pending, left)
+
+
+def total(case: Case) -> Balance:
+    """All payments of an order together."""
+    sums = [sum(amounts) for amounts in zip((0, 0, 0, 0), *(balance[4:] for balance in balances(case)), strict=True)]
+    return Balance(case.order.order_id, "", "", case.order.currency, *sums)
 
 
 def balance_values(balance: Balance) -> dict[str, Any]:
     """The public form: amounts as decimals."""
-    in_decimals = ("captured", "refunded", "requested", "remaining")
     return {
-        name: to_major(value, balance.currency) if name in in_decimals else value
+        name: to_major(value, balance.currency) if isinstance(value, int) else value
         for name, value in balance._asdict().items()
     }
+
+
+def entry(balance: Balance) -> LedgerEntry:
+    """One payment, for people and programs."""
+    return LedgerEntry.model_validate(balance_values(balance))
+
+
+def money(case: Case) -> MoneyView:
+    """All payments together, for people and programs."""
+    values = balance_values(total(case))
+    return MoneyView.model_validate({name: values[name] for name in MoneyView.model_fields})

@@ -226,9 +226,7 @@ def labels_that_were_used(record: Record, finding: Finding, element: Element) ->
     used = record.ret.labels_used() if record.ret is not None else []
     for label in used:
         yield from _label_facts(record, label.label_id, LabelIssued, LabelReceived, ReturnShipped)
-        if (
-            record.ret is not None and record.ret.shipped_at is None
-        ):  # it came on the label without a recorded hand-over
+        if record.ret is not None and record.ret.shipped is None:  # it came on the label without a recorded hand-over
             yield from record.of(Received, stream=record.stream)
     if not used:
         yield ABSENCE

@@ -184,7 +184,7 @@ class Questions:
     def ledger(
         self, order_id: str | None = None, as_of: datetime | None = None, known_at: datetime | None = None
     ) -> Iterator[Values]:
-        """The payments of every order, or of one: captured, refunded, requested and remaining.
+        """The payments of every order, or of one: captured, refunded, pending and remaining.
 
         Raises ``command.invalid`` for what cannot be the id of an order.
         """

@@ -18,7 +18,7 @@ from returnable.domain.fields import Model
 from returnable.domain.outcome import ClauseView
 from returnable.domain.reasons import duration, is_instant
 from returnable.projections.lookalikes import LookAlike
-from returnable.projections.views import ActorView, SubjectView, TenderView, WorkItem
+from returnable.projections.views import ActorView, LedgerEntry, MoneyView, SubjectView, TenderView, WorkItem
 
 # ---- the content ----------------------------------------------------------------------------------------------------
 
@@ -207,26 +207,15 @@ class NothingDue(Model):
     reasons: tuple[str, ...]
 
 
-class PaymentRow(Model):
-    """What became of one payment of the order: ``remaining`` = captured - refunded - on its way."""
-
-    payment_id: str
-    method: str
-    captured: str
-    refunded: str
-    on_its_way: str
-    remaining: str
-
-
 class Money(Model):
     """Refunds, what is due, and what became of every payment of the order."""
 
     currency: str
     sheets: tuple[RefundSheet, ...]
     nothing_due: tuple[NothingDue, ...]
-    payments: tuple[PaymentRow, ...]
-    total: PaymentRow
-    """All payments together; its id and method are empty."""
+    payments: tuple[LedgerEntry, ...]
+    total: MoneyView
+    """All payments together."""
 
 
 class Open(Model):

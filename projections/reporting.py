@@ -15,30 +15,20 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue
 
 from returnable.domain.calendar import zone
-from returnable.domain.case import Case, evolve
+from returnable.domain.case import Case, countable
 from returnable.domain.claims import Claim
+from returnable.domain.deadlines import Deadline, passed
 from returnable.domain.deciding import Moment
-from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     AccountLinked,
-    CancellationRequested,
     Cancelled,
-    ClaimDenied,
-    ClaimOpened,
     Confirmed,
     Delivered,
     ExceptionRaised,
     Fact,
-    LabelIssued,
-    LabelReceived,
     OverrideGranted,
     Pins,
-    Refunded,
-    RefundFailed,
-    RefundRequested,
-    RefundSettled,
-    ReturnRequested,
-    ReturnWithdrawn,
     Shipped,
 )
 from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
@@ -49,9 +39,10 @@ from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, duration, localised
 from returnable.domain.refunds import Refund, of_subject
 from returnable.domain.retelling import outcome_of
-from returnable.domain.returns import Label, Return
+from returnable.domain.returns import Return
+from returnable.domain.timetable import deadlines_of
+from returnable.projections import ledger
 from returnable.projections.audit import details, refusals_counted
-from returnable.projections.ledger import Balance, balances
 from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
@@ -67,7 +58,6 @@ from returnable.projections.report import (
     NothingDue,
     Open,
     OverrideEntry,
-    PaymentRow,
     PolicyStamp,
     RefundSheet,
     Report,
@@ -106,16 +96,15 @@ class _Told:
 
 def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
     """Every fact that counts; one whose cause does not count does not count either."""
-    case, told = Case(case_id), []
-    for entry in recorded:
-        try:
-            after = evolve(case, (entry,))
-        except HistoryBroken:
-            continue
-        state = after.status_of(entry.stream) or NOTHING
-        told.append(_Told(entry, case.status_of(entry.stream), state, tuple(_moves(case, after, entry))))
-        case = after
-    return told
+    return [
+        _Told(
+            entry,
+            before.status_of(entry.stream),
+            after.status_of(entry.stream) or NOTHING,
+            tuple(_moves(before, after, entry)),
+        )
+        for entry, before, after in countable(case_id, recorded)
+    ]
 
 
 def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
@@ -274,7 +263,7 @@ class _Scene:
 
     def in_focus(self, told: _Told) -> bool:
         """Whether the fact belongs to the refund that was asked about."""
-        return self.subject.kind == "refund" and getattr(told.fact, "refund_id", None) == self.subject.name
+        return self.subject.kind == "refund" and self.subject.concerns(told.entry)
 
     @property
     def returns(self) -> list[Return]:
@@ -296,15 +285,6 @@ class _Scene:
         wanted = {line.line_id for ret in self.returns for line in ret.lines}
         wanted |= {claim.line_id for claim in self.claims}
         return [line_id for line_id in self.case.order.lines if line_id in wanted]
-
-    def find(self, kind: type[Fact], stream: str, **values: object) -> _Told | None:
-        """The first fact of that kind in a stream with these values."""
-        for each in self.told:
-            if each.entry.stream != stream or not isinstance(each.fact, kind):
-                continue
-            if all(getattr(each.fact, name) == value for name, value in values.items()):
-                return each
-        return None
 
 
 def _rested_on(subject: Subject, told: Sequence[_Told]) -> Iterator[str]:
@@ -399,17 +379,12 @@ def _timeline(scene: _Scene, deadlines: Sequence[DeadlineEntry]) -> tuple[FactEn
     for told in scene.told:
         if not scene.shows(told):
             continue
-        while waiting and _over(waiting[0], told.fact.recorded_at):
+        while waiting and passed(waiting[0].clause, datetime.fromisoformat(waiting[0].at), told.fact.recorded_at):
             entries.append(waiting.pop(0))
         entries.append(_fact_entry(scene, told))
     entries.extend(waiting)
     entries.extend(each for each in deadlines if each.ahead)
     return tuple(entries)
-
-
-def _over(deadline: DeadlineEntry, moment: datetime) -> bool:
-    at = datetime.fromisoformat(deadline.at)
-    return at < moment if deadline.inclusive else at <= moment
 
 
 def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
@@ -447,181 +422,47 @@ def _own_details(told: _Told, currency: str, counted: Counted | None) -> dict[st
 
 # ---- deadlines --------------------------------------------------------------------------------------------------------
 
-_Standing = tuple[Literal["met", "missed", "passed", "pending", "lifted"], str | None]
-
 
 def _deadlines(scene: _Scene) -> Iterator[DeadlineEntry]:
     """The deadlines that the facts of the report gave, in no order."""
-    order = scene.case.order
-    if scene.stream is None:
-        yield from _cancellation_window(scene)
-    for parcel in order.parcels.values():
-        if parcel.delivered_at is not None and parcel.units.keys() & set(scene.line_ids):
-            yield from _parcel_windows(scene, parcel.parcel_id)
-    for ret in scene.returns:
-        for label in ret.labels.values():
-            yield from _label_deadlines(scene, ret, label)
-    for claim in scene.claims:
-        yield from _contact(scene, claim)
-    for refund in scene.refunds:
-        yield from _refund_deadline(scene, refund)
+    shown: dict[tuple[str, datetime], Deadline] = {}
+    for deadline in deadlines_of(scene.case, scene.stream):
+        # The lines of a parcel share its windows: what came of the first one counts.
+        known = shown.setdefault((deadline.title, deadline.at), deadline)
+        if deadline.settled and (known.settled is None or deadline.settled < known.settled):
+            shown[deadline.title, deadline.at] = deadline
+    for deadline in shown.values():
+        state, note = _outcome(scene, deadline)
+        yield DeadlineEntry(
+            at=in_zone(deadline.at, scene.where),
+            inclusive=deadline.inclusive,
+            title=deadline.title,
+            clause=deadline.clause,
+            state=state,
+            note=note,
+            event=deadline.set_by,
+            ahead=not deadline.passed(scene.moment),
+        )
 
 
-def _deadline(
-    scene: _Scene,
-    at: datetime,
-    told: _Told | None,
-    title: str,
-    clause: str,
-    standing: _Standing,
-    inclusive: bool = False,
-) -> DeadlineEntry:
-    state, note = standing
-    return DeadlineEntry(
-        at=in_zone(at, scene.where),
-        inclusive=inclusive,
-        title=title,
-        clause=clause,
-        state=state,
-        note=note,
-        event=told.event if told is not None else "",
-        ahead=scene.moment <= at if inclusive else scene.moment < at,
-    )
-
-
-def _window(
-    scene: _Scene, end: datetime, asked: Sequence[tuple[datetime, str]], what: str, inclusive: bool = False
-) -> _Standing:
-    """How a window stands in which something could be asked for; ``asked``: when it was, and in which fact."""
-    in_time = [(at, event) for at, event in asked if (at <= end if inclusive else at < end)]
-    open_still = scene.moment <= end if inclusive else scene.moment < end
-    if in_time:
-        at, event = min(in_time)
-        left = duration((end - at).total_seconds())
-        return "pending" if open_still else "met", f"{what} {left} before ({event})"
-    if open_still:
-        return "pending", None
-    if asked:
-        at, event = min(asked)
-        return "missed", f"{what} {duration((at - end).total_seconds())} after ({event})"
-    return "passed", f"not {what} by then"
-
-
-def _cancellation_window(scene: _Scene) -> Iterator[DeadlineEntry]:
-    order = scene.case.order
-    end = order.confirmed.cancel_by
-    asked = [(each.fact.occurred_at, each.event) for each in scene.told if isinstance(each.fact, CancellationRequested)]
-    standing = _window(scene, end, asked, "asked for", inclusive=True)
-    if order.status == "cancelled" and standing[0] == "pending":
-        standing = ("met", standing[1])
-    confirmed = scene.find(Confirmed, order.stream)
-    yield _deadline(scene, end, confirmed, "Cancellation closes", "cancellation.window", standing, inclusive=True)
-
-
-def _parcel_windows(scene: _Scene, parcel_id: str) -> Iterator[DeadlineEntry]:
-    order = scene.case.order
-    parcel = order.parcels[parcel_id]
-    delivered = scene.find(Delivered, order.stream, parcel_id=parcel_id)
-    if parcel.return_before is not None and (scene.stream is None or scene.returns):
-        asked = _asked(scene, ReturnRequested, parcel_id)
-        title = f"Return window of parcel {parcel_id} closes"
-        standing = _window(scene, parcel.return_before, asked, "asked for")
-        yield _deadline(scene, parcel.return_before, delivered, title, "returns.window", standing)
-    if parcel.report_before is not None and (scene.stream is None or scene.claims):
-        asked = _asked(scene, ClaimOpened, parcel_id)
-        title = f"Wrong-item window of parcel {parcel_id} closes"
-        standing = _window(scene, parcel.report_before, asked, "reported")
-        yield _deadline(scene, parcel.report_before, delivered, title, "wrong_item.window", standing)
-
-
-def _asked(
-    scene: _Scene, kind: type[ReturnRequested] | type[ClaimOpened], parcel_id: str
-) -> list[tuple[datetime, str]]:
-    """When returns or claims of units of a parcel were asked for, in which facts, and whether they were declined."""
-    found = []
-    for each in scene.told:
-        fact = each.fact
-        if not isinstance(fact, kind) or not scene.about(each.entry.stream):
-            continue
-        parcels = fact.parcels if isinstance(fact, ClaimOpened) else [p for line in fact.lines for p in line.parcels]
-        if any(allotment.parcel_id == parcel_id for allotment in parcels):
-            refused = scene.case.status_of(each.entry.stream) in ("declined", "denied")
-            found.append((fact.occurred_at, each.event + (", declined" if refused else "")))
-    return found
-
-
-def _label_deadlines(scene: _Scene, ret: Return, label: Label) -> Iterator[DeadlineEntry]:
-    title = f"Label {label.label_id} voids by itself"
-    issued = scene.find(LabelIssued, ret.stream, label_id=label.label_id)
-    source = issued
-    for each in scene.told:
-        mine = each.entry.stream == ret.stream and isinstance(each.fact, LabelReceived)
-        if mine and getattr(each.fact, "label_id", None) == label.label_id:
-            source = each
-    if issued is not None and isinstance(issued.fact, LabelIssued) and issued.fact.void_at != label.void_at:
-        moved = source.event if source is not None else ""
-        standing: _Standing = ("lifted", f"the clock runs from its receipt ({moved})")
-        yield _deadline(scene, issued.fact.void_at, issued, title, "returns.ship_by", standing)
-    yield _deadline(scene, label.void_at, source, title, "returns.ship_by", _ship_by(scene, ret, label))
-
-
-def _ship_by(scene: _Scene, ret: Return, label: Label) -> _Standing:
-    sent_at, void_at = ret.shipped_at or ret.received_at, label.void_at
-    if label.voided_at is not None:
-        return "lifted", "voided by hand before"
-    if sent_at is not None and sent_at < void_at:
-        return "met", f"the parcel was handed over {duration((void_at - sent_at).total_seconds())} before"
-    withdrawn = scene.find(ReturnWithdrawn, ret.stream)
-    if withdrawn is not None and withdrawn.fact.occurred_at < void_at:
-        return "lifted", "the return was withdrawn before"
-    if scene.moment < void_at:
-        return "pending", None
-    late = f"; it was handed over {duration((sent_at - void_at).total_seconds())} after" if sent_at is not None else ""
-    return "missed", f"no parcel was handed over by then{late}"
-
-
-def _contact(scene: _Scene, claim: Claim) -> Iterator[DeadlineEntry]:
-    end = claim.opened.contact_by
-    done = [at for at in (claim.contacted_at, claim.resolved_at) if at is not None]
-    denied = scene.find(ClaimDenied, claim.stream)
-    standing: _Standing
-    if any(at <= end for at in done):
-        what = "contacted" if claim.contacted_at is not None and claim.contacted_at <= end else "settled"
-        standing = ("met", f"{what} {duration((end - min(done)).total_seconds())} before")
-    elif denied is not None and denied.fact.occurred_at <= end:
-        standing = ("lifted", "the claim was denied before")
-    elif scene.moment <= end:
-        standing = ("pending", None)
-    else:
-        late = f"; it was made {duration((min(done) - end).total_seconds())} after" if claim.contacted_at else ""
-        standing = ("missed", f"no contact by then{late}")
-    opened = scene.find(ClaimOpened, claim.stream)
-    title = f"Customer of claim {claim.claim_id} to be contacted"
-    yield _deadline(scene, end, opened, title, "wrong_item.contact", standing, inclusive=True)
-
-
-def _refund_deadline(scene: _Scene, refund: Refund) -> Iterator[DeadlineEntry]:
-    end = refund.requested.overdue_at
-    done = scene.find(Refunded, refund.stream, refund_id=refund.refund_id)
-    answers = [
-        each.fact.occurred_at
-        for each in scene.told
-        if isinstance(each.fact, RefundSettled | RefundFailed) and each.fact.refund_id == refund.refund_id
-    ]
-    failed = max(answers, default=None) if refund.status == "failed" else None
-    standing: _Standing
-    if done is not None and done.fact.occurred_at < end:
-        standing = ("met", f"settled {duration((end - done.fact.occurred_at).total_seconds())} before ({done.event})")
-    elif done is not None:
-        late = duration((done.fact.occurred_at - end).total_seconds()) or "at that instant"
-        standing = ("missed", f"settled {late} after ({done.event})")
-    elif failed is not None and failed < end:
-        standing = ("lifted", "the refund failed before")
-    else:
-        standing = ("pending", None) if scene.moment < end else ("missed", "not settled by then")
-    source = scene.find(RefundRequested, refund.stream, refund_id=refund.refund_id)
-    title = f"Refund {refund.refund_id} is overdue unless settled"
-    yield _deadline(scene, end, source, title, "returns.refund_timing", standing)
+def _outcome(
+    scene: _Scene, deadline: Deadline
+) -> tuple[Literal["met", "missed", "passed", "pending", "lifted"], str | None]:
+    """What came of a deadline by the moment of the report, and a note on it."""
+    settled, over = deadline.settled, deadline.passed(scene.moment)
+    if settled is None or (settled.how == "missed" and not over):
+        if not over:
+            return "pending", None
+        return "passed" if deadline.optional else "missed", f"not {deadline.awaited} by then"
+    event = f"({settled.event}{', declined' if settled.refused else ''})"
+    if settled.how == "lifted":
+        return "lifted", f"{settled.what} {event}"
+    apart = duration((settled.at - deadline.at).total_seconds())
+    if settled.how == "missed":
+        return "missed", f"{settled.what} {apart} after {event}"
+    # While an opportunity lasts it can be used again.
+    lasts = deadline.optional and not over and scene.case.order.status != "cancelled"
+    return "pending" if lasts else "met", f"{settled.what} {apart} before {event}"
 
 
 # ---- lifecycles -------------------------------------------------------------------------------------------------------
@@ -731,9 +572,12 @@ def _money(scene: _Scene) -> Money:
             sheets.append(_sheet(scene, due))
         elif due is not None:
             nothing.append(due)
-    payments, total = _payments(scene)
     return Money(
-        currency=order.currency, sheets=tuple(sheets), nothing_due=tuple(nothing), payments=payments, total=total
+        currency=order.currency,
+        sheets=tuple(sheets),
+        nothing_due=tuple(nothing),
+        payments=tuple(ledger.entry(balance) for balance in ledger.balances(case)),
+        total=ledger.money(case),
     )
 
 
@@ -809,26 +653,6 @@ def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
     if rest:
         why = "More went back before than is owed now: nothing is asked back." if total < 0 else None
         yield SumRow(what="To come to what is paid", amount=to_major(rest, currency), because=why)
-
-
-def _payments(scene: _Scene) -> tuple[tuple[PaymentRow, ...], PaymentRow]:
-    found = [*balances(scene.case)]
-
-    def row(payment_id: str, method: str, of: Sequence[Balance]) -> PaymentRow:
-        def amount(minor: int) -> str:
-            return to_major(minor, scene.case.order.currency)
-
-        on_its_way = sum(balance.requested for balance in of)
-        return PaymentRow(
-            payment_id=payment_id,
-            method=method,
-            captured=amount(sum(balance.captured for balance in of)),
-            refunded=amount(sum(balance.refunded for balance in of)),
-            on_its_way=amount(on_its_way),
-            remaining=amount(sum(balance.remaining for balance in of) - on_its_way),
-        )
-
-    return tuple(row(one.payment_id, one.method, [one]) for one in found), row("", "", found)
 
 
 def _work(scene: _Scene) -> Iterator[WorkItem]:

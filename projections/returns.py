@@ -30,7 +30,7 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
             "label_id": label.label_id,
             "status": "void" if label.status == "void_by_hand" else label.status,
             "tracking_number": label.tracking_number,
-            "received_at": shown(label.received_at),
+            "received_at": shown(label.received and label.received.at),
             "void_at": in_zone(label.void_at, where),
         }
 
@@ -38,7 +38,7 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
         "return_id": ret.return_id,
         "order_id": ret.order_id,
         "status": ret.status,
-        "requested_at": shown(ret.requested_at),
+        "requested_at": in_zone(ret.asked_at, where),
         "lines": [
             {
                 "line_id": line.line_id,
@@ -49,9 +49,9 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
             for line in ret.lines
         ],
         "labels": [label_values(label) for label in ret.labels.values()],
-        "shipped_at": shown(ret.shipped_at),
+        "shipped_at": shown(ret.shipped and ret.shipped.at),
         "late": ret.is_late(),
-        "received_at": shown(ret.received_at),
+        "received_at": shown(ret.received and ret.received.at),
         "inspected_at": shown(ret.inspected_at),
         "refund_id": ret.refund_id,
     }

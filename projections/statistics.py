@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from returnable.domain.case import Case
 from returnable.domain.events import (
-    CancellationDeclined,
-    Cancelled,
     ClaimDenied,
     ClaimOpened,
     Decision,
-    Fact,
-    Inspected,
-    RefundRequested,
-    RefusalsCounted,
-    Units,
 )
 from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
 from returnable.domain.retelling import outcome_of
+from returnable.projections.stakes import at_stake, at_stake_of
 
 RULED = (Decision, ClaimOpened, ClaimDenied)
 """The facts that may keep a ruling."""
@@ -58,43 +52,14 @@ def weighed(case: Case, facts: Iterable[Recorded]) -> Iterator[Weighed]:
             continue
         ruling = fact.ruling
         allowed = outcome_of((fact,)) == "accepted"
-        at_stake = _at_stake(case, entry.stream, fact)
+        decision = at_stake(case, entry.stream, fact)
         failed = 0 if allowed else sum(finding.verdict == "fail" for finding in ruling)
         stream, place, version, occurred_at = entry.stream, entry.version, fact.pins.version, fact.occurred_at
         for finding in ruling:
             clause, verdict = finding.clause, finding.verdict
-            amount = at_stake
-            if clause == "returns.label_fee" and isinstance(fact, RefundRequested):
-                amount = sum(taken.amount for taken in fact.deductions if taken.clause == clause)
+            amount = at_stake_of(finding, currency, decision)
             alone = failed == 1 and verdict == "fail"
             yield Weighed(stream, place, clause, verdict, allowed, alone, version, currency, amount, occurred_at)
-
-
-def _at_stake(case: Case, stream: str, fact: Fact) -> int:
-    """What the customer would not have if it were declined: the price of the units, what was paid, what goes back."""
-    if isinstance(fact, RefundRequested):
-        return sum(tender.amount for tender in fact.tenders)
-    kind, _, name = stream.partition("/")
-    if isinstance(fact, RefusalsCounted) and fact.command in ("request_return", "report_wrong_item"):
-        return price_of(case, fact.request)
-    if isinstance(fact, Cancelled | CancellationDeclined) or kind == "order":
-        return sum(payment.amount for payment in case.order.confirmed.payments)
-    units: Sequence[Any]
-    if isinstance(fact, Inspected):
-        units = fact.findings
-    elif kind == "return":
-        units = case.returns[name].lines
-    else:
-        claim = case.claims[name]
-        units = (Units(line_id=claim.line_id, quantity=claim.quantity),)
-    lines = case.order.lines
-    return sum(lines[one.line_id].unit_price * one.quantity for one in units)
-
-
-def price_of(case: Case, request: Mapping[str, Any]) -> int:
-    """The price of the units that a request to return them, or a report of a wrong item, is about, in minor units."""
-    lines = case.order.lines
-    return sum(lines[one["line_id"]].unit_price * one["quantity"] for one in request.get("lines", (request,)))
 
 
 @dataclass

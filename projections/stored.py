@@ -28,7 +28,7 @@ from returnable.projections.sound import PolicyOf, pinned, sound
 from returnable.projections.statistics import RULED, weighed
 from returnable.projections.worklist import waiting_in
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Counts up whenever the columns or the meaning of a row change: rows of another version are built anew."""
 
 Column = tuple[str, Literal["text", "integer", "amount"]]
@@ -196,8 +196,8 @@ VIEWS: Mapping[str, View] = {
         View(
             "ledger",
             _columns(
-                "order_id payment_id method currency captured refunded requested remaining",
-                amounts="captured refunded requested remaining",
+                "order_id payment_id method currency captured refunded pending remaining",
+                amounts="captured refunded pending remaining",
             ),
             _ledger,
         ),

@@ -44,6 +44,20 @@ class Subject:
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
 
+    def concerns(self, entry: Recorded) -> bool:
+        """Whether a fact is about the subject: an order has those of its whole case, a refund those that name it."""
+        if self.kind == "order":
+            return entry.case_id == self.case_id
+        named = self.kind != "refund" or getattr(entry.fact, "refund_id", None) == self.name
+        return named and entry.stream == self.stream
+
+    def owns(self, other: str) -> bool:
+        """Whether another subject (``refund/F-1``) is this one or belongs to it: an order has all, a return its refunds."""
+        if self.kind == "order" or other == str(self):
+            return True
+        kind, _, name = other.partition("/")
+        return kind == "refund" and self.case.refunds[name].stream == str(self)
+
 
 def find_subject(
     store: EventStore,

@@ -244,21 +244,25 @@ class WorklistView(Model):
     items: tuple[WorkItem, ...]
 
 
-class LedgerEntry(Model):
-    """One payment of an order: what was captured, what of it went back, and what remains.
+class MoneyView(Model):
+    """The money of an order: ``remaining`` = captured - refunded - pending.
 
-    ``captured`` = ``refunded`` + ``remaining``; ``requested`` is the part of ``remaining`` that was asked back and has no
-    answer yet.
+    ``pending`` was asked back, and is neither settled nor failed.
     """
+
+    currency: str
+    captured: str
+    refunded: str
+    pending: str
+    remaining: str
+
+
+class LedgerEntry(MoneyView):
+    """The money of one payment of an order."""
 
     order_id: str
     payment_id: str
     method: str
-    currency: str
-    captured: str
-    refunded: str
-    requested: str
-    remaining: str
 
 
 class VerdictCount(Model):
@@ -272,8 +276,9 @@ class ClauseStatistics(Model):
     """How often a clause decided, in one currency.
 
     ``failed`` and ``overridden`` are the decisions in which it made the difference; ``alone`` is how many were declined
-    because of this clause only. An amount is the price of the units for a return, a label, an inspection and a claim, what
-    was paid for a cancellation, what goes back for a refund, and the fee for ``returns.label_fee``.
+    because of this clause only. An amount is the money that would move differently if the verdict were the other one: price
+    and tax of the units for a return, a label and a claim, and of those rejected for an inspection; what was paid for a
+    cancellation; what goes back for a refund; the fee or the shipping for the clauses on these.
     """
 
     clause: str

@@ -27,7 +27,7 @@ from returnable.domain.reasons import because
 from returnable.domain.retelling import Told, retell
 from returnable.domain.ruling import Finding
 from returnable.projections.sound import BROKEN, said
-from returnable.projections.statistics import price_of
+from returnable.projections.stakes import at_stake
 from returnable.projections.subjects import Subject, every_case
 from returnable.projections.views import PolicyVersion
 
@@ -45,7 +45,7 @@ class ClauseFlips(Model):
     """How the candidate judges a clause otherwise than the policy on record, where both found things in the same state.
 
     ``refuses``: passed on record, fails under the candidate; ``allows``: the other way round. The amounts are what was at
-    stake in these decisions: the price of the units, what was paid for the order, or the refund.
+    stake in these decisions: the money that would have moved differently.
     """
 
     clause: str
@@ -207,8 +207,8 @@ class Trial:
             for told in retell(facts):
                 if policy is None:
                     policy = self._policy_for(told)
-                compared, case = _compare(case, real, told, policy)
-                real = evolve(real, told.entries)
+                before, real = real, evolve(real, told.entries)
+                compared, case = _compare(case, before, real, told, policy)
                 if stream is None or any(entry.stream == stream for entry in told.entries):
                     flip = self._count(compared, real.order.currency, policy)
                     if flip is not None:
@@ -362,10 +362,13 @@ def _amounts(sums: Mapping[str, int]) -> tuple[Amount, ...]:
     )
 
 
-def _compare(case: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compared, Case]:
-    """``case`` is how things stand under the candidate, ``real`` how they stood; the former after the command, too."""
+def _compare(case: Case, before: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compared, Case]:
+    """``case`` is how things stand under the candidate, and is given back as the command leaves it.
+
+    ``before`` and ``real`` are how they stood before the command and after it.
+    """
     first = told.entries[0]
-    consequence = case.status_of(first.stream) != real.status_of(first.stream)
+    consequence = case.status_of(first.stream) != before.status_of(first.stream)
     facts: tuple[Fact, ...] = ()
     ruling: tuple[Finding, ...] = ()
     outcome: CandidateOutcome = "not_possible"
@@ -380,8 +383,10 @@ def _compare(case: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compa
         facts = tuple(fact for _, fact in decided.facts)
         outcome, ruling = decided.outcome, decided.ruling or ()
         case = evolve(case, _placed(case, decided))
-    at_stake = _at_stake(real, told, facts)
-    return _Compared(told, outcome, facts, ruling, at_stake, consequence), case
+    inspected = next((fact for fact in facts if isinstance(fact, Inspected)), None)
+    decision = next((entry for entry in told.entries if getattr(entry.fact, "ruling", None)), None)
+    amount = 0 if decision is None else at_stake(real, decision.stream, decision.fact, inspected)
+    return _Compared(told, outcome, facts, ruling, amount, consequence), case
 
 
 _CREATES = {"return": "request_return", "claim": "report_wrong_item", "refund": "request_refund"}
@@ -412,35 +417,6 @@ def _refund_of(facts: Iterable[Fact]) -> int | None:
         if isinstance(fact, RefundRequested):
             return sum(tender.amount for tender in fact.tenders)
     return None
-
-
-def _at_stake(real: Case, told: Told, came: Sequence[Fact]) -> int:
-    """What the decision is about, in minor units: the price of its units, what was paid, or the refund."""
-    first = told.entries[0]
-    fact = first.fact
-    kind, _, name = first.stream.partition("/")
-    if told.fields["command"] in ("request_return", "report_wrong_item"):
-        return price_of(real, told.fields)
-    if isinstance(fact, Inspected):
-        rejected: dict[str, int] = {}
-        for findings in (fact.findings, *(other.findings for other in came if isinstance(other, Inspected))):
-            sign = 1 if findings is fact.findings else -1
-            for finding in findings:
-                if not finding.accepted:
-                    rejected[finding.line_id] = rejected.get(finding.line_id, 0) + sign * finding.quantity
-        return abs(_price(real, rejected))
-    if "refund" in told.fields["command"]:
-        return _refund_of(entry.fact for entry in told.entries) or _refund_of(came) or 0
-    if kind == "return":
-        return _price(real, {line.line_id: line.quantity for line in real.returns[name].lines})
-    if kind == "claim":
-        claim = real.claims[name]
-        return _price(real, {claim.line_id: claim.quantity})
-    return sum(payment.amount for payment in real.order.confirmed.payments) if fact.type != "Confirmed" else 0
-
-
-def _price(real: Case, units: Mapping[str, int]) -> int:
-    return sum(real.order.lines[line_id].unit_price * count for line_id, count in units.items())
 
 
 def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None) -> Flip:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from returnable.domain.calendar import A_MOMENT, zone
+from returnable.domain.case import Case, steps
+from returnable.domain.deadlines import Anchor, Deadline
 from returnable.domain.errors import Impossible
-from returnable.domain.events import (
-    ClaimDenied,
-    ClaimOpened,
-    Confirmed,
-    ContactMissed,
-    Delivered,
-    Fact,
-    LabelIssued,
-    LabelReceived,
-    LabelVoided,
-    OverrideGranted,
-    Pins,
-    RefundOverdue,
-    RefundRequested,
-)
+from returnable.domain.events import ClaimDenied, LabelVoided, OverrideGranted, Pins, RefundRequested
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
-from returnable.domain.policy import CLAUSE_IDS, Policy
+from returnable.domain.policy import CLAUSE_IDS, INCLUSIVE, Clause, DayCounted, Elapsed, Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import because, deduction_because, duration, localised
 from returnable.domain.retelling import Told, retell
 from returnable.domain.ruling import Finding
+from returnable.domain.timetable import deadlines_of
 from returnable.projections.explained import (
     ClauseWhy,
     EventRef,
@@ -50,9 +39,6 @@ from returnable.projections.sound import telling
 from returnable.projections.subjects import Subject
 from returnable.projections.views import ActorView, DeductionView, RefundItemView
 
-INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})
-"""The clauses whose deadline is itself still in time; all other deadlines are exclusive ends."""
-
 
 def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = None) -> WhyView:
     """Why the last decision on the subject came out as it did, or what its ``event``-th fact says and sets.
@@ -63,16 +49,19 @@ def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = N
     """
     history = subject.history
     with telling(str(subject)):
-        explained = [_Explained(told, entry) for told in retell(history) for entry in told.entries]
+        deadlines = _by_event(subject.case_id, history)
+        explained = [
+            _Explained(told, entry, deadlines[entry.event]) for told in retell(history) for entry in told.entries
+        ]
     counted = {entry.case_seq for entry in subject.facts}
     in_case = [one for one in explained if one.entry.case_seq in counted and one.counts(counted)]
-    own = [one for one in in_case if _concerns(subject, one.entry)]
+    own = [one for one in in_case if one.entry.stream == subject.stream and subject.concerns(one.entry)]
     chosen = _choose(subject, own, event, in_case)
     scope = in_case if subject.kind == "order" else own
     others = [one for one in scope if one.holds_ruling and one.target is not chosen.target]
     others += [one for one in own if not one.told.ruling and one.explains and one.entry is not chosen.entry]
     with telling(chosen.target.event):
-        return _view(subject, chosen, others, history, policy)
+        return _view(subject, chosen, others, deadlines[chosen.target.event], policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +70,8 @@ class _Explained:
 
     told: Told
     entry: Recorded
+    deadlines: Sequence[Deadline]
+    """Those that the fact set, or that it says have passed."""
 
     @property
     def target(self) -> Recorded:
@@ -94,12 +85,6 @@ class _Explained:
         return self.told.ruling is not None and self.target is self.entry
 
     @property
-    def sets_deadline(self) -> bool:
-        fact = self.entry.fact
-        by_itself = isinstance(fact, LabelVoided) and fact.cause == "deadline"
-        return by_itself or isinstance(fact, Confirmed | Delivered | LabelReceived | ContactMissed | RefundOverdue)
-
-    @property
     def by_hand(self) -> str | None:
         """The reason a person gave who decided without the policy: denied a claim, voided a label, set a clause aside."""
         fact = self.entry.fact
@@ -110,17 +95,13 @@ class _Explained:
     @property
     def explains(self) -> bool:
         """Whether there is anything to say about the fact."""
-        return self.holds_ruling or self.sets_deadline or self.by_hand is not None
+        if self.told.ruling is not None:
+            return self.holds_ruling
+        return bool(self.deadlines) or self.by_hand is not None
 
     def counts(self, counted: set[int]) -> bool:
         """Whether the decision of its command counts, too: between a request and its decision there is none yet."""
         return self.target.case_seq in counted
-
-
-def _concerns(subject: Subject, entry: Recorded) -> bool:
-    if entry.stream != subject.stream:
-        return False
-    return subject.kind != "refund" or getattr(entry.fact, "refund_id", None) == subject.name
 
 
 def _choose(
@@ -152,21 +133,21 @@ def _view(
     subject: Subject,
     chosen: _Explained,
     others: Sequence[_Explained],
-    history: Sequence[Recorded],
+    deadlines: Sequence[Deadline],
     policy: Callable[[str], Policy],
 ) -> WhyView:
-    told, target = chosen.told, chosen.target
+    told, target, history = chosen.told, chosen.target, subject.history
     fact = target.fact
     first = told.entries[0].case_seq
     before = [entry for entry in history if entry.case_seq < first]
-    upto = [entry for entry in history if entry.case_seq <= target.case_seq]
-    resolved = [*_resolved(target, upto, policy)]
-    pins = _pins(target, resolved, subject.case.order.confirmed.pins)
+    places = {entry.event: entry for entry in history}
+    pins = _pins(target, [places[deadline.set_by] for deadline in deadlines], subject.case.order.confirmed.pins)
     judged_by = policy(pins.sha256)
     where = zone(judged_by.zone)
     record = Record(before, told, judged_by)
     clauses: list[ClauseWhy] = []
-    events = {deadline.anchor.case_seq: deadline.anchor for deadline in resolved if deadline.anchor is not target}
+    anchors = [places[_anchor(deadline, judged_by).event] for deadline in deadlines]
+    events = {entry.case_seq: entry for entry in anchors if entry is not target}
     for finding in sorted(told.ruling or (), key=lambda one: CLAUSE_IDS.index(one.clause)):
         clause, named = _clause(finding, record, judged_by, where)
         clauses.append(clause)
@@ -184,7 +165,7 @@ def _view(
         recorded=tuple(entry.event for entry in told.entries),
         pins=PinsView.model_validate(pins.model_dump()),
         clauses=tuple(clauses),
-        deadlines=tuple(_deadline(deadline, judged_by, where) for deadline in resolved),
+        deadlines=tuple(_deadline(deadline, judged_by, where) for deadline in deadlines),
         reason=chosen.by_hand,
         refund=_refund(fact, history, where) if isinstance(fact, RefundRequested) else None,
         events=tuple(_event(events[seq], where) for seq in sorted(events)),
@@ -192,13 +173,13 @@ def _view(
     )
 
 
-def _pins(target: Recorded, resolved: Sequence[_Resolved], of_order: Pins) -> Pins:
+def _pins(target: Recorded, setters: Sequence[Recorded], of_order: Pins) -> Pins:
     """What judged the fact; one that records a passing was judged by what set the deadline, and what a person decided by
     hand stands beside the policy of the order."""
     pins: Pins | None = getattr(target.fact, "pins", None)
-    if pins is None and resolved:
-        anchor: Any = resolved[0].anchor.fact
-        pins = anchor.pins
+    if pins is None and setters:
+        setter: Any = setters[0].fact
+        pins = setter.pins
     return pins or of_order
 
 
@@ -290,99 +271,51 @@ def _override(finding: Finding, where: ZoneInfo) -> OverrideWhy | None:
 # ---- deadlines ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolved:
-    """A deadline that a fact set or records as passed; ``anchor`` is counted from ``anchored_at``."""
-
-    name: str
-    at: datetime
-    clause: str
-    anchor: Recorded
-    anchored_at: datetime
-    from_what: str
-
-
-def _resolved(entry: Recorded, upto: Sequence[Recorded], policy: Callable[[str], Policy]) -> Iterator[_Resolved]:
-    fact = entry.fact
-    at = fact.occurred_at
-    if isinstance(fact, Confirmed):
-        yield _Resolved("cancel_by", fact.cancel_by, "cancellation.window", entry, at, "the confirmation")
-    elif isinstance(fact, Delivered):
-        parcel = f"the delivery of parcel {fact.parcel_id}"
-        yield _Resolved("return_before", fact.return_before, "returns.window", entry, at, parcel)
-        yield _Resolved("report_before", fact.report_before, "wrong_item.window", entry, at, parcel)
-    elif isinstance(fact, LabelIssued | LabelReceived):
-        yield _void_at(entry, fact, upto, policy(fact.pins.sha256))
-    elif isinstance(fact, LabelVoided):
-        if fact.cause == "deadline":
-            source = _label_facts(upto, entry.stream, fact.label_id)[-1]
-            yield from _resolved(source, upto, policy)
-    elif isinstance(fact, ClaimOpened):
-        yield _Resolved("contact_by", fact.contact_by, "wrong_item.contact", entry, at, "the first notice")
-    elif isinstance(fact, ContactMissed):
-        opened = next(e for e in upto if e.stream == entry.stream and isinstance(e.fact, ClaimOpened))
-        yield from _resolved(opened, upto, policy)
-    elif isinstance(fact, RefundRequested):
-        yield _Resolved("overdue_at", fact.overdue_at, "returns.refund_timing", entry, at, "the issue of the refund")
-    elif isinstance(fact, RefundOverdue):
-        asked = next(e for e in upto if isinstance(e.fact, RefundRequested) and e.fact.refund_id == fact.refund_id)
-        yield from _resolved(asked, upto, policy)
+def _by_event(case_id: str, history: Iterable[Recorded]) -> Mapping[str, Sequence[Deadline]]:
+    """Event → the deadlines that it set, or that it says have passed, as they stood then."""
+    case, found = Case(case_id), {}
+    for step in steps(case, history):
+        event = step.entry.event
+        # The lines of a parcel share its windows.
+        found[event] = [
+            *{each.name: each for each in deadlines_of(case) if event in (each.set_by, each.lapsed_by)}.values()
+        ]
+    return found
 
 
-def _label_facts(upto: Sequence[Recorded], stream: str, label_id: str) -> list[Recorded]:
-    """What set the deadline of a label: its issue, then its receipt where that was told on its own."""
-    return [entry for entry in upto if entry.stream == stream and _sets_label(entry.fact, label_id)]
+def _anchor(deadline: Deadline, policy: Policy) -> Anchor:
+    from_issue = deadline.name == "void_at" and policy.clauses.returns_ship_by.anchor == "label_issued"
+    return deadline.anchors[0 if from_issue else -1]
 
 
-def _sets_label(fact: Fact, label_id: str) -> bool:
-    return isinstance(fact, LabelIssued | LabelReceived) and fact.label_id == label_id
-
-
-def _void_at(entry: Recorded, fact: LabelIssued | LabelReceived, upto: Sequence[Recorded], policy: Policy) -> _Resolved:
-    label = f"label {fact.label_id}"
-    receipt = fact.received_at if isinstance(fact, LabelIssued) else fact.occurred_at
-    if receipt is not None and policy.clauses.returns_ship_by.anchor == "label_received":
-        return _Resolved(
-            "void_at", fact.void_at, "returns.ship_by", entry, receipt, f"the customer's receipt of {label}"
-        )
-    issue = _label_facts(upto, entry.stream, fact.label_id)[0]
-    return _Resolved("void_at", fact.void_at, "returns.ship_by", issue, issue.fact.occurred_at, f"the issue of {label}")
-
-
-def _deadline(resolved: _Resolved, policy: Policy, where: ZoneInfo) -> ResolvedDeadline:
-    clause = policy.clause(resolved.clause)
+def _deadline(deadline: Deadline, policy: Policy, where: ZoneInfo) -> ResolvedDeadline:
+    clause, anchor = policy.clause(deadline.clause), _anchor(deadline, policy)
     return ResolvedDeadline(
-        name=resolved.name,
-        at=in_zone(resolved.at, where),
-        inclusive=resolved.clause in INCLUSIVE,
-        clause=resolved.clause,
+        name=deadline.name,
+        at=in_zone(deadline.at, where),
+        inclusive=deadline.inclusive,
+        clause=deadline.clause,
         quote=clause.quote,
         reading=clause.reading,
-        anchor=resolved.anchor.event,
-        anchored_at=in_zone(resolved.anchored_at, where),
-        because=_how_it_came(resolved, policy, where),
+        anchor=anchor.event,
+        anchored_at=in_zone(anchor.at, where),
+        because=_how_it_came(deadline.at, clause, anchor, policy, where),
     )
 
 
-def _how_it_came(resolved: _Resolved, policy: Policy, where: ZoneInfo) -> str:
-    clauses = policy.clauses
-    anchored = f"{resolved.from_what} at {said(resolved.anchored_at, where)}"
-    if resolved.clause in INCLUSIVE:
-        hours = clauses.cancellation_window.hours if resolved.name == "cancel_by" else clauses.wrong_item_contact.hours
-        unit = "hour" if hours == 1 else "hours"
-        return f"{hours} {unit} after {anchored}: {said(resolved.at, where)}, that instant included."
-    days, counting = {
-        "return_before": (clauses.returns_window.days, clauses.returns_window.counting),
-        "report_before": (clauses.wrong_item_window.business_days, "business"),
-        "void_at": (clauses.returns_ship_by.business_days, "business"),
-        "overdue_at": (clauses.returns_refund_timing.business_days[1], "business"),
-    }[resolved.name]
-    last = (resolved.at - A_MOMENT).astimezone(where)
+def _how_it_came(at: datetime, clause: Clause, anchor: Anchor, policy: Policy, where: ZoneInfo) -> str:
+    anchored = f"{anchor.what} at {said(anchor.at, where)}"
+    if isinstance(clause, Elapsed):
+        unit = "hour" if clause.hours == 1 else "hours"
+        return f"{clause.hours} {unit} after {anchored}: {said(at, where)}, that instant included."
+    if not isinstance(clause, DayCounted):
+        raise AssertionError("a clause with a deadline counts hours or days")
+    days, counting = clause.span
+    last = (at - A_MOMENT).astimezone(where)
     by = f" by {policy.days.name}/{policy.days.version}" if counting == "business" else ""
     unit = "day" if days == 1 else "days"
     return (
-        f"{days} {counting} {unit}{by} after {anchored}: the last day is {last:%a %Y-%m-%d}, over at "
-        f"{said(resolved.at, where)}."
+        f"{days} {counting} {unit}{by} after {anchored}: the last day is {last:%a %Y-%m-%d}, over at {said(at, where)}."
     )
 
 

@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from returnable.domain.calendar import A_MOMENT, zone
+from returnable.domain.calendar import zone
 from returnable.domain.case import Case
-from returnable.domain.claims import Claim
+from returnable.domain.deadlines import Deadline
 from returnable.domain.deciding import Moment
 from returnable.domain.errors import Impossible
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns import Return
+from returnable.domain.timetable import promises_of
 from returnable.projections.views import SubjectView, WorkItem, WorklistView
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -86,20 +87,26 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     for ret in case.returns.values():
         yield from _of_return(case, ret, policy)
     for claim in case.claims.values():
-        yield from _of_claim(case, claim, policy)
-    for refund in case.refunds.values():
-        if refund.status == "requested":
-            at = refund.requested.overdue_at
-            yield Waiting(
-                "refund_overdue", "refund", refund.refund_id, place, due_at=at, shown_from=at, overdue_from=at
-            )
+        if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
+            yield Waiting("request_refund", "claim", claim.claim_id, place)
+    for deadline in promises_of(case):
+        if deadline.open:
+            yield from _of_deadline(deadline, place)
+
+
+def _of_deadline(deadline: Deadline, place: str) -> Iterator[Waiting]:
+    subject, _, name = deadline.subject.partition("/")
+    at, late = deadline.at, deadline.passes_at
+    if deadline.clause == "wrong_item.contact":
+        yield Waiting("contact_customer", subject, name, place, due_at=at, overdue_from=late)
+    elif deadline.clause == "returns.refund_timing":
+        yield Waiting("refund_overdue", subject, name, place, due_at=at, shown_from=late, overdue_from=late)
+    elif deadline.clause == "returns.ship_by" and deadline.lapsed_by is None:
+        yield Waiting("void_label", subject, name, place, due_at=at, shown_until=late)
 
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     place = policy.zone
-    for label in ret.labels.values():
-        if label.status == "issued":
-            yield Waiting("void_label", "return", ret.return_id, place, due_at=label.void_at, shown_until=label.void_at)
     waiting = ret.status == "inspected" and not ret.refunded and ret.anything_uninspected()
     if ret.status == "received" or waiting:
         yield Waiting("inspect", "return", ret.return_id, place)
@@ -107,16 +114,6 @@ def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
         yield Waiting("send_back", "return", ret.return_id, place)
     if ret.status == "inspected" and ret.anything_accepted() and _refund_due(case, ret.stream, policy):
         yield Waiting("request_refund", "return", ret.return_id, place)
-
-
-def _of_claim(case: Case, claim: Claim, policy: Policy) -> Iterator[Waiting]:
-    if claim.status == "open" and claim.contacted_at is None:
-        contact_by = claim.opened.contact_by
-        # The last instant itself is in time.
-        late = contact_by + A_MOMENT
-        yield Waiting("contact_customer", "claim", claim.claim_id, policy.zone, due_at=contact_by, overdue_from=late)
-    if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
-        yield Waiting("request_refund", "claim", claim.claim_id, policy.zone)
 
 
 def _refund_due(case: Case, stream: str, policy: Policy) -> bool:

@@ -597,7 +597,7 @@ class Desk:
     def ledger(
         self, *, order_id: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[LedgerEntry]:
-        """Every payment of every order, or of one: captured, refunded, asked back and remaining, from the facts."""
+        """Every payment of every order, or of one: captured, refunded, pending and remaining, from the facts."""
         found = self.parts.questions.ledger(order_id, *self._times(as_of, known_at))
         return (LedgerEntry.model_validate(values) for values in found)
 

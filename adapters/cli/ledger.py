@@ -12,7 +12,7 @@ from returnable.adapters.cli.lists import answering, list_options, print_rows
 from returnable.domain.case import unknown
 from returnable.projections.lists import Values
 
-_MONEY_COLUMNS = ("captured", "refunded", "requested", "remaining")
+_MONEY_COLUMNS = ("captured", "refunded", "pending", "remaining")
 _LEDGER_COLUMNS = ("order_id", "payment_id", "method", "currency", *_MONEY_COLUMNS)
 
 

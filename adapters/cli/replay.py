@@ -14,9 +14,10 @@ from returnable.adapters.cli.console import STYLES, console_for_output, in_words
 from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
 from returnable.adapters.cli.printing import say_json, shown_in
 from returnable.adapters.clock import system_clock
-from returnable.projections.explained import DeadlineChange, HistoryStep, HistoryView, MoneyState, StandingDeadline
+from returnable.projections.explained import DeadlineChange, HistoryStep, HistoryView, StandingDeadline
 from returnable.projections.history import history
 from returnable.projections.subjects import find_subject
+from returnable.projections.views import MoneyView
 
 _SIGNS = {"set": "+", "moved": "~", "settled": "✓", "reopened": "↺", "passed": "!"}
 
@@ -94,9 +95,9 @@ def _deadline_name(deadline: DeadlineChange | StandingDeadline) -> str:
     return f"{safe(deadline.subject)} {deadline.name}{f' of {safe(deadline.of)}' if deadline.of else ''}"
 
 
-def _money(money: MoneyState) -> str:
+def _money(money: MoneyView) -> str:
     return (
-        f"[green]money[/green] captured {money.captured}, promised {money.promised}, refunded {money.refunded}, "
+        f"[green]money[/green] captured {money.captured}, refunded {money.refunded}, pending {money.pending}, "
         f"remaining {money.remaining} {money.currency}"
     )
 

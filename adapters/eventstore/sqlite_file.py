@@ -272,7 +272,7 @@ class SQLiteFile:
                 raise StoreUnusable(f"{path}: it cannot be looked at ({error}); {what_came_of_it}") from error
             if found.st_ino != number or found.st_dev != device:
                 self._refuse(path, what_came_of_it)
-        # Two changes within one tick of the file system's clock look like one, so that only an older change counts. Tools that
+        # Two changes within one tick of the file system's clock look like one, so only an older change counts. Tools that
         # put a folder back, such as rsync, give it an earlier time of modification, but nobody can set that of a change (on
         # Windows that is the time of creation). Where the path is a link, the folder of the file is another one.
         settled = folder is not None and not self._is_link and time_ns() - max(folder[:2]) > _SETTLED_NS

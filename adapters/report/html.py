@@ -26,7 +26,6 @@ from returnable.projections.report import (
     LifecyclePath,
     NothingDue,
     OverrideEntry,
-    PaymentRow,
     RefundSheet,
     Report,
     RulingEntry,
@@ -36,7 +35,7 @@ from returnable.projections.report import (
     spoken,
     words,
 )
-from returnable.projections.views import ActorView, SubjectView, WorkItem
+from returnable.projections.views import ActorView, MoneyView, SubjectView, WorkItem
 
 VERDICTS = {"pass": "✓ pass", "fail": "✗ fail", "overridden": "⚑ set aside", "not_applicable": "– not applicable"}
 """Verdict → sign and word: colour is never the only signal."""
@@ -467,14 +466,14 @@ class _Page:
             yield _nothing_due(nothing)
         if not money.sheets and not money.nothing_due:
             yield el("p", "No refund was asked for, and none is due.")
-        columns = ("Payment", "Method", "Captured", "Refunded", "On its way", "Remaining")
+        columns = ("Payment", "Method", "Captured", "Refunded", "Pending", "Remaining")
         yield el("h3", "Payments of the order")
         yield _table(
-            f"What became of each payment, in {money.currency}: remaining = captured − refunded − on its way",
+            f"What became of each payment, in {money.currency}: remaining = captured − refunded − pending",
             columns,
-            [_payment(row) for row in money.payments],
+            [_payment(named(row.payment_id), given(row.method), row) for row in money.payments],
             numbers=(2, 3, 4, 5),
-            total=_payment(money.total),
+            total=_payment("Total", "", money.total),
         )
 
     def sheet(self, sheet: RefundSheet) -> Element:
@@ -670,9 +669,8 @@ def _sum_row(row: SumRow) -> Sequence[Child]:
     return what, row.amount.replace("-", "−")
 
 
-def _payment(row: PaymentRow) -> Sequence[Child]:
-    name: Child = named(row.payment_id) if row.payment_id else "Total"
-    return name, given(row.method) if row.method else "", row.captured, row.refunded, row.on_its_way, row.remaining
+def _payment(name: Child, method: Child, row: MoneyView) -> Sequence[Child]:
+    return name, method, row.captured, row.refunded, row.pending, row.remaining
 
 
 def _nothing_due(nothing: NothingDue) -> Element:

@@ -21,7 +21,6 @@ from returnable.projections.report import (
     FactEntry,
     LifecyclePath,
     OverrideEntry,
-    PaymentRow,
     RefundSheet,
     Report,
     RulingEntry,
@@ -30,7 +29,7 @@ from returnable.projections.report import (
     spoken,
     words,
 )
-from returnable.projections.views import ActorView, SubjectView
+from returnable.projections.views import ActorView, MoneyView, SubjectView
 
 WIDTH = 100
 """Columns of a terminal; wide characters take two."""
@@ -229,13 +228,13 @@ class _Letter:
         if not money.sheets and not money.nothing_due:
             yield "No refund was asked for, and none is due."
         yield ""
-        yield f"Payments of the order in {money.currency} (remaining = captured - refunded - on its way)"
-        head = ("Payment", "Captured", "Refunded", "On its way", "Remaining")
+        yield f"Payments of the order in {money.currency} (remaining = captured - refunded - pending)"
+        head = ("Payment", "Captured", "Refunded", "Pending", "Remaining")
         yield from _row(head)
         for row in money.payments:
-            yield from _row(_payment(row))
+            yield from _row(_payment(_payment_name(row.payment_id, row.method), row))
         yield "-" * WIDTH
-        yield from _row(_payment(money.total))
+        yield from _row(_payment("Total", money.total))
 
     def sheet(self, sheet: RefundSheet) -> Iterator[str]:
         name = f"Refund {_id(sheet.refund_id)}" if sheet.refund_id is not None else "Due, not asked for yet,"
@@ -312,13 +311,11 @@ def _moves(fact: FactEntry) -> Iterator[str]:
             yield f"{move.lifecycle} {_id(move.name)} {before}-> {words(move.after)}"
 
 
-def _payment(row: PaymentRow) -> Sequence[str]:
-    return _payment_name(row.payment_id, row.method), row.captured, row.refunded, row.on_its_way, row.remaining
+def _payment(name: str, row: MoneyView) -> Sequence[str]:
+    return name, row.captured, row.refunded, row.pending, row.remaining
 
 
 def _payment_name(payment_id: str, method: str) -> str:
-    if not payment_id:
-        return "Total"
     return _id(payment_id) if payment_id == method else f"{_id(payment_id)} ({_safe(method)})"
 
 

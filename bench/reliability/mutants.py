@@ -23,13 +23,15 @@ from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.eventstore.viewstore import SQLiteViews
-from returnable.domain import claims, desk, refunds, returns
+from returnable.domain import decisions, desk, returns
+from returnable.domain.case import Case, evolve
 from returnable.domain.commands import Command
 from returnable.domain.desk import Desk
 from returnable.domain.effects import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Fact, LabelIssued
 from returnable.domain.ports import Batch, Entry, Receipt
+from returnable.domain.timetable import promises_of
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
 from returnable.testing.fakes import FakeGateway
@@ -222,20 +224,18 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
 @_mutant
 def deadline_recorded_again(patches: ExitStack) -> None:
     """That a missed contact or an overdue refund is on record already is forgotten."""
-    due_contact, due_overdue = claims.due_contact, refunds.due_overdue
 
-    def contact(claim: Any, now: Any) -> Any:
-        forgetful = claim.clone()
-        forgetful.contact_missed = False
-        return due_contact(forgetful, now)
+    def forgetful(case: Case, **others: Any) -> Any:
+        forgotten = evolve(case, ())
+        for claim_id, claim in case.claims.items():
+            forgotten.claims[claim_id] = claim.clone()
+            forgotten.claims[claim_id].contact_missed = None
+        for refund_id, refund in case.refunds.items():
+            forgotten.refunds[refund_id] = refund.clone()
+            forgotten.refunds[refund_id].overdue_by = None
+        return promises_of(forgotten, **others)
 
-    def overdue(refund: Any, now: Any) -> Any:
-        forgetful = refund.clone()
-        forgetful.overdue_recorded = False
-        return due_overdue(forgetful, now)
-
-    patches.enter_context(patch.object(claims, "due_contact", contact))
-    patches.enter_context(patch.object(refunds, "due_overdue", overdue))
+    patches.enter_context(patch.object(decisions, "promises_of", forgetful))
 
 
 # ---- with followers ---------------------------------------------------------------------------------------------------

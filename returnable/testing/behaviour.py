@@ -28,6 +28,7 @@ from returnable.domain.money import to_major
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import CLAUSE_IDS, Policy
 from returnable.domain.ports import Recorded
+from returnable.domain.timetable import deadlines_of
 from returnable.testing.instants import ONE_TICK
 
 T = TypeVar("T")
@@ -308,7 +309,7 @@ class Behaviour:
             yield self._made(3, "record_send_back", self._send_back, case, return_id)
         for label in ret.labels.values():
             on_label = {**on_return, "label_id": label.label_id}
-            if label.received_at is None:
+            if label.received is None:
                 yield self._timed(3, "record_label_received", "received_at", 0.3, case, **on_label)
             if status == "labelled":
                 yield self._fixed(1, "void_label", case, **on_label, reason="The wrong carrier.")
@@ -626,12 +627,8 @@ def instants_of(cases: Iterable[Case]) -> list[datetime]:
     """Every deadline of some cases, and the turning points around it, in order of time."""
     found: set[datetime] = set()
     for case in cases:
-        found.add(case.order.confirmed.cancel_by)
-        for parcel in case.order.parcels.values():
-            found |= {at for at in (parcel.shipped_at, parcel.return_before, parcel.report_before) if at}
-        found |= {label.void_at for ret in case.returns.values() for label in ret.labels.values()}
-        found |= {claim.opened.contact_by for claim in case.claims.values()}
-        found |= {refund.requested.overdue_at for refund in case.refunds.values()}
+        found |= {parcel.shipped_at for parcel in case.order.parcels.values()}
+        found |= {deadline.at for deadline in deadlines_of(case)}
     return sorted(found)
 
 

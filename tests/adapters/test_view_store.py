@@ -268,7 +268,7 @@ def test_every_view_is_a_table_that_any_tool_can_read(tmp_path: Path) -> None:
 
     with closing(sqlite3.connect(tmp_path / "views.db")) as connection:
         counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in VIEWS}
-        asked = connection.execute("SELECT payment_id, captured, requested FROM ledger").fetchall()
+        asked = connection.execute("SELECT payment_id, captured, pending FROM ledger").fetchall()
         first = connection.execute("SELECT min(occurred_at) FROM audit").fetchone()[0]
 
     assert counts == {

@@ -143,7 +143,7 @@ def test_replay_tells_step_by_step_what_happened_to_states_deadlines_and_money(s
     assert "   1  order/A-1#1  Confirmed  nothing → confirmed" in out
     assert "! passed order/A-1 cancel_by 2026-03-02T12:00:00-05:00  cancellation.window" in out
     assert "+ set order/A-1 return_before of line 1 in parcel P-1 2026-03-20T00:00:00-04:00" in out
-    assert "money captured 750.00, promised 0.00, refunded 0.00, remaining 750.00 USD" in out
+    assert "money captured 750.00, refunded 0.00, pending 0.00, remaining 750.00 USD" in out
     assert "reached  order/A-1 delivered, return/R-1 labelled" in out
     assert "open return/R-1 void_at of label L-1 2026-03-12T00:00:00-04:00" in out
     assert all(len(text) <= 140 for text in out.splitlines())

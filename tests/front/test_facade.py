@@ -276,7 +276,7 @@ def test_the_ledger_adds_up_and_the_clauses_are_counted() -> None:
     fee = next(row for row in desk.statistics() if row.clause == "returns.label_fee")
     nothing = list(desk.statistics(until="2026-03-02T00:00:00-05:00"))
 
-    assert (entry.captured, entry.refunded, entry.requested, entry.remaining) == ("400.00", "0.00", "380.00", "400.00")
-    assert before.requested == "0.00"
+    assert (entry.captured, entry.refunded, entry.pending, entry.remaining) == ("400.00", "0.00", "380.00", "20.00")
+    assert before.pending == "0.00"
     assert (fee.passed.decisions, fee.passed.amount) == (1, "20.00")
     assert nothing == []

@@ -128,7 +128,7 @@ def test_a_list_that_looks_back_is_answered_from_the_facts(shop: Path, capsys: p
 
     assert json_lines(then[1])[0]["status"] == "in_transit"
     assert json_lines(known[1])[0]["status"] == "authorized"
-    assert json_lines(ledger[1])[0]["requested"] == "0.00"
+    assert json_lines(ledger[1])[0]["pending"] == "0.00"
     assert then[2] == known[2] == ledger[2] == ""
 
 
@@ -142,7 +142,7 @@ def test_tables_are_for_people(shop: Path, capsys: pytest.CaptureFixture[str]) -
     assert "1 x 1" in returns
     assert "L-1 used" in returns
     assert "P-1 delivered" in orders
-    assert ledger.splitlines()[-1].split() == ["TOTAL", "–", "–", "USD", "1500.00", "0.00", "750.00", "1500.00"]
+    assert ledger.splitlines()[-1].split() == ["TOTAL", "–", "–", "USD", "1500.00", "0.00", "750.00", "750.00"]
     assert (claims, none) == ("", "none\n")
 
 

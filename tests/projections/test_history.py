@@ -15,8 +15,9 @@ from returnable.domain.case import Case, replay, steps
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import parse_instant
+from returnable.domain.policy import INCLUSIVE
 from returnable.projections.explained import HistoryStep, HistoryView
-from returnable.projections.history import INCLUSIVE, deadlines, history
+from returnable.projections.history import deadlines, history
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,
@@ -214,7 +215,7 @@ def test_money_is_told_where_a_step_changes_it() -> None:
 
     view = told(story.parts, "A-1")
     money = [
-        (step.type, step.money.captured, step.money.promised, step.money.refunded, step.money.remaining)
+        (step.type, step.money.captured, step.money.pending, step.money.refunded, step.money.remaining)
         for step in view.steps
         if step.money
     ]
@@ -332,14 +333,14 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
                 if change.change == "passed":
                     assert is_open
                     late = datetime.fromisoformat(step.recorded_at) - datetime.fromisoformat(str(at))
-                    assert late > timedelta(0) if change.name in INCLUSIVE else late >= timedelta(0)
+                    assert late > timedelta(0) if change.clause in INCLUSIVE else late >= timedelta(0)
                 if change.change in ("settled", "reopened"):
                     assert is_open == (change.change == "settled")
                     is_open = not is_open
                 standing[key] = (change.after, is_open)
             if step.money is not None:
                 money = step.money
-                parts = Decimal(money.promised) + Decimal(money.refunded) + Decimal(money.remaining)
+                parts = Decimal(money.pending) + Decimal(money.refunded) + Decimal(money.remaining)
                 assert Decimal(money.captured) == parts
                 assert Decimal(money.remaining) >= 0
         assert {key: datetime.fromisoformat(str(at)) for key, (at, _) in standing.items()} == {

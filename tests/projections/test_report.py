@@ -151,7 +151,7 @@ def test_a_refund_is_reported_as_what_it_pays_for_with_the_refund_in_focus() -> 
     assert [ruling.focus for ruling in made.rulings].count(True) == 1
     assert standing(made)["Refund F-1 is overdue unless settled"] == "lifted"
     assert standing(made)["Refund F-2 is overdue unless settled"] == "pending"
-    assert made.money.payments[0].on_its_way == "750.00"
+    assert made.money.payments[0].pending == "750.00"
     assert made.money.payments[0].remaining == "0.00"
 
 
@@ -171,7 +171,7 @@ def test_a_late_scan_is_told_as_learnt_later_and_its_label_counts_as_used() -> N
         ("label", "void", "used"),
     ]
     void = only(made, "Label L-1 voids by itself")
-    assert (void.state, void.note) == ("met", "the parcel was handed over 1 day 15 h before")
+    assert (void.state, void.note) == ("met", "handed over 1 day 15 h before (return/R-1#5)")
     places = [entry.event if entry.kind == "fact" else entry.title for entry in made.timeline]
     assert places.index("Label L-1 voids by itself") == places.index("return/R-1#4") - 1
 
@@ -211,13 +211,13 @@ def test_a_label_whose_clock_runs_from_its_receipt_shows_the_deadline_it_had_bef
         (
             {"command": "void_label", "label_id": "L-1", "reason": "The wrong carrier."},
             "lifted",
-            "voided by hand before",
+            "voided by hand before (return/R-1#4)",
         ),
-        ({"command": "withdraw_return"}, "lifted", "the return was withdrawn before"),
+        ({"command": "withdraw_return"}, "lifted", "the return was withdrawn before (return/R-1#4)"),
         (
             {"command": "record_return_shipment"},
             "missed",
-            "no parcel was handed over by then; it was handed over 10 h after",
+            "handed over 10 h after (return/R-1#4)",
         ),
     ],
 )
@@ -276,12 +276,12 @@ CLAIMED = a_delivered_order() + report_wrong_item(at="2026-03-06 10:00")
 @pytest.mark.parametrize(
     ("command", "at", "state", "note"),
     [
-        ("record_claim_contact", "2026-03-07T10:00:00-05:00", "met", "contacted 0 s before"),
-        ("record_claim_contact", "2026-03-07T11:00:00-05:00", "missed", "no contact by then; it was made 1 h after"),
-        ("resolve_claim", "2026-03-06T12:00:00-05:00", "met", "settled 22 h before"),
-        ("deny_claim", "2026-03-06T12:00:00-05:00", "lifted", "the claim was denied before"),
+        ("record_claim_contact", "2026-03-07T10:00:00-05:00", "met", "contacted 0 s before (claim/C-1#2)"),
+        ("record_claim_contact", "2026-03-07T11:00:00-05:00", "missed", "contacted 1 h after (claim/C-1#2)"),
+        ("resolve_claim", "2026-03-06T12:00:00-05:00", "met", "settled 22 h before (claim/C-1#2)"),
+        ("deny_claim", "2026-03-06T12:00:00-05:00", "lifted", "the claim was denied before (claim/C-1#2)"),
         ("run_deadlines", "2026-03-06T12:00:00-05:00", "pending", None),
-        ("run_deadlines", "2026-03-07T10:00:01-05:00", "missed", "no contact by then"),
+        ("run_deadlines", "2026-03-07T10:00:01-05:00", "missed", "not contacted by then"),
     ],
 )
 def test_the_promised_contact(command: str, at: str, state: str, note: str | None) -> None:
@@ -536,4 +536,4 @@ def test_a_refund_that_failed_before_its_deadline_has_no_deadline_any_more() -> 
 
     overdue = only(report(story, "refund/F-1"), "Refund F-1 is overdue unless settled")
 
-    assert (overdue.state, overdue.note) == ("lifted", "the refund failed before")
+    assert (overdue.state, overdue.note) == ("lifted", "the refund failed before (return/R-1#8)")

@@ -1,0 +1,233 @@
+"""The timetable of a case: every deadline there is or was, what set it, and what became of it.
+
+This is the only place that knows which deadlines there are. To record, explain, report, list and replay them is to map
+what stands here. Where an instant lies is not worked out here: it stands in the event that set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from functools import partial
+from typing import Literal
+
+from returnable.domain.case import Case
+from returnable.domain.claims import Claim
+from returnable.domain.deadlines import Anchor, Deadline, Happened, Settlement, passed
+from returnable.domain.events import ContactMissed, LabelVoided, RefundOverdue
+from returnable.domain.order import Order, Parcel
+from returnable.domain.refunds import Refund
+from returnable.domain.returns import Label, Return
+
+
+def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
+    """Every deadline of a case in a steady order; with the ``stream`` of a return or a claim only those it rests on.
+
+    A window of a line is open while a unit of it in that parcel is in no return and no claim; a label until it was used or
+    voided by hand; the promise of contact until it was kept or the claim settled; a refund until it has its answers. A
+    deadline that was moved stands before the one that it was moved to, as lifted.
+    """
+    if stream is None:
+        yield _cancel_by(case.order)
+    for parcel in case.order.parcels.values():
+        if parcel.delivered_at is not None:
+            yield from _windows(case, parcel, parcel.delivered_at, stream)
+    yield from promises_of(case, stream)
+
+
+def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False) -> Iterator[Deadline]:
+    """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only where it still may be.
+
+    The latter are asked for after every command, so nothing is worked out for the others.
+    """
+    for ret in case.returns.values():
+        if stream in (None, ret.stream):
+            for label in ret.labels.values():
+                if label.received is not None and label.first_void_at != label.void_at and not unrecorded:
+                    yield _moved(ret, label, label.received)
+                if label.may_lapse or not unrecorded:
+                    yield _ship_by(ret, label)
+    for claim in case.claims.values():
+        if stream in (None, claim.stream) and (claim.may_lapse or not unrecorded):
+            yield _contact(claim)
+    for refund in case.refunds.values():
+        if stream in (None, refund.stream) and (refund.may_lapse or not unrecorded):
+            yield _overdue(refund)
+
+
+# ---- windows --------------------------------------------------------------------------------------------------------
+
+
+def _cancel_by(order: Order) -> Deadline:
+    clause, at = "cancellation.window", order.confirmed.cancel_by
+    return Deadline(
+        clause,
+        "cancel_by",
+        order.stream,
+        "",
+        at,
+        (Anchor(f"{order.stream}#1", order.confirmed.occurred_at, "the confirmation"),),
+        "Cancellation closes",
+        "asked for",
+        open=order.status != "cancelled",
+        settled=_done(clause, at, order.stream, order.cancellation_asked, "asked for"),
+        optional=True,
+    )
+
+
+def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | None) -> Iterator[Deadline]:
+    order, name = case.order, parcel.parcel_id
+    anchors = (Anchor(f"{order.stream}#{parcel.delivered_by}", delivered_at, f"the delivery of parcel {name}"),)
+    windows: tuple[tuple[str, str, datetime | None, str, str, Iterable[Return | Claim]], ...] = (
+        ("returns.window", "return_before", parcel.return_before, "Return", "asked for", case.returns.values()),
+        ("wrong_item.window", "report_before", parcel.report_before, "Wrong-item", "reported", case.claims.values()),
+    )
+    for line_id, count in parcel.units.items():
+        is_open = order.status != "cancelled" and _spoken_for(case, line_id, name) < count
+        for clause, field, at, kind, awaited, every in windows:
+            askers = [each for each in every if stream in (None, each.stream) and each.parcels_of(line_id)]
+            if at is None or not (askers or stream is None):
+                continue
+            asked = [each for each in askers if name in each.parcels_of(line_id)]
+            yield Deadline(
+                clause,
+                field,
+                order.stream,
+                f"line {line_id} in parcel {name}",
+                at,
+                anchors,
+                f"{kind} window of parcel {name} closes",
+                awaited,
+                open=is_open,
+                settled=_first_of(clause, at, asked, awaited),
+                optional=True,
+            )
+
+
+def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
+    """The units in returns and in claims settled by refund; a request holds nothing until it is decided."""
+    holders: list[Return | Claim] = [ret for ret in case.returns.values() if ret.status != "requested"]
+    holders += case.claims.values()
+    return sum(holder.held(line_id).get(parcel_id, 0) for holder in holders)
+
+
+def _first_of(clause: str, end: datetime, asked: Iterable[Return | Claim], what: str) -> Settlement | None:
+    """The first of those that asked for units, and whether it was refused."""
+    first = min(asked, key=lambda each: (each.asked_at, each.stream), default=None)
+    if first is None:
+        return None
+    refused = first.status in ("declined", "denied")
+    return _done(clause, end, first.stream, Happened(first.asked_at, 1), what, refused)
+
+
+# ---- promises -------------------------------------------------------------------------------------------------------
+
+
+def _ship_by(ret: Return, label: Label) -> Deadline:
+    clause, stream, name, at = "returns.ship_by", ret.stream, label.label_id, label.void_at
+    lapsed, voided = label.lapsed, label.voided
+    if voided is not None:
+        settled: Settlement | None = Settlement(
+            voided.at, f"{stream}#{voided.version}", "lifted", "voided by hand before"
+        )
+    else:
+        settled = _done(clause, at, stream, ret.sent, "handed over")
+        if settled is None or settled.how == "missed":
+            settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
+    return Deadline(
+        clause,
+        "void_at",
+        stream,
+        f"label {name}",
+        at,
+        _anchors(stream, label),
+        f"Label {name} voids by itself",
+        "handed over",
+        open=label.status in ("issued", "void"),  # one that voided by itself may turn out to have been used
+        settled=settled,
+        lapse=partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None,
+        lapsed_by=f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None,
+    )
+
+
+def _moved(ret: Return, label: Label, received: Happened) -> Deadline:
+    """The deadline that a label had before its receipt gave it another."""
+    issue, receipt = _anchors(ret.stream, label)
+    return _ship_by(ret, label)._replace(
+        at=label.first_void_at,
+        anchors=(issue,),
+        open=False,
+        settled=Settlement(received.at, receipt.event, "lifted", "the clock runs from its receipt"),
+        lapse=None,
+        lapsed_by=None,
+    )
+
+
+def _anchors(stream: str, label: Label) -> tuple[Anchor, ...]:
+    issued, received = label.issued, label.received
+    issue = Anchor(f"{stream}#{issued.version}", issued.at, f"the issue of label {label.label_id}")
+    if received is None:
+        return (issue,)
+    receipt = f"the customer's receipt of label {label.label_id}"
+    return issue, Anchor(f"{stream}#{received.version}", received.at, receipt)
+
+
+def _contact(claim: Claim) -> Deadline:
+    clause, stream, opened, missed = "wrong_item.contact", claim.stream, claim.opened, claim.contact_missed
+    at = opened.contact_by
+    done = [(each, what) for each, what in ((claim.contacted, "contacted"), (claim.resolved, "settled")) if each]
+    settled = _done(clause, at, stream, *min(done)) if done else None
+    if settled is None or settled.how == "missed":
+        settled = _lifted(clause, at, stream, claim.denied, "the claim was denied before") or settled
+    return Deadline(
+        clause,
+        "contact_by",
+        stream,
+        "",
+        at,
+        (Anchor(f"{stream}#1", opened.occurred_at, "the first notice"),),
+        f"Customer of claim {claim.claim_id} to be contacted",
+        "contacted",
+        open=claim.status == "open" and claim.contacted is None,
+        settled=settled,
+        lapse=ContactMissed if claim.may_lapse else None,
+        lapsed_by=None if missed is None else f"{stream}#{missed.version}",
+    )
+
+
+def _overdue(refund: Refund) -> Deadline:
+    clause, name, at = "returns.refund_timing", refund.refund_id, refund.requested.overdue_at
+    stream, failed, waits = refund.stream, refund.status == "failed", refund.status == "requested"
+    return Deadline(
+        clause,
+        "overdue_at",
+        f"refund/{name}",
+        "",
+        at,
+        (Anchor(f"{stream}#{refund.requested_by}", refund.requested.occurred_at, "the issue of the refund"),),
+        f"Refund {name} is overdue unless settled",
+        "settled",
+        open=waits,
+        settled=_lifted(clause, at, stream, refund.ended, "the refund failed before")
+        if failed
+        else _done(clause, at, stream, refund.ended, "settled"),
+        lapse=partial(RefundOverdue, refund_id=name) if refund.may_lapse else None,
+        lapsed_by=None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}",
+    )
+
+
+def _done(
+    clause: str, end: datetime, stream: str, done: Happened | None, what: str, refused: bool = False
+) -> Settlement | None:
+    """What was waited for was done, in time or not."""
+    if done is None:
+        return None
+    how: Literal["met", "missed"] = "missed" if passed(clause, end, done.at) else "met"
+    return Settlement(done.at, f"{stream}#{done.version}", how, what, refused)
+
+
+def _lifted(clause: str, end: datetime, stream: str, by: Happened | None, what: str) -> Settlement | None:
+    """Nothing was waited for any more, if that was so before the deadline came."""
+    if by is None or passed(clause, end, by.at):
+        return None
+    return Settlement(by.at, f"{stream}#{by.version}", "lifted", what)
