@@ -19,17 +19,16 @@ from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
 from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
 from returnable.domain.fields import Input, parse_instant
+from returnable.domain.marks import Mark
 from returnable.domain.outcome import Outcome, OutcomeView, error_view
 from returnable.domain.policy import PolicyBook
+from returnable.projections.marked import marks
 
 DEEPEST = 64
 """A line nested deeper than this is refused; no command needs more than five levels."""
 
 
 _COLON = re.compile(rb"\s*:")
-
-_MONEY = frozenset({"amount", "deducted", "merchandise", "settled_before", "shipping", "tax", "total", "unit_price"})
-"""The keys of views whose values are money."""
 
 
 class ScenarioUnreadable(ReturnableError):
@@ -379,7 +378,7 @@ def differences(expected: Any, came: Any, where: str) -> list[str]:
             for index, (one, other) in enumerate(zip(expected, came, strict=True))
             for difference in differences(one, other, f"{where}[{index}]")
         ]
-    if _equal(expected, came, where.rpartition(".")[2] in _MONEY):
+    if _equal(expected, came, marks().get(where.rpartition(".")[2]) is Mark.MONEY):
         return []
     return [f"{where or 'answer'}: expected {_shown(expected)}, came {_shown(came)}"]
 

@@ -16,11 +16,7 @@ from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     ClaimOpened,
     Fact,
-    Refunded,
-    RefundFailed,
-    RefundOverdue,
     RefundRequested,
-    RefundSettled,
     ReturnRequested,
 )
 from returnable.domain.lifecycles import NOTHING
@@ -29,8 +25,6 @@ from returnable.domain.ports import Name, Recorded, Tip
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns import Return
-
-_REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundOverdue)
 
 
 class Case:
@@ -177,15 +171,16 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
         subject = case.claims[name] = claim
     owned.add(stream)
     subject.version = version
-    if isinstance(fact, _REFUND_FACTS):
-        key = f"refund/{fact.refund_id}"
-        refund = case.refunds.get(fact.refund_id)
+    refund_id = fact.refund_id
+    if refund_id is not None:
+        key = f"refund/{refund_id}"
+        refund = case.refunds.get(refund_id)
         if refund is None:
-            refund = Refund(fact.refund_id, stream)
+            refund = Refund(refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
         refunds.apply(refund, fact)
-        case.refunds[fact.refund_id] = refund
+        case.refunds[refund_id] = refund
         owned.add(key)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from returnable.domain.calendar import A_MOMENT, elapsed_end
 from returnable.domain.commands import (
     AddClaimEvidence,
@@ -40,7 +38,7 @@ from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.returns import check_quantity
-from returnable.domain.ruling import Aside, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -141,7 +139,7 @@ def weigh_report(
     clauses = now.policy.clauses
     weighing = now.weighing(order.asides)
     window = ask_window(order, parcels, reported_at, lambda parcel: parcel.report_before)
-    facts: dict[str, JsonValue] = {"line_id": line_id, "reported_at": to_text(reported_at)}
+    facts: Facts = {"line_id": line_id, "reported_at": to_text(reported_at)}
     if window.undelivered:
         facts["undelivered"] = window.undelivered
     if window.delivered_at is not None and window.before is not None:
@@ -159,10 +157,10 @@ def weigh_report(
     return weighing
 
 
-def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, dict[str, JsonValue]]:
+def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, Facts]:
     requires = now.policy.clauses.wrong_item_evidence.requires
-    missing: list[JsonValue] = [name for name in requires if name not in evidence]
-    given: list[JsonValue] = [*sorted(evidence)]
+    missing: list[str] = [name for name in requires if name not in evidence]
+    given: list[str] = [*sorted(evidence)]
     return not missing, {"requires": list(requires), "given": given, "missing": missing}
 
 

@@ -26,7 +26,10 @@ from returnable.domain.fields import (
     Input,
     Instant,
     Many,
+    PersonalId,
+    PersonalText,
     Quantity,
+    Reference,
     Remedy,
     SubjectKind,
     Text,
@@ -62,7 +65,7 @@ class Command(Input):
 
     command: Any
     """The command's name; each model narrows it to its own."""
-    command_id: Id | None = None
+    command_id: PersonalId | None = None
     """Idempotency key: the same id with the same body gives the stored outcome again and appends nothing."""
     actor: Actor | None = None
     """Who acts; recorded with every fact."""
@@ -94,11 +97,11 @@ class Command(Input):
 class Customer(Input):
     """The buyer. ``name`` and ``email`` are personal data."""
 
-    customer_id: Id
-    account_id: Id | None
+    customer_id: PersonalId
+    account_id: PersonalId | None
     """The customer's account with the shop; ``null``: none yet."""
-    name: Text | None = None
-    email: Text | None = None
+    name: PersonalText | None = None
+    email: PersonalText | None = None
 
 
 class OrderLine(Input):
@@ -125,7 +128,7 @@ class ShippingCharge(Input):
 class OrderPayment(Input):
     """A payment that was captured."""
 
-    payment_id: Id
+    payment_id: PersonalId
     method: Id
     amount: Amount
 
@@ -164,7 +167,7 @@ class RequestCancellation(Command):
     command: Literal["request_cancellation"] = "request_cancellation"
     order_id: Id
     channel: Channel
-    order_reference: Id | None = None
+    order_reference: Reference | None = None
     order_copy: Flag = False
     requested_at: Instant | None = None
 
@@ -183,9 +186,9 @@ class RecordShipment(Command):
 
     command: Literal["record_shipment"] = "record_shipment"
     order_id: Id
-    parcel_id: Id
+    parcel_id: PersonalId
     carrier: Id
-    tracking_number: Id
+    tracking_number: PersonalId
     lines: Annotated[Many[LineQuantity], Field(min_length=1)] | None = None
     shipped_at: Instant | None = None
 
@@ -202,7 +205,7 @@ class RecordDelivery(Command):
 
     command: Literal["record_delivery"] = "record_delivery"
     order_id: Id
-    parcel_id: Id
+    parcel_id: PersonalId
     delivered_at: Instant | None = None
 
     own_times = ("delivered_at",)
@@ -213,7 +216,7 @@ class LinkAccount(Command):
 
     command: Literal["link_account"] = "link_account"
     order_id: Id
-    account_id: Id
+    account_id: PersonalId
 
 
 # ---- return -----------------------------------------------------------------------------------------------------------
@@ -251,9 +254,9 @@ class IssueLabel(Command):
 
     command: Literal["issue_label"] = "issue_label"
     return_id: Id
-    label_id: Id
+    label_id: PersonalId
     carrier: Id
-    tracking_number: Id
+    tracking_number: PersonalId
     issued_at: Instant | None = None
     received_at: Instant | None = None
 
@@ -271,7 +274,7 @@ class RecordLabelReceived(Command):
 
     command: Literal["record_label_received"] = "record_label_received"
     return_id: Id
-    label_id: Id
+    label_id: PersonalId
     received_at: Instant | None = None
 
     own_times = ("received_at",)
@@ -282,7 +285,7 @@ class VoidLabel(Command):
 
     command: Literal["void_label"] = "void_label"
     return_id: Id
-    label_id: Id
+    label_id: PersonalId
     reason: Text
 
 
@@ -291,8 +294,8 @@ class RecordReturnShipment(Command):
 
     command: Literal["record_return_shipment"] = "record_return_shipment"
     return_id: Id
-    tracking_number: Id | None = None
-    label_id: Id | None = None
+    tracking_number: PersonalId | None = None
+    label_id: PersonalId | None = None
     shipped_at: Instant | None = None
     proof: Literal["carrier_scan", "counter_receipt"] | None = None
 
@@ -351,9 +354,9 @@ class RecordRefundResult(Command):
 
     command: Literal["record_refund_result"] = "record_refund_result"
     refund_id: Id
-    payment_id: Id
+    payment_id: PersonalId
     result: Literal["succeeded", "failed"]
-    reference: Id | None = None
+    reference: PersonalId | None = None
     reason: Text | None = None
 
 
@@ -363,7 +366,7 @@ class RecordSendBack(Command):
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
     lines: Many[LineQuantity] = Field(min_length=1)
-    tracking_number: Id | None = None
+    tracking_number: PersonalId | None = None
     sent_at: Instant | None = None
 
     own_times = ("sent_at",)
@@ -476,7 +479,7 @@ class Override(Command):
     clause: Annotated[Id, AfterValidator(_known_clause), WithJsonSchema({"type": "string", "enum": list(CLAUSE_IDS)})]
     """The id of a clause of the policy."""
     reason: Text
-    approved_by: Id
+    approved_by: PersonalId
 
 
 class RunDeadlines(Command):

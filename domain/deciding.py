@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 from returnable.domain.deadlines import AsRecorded, Deadlines
 from returnable.domain.errors import Impossible
-from returnable.domain.events import Fact, Who
+from returnable.domain.events import BY_TYPE, Fact, Who
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Name, Recorded
@@ -71,38 +71,10 @@ class Decided:
     """Of a refusal that records no facts: the event in which it is counted."""
 
 
-COMMAND_OF: dict[str, str] = {
-    "Confirmed": "confirm_order",
-    "Shipped": "record_shipment",
-    "Delivered": "record_delivery",
-    "CancellationRequested": "request_cancellation",
-    "ReturnRequested": "request_return",
-    "LabelIssued": "issue_label",
-    "LabelReceived": "record_label_received",
-    "LabelVoided": "void_label",
-    "ReturnShipped": "record_return_shipment",
-    "Received": "receive_return",
-    "ParcelRejected": "receive_return",
-    "Inspected": "inspect_return",
-    "SentBack": "record_send_back",
-    "ParcelLost": "report_return_lost",
-    "ReturnWithdrawn": "withdraw_return",
-    "RefundRequested": "request_refund",
-    "RefundSettled": "record_refund_result",
-    "RefundFailed": "record_refund_result",
-    "ClaimOpened": "report_wrong_item",
-    "EvidenceAdded": "add_claim_evidence",
-    "ClaimContacted": "record_claim_contact",
-    "ClaimResolved": "resolve_claim",
-    "ClaimDenied": "deny_claim",
-}
-"""Which command leads to a fact that moves a lifecycle."""
-
-
 def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
     """The commands that the lifecycle allows in that state."""
-    commands = (COMMAND_OF[event] for event in table.events(state) if event in COMMAND_OF)
-    return tuple(dict.fromkeys(commands))
+    commands = (BY_TYPE[event].of_command for event in table.events(state))
+    return tuple(dict.fromkeys(name for name in commands if name is not None))
 
 
 def not_allowed(

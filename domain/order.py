@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     ConfirmOrder,
@@ -44,7 +42,7 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
-from returnable.domain.ruling import Aside, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -333,7 +331,7 @@ def weigh_cancellation(
     weighing = now.weighing(order.asides)
     judged_at = min(requested_at, order.incomplete_since or requested_at)
     cancel_by = order.confirmed.cancel_by
-    facts: dict[str, JsonValue] = {
+    facts: Facts = {
         "confirmed_at": to_text(order.confirmed.occurred_at),
         "requested_at": to_text(requested_at),
         "deadline": to_text(cancel_by),
@@ -348,7 +346,7 @@ def weigh_cancellation(
     # A parcel on record has left, even where the clock of this decision is behind that of the one that told of it.
     any_counts = deciding and when_decided
     shipped = [p for p in order.parcels_by_shipment() if any_counts or p.shipped_at <= bar_from]
-    parcels: list[JsonValue] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
+    parcels: list[Facts] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
     weighing.weigh(
         "cancellation.not_shipped",
         not shipped,
@@ -356,7 +354,7 @@ def weigh_cancellation(
     )
 
     by_email = clauses.cancellation_by_email
-    given: list[JsonValue] = []
+    given: list[str] = []
     if order_reference is not None:
         given.append("order_reference")
     if order_copy:

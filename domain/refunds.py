@@ -36,7 +36,7 @@ from returnable.domain.money import split, to_major
 from returnable.domain.order import Order
 from returnable.domain.ports import Name
 from returnable.domain.returns import Return
-from returnable.domain.ruling import Weighing
+from returnable.domain.ruling import Facts, Weighing
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -249,14 +249,14 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     inspected = {line_id: ret.accepted.get(line_id, 0) + ret.rejected.get(line_id, 0) for line_id in lines}
     accepted = {line_id: ret.accepted.get(line_id, 0) for line_id in lines}
     anything = any(inspected.values())
-    facts: dict[str, JsonValue] = {"status": ret.status, "inspected": sum(inspected.values())}
+    facts: Facts = {"status": ret.status, "inspected": sum(inspected.values())}
     if ret.inspected_at is not None:
         facts["inspected_at"] = to_text(ret.inspected_at)
     if ret.lost_at is not None and ret.status == "lost":
         facts["lost_at"] = to_text(ret.lost_at)
     at_merchants_risk = ret.status == "lost" and weighing.set_aside("returns.transit_risk")
-    if at_merchants_risk:
-        weighing.weigh("returns.transit_risk", False, {"lost_at": facts["lost_at"]})
+    if at_merchants_risk and ret.lost_at is not None:
+        weighing.weigh("returns.transit_risk", False, {"lost_at": to_text(ret.lost_at)})
     verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, facts)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
@@ -264,7 +264,7 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
             return {}
         return {line_id: ret.quantity(line_id) - ret.sent_back.get(line_id, 0) for line_id in lines}
     some = any(accepted.values())
-    counts: dict[str, JsonValue] = {"accepted": sum(accepted.values()), "rejected": sum(ret.rejected.values())}
+    counts: Facts = {"accepted": sum(accepted.values()), "rejected": sum(ret.rejected.values())}
     verdict = weighing.weigh("returns.condition", some, counts)
     if some or verdict == "fail":
         return accepted
@@ -276,7 +276,7 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
         return None
     clause = weighing.policy.clauses.returns_label_fee
     used = ret.labels_used()
-    facts: dict[str, JsonValue] = {"labels_used": [label.label_id for label in used]}
+    facts: Facts = {"labels_used": [label.label_id for label in used]}
     if order.currency != weighing.policy.currency:
         # A fee stated in another currency was never agreed on for this order.
         facts["currency"], facts["stated_in"] = order.currency, weighing.policy.currency
@@ -288,7 +288,7 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
     charged_shipping = clause.free_only_with_free_shipping and order.confirmed.shipping_charged > 0
     liable = [item for item in items if prices[item.line_id] < threshold or charged_shipping]
     amount = min(fee * len(used), sum(item.merchandise for item in liable))
-    lines: list[JsonValue] = [
+    lines: list[Facts] = [
         {
             "line_id": item.line_id,
             "unit_price": to_major(prices[item.line_id], order.currency),
@@ -303,9 +303,9 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
     if weighing.weigh("returns.label_fee", not weighing.set_aside("returns.label_fee"), facts) != "pass":
         return None
     on_fee: dict[str, JsonValue] = {
-        "labels_used": facts["labels_used"],
-        "fee": facts["fee"],
-        "threshold": facts["threshold"],
+        "labels_used": [label.label_id for label in used],
+        "fee": to_major(fee, order.currency),
+        "threshold": to_major(threshold, order.currency),
         "lines": [item.line_id for item in liable],
     }
     return Deduction(clause="returns.label_fee", amount=amount, facts=on_fee)
@@ -326,7 +326,7 @@ def owed_for_order(
     with_shipping = weighing.policy.clauses.cancellation_full_refund.refunds_shipping
     shipping = _shipping_left(order, refunds, order.stream) if with_shipping else 0
     owed = Owed(tuple(_items(order, units, refunds, order.stream)), shipping)
-    facts: dict[str, JsonValue] = {
+    facts: Facts = {
         "shipping": to_major(shipping, order.currency),
         "amount": to_major(owed.total, order.currency),
     }
@@ -428,7 +428,7 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
     allocation = now.policy.clauses.returns_original_tender.allocation
     tenders = allocate(order, owed.total, subject.refunds, subject.stream, allocation)
     total = sum(tender.amount for tender in tenders)
-    shown: list[JsonValue] = [
+    shown: list[Facts] = [
         {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)} for tender in tenders
     ]
     weighing.weigh("returns.original_tender", True, {"total": to_major(total, order.currency), "tenders": shown})

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from returnable.domain.commands import (
     InspectReturn,
     IssueLabel,
@@ -54,7 +52,7 @@ from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
-from returnable.domain.ruling import Aside, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -304,20 +302,20 @@ def weigh_request(
 
     lines = [_window_of(order, want, requested_at) for want in wanted]
     ends = [str(line["return_before"]) for line in lines if "return_before" in line]
-    facts: dict[str, JsonValue] = {"requested_at": to_text(requested_at)}
+    facts: Facts = {"requested_at": to_text(requested_at)}
     if ends:
         tightest = min(ends)
         facts["deadline"] = tightest
         facts["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
     facts["lines"] = list(lines)
-    weighing.weigh("returns.window", all(line["in_time"] for line in lines), facts)
+    weighing.weigh("returns.window", all(line.get("in_time") for line in lines), facts)
 
-    marked: list[JsonValue] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
-    checked: list[JsonValue] = [want.line_id for want in wanted]
+    marked: list[str] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
+    checked: list[str] = [want.line_id for want in wanted]
     weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked})
 
     since = order.account_since
-    account: dict[str, JsonValue] = {"requested_at": to_text(requested_at)}
+    account: Facts = {"requested_at": to_text(requested_at)}
     if since is not None:
         account["account_id"] = order.account_id
         account["account_since_at"] = to_text(since)
@@ -332,8 +330,8 @@ def weigh_request(
     return weighing
 
 
-def _window_of(order: Order, want: Wanted, requested_at: datetime) -> dict[str, JsonValue]:
-    facts: dict[str, JsonValue] = {"line_id": want.line_id, "quantity": want.quantity}
+def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Facts:
+    facts: Facts = {"line_id": want.line_id, "quantity": want.quantity}
     window = ask_window(order, want.parcels, requested_at, lambda parcel: parcel.return_before)
     if window.undelivered:
         facts["undelivered"] = window.undelivered
@@ -412,7 +410,7 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
     void_at = now.deadlines.of_label(issued_at, command.received_at)
     weighing = now.weighing((*order.asides, *ret.asides))
     spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
-    facts: dict[str, JsonValue] = {"label_id": command.label_id}
+    facts: Facts = {"label_id": command.label_id}
     if spent:
         last = max(spent, key=lambda label: label.void_at)
         facts |= {
@@ -525,7 +523,7 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
     received_at = command.received_at or now.at
     weighing = now.weighing((*order.asides, *ret.asides))
     sent_at, void_at = ret.shipped_at or received_at, ret.void_at
-    facts: dict[str, JsonValue] = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
+    facts: Facts = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
     if void_at is not None:
         facts["deadline"] = to_text(void_at)
         facts["margin_seconds"] = margin_seconds(void_at, sent_at)
@@ -573,7 +571,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     applies = now.policy.clauses.returns_condition.applies
     missing = [[name for name in requires if not getattr(finding, name)] for finding in command.findings]
     set_aside = weighing.set_aside("returns.condition") or not applies
-    units: list[JsonValue] = [
+    units: list[Facts] = [
         {"line_id": finding.line_id, "quantity": finding.quantity, "missing": list(lacks)}
         for finding, lacks in zip(command.findings, missing, strict=True)
     ]

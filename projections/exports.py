@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from returnable.domain.errors import HistoryBroken, short
-from returnable.domain.events import Confirmed, Fact, Pins, RefundFailed, RefundRequested, RefundSettled
+from returnable.domain.events import Confirmed, Fact, RefundFailed, RefundRequested, RefundSettled
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
 from returnable.domain.policy import Policy
@@ -116,7 +116,7 @@ def _about(subject: Subject, entry: Recorded) -> bool:
         return entry.case_id == subject.case_id
     if entry.stream != subject.stream:
         return False
-    return subject.kind != "refund" or getattr(entry.fact, "refund_id", None) == subject.name
+    return subject.kind != "refund" or entry.fact.refund_id == subject.name
 
 
 class History:
@@ -170,7 +170,7 @@ class Rows:
         """One row for each fact that is taken, in order of position; with ``ruling`` as a last key."""
         for outcome, entry in self._taken(choice, advance):
             fact: Any = entry.fact
-            findings: Sequence[Finding] = getattr(fact, "ruling", None) or ()
+            findings = fact.ruling or ()
             currency, amount = self._money(entry)
             yield _place(entry, outcome) | {
                 "failed": [finding.clause for finding in findings if finding.verdict == "fail"],
@@ -184,7 +184,7 @@ class Rows:
     def clauses(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
         """One row for each clause that was weighed, in order of position; with ``quote`` as a last key."""
         for outcome, entry in self._taken(choice, advance):
-            findings: Sequence[Finding] = getattr(entry.fact, "ruling", None) or ()
+            findings = entry.fact.ruling or ()
             if not findings:
                 continue
             place = _place(entry, outcome)
@@ -217,7 +217,7 @@ class Rows:
         return [clause.model_dump() | {"facts": finding.facts} for finding, clause in shown]
 
     def _clauses(self, fact: Fact, findings: Sequence[Finding]) -> tuple[ClauseView, ...]:
-        pins = _pins(fact)
+        pins = fact.pins
         if pins is None:
             raise HistoryBroken(f"a {fact.type} has a ruling and says no policy")
         return clause_views(findings, self._policy(pins.sha256))
@@ -266,12 +266,8 @@ def turning_point(finding: Finding) -> tuple[datetime | None, float | None]:
     return None if deadline is None else datetime.fromisoformat(deadline), facts.get("margin_seconds")
 
 
-def _pins(fact: Fact) -> Pins | None:
-    return getattr(fact, "pins", None)
-
-
 def _place(entry: Recorded, outcome: str) -> Row:
-    fact, pins = entry.fact, _pins(entry.fact)
+    fact, pins = entry.fact, entry.fact.pins
     row: Row = {
         "position": entry.position,
         "case_id": entry.case_id,

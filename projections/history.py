@@ -18,7 +18,6 @@ from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
 from returnable.domain.refunds import remaining
 from returnable.domain.returns import Return
-from returnable.domain.ruling import Finding
 from returnable.projections.audit import details
 from returnable.projections.explained import (
     DeadlineChange,
@@ -171,7 +170,7 @@ def _concerns(subject: Subject, entry: Recorded) -> bool:
     if subject.kind == "order":
         return True
     if subject.kind == "refund":
-        return getattr(entry.fact, "refund_id", None) == subject.name
+        return entry.fact.refund_id == subject.name
     return entry.stream == subject.stream
 
 
@@ -218,7 +217,7 @@ def _step(
     where: ZoneInfo,
 ) -> HistoryStep:
     fact = step.entry.fact
-    ruling: tuple[Finding, ...] = getattr(fact, "ruling", None) or ()
+    ruling = fact.ruling or ()
     return HistoryStep(
         number=_number(subject, step.entry),
         event=step.entry.event,

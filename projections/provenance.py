@@ -68,7 +68,7 @@ class Record:
     @property
     def decision(self) -> Recorded:
         """The fact that carries the ruling."""
-        return next((e for e in self.told.entries if getattr(e.fact, "ruling", None)), self.told.entries[0])
+        return self.told.decided
 
     @property
     def ret(self) -> Return | None:

@@ -131,7 +131,7 @@ def _facts_differ(recorded: tuple[str, Fact], came: tuple[str, Fact]) -> Iterato
     if (stream, fact.type) != (other_stream, other.type):
         yield f"{stream} {fact.type} is on record, {other_stream} {other.type} comes"
         return
-    engine = getattr(getattr(fact, "pins", None), "engine", ENGINE)
+    engine = fact.pins.engine if fact.pins is not None else ENGINE
     if engine != ENGINE:
         yield f"decided by engine {engine}; this is engine {ENGINE}"
     yield from _values_differ("", from_json(encode(fact)[1]), from_json(encode(other)[1]))

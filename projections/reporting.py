@@ -56,7 +56,6 @@ from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.report import (
-    TITLES,
     DeadlineEntry,
     FactEntry,
     GoodsLine,
@@ -130,7 +129,7 @@ def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
             old = labels.get(label_id)
             if old != label:
                 yield _move("label", label_id, old.status if old else None, label.status, name)
-    refund_id = getattr(fact, "refund_id", None)
+    refund_id = fact.refund_id
     if refund_id is not None:
         old_refund = before.refunds.get(refund_id)
         yield _move("refund", refund_id, old_refund.status if old_refund else None, after.refunds[refund_id].status)
@@ -274,7 +273,7 @@ class _Scene:
 
     def in_focus(self, told: _Told) -> bool:
         """Whether the fact belongs to the refund that was asked about."""
-        return self.subject.kind == "refund" and getattr(told.fact, "refund_id", None) == self.subject.name
+        return self.subject.kind == "refund" and told.fact.refund_id == self.subject.name
 
     @property
     def returns(self) -> list[Return]:
@@ -416,7 +415,7 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
     fact, where = told.fact, scene.where
     later = (fact.recorded_at - fact.occurred_at).total_seconds()
     counted = scene.counted.get(told.entry.case_seq)
-    title = TITLES.get(fact.type, fact.type)
+    title = fact.title
     if counted is not None:
         title += f", and {counted.times:,} more times, last on {spoken(in_zone(counted.last_at, where), where)}"
     return FactEntry(
@@ -428,7 +427,7 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
         learnt_later=duration(later) if later > 0 else None,
         actor=_actor(fact),
         command_id=fact.command_id,
-        outcome=outcome_of([fact]) if getattr(fact, "ruling", None) else None,
+        outcome=outcome_of([fact]) if fact.ruling else None,
         before=told.before,
         after=told.after,
         moves=told.moves,
@@ -648,7 +647,7 @@ def _paths(scene: _Scene) -> Iterator[LifecyclePath]:
                         number=number,
                         event=told.event,
                         type=told.fact.type,
-                        title=TITLES.get(told.fact.type, told.fact.type),
+                        title=told.fact.title,
                         before=move.before,
                         after=move.after,
                         occurred_at=in_zone(told.fact.occurred_at, scene.where),
@@ -673,13 +672,13 @@ def _by_the_clock(scene: _Scene, label_id: str, return_id: str | None, state: st
 def _rulings(scene: _Scene) -> Iterator[RulingEntry]:
     for told in scene.told:
         fact = told.fact
-        ruling, pins = getattr(fact, "ruling", None), getattr(fact, "pins", None)
+        ruling, pins = fact.ruling, fact.pins
         if not ruling or pins is None or not scene.shows(told):
             continue
         yield RulingEntry(
             event=told.event,
             type=fact.type,
-            title=TITLES.get(fact.type, fact.type),
+            title=fact.title,
             outcome=outcome_of([fact]),
             decided_at=in_zone(fact.recorded_at, scene.where),
             actor=_actor(fact),
@@ -707,7 +706,7 @@ def _overrides(scene: _Scene) -> Iterator[OverrideEntry]:
 
 
 def _uses(fact: Fact, override: str) -> bool:
-    for finding in getattr(fact, "ruling", None) or ():
+    for finding in fact.ruling or ():
         aside = finding.facts.get("override")
         if isinstance(aside, dict) and aside.get("fact") == override:
             return True

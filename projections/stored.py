@@ -25,7 +25,7 @@ from returnable.projections.ports import Changes, Row
 from returnable.projections.refunds import refund_values
 from returnable.projections.returns import return_values
 from returnable.projections.sound import PolicyOf, pinned, sound
-from returnable.projections.statistics import RULED, weighed
+from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 
 SCHEMA_VERSION = 1
@@ -134,7 +134,7 @@ def _audit(history: History, policy: Policy) -> Iterator[Row]:
         fact = entry.fact
         actor = fact.actor
         role, name = (None, None) if actor is None else (actor.role, actor.id)
-        ruling = fact.ruling if isinstance(fact, RULED) else None
+        ruling = fact.ruling
         verdicts = _document({finding.clause: finding.verdict for finding in ruling}) if ruling else None
         yield (
             entry.stream,

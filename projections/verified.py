@@ -149,7 +149,7 @@ class Verification:
                     where=f"{name.kind} {name.name}", what=f"its id was given in case {case_id!r}, but {known}"
                 )
         for entry in facts:
-            sha256 = getattr(getattr(entry.fact, "pins", None), "sha256", None)
+            sha256 = entry.fact.pins.sha256 if entry.fact.pins is not None else None
             if sha256 is not None and sha256 not in self._kept and self._store.policy(sha256) is None:
                 yield Problem(where=entry.event, what=f"the policy {sha256} is pinned but was not kept")
             yield from self._receipt_of(entry)

@@ -445,7 +445,7 @@ def _price(real: Case, units: Mapping[str, int]) -> int:
 
 def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None) -> Flip:
     told = compared.told
-    entry = next((e for e in told.entries if getattr(e.fact, "ruling", None)), told.entries[0])
+    entry = told.decided
     where = zone(policy.zone)
     findings = {finding.clause: finding for finding in compared.ruling}
     on_record = {finding.clause: finding for finding in told.ruling or ()}

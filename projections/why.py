@@ -87,7 +87,7 @@ class _Explained:
         """What is explained: the decision of the command where there is one, else the fact itself."""
         if self.told.ruling is None:
             return self.entry
-        return next(entry for entry in self.told.entries if getattr(entry.fact, "ruling", None))
+        return self.told.decided
 
     @property
     def holds_ruling(self) -> bool:
@@ -103,9 +103,9 @@ class _Explained:
     def by_hand(self) -> str | None:
         """The reason a person gave who decided without the policy: denied a claim, voided a label, set a clause aside."""
         fact = self.entry.fact
-        decided = isinstance(fact, ClaimDenied | LabelVoided | OverrideGranted)
-        reason: str | None = getattr(fact, "reason", None) if decided and not self.told.ruling else None
-        return reason
+        if isinstance(fact, ClaimDenied | LabelVoided | OverrideGranted) and not self.told.ruling:
+            return fact.reason
+        return None
 
     @property
     def explains(self) -> bool:
@@ -120,7 +120,7 @@ class _Explained:
 def _concerns(subject: Subject, entry: Recorded) -> bool:
     if entry.stream != subject.stream:
         return False
-    return subject.kind != "refund" or getattr(entry.fact, "refund_id", None) == subject.name
+    return subject.kind != "refund" or entry.fact.refund_id == subject.name
 
 
 def _choose(
@@ -195,7 +195,7 @@ def _view(
 def _pins(target: Recorded, resolved: Sequence[_Resolved], of_order: Pins) -> Pins:
     """What judged the fact; one that records a passing was judged by what set the deadline, and what a person decided by
     hand stands beside the policy of the order."""
-    pins: Pins | None = getattr(target.fact, "pins", None)
+    pins: Pins | None = target.fact.pins
     if pins is None and resolved:
         anchor: Any = resolved[0].anchor.fact
         pins = anchor.pins

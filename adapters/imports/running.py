@@ -87,7 +87,7 @@ class Trial:
         facts = store.load(case_id)
         if not facts:
             return
-        for sha256 in {pins.sha256 for entry in facts if (pins := getattr(entry.fact, "pins", None)) is not None}:
+        for sha256 in {pins.sha256 for entry in facts if (pins := entry.fact.pins) is not None}:
             document = store.policy(sha256)
             if document is None:
                 raise HistoryBroken(f"the policy {sha256} is pinned but was not kept")
