@@ -19,6 +19,7 @@ from returnable.domain.events import (
     RefundRequested,
     ReturnRequested,
 )
+from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
 from returnable.domain.ports import Name, Recorded, Tip
@@ -52,13 +53,17 @@ class Case:
 
     def stream_of(self, stream: str) -> Order | Return | Claim:
         """The order, return or claim of that stream; raises ``HistoryBroken`` when it is not in this case."""
-        kind, _, name = stream.partition("/")
+        kind, name = StreamId.parse(stream)
         if kind == "order" and name == self.case_id:
             return self.order
         found = self.returns.get(name) if kind == "return" else self.claims.get(name) if kind == "claim" else None
         if found is None:
             raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
         return found
+
+    def stream_with(self, subject: StreamId) -> str:
+        """The stream in which the facts of a subject stand: a refund's stand with what it pays for."""
+        return self.refunds[subject.id].stream if subject.kind == "refund" else str(subject)
 
     def version_of(self, stream: str) -> int:
         """How many facts the stream has; 0 when it is not in this case."""
@@ -75,13 +80,10 @@ class Case:
             return None
         return None if status == NOTHING else status
 
-    def knows(self, kind: str, name: str) -> bool:
+    def knows(self, kind: RegisteredKind, name: str) -> bool:
         """Whether a return, claim or refund of that id is in this case."""
-        known: dict[str, Mapping[str, object]] = {
-            "return": self.returns,
-            "claim": self.claims,
-            "refund": self.refunds,
-        }
+        known: dict[RegisteredKind, Mapping[str, object]]
+        known = {"return": self.returns, "claim": self.claims, "refund": self.refunds}
         return name in known[kind]
 
     def open_returns(self) -> list[str]:
@@ -146,7 +148,7 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 
 def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:
-    kind, _, name = stream.partition("/")
+    kind, name = StreamId.parse(stream)
     subject: Order | Return | Claim
     if kind == "order":
         if stream not in owned:
@@ -173,7 +175,7 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
     subject.version = version
     refund_id = fact.refund_id
     if refund_id is not None:
-        key = f"refund/{refund_id}"
+        key = str(StreamId("refund", refund_id))
         refund = case.refunds.get(refund_id)
         if refund is None:
             refund = Refund(refund_id, stream)
@@ -249,6 +251,7 @@ def names_in(recorded: Iterable[Recorded]) -> Iterator[Name]:
             yield Name("refund", fact.refund_id, entry.case_id)
 
 
-def unknown(kind: str, name: str) -> Impossible:
-    """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``."""
-    return Impossible(f"{kind}.unknown", f"{kind}_id: there is no {kind} {name!r}", field=f"{kind}_id")  # type: ignore[arg-type]
+def unknown(kind: Kind, name: str, field: str | None = None) -> Impossible:
+    """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``; ``field``: where it is named."""
+    field = field or f"{kind}_id"
+    return Impossible(f"{kind}.unknown", f"{field}: there is no {kind} {name!r}", field=field)  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ from returnable.domain.events import (
     ResolutionDeclined,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
@@ -62,7 +63,7 @@ class Claim:
     @property
     def stream(self) -> str:
         """The stream of the claim's facts."""
-        return f"claim/{self.claim_id}"
+        return str(StreamId("claim", self.claim_id))
 
     @property
     def line_id(self) -> str:
@@ -176,7 +177,7 @@ def report_wrong_item(
     reported_at = command.reported_at or now.at
     evidence = frozenset(command.attachments)
     weighing = weigh_report(order, command.line_id, parcels, now, reported_at, command.channel, evidence)
-    stream = f"claim/{command.claim_id}"
+    stream = str(StreamId("claim", command.claim_id))
     opened = ClaimOpened(
         **now.envelope(reported_at),
         claim_id=command.claim_id,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from returnable.domain import order
 from returnable.domain.case import Case, evolve, replay, unknown
@@ -22,10 +22,6 @@ from returnable.domain.commands import (
     ConfirmOrder,
     NotifyCustomer,
     Override,
-    RecordRefundResult,
-    ReportWrongItem,
-    RequestRefund,
-    RequestReturn,
     RunDeadlines,
 )
 from returnable.domain.deciding import Decided, Moment
@@ -43,12 +39,14 @@ from returnable.domain.errors import (
     StoreBusy,
 )
 from returnable.domain.events import Fact, Who
+from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.retelling import ruling_of
 from returnable.domain.ruling import Finding
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 ATTEMPTS = 200
@@ -62,8 +60,8 @@ class Desk:
         self.store = store
         self.policies = policies
         self.due = DueCases(store)
-        self._cases: _Cache[Case] = _Cache(cached_cases)
-        self._case_ids: _Cache[str] = _Cache(4 * cached_cases)
+        self._cases: _Cache[str, Case] = _Cache(cached_cases)
+        self._case_ids: _Cache[StreamId, str] = _Cache(4 * cached_cases)
         self._policies: dict[str, Policy] = {}
 
     # ---- the way of a command ---------------------------------------------------------------------------------------
@@ -132,7 +130,7 @@ class Desk:
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
             for name in decided.names:
-                self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
+                self._case_ids.keep(StreamId(name.kind, name.name), name.case_id)
         return placed
 
     def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, Recorded]:
@@ -224,19 +222,19 @@ class Desk:
             self._cases.keep(case_id, case)
         return case
 
-    def case_with(self, kind: str, name: str, *, fresh: bool = False) -> Case:
+    def case_with(self, kind: RegisteredKind, name: str, *, fresh: bool = False) -> Case:
         """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on.
 
         ``fresh`` is as in :meth:`case`. Raises ``HistoryBroken`` when the store leads to a case that does not know it.
         """
-        key = f"{kind}/{name}"
+        key = StreamId(kind, name)
         case_id = None if fresh else self._case_ids.get(key)
         if case_id is not None:
             with suppress(Impossible):  # the case is no more
                 case = self.case(case_id)
                 if case.knows(kind, name):
                     return case
-        case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
+        case_id = self.store.case_of(kind, name)
         if case_id is None:
             self._case_ids.forget(key)
             raise unknown(kind, name)
@@ -302,44 +300,31 @@ class Desk:
         return policy, decided, [Case(command.order_id)]
 
     def _case_of_command(self, command: Command, fresh: bool) -> Case:
-        fields: Any = command
-        if isinstance(command, NotifyCustomer | Override):
-            return self._case_of(fields.subject.kind, fields.subject.id, fresh, "subject.id")
-        if isinstance(command, RequestReturn):
-            return self._with_new("return", command.return_id, fresh, "order", command.order_id)
-        if isinstance(command, ReportWrongItem):
-            return self._with_new("claim", command.claim_id, fresh, "order", command.order_id)
-        if isinstance(command, RequestRefund):
-            kind = next(k for k in ("return", "order", "claim") if getattr(command, f"{k}_id") is not None)
-            return self._with_new("refund", command.refund_id, fresh, kind, getattr(command, f"{kind}_id"))
-        if isinstance(command, RecordRefundResult):
-            return self._case_of("refund", command.refund_id, fresh)
-        for kind in ("order", "return", "claim"):
-            if hasattr(command, f"{kind}_id"):
-                return self._case_of(kind, getattr(fields, f"{kind}_id"), fresh)
-        raise AssertionError(f"{command.command} is about nothing")
-
-    def _case_of(self, kind: str, name: str, fresh: bool, field: str | None = None) -> Case:
-        try:
-            return self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
-        except Impossible as error:
-            if field is None:
-                raise
-            raise Impossible(error.code, f"{field}: there is no {kind} {name!r}", field=field) from None
-
-    def _with_new(self, kind: str, name: str, fresh: bool, about: str, subject: str) -> Case:
-        """The case of an order, return or claim, to which a new id is given; raises ``return.exists`` and so on.
+        """The case of what a command is about; raises ``return.exists`` and so on where the new id is in it already.
 
         That another case has the id is found out when it is saved; only what saves nothing has to look first.
         """
-        if fresh and self.store.case_of(kind, name) is not None:  # type: ignore[arg-type]
-            raise _exists(kind, name)
-        case = self._case_of(about, subject, fresh)
-        if case.knows(kind, name):
-            if not fresh:
-                raise _LookAgain
-            raise _exists(kind, name)
+        target, new = command.target, command.creates
+        if target is None:
+            raise AssertionError(f"{command.command} is about nothing")
+        if new is None or new == "label":
+            return self._case_of(
+                target, fresh, "subject.id" if isinstance(command, NotifyCustomer | Override) else None
+            )
+        name: str = getattr(command, f"{new}_id")
+        if fresh and self.store.case_of(new, name) is not None:
+            raise _exists(new, name)
+        case = self._case_of(target, fresh)
+        if case.knows(new, name):
+            raise _exists(new, name) if fresh else _LookAgain
         return case
+
+    def _case_of(self, target: StreamId, fresh: bool, field: str | None = None) -> Case:
+        kind, name = target
+        try:
+            return self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
+        except Impossible:
+            raise unknown(kind, name, field) from None
 
     def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, Decided, list[Case]]:
         """What fell due in any case, in the order in which it fell due.
@@ -395,7 +380,7 @@ class Desk:
         return case, sorted(facts, key=lambda entry: (entry[1].occurred_at, entry[0]))
 
 
-def _exists(kind: str, name: str) -> Impossible:
+def _exists(kind: Kind, name: str) -> Impossible:
     return Impossible(f"{kind}.exists", f"{kind}_id: {kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
 
 
@@ -445,28 +430,28 @@ def _streams(case: Case) -> list[str]:
     ]
 
 
-class _Cache(Generic[V]):
+class _Cache(Generic[K, V]):
     """What was used last, of immutable things: a copy that fell behind does no harm, because saving notices."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         # Without a lock, which a child process could inherit locked: each operation is one of the interpreter's own, and
         # between two of them another thread may drop the key.
-        self._kept: OrderedDict[str, V] = OrderedDict()
+        self._kept: OrderedDict[K, V] = OrderedDict()
 
-    def get(self, key: str) -> V | None:
+    def get(self, key: K) -> V | None:
         value = self._kept.get(key)
         if value is not None:
             with suppress(KeyError):
                 self._kept.move_to_end(key)
         return value
 
-    def keep(self, key: str, value: V) -> None:
+    def keep(self, key: K, value: V) -> None:
         self._kept[key] = value
         with suppress(KeyError):
             self._kept.move_to_end(key)
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: K) -> None:
         self._kept.pop(key, None)

@@ -159,7 +159,6 @@ Flag = StrictBool
 Role = Literal["customer", "care", "warehouse", "carrier", "payments", "system", "auditor"]
 Evidence = Literal["order_confirmation", "item_picture"]
 Remedy = Literal["refund", "replacement", "both"]
-SubjectKind = Literal["order", "return", "claim"]
 
 
 class Model(BaseModel):

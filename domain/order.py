@@ -40,6 +40,7 @@ from returnable.domain.events import (
     Units,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
 from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
@@ -84,7 +85,7 @@ class Order:
     @property
     def stream(self) -> str:
         """The stream of the order's facts."""
-        return f"order/{self.order_id}"
+        return str(StreamId("order", self.order_id))
 
     @property
     def currency(self) -> str:
@@ -313,7 +314,7 @@ def confirm(command: ConfirmOrder, now: Moment) -> Decided:
         cancel_by=elapsed_end(confirmed_at, now.policy.clauses.cancellation_window.hours),
         pins=now.policy.pins,
     )
-    return Decided(facts=[(f"order/{command.order_id}", fact)])
+    return Decided(facts=[(str(StreamId("order", command.order_id)), fact)])
 
 
 def weigh_cancellation(

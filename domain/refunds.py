@@ -31,6 +31,7 @@ from returnable.domain.events import (
     Tender,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, REFUND, RETURN
 from returnable.domain.money import split, to_major
 from returnable.domain.order import Order
@@ -54,10 +55,9 @@ class Refund:
     overdue_recorded: bool = False
 
     @property
-    def subject(self) -> tuple[str, str]:
-        """Kind and id of what it pays for."""
-        kind, _, name = self.stream.partition("/")
-        return kind, name
+    def subject(self) -> StreamId:
+        """What it pays for."""
+        return StreamId.parse(self.stream)
 
     @property
     def total(self) -> int:

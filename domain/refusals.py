@@ -32,14 +32,6 @@ REFUSALS: dict[type[Fact], type[Fact] | None] = {
 A ``ParcelRejected`` is not one of them: it moves the return.
 """
 
-_CREATES = {
-    "request_return": "return_id",
-    "report_wrong_item": "claim_id",
-    "issue_label": "label_id",
-    "request_refund": "refund_id",
-}
-"""Command → the id of what it would create: a caller takes a new one for each attempt."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Refusal:
@@ -69,7 +61,7 @@ class Refusal:
         told = next(retell(self.entries))
         command = told.fields["command"]
         request = _request(told)
-        request.pop(_CREATES.get(command, ""), None)
+        request.pop(f"{COMMANDS[command].creates}_id", None)  # a caller takes a new one for each attempt
         failed = tuple(finding.clause for finding in _ruling(self.entries[-1]) if finding.verdict == "fail")
         decision = self.entries[-1].fact
         return command, request, decision.actor, failed, decision.pins

@@ -50,6 +50,7 @@ from returnable.domain.events import (
     SentBack,
     Shipped,
 )
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.ports import Recorded
 from returnable.domain.ruling import Finding
@@ -178,12 +179,11 @@ def _present(**fields: Any) -> Fields:
 
 
 def _name(entry: Recorded) -> str:
-    return entry.stream.partition("/")[2]
+    return StreamId.parse(entry.stream).id
 
 
 def _subject(entry: Recorded) -> Fields:
-    kind, _, name = entry.stream.partition("/")
-    return {"subject": {"kind": kind, "id": name}}
+    return {"subject": StreamId.parse(entry.stream)._asdict()}
 
 
 def _confirm(entry: Recorded, fact: Confirmed) -> Fields:
@@ -304,7 +304,7 @@ def _sent_back(entry: Recorded, fact: SentBack) -> Fields:
 
 
 def _refund(entry: Recorded, refund_id: str) -> Fields:
-    kind, _, name = entry.stream.partition("/")
+    kind, name = StreamId.parse(entry.stream)
     return {"refund_id": refund_id, f"{kind}_id": name}
 
 

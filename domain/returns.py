@@ -49,6 +49,7 @@ from returnable.domain.events import (
     Units,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
@@ -123,7 +124,7 @@ class Return:
     @property
     def stream(self) -> str:
         """The stream of the return's facts."""
-        return f"return/{self.return_id}"
+        return str(StreamId("return", self.return_id))
 
     def clone(self) -> Return:
         """A copy that can be changed without touching this one."""
@@ -361,7 +362,7 @@ def request_return(
         wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason))
     requested_at = command.requested_at or now.at
     weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution)
-    stream = f"return/{command.return_id}"
+    stream = str(StreamId("return", command.return_id))
     request = ReturnRequested(
         **now.envelope(requested_at),
         return_id=command.return_id,

@@ -12,6 +12,7 @@ from returnable.domain.calendar import zone
 from returnable.domain.case import Case, Step, evolve, steps
 from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.ports import Recorded
@@ -80,7 +81,7 @@ def deadlines(case: Case) -> dict[Key, Deadline]:
         found[claim.stream, "contact_by", ""] = Deadline(claim.opened.contact_by, "wrong_item.contact", waits)
     for refund in case.refunds.values():
         waits = refund.status == "requested"
-        key = (f"refund/{refund.refund_id}", "overdue_at", "")
+        key = (str(StreamId("refund", refund.refund_id)), "overdue_at", "")
         found[key] = Deadline(refund.requested.overdue_at, "returns.refund_timing", waits)
     return found
 
@@ -178,7 +179,7 @@ def _ours(subject: Subject, case: Case, of: str) -> bool:
     """Whether a deadline of ``of`` is one of the subject's own: a return's refund is."""
     if subject.kind == "order" or of == str(subject):
         return True
-    kind, _, name = of.partition("/")
+    kind, name = StreamId.parse(of)
     return kind == "refund" and case.refunds[name].stream == str(subject)
 
 
@@ -317,6 +318,6 @@ def _statuses(subject: Subject, case: Case) -> Iterator[tuple[str, str]]:
     elif subject.kind != "refund":
         yield subject.stream, case.stream_of(subject.stream).status
     for refund in case.refunds.values():
-        name = f"refund/{refund.refund_id}"
+        name = str(StreamId("refund", refund.refund_id))
         if _ours(subject, case, name):
             yield name, refund.status

@@ -68,31 +68,25 @@ class Questions:
         if isinstance(question, AskWorklist):
             waiting = self._of_cases(_waiting, question.as_of, question.known_at)
             return worklist_view(waiting, question.kinds, moment)
+        case, policy = self._case(question)
         if isinstance(question, AskAudit):
-            return self._audit(question)
-        if isinstance(question, AskOrder | AskEligibility):
-            case, policy = self._case(question, "order", question.order_id)
-            if isinstance(question, AskOrder):
-                return order_view(case, policy)
+            return self._audit(question, case.case_id, policy)
+        if isinstance(question, AskOrder):
+            return order_view(case, policy)
+        if isinstance(question, AskEligibility):
             return eligibility_view(case, policy, Moment(moment, policy))
         if isinstance(question, AskReturn):
-            case, policy = self._case(question, "return", question.return_id)
             return return_view(case.returns[question.return_id], policy, moment)
         if isinstance(question, AskClaim):
-            case, policy = self._case(question, "claim", question.claim_id)
             return claim_view(case.claims[question.claim_id], policy, moment)
         if isinstance(question, AskRefund):
-            return self._refund(question, moment)
-        raise AssertionError(f"{question.query} is no question")
+            return self._refund(question, moment, case, policy)
+        raise AssertionError(f"{question.query} is not a question")
 
-    def _refund(self, question: AskRefund, moment: datetime) -> AnyView:
+    def _refund(self, question: AskRefund, moment: datetime, case: Case, policy: Policy) -> AnyView:
         if question.refund_id is not None:
-            case, policy = self._case(question, "refund", question.refund_id)
             return refund_view(case.refunds[question.refund_id], policy, moment)
-        kind = next(k for k in ("return", "order", "claim") if getattr(question, f"{k}_id") is not None)
-        name: str = getattr(question, f"{kind}_id")
-        case, policy = self._case(question, kind, name)
-        stream = f"{kind}/{name}"
+        stream = str(question.target)
         asked = of_subject(case.refunds.values(), stream)
         if asked:
             return refund_view(asked[-1], policy, moment)
@@ -101,13 +95,11 @@ class Questions:
             subject.may_request("refund")
         return due_view(subject, policy, Moment(moment, policy))
 
-    def _audit(self, question: AskAudit) -> AnyView:
-        kind, _, name = question.stream.partition("/")
-        case, policy = self._case(question, kind, name)
-        stored = self.store.load(case.case_id)
+    def _audit(self, question: AskAudit, case_id: str, policy: Policy) -> AnyView:
+        stored = self.store.load(case_id)
         return audit_view(
             question.stream,
-            case.case_id,
+            case_id,
             stored,
             policy,
             lambda entry: counts(entry, question.as_of, question.known_at),
@@ -116,8 +108,11 @@ class Questions:
 
     # ---- the facts that count --------------------------------------------------------------------------------------------
 
-    def _case(self, question: Question, kind: str, name: str) -> tuple[Case, Policy]:
-        case_id = name if kind == "order" else self.store.case_of(kind, name)  # type: ignore[arg-type]
+    def _case(self, question: Question) -> tuple[Case, Policy]:
+        if question.target is None:
+            raise AssertionError(f"{question.query} is about nothing")
+        kind, name = question.target
+        case_id = name if kind == "order" else self.store.case_of(kind, name)
         stored = self.store.load(case_id) if case_id is not None else ()
         if case_id is None or not stored:
             raise unknown(kind, name)

@@ -41,6 +41,7 @@ from returnable.domain.events import (
     ReturnWithdrawn,
     Shipped,
 )
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
 from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
@@ -118,7 +119,7 @@ def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
 
 
 def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
-    kind, _, name = entry.stream.partition("/")
+    kind, name = StreamId.parse(entry.stream)
     fact = entry.fact
     was = before.status_of(entry.stream)
     if _TABLES[kind].allows(was or NOTHING, fact.type):
@@ -229,7 +230,7 @@ def _ids(scene: _Scene) -> Iterator[str]:
     yield from ids_in({"order_id": scene.case.order.order_id, "id": scene.subject.name})
     for told in scene.told:
         if scene.shows(told):
-            yield told.entry.stream.partition("/")[2]
+            yield StreamId.parse(told.entry.stream).id
             yield from ids_in(told.fact.model_dump(mode="json", exclude={"ruling", "pins"}))
 
 
@@ -309,7 +310,7 @@ class _Scene:
 def _rested_on(subject: Subject, told: Sequence[_Told]) -> Iterator[str]:
     """The facts of the order on which a return or a claim rests."""
     case = subject.case
-    kind, _, name = subject.stream.partition("/")
+    kind, name = StreamId.parse(subject.stream)
     lines = {line.line_id for line in case.returns[name].lines} if kind == "return" else {case.claims[name].line_id}
     parcels = {p.parcel_id for p in case.order.parcels.values() if lines & p.units.keys()}
     conflict = False
@@ -439,7 +440,7 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
 
 def _own_details(told: _Told, currency: str, counted: Counted | None) -> dict[str, JsonValue]:
     """What the fact says besides the id of its own stream, which stands beside it anyway."""
-    kind, _, name = told.entry.stream.partition("/")
+    kind, name = StreamId.parse(told.entry.stream)
     content = details(told.fact, currency, counted)
     return {key: value for key, value in content.items() if (key, value) != (f"{kind}_id", name)}
 
@@ -755,7 +756,7 @@ def _due(scene: _Scene, stream: str, now: Moment) -> RefundView | NothingDue | N
         reasons = [error.message]
     if asked or not reasons:
         return None
-    kind, _, name = stream.partition("/")
+    kind, name = StreamId.parse(stream)
     return NothingDue.model_validate({"for_": {"kind": kind, "id": name}, "reasons": tuple(reasons)})
 
 
@@ -833,6 +834,6 @@ def _payments(scene: _Scene) -> tuple[tuple[PaymentRow, ...], PaymentRow]:
 def _work(scene: _Scene) -> Iterator[WorkItem]:
     for item in worklist_view(waiting_in(scene.case, scene.policy), None, scene.moment).items:
         kind, name = item.subject.kind, item.subject.id
-        stream = scene.case.refunds[name].stream if kind == "refund" else f"{kind}/{name}"
+        stream = scene.case.stream_with(StreamId(kind, name))
         if scene.about(stream):
             yield item

@@ -17,6 +17,7 @@ from returnable.domain.events import (
     RefusalsCounted,
     Units,
 )
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
@@ -68,7 +69,7 @@ def _at_stake(case: Case, stream: str, fact: Fact) -> int:
     """What the customer would not have if it were declined: the price of the units, what was paid, what goes back."""
     if isinstance(fact, RefundRequested):
         return sum(tender.amount for tender in fact.tenders)
-    kind, _, name = stream.partition("/")
+    kind, name = StreamId.parse(stream)
     if isinstance(fact, RefusalsCounted) and fact.command in ("request_return", "report_wrong_item"):
         return price_of(case, fact.request)
     if isinstance(fact, Cancelled | CancellationDeclined) or kind == "order":

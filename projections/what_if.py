@@ -13,12 +13,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from returnable.domain.calendar import zone
-from returnable.domain.case import Case, evolve
+from returnable.domain.case import Case, evolve, unknown
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import Fact, Inspected, RefundRequested
 from returnable.domain.fields import Model
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook
@@ -370,10 +371,12 @@ def _compare(case: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compa
     ruling: tuple[Finding, ...] = ()
     outcome: CandidateOutcome = "not_possible"
     try:
-        if not _came_to_be(case, told):
-            raise Impossible("order.unknown", "what the command is about does not come to be")
+        command = told.command
+        target = command.target
+        if target is not None and target.kind != "order" and not case.knows(target.kind, target.id):
+            raise unknown(target.kind, target.id)
         now = Moment(told.at, policy, first.fact.actor, first.fact.command_id)
-        decided = decide(case, told.command, now)
+        decided = decide(case, command, now)
     except (Impossible, CalendarExhausted):
         pass
     else:
@@ -382,18 +385,6 @@ def _compare(case: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compa
         case = evolve(case, _placed(case, decided))
     at_stake = _at_stake(real, told, facts)
     return _Compared(told, outcome, facts, ruling, at_stake, consequence), case
-
-
-_CREATES = {"return": "request_return", "claim": "report_wrong_item", "refund": "request_refund"}
-
-
-def _came_to_be(case: Case, told: Told) -> bool:
-    """Whether the return, claim or refund that a command is about is there."""
-    about = {kind: told.fields.get(f"{kind}_id") for kind, by in _CREATES.items() if told.fields["command"] != by}
-    subject = told.fields.get("subject")
-    if subject is not None and subject["kind"] != "order":
-        about[subject["kind"]] = subject["id"]
-    return all(name is None or case.knows(kind, name) for kind, name in about.items())
 
 
 def _placed(case: Case, decided: Decided) -> list[Recorded]:
@@ -418,7 +409,7 @@ def _at_stake(real: Case, told: Told, came: Sequence[Fact]) -> int:
     """What the decision is about, in minor units: the price of its units, what was paid, or the refund."""
     first = told.entries[0]
     fact = first.fact
-    kind, _, name = first.stream.partition("/")
+    kind, name = StreamId.parse(first.stream)
     if told.fields["command"] in ("request_return", "report_wrong_item"):
         return price_of(real, told.fields)
     if isinstance(fact, Inspected):

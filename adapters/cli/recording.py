@@ -24,6 +24,7 @@ from returnable.adapters.files import (
     written_whole,
 )
 from returnable.adapters.printable import identifier, printable
+from returnable.domain.ids import StreamId
 
 if TYPE_CHECKING:
     from returnable.adapters.export.scenario import Written
@@ -91,7 +92,7 @@ class _Case:
 
     @property
     def order(self) -> str:
-        return f"order/{self.case_id}"
+        return str(StreamId("order", self.case_id))
 
     @property
     def pinned(self) -> Policy:
