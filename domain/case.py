@@ -254,4 +254,4 @@ def names_in(recorded: Iterable[Recorded]) -> Iterator[Name]:
 def unknown(kind: Kind, name: str, field: str | None = None) -> Impossible:
     """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``; ``field``: where it is named."""
     field = field or f"{kind}_id"
-    return Impossible(f"{kind}.unknown", f"{field}: there is no {kind} {name!r}", field=field)  # type: ignore[arg-type]
+    return Impossible(f"{kind}.unknown", f"there is no {kind} {name!r}", field=field)  # type: ignore[arg-type]

@@ -191,21 +191,16 @@ def report_wrong_item(
         pins=now.policy.pins,
         ruling=weighing.ruling if weighing.allowed else (),
     )
-    facts: list[tuple[str, Fact]] = [(stream, opened)]
+    names = [Name("claim", command.claim_id, order.order_id)]
     if not weighing.allowed:
-        facts.append((stream, ClaimDenied(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)))
-    return Decided(
-        "accepted" if weighing.allowed else "declined",
-        facts,
-        weighing.ruling,
-        [Name("claim", command.claim_id, order.order_id)],
-    )
+        return now.decide(stream, weighing, ClaimDenied, before=[opened], names=names)
+    return Decided(facts=[(stream, opened)], ruling=weighing.ruling, names=names)
 
 
 def _check(claim: Claim, event: str, command: str) -> None:
     if not CLAIM.allows(claim.status, event):
-        less = ("request_refund",) if claim.remedy == "replacement" else ()
-        raise not_allowed(CLAIM, f"claim {claim.claim_id}", claim.status, command, less=less)
+        allowed = CLAIM if claim.remedy != "replacement" else ()
+        raise not_allowed(command, f"claim {claim.claim_id}", claim.status, allowed)
 
 
 def add_evidence(claim: Claim, command: AddClaimEvidence, now: Moment) -> Decided:
@@ -239,8 +234,7 @@ def resolve(
     weighing.weigh("wrong_item.evidence", complete, facts)
     weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})
     verdict = ClaimResolved if weighing.allowed else ResolutionDeclined
-    fact = verdict(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling, remedy=command.remedy)
-    return Decided("accepted" if weighing.allowed else "declined", [(claim.stream, fact)], weighing.ruling)
+    return now.decide(claim.stream, weighing, verdict, remedy=command.remedy)
 
 
 def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:

@@ -91,7 +91,7 @@ class Command(_About):
             if own is not None and own > at:
                 raise Impossible(
                     "command.invalid",
-                    f"{name}: {own.isoformat()} is later than the clock ({at.isoformat()}): a fact cannot be dated in "
+                    f"{own.isoformat()} is later than the clock ({at.isoformat()}): a fact cannot be dated in "
                     "the future",
                     field=name,
                 )
@@ -704,7 +704,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
     model = models.get(name) if isinstance(name, str) else None
     if model is None:
         shown = short(name) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
-        raise Impossible("command.invalid", f"{tag}: {shown} is not one of {', '.join(models)}", field=tag)
+        raise Impossible("command.invalid", f"{shown} is not one of {', '.join(models)}", field=tag)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -723,7 +723,7 @@ def invalid(error: ValidationError) -> Impossible:
         message = "is not a field of this command or question"
     else:
         message = message[0].lower() + message[1:]
-    return Impossible("command.invalid", f"{field}: {message}", field=field)
+    return Impossible("command.invalid", message, field=field)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

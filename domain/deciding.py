@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from returnable.domain.deadlines import AsRecorded, Deadlines
 from returnable.domain.errors import Impossible
@@ -50,6 +50,25 @@ class Moment:
             "command_id": self.command_id,
         }
 
+    def decide(
+        self,
+        stream: str,
+        weighing: Weighing,
+        verdict: type[Fact],
+        *,
+        before: Iterable[Fact] = (),
+        occurred_at: datetime | None = None,
+        names: Iterable[Name] = (),
+        **fields: Any,
+    ) -> Decided:
+        """What a command comes to that was weighed: the fact of its verdict with the ruling, after the facts ``before`` it.
+
+        ``fields`` are those of the fact besides its envelope, its pins and its ruling.
+        """
+        judged: dict[str, Any] = {**self.envelope(occurred_at), "pins": self.policy.pins, "ruling": weighing.ruling}
+        facts = [(stream, fact) for fact in (*before, verdict(**judged, **fields))]
+        return Decided("declined" if verdict.declines else "accepted", facts, weighing.ruling, list(names))
+
     def weighing(self, asides: Iterable[Aside] = ()) -> Weighing:
         """A fresh list of clauses under this policy."""
         return Weighing(self.policy, asides)
@@ -77,22 +96,15 @@ def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in commands if name is not None))
 
 
-def not_allowed(
-    table: Table,
-    subject: str,
-    state: str,
-    command: str,
-    why: str = "",
-    less: tuple[str, ...] = (),
-) -> Impossible:
-    """``transition.not_allowed``: names the subject, its state, the command, and what is allowed now."""
-    allowed = tuple(name for name in allowed_commands(table, state) if name != command and name not in less)
-    now = ", ".join(allowed) if allowed else "nothing that moves it"
+def not_allowed(command: str, subject: str, state: str, allowed: Table | tuple[str, ...], why: str = "") -> Impossible:
+    """``transition.not_allowed``: names the command, the subject, its state, and what is ``allowed`` now.
+
+    Of a lifecycle that is what it allows in that state besides the command.
+    """
+    if isinstance(allowed, Table):
+        allowed = tuple(name for name in allowed_commands(allowed, state) if name != command)
+    now = f"allowed now: {', '.join(allowed)}" if allowed else "no further command is allowed"
     because = f" ({why})" if why else ""
     shown = "not there yet" if state == NOTHING else state
-    return Impossible(
-        "transition.not_allowed",
-        f"{command}: {subject} is {shown}{because}; allowed now: {now}",
-        state=state,
-        allowed=allowed,
-    )
+    message = f"{command}: {subject} is {shown}{because}; {now}"
+    return Impossible("transition.not_allowed", message, state=state, allowed=allowed)

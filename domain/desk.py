@@ -73,7 +73,7 @@ class Desk:
         be written in time; then nothing was recorded.
         """
         if at.utcoffset() is None:
-            raise Impossible("command.invalid", "at: is naive: an instant needs an offset", field="at")
+            raise Impossible("command.invalid", "is naive: an instant needs an offset", field="at")
         at = at.astimezone(UTC)
         try:
             command.check_own_times(at)
@@ -107,7 +107,7 @@ class Desk:
             else:
                 policy, decided, cases = self._decide(command, at, fresh)
         except CalendarExhausted as error:
-            raise Impossible("command.invalid", f"at: {error}", field="at") from None
+            raise Impossible("command.invalid", str(error), field="at") from None
         receipt = None
         if command.command_id is not None:
             receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
@@ -177,7 +177,7 @@ class Desk:
         if receipt.digest != command.digest:
             raise Impossible(
                 "command.conflict",
-                f"command_id: {receipt.command_id!r} was used before for another command ({receipt.command} at "
+                f"{receipt.command_id!r} was used before for another command ({receipt.command} at "
                 f"{receipt.at.isoformat()})",
                 field="command_id",
             )
@@ -290,7 +290,7 @@ class Desk:
             try:
                 policy = self.policies.in_force(command.confirmed_at or at)
             except PolicyInvalid as error:
-                raise Impossible("command.invalid", f"confirmed_at: {error}", field="confirmed_at") from None
+                raise Impossible("command.invalid", str(error), field="confirmed_at") from None
             decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
         except Impossible:
             if fresh:
@@ -381,7 +381,7 @@ class Desk:
 
 
 def _exists(kind: Kind, name: str) -> Impossible:
-    return Impossible(f"{kind}.exists", f"{kind}_id: {kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
+    return Impossible(f"{kind}.exists", f"{kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
 
 
 class _LookAgain(Exception):

@@ -295,7 +295,7 @@ def confirm(command: ConfirmOrder, now: Moment) -> Decided:
     if due != paid:
         raise Impossible(
             "money.mismatch",
-            f"payments: {to_major(paid, currency)} {currency} were paid, but merchandise, tax and shipping come to "
+            f"{to_major(paid, currency)} {currency} were paid, but merchandise, tax and shipping come to "
             f"{to_major(due, currency)} {currency}",
             field="payments",
         )
@@ -382,7 +382,7 @@ def request_cancellation(
 ) -> Decided:
     """Cancel, or decline on the record; a notice is owed either way. ``open_returns``: ids of its unsettled returns."""
     if not ORDER.allows(order.status, "CancellationRequested"):
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command)
+        raise not_allowed(command.command, f"order {order.order_id}", order.status, ORDER)
     requested_at = command.requested_at or now.at
     weighing = weigh_cancellation(
         order,
@@ -403,16 +403,8 @@ def request_cancellation(
         order_copy=command.order_copy,
         incomplete=bool(by_email.facts["incomplete"]),
     )
-    answer: Fact
-    if weighing.allowed:
-        answer = Cancelled(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-    else:
-        answer = CancellationDeclined(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-    return Decided(
-        "accepted" if weighing.allowed else "declined",
-        [(order.stream, request), (order.stream, answer)],
-        weighing.ruling,
-    )
+    verdict = Cancelled if weighing.allowed else CancellationDeclined
+    return now.decide(order.stream, weighing, verdict, before=[request])
 
 
 def record_shipment(order: Order, command: RecordShipment, now: Moment) -> Decided:
@@ -460,7 +452,7 @@ def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) 
         if not units:
             raise Impossible(
                 "quantity.exceeded",
-                f"parcel_id: every unit of order {order.order_id} is in another parcel already",
+                f"every unit of order {order.order_id} is in another parcel already",
                 field="parcel_id",
             )
         return units
@@ -470,8 +462,7 @@ def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) 
             if line.quantity > left_of_line:
                 raise Impossible(
                     "quantity.exceeded",
-                    f"lines[{index}].quantity: {line.quantity} units of line {line.line_id} were shipped, but "
-                    f"{left_of_line} are left to ship",
+                    f"{line.quantity} units of line {line.line_id} were shipped, but {left_of_line} are left to ship",
                     field=f"lines[{index}].quantity",
                 )
     return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
@@ -492,7 +483,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decid
     if parcel is None:
         raise Impossible(
             "parcel.unknown",
-            f"parcel_id: order {order.order_id} has no parcel {command.parcel_id!r}",
+            f"order {order.order_id} has no parcel {command.parcel_id!r}",
             field="parcel_id",
         )
     if delivered_at in parcel.deliveries_told:
@@ -534,7 +525,7 @@ def link_account(order: Order, command: LinkAccount, now: Moment) -> Decided:
 def _known_line(order: Order, line_id: str, field: str) -> BoughtLine:
     line = order.lines.get(line_id)
     if line is None:
-        raise Impossible("line.unknown", f"{field}: order {order.order_id} has no line {line_id!r}", field=field)
+        raise Impossible("line.unknown", f"order {order.order_id} has no line {line_id!r}", field=field)
     return line
 
 
@@ -551,10 +542,10 @@ def nothing_on_its_way_back(order: Order, open_returns: Sequence[str], command: 
     """
     if open_returns:
         why = f"return {', '.join(open_returns[:10])} of it is not settled"
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command, why)
+        raise not_allowed(command, f"order {order.order_id}", order.status, ORDER, why)
 
 
 def must_not_be_cancelled(order: Order, command: str) -> None:
     """Raise ``transition.not_allowed`` for a cancelled order: what was paid for it goes back as a whole."""
     if order.status == "cancelled":
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command)
+        raise not_allowed(command, f"order {order.order_id}", order.status, ORDER)

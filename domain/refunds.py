@@ -395,22 +395,16 @@ class RefundSubject:
         if mine and mine[-1].status in ("requested", "refunded"):
             last = mine[-1]
             allowed = ("record_refund_result",) if last.status == "requested" else ()
-            raise Impossible(
-                "transition.not_allowed",
-                f"{command}: refund {last.refund_id} of {subject} is {last.status}; allowed now: "
-                f"{', '.join(allowed) or 'nothing that moves it'}",
-                state=last.status,
-                allowed=allowed,
-            )
+            raise not_allowed(command, f"refund {last.refund_id} of {subject}", last.status, allowed)
         if self.ret is not None:
             return
         if self.claim is not None:
             if not CLAIM.allows(self.claim.status, "RefundRequested"):
-                raise not_allowed(CLAIM, subject, self.claim.status, command)
+                raise not_allowed(command, subject, self.claim.status, CLAIM)
             if self.claim.remedy == "replacement":
-                raise not_allowed(CLAIM, subject, self.claim.status, command, "settled by replacement")
+                raise not_allowed(command, subject, self.claim.status, CLAIM, "settled by replacement")
         elif not ORDER.allows(self.order.status, "RefundRequested"):
-            raise not_allowed(ORDER, subject, self.order.status, command)
+            raise not_allowed(command, subject, self.order.status, ORDER)
 
 
 def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) -> Decided:
@@ -420,10 +414,9 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
     weighing = subject.weighing(now)
     owed = subject.owed(weighing)
     if not weighing.allowed:
-        declined = RefundDeclined(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-        return Decided("declined", [(subject.stream, declined)], weighing.ruling)
+        return now.decide(subject.stream, weighing, RefundDeclined)
     if subject.ret is not None and not RETURN.allows(subject.ret.status, "RefundRequested"):
-        raise not_allowed(RETURN, f"return {subject.ret.return_id}", subject.ret.status, command.command)
+        raise not_allowed(command.command, f"return {subject.ret.return_id}", subject.ret.status, RETURN)
 
     allocation = now.policy.clauses.returns_original_tender.allocation
     tenders = allocate(order, owed.total, subject.refunds, subject.stream, allocation)
@@ -444,10 +437,11 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
             "deadline": to_text(timing.overdue_at),
         },
     )
-    fact = RefundRequested(
-        **now.envelope(),
-        pins=now.policy.pins,
-        ruling=weighing.ruling,
+    decided = now.decide(
+        subject.stream,
+        weighing,
+        RefundRequested,
+        names=[Name("refund", command.refund_id, order.order_id)],
         refund_id=command.refund_id,
         currency=order.currency,
         items=owed.items,
@@ -459,11 +453,9 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         expected_to=timing.expected_to,
         overdue_at=timing.overdue_at,
     )
-    facts: list[tuple[str, Fact]] = [(subject.stream, fact)]
     if not tenders:  # an order that cost nothing and was paid by nothing
-        facts.append((subject.stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
-    names = [Name("refund", command.refund_id, order.order_id)]
-    return Decided("accepted", facts, weighing.ruling, names)
+        decided.facts.append((subject.stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
+    return decided
 
 
 def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> Decided:
@@ -472,25 +464,19 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
     if tender is None:
         raise Impossible(
             "command.invalid",
-            f"payment_id: refund {refund.refund_id} pays nothing to {command.payment_id!r}",
+            f"refund {refund.refund_id} pays nothing to {command.payment_id!r}",
             field="payment_id",
         )
     if tender != "requested":
         waiting = [payment_id for payment_id, status in refund.tenders.items() if status == "requested"]
-        allowed: tuple[str, ...]
+        allowed: tuple[str, ...] = ()
+        why = ""
         if waiting:
-            allowed, now_allowed = ("record_refund_result",), f"record_refund_result for {', '.join(waiting)}"
+            allowed, why = ("record_refund_result",), f"{', '.join(waiting)} wait for a result"
         elif refund.status == "failed":
-            allowed, now_allowed = ("request_refund",), "request_refund under a new refund_id"
-        else:
-            allowed, now_allowed = (), "nothing that moves it"
-        raise Impossible(
-            "transition.not_allowed",
-            f"{command.command}: payment {command.payment_id} of refund {refund.refund_id} is {tender}; allowed now: "
-            f"{now_allowed}",
-            state=tender,
-            allowed=allowed,
-        )
+            allowed, why = ("request_refund",), "ask again under a new refund_id"
+        place = f"payment {command.payment_id} of refund {refund.refund_id}"
+        raise not_allowed(command.command, place, tender, allowed, why)
     facts: list[tuple[str, Fact]] = []
     if command.result == "succeeded":
         settled = RefundSettled(

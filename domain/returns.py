@@ -375,13 +375,8 @@ def request_return(
         resolution=command.resolution,
     )
     verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
-    answer = verdict(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-    return Decided(
-        "accepted" if weighing.allowed else "declined",
-        [(stream, request), (stream, answer)],
-        weighing.ruling,
-        [Name("return", command.return_id, order.order_id)],
-    )
+    names = [Name("return", command.return_id, order.order_id)]
+    return now.decide(stream, weighing, verdict, before=[request], names=names)
 
 
 def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field: str) -> None:
@@ -391,7 +386,7 @@ def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field:
         held = f" and {taken} of them are in another return or claim" if taken else ""
         raise Impossible(
             "quantity.exceeded",
-            f"{field}: asked for {quantity} of line {line_id}, but {bought} were bought{held}",
+            f"asked for {quantity} of line {line_id}, but {bought} were bought{held}",
             field=field,
         )
 
@@ -423,21 +418,18 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
         facts |= {"deadline": to_text(void_at), "margin_seconds": margin_seconds(void_at, now.at)}
     weighing.weigh("returns.ship_by", not spent, facts)
     if not weighing.allowed:
-        declined = LabelDeclined(
-            **now.envelope(), pins=now.policy.pins, ruling=weighing.ruling, label_id=command.label_id
-        )
-        return Decided("declined", [(ret.stream, declined)], weighing.ruling)
-    fact = LabelIssued(
-        **now.envelope(issued_at),
-        pins=now.policy.pins,
-        ruling=weighing.ruling,
+        return now.decide(ret.stream, weighing, LabelDeclined, label_id=command.label_id)
+    return now.decide(
+        ret.stream,
+        weighing,
+        LabelIssued,
+        occurred_at=issued_at,
         label_id=command.label_id,
         carrier=command.carrier,
         tracking_number=command.tracking_number,
         received_at=command.received_at,
         void_at=void_at,
     )
-    return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
 
 
 def record_label_received(ret: Return, command: RecordLabelReceived, now: Moment) -> Decided:
@@ -468,9 +460,7 @@ def void_label(ret: Return, command: VoidLabel, now: Moment) -> Decided:
 def _known_label(ret: Return, label_id: str) -> Label:
     label = ret.labels.get(label_id)
     if label is None:
-        raise Impossible(
-            "label.unknown", f"label_id: return {ret.return_id} has no label {label_id!r}", field="label_id"
-        )
+        raise Impossible("label.unknown", f"return {ret.return_id} has no label {label_id!r}", field="label_id")
     return label
 
 
@@ -485,15 +475,8 @@ def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) ->
         else ()
     )
     void = ("void_label",) if status == "issued" and RETURN.allows(ret.status, "LabelVoided") else ()
-    why = f"return {ret.return_id} is {ret.status}"
     allowed = tuple(name for name in (*received, *void) if name != command)
-    now_allowed = ", ".join(allowed) if allowed else "nothing that moves it"
-    return Impossible(
-        "transition.not_allowed",
-        f"{command}: label {label_id} is {status} ({why}); allowed now: {now_allowed}",
-        state=status,
-        allowed=allowed,
-    )
+    return not_allowed(command, f"label {label_id}", status, allowed, f"return {ret.return_id} is {ret.status}")
 
 
 # ---- decisions: the way back ----------------------------------------------------------------------------------------
@@ -501,7 +484,7 @@ def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) ->
 
 def _check(ret: Return, event: str, command: str) -> None:
     if not RETURN.allows(ret.status, event):
-        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command)
+        raise not_allowed(command, f"return {ret.return_id}", ret.status, RETURN)
 
 
 def record_return_shipment(ret: Return, command: RecordReturnShipment, now: Moment) -> Decided:
@@ -533,12 +516,8 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})
         own = ret.shipped_with is None
         weighing.weigh("returns.own_label", True if own else None, {"own_label": own})
-    fact: Fact
-    if weighing.allowed:
-        fact = Received(**now.envelope(received_at), pins=now.policy.pins, ruling=weighing.ruling)
-    else:
-        fact = ParcelRejected(**now.envelope(received_at), pins=now.policy.pins, ruling=weighing.ruling)
-    return Decided("accepted" if weighing.allowed else "declined", [(ret.stream, fact)], weighing.ruling)
+    verdict = Received if weighing.allowed else ParcelRejected
+    return now.decide(ret.stream, weighing, verdict, occurred_at=received_at)
 
 
 def _proof(ret: Return) -> str:
@@ -555,7 +534,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     everything = not ret.anything_uninspected()
     if everything or refund_open:
         why = "every unit was inspected" if everything else "its refund is under way"
-        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, why)
+        raise not_allowed(command.command, f"return {ret.return_id}", ret.status, RETURN, why)
     count: dict[str, int] = {}
     for index, finding in enumerate(command.findings):
         count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
@@ -563,8 +542,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
         if count[finding.line_id] > left:
             raise Impossible(
                 "quantity.exceeded",
-                f"findings[{index}].quantity: findings on {count[finding.line_id]} units of line {finding.line_id}, "
-                f"but {left} are left to inspect",
+                f"findings on {count[finding.line_id]} units of line {finding.line_id}, but {left} are left to inspect",
                 field=f"findings[{index}].quantity",
             )
     weighing = now.weighing((*order.asides, *ret.asides))
@@ -578,10 +556,11 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     ]
     # Rejecting a unit is a finding, not a refusal of the command: the verdict says which units the clause rejects.
     weighing.weigh("returns.condition", not any(missing), {"requires": list(requires), "units": units})
-    fact = Inspected(
-        **now.envelope(command.inspected_at),
-        pins=now.policy.pins,
-        ruling=weighing.ruling,
+    return now.decide(
+        ret.stream,
+        weighing,
+        Inspected,
+        occurred_at=command.inspected_at,
         findings=tuple(
             InspectedUnits(
                 line_id=finding.line_id,
@@ -595,12 +574,11 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
             for finding, lacks in zip(command.findings, missing, strict=True)
         ),
     )
-    return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
 
 
 def _in_return(ret: Return, line_id: str, field: str) -> None:
     if not ret.quantity(line_id):
-        raise Impossible("line.unknown", f"{field}: return {ret.return_id} has no line {line_id!r}", field=field)
+        raise Impossible("line.unknown", f"return {ret.return_id} has no line {line_id!r}", field=field)
 
 
 def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decided:
@@ -613,8 +591,7 @@ def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decid
         if line.quantity > left:
             raise Impossible(
                 "quantity.exceeded",
-                f"lines[{index}].quantity: {line.quantity} units of line {line.line_id} were sent back, but {left} "
-                "rejected units are here",
+                f"{line.quantity} units of line {line.line_id} were sent back, but {left} rejected units are here",
                 field=f"lines[{index}].quantity",
             )
     fact = SentBack(
@@ -635,7 +612,7 @@ def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
     """The customer keeps the goods: possible until the parcel is handed over."""
     _check(ret, "ReturnWithdrawn", command.command)
     if ret.refunded:
-        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, "its refund is under way")
+        raise not_allowed(command.command, f"return {ret.return_id}", ret.status, RETURN, "its refund is under way")
     return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])
 
 

@@ -199,7 +199,7 @@ def _until(
         kept = [entry for entry in ours if _number(subject, entry) <= until]
         what = f"the first event of {subject} is {_number(subject, ours[0])}"
     if not kept:
-        raise Impossible("command.invalid", f"until: {what}", field="until")
+        raise Impossible("command.invalid", what, field="until")
     if isinstance(until, datetime):
         # Clocks of several writers differ: what was recorded later may stand before what was recorded by then.
         return _possible(subject.case_id, (entry for entry in counting if entry.fact.recorded_at <= until))

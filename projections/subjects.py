@@ -97,12 +97,10 @@ def _find(store: EventStore, text: str) -> tuple[Kind, str, str]:
         (each, case_id) for each in KINDS if (case_id := _case_of(store, each, text)) is not None
     ]
     if not hits:
-        raise Impossible(
-            "order.unknown", f"subject: there is no order, return, claim or refund {text!r}", field="subject"
-        )
+        raise Impossible("order.unknown", f"there is no order, return, claim or refund {text!r}", field="subject")
     if len(hits) > 1:
         these = " and ".join(f"{each}/{text}" for each, _ in hits)
-        raise Impossible("command.invalid", f"subject: {text!r} may be {these}; say which", field="subject")
+        raise Impossible("command.invalid", f"{text!r} may be {these}; say which", field="subject")
     ((kind, case_id),) = hits
     return kind, text, case_id
 

@@ -127,7 +127,7 @@ def _choose(
     subject: Subject, own: Sequence[_Explained], event: int | None, in_case: Sequence[_Explained]
 ) -> _Explained:
     if event is not None and type(event) is not int:  # not even a bool, which is one
-        raise Impossible("command.invalid", "event: must be a whole number", field="event")
+        raise Impossible("command.invalid", "must be a whole number", field="event")
     if event is None:
         decisions = [one for one in own if one.holds_ruling or isinstance(one.entry.fact, ClaimDenied)]
         if not decisions:
@@ -145,7 +145,7 @@ def _choose(
 
 def _nothing(said: str, own: Sequence[_Explained]) -> Impossible:
     able = ", ".join(f"{one.entry.version} {one.entry.fact.type}" for one in own if one.explains)
-    return Impossible("command.invalid", f"event: {said}; can be explained: {able or 'nothing'}", field="event")
+    return Impossible("command.invalid", f"{said}; can be explained: {able or 'nothing'}", field="event")
 
 
 def _view(

@@ -206,5 +206,4 @@ def _tell_one(planned: Planned, teller: Teller) -> Told:
         return teller.tell(planned.command)
     except Impossible as error:
         command: str = planned.command.command
-        reason = error.message.removeprefix(f"{error.field}: ")
-        raise Refused(planned.row, error.field or "", reason, error.code, command) from None
+        raise Refused(planned.row, error.field or "", error.reason, error.code, command) from None
