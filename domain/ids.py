@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 from returnable.domain.errors import HistoryBroken, short
@@ -28,19 +29,20 @@ class StreamId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind}/{self.id}"
 
-    @classmethod
-    def parse(cls, text: str) -> StreamId:
+    @staticmethod
+    def parse(text: str) -> StreamId:
         """The one that a recorded name says; raises :class:`HistoryBroken` where there can be no such name."""
-        found = cls.meant_by(text)
+        found = StreamId.meant_by(text)
         if found is None:
             raise HistoryBroken(f"{short(text)} is not the name of a stream")
         return found
 
-    @classmethod
-    def meant_by(cls, text: str) -> StreamId | None:
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def meant_by(text: str) -> StreamId | None:
         """The one that somebody names; ``None`` where the text is not such a name."""
         word, _, name = text.partition("/")
         for kind in KINDS:
             if kind == word and name:
-                return cls(kind, name)
+                return StreamId(kind, name)
         return None
