@@ -16,7 +16,7 @@ from returnable.domain.errors import HistoryBroken, short
 from returnable.domain.events import Confirmed, Fact, RefundFailed, RefundRequested, RefundSettled
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
-from returnable.domain.policy import Policy
+from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.retelling import Told, retell
 from returnable.domain.ruling import Finding
@@ -159,11 +159,11 @@ def _position(entry: Recorded) -> int:
 
 
 class Rows:
-    """Makes rows of commands told again; ``policy`` finds a pinned policy by its hash."""
+    """Makes rows of commands told again; ``policy_of`` finds a pinned policy by its hash."""
 
-    def __init__(self, history: History, policy: Callable[[str], Policy]) -> None:
+    def __init__(self, history: History, policy_of: PolicyOf) -> None:
         self._history = history
-        self._policy = policy
+        self._policy_of = policy_of
         self._refunds: OrderedDict[str, RefundRequested] = OrderedDict()
 
     def facts(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
@@ -220,7 +220,7 @@ class Rows:
         pins = fact.pins
         if pins is None:
             raise HistoryBroken(f"a {fact.type} has a ruling and says no policy")
-        return clause_views(findings, self._policy(pins.sha256))
+        return clause_views(findings, self._policy_of(pins.sha256))
 
     def _money(self, entry: Recorded) -> tuple[str | None, str | None]:
         fact = entry.fact

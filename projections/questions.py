@@ -20,7 +20,7 @@ from returnable.domain.commands import (
 from returnable.domain.deciding import Moment
 from returnable.domain.errors import checked_text
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds import of_subject
 from returnable.projections.audit import audit_view, refusals_counted
@@ -43,7 +43,7 @@ def nobody_told(damage: Damage) -> None:
 
 
 class Questions:
-    """Answers questions on the facts of a store; ``policy`` finds a pinned policy by its hash.
+    """Answers questions on the facts of a store; ``policy_of`` finds a pinned policy by its hash.
 
     A question about one subject raises ``HistoryBroken`` where a fact of its case cannot be read. A list tells of every
     case what comes before such a fact, and tells ``damaged`` where that was.
@@ -52,12 +52,12 @@ class Questions:
     def __init__(
         self,
         store: EventStore,
-        policy: Callable[[str], Policy],
+        policy_of: PolicyOf,
         damaged: Callable[[Damage], None] = nobody_told,
     ) -> None:
         self.store = store
         self.damaged = damaged
-        self._policy = policy
+        self._policy_of = policy_of
 
     def answer(self, question: Question, at: datetime) -> AnyView:
         """The answer at the clock ``at``; ``as_of`` and ``known_at`` of the question look back from there.
@@ -119,7 +119,7 @@ class Questions:
         case = _replayed(case_id, stored, question)
         if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
             raise unknown(kind, name)
-        return case, self._policy(case.order.confirmed.pins.sha256)
+        return case, self._policy_of(case.order.confirmed.pins.sha256)
 
     def _of_cases(
         self,
@@ -138,7 +138,7 @@ class Questions:
             if as_of is not None or known_at is not None:
                 facts = [entry for entry in facts if counts(entry, as_of, known_at)]
                 case = replay_as_of(case.case_id, facts, None, None)
-            policy = pinned(case, self._policy)
+            policy = pinned(case, self._policy_of)
             return [] if policy is None else build(case, policy, facts)
 
         for facts, damage in self._each_case(head) if case_id is None else (self.store.readable(case_id, head),):

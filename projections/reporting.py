@@ -45,7 +45,7 @@ from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
 from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, duration, localised
 from returnable.domain.refunds import Refund, of_subject
@@ -147,7 +147,7 @@ def _move(lifecycle: str, name: str, before: str | None, after: str | None, of: 
 
 def make_report(
     store: EventStore,
-    policy: Callable[[str], Policy],
+    policy: PolicyOf,
     subject: str,
     at: datetime,
     as_of: datetime | None = None,

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from returnable.domain.cached import cached_property
 from returnable.domain.case import Case, replay, steps
 from returnable.domain.errors import HistoryBroken
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, Recorded
 from returnable.projections.claims import claim_values
 from returnable.projections.ledger import balances
@@ -24,7 +24,7 @@ from returnable.projections.orders import order_values
 from returnable.projections.ports import Changes, Row
 from returnable.projections.refunds import refund_values
 from returnable.projections.returns import return_values
-from returnable.projections.sound import PolicyOf, pinned, sound
+from returnable.projections.sound import pinned, sound
 from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 

@@ -10,7 +10,7 @@ from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
 from returnable.domain.errors import HistoryBroken, Impossible, checked_text
 from returnable.domain.ids import KINDS, Kind, StreamId
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.sound import sound
 
@@ -46,7 +46,7 @@ class Subject:
 
 def find_subject(
     store: EventStore,
-    policy: Callable[[str], Policy],
+    policy_of: PolicyOf,
     text: str,
     as_of: datetime | None = None,
     known_at: datetime | None = None,
@@ -54,7 +54,7 @@ def find_subject(
 ) -> Subject:
     """The subject meant by ``text``, as it stood in the world at ``as_of``, as far as recorded by ``known_at``.
 
-    ``policy`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
+    ``policy_of`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
     Raises ``order.unknown`` and so on when there is none there and then, and ``command.invalid`` when several are meant.
     Of a case with a fact that cannot be read, or cannot have happened where it stands, all before that fact counts and
     ``damaged`` is told; without ``damaged`` raises :class:`HistoryBroken`.
@@ -73,7 +73,7 @@ def find_subject(
         case = replay_as_of(case_id, facts, None, None)
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
-    pinned = policy(case.order.confirmed.pins.sha256)
+    pinned = policy_of(case.order.confirmed.pins.sha256)
     return Subject(kind, name, case_id, case, pinned, facts, stored, damage)
 
 

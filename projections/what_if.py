@@ -22,7 +22,7 @@ from returnable.domain.fields import Model
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
-from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook
+from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook, PolicyOf
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.reasons import because
 from returnable.domain.retelling import Told, retell
@@ -186,7 +186,7 @@ class Trial:
     """
 
     candidate: Callable[[datetime], Policy]
-    pinned: Callable[[str], Policy]
+    pinned: PolicyOf
     kept: tuple[str, ...] = ()
     _versions: dict[str, PolicyVersion] = field(default_factory=dict)
     _policies: dict[tuple[str, str], Policy] = field(default_factory=dict)

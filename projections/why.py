@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
-from returnable.domain.policy import CLAUSE_IDS, Policy
+from returnable.domain.policy import CLAUSE_IDS, Policy, PolicyOf
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import because, deduction_because, duration, localised
 from returnable.domain.retelling import Told, retell
@@ -54,7 +54,7 @@ INCLUSIVE = frozenset({"cancellation.window", "wrong_item.contact"})
 """The clauses whose deadline is itself still in time; all other deadlines are exclusive ends."""
 
 
-def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = None) -> WhyView:
+def why(subject: Subject, policy: PolicyOf, event: int | None = None) -> WhyView:
     """Why the last decision on the subject came out as it did, or what its ``event``-th fact says and sets.
 
     A decision rests on all that was on record when it was made, whatever ``as_of`` and ``known_at`` chose for the subject.
@@ -153,7 +153,7 @@ def _view(
     chosen: _Explained,
     others: Sequence[_Explained],
     history: Sequence[Recorded],
-    policy: Callable[[str], Policy],
+    policy: PolicyOf,
 ) -> WhyView:
     told, target = chosen.told, chosen.target
     fact = target.fact
@@ -302,7 +302,7 @@ class _Resolved:
     from_what: str
 
 
-def _resolved(entry: Recorded, upto: Sequence[Recorded], policy: Callable[[str], Policy]) -> Iterator[_Resolved]:
+def _resolved(entry: Recorded, upto: Sequence[Recorded], policy: PolicyOf) -> Iterator[_Resolved]:
     fact = entry.fact
     at = fact.occurred_at
     if isinstance(fact, Confirmed):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from returnable.domain.ids import StreamId
 
 if TYPE_CHECKING:
     from returnable.adapters.export.scenario import Written
-    from returnable.domain.policy import Policy
+    from returnable.domain.policy import Policy, PolicyOf
     from returnable.projections.redaction import Redaction
 
 ENDING = ".scenario.jsonl"
@@ -87,7 +86,7 @@ class _Case:
     case_id: str
     content: bytes
     written: Written
-    policy: Callable[[str], Policy]
+    policy_of: PolicyOf
     """Finds a pinned policy by its hash, also when the store is closed: those of the case were looked up."""
 
     @property
@@ -98,7 +97,7 @@ class _Case:
     def pinned(self) -> Policy:
         """A case has one order, confirmed once."""
         (sha256,) = self.written.policies
-        return self.policy(sha256)
+        return self.policy_of(sha256)
 
 
 def _recorded(subject: str, store: str, hidden: Redaction | None) -> _Case:
@@ -141,14 +140,14 @@ def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | N
         with written_whole(str(place), force) as file:
             file.write(case.content)
         return None
-    problem = what_policies_do(case.written, case.policy)
+    problem = what_policies_do(case.written, case.policy_of)
     if problem is not None:
         raise NotWritten(f"{case.order} does not play back under {needed}, nothing is written: {problem}")
     folder = policies_folder(place)
     if folder.is_symlink() or folder.exists():
         raise NotWritten(f"{folder}: is no folder of policies")
     with folder_written_whole(folder) as made:
-        write_policies(str(made), case.written, case.policy)
+        write_policies(str(made), case.written, case.policy_of)
         _prove(case, place, made)
         made.rename(folder)
     try:
