@@ -40,7 +40,7 @@ from returnable.adapters.files import (
 from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
-from returnable.domain.policy import Policy
+from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore
 from returnable.projections.follow import standings
 from returnable.projections.verified import Problem, Verification, Verified
@@ -106,7 +106,7 @@ def verify_store(
 
 def verify_parts(
     store: EventStore,
-    policy: Callable[[str], Policy],
+    policy_of: PolicyOf,
     url: str,
     found: Callable[[Problem], None] | None = None,
     problems: list[Problem] | None = None,
@@ -115,7 +115,7 @@ def verify_parts(
     """Verify a store that is open at a URL."""
     problems = [] if problems is None else problems
     note = problems.append if found is None else found
-    verification = Verification(store, policy)
+    verification = Verification(store, policy_of)
     for problem in verification.run(advance):
         note(problem)
     return verification.result(problems, tuple(_warnings(store, url)))

@@ -19,17 +19,16 @@ from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
 from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
 from returnable.domain.fields import Input, parse_instant
+from returnable.domain.marks import Mark
 from returnable.domain.outcome import Outcome, OutcomeView, error_view
 from returnable.domain.policy import PolicyBook
+from returnable.projections.marked import marks
 
 DEEPEST = 64
 """A line nested deeper than this is refused; no command needs more than five levels."""
 
 
 _COLON = re.compile(rb"\s*:")
-
-_MONEY = frozenset({"amount", "deducted", "merchandise", "settled_before", "shipping", "tax", "total", "unit_price"})
-"""The keys of views whose values are money."""
 
 
 class ScenarioUnreadable(ReturnableError):
@@ -258,7 +257,7 @@ def _fields(line: bytes) -> dict[str, Any]:
     depth, key = _deepest(line)
     if depth > DEEPEST:
         place = place_of([key]) or "''"
-        raise Impossible("command.invalid", f"{place}: is nested {depth} levels deep", field=place)
+        raise Impossible("command.invalid", f"is nested {depth} levels deep", field=place)
     try:
         fields: dict[str, Any] = from_json(line)
     except ValueError:
@@ -296,24 +295,24 @@ def _deepest(line: bytes) -> tuple[int, str]:
 
 def _at(value: object, clock: datetime | None, steps_back: object) -> datetime:
     if not isinstance(steps_back, bool):
-        raise Impossible("command.invalid", "steps_back: must be true or false", field="steps_back")
+        raise Impossible("command.invalid", "must be true or false", field="steps_back")
     if value is None:
-        raise Impossible("command.invalid", "at: is missing", field="at")
+        raise Impossible("command.invalid", "is missing", field="at")
     if not isinstance(value, str):
-        raise Impossible("command.invalid", "at: must be an RFC 3339 string with an offset", field="at")
+        raise Impossible("command.invalid", "must be an RFC 3339 string with an offset", field="at")
     try:
         at = parse_instant(value)
     except ValueError as error:
-        raise Impossible("command.invalid", f"at: {error}", field="at") from None
+        raise Impossible("command.invalid", str(error), field="at") from None
     if clock is not None and at < clock and not steps_back:
-        raise Impossible("command.invalid", f"at: {value} is before the line above ({clock.isoformat()})", field="at")
+        raise Impossible("command.invalid", f"{value} is before the line above ({clock.isoformat()})", field="at")
     return at
 
 
 def _play_line(parts: Parts, fields: dict[str, Any], at: datetime, played: Played) -> None:
     if ("command" in fields) == ("query" in fields):
         what = "both are given" if "command" in fields else "neither is given"
-        raise Impossible("command.invalid", f"command: a line has one of command and query; {what}", field="command")
+        raise Impossible("command.invalid", f"a line has one of command and query; {what}", field="command")
     if "command" in fields:
         played.outcome = parts.desk.handle(parse_command(fields), at)
     else:
@@ -328,9 +327,7 @@ def _expectation(expect: Any) -> Expectation:
         return Expectation.model_validate(expect)
     except ValidationError as error:
         problem = invalid(error)
-        raise _ExpectationInvalid(
-            "command.invalid", f"expect.{problem.message}", field=f"expect.{problem.field}"
-        ) from None
+        raise _ExpectationInvalid("command.invalid", problem.reason, field=f"expect.{problem.field}") from None
 
 
 def _compare(expected: Expectation, played: Played) -> Iterator[str]:
@@ -379,7 +376,7 @@ def differences(expected: Any, came: Any, where: str) -> list[str]:
             for index, (one, other) in enumerate(zip(expected, came, strict=True))
             for difference in differences(one, other, f"{where}[{index}]")
         ]
-    if _equal(expected, came, where.rpartition(".")[2] in _MONEY):
+    if _equal(expected, came, marks().get(where.rpartition(".")[2]) is Mark.MONEY):
         return []
     return [f"{where or 'answer'}: expected {_shown(expected)}, came {_shown(came)}"]
 

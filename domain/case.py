@@ -16,21 +16,16 @@ from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     ClaimOpened,
     Fact,
-    Refunded,
-    RefundFailed,
-    RefundOverdue,
     RefundRequested,
-    RefundSettled,
     ReturnRequested,
 )
+from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
 from returnable.domain.ports import Name, Recorded, Tip
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns import Return
-
-_REFUND_FACTS = (RefundRequested, RefundSettled, RefundFailed, Refunded, RefundOverdue)
 
 
 class Case:
@@ -58,13 +53,17 @@ class Case:
 
     def stream_of(self, stream: str) -> Order | Return | Claim:
         """The order, return or claim of that stream; raises ``HistoryBroken`` when it is not in this case."""
-        kind, _, name = stream.partition("/")
+        kind, name = StreamId.parse(stream)
         if kind == "order" and name == self.case_id:
             return self.order
         found = self.returns.get(name) if kind == "return" else self.claims.get(name) if kind == "claim" else None
         if found is None:
             raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
         return found
+
+    def stream_with(self, subject: StreamId) -> str:
+        """The stream in which the facts of a subject stand: a refund's stand with what it pays for."""
+        return self.refunds[subject.id].stream if subject.kind == "refund" else str(subject)
 
     def version_of(self, stream: str) -> int:
         """How many facts the stream has; 0 when it is not in this case."""
@@ -81,13 +80,10 @@ class Case:
             return None
         return None if status == NOTHING else status
 
-    def knows(self, kind: str, name: str) -> bool:
+    def knows(self, kind: RegisteredKind, name: str) -> bool:
         """Whether a return, claim or refund of that id is in this case."""
-        known: dict[str, Mapping[str, object]] = {
-            "return": self.returns,
-            "claim": self.claims,
-            "refund": self.refunds,
-        }
+        known: dict[RegisteredKind, Mapping[str, object]]
+        known = {"return": self.returns, "claim": self.claims, "refund": self.refunds}
         return name in known[kind]
 
     def open_returns(self) -> list[str]:
@@ -152,7 +148,7 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 
 def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:
-    kind, _, name = stream.partition("/")
+    kind, name = StreamId.parse(stream)
     subject: Order | Return | Claim
     if kind == "order":
         if stream not in owned:
@@ -177,15 +173,16 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
         subject = case.claims[name] = claim
     owned.add(stream)
     subject.version = version
-    if isinstance(fact, _REFUND_FACTS):
-        key = f"refund/{fact.refund_id}"
-        refund = case.refunds.get(fact.refund_id)
+    refund_id = fact.refund_id
+    if refund_id is not None:
+        key = str(StreamId("refund", refund_id))
+        refund = case.refunds.get(refund_id)
         if refund is None:
-            refund = Refund(fact.refund_id, stream)
+            refund = Refund(refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
         refunds.apply(refund, fact, version)
-        case.refunds[fact.refund_id] = refund
+        case.refunds[refund_id] = refund
         owned.add(key)
 
 
@@ -264,6 +261,7 @@ def names_in(recorded: Iterable[Recorded]) -> Iterator[Name]:
             yield Name("refund", fact.refund_id, entry.case_id)
 
 
-def unknown(kind: str, name: str) -> Impossible:
-    """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``."""
-    return Impossible(f"{kind}.unknown", f"{kind}_id: there is no {kind} {name!r}", field=f"{kind}_id")  # type: ignore[arg-type]
+def unknown(kind: Kind, name: str, field: str | None = None) -> Impossible:
+    """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``; ``field``: where it is named."""
+    field = field or f"{kind}_id"
+    return Impossible(f"{kind}.unknown", f"there is no {kind} {name!r}", field=field)  # type: ignore[arg-type]

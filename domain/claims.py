@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     AddClaimEvidence,
@@ -37,11 +35,12 @@ from returnable.domain.events import (
     ResolutionDeclined,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.returns import check_quantity
-from returnable.domain.ruling import Aside, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -66,7 +65,7 @@ class Claim:
     @property
     def stream(self) -> str:
         """The stream of the claim's facts."""
-        return f"claim/{self.claim_id}"
+        return str(StreamId("claim", self.claim_id))
 
     @property
     def line_id(self) -> str:
@@ -165,7 +164,7 @@ def weigh_report(
     clauses = now.policy.clauses
     weighing = now.weighing(order.asides)
     window = ask_window(order, parcels, reported_at, lambda parcel: parcel.report_before)
-    facts: dict[str, JsonValue] = {"line_id": line_id, "reported_at": to_text(reported_at)}
+    facts: Facts = {"line_id": line_id, "reported_at": to_text(reported_at)}
     if window.undelivered:
         facts["undelivered"] = window.undelivered
     if window.delivered_at is not None and window.before is not None:
@@ -183,10 +182,10 @@ def weigh_report(
     return weighing
 
 
-def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, dict[str, JsonValue]]:
+def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, Facts]:
     requires = now.policy.clauses.wrong_item_evidence.requires
-    missing: list[JsonValue] = [name for name in requires if name not in evidence]
-    given: list[JsonValue] = [*sorted(evidence)]
+    missing: list[str] = [name for name in requires if name not in evidence]
+    given: list[str] = [*sorted(evidence)]
     return not missing, {"requires": list(requires), "given": given, "missing": missing}
 
 
@@ -202,7 +201,7 @@ def report_wrong_item(
     reported_at = command.reported_at or now.at
     evidence = frozenset(command.attachments)
     weighing = weigh_report(order, command.line_id, parcels, now, reported_at, command.channel, evidence)
-    stream = f"claim/{command.claim_id}"
+    stream = str(StreamId("claim", command.claim_id))
     opened = ClaimOpened(
         **now.envelope(reported_at),
         claim_id=command.claim_id,
@@ -216,21 +215,16 @@ def report_wrong_item(
         pins=now.policy.pins,
         ruling=weighing.ruling if weighing.allowed else (),
     )
-    facts: list[tuple[str, Fact]] = [(stream, opened)]
+    names = [Name("claim", command.claim_id, order.order_id)]
     if not weighing.allowed:
-        facts.append((stream, ClaimDenied(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)))
-    return Decided(
-        "accepted" if weighing.allowed else "declined",
-        facts,
-        weighing.ruling,
-        [Name("claim", command.claim_id, order.order_id)],
-    )
+        return now.decide(stream, weighing, ClaimDenied, before=[opened], names=names)
+    return Decided(facts=[(stream, opened)], ruling=weighing.ruling, names=names)
 
 
 def _check(claim: Claim, event: str, command: str) -> None:
     if not CLAIM.allows(claim.status, event):
-        less = ("request_refund",) if claim.remedy == "replacement" else ()
-        raise not_allowed(CLAIM, f"claim {claim.claim_id}", claim.status, command, less=less)
+        allowed = CLAIM if claim.remedy != "replacement" else ()
+        raise not_allowed(command, f"claim {claim.claim_id}", claim.status, allowed)
 
 
 def add_evidence(claim: Claim, command: AddClaimEvidence, now: Moment) -> Decided:
@@ -264,8 +258,7 @@ def resolve(
     weighing.weigh("wrong_item.evidence", complete, facts)
     weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})
     verdict = ClaimResolved if weighing.allowed else ResolutionDeclined
-    fact = verdict(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling, remedy=command.remedy)
-    return Decided("accepted" if weighing.allowed else "declined", [(claim.stream, fact)], weighing.ruling)
+    return now.decide(claim.stream, weighing, verdict, remedy=command.remedy)
 
 
 def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:

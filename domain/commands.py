@@ -26,11 +26,14 @@ from returnable.domain.fields import (
     Input,
     Instant,
     Many,
+    PersonalId,
+    PersonalText,
     Quantity,
+    Reference,
     Remedy,
-    SubjectKind,
     Text,
 )
+from returnable.domain.ids import KINDS, Kind, RegisteredKind, StreamId, SubjectKind
 from returnable.domain.money import MoneyInvalid, to_minor
 from returnable.domain.policy import CLAUSE_IDS
 
@@ -49,24 +52,36 @@ _STREAM = "^(order|return|claim)/.+$"
 
 
 def _stream(stream: str) -> str:
-    kind, slash, name = stream.partition("/")
-    if kind not in ("order", "return", "claim") or not slash or not name:
+    named = StreamId.meant_by(stream)
+    if named is None or named.kind == "refund":
         raise PydanticCustomError(
             "stream", "must be order/ID, return/ID or claim/ID (a refund's facts stand with what it pays for)"
         )
     return stream
 
 
-class Command(Input):
+class _About(Input):
+    about: ClassVar[Kind | None] = None
+    """What it is about: the field ``order_id``, ``return_id``, … says which one."""
+
+    @property
+    def target(self) -> StreamId | None:
+        """The order, return, claim or refund it is about; ``None`` where it is about none that exists."""
+        return None if self.about is None else StreamId(self.about, getattr(self, f"{self.about}_id"))
+
+
+class Command(_About):
     """The base of all commands."""
 
     command: Any
     """The command's name; each model narrows it to its own."""
-    command_id: Id | None = None
+    command_id: PersonalId | None = None
     """Idempotency key: the same id with the same body gives the stored outcome again and appends nothing."""
     actor: Actor | None = None
     """Who acts; recorded with every fact."""
 
+    creates: ClassVar[RegisteredKind | Literal["label"] | None] = None
+    """What gets a new id by it, in the field ``return_id``, ``claim_id``, …; an order is confirmed, not created."""
     own_times: ClassVar[tuple[str, ...]] = ()
 
     def check_own_times(self, at: datetime) -> None:
@@ -76,7 +91,7 @@ class Command(Input):
             if own is not None and own > at:
                 raise Impossible(
                     "command.invalid",
-                    f"{name}: {own.isoformat()} is later than the clock ({at.isoformat()}): a fact cannot be dated in "
+                    f"{own.isoformat()} is later than the clock ({at.isoformat()}): a fact cannot be dated in "
                     "the future",
                     field=name,
                 )
@@ -94,11 +109,11 @@ class Command(Input):
 class Customer(Input):
     """The buyer. ``name`` and ``email`` are personal data."""
 
-    customer_id: Id
-    account_id: Id | None
+    customer_id: PersonalId
+    account_id: PersonalId | None
     """The customer's account with the shop; ``null``: none yet."""
-    name: Text | None = None
-    email: Text | None = None
+    name: PersonalText | None = None
+    email: PersonalText | None = None
 
 
 class OrderLine(Input):
@@ -125,7 +140,7 @@ class ShippingCharge(Input):
 class OrderPayment(Input):
     """A payment that was captured."""
 
-    payment_id: Id
+    payment_id: PersonalId
     method: Id
     amount: Amount
 
@@ -161,10 +176,11 @@ class ConfirmOrder(Command):
 class RequestCancellation(Command):
     """The customer asks to cancel the order; ``requested_at`` is when the request arrived."""
 
+    about = "order"
     command: Literal["request_cancellation"] = "request_cancellation"
     order_id: Id
     channel: Channel
-    order_reference: Id | None = None
+    order_reference: Reference | None = None
     order_copy: Flag = False
     requested_at: Instant | None = None
 
@@ -181,11 +197,12 @@ class LineQuantity(Input):
 class RecordShipment(Command):
     """The carrier took a parcel; without ``lines``, all units not yet shipped."""
 
+    about = "order"
     command: Literal["record_shipment"] = "record_shipment"
     order_id: Id
-    parcel_id: Id
+    parcel_id: PersonalId
     carrier: Id
-    tracking_number: Id
+    tracking_number: PersonalId
     lines: Annotated[Many[LineQuantity], Field(min_length=1)] | None = None
     shipped_at: Instant | None = None
 
@@ -200,9 +217,10 @@ class RecordShipment(Command):
 class RecordDelivery(Command):
     """The carrier delivered a parcel to the customer."""
 
+    about = "order"
     command: Literal["record_delivery"] = "record_delivery"
     order_id: Id
-    parcel_id: Id
+    parcel_id: PersonalId
     delivered_at: Instant | None = None
 
     own_times = ("delivered_at",)
@@ -211,9 +229,10 @@ class RecordDelivery(Command):
 class LinkAccount(Command):
     """The customer has an account now."""
 
+    about = "order"
     command: Literal["link_account"] = "link_account"
     order_id: Id
-    account_id: Id
+    account_id: PersonalId
 
 
 # ---- return -----------------------------------------------------------------------------------------------------------
@@ -230,6 +249,8 @@ class ReturnedLine(Input):
 class RequestReturn(Command):
     """The customer asks to return units; decided as a whole."""
 
+    about = "order"
+    creates = "return"
     command: Literal["request_return"] = "request_return"
     return_id: Id
     order_id: Id
@@ -249,11 +270,13 @@ class RequestReturn(Command):
 class IssueLabel(Command):
     """A prepaid label was issued; ``received_at`` is when the customer received it, where that is known already."""
 
+    about = "return"
+    creates = "label"
     command: Literal["issue_label"] = "issue_label"
     return_id: Id
-    label_id: Id
+    label_id: PersonalId
     carrier: Id
-    tracking_number: Id
+    tracking_number: PersonalId
     issued_at: Instant | None = None
     received_at: Instant | None = None
 
@@ -269,9 +292,10 @@ class IssueLabel(Command):
 class RecordLabelReceived(Command):
     """The customer received the label: its clock runs from there."""
 
+    about = "return"
     command: Literal["record_label_received"] = "record_label_received"
     return_id: Id
-    label_id: Id
+    label_id: PersonalId
     received_at: Instant | None = None
 
     own_times = ("received_at",)
@@ -280,19 +304,21 @@ class RecordLabelReceived(Command):
 class VoidLabel(Command):
     """A live label is voided by hand."""
 
+    about = "return"
     command: Literal["void_label"] = "void_label"
     return_id: Id
-    label_id: Id
+    label_id: PersonalId
     reason: Text
 
 
 class RecordReturnShipment(Command):
     """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
 
+    about = "return"
     command: Literal["record_return_shipment"] = "record_return_shipment"
     return_id: Id
-    tracking_number: Id | None = None
-    label_id: Id | None = None
+    tracking_number: PersonalId | None = None
+    label_id: PersonalId | None = None
     shipped_at: Instant | None = None
     proof: Literal["carrier_scan", "counter_receipt"] | None = None
 
@@ -302,6 +328,7 @@ class RecordReturnShipment(Command):
 class ReceiveReturn(Command):
     """The parcel is at the dock: taken in, or refused when it was handed over late."""
 
+    about = "return"
     command: Literal["receive_return"] = "receive_return"
     return_id: Id
     received_at: Instant | None = None
@@ -323,6 +350,7 @@ class InspectionFinding(Input):
 class InspectReturn(Command):
     """Units were inspected; rejected units are a finding, not an error."""
 
+    about = "return"
     command: Literal["inspect_return"] = "inspect_return"
     return_id: Id
     findings: Many[InspectionFinding] = Field(min_length=1)
@@ -334,6 +362,7 @@ class InspectReturn(Command):
 class RequestRefund(Command):
     """Pay back what is owed for a return, a cancelled order or a claim settled by refund: exactly one of the three."""
 
+    creates = "refund"
     command: Literal["request_refund"] = "request_refund"
     refund_id: Id
     return_id: Id | None = None
@@ -345,25 +374,32 @@ class RequestRefund(Command):
         _exactly_one(self, ("return_id", "order_id", "claim_id"))
         return self
 
+    @property
+    def target(self) -> StreamId:
+        """What is paid back for."""
+        return _the_one_given(self, ("return", "order", "claim"))
+
 
 class RecordRefundResult(Command):
     """The payment provider answered for one tender of a refund."""
 
+    about = "refund"
     command: Literal["record_refund_result"] = "record_refund_result"
     refund_id: Id
-    payment_id: Id
+    payment_id: PersonalId
     result: Literal["succeeded", "failed"]
-    reference: Id | None = None
+    reference: PersonalId | None = None
     reason: Text | None = None
 
 
 class RecordSendBack(Command):
     """Rejected units went back to the customer."""
 
+    about = "return"
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
     lines: Many[LineQuantity] = Field(min_length=1)
-    tracking_number: Id | None = None
+    tracking_number: PersonalId | None = None
     sent_at: Instant | None = None
 
     own_times = ("sent_at",)
@@ -377,6 +413,7 @@ class RecordSendBack(Command):
 class ReportReturnLost(Command):
     """The parcel was reported lost on its way back."""
 
+    about = "return"
     command: Literal["report_return_lost"] = "report_return_lost"
     return_id: Id
     reported_at: Instant | None = None
@@ -387,6 +424,7 @@ class ReportReturnLost(Command):
 class WithdrawReturn(Command):
     """The customer keeps the goods after all."""
 
+    about = "return"
     command: Literal["withdraw_return"] = "withdraw_return"
     return_id: Id
 
@@ -397,6 +435,8 @@ class WithdrawReturn(Command):
 class ReportWrongItem(Command):
     """The customer reports that the wrong item came; ``reported_at`` is when the first notice arrived."""
 
+    about = "order"
+    creates = "claim"
     command: Literal["report_wrong_item"] = "report_wrong_item"
     claim_id: Id
     order_id: Id
@@ -412,6 +452,7 @@ class ReportWrongItem(Command):
 class AddClaimEvidence(Command):
     """Evidence was supplied later."""
 
+    about = "claim"
     command: Literal["add_claim_evidence"] = "add_claim_evidence"
     claim_id: Id
     attachments: Many[Evidence] = Field(min_length=1)
@@ -420,6 +461,7 @@ class AddClaimEvidence(Command):
 class RecordClaimContact(Command):
     """Customer care contacted the customer."""
 
+    about = "claim"
     command: Literal["record_claim_contact"] = "record_claim_contact"
     claim_id: Id
     contacted_at: Instant | None = None
@@ -430,6 +472,7 @@ class RecordClaimContact(Command):
 class ResolveClaim(Command):
     """Settle an upheld claim."""
 
+    about = "claim"
     command: Literal["resolve_claim"] = "resolve_claim"
     claim_id: Id
     remedy: Remedy
@@ -438,6 +481,7 @@ class ResolveClaim(Command):
 class DenyClaim(Command):
     """Deny a claim by hand."""
 
+    about = "claim"
     command: Literal["deny_claim"] = "deny_claim"
     claim_id: Id
     reason: Text
@@ -449,7 +493,7 @@ class DenyClaim(Command):
 class Subject(Input):
     """What a note is about."""
 
-    kind: Literal["order", "return", "claim", "refund"]
+    kind: Kind
     id: Id
 
 
@@ -467,6 +511,11 @@ class NotifyCustomer(Command):
     subject: Subject
     notice: Text
 
+    @property
+    def target(self) -> StreamId:
+        """The subject."""
+        return StreamId(self.subject.kind, self.subject.id)
+
 
 class Override(Command):
     """A person with authority sets a named clause aside for one order, return or claim."""
@@ -476,7 +525,12 @@ class Override(Command):
     clause: Annotated[Id, AfterValidator(_known_clause), WithJsonSchema({"type": "string", "enum": list(CLAUSE_IDS)})]
     """The id of a clause of the policy."""
     reason: Text
-    approved_by: Id
+    approved_by: PersonalId
+
+    @property
+    def target(self) -> StreamId:
+        """The subject."""
+        return StreamId(self.subject.kind, self.subject.id)
 
 
 class RunDeadlines(Command):
@@ -518,7 +572,7 @@ AnyCommand = Annotated[
 # ---- questions ----------------------------------------------------------------------------------------------------------
 
 
-class Question(Input):
+class Question(_About):
     """The base of all questions. They record nothing."""
 
     query: Any
@@ -532,6 +586,7 @@ class Question(Input):
 class AskOrder(Question):
     """How an order stands."""
 
+    about = "order"
     query: Literal["order"] = "order"
     order_id: Id
 
@@ -539,6 +594,7 @@ class AskOrder(Question):
 class AskReturn(Question):
     """How a return stands."""
 
+    about = "return"
     query: Literal["return"] = "return"
     return_id: Id
 
@@ -557,10 +613,16 @@ class AskRefund(Question):
         _exactly_one(self, ("refund_id", "return_id", "order_id", "claim_id"))
         return self
 
+    @property
+    def target(self) -> StreamId:
+        """The refund, or what it would be for."""
+        return _the_one_given(self, KINDS)
+
 
 class AskClaim(Question):
     """How a wrong-item claim stands."""
 
+    about = "claim"
     query: Literal["claim"] = "claim"
     claim_id: Id
 
@@ -568,6 +630,7 @@ class AskClaim(Question):
 class AskEligibility(Question):
     """What could be cancelled, returned or claimed now, with the rulings the commands would give."""
 
+    about = "order"
     query: Literal["eligibility"] = "eligibility"
     order_id: Id
 
@@ -601,6 +664,11 @@ class AskAudit(Question):
         AfterValidator(_stream),
         WithJsonSchema({"type": "string", "pattern": _STREAM}),
     ]
+
+    @property
+    def target(self) -> StreamId:
+        """The stream."""
+        return StreamId.parse(self.stream)
 
 
 AnyQuestion = Annotated[
@@ -636,7 +704,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
     model = models.get(name) if isinstance(name, str) else None
     if model is None:
         shown = short(name) if isinstance(name, str) else type(name).__name__ if tag in fields else "nothing"
-        raise Impossible("command.invalid", f"{tag}: {shown} is not one of {', '.join(models)}", field=tag)
+        raise Impossible("command.invalid", f"{shown} is not one of {', '.join(models)}", field=tag)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -655,7 +723,7 @@ def invalid(error: ValidationError) -> Impossible:
         message = "is not a field of this command or question"
     else:
         message = message[0].lower() + message[1:]
-    return Impossible("command.invalid", f"{field}: {message}", field=field)
+    return Impossible("command.invalid", message, field=field)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -690,3 +758,11 @@ def _exactly_one(model: Input, names: tuple[str, ...]) -> None:
             "exactly one of {names} is needed; {what}",
             {"names": ", ".join(names), "what": what, "field": names[0]},
         )
+
+
+def _the_one_given(model: Input, kinds: tuple[Kind, ...]) -> StreamId:
+    for kind in kinds:
+        name = getattr(model, f"{kind}_id")
+        if name is not None:
+            return StreamId(kind, name)
+    raise AssertionError("none is given")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from returnable.domain.deadlines import AsRecorded, Deadlines
 from returnable.domain.errors import Impossible
-from returnable.domain.events import Fact, Who
+from returnable.domain.events import BY_TYPE, Fact, Who
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Name, Recorded
@@ -50,6 +50,25 @@ class Moment:
             "command_id": self.command_id,
         }
 
+    def decide(
+        self,
+        stream: str,
+        weighing: Weighing,
+        verdict: type[Fact],
+        *,
+        before: Iterable[Fact] = (),
+        occurred_at: datetime | None = None,
+        names: Iterable[Name] = (),
+        **fields: Any,
+    ) -> Decided:
+        """What a command comes to that was weighed: the fact of its verdict with the ruling, after the facts ``before`` it.
+
+        ``fields`` are those of the fact besides its envelope, its pins and its ruling.
+        """
+        judged: dict[str, Any] = {**self.envelope(occurred_at), "pins": self.policy.pins, "ruling": weighing.ruling}
+        facts = [(stream, fact) for fact in (*before, verdict(**judged, **fields))]
+        return Decided("declined" if verdict.declines else "accepted", facts, weighing.ruling, list(names))
+
     def weighing(self, asides: Iterable[Aside] = ()) -> Weighing:
         """A fresh list of clauses under this policy."""
         return Weighing(self.policy, asides)
@@ -71,56 +90,21 @@ class Decided:
     """Of a refusal that records no facts: the event in which it is counted."""
 
 
-COMMAND_OF: dict[str, str] = {
-    "Confirmed": "confirm_order",
-    "Shipped": "record_shipment",
-    "Delivered": "record_delivery",
-    "CancellationRequested": "request_cancellation",
-    "ReturnRequested": "request_return",
-    "LabelIssued": "issue_label",
-    "LabelReceived": "record_label_received",
-    "LabelVoided": "void_label",
-    "ReturnShipped": "record_return_shipment",
-    "Received": "receive_return",
-    "ParcelRejected": "receive_return",
-    "Inspected": "inspect_return",
-    "SentBack": "record_send_back",
-    "ParcelLost": "report_return_lost",
-    "ReturnWithdrawn": "withdraw_return",
-    "RefundRequested": "request_refund",
-    "RefundSettled": "record_refund_result",
-    "RefundFailed": "record_refund_result",
-    "ClaimOpened": "report_wrong_item",
-    "EvidenceAdded": "add_claim_evidence",
-    "ClaimContacted": "record_claim_contact",
-    "ClaimResolved": "resolve_claim",
-    "ClaimDenied": "deny_claim",
-}
-"""Which command leads to a fact that moves a lifecycle."""
-
-
 def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
     """The commands that the lifecycle allows in that state."""
-    commands = (COMMAND_OF[event] for event in table.events(state) if event in COMMAND_OF)
-    return tuple(dict.fromkeys(commands))
+    commands = (BY_TYPE[event].of_command for event in table.events(state))
+    return tuple(dict.fromkeys(name for name in commands if name is not None))
 
 
-def not_allowed(
-    table: Table,
-    subject: str,
-    state: str,
-    command: str,
-    why: str = "",
-    less: tuple[str, ...] = (),
-) -> Impossible:
-    """``transition.not_allowed``: names the subject, its state, the command, and what is allowed now."""
-    allowed = tuple(name for name in allowed_commands(table, state) if name != command and name not in less)
-    now = ", ".join(allowed) if allowed else "nothing that moves it"
+def not_allowed(command: str, subject: str, state: str, allowed: Table | tuple[str, ...], why: str = "") -> Impossible:
+    """``transition.not_allowed``: names the command, the subject, its state, and what is ``allowed`` now.
+
+    Of a lifecycle that is what it allows in that state besides the command.
+    """
+    if isinstance(allowed, Table):
+        allowed = tuple(name for name in allowed_commands(allowed, state) if name != command)
+    now = f"allowed now: {', '.join(allowed)}" if allowed else "no further command is allowed"
     because = f" ({why})" if why else ""
     shown = "not there yet" if state == NOTHING else state
-    return Impossible(
-        "transition.not_allowed",
-        f"{command}: {subject} is {shown}{because}; allowed now: {now}",
-        state=state,
-        allowed=allowed,
-    )
+    message = f"{command}: {subject} is {shown}{because}; {now}"
+    return Impossible("transition.not_allowed", message, state=state, allowed=allowed)

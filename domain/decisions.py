@@ -90,18 +90,11 @@ def _inspect(case: Case, command: InspectReturn, now: Moment) -> Decided:
 
 
 def _request_refund(case: Case, command: RequestRefund, now: Moment) -> Decided:
-    if command.return_id is not None:
-        stream = f"return/{command.return_id}"
-    elif command.claim_id is not None:
-        stream = f"claim/{command.claim_id}"
-    else:
-        stream = case.order.stream
-    return refunds.request_refund(case.refund_subject(stream), command, now)
+    return refunds.request_refund(case.refund_subject(str(command.target)), command, now)
 
 
 def _notify(case: Case, command: NotifyCustomer, now: Moment) -> Decided:
-    kind, name = command.subject.kind, command.subject.id
-    stream = case.refunds[name].stream if kind == "refund" else f"{kind}/{name}"
+    stream = case.stream_with(command.target)
     return Decided(facts=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
 
 
@@ -109,7 +102,7 @@ def _override(case: Case, command: Override, now: Moment) -> Decided:
     granted = OverrideGranted(
         **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
     )
-    return Decided(facts=[(f"{command.subject.kind}/{command.subject.id}", granted)])
+    return Decided(facts=[(str(command.target), granted)])
 
 
 _DECISIONS: dict[type[Command], Decision] = {

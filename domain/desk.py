@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from returnable.domain import order
 from returnable.domain.case import Case, evolve, replay, unknown
@@ -21,10 +21,6 @@ from returnable.domain.commands import (
     ConfirmOrder,
     NotifyCustomer,
     Override,
-    RecordRefundResult,
-    ReportWrongItem,
-    RequestRefund,
-    RequestReturn,
     RunDeadlines,
 )
 from returnable.domain.deciding import Decided, Moment
@@ -42,12 +38,14 @@ from returnable.domain.errors import (
     StoreBusy,
 )
 from returnable.domain.events import Fact, Who
+from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
 from returnable.domain.retelling import ruling_of
 from returnable.domain.ruling import Finding
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 ATTEMPTS = 200
@@ -61,8 +59,8 @@ class Desk:
         self.store = store
         self.policies = policies
         self.due = DueCases(store)
-        self._cases: _Cache[Case] = _Cache(cached_cases)
-        self._case_ids: _Cache[str] = _Cache(4 * cached_cases)
+        self._cases: _Cache[str, Case] = _Cache(cached_cases)
+        self._case_ids: _Cache[StreamId, str] = _Cache(4 * cached_cases)
         self._policies: dict[str, Policy] = {}
 
     # ---- the way of a command ---------------------------------------------------------------------------------------
@@ -74,7 +72,7 @@ class Desk:
         be written in time; then nothing was recorded.
         """
         if at.utcoffset() is None:
-            raise Impossible("command.invalid", "at: is naive: an instant needs an offset", field="at")
+            raise Impossible("command.invalid", "is naive: an instant needs an offset", field="at")
         at = at.astimezone(UTC)
         try:
             command.check_own_times(at)
@@ -108,7 +106,7 @@ class Desk:
             else:
                 policy, decided, cases = self._decide(command, at, fresh)
         except CalendarExhausted as error:
-            raise Impossible("command.invalid", f"at: {error}", field="at") from None
+            raise Impossible("command.invalid", str(error), field="at") from None
         receipt = None
         if command.command_id is not None:
             receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
@@ -131,7 +129,7 @@ class Desk:
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
             for name in decided.names:
-                self._case_ids.keep(f"{name.kind}/{name.name}", name.case_id)
+                self._case_ids.keep(StreamId(name.kind, name.name), name.case_id)
         return placed
 
     def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, Recorded]:
@@ -178,7 +176,7 @@ class Desk:
         if receipt.digest != command.digest:
             raise Impossible(
                 "command.conflict",
-                f"command_id: {receipt.command_id!r} was used before for another command ({receipt.command} at "
+                f"{receipt.command_id!r} was used before for another command ({receipt.command} at "
                 f"{receipt.at.isoformat()})",
                 field="command_id",
             )
@@ -223,12 +221,12 @@ class Desk:
             self._cases.keep(case_id, case)
         return case
 
-    def case_with(self, kind: str, name: str, *, fresh: bool = False) -> Case:
+    def case_with(self, kind: RegisteredKind, name: str, *, fresh: bool = False) -> Case:
         """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on.
 
         ``fresh`` is as in :meth:`case`. Raises ``HistoryBroken`` when the store leads to a case that does not know it.
         """
-        key = f"{kind}/{name}"
+        key = StreamId(kind, name)
         case_id = None if fresh else self._case_ids.get(key)
         if case_id is not None:
             try:
@@ -237,7 +235,7 @@ class Desk:
                     return case
             except Impossible:  # the case is no more
                 pass
-        case_id = self.store.case_of(kind, name)  # type: ignore[arg-type]
+        case_id = self.store.case_of(kind, name)
         if case_id is None:
             self._case_ids.forget(key)
             raise unknown(kind, name)
@@ -293,7 +291,7 @@ class Desk:
             try:
                 policy = self.policies.in_force(command.confirmed_at or at)
             except PolicyInvalid as error:
-                raise Impossible("command.invalid", f"confirmed_at: {error}", field="confirmed_at") from None
+                raise Impossible("command.invalid", str(error), field="confirmed_at") from None
             decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
         except Impossible:
             if fresh:
@@ -303,44 +301,31 @@ class Desk:
         return policy, decided, [Case(command.order_id)]
 
     def _case_of_command(self, command: Command, fresh: bool) -> Case:
-        fields: Any = command
-        if isinstance(command, NotifyCustomer | Override):
-            return self._case_of(fields.subject.kind, fields.subject.id, fresh, "subject.id")
-        if isinstance(command, RequestReturn):
-            return self._with_new("return", command.return_id, fresh, "order", command.order_id)
-        if isinstance(command, ReportWrongItem):
-            return self._with_new("claim", command.claim_id, fresh, "order", command.order_id)
-        if isinstance(command, RequestRefund):
-            kind = next(k for k in ("return", "order", "claim") if getattr(command, f"{k}_id") is not None)
-            return self._with_new("refund", command.refund_id, fresh, kind, getattr(command, f"{kind}_id"))
-        if isinstance(command, RecordRefundResult):
-            return self._case_of("refund", command.refund_id, fresh)
-        for kind in ("order", "return", "claim"):
-            if hasattr(command, f"{kind}_id"):
-                return self._case_of(kind, getattr(fields, f"{kind}_id"), fresh)
-        raise AssertionError(f"{command.command} is about nothing")
-
-    def _case_of(self, kind: str, name: str, fresh: bool, field: str | None = None) -> Case:
-        try:
-            return self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
-        except Impossible as error:
-            if field is None:
-                raise
-            raise Impossible(error.code, f"{field}: there is no {kind} {name!r}", field=field) from None
-
-    def _with_new(self, kind: str, name: str, fresh: bool, about: str, subject: str) -> Case:
-        """The case of an order, return or claim, to which a new id is given; raises ``return.exists`` and so on.
+        """The case of what a command is about; raises ``return.exists`` and so on where the new id is in it already.
 
         That another case has the id is found out when it is saved; only what saves nothing has to look first.
         """
-        if fresh and self.store.case_of(kind, name) is not None:  # type: ignore[arg-type]
-            raise _exists(kind, name)
-        case = self._case_of(about, subject, fresh)
-        if case.knows(kind, name):
-            if not fresh:
-                raise _LookAgain
-            raise _exists(kind, name)
+        target, new = command.target, command.creates
+        if target is None:
+            raise AssertionError(f"{command.command} is about nothing")
+        if new is None or new == "label":
+            return self._case_of(
+                target, fresh, "subject.id" if isinstance(command, NotifyCustomer | Override) else None
+            )
+        name: str = getattr(command, f"{new}_id")
+        if fresh and self.store.case_of(new, name) is not None:
+            raise _exists(new, name)
+        case = self._case_of(target, fresh)
+        if case.knows(new, name):
+            raise _exists(new, name) if fresh else _LookAgain
         return case
+
+    def _case_of(self, target: StreamId, fresh: bool, field: str | None = None) -> Case:
+        kind, name = target
+        try:
+            return self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
+        except Impossible:
+            raise unknown(kind, name, field) from None
 
     def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, Decided, list[Case]]:
         """What fell due in any case, in the order in which it fell due.
@@ -396,8 +381,8 @@ class Desk:
         return case, sorted(facts, key=lambda entry: (entry[1].occurred_at, entry[0]))
 
 
-def _exists(kind: str, name: str) -> Impossible:
-    return Impossible(f"{kind}.exists", f"{kind}_id: {kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
+def _exists(kind: Kind, name: str) -> Impossible:
+    return Impossible(f"{kind}.exists", f"{kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
 
 
 class _LookAgain(Exception):
@@ -446,16 +431,16 @@ def _streams(case: Case) -> list[str]:
     ]
 
 
-class _Cache(Generic[V]):
+class _Cache(Generic[K, V]):
     """What was used last, of immutable things: a copy that fell behind does no harm, because saving notices."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         # Without a lock, which a child process could inherit locked: each operation is one of the interpreter's own, and
         # between two of them another thread may drop the key.
-        self._kept: OrderedDict[str, V] = OrderedDict()
+        self._kept: OrderedDict[K, V] = OrderedDict()
 
-    def get(self, key: str) -> V | None:
+    def get(self, key: K) -> V | None:
         value = self._kept.get(key)
         if value is not None:
             try:  # noqa: SIM105 (on the path of every command)
@@ -464,7 +449,7 @@ class _Cache(Generic[V]):
                 pass
         return value
 
-    def keep(self, key: str, value: V) -> None:
+    def keep(self, key: K, value: V) -> None:
         self._kept[key] = value
         try:
             self._kept.move_to_end(key)
@@ -473,5 +458,5 @@ class _Cache(Generic[V]):
         except KeyError:
             pass
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: K) -> None:
         self._kept.pop(key, None)

@@ -34,22 +34,24 @@ class ReturnableError(Exception):
 class Impossible(ReturnableError):
     """A command or question that cannot be carried out; nothing was recorded.
 
-    ``code`` is stable, ``message`` is for people, ``field`` names the field of the command where one is to blame, and
-    ``state`` and ``allowed`` say where the lifecycle stands and which commands it allows now.
+    ``code`` is stable. ``field`` names the field of the command where one is to blame, and ``reason`` says what is wrong;
+    ``message`` is both, for people. ``state`` and ``allowed`` say where the lifecycle stands and which commands it allows
+    now.
     """
 
     def __init__(
         self,
         code: ErrorCode,
-        message: str,
+        reason: str,
         *,
         field: str | None = None,
         state: str | None = None,
         allowed: tuple[str, ...] | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = f"{field}: {reason}" if field else reason
+        super().__init__(self.message)
         self.code: ErrorCode = code
-        self.message = message
+        self.reason = reason
         self.field = field
         self.state = state
         self.allowed = allowed
@@ -58,9 +60,7 @@ class Impossible(ReturnableError):
 def checked_text(field: str, given: object, longest: int) -> str:
     """A text that can be an id, from outside; raises ``command.invalid``."""
     if not isinstance(given, str) or not 1 <= len(given) <= longest or not given.isprintable():
-        raise Impossible(
-            "command.invalid", f"{field}: must be a text of 1 to {longest} printable characters", field=field
-        )
+        raise Impossible("command.invalid", f"must be a text of 1 to {longest} printable characters", field=field)
     return given
 
 

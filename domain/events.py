@@ -8,18 +8,23 @@ holiday table or time zone database moves it. Money is in minor units, instants 
 A released class is never changed: a new shape is a new version with an upcaster (:data:`UPCASTERS`).
 """
 
+# Fields narrow what Fact answers of their name.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from datetime import date
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 from pydantic_core import ValidationError, from_json, to_json
 
 from returnable.domain.errors import HistoryBroken, place_of, short
 from returnable.domain.fields import Evidence, Remedy, Role
-from returnable.domain.ruling import Finding
+from returnable.domain.marks import Count, Derived, FreeText, Harmless, Minor, Personal
+from returnable.domain.ruling import Facts, Finding
 
 ENGINE = "1"
 """The version of the reading of the policy this code decides by; pinned in every decision."""
@@ -36,18 +41,18 @@ class Who(Part):
     """Who told the fact."""
 
     role: Role
-    id: str
+    id: Personal
 
 
 class Pins(Part):
     """What a decision was judged by."""
 
-    policy: str
-    version: str
-    sha256: str
-    calendar: str
-    zone: str
-    engine: str = ENGINE
+    policy: Harmless
+    version: Harmless
+    sha256: Harmless
+    calendar: Harmless
+    zone: Harmless
+    engine: Harmless = ENGINE
 
 
 class Fact(Part):
@@ -55,16 +60,37 @@ class Fact(Part):
 
     stored_as: ClassVar[str]
     """The stable stored name with its version, such as ``order.Shipped/1``."""
+    title: ClassVar[str]
+    """What it is called in a report."""
+    of_command: ClassVar[str | None] = None
+    """The command that records it first; ``None`` where it only follows another fact, or the clock records it."""
+    follows: ClassVar[tuple[builtins.type[Fact], ...]] = ()
+    """The first facts of a command after which the same command may record it."""
+    declines: ClassVar[bool] = False
+    """Whether the policy says no with it; :attr:`ruling` is ``None`` where a person does."""
 
     occurred_at: AwareDatetime
     recorded_at: AwareDatetime
     actor: Who | None = None
-    command_id: str | None = None
+    command_id: Personal | None = None
 
     @property
     def type(self) -> str:
         """The name in outcomes and audits: the class name."""
         return type(self).__name__
+
+    if TYPE_CHECKING:
+        # Most facts have no field of these names; they answer ``None``.
+        @property
+        def pins(self) -> Pins | None: ...
+        @property
+        def ruling(self) -> tuple[Finding, ...] | None: ...
+        @property
+        def refund_id(self) -> str | None: ...
+    else:  # no properties: pydantic would take them for the defaults of the fields
+
+        def __getattr__(self, name: str) -> Any:
+            return None if name in ("pins", "ruling", "refund_id") else super().__getattr__(name)
 
 
 class Decision(Fact):
@@ -80,49 +106,51 @@ class Decision(Fact):
 class Buyer(Part):
     """The customer of an order; ``name`` and ``email`` are personal data."""
 
-    customer_id: str
-    account_id: str | None = None
-    name: str | None = None
-    email: str | None = None
+    customer_id: Personal
+    account_id: Personal | None = None
+    name: Personal | None = None
+    email: Personal | None = None
 
 
 class BoughtLine(Part):
     """A line of an order: unit price paid, net of discount; ``tax`` is the line's total."""
 
-    line_id: str
-    sku: str
-    unit_price: int
-    quantity: int
-    tax: int = 0
+    line_id: Harmless
+    sku: Harmless
+    unit_price: Minor
+    quantity: Count
+    tax: Minor = 0
     final_sale: bool = False
-    description: str | None = None
+    description: FreeText | None = None
 
 
 class Payment(Part):
     """A payment that was captured."""
 
-    payment_id: str
-    method: str
-    amount: int
+    payment_id: Personal
+    method: Harmless
+    amount: Minor
 
 
 class Units(Part):
     """So many units of a line."""
 
-    line_id: str
-    quantity: int
+    line_id: Harmless
+    quantity: Count
 
 
 class Confirmed(Fact):
     """The confirmation reached the customer; the policy in force is pinned to the order."""
 
     stored_as = "order.Confirmed/1"
-    order_id: str
+    title = "Order confirmed"
+    of_command = "confirm_order"
+    order_id: Harmless
     customer: Buyer
-    currency: str
+    currency: Harmless
     lines: tuple[BoughtLine, ...]
-    shipping_charged: int = 0
-    shipping_tax: int = 0
+    shipping_charged: Minor = 0
+    shipping_tax: Minor = 0
     payments: tuple[Payment, ...]
     cancel_by: AwareDatetime
     pins: Pins
@@ -132,9 +160,11 @@ class Shipped(Fact):
     """A parcel was handed to the carrier."""
 
     stored_as = "order.Shipped/1"
-    parcel_id: str
-    carrier: str
-    tracking_number: str
+    title = "Parcel handed to the carrier"
+    of_command = "record_shipment"
+    parcel_id: Personal
+    carrier: Harmless
+    tracking_number: Personal
     lines: tuple[Units, ...]
 
 
@@ -142,7 +172,9 @@ class Delivered(Fact):
     """A parcel reached the customer; the ends of the return and the wrong-item window are resolved."""
 
     stored_as = "order.Delivered/1"
-    parcel_id: str
+    title = "Parcel delivered"
+    of_command = "record_delivery"
+    parcel_id: Personal
     return_before: AwareDatetime
     report_before: AwareDatetime
     pins: Pins
@@ -152,15 +184,19 @@ class AccountLinked(Fact):
     """The customer has an account."""
 
     stored_as = "order.AccountLinked/1"
-    account_id: str
+    title = "Account linked"
+    of_command = "link_account"
+    account_id: Personal
 
 
 class CancellationRequested(Fact):
     """A request to cancel arrived. ``incomplete``: in the right way, but without what shows which order is meant."""
 
     stored_as = "order.CancellationRequested/1"
-    channel: str
-    order_reference: str | None = None
+    title = "Cancellation asked for"
+    of_command = "request_cancellation"
+    channel: Harmless
+    order_reference: FreeText | None = None
     order_copy: bool = False
     incomplete: bool = False
 
@@ -169,12 +205,17 @@ class Cancelled(Decision):
     """The order is cancelled; the customer is owed a notice and a refund in full."""
 
     stored_as = "order.Cancelled/1"
+    title = "Order cancelled"
+    follows = (CancellationRequested,)
 
 
 class CancellationDeclined(Decision):
     """The request to cancel was declined; the customer is owed a notice."""
 
     stored_as = "order.CancellationDeclined/1"
+    title = "Cancellation declined"
+    follows = (CancellationRequested,)
+    declines = True
 
 
 # ---- return ---------------------------------------------------------------------------------------------------------
@@ -183,16 +224,16 @@ class CancellationDeclined(Decision):
 class Allotment(Part):
     """Which delivered parcel the units of a return line came in; ``None``: not delivered."""
 
-    parcel_id: str | None = None
-    quantity: int
+    parcel_id: Personal | None = None
+    quantity: Count
 
 
 class ReturnLine(Part):
     """A line of a return request."""
 
-    line_id: str
-    quantity: int
-    reason: str | None = None
+    line_id: Harmless
+    quantity: Count
+    reason: FreeText | None = None
     parcels: tuple[Allotment, ...]
 
 
@@ -200,10 +241,12 @@ class ReturnRequested(Fact):
     """The customer asked to send units back."""
 
     stored_as = "return.ReturnRequested/1"
-    return_id: str
-    order_id: str
+    title = "Return asked for"
+    of_command = "request_return"
+    return_id: Harmless
+    order_id: Harmless
     lines: tuple[ReturnLine, ...]
-    channel: str
+    channel: Harmless
     resolution: Literal["refund", "exchange"] = "refund"
 
 
@@ -211,21 +254,28 @@ class ReturnAuthorized(Decision):
     """The return authorization."""
 
     stored_as = "return.ReturnAuthorized/1"
+    title = "Return authorized"
+    follows = (ReturnRequested,)
 
 
 class ReturnDeclined(Decision):
     """The request was declined as a whole."""
 
     stored_as = "return.ReturnDeclined/1"
+    title = "Return declined"
+    follows = (ReturnRequested,)
+    declines = True
 
 
 class LabelIssued(Decision):
     """A prepaid label was issued; ``void_at`` is the exclusive end of its life."""
 
     stored_as = "label.LabelIssued/1"
-    label_id: str
-    carrier: str
-    tracking_number: str
+    title = "Prepaid label issued"
+    of_command = "issue_label"
+    label_id: Personal
+    carrier: Harmless
+    tracking_number: Personal
     received_at: AwareDatetime | None = None
     void_at: AwareDatetime
 
@@ -234,14 +284,19 @@ class LabelDeclined(Decision):
     """No new label after one voided by itself."""
 
     stored_as = "label.LabelDeclined/1"
-    label_id: str
+    title = "Another label declined"
+    of_command = "issue_label"
+    declines = True
+    label_id: Personal
 
 
 class LabelReceived(Fact):
     """The customer received the label; its clock runs from here."""
 
     stored_as = "label.LabelReceived/1"
-    label_id: str
+    title = "Label reached the customer"
+    of_command = "record_label_received"
+    label_id: Personal
     void_at: AwareDatetime
     pins: Pins
 
@@ -250,17 +305,21 @@ class LabelVoided(Fact):
     """The label is void: by hand with a reason, or by itself at its deadline."""
 
     stored_as = "label.LabelVoided/1"
-    label_id: str
+    title = "Label voided"
+    of_command = "void_label"
+    label_id: Personal
     cause: Literal["deadline", "by_hand"]
-    reason: str | None = None
+    reason: FreeText | None = None
 
 
 class ReturnShipped(Fact):
     """The customer handed the parcel over."""
 
     stored_as = "return.ReturnShipped/1"
-    label_id: str | None = None
-    tracking_number: str | None = None
+    title = "Parcel handed over by the customer"
+    of_command = "record_return_shipment"
+    label_id: Personal | None = None
+    tracking_number: Personal | None = None
     proof: Literal["carrier_scan", "counter_receipt"] | None = None
 
 
@@ -268,30 +327,37 @@ class Received(Decision):
     """The parcel arrived and was taken in."""
 
     stored_as = "return.Received/1"
+    title = "Parcel received"
+    of_command = "receive_return"
 
 
 class ParcelRejected(Decision):
     """The parcel was handed over late and refused at the dock."""
 
     stored_as = "return.ParcelRejected/1"
+    title = "Parcel refused at the dock"
+    of_command = "receive_return"
+    declines = True
 
 
 class InspectedUnits(Part):
     """The findings on some units of a line."""
 
-    line_id: str
-    quantity: int
+    line_id: Harmless
+    quantity: Count
     same_condition: bool
     original_packaging: bool
     tags_attached: bool
     accepted: bool
-    notes: str | None = None
+    notes: FreeText | None = None
 
 
 class Inspected(Decision):
     """Units were inspected; each was accepted or rejected."""
 
     stored_as = "return.Inspected/1"
+    title = "Units inspected"
+    of_command = "inspect_return"
     findings: tuple[InspectedUnits, ...]
 
 
@@ -299,20 +365,26 @@ class SentBack(Fact):
     """Rejected units went back to the customer."""
 
     stored_as = "return.SentBack/1"
+    title = "Units sent back to the customer"
+    of_command = "record_send_back"
     lines: tuple[Units, ...]
-    tracking_number: str | None = None
+    tracking_number: Personal | None = None
 
 
 class ParcelLost(Fact):
     """The parcel was reported lost on its way back."""
 
     stored_as = "return.ParcelLost/1"
+    title = "Parcel reported lost"
+    of_command = "report_return_lost"
 
 
 class ReturnWithdrawn(Fact):
     """The customer keeps the goods."""
 
     stored_as = "return.ReturnWithdrawn/1"
+    title = "Return withdrawn"
+    of_command = "withdraw_return"
 
 
 # ---- refund (recorded in the stream of what it pays for) ----------------------------------------------------------
@@ -321,38 +393,40 @@ class ReturnWithdrawn(Fact):
 class RefundItem(Part):
     """What is refunded for some units of a line."""
 
-    line_id: str
-    quantity: int
-    merchandise: int
-    tax: int
-    deducted: int = 0
+    line_id: Harmless
+    quantity: Count
+    merchandise: Minor
+    tax: Minor
+    deducted: Minor = 0
 
 
 class Deduction(Part):
     """What a clause takes off, and the facts that say why."""
 
-    clause: str
-    amount: int
-    facts: dict[str, JsonValue]
+    clause: Harmless
+    amount: Minor
+    facts: Annotated[dict[str, JsonValue], Facts]
 
 
 class Tender(Part):
     """What goes back to one of the order's payments."""
 
-    payment_id: str
-    amount: int
+    payment_id: Personal
+    amount: Minor
 
 
 class RefundRequested(Decision):
     """The refund was issued: so much, to these payments."""
 
     stored_as = "refund.RefundRequested/1"
-    refund_id: str
-    currency: str
+    title = "Refund issued"
+    of_command = "request_refund"
+    refund_id: Harmless
+    currency: Harmless
     items: tuple[RefundItem, ...]
-    shipping: int = 0
+    shipping: Minor = 0
     deductions: tuple[Deduction, ...] = ()
-    settled_before: int = 0
+    settled_before: Minor = 0
     tenders: tuple[Tender, ...]
     expected_from: date
     expected_to: date
@@ -363,39 +437,49 @@ class RefundDeclined(Decision):
     """Nothing is refunded."""
 
     stored_as = "refund.RefundDeclined/1"
+    title = "Refund declined"
+    of_command = "request_refund"
+    declines = True
 
 
 class RefundSettled(Fact):
     """The payment provider paid one tender back."""
 
     stored_as = "refund.RefundSettled/1"
-    refund_id: str
-    payment_id: str
-    reference: str | None = None
+    title = "Tender paid back"
+    of_command = "record_refund_result"
+    refund_id: Harmless
+    payment_id: Personal
+    reference: Personal | None = None
 
 
 class RefundFailed(Fact):
     """The payment provider could not pay one tender back."""
 
     stored_as = "refund.RefundFailed/1"
-    refund_id: str
-    payment_id: str
-    reference: str | None = None
-    reason: str | None = None
+    title = "Tender could not be paid back"
+    of_command = "record_refund_result"
+    refund_id: Harmless
+    payment_id: Personal
+    reference: Personal | None = None
+    reason: FreeText | None = None
 
 
 class Refunded(Fact):
     """Every tender of the refund is settled."""
 
     stored_as = "refund.Refunded/1"
-    refund_id: str
+    title = "Refund complete"
+    follows = (RefundRequested, RefundSettled)
+    refund_id: Harmless
 
 
 class RefundOverdue(Fact):
     """The refund was not settled by the end of its last expected business day."""
 
     stored_as = "refund.RefundOverdue/1"
-    refund_id: str
+    title = "Refund overdue"
+    refund_id: Harmless
 
 
 # ---- claim (wrong item received) ------------------------------------------------------------------------------------
@@ -405,12 +489,14 @@ class ClaimOpened(Fact):
     """The customer reported that the wrong item came; ``contact_by`` is the inclusive end of the promise to call."""
 
     stored_as = "claim.ClaimOpened/1"
-    claim_id: str
-    order_id: str
-    line_id: str
-    quantity: int
+    title = "Wrong item reported"
+    of_command = "report_wrong_item"
+    claim_id: Harmless
+    order_id: Harmless
+    line_id: Harmless
+    quantity: Count
     parcels: tuple[Allotment, ...]
-    channel: str
+    channel: Harmless
     evidence: tuple[Evidence, ...] = ()
     contact_by: AwareDatetime
     pins: Pins
@@ -421,7 +507,11 @@ class ClaimDenied(Fact):
     """The claim was denied, by the policy (with the ruling) or by care (with the reason)."""
 
     stored_as = "claim.ClaimDenied/1"
-    reason: str | None = None
+    title = "Claim denied"
+    of_command = "deny_claim"
+    follows = (ClaimOpened,)
+    declines = True
+    reason: FreeText | None = None
     pins: Pins | None = None
     ruling: tuple[Finding, ...] | None = None
 
@@ -430,6 +520,8 @@ class EvidenceAdded(Fact):
     """More evidence came; the first notice keeps its time."""
 
     stored_as = "claim.EvidenceAdded/1"
+    title = "Evidence added"
+    of_command = "add_claim_evidence"
     evidence: tuple[Evidence, ...]
 
 
@@ -437,18 +529,23 @@ class ClaimContacted(Fact):
     """Customer care contacted the customer."""
 
     stored_as = "claim.ClaimContacted/1"
+    title = "Customer contacted"
+    of_command = "record_claim_contact"
 
 
 class ContactMissed(Fact):
     """The promised time passed without contact."""
 
     stored_as = "claim.ContactMissed/1"
+    title = "Promised contact missed"
 
 
 class ClaimResolved(Decision):
     """The claim was upheld and settled."""
 
     stored_as = "claim.ClaimResolved/1"
+    title = "Claim settled"
+    of_command = "resolve_claim"
     remedy: Remedy
 
 
@@ -456,6 +553,9 @@ class ResolutionDeclined(Decision):
     """The claim cannot be settled yet."""
 
     stored_as = "claim.ResolutionDeclined/1"
+    title = "Settlement declined"
+    of_command = "resolve_claim"
+    declines = True
     remedy: Remedy
 
 
@@ -466,23 +566,29 @@ class CustomerNotified(Fact):
     """A notice was sent to the customer."""
 
     stored_as = "note.CustomerNotified/1"
-    notice: str
+    title = "Customer notified"
+    of_command = "notify_customer"
+    notice: FreeText
 
 
 class OverrideGranted(Fact):
     """A person with authority set a clause aside for this order, return or claim."""
 
     stored_as = "note.OverrideGranted/1"
-    clause: str
-    reason: str
-    approved_by: str
+    title = "Clause set aside"
+    of_command = "override"
+    clause: Harmless
+    reason: FreeText
+    approved_by: Personal
 
 
 class ExceptionRaised(Fact):
     """A fact conflicts with what was known; a person has to look."""
 
     stored_as = "note.ExceptionRaised/1"
-    reasons: tuple[str, ...]
+    title = "Conflict with what was known"
+    follows = (Shipped, Delivered)
+    reasons: tuple[Derived, ...]
 
 
 class RefusalsCounted(Decision):
@@ -493,8 +599,10 @@ class RefusalsCounted(Decision):
     """
 
     stored_as = "note.RefusalsCounted/1"
-    command: str
-    repeats: str
+    title = "The same request refused again"
+    declines = True
+    command: Harmless
+    repeats: Harmless
     request: dict[str, JsonValue]
 
 
@@ -512,6 +620,9 @@ def _fact_classes() -> list[type[Fact]]:
 
 FACTS: dict[str, type[Fact]] = {fact.stored_as: fact for fact in _fact_classes()}
 """Stored name → class, for every version this code writes or reads."""
+
+BY_TYPE: dict[str, type[Fact]] = {fact.__name__: fact for fact in FACTS.values()}
+"""Name in outcomes, audits and lifecycles → class."""
 
 UPCASTERS: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {}
 """Stored name of a retired version → function that turns its content into the next version's."""

@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from returnable.domain.calendar import plain
+from returnable.domain.marks import Mark
 from returnable.domain.money import DECIMAL_AMOUNT, MINOR_UNIT_DIGITS
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -113,11 +114,24 @@ Instant = Annotated[
 ]
 """When something happened: RFC 3339 with an offset; kept in UTC."""
 
-Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_printable)]
-"""The caller's own id: 1 to 128 printable characters."""
+_Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_printable)]
 
-Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000), AfterValidator(_printable)]
+Id = Annotated[_Id, Mark.HARMLESS]
+"""The caller's own id: 1 to 128 printable characters. It says nothing of a person."""
+
+PersonalId = Annotated[_Id, Mark.PERSONAL]
+"""An id by which a person, a parcel or a payment can be known: 1 to 128 printable characters."""
+
+Reference = Annotated[_Id, Mark.FREE_TEXT]
+"""What a person gave as an id: 1 to 128 printable characters."""
+
+_Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000), AfterValidator(_printable)]
+
+Text = Annotated[_Text, Mark.FREE_TEXT]
 """A line of text for people: 1 to 2,000 printable characters."""
+
+PersonalText = Annotated[_Text, Mark.PERSONAL]
+"""A text of that kind that names a person."""
 
 Amount = Annotated[
     str,
@@ -125,16 +139,19 @@ Amount = Annotated[
     StringConstraints(strict=True, max_length=24),
     AfterValidator(_amount),
     WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?$"}),
+    Mark.MONEY,
 ]
 """Money in major units as a decimal string, not negative."""
 
-Currency = Annotated[str, StringConstraints(strict=True, max_length=3), AfterValidator(_currency)]
+Currency = Annotated[str, StringConstraints(strict=True, max_length=3), AfterValidator(_currency), Mark.HARMLESS]
 """An ISO 4217 code."""
 
-Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000), Mark.HARMLESS]
 """How many units: at least 1."""
 
-Channel = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=40), AfterValidator(_printable)]
+Channel = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=40), AfterValidator(_printable), Mark.HARMLESS
+]
 """How a request came in: ``email``, ``portal``, ``phone``, … A policy names the ones it accepts."""
 
 Flag = StrictBool
@@ -142,7 +159,6 @@ Flag = StrictBool
 Role = Literal["customer", "care", "warehouse", "carrier", "payments", "system", "auditor"]
 Evidence = Literal["order_confirmation", "item_picture"]
 Remedy = Literal["refund", "replacement", "both"]
-SubjectKind = Literal["order", "return", "claim"]
 
 
 class Model(BaseModel):
@@ -183,4 +199,4 @@ class Actor(Input):
     """Who acted."""
 
     role: Role
-    id: Id
+    id: PersonalId

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     ConfirmOrder,
@@ -43,9 +41,10 @@ from returnable.domain.events import (
     Units,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
-from returnable.domain.ruling import Aside, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -91,7 +90,7 @@ class Order:
     @property
     def stream(self) -> str:
         """The stream of the order's facts."""
-        return f"order/{self.order_id}"
+        return str(StreamId("order", self.order_id))
 
     @property
     def currency(self) -> str:
@@ -304,7 +303,7 @@ def confirm(command: ConfirmOrder, now: Moment) -> Decided:
     if due != paid:
         raise Impossible(
             "money.mismatch",
-            f"payments: {to_major(paid, currency)} {currency} were paid, but merchandise, tax and shipping come to "
+            f"{to_major(paid, currency)} {currency} were paid, but merchandise, tax and shipping come to "
             f"{to_major(due, currency)} {currency}",
             field="payments",
         )
@@ -323,7 +322,7 @@ def confirm(command: ConfirmOrder, now: Moment) -> Decided:
         cancel_by=elapsed_end(confirmed_at, now.policy.clauses.cancellation_window.hours),
         pins=now.policy.pins,
     )
-    return Decided(facts=[(f"order/{command.order_id}", fact)])
+    return Decided(facts=[(str(StreamId("order", command.order_id)), fact)])
 
 
 def weigh_cancellation(
@@ -341,7 +340,7 @@ def weigh_cancellation(
     weighing = now.weighing(order.asides)
     judged_at = min(requested_at, order.incomplete_since or requested_at)
     cancel_by = order.confirmed.cancel_by
-    facts: dict[str, JsonValue] = {
+    facts: Facts = {
         "confirmed_at": to_text(order.confirmed.occurred_at),
         "requested_at": to_text(requested_at),
         "deadline": to_text(cancel_by),
@@ -356,7 +355,7 @@ def weigh_cancellation(
     # A parcel on record has left, even where the clock of this decision is behind that of the one that told of it.
     any_counts = deciding and when_decided
     shipped = [p for p in order.parcels_by_shipment() if any_counts or p.shipped_at <= bar_from]
-    parcels: list[JsonValue] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
+    parcels: list[Facts] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
     weighing.weigh(
         "cancellation.not_shipped",
         not shipped,
@@ -364,7 +363,7 @@ def weigh_cancellation(
     )
 
     by_email = clauses.cancellation_by_email
-    given: list[JsonValue] = []
+    given: list[str] = []
     if order_reference is not None:
         given.append("order_reference")
     if order_copy:
@@ -391,7 +390,7 @@ def request_cancellation(
 ) -> Decided:
     """Cancel, or decline on the record; a notice is owed either way. ``open_returns``: ids of its unsettled returns."""
     if not ORDER.allows(order.status, "CancellationRequested"):
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command.command)
+        raise not_allowed(command.command, f"order {order.order_id}", order.status, ORDER)
     requested_at = command.requested_at or now.at
     weighing = weigh_cancellation(
         order,
@@ -412,16 +411,8 @@ def request_cancellation(
         order_copy=command.order_copy,
         incomplete=bool(by_email.facts["incomplete"]),
     )
-    answer: Fact
-    if weighing.allowed:
-        answer = Cancelled(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-    else:
-        answer = CancellationDeclined(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-    return Decided(
-        "accepted" if weighing.allowed else "declined",
-        [(order.stream, request), (order.stream, answer)],
-        weighing.ruling,
-    )
+    verdict = Cancelled if weighing.allowed else CancellationDeclined
+    return now.decide(order.stream, weighing, verdict, before=[request])
 
 
 def record_shipment(order: Order, command: RecordShipment, now: Moment) -> Decided:
@@ -469,7 +460,7 @@ def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) 
         if not units:
             raise Impossible(
                 "quantity.exceeded",
-                f"parcel_id: every unit of order {order.order_id} is in another parcel already",
+                f"every unit of order {order.order_id} is in another parcel already",
                 field="parcel_id",
             )
         return units
@@ -479,8 +470,7 @@ def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) 
             if line.quantity > left_of_line:
                 raise Impossible(
                     "quantity.exceeded",
-                    f"lines[{index}].quantity: {line.quantity} units of line {line.line_id} were shipped, but "
-                    f"{left_of_line} are left to ship",
+                    f"{line.quantity} units of line {line.line_id} were shipped, but {left_of_line} are left to ship",
                     field=f"lines[{index}].quantity",
                 )
     return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
@@ -501,7 +491,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decid
     if parcel is None:
         raise Impossible(
             "parcel.unknown",
-            f"parcel_id: order {order.order_id} has no parcel {command.parcel_id!r}",
+            f"order {order.order_id} has no parcel {command.parcel_id!r}",
             field="parcel_id",
         )
     if delivered_at in parcel.deliveries_told:
@@ -543,7 +533,7 @@ def link_account(order: Order, command: LinkAccount, now: Moment) -> Decided:
 def _known_line(order: Order, line_id: str, field: str) -> BoughtLine:
     line = order.lines.get(line_id)
     if line is None:
-        raise Impossible("line.unknown", f"{field}: order {order.order_id} has no line {line_id!r}", field=field)
+        raise Impossible("line.unknown", f"order {order.order_id} has no line {line_id!r}", field=field)
     return line
 
 
@@ -560,10 +550,10 @@ def nothing_on_its_way_back(order: Order, open_returns: Sequence[str], command: 
     """
     if open_returns:
         why = f"return {', '.join(open_returns[:10])} of it is not settled"
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command, why)
+        raise not_allowed(command, f"order {order.order_id}", order.status, ORDER, why)
 
 
 def must_not_be_cancelled(order: Order, command: str) -> None:
     """Raise ``transition.not_allowed`` for a cancelled order: what was paid for it goes back as a whole."""
     if order.status == "cancelled":
-        raise not_allowed(ORDER, f"order {order.order_id}", order.status, command)
+        raise not_allowed(command, f"order {order.order_id}", order.status, ORDER)

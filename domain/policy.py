@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -310,6 +310,10 @@ class Policy(Closed):
         """The clause with that id; ``KeyError`` for an unknown one."""
         found: Clause = getattr(self.clauses, _FIELD_OF[clause_id])
         return found
+
+
+PolicyOf = Callable[[str], Policy]
+"""Finds a pinned policy by its hash; raises ``HistoryBroken`` where it was not kept."""
 
 
 def _sorted(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from returnable.domain.cached import cached_property
 from returnable.domain.events import Fact, encode
+from returnable.domain.ids import RegisteredKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Batch:
 class Name:
     """An id that must be unique in the whole store, and the case it leads to."""
 
-    kind: Literal["return", "claim", "refund"]
+    kind: RegisteredKind
     name: str
     case_id: str
 
@@ -365,7 +366,7 @@ class EventStore(Protocol):
         """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
         ...
 
-    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         """The case in which a return, claim or refund of that id is known."""
         ...
 

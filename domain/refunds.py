@@ -32,12 +32,13 @@ from returnable.domain.events import (
     Tender,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, REFUND, RETURN
 from returnable.domain.money import split, to_major
 from returnable.domain.order import Order
 from returnable.domain.ports import Name
 from returnable.domain.returns import Return
-from returnable.domain.ruling import Weighing
+from returnable.domain.ruling import Facts, Weighing
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -60,10 +61,9 @@ class Refund:
     """When it was settled, or failed."""
 
     @property
-    def subject(self) -> tuple[str, str]:
-        """Kind and id of what it pays for."""
-        kind, _, name = self.stream.partition("/")
-        return kind, name
+    def subject(self) -> StreamId:
+        """What it pays for."""
+        return StreamId.parse(self.stream)
 
     @property
     def total(self) -> int:
@@ -266,14 +266,14 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     inspected = {line_id: ret.accepted.get(line_id, 0) + ret.rejected.get(line_id, 0) for line_id in lines}
     accepted = {line_id: ret.accepted.get(line_id, 0) for line_id in lines}
     anything = any(inspected.values())
-    facts: dict[str, JsonValue] = {"status": ret.status, "inspected": sum(inspected.values())}
+    facts: Facts = {"status": ret.status, "inspected": sum(inspected.values())}
     if ret.inspected_at is not None:
         facts["inspected_at"] = to_text(ret.inspected_at)
     if ret.lost_at is not None and ret.status == "lost":
         facts["lost_at"] = to_text(ret.lost_at)
     at_merchants_risk = ret.status == "lost" and weighing.set_aside("returns.transit_risk")
-    if at_merchants_risk:
-        weighing.weigh("returns.transit_risk", False, {"lost_at": facts["lost_at"]})
+    if at_merchants_risk and ret.lost_at is not None:
+        weighing.weigh("returns.transit_risk", False, {"lost_at": to_text(ret.lost_at)})
     verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, facts)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
@@ -281,7 +281,7 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
             return {}
         return {line_id: ret.quantity(line_id) - ret.sent_back.get(line_id, 0) for line_id in lines}
     some = any(accepted.values())
-    counts: dict[str, JsonValue] = {"accepted": sum(accepted.values()), "rejected": sum(ret.rejected.values())}
+    counts: Facts = {"accepted": sum(accepted.values()), "rejected": sum(ret.rejected.values())}
     verdict = weighing.weigh("returns.condition", some, counts)
     if some or verdict == "fail":
         return accepted
@@ -293,7 +293,7 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
         return None
     clause = weighing.policy.clauses.returns_label_fee
     used = ret.labels_used()
-    facts: dict[str, JsonValue] = {"labels_used": [label.label_id for label in used]}
+    facts: Facts = {"labels_used": [label.label_id for label in used]}
     if order.currency != weighing.policy.currency:
         # A fee stated in another currency was never agreed on for this order.
         facts["currency"], facts["stated_in"] = order.currency, weighing.policy.currency
@@ -305,7 +305,7 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
     charged_shipping = clause.free_only_with_free_shipping and order.confirmed.shipping_charged > 0
     liable = [item for item in items if prices[item.line_id] < threshold or charged_shipping]
     amount = min(fee * len(used), sum(item.merchandise for item in liable))
-    lines: list[JsonValue] = [
+    lines: list[Facts] = [
         {
             "line_id": item.line_id,
             "unit_price": to_major(prices[item.line_id], order.currency),
@@ -320,9 +320,9 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
     if weighing.weigh("returns.label_fee", not weighing.set_aside("returns.label_fee"), facts) != "pass":
         return None
     on_fee: dict[str, JsonValue] = {
-        "labels_used": facts["labels_used"],
-        "fee": facts["fee"],
-        "threshold": facts["threshold"],
+        "labels_used": [label.label_id for label in used],
+        "fee": to_major(fee, order.currency),
+        "threshold": to_major(threshold, order.currency),
         "lines": [item.line_id for item in liable],
     }
     return Deduction(clause="returns.label_fee", amount=amount, facts=on_fee)
@@ -343,7 +343,7 @@ def owed_for_order(
     with_shipping = weighing.policy.clauses.cancellation_full_refund.refunds_shipping
     shipping = _shipping_left(order, refunds, order.stream) if with_shipping else 0
     owed = Owed(tuple(_items(order, units, refunds, order.stream)), shipping)
-    facts: dict[str, JsonValue] = {
+    facts: Facts = {
         "shipping": to_major(shipping, order.currency),
         "amount": to_major(owed.total, order.currency),
     }
@@ -412,22 +412,16 @@ class RefundSubject:
         if mine and mine[-1].status in ("requested", "refunded"):
             last = mine[-1]
             allowed = ("record_refund_result",) if last.status == "requested" else ()
-            raise Impossible(
-                "transition.not_allowed",
-                f"{command}: refund {last.refund_id} of {subject} is {last.status}; allowed now: "
-                f"{', '.join(allowed) or 'nothing that moves it'}",
-                state=last.status,
-                allowed=allowed,
-            )
+            raise not_allowed(command, f"refund {last.refund_id} of {subject}", last.status, allowed)
         if self.ret is not None:
             return
         if self.claim is not None:
             if not CLAIM.allows(self.claim.status, "RefundRequested"):
-                raise not_allowed(CLAIM, subject, self.claim.status, command)
+                raise not_allowed(command, subject, self.claim.status, CLAIM)
             if self.claim.remedy == "replacement":
-                raise not_allowed(CLAIM, subject, self.claim.status, command, "settled by replacement")
+                raise not_allowed(command, subject, self.claim.status, CLAIM, "settled by replacement")
         elif not ORDER.allows(self.order.status, "RefundRequested"):
-            raise not_allowed(ORDER, subject, self.order.status, command)
+            raise not_allowed(command, subject, self.order.status, ORDER)
 
 
 def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) -> Decided:
@@ -437,15 +431,14 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
     weighing = subject.weighing(now)
     owed = subject.owed(weighing)
     if not weighing.allowed:
-        declined = RefundDeclined(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-        return Decided("declined", [(subject.stream, declined)], weighing.ruling)
+        return now.decide(subject.stream, weighing, RefundDeclined)
     if subject.ret is not None and not RETURN.allows(subject.ret.status, "RefundRequested"):
-        raise not_allowed(RETURN, f"return {subject.ret.return_id}", subject.ret.status, command.command)
+        raise not_allowed(command.command, f"return {subject.ret.return_id}", subject.ret.status, RETURN)
 
     allocation = now.policy.clauses.returns_original_tender.allocation
     tenders = allocate(order, owed.total, subject.refunds, subject.stream, allocation)
     total = sum(tender.amount for tender in tenders)
-    shown: list[JsonValue] = [
+    shown: list[Facts] = [
         {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)} for tender in tenders
     ]
     weighing.weigh("returns.original_tender", True, {"total": to_major(total, order.currency), "tenders": shown})
@@ -461,10 +454,11 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
             "deadline": to_text(timing.overdue_at),
         },
     )
-    fact = RefundRequested(
-        **now.envelope(),
-        pins=now.policy.pins,
-        ruling=weighing.ruling,
+    decided = now.decide(
+        subject.stream,
+        weighing,
+        RefundRequested,
+        names=[Name("refund", command.refund_id, order.order_id)],
         refund_id=command.refund_id,
         currency=order.currency,
         items=owed.items,
@@ -476,11 +470,9 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         expected_to=timing.expected_to,
         overdue_at=timing.overdue_at,
     )
-    facts: list[tuple[str, Fact]] = [(subject.stream, fact)]
     if not tenders:  # an order that cost nothing and was paid by nothing
-        facts.append((subject.stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
-    names = [Name("refund", command.refund_id, order.order_id)]
-    return Decided("accepted", facts, weighing.ruling, names)
+        decided.facts.append((subject.stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
+    return decided
 
 
 def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> Decided:
@@ -489,25 +481,19 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
     if tender is None:
         raise Impossible(
             "command.invalid",
-            f"payment_id: refund {refund.refund_id} pays nothing to {command.payment_id!r}",
+            f"refund {refund.refund_id} pays nothing to {command.payment_id!r}",
             field="payment_id",
         )
     if tender != "requested":
         waiting = [payment_id for payment_id, status in refund.tenders.items() if status == "requested"]
-        allowed: tuple[str, ...]
+        allowed: tuple[str, ...] = ()
+        why = ""
         if waiting:
-            allowed, now_allowed = ("record_refund_result",), f"record_refund_result for {', '.join(waiting)}"
+            allowed, why = ("record_refund_result",), f"{', '.join(waiting)} wait for a result"
         elif refund.status == "failed":
-            allowed, now_allowed = ("request_refund",), "request_refund under a new refund_id"
-        else:
-            allowed, now_allowed = (), "nothing that moves it"
-        raise Impossible(
-            "transition.not_allowed",
-            f"{command.command}: payment {command.payment_id} of refund {refund.refund_id} is {tender}; allowed now: "
-            f"{now_allowed}",
-            state=tender,
-            allowed=allowed,
-        )
+            allowed, why = ("request_refund",), "ask again under a new refund_id"
+        place = f"payment {command.payment_id} of refund {refund.refund_id}"
+        raise not_allowed(command.command, place, tender, allowed, why)
     facts: list[tuple[str, Fact]] = []
     if command.result == "succeeded":
         settled = RefundSettled(

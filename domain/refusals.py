@@ -13,21 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from returnable.domain.commands import COMMANDS
 from returnable.domain.deciding import Decided, Moment
-from returnable.domain.events import (
-    CancellationDeclined,
-    CancellationRequested,
-    ClaimDenied,
-    ClaimOpened,
-    Fact,
-    LabelDeclined,
-    RefundDeclined,
-    RefusalsCounted,
-    ResolutionDeclined,
-    ReturnDeclined,
-    ReturnRequested,
-)
+from returnable.domain.events import FACTS, CancellationRequested, Fact, ParcelRejected, RefusalsCounted
 from returnable.domain.ports import Recorded
 from returnable.domain.retelling import NOT_IN_EVENTS, Told, retell
+from returnable.domain.ruling import Finding
 
 if TYPE_CHECKING:
     from returnable.domain.case import Case
@@ -36,26 +25,12 @@ RECORDED_SINGLY = 20
 """How many identical refusals of a case are recorded one by one."""
 
 REFUSALS: dict[type[Fact], type[Fact] | None] = {
-    CancellationDeclined: CancellationRequested,
-    ReturnDeclined: ReturnRequested,
-    LabelDeclined: None,
-    RefundDeclined: None,
-    ClaimDenied: ClaimOpened,
-    ResolutionDeclined: None,
-    RefusalsCounted: None,
+    fact: next(iter(fact.follows), None) for fact in FACTS.values() if fact.declines and fact is not ParcelRejected
 }
 """The facts that refuse a request and change nothing else → the fact of the same command that stands before them.
 
 A ``ParcelRejected`` is not one of them: it moves the return.
 """
-
-_CREATES = {
-    "request_return": "return_id",
-    "report_wrong_item": "claim_id",
-    "issue_label": "label_id",
-    "request_refund": "refund_id",
-}
-"""Command → the id of what it would create: a caller takes a new one for each attempt."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,9 +61,9 @@ class Refusal:
         told = next(retell(self.entries))
         command = told.fields["command"]
         request = _request(told)
-        request.pop(_CREATES.get(command, ""), None)
+        request.pop(f"{COMMANDS[command].creates}_id", None)  # a caller takes a new one for each attempt
         failed = tuple(finding.clause for finding in _ruling(self.entries[-1]) if finding.verdict == "fail")
-        decision: Any = self.entries[-1].fact
+        decision = self.entries[-1].fact
         return command, request, decision.actor, failed, decision.pins
 
     def with_those_before(self) -> Iterator[Refusal]:
@@ -147,5 +122,5 @@ def _request(told: Told) -> dict[str, Any]:
     return {name: value for name, value in told.fields.items() if name not in left_out}
 
 
-def _ruling(entry: Recorded) -> Any:
-    return getattr(entry.fact, "ruling", None) or ()
+def _ruling(entry: Recorded) -> tuple[Finding, ...]:
+    return entry.fact.ruling or ()

@@ -17,7 +17,6 @@ from returnable.domain.commands import COMMANDS, Command, parse_command
 from returnable.domain.errors import HistoryBroken, short
 from returnable.domain.events import (
     AccountLinked,
-    CancellationDeclined,
     CancellationRequested,
     ClaimContacted,
     ClaimDenied,
@@ -45,13 +44,13 @@ from returnable.domain.events import (
     RefundSettled,
     RefusalsCounted,
     ResolutionDeclined,
-    ReturnDeclined,
     ReturnRequested,
     ReturnShipped,
     ReturnWithdrawn,
     SentBack,
     Shipped,
 )
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.ports import Recorded
 from returnable.domain.ruling import Finding
@@ -83,9 +82,14 @@ class Told:
         return parse_command(self.fields)
 
     @property
+    def decided(self) -> Recorded:
+        """The entry of :attr:`decision`."""
+        return next((entry for entry in self.entries if entry.fact.ruling), self.entries[0])
+
+    @property
     def decision(self) -> Fact:
         """The fact that carries the ruling, or else the first."""
-        return next((e.fact for e in self.entries if getattr(e.fact, "ruling", None)), self.entries[0].fact)
+        return self.decided.fact
 
     @property
     def ruling(self) -> tuple[Finding, ...] | None:
@@ -98,30 +102,16 @@ class Told:
         return outcome_of(entry.fact for entry in self.entries)
 
 
-_DECLINED = (
-    CancellationDeclined,
-    ReturnDeclined,
-    LabelDeclined,
-    ParcelRejected,
-    RefundDeclined,
-    RefusalsCounted,
-    ResolutionDeclined,
-)
-
-
 def outcome_of(facts: Iterable[Fact]) -> Literal["accepted", "declined"]:
     """What a command came to that recorded these facts. A claim that care denies by hand is a command accepted."""
-    for fact in facts:
-        if isinstance(fact, _DECLINED) or (isinstance(fact, ClaimDenied) and fact.ruling is not None):
-            return "declined"
-    return "accepted"
+    return "declined" if any(fact.declines and fact.ruling is not None for fact in facts) else "accepted"
 
 
 def ruling_of(facts: Iterable[Fact]) -> tuple[Finding, ...] | None:
     """The ruling among the facts of one command; ``None`` where nothing was weighed."""
     found: tuple[Finding, ...] | None = None
     for fact in facts:
-        found = getattr(fact, "ruling", None) or found
+        found = fact.ruling or found
     return found
 
 
@@ -148,25 +138,13 @@ def is_deadline(fact: Fact) -> bool:
     )
 
 
-_FOLLOWS: dict[str, frozenset[str]] = {
-    "CancellationRequested": frozenset({"Cancelled", "CancellationDeclined"}),
-    "Shipped": frozenset({"ExceptionRaised"}),
-    "Delivered": frozenset({"ExceptionRaised"}),
-    "ReturnRequested": frozenset({"ReturnAuthorized", "ReturnDeclined"}),
-    "ClaimOpened": frozenset({"ClaimDenied"}),
-    "RefundRequested": frozenset({"Refunded"}),
-    "RefundSettled": frozenset({"Refunded"}),
-}
-"""First fact of a command → the facts that may come of the same command."""
-
-
 def _continues(group: list[Recorded], entry: Recorded) -> bool:
     first, fact = group[0].fact, entry.fact
     if (first.recorded_at, first.command_id, first.actor) != (fact.recorded_at, fact.command_id, fact.actor):
         return False
     if is_deadline(first):
         return is_deadline(fact)
-    if len(group) > 1 or entry.stream != group[0].stream or fact.type not in _FOLLOWS.get(first.type, ()):
+    if len(group) > 1 or entry.stream != group[0].stream or type(first) not in fact.follows:
         return False
     if isinstance(first, ClaimOpened):  # denied on the spot, or a moment later by hand
         return not first.ruling and isinstance(fact, ClaimDenied) and fact.ruling is not None
@@ -184,7 +162,7 @@ def _told(group: list[Recorded]) -> Told:
         tell = _TELLERS.get(type(fact))
         if tell is None:
             raise HistoryBroken(f"{first.event}: {fact.type} stands alone; no command records it so")
-        fields = tell(first, fact)
+        fields = {"command": fact.of_command} | tell(first, fact)
     if fact.command_id is not None:
         fields["command_id"] = fact.command_id
     if fact.actor is not None:
@@ -201,19 +179,17 @@ def _present(**fields: Any) -> Fields:
 
 
 def _name(entry: Recorded) -> str:
-    return entry.stream.partition("/")[2]
+    return StreamId.parse(entry.stream).id
 
 
 def _subject(entry: Recorded) -> Fields:
-    kind, _, name = entry.stream.partition("/")
-    return {"subject": {"kind": kind, "id": name}}
+    return {"subject": StreamId.parse(entry.stream)._asdict()}
 
 
 def _confirm(entry: Recorded, fact: Confirmed) -> Fields:
     currency = fact.currency
     customer = fact.customer
     fields: Fields = {
-        "command": "confirm_order",
         "order_id": fact.order_id,
         "customer": {"customer_id": customer.customer_id, "account_id": customer.account_id}
         | _present(name=customer.name, email=customer.email),
@@ -243,7 +219,7 @@ def _confirm(entry: Recorded, fact: Confirmed) -> Fields:
 
 def _cancellation(entry: Recorded, fact: CancellationRequested) -> Fields:
     return (
-        {"command": "request_cancellation", "order_id": entry.case_id, "channel": fact.channel}
+        {"order_id": entry.case_id, "channel": fact.channel}
         | _present(order_reference=fact.order_reference, order_copy=fact.order_copy or None)
         | _own_time(fact, "requested_at")
     )
@@ -255,7 +231,6 @@ def _units(lines: Iterable[Any]) -> list[Fields]:
 
 def _shipment(entry: Recorded, fact: Shipped) -> Fields:
     return {
-        "command": "record_shipment",
         "order_id": entry.case_id,
         "parcel_id": fact.parcel_id,
         "carrier": fact.carrier,
@@ -265,19 +240,18 @@ def _shipment(entry: Recorded, fact: Shipped) -> Fields:
 
 
 def _delivery(entry: Recorded, fact: Delivered) -> Fields:
-    given = {"command": "record_delivery", "order_id": entry.case_id, "parcel_id": fact.parcel_id}
+    given = {"order_id": entry.case_id, "parcel_id": fact.parcel_id}
     return given | _own_time(fact, "delivered_at")
 
 
 def _return(entry: Recorded, fact: ReturnRequested) -> Fields:
     lines = [{"line_id": line.line_id, "quantity": line.quantity} | _present(reason=line.reason) for line in fact.lines]
-    given = {"command": "request_return", "return_id": fact.return_id, "order_id": fact.order_id, "lines": lines}
-    return given | {"channel": fact.channel, "resolution": fact.resolution} | _own_time(fact, "requested_at")
+    given = {"return_id": fact.return_id, "order_id": fact.order_id, "lines": lines, "channel": fact.channel}
+    return given | {"resolution": fact.resolution} | _own_time(fact, "requested_at")
 
 
 def _label(entry: Recorded, fact: LabelIssued) -> Fields:
     given: Fields = {
-        "command": "issue_label",
         "return_id": _name(entry),
         "label_id": fact.label_id,
         "carrier": fact.carrier,
@@ -288,21 +262,24 @@ def _label(entry: Recorded, fact: LabelIssued) -> Fields:
     return given | _own_time(fact, "issued_at")
 
 
+def _of_label(entry: Recorded, fact: LabelDeclined | LabelReceived | LabelVoided) -> Fields:
+    return {"return_id": _name(entry), "label_id": fact.label_id}
+
+
 def _label_declined(entry: Recorded, fact: LabelDeclined) -> Fields:
-    given = {"command": "issue_label", "return_id": _name(entry), "label_id": fact.label_id}
-    return given | {"carrier": NOT_RECORDED, "tracking_number": NOT_RECORDED}
+    return _of_label(entry, fact) | {"carrier": NOT_RECORDED, "tracking_number": NOT_RECORDED}
 
 
 def _return_shipment(entry: Recorded, fact: ReturnShipped) -> Fields:
     return (
-        {"command": "record_return_shipment", "return_id": _name(entry)}
+        {"return_id": _name(entry)}
         | _present(label_id=fact.label_id, tracking_number=fact.tracking_number, proof=fact.proof)
         | _own_time(fact, "shipped_at")
     )
 
 
 def _arrival(entry: Recorded, fact: Fact) -> Fields:
-    return {"command": "receive_return", "return_id": _name(entry)} | _own_time(fact, "received_at")
+    return {"return_id": _name(entry)} | _own_time(fact, "received_at")
 
 
 def _inspection(entry: Recorded, fact: Inspected) -> Fields:
@@ -317,18 +294,18 @@ def _inspection(entry: Recorded, fact: Inspected) -> Fields:
         | _present(notes=finding.notes)
         for finding in fact.findings
     ]
-    given = {"command": "inspect_return", "return_id": _name(entry), "findings": findings}
+    given = {"return_id": _name(entry), "findings": findings}
     return given | _own_time(fact, "inspected_at")
 
 
 def _sent_back(entry: Recorded, fact: SentBack) -> Fields:
-    given = {"command": "record_send_back", "return_id": _name(entry), "lines": _units(fact.lines)}
+    given = {"return_id": _name(entry), "lines": _units(fact.lines)}
     return given | _present(tracking_number=fact.tracking_number) | _own_time(fact, "sent_at")
 
 
 def _refund(entry: Recorded, refund_id: str) -> Fields:
-    kind, _, name = entry.stream.partition("/")
-    return {"command": "request_refund", "refund_id": refund_id, f"{kind}_id": name}
+    kind, name = StreamId.parse(entry.stream)
+    return {"refund_id": refund_id, f"{kind}_id": name}
 
 
 def _refund_declined(entry: Recorded, fact: RefundDeclined) -> Fields:
@@ -354,7 +331,6 @@ def _counted(entry: Recorded, fact: RefusalsCounted) -> Fields:
 
 def _result(entry: Recorded, fact: RefundSettled | RefundFailed) -> Fields:
     return {
-        "command": "record_refund_result",
         "refund_id": fact.refund_id,
         "payment_id": fact.payment_id,
         "result": "succeeded" if isinstance(fact, RefundSettled) else "failed",
@@ -363,7 +339,6 @@ def _result(entry: Recorded, fact: RefundSettled | RefundFailed) -> Fields:
 
 def _claim(entry: Recorded, fact: ClaimOpened) -> Fields:
     return {
-        "command": "report_wrong_item",
         "claim_id": fact.claim_id,
         "order_id": fact.order_id,
         "line_id": fact.line_id,
@@ -373,8 +348,8 @@ def _claim(entry: Recorded, fact: ClaimOpened) -> Fields:
     } | _own_time(fact, "reported_at")
 
 
-def _of_claim(command: str, entry: Recorded, **fields: Any) -> Fields:
-    return {"command": command, "claim_id": _name(entry), **fields}
+def _of_claim(entry: Recorded, **fields: Any) -> Fields:
+    return {"claim_id": _name(entry), **fields}
 
 
 _TELLERS: dict[type[Fact], Callable[[Recorded, Any], Fields]] = {
@@ -382,51 +357,32 @@ _TELLERS: dict[type[Fact], Callable[[Recorded, Any], Fields]] = {
     CancellationRequested: _cancellation,
     Shipped: _shipment,
     Delivered: _delivery,
-    AccountLinked: lambda entry, fact: {
-        "command": "link_account",
-        "order_id": entry.case_id,
-        "account_id": fact.account_id,
-    },
+    AccountLinked: lambda entry, fact: {"order_id": entry.case_id, "account_id": fact.account_id},
     ReturnRequested: _return,
     LabelIssued: _label,
     LabelDeclined: _label_declined,
-    LabelReceived: lambda entry, fact: (
-        {
-            "command": "record_label_received",
-            "return_id": _name(entry),
-            "label_id": fact.label_id,
-        }
-        | _own_time(fact, "received_at")
-    ),
-    LabelVoided: lambda entry, fact: {
-        "command": "void_label",
-        "return_id": _name(entry),
-        "label_id": fact.label_id,
-        "reason": fact.reason,
-    },
+    LabelReceived: lambda entry, fact: _of_label(entry, fact) | _own_time(fact, "received_at"),
+    LabelVoided: lambda entry, fact: _of_label(entry, fact) | {"reason": fact.reason},
     ReturnShipped: _return_shipment,
     Received: _arrival,
     ParcelRejected: _arrival,
     Inspected: _inspection,
     SentBack: _sent_back,
-    ParcelLost: lambda entry, fact: (
-        {"command": "report_return_lost", "return_id": _name(entry)} | _own_time(fact, "reported_at")
-    ),
-    ReturnWithdrawn: lambda entry, fact: {"command": "withdraw_return", "return_id": _name(entry)},
+    ParcelLost: lambda entry, fact: {"return_id": _name(entry)} | _own_time(fact, "reported_at"),
+    ReturnWithdrawn: lambda entry, fact: {"return_id": _name(entry)},
     RefundRequested: lambda entry, fact: _refund(entry, fact.refund_id),
     RefundDeclined: _refund_declined,
     RefusalsCounted: _counted,
     RefundSettled: _result,
     RefundFailed: _result,
     ClaimOpened: _claim,
-    EvidenceAdded: lambda entry, fact: _of_claim("add_claim_evidence", entry, attachments=list(fact.evidence)),
-    ClaimContacted: lambda entry, fact: _of_claim("record_claim_contact", entry) | _own_time(fact, "contacted_at"),
-    ClaimResolved: lambda entry, fact: _of_claim("resolve_claim", entry, remedy=fact.remedy),
-    ResolutionDeclined: lambda entry, fact: _of_claim("resolve_claim", entry, remedy=fact.remedy),
-    ClaimDenied: lambda entry, fact: _of_claim("deny_claim", entry, reason=fact.reason),
-    CustomerNotified: lambda entry, fact: {"command": "notify_customer", **_subject(entry), "notice": fact.notice},
+    EvidenceAdded: lambda entry, fact: _of_claim(entry, attachments=list(fact.evidence)),
+    ClaimContacted: lambda entry, fact: _of_claim(entry) | _own_time(fact, "contacted_at"),
+    ClaimResolved: lambda entry, fact: _of_claim(entry, remedy=fact.remedy),
+    ResolutionDeclined: lambda entry, fact: _of_claim(entry, remedy=fact.remedy),
+    ClaimDenied: lambda entry, fact: _of_claim(entry, reason=fact.reason),
+    CustomerNotified: lambda entry, fact: {**_subject(entry), "notice": fact.notice},
     OverrideGranted: lambda entry, fact: {
-        "command": "override",
         **_subject(entry),
         "clause": fact.clause,
         "reason": fact.reason,

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from returnable.domain.commands import (
     InspectReturn,
     IssueLabel,
@@ -52,10 +50,11 @@ from returnable.domain.events import (
     Units,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
-from returnable.domain.ruling import Aside, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -130,7 +129,7 @@ class Return:
     @property
     def stream(self) -> str:
         """The stream of the return's facts."""
-        return f"return/{self.return_id}"
+        return str(StreamId("return", self.return_id))
 
     @property
     def sent(self) -> Happened | None:
@@ -322,20 +321,20 @@ def weigh_request(
 
     lines = [_window_of(order, want, requested_at) for want in wanted]
     ends = [str(line["return_before"]) for line in lines if "return_before" in line]
-    facts: dict[str, JsonValue] = {"requested_at": to_text(requested_at)}
+    facts: Facts = {"requested_at": to_text(requested_at)}
     if ends:
         tightest = min(ends)
         facts["deadline"] = tightest
         facts["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
     facts["lines"] = list(lines)
-    weighing.weigh("returns.window", all(line["in_time"] for line in lines), facts)
+    weighing.weigh("returns.window", all(line.get("in_time") for line in lines), facts)
 
-    marked: list[JsonValue] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
-    checked: list[JsonValue] = [want.line_id for want in wanted]
+    marked: list[str] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
+    checked: list[str] = [want.line_id for want in wanted]
     weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked})
 
     since = order.account_since
-    account: dict[str, JsonValue] = {"requested_at": to_text(requested_at)}
+    account: Facts = {"requested_at": to_text(requested_at)}
     if since is not None:
         account["account_id"] = order.account_id
         account["account_since_at"] = to_text(since)
@@ -350,8 +349,8 @@ def weigh_request(
     return weighing
 
 
-def _window_of(order: Order, want: Wanted, requested_at: datetime) -> dict[str, JsonValue]:
-    facts: dict[str, JsonValue] = {"line_id": want.line_id, "quantity": want.quantity}
+def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Facts:
+    facts: Facts = {"line_id": want.line_id, "quantity": want.quantity}
     window = ask_window(order, want.parcels, requested_at, lambda parcel: parcel.return_before)
     if window.undelivered:
         facts["undelivered"] = window.undelivered
@@ -381,7 +380,7 @@ def request_return(
         wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason))
     requested_at = command.requested_at or now.at
     weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution)
-    stream = f"return/{command.return_id}"
+    stream = str(StreamId("return", command.return_id))
     request = ReturnRequested(
         **now.envelope(requested_at),
         return_id=command.return_id,
@@ -394,13 +393,8 @@ def request_return(
         resolution=command.resolution,
     )
     verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
-    answer = verdict(**now.envelope(), pins=now.policy.pins, ruling=weighing.ruling)
-    return Decided(
-        "accepted" if weighing.allowed else "declined",
-        [(stream, request), (stream, answer)],
-        weighing.ruling,
-        [Name("return", command.return_id, order.order_id)],
-    )
+    names = [Name("return", command.return_id, order.order_id)]
+    return now.decide(stream, weighing, verdict, before=[request], names=names)
 
 
 def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field: str) -> None:
@@ -410,7 +404,7 @@ def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field:
         held = f" and {taken} of them are in another return or claim" if taken else ""
         raise Impossible(
             "quantity.exceeded",
-            f"{field}: asked for {quantity} of line {line_id}, but {bought} were bought{held}",
+            f"asked for {quantity} of line {line_id}, but {bought} were bought{held}",
             field=field,
         )
 
@@ -430,7 +424,7 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
     void_at = now.deadlines.of_label(issued_at, command.received_at)
     weighing = now.weighing((*order.asides, *ret.asides))
     spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
-    facts: dict[str, JsonValue] = {"label_id": command.label_id}
+    facts: Facts = {"label_id": command.label_id}
     if spent:
         last = max(spent, key=lambda label: label.void_at)
         facts |= {
@@ -442,21 +436,18 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
         facts |= {"deadline": to_text(void_at), "margin_seconds": margin_seconds(void_at, now.at)}
     weighing.weigh("returns.ship_by", not spent, facts)
     if not weighing.allowed:
-        declined = LabelDeclined(
-            **now.envelope(), pins=now.policy.pins, ruling=weighing.ruling, label_id=command.label_id
-        )
-        return Decided("declined", [(ret.stream, declined)], weighing.ruling)
-    fact = LabelIssued(
-        **now.envelope(issued_at),
-        pins=now.policy.pins,
-        ruling=weighing.ruling,
+        return now.decide(ret.stream, weighing, LabelDeclined, label_id=command.label_id)
+    return now.decide(
+        ret.stream,
+        weighing,
+        LabelIssued,
+        occurred_at=issued_at,
         label_id=command.label_id,
         carrier=command.carrier,
         tracking_number=command.tracking_number,
         received_at=command.received_at,
         void_at=void_at,
     )
-    return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
 
 
 def record_label_received(ret: Return, command: RecordLabelReceived, now: Moment) -> Decided:
@@ -487,9 +478,7 @@ def void_label(ret: Return, command: VoidLabel, now: Moment) -> Decided:
 def _known_label(ret: Return, label_id: str) -> Label:
     label = ret.labels.get(label_id)
     if label is None:
-        raise Impossible(
-            "label.unknown", f"label_id: return {ret.return_id} has no label {label_id!r}", field="label_id"
-        )
+        raise Impossible("label.unknown", f"return {ret.return_id} has no label {label_id!r}", field="label_id")
     return label
 
 
@@ -504,15 +493,8 @@ def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) ->
         else ()
     )
     void = ("void_label",) if status == "issued" and RETURN.allows(ret.status, "LabelVoided") else ()
-    why = f"return {ret.return_id} is {ret.status}"
     allowed = tuple(name for name in (*received, *void) if name != command)
-    now_allowed = ", ".join(allowed) if allowed else "nothing that moves it"
-    return Impossible(
-        "transition.not_allowed",
-        f"{command}: label {label_id} is {status} ({why}); allowed now: {now_allowed}",
-        state=status,
-        allowed=allowed,
-    )
+    return not_allowed(command, f"label {label_id}", status, allowed, f"return {ret.return_id} is {ret.status}")
 
 
 # ---- decisions: the way back ----------------------------------------------------------------------------------------
@@ -520,7 +502,7 @@ def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) ->
 
 def _check(ret: Return, event: str, command: str) -> None:
     if not RETURN.allows(ret.status, event):
-        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command)
+        raise not_allowed(command, f"return {ret.return_id}", ret.status, RETURN)
 
 
 def record_return_shipment(ret: Return, command: RecordReturnShipment, now: Moment) -> Decided:
@@ -543,7 +525,7 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
     received_at = command.received_at or now.at
     weighing = now.weighing((*order.asides, *ret.asides))
     sent_at, void_at = ret.shipped.at if ret.shipped else received_at, ret.void_at
-    facts: dict[str, JsonValue] = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
+    facts: Facts = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
     if void_at is not None:
         facts["deadline"] = to_text(void_at)
         facts["margin_seconds"] = margin_seconds(void_at, sent_at)
@@ -552,12 +534,8 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})
         own = ret.shipped_with is None
         weighing.weigh("returns.own_label", True if own else None, {"own_label": own})
-    fact: Fact
-    if weighing.allowed:
-        fact = Received(**now.envelope(received_at), pins=now.policy.pins, ruling=weighing.ruling)
-    else:
-        fact = ParcelRejected(**now.envelope(received_at), pins=now.policy.pins, ruling=weighing.ruling)
-    return Decided("accepted" if weighing.allowed else "declined", [(ret.stream, fact)], weighing.ruling)
+    verdict = Received if weighing.allowed else ParcelRejected
+    return now.decide(ret.stream, weighing, verdict, occurred_at=received_at)
 
 
 def _proof(ret: Return) -> str:
@@ -574,7 +552,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     everything = not ret.anything_uninspected()
     if everything or refund_open:
         why = "every unit was inspected" if everything else "its refund is under way"
-        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, why)
+        raise not_allowed(command.command, f"return {ret.return_id}", ret.status, RETURN, why)
     count: dict[str, int] = {}
     for index, finding in enumerate(command.findings):
         count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
@@ -582,8 +560,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
         if count[finding.line_id] > left:
             raise Impossible(
                 "quantity.exceeded",
-                f"findings[{index}].quantity: findings on {count[finding.line_id]} units of line {finding.line_id}, "
-                f"but {left} are left to inspect",
+                f"findings on {count[finding.line_id]} units of line {finding.line_id}, but {left} are left to inspect",
                 field=f"findings[{index}].quantity",
             )
     weighing = now.weighing((*order.asides, *ret.asides))
@@ -591,16 +568,17 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     applies = now.policy.clauses.returns_condition.applies
     missing = [[name for name in requires if not getattr(finding, name)] for finding in command.findings]
     set_aside = weighing.set_aside("returns.condition") or not applies
-    units: list[JsonValue] = [
+    units: list[Facts] = [
         {"line_id": finding.line_id, "quantity": finding.quantity, "missing": list(lacks)}
         for finding, lacks in zip(command.findings, missing, strict=True)
     ]
     # Rejecting a unit is a finding, not a refusal of the command: the verdict says which units the clause rejects.
     weighing.weigh("returns.condition", not any(missing), {"requires": list(requires), "units": units})
-    fact = Inspected(
-        **now.envelope(command.inspected_at),
-        pins=now.policy.pins,
-        ruling=weighing.ruling,
+    return now.decide(
+        ret.stream,
+        weighing,
+        Inspected,
+        occurred_at=command.inspected_at,
         findings=tuple(
             InspectedUnits(
                 line_id=finding.line_id,
@@ -614,12 +592,11 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
             for finding, lacks in zip(command.findings, missing, strict=True)
         ),
     )
-    return Decided(facts=[(ret.stream, fact)], ruling=weighing.ruling)
 
 
 def _in_return(ret: Return, line_id: str, field: str) -> None:
     if not ret.quantity(line_id):
-        raise Impossible("line.unknown", f"{field}: return {ret.return_id} has no line {line_id!r}", field=field)
+        raise Impossible("line.unknown", f"return {ret.return_id} has no line {line_id!r}", field=field)
 
 
 def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decided:
@@ -632,8 +609,7 @@ def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decid
         if line.quantity > left:
             raise Impossible(
                 "quantity.exceeded",
-                f"lines[{index}].quantity: {line.quantity} units of line {line.line_id} were sent back, but {left} "
-                "rejected units are here",
+                f"{line.quantity} units of line {line.line_id} were sent back, but {left} rejected units are here",
                 field=f"lines[{index}].quantity",
             )
     fact = SentBack(
@@ -654,5 +630,5 @@ def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
     """The customer keeps the goods: possible until the parcel is handed over."""
     _check(ret, "ReturnWithdrawn", command.command)
     if ret.refunded:
-        raise not_allowed(RETURN, f"return {ret.return_id}", ret.status, command.command, "its refund is under way")
+        raise not_allowed(command.command, f"return {ret.return_id}", ret.status, RETURN, "its refund is under way")
     return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from returnable.domain.fields import to_text
+from returnable.domain.marks import Count, Decimals, FreeText, Harmless, Personal
 
 if TYPE_CHECKING:
     from returnable.domain.policy import Policy
@@ -17,14 +18,87 @@ if TYPE_CHECKING:
 Verdict = Literal["pass", "fail", "not_applicable", "overridden"]
 
 
+class Facts(TypedDict, total=False):
+    """All that verdicts may rest on. Instants and dates are text as it is stored, amounts decimals, margins seconds."""
+
+    accepted: Count
+    account_id: Personal | None
+    account_since_at: Harmless
+    amount: Decimals
+    applies: bool
+    approved_by: Personal
+    below: bool
+    cancelled_at: Harmless
+    channel: Harmless
+    channels: list[Harmless]
+    confirmed_at: Harmless
+    contact_by: Harmless
+    currency: Harmless
+    deadline: Harmless
+    delivered: bool
+    delivered_at: Harmless
+    expected_from: Harmless
+    expected_to: Harmless
+    fact: Harmless
+    fee: Decimals
+    final_sale: list[Harmless]
+    first_incomplete_at: Harmless
+    given: list[Harmless]
+    granted_at: Harmless
+    in_time: bool
+    incomplete: bool
+    inspected: Count
+    inspected_at: Harmless
+    issued_at: Harmless
+    judged_at: Harmless
+    kept: bool
+    label_id: Personal
+    labels_used: list[Personal]
+    line_id: Harmless
+    lines: list[Facts] | list[Harmless]
+    lost_at: Harmless
+    margin_seconds: float
+    missing: list[Harmless]
+    override: Facts
+    owed: bool
+    own_label: bool
+    parcel_id: Personal | None
+    parcels: list[Facts]
+    payment_id: Personal
+    proven_by: Harmless
+    quantity: Count
+    reason: FreeText
+    rejected: Count
+    remedy: Harmless | None
+    reported_at: Harmless
+    requested_at: Harmless
+    requires: list[Harmless]
+    requires_one_of: list[Harmless]
+    resolution: Harmless
+    return_before: Harmless
+    sent_at: Harmless
+    shipped_at: Harmless
+    shipping: Decimals
+    stated_in: Harmless
+    status: Harmless
+    tenders: list[Facts]
+    threshold: Decimals
+    total: Decimals
+    undelivered: Count
+    unit_price: Decimals
+    units: list[Facts]
+    voided_label_id: Personal
+    whole_order: bool
+
+
 class Finding(BaseModel):
     """How one clause was judged, on which facts. The quote and the reason in plain English follow from these."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
-    clause: str
+    clause: Harmless
     verdict: Verdict
-    facts: dict[str, JsonValue]
+    facts: Annotated[dict[str, JsonValue], Facts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +126,7 @@ class Weighing:
         """Whether nothing failed so far."""
         return all(finding.verdict != "fail" for finding in self.findings)
 
-    def weigh(self, clause: str, holds: bool | None, facts: dict[str, JsonValue]) -> Verdict:
+    def weigh(self, clause: str, holds: bool | None, facts: Facts) -> Verdict:
         """Judge a clause: ``holds`` is ``None`` where it has nothing to say. The verdict also goes on the list."""
         verdict: Verdict
         if not self.policy.clause(clause).applies:

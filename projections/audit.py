@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
@@ -14,18 +13,16 @@ from returnable.domain.case import Case, evolve
 from returnable.domain.events import Fact, RefusalsCounted
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTHING
+from returnable.domain.marks import Mark
 from returnable.domain.money import to_major
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Counted, EventStore, Recorded
 from returnable.domain.reasons import localised
+from returnable.projections.marked import marks
 from returnable.projections.sound import telling
 from returnable.projections.views import ActorView, AuditEntry, AuditView
 
-_MONEY = frozenset(
-    {"unit_price", "tax", "amount", "merchandise", "deducted", "shipping", "shipping_charged", "shipping_tax"}
-    | {"settled_before"}
-)
 _ENVELOPE = {"occurred_at", "recorded_at", "actor", "command_id", "ruling", "pins"}
 
 
@@ -64,7 +61,7 @@ def audit_view(
         if entry.stream != stream or not counts(entry):
             continue
         with telling(entry.event):
-            fact: Any = entry.fact
+            fact = entry.fact
             entries.append(
                 AuditEntry(
                     version=entry.version,
@@ -73,7 +70,7 @@ def audit_view(
                     recorded_at=in_zone(fact.recorded_at, where),
                     actor=ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None,
                     command_id=fact.command_id,
-                    clauses=clause_views(getattr(fact, "ruling", None) or (), policy),
+                    clauses=clause_views(fact.ruling or (), policy),
                     before=before,
                     after=case.status_of(stream) or NOTHING,
                     details=localised(details(fact, case.order.currency, counted.get(entry.case_seq)), where),
@@ -98,4 +95,4 @@ def _in_decimals(key: str, value: JsonValue, currency: str) -> JsonValue:
         return {name: _in_decimals(name, entry, currency) for name, entry in value.items()}
     if isinstance(value, list):
         return [_in_decimals(key, entry, currency) for entry in value]
-    return to_major(value, currency) if key in _MONEY and isinstance(value, int) else value
+    return to_major(value, currency) if isinstance(value, int) and marks().get(key) is Mark.MONEY else value

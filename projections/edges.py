@@ -18,6 +18,7 @@ from returnable.domain.calendar import A_MOMENT, zone
 from returnable.domain.case import Case
 from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Moment
+from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import INCLUSIVE, Policy
 from returnable.domain.reasons import duration
@@ -111,7 +112,7 @@ def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) 
         yield Question(claim.stream, CONTACT, "overdue", "wrong_item.contact"), _yes(claim.overdue(at))
         yield Question(claim.stream, CONTACT, "missed", "wrong_item.contact"), _yes(claim.contact_was_missed(at))
     for refund in case.refunds.values():
-        subject = f"refund/{refund.refund_id}"
+        subject = str(StreamId("refund", refund.refund_id))
         yield Question(subject, STANDING, "status", ""), refund.status
         yield Question(subject, REFUND, "overdue", "returns.refund_timing"), _yes(refund.overdue(at))
     for item in work:
@@ -224,7 +225,7 @@ def edges(case: Case, policy: Policy, subject: str | None = None) -> tuple[Edge,
 def _concerns(case: Case, subject: str, other: str) -> bool:
     if subject in (other, case.order.stream):
         return True
-    kind, _, name = other.partition("/")
+    kind, name = StreamId.parse(other)
     return kind == "refund" and case.refunds[name].stream == subject
 
 

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from returnable.domain.errors import HistoryBroken, short
-from returnable.domain.events import Confirmed, Fact, Pins, RefundFailed, RefundRequested, RefundSettled
+from returnable.domain.events import Confirmed, Fact, RefundFailed, RefundRequested, RefundSettled
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
-from returnable.domain.policy import Policy
+from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.retelling import Told, retell
 from returnable.domain.ruling import Finding
@@ -151,18 +151,18 @@ def _position(entry: Recorded) -> int:
 
 
 class Rows:
-    """Makes rows of commands told again; ``policy`` finds a pinned policy by its hash."""
+    """Makes rows of commands told again; ``policy_of`` finds a pinned policy by its hash."""
 
-    def __init__(self, history: History, policy: Callable[[str], Policy]) -> None:
+    def __init__(self, history: History, policy_of: PolicyOf) -> None:
         self._history = history
-        self._policy = policy
+        self._policy_of = policy_of
         self._refunds: OrderedDict[str, RefundRequested] = OrderedDict()
 
     def facts(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
         """One row for each fact that is taken, in order of position; with ``ruling`` as a last key."""
         for outcome, entry in self._taken(choice, advance):
             fact: Any = entry.fact
-            findings: Sequence[Finding] = getattr(fact, "ruling", None) or ()
+            findings = fact.ruling or ()
             currency, amount = self._money(entry)
             yield _place(entry, outcome) | {
                 "failed": [finding.clause for finding in findings if finding.verdict == "fail"],
@@ -176,7 +176,7 @@ class Rows:
     def clauses(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
         """One row for each clause that was weighed, in order of position; with ``quote`` as a last key."""
         for outcome, entry in self._taken(choice, advance):
-            findings: Sequence[Finding] = getattr(entry.fact, "ruling", None) or ()
+            findings = entry.fact.ruling or ()
             if not findings:
                 continue
             place = _place(entry, outcome)
@@ -209,10 +209,10 @@ class Rows:
         return [clause.model_dump() | {"facts": finding.facts} for finding, clause in shown]
 
     def _clauses(self, fact: Fact, findings: Sequence[Finding]) -> tuple[ClauseView, ...]:
-        pins = _pins(fact)
+        pins = fact.pins
         if pins is None:
             raise HistoryBroken(f"a {fact.type} has a ruling and says no policy")
-        return clause_views(findings, self._policy(pins.sha256))
+        return clause_views(findings, self._policy_of(pins.sha256))
 
     def _money(self, entry: Recorded) -> tuple[str | None, str | None]:
         fact = entry.fact
@@ -258,12 +258,8 @@ def turning_point(finding: Finding) -> tuple[datetime | None, float | None]:
     return None if deadline is None else datetime.fromisoformat(deadline), facts.get("margin_seconds")
 
 
-def _pins(fact: Fact) -> Pins | None:
-    return getattr(fact, "pins", None)
-
-
 def _place(entry: Recorded, outcome: str) -> Row:
-    fact, pins = entry.fact, _pins(entry.fact)
+    fact, pins = entry.fact, entry.fact.pins
     row: Row = {
         "position": entry.position,
         "case_id": entry.case_id,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from returnable.domain.errors import StoreBusy, StoreUnusable
+from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.ports import Changes, Mark, Reading, ViewStore
-from returnable.projections.sound import PolicyOf
 from returnable.projections.stored import VIEWS, add_case, empty_changes
 
 CASES_IN_BATCH = 500

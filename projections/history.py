@@ -11,10 +11,10 @@ from returnable.domain.calendar import zone
 from returnable.domain.case import Case, Step, countable, steps
 from returnable.domain.deadlines import Deadline
 from returnable.domain.errors import Impossible
+from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
-from returnable.domain.ruling import Finding
 from returnable.domain.timetable import deadlines_of
 from returnable.projections import ledger
 from returnable.projections.audit import details
@@ -95,7 +95,7 @@ def _until(
         kept = [entry for entry in ours if _number(subject, entry) <= until]
         what = f"the first event of {subject} is {_number(subject, ours[0])}"
     if not kept:
-        raise Impossible("command.invalid", f"until: {what}", field="until")
+        raise Impossible("command.invalid", what, field="until")
     if isinstance(until, datetime):
         # Clocks of several writers differ: what was recorded later may stand before what was recorded by then.
         return [entry for entry, _, _ in countable(subject.case_id, counting, known_at=until)]
@@ -114,7 +114,7 @@ def _step(
     where: ZoneInfo,
 ) -> HistoryStep:
     fact = step.entry.fact
-    ruling: tuple[Finding, ...] = getattr(fact, "ruling", None) or ()
+    ruling = fact.ruling or ()
     return HistoryStep(
         number=_number(subject, step.entry),
         event=step.entry.event,
@@ -202,6 +202,6 @@ def _statuses(subject: Subject, case: Case) -> Iterator[tuple[str, str]]:
     elif subject.kind != "refund":
         yield subject.stream, case.stream_of(subject.stream).status
     for refund in case.refunds.values():
-        name = f"refund/{refund.refund_id}"
+        name = str(StreamId("refund", refund.refund_id))
         if subject.owns(name):
             yield name, refund.status

@@ -44,7 +44,7 @@ class Listed:
         """Raise ``command.invalid`` for what is no state of a subject on the list."""
         if status is not None and status not in self.statuses:
             raise Impossible(
-                "command.invalid", f"status: {short(status)} is none of {', '.join(self.statuses)}", field="status"
+                "command.invalid", f"{short(status)} is none of {', '.join(self.statuses)}", field="status"
             )
 
 

@@ -135,7 +135,7 @@ def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView
 def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
     order = case.order
     if not ORDER.allows(order.status, "CancellationRequested"):
-        return not_allowed(ORDER, f"order {order.order_id}", order.status, "request_cancellation")
+        return not_allowed("request_cancellation", f"order {order.order_id}", order.status, ORDER)
     try:
         if weighing.allowed:
             nothing_on_its_way_back(order, case.open_returns(), "request_cancellation")

@@ -37,6 +37,7 @@ from returnable.domain.events import (
     SentBack,
     Shipped,
 )
+from returnable.domain.ids import StreamId
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.retelling import Told
@@ -68,12 +69,12 @@ class Record:
     @property
     def decision(self) -> Recorded:
         """The fact that carries the ruling."""
-        return next((e for e in self.told.entries if getattr(e.fact, "ruling", None)), self.told.entries[0])
+        return self.told.decided
 
     @property
     def ret(self) -> Return | None:
         """The return that was judged, as it was before; ``None`` for an order, a claim, or the request of a return."""
-        return self.case.returns.get(self.stream.partition("/")[2]) if self.stream.startswith("return/") else None
+        return self.case.returns.get(StreamId.parse(self.stream).id) if self.stream.startswith("return/") else None
 
     def of(self, *kinds: type[Any], stream: str | None = None) -> Iterator[Recorded]:
         """The facts of these kinds that came before, oldest first; with ``stream`` only those of that stream."""

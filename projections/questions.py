@@ -20,7 +20,7 @@ from returnable.domain.commands import (
 from returnable.domain.deciding import Moment
 from returnable.domain.errors import checked_text
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds import of_subject
 from returnable.projections.audit import audit_view, refusals_counted
@@ -43,7 +43,7 @@ def nobody_told(damage: Damage) -> None:
 
 
 class Questions:
-    """Answers questions on the facts of a store; ``policy`` finds a pinned policy by its hash.
+    """Answers questions on the facts of a store; ``policy_of`` finds a pinned policy by its hash.
 
     A question about one subject raises ``HistoryBroken`` where a fact of its case cannot be read. A list tells of every
     case what comes before such a fact, and tells ``damaged`` where that was.
@@ -52,12 +52,12 @@ class Questions:
     def __init__(
         self,
         store: EventStore,
-        policy: Callable[[str], Policy],
+        policy_of: PolicyOf,
         damaged: Callable[[Damage], None] = nobody_told,
     ) -> None:
         self.store = store
         self.damaged = damaged
-        self._policy = policy
+        self._policy_of = policy_of
 
     def answer(self, question: Question, at: datetime) -> AnyView:
         """The answer at the clock ``at``; ``as_of`` and ``known_at`` of the question look back from there.
@@ -68,31 +68,25 @@ class Questions:
         if isinstance(question, AskWorklist):
             waiting = self._of_cases(_waiting, question.as_of, question.known_at)
             return worklist_view(waiting, question.kinds, moment)
+        case, policy = self._case(question)
         if isinstance(question, AskAudit):
-            return self._audit(question)
-        if isinstance(question, AskOrder | AskEligibility):
-            case, policy = self._case(question, "order", question.order_id)
-            if isinstance(question, AskOrder):
-                return order_view(case, policy)
+            return self._audit(question, case.case_id, policy)
+        if isinstance(question, AskOrder):
+            return order_view(case, policy)
+        if isinstance(question, AskEligibility):
             return eligibility_view(case, policy, Moment(moment, policy))
         if isinstance(question, AskReturn):
-            case, policy = self._case(question, "return", question.return_id)
             return return_view(case.returns[question.return_id], policy, moment)
         if isinstance(question, AskClaim):
-            case, policy = self._case(question, "claim", question.claim_id)
             return claim_view(case.claims[question.claim_id], policy, moment)
         if isinstance(question, AskRefund):
-            return self._refund(question, moment)
-        raise AssertionError(f"{question.query} is no question")
+            return self._refund(question, moment, case, policy)
+        raise AssertionError(f"{question.query} is not a question")
 
-    def _refund(self, question: AskRefund, moment: datetime) -> AnyView:
+    def _refund(self, question: AskRefund, moment: datetime, case: Case, policy: Policy) -> AnyView:
         if question.refund_id is not None:
-            case, policy = self._case(question, "refund", question.refund_id)
             return refund_view(case.refunds[question.refund_id], policy, moment)
-        kind = next(k for k in ("return", "order", "claim") if getattr(question, f"{k}_id") is not None)
-        name: str = getattr(question, f"{kind}_id")
-        case, policy = self._case(question, kind, name)
-        stream = f"{kind}/{name}"
+        stream = str(question.target)
         asked = of_subject(case.refunds.values(), stream)
         if asked:
             return refund_view(asked[-1], policy, moment)
@@ -101,13 +95,11 @@ class Questions:
             subject.may_request("refund")
         return due_view(subject, policy, Moment(moment, policy))
 
-    def _audit(self, question: AskAudit) -> AnyView:
-        kind, _, name = question.stream.partition("/")
-        case, policy = self._case(question, kind, name)
-        stored = self.store.load(case.case_id)
+    def _audit(self, question: AskAudit, case_id: str, policy: Policy) -> AnyView:
+        stored = self.store.load(case_id)
         return audit_view(
             question.stream,
-            case.case_id,
+            case_id,
             stored,
             policy,
             lambda entry: counts(entry, question.as_of, question.known_at),
@@ -116,15 +108,18 @@ class Questions:
 
     # ---- the facts that count --------------------------------------------------------------------------------------------
 
-    def _case(self, question: Question, kind: str, name: str) -> tuple[Case, Policy]:
-        case_id = name if kind == "order" else self.store.case_of(kind, name)  # type: ignore[arg-type]
+    def _case(self, question: Question) -> tuple[Case, Policy]:
+        if question.target is None:
+            raise AssertionError(f"{question.query} is about nothing")
+        kind, name = question.target
+        case_id = name if kind == "order" else self.store.case_of(kind, name)
         stored = self.store.load(case_id) if case_id is not None else ()
         if case_id is None or not stored:
             raise unknown(kind, name)
         case = _replayed(case_id, stored, question)
         if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
             raise unknown(kind, name)
-        return case, self._policy(case.order.confirmed.pins.sha256)
+        return case, self._policy_of(case.order.confirmed.pins.sha256)
 
     def _of_cases(
         self,
@@ -143,7 +138,7 @@ class Questions:
             if as_of is not None or known_at is not None:
                 facts = [entry for entry in facts if counts(entry, as_of, known_at)]
                 case = replay_as_of(case.case_id, facts, None, None)
-            policy = pinned(case, self._policy)
+            policy = pinned(case, self._policy_of)
             return [] if policy is None else build(case, policy, facts)
 
         for facts, damage in self._each_case(head) if case_id is None else (self.store.readable(case_id, head),):

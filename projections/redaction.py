@@ -1,9 +1,10 @@
 """Redaction: facts without the people in them, so that evidence can be given away.
 
-Every field of every fact is listed here, as data: what identifies somebody is replaced by a pseudonym, what somebody wrote
-is blanked, and the rest stays. The same value has the same pseudonym everywhere under one key, so that one customer with
-three orders stays one customer with three orders; without the key nobody can tell which. Nothing that a decision rests
-on changes, so that a redacted history is decided as the original was.
+Every field of every fact has a mark where it is defined. What identifies somebody is replaced by a pseudonym, what
+somebody wrote is blanked, and the rest stays; an order reference that is the order's id stays, too. The same value has the
+same pseudonym everywhere under one key, so that one customer with three orders stays one customer with three orders;
+without the key nobody can tell which. Nothing that a decision rests on changes, so that a redacted history is decided as
+the original was.
 """
 
 from __future__ import annotations
@@ -17,46 +18,9 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from returnable.domain.events import ExceptionRaised, Fact, Shipped, decode, encode
+from returnable.domain.marks import Mark
 from returnable.domain.ports import Recorded
-
-PERSONAL = frozenset(
-    {"account_id", "actor.id", "approved_by", "customer_id", "email", "name"}  # people
-    | {"label_id", "labels_used", "parcel_id", "tracking_number", "voided_label_id"}  # what a carrier knows them by
-    | {"payment_id", "reference"}  # what a payment provider knows them by
-    | {"command_id"}  # a caller's own key, which may be made of any of these
-)
-"""Fields replaced by a pseudonym."""
-
-FREE_TEXT = frozenset({"description", "notes", "notice", "order_reference", "reason"})
-"""Fields in which somebody wrote what they liked: blanked. An order reference that is the order's id stays."""
-
-DERIVED = frozenset({"reasons"})
-"""Texts that the desk made of other fields; what is personal in them is replaced like the fields they came from."""
-
-HARMLESS = frozenset(
-    # ids of the business, which stay so that evidence can be matched
-    {"case_id", "claim_id", "line_id", "order_id", "refund_id", "return_id", "sku", "stream"}
-    # time
-    | {"account_since_at", "cancel_by", "cancelled_at", "confirmed_at", "contact_by", "deadline", "delivered_at"}
-    | {"expected_from", "expected_to", "first_incomplete_at", "granted_at", "inspected_at", "issued_at", "judged_at"}
-    | {"lost_at", "margin_seconds", "occurred_at", "overdue_at", "received_at", "recorded_at", "report_before"}
-    | {"reported_at", "requested_at", "return_before", "sent_at", "shipped_at", "void_at"}
-    # money and quantities
-    | {"accepted", "amount", "below", "currency", "deducted", "fee", "inspected", "merchandise", "quantity", "rejected"}
-    | {"settled_before", "shipping", "shipping_charged", "shipping_tax", "stated_in", "tax", "threshold", "total"}
-    | {"undelivered", "unit_price"}
-    # what was decided, by what, and how it came in
-    | {"applies", "calendar", "carrier", "cause", "channel", "channels", "clause", "delivered", "engine", "evidence"}
-    | {"fact", "final_sale", "given", "in_time", "incomplete", "kept", "method", "missing", "order_copy"}
-    | {"original_packaging", "owed", "own_label", "policy", "proof", "proven_by", "remedy", "required", "requires"}
-    | {"requires_one_of", "resolution", "role", "same_condition", "sha256", "status", "tags_attached", "verdict"}
-    | {"version", "whole_order", "zone"}
-    | {"attachments", "command", "repeats"}
-    # structures, looked into
-    | {"actor", "customer", "deductions", "facts", "findings", "items", "lines", "override", "parcels", "payments"}
-    | {"pins", "request", "ruling", "tenders", "units"}
-)
-"""Fields that say nothing of a person."""
+from returnable.projections.marked import marks
 
 BLANK = "[redacted]"
 """What stands for a text that was blanked."""
@@ -90,15 +54,16 @@ class Redaction:
 
     def _walk(self, key: str, value: JsonValue, order_id: str) -> JsonValue:
         if isinstance(value, dict):
-            of_actor = {"id": "actor.id"} if key == "actor" else {}
-            return {name: self._walk(of_actor.get(name, name), one, order_id) for name, one in value.items()}
+            named = ((name, f"{key}.id" if name == "id" else name, one) for name, one in value.items())
+            return {name: self._walk(full_name, one, order_id) for name, full_name, one in named}
         if isinstance(value, list):
             return [self._walk(key, one, order_id) for one in value]
-        if not isinstance(value, str) or key in HARMLESS or key in DERIVED:
+        mark = marks().get(key)
+        if not isinstance(value, str) or mark in (Mark.HARMLESS, Mark.MONEY, Mark.DERIVED):
             return value
-        if key in PERSONAL:
+        if mark is Mark.PERSONAL:
             return self.pseudonym(value)
-        # What is not listed is not let through.
+        # What has no mark is not let through.
         return value if key == "order_reference" and value == order_id else BLANK
 
     def _reason(self, reason: str, shipped: Iterable[Shipped]) -> str:

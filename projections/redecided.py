@@ -7,7 +7,7 @@ holiday table of a later day changes nothing. What comes is compared with what i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from returnable.domain.deciding import Moment
 from returnable.domain.decisions import decide
 from returnable.domain.events import ENGINE, Confirmed, Fact, encode
 from returnable.domain.fields import Model
-from returnable.domain.policy import Policy
+from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.retelling import Told, is_deadline, retell
 from returnable.projections.sound import BROKEN, said
@@ -49,27 +49,23 @@ class Redecided:
     differences: tuple[Difference, ...]
 
 
-def redecide_store(store: EventStore, policy: Callable[[str], Policy]) -> Iterator[Redecided]:
+def redecide_store(store: EventStore, policy_of: PolicyOf) -> Iterator[Redecided]:
     """Decide every case again, in order of case id, one at a time; ``policy`` finds a pinned policy by its hash."""
     for case_id in every_case(store):
-        yield redecide_stored(store, policy, case_id)
+        yield redecide_stored(store, policy_of, case_id)
 
 
-def redecide_stored(
-    store: EventStore, policy: Callable[[str], Policy], case_id: str, stream: str | None = None
-) -> Redecided:
+def redecide_stored(store: EventStore, policy_of: PolicyOf, case_id: str, stream: str | None = None) -> Redecided:
     """Decide a case again, or only what concerns one of its streams; what cannot be read is a difference, too."""
     facts, damage = store.readable(case_id)
-    again = redecide(case_id, facts, policy, stream)
+    again = redecide(case_id, facts, policy_of, stream)
     if damage is None:
         return again
     unreadable = Difference(event=damage.event, type="unreadable", at=None, differences=(damage.reason,))
     return Redecided(case_id, again.commands, again.rulings, again.facts, (*again.differences, unreadable))
 
 
-def redecide(
-    case_id: str, facts: Sequence[Recorded], policy: Callable[[str], Policy], stream: str | None = None
-) -> Redecided:
+def redecide(case_id: str, facts: Sequence[Recorded], policy_of: PolicyOf, stream: str | None = None) -> Redecided:
     """Decide all commands of a case again, or with ``stream`` only those that recorded facts there."""
     case = Case(case_id)
     commands = rulings = count = 0
@@ -80,7 +76,7 @@ def redecide(
                 commands += 1
                 rulings += told.ruling is not None
                 count += len(told.entries)
-                differences = tuple(_decided_otherwise(case, told, policy))
+                differences = tuple(_decided_otherwise(case, told, policy_of))
                 if differences:
                     found.append(_difference(told.entries[0], differences))
             case = evolve(case, told.entries)
@@ -99,11 +95,11 @@ def _difference(entry: Recorded, differences: tuple[str, ...]) -> Difference:
     )
 
 
-def _decided_otherwise(case: Case, told: Told, policy: Callable[[str], Policy]) -> Iterator[str]:
+def _decided_otherwise(case: Case, told: Told, policy_of: PolicyOf) -> Iterator[str]:
     first = told.entries[0].fact
     try:
         pinned = first if isinstance(first, Confirmed) else case.order.confirmed
-        now = Moment(told.at, policy(pinned.pins.sha256), first.actor, first.command_id, first)
+        now = Moment(told.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first)
         came = decide(case, told.command, now).facts
     except BROKEN as error:
         yield f"{told.fields['command']} cannot be decided again: {said(error)}"
@@ -131,7 +127,7 @@ def _facts_differ(recorded: tuple[str, Fact], came: tuple[str, Fact]) -> Iterato
     if (stream, fact.type) != (other_stream, other.type):
         yield f"{stream} {fact.type} is on record, {other_stream} {other.type} comes"
         return
-    engine = getattr(getattr(fact, "pins", None), "engine", ENGINE)
+    engine = fact.pins.engine if fact.pins is not None else ENGINE
     if engine != ENGINE:
         yield f"decided by engine {engine}; this is engine {ENGINE}"
     yield from _values_differ("", from_json(encode(fact)[1]), from_json(encode(other)[1]))

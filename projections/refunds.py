@@ -9,6 +9,7 @@ from typing import Any
 from returnable.domain.calendar import zone
 from returnable.domain.deciding import Moment
 from returnable.domain.events import Deduction, RefundItem
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
@@ -61,7 +62,7 @@ def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
     """What would be paid if the refund were requested at ``now``; nothing where the policy owes nothing yet."""
     currency = subject.order.currency
     weighing = subject.weighing(now)
-    kind, _, name = subject.stream.partition("/")
+    kind, name = StreamId.parse(subject.stream)
     owed = subject.owed(weighing)
     allocation = policy.clauses.returns_original_tender.allocation
     split = allocate(subject.order, owed.total, subject.refunds, subject.stream, allocation) if owed.items else ()

@@ -270,48 +270,6 @@ class Report(Model):
 
 # ---- words ----------------------------------------------------------------------------------------------------------
 
-TITLES: dict[str, str] = {
-    "Confirmed": "Order confirmed",
-    "Shipped": "Parcel handed to the carrier",
-    "Delivered": "Parcel delivered",
-    "AccountLinked": "Account linked",
-    "CancellationRequested": "Cancellation asked for",
-    "Cancelled": "Order cancelled",
-    "CancellationDeclined": "Cancellation declined",
-    "ReturnRequested": "Return asked for",
-    "ReturnAuthorized": "Return authorized",
-    "ReturnDeclined": "Return declined",
-    "LabelIssued": "Prepaid label issued",
-    "LabelDeclined": "Another label declined",
-    "LabelReceived": "Label reached the customer",
-    "LabelVoided": "Label voided",
-    "ReturnShipped": "Parcel handed over by the customer",
-    "Received": "Parcel received",
-    "ParcelRejected": "Parcel refused at the dock",
-    "Inspected": "Units inspected",
-    "SentBack": "Units sent back to the customer",
-    "ParcelLost": "Parcel reported lost",
-    "ReturnWithdrawn": "Return withdrawn",
-    "RefundRequested": "Refund issued",
-    "RefundDeclined": "Refund declined",
-    "RefundSettled": "Tender paid back",
-    "RefundFailed": "Tender could not be paid back",
-    "Refunded": "Refund complete",
-    "RefundOverdue": "Refund overdue",
-    "ClaimOpened": "Wrong item reported",
-    "ClaimDenied": "Claim denied",
-    "EvidenceAdded": "Evidence added",
-    "ClaimContacted": "Customer contacted",
-    "ContactMissed": "Promised contact missed",
-    "ClaimResolved": "Claim settled",
-    "ResolutionDeclined": "Settlement declined",
-    "CustomerNotified": "Customer notified",
-    "OverrideGranted": "Clause set aside",
-    "RefusalsCounted": "The same request refused again",
-    "ExceptionRaised": "Conflict with what was known",
-}
-"""What each fact is called in a report."""
-
 
 def spoken(instant: str, where: ZoneInfo, whole_seconds: bool = False) -> str:
     """An instant for people: weekday, date, time, abbreviation of the zone and offset; ``whole_seconds`` leaves out what is

@@ -31,10 +31,11 @@ from returnable.domain.events import (
     Pins,
     Shipped,
 )
+from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, LABEL, NOTHING, ORDER, REFUND, RETURN
 from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, duration, localised
 from returnable.domain.refunds import Refund, of_subject
@@ -47,7 +48,6 @@ from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.report import (
-    TITLES,
     DeadlineEntry,
     FactEntry,
     GoodsLine,
@@ -108,7 +108,7 @@ def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
 
 
 def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
-    kind, _, name = entry.stream.partition("/")
+    kind, name = StreamId.parse(entry.stream)
     fact = entry.fact
     was = before.status_of(entry.stream)
     if _TABLES[kind].allows(was or NOTHING, fact.type):
@@ -119,7 +119,7 @@ def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
             old = labels.get(label_id)
             if old != label:
                 yield _move("label", label_id, old.status if old else None, label.status, name)
-    refund_id = getattr(fact, "refund_id", None)
+    refund_id = fact.refund_id
     if refund_id is not None:
         old_refund = before.refunds.get(refund_id)
         yield _move("refund", refund_id, old_refund.status if old_refund else None, after.refunds[refund_id].status)
@@ -136,7 +136,7 @@ def _move(lifecycle: str, name: str, before: str | None, after: str | None, of: 
 
 def make_report(
     store: EventStore,
-    policy: Callable[[str], Policy],
+    policy: PolicyOf,
     subject: str,
     at: datetime,
     as_of: datetime | None = None,
@@ -219,7 +219,7 @@ def _ids(scene: _Scene) -> Iterator[str]:
     yield from ids_in({"order_id": scene.case.order.order_id, "id": scene.subject.name})
     for told in scene.told:
         if scene.shows(told):
-            yield told.entry.stream.partition("/")[2]
+            yield StreamId.parse(told.entry.stream).id
             yield from ids_in(told.fact.model_dump(mode="json", exclude={"ruling", "pins"}))
 
 
@@ -290,7 +290,7 @@ class _Scene:
 def _rested_on(subject: Subject, told: Sequence[_Told]) -> Iterator[str]:
     """The facts of the order on which a return or a claim rests."""
     case = subject.case
-    kind, _, name = subject.stream.partition("/")
+    kind, name = StreamId.parse(subject.stream)
     lines = {line.line_id for line in case.returns[name].lines} if kind == "return" else {case.claims[name].line_id}
     parcels = {p.parcel_id for p in case.order.parcels.values() if lines & p.units.keys()}
     conflict = False
@@ -391,7 +391,7 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
     fact, where = told.fact, scene.where
     later = (fact.recorded_at - fact.occurred_at).total_seconds()
     counted = scene.counted.get(told.entry.case_seq)
-    title = TITLES.get(fact.type, fact.type)
+    title = fact.title
     if counted is not None:
         title += f", and {counted.times:,} more times, last on {spoken(in_zone(counted.last_at, where), where)}"
     return FactEntry(
@@ -403,7 +403,7 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
         learnt_later=duration(later) if later > 0 else None,
         actor=_actor(fact),
         command_id=fact.command_id,
-        outcome=outcome_of([fact]) if getattr(fact, "ruling", None) else None,
+        outcome=outcome_of([fact]) if fact.ruling else None,
         before=told.before,
         after=told.after,
         moves=told.moves,
@@ -415,7 +415,7 @@ def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
 
 def _own_details(told: _Told, currency: str, counted: Counted | None) -> dict[str, JsonValue]:
     """What the fact says besides the id of its own stream, which stands beside it anyway."""
-    kind, _, name = told.entry.stream.partition("/")
+    kind, name = StreamId.parse(told.entry.stream)
     content = details(told.fact, currency, counted)
     return {key: value for key, value in content.items() if (key, value) != (f"{kind}_id", name)}
 
@@ -489,7 +489,7 @@ def _paths(scene: _Scene) -> Iterator[LifecyclePath]:
                         number=number,
                         event=told.event,
                         type=told.fact.type,
-                        title=TITLES.get(told.fact.type, told.fact.type),
+                        title=told.fact.title,
                         before=move.before,
                         after=move.after,
                         occurred_at=in_zone(told.fact.occurred_at, scene.where),
@@ -514,13 +514,13 @@ def _by_the_clock(scene: _Scene, label_id: str, return_id: str | None, state: st
 def _rulings(scene: _Scene) -> Iterator[RulingEntry]:
     for told in scene.told:
         fact = told.fact
-        ruling, pins = getattr(fact, "ruling", None), getattr(fact, "pins", None)
+        ruling, pins = fact.ruling, fact.pins
         if not ruling or pins is None or not scene.shows(told):
             continue
         yield RulingEntry(
             event=told.event,
             type=fact.type,
-            title=TITLES.get(fact.type, fact.type),
+            title=fact.title,
             outcome=outcome_of([fact]),
             decided_at=in_zone(fact.recorded_at, scene.where),
             actor=_actor(fact),
@@ -548,7 +548,7 @@ def _overrides(scene: _Scene) -> Iterator[OverrideEntry]:
 
 
 def _uses(fact: Fact, override: str) -> bool:
-    for finding in getattr(fact, "ruling", None) or ():
+    for finding in fact.ruling or ():
         aside = finding.facts.get("override")
         if isinstance(aside, dict) and aside.get("fact") == override:
             return True
@@ -600,7 +600,7 @@ def _due(scene: _Scene, stream: str, now: Moment) -> RefundView | NothingDue | N
         reasons = [error.message]
     if asked or not reasons:
         return None
-    kind, _, name = stream.partition("/")
+    kind, name = StreamId.parse(stream)
     return NothingDue.model_validate({"for_": {"kind": kind, "id": name}, "reasons": tuple(reasons)})
 
 
@@ -658,6 +658,6 @@ def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
 def _work(scene: _Scene) -> Iterator[WorkItem]:
     for item in worklist_view(waiting_in(scene.case, scene.policy), None, scene.moment).items:
         kind, name = item.subject.kind, item.subject.id
-        stream = scene.case.refunds[name].stream if kind == "refund" else f"{kind}/{name}"
+        stream = scene.case.stream_with(StreamId(kind, name))
         if scene.about(stream):
             yield item

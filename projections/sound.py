@@ -9,11 +9,8 @@ from typing import TypeVar
 from returnable.domain.case import Case
 from returnable.domain.errors import CalendarExhausted, CalendarInvalid, HistoryBroken, Impossible, PolicyInvalid
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, Recorded
-
-PolicyOf = Callable[[str], Policy]
-"""Finds a pinned policy by its hash; raises ``HistoryBroken`` where it was not kept."""
 
 T = TypeVar("T")
 

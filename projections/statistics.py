@@ -8,19 +8,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from returnable.domain.case import Case
-from returnable.domain.events import (
-    ClaimDenied,
-    ClaimOpened,
-    Decision,
-)
 from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
 from returnable.domain.retelling import outcome_of
 from returnable.projections.stakes import at_stake, at_stake_of
-
-RULED = (Decision, ClaimOpened, ClaimDenied)
-"""The facts that may keep a ruling."""
 
 
 class Weighed(NamedTuple):
@@ -48,13 +40,13 @@ def weighed(case: Case, facts: Iterable[Recorded]) -> Iterator[Weighed]:
     currency = case.order.currency
     for entry in facts:
         fact = entry.fact
-        if not isinstance(fact, RULED) or not fact.ruling or fact.pins is None:
+        ruling, pins = fact.ruling, fact.pins
+        if not ruling or pins is None:
             continue
-        ruling = fact.ruling
         allowed = outcome_of((fact,)) == "accepted"
         decision = at_stake(case, entry.stream, fact)
         failed = 0 if allowed else sum(finding.verdict == "fail" for finding in ruling)
-        stream, place, version, occurred_at = entry.stream, entry.version, fact.pins.version, fact.occurred_at
+        stream, place, version, occurred_at = entry.stream, entry.version, pins.version, fact.occurred_at
         for finding in ruling:
             clause, verdict = finding.clause, finding.verdict
             amount = at_stake_of(finding, currency, decision)

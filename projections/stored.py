@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from returnable.domain.cached import cached_property
 from returnable.domain.case import Case, replay, steps
 from returnable.domain.errors import HistoryBroken
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, Recorded
 from returnable.projections.claims import claim_values
 from returnable.projections.ledger import balances
@@ -24,8 +24,8 @@ from returnable.projections.orders import order_values
 from returnable.projections.ports import Changes, Row
 from returnable.projections.refunds import refund_values
 from returnable.projections.returns import return_values
-from returnable.projections.sound import PolicyOf, pinned, sound
-from returnable.projections.statistics import RULED, weighed
+from returnable.projections.sound import pinned, sound
+from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 
 SCHEMA_VERSION = 2
@@ -134,7 +134,7 @@ def _audit(history: History, policy: Policy) -> Iterator[Row]:
         fact = entry.fact
         actor = fact.actor
         role, name = (None, None) if actor is None else (actor.role, actor.id)
-        ruling = fact.ruling if isinstance(fact, RULED) else None
+        ruling = fact.ruling
         verdicts = _document({finding.clause: finding.verdict for finding in ruling}) if ruling else None
         yield (
             entry.stream,

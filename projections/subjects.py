@@ -8,12 +8,11 @@ from datetime import datetime
 
 from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
 from returnable.domain.errors import HistoryBroken, Impossible, checked_text
+from returnable.domain.ids import KINDS, Kind, StreamId
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.policy import Policy
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.sound import sound
-
-KINDS = ("order", "return", "claim", "refund")
 
 LONGEST = len("return/") + 128
 """How long the name of a subject may be, with its kind."""
@@ -23,7 +22,7 @@ LONGEST = len("return/") + 128
 class Subject:
     """An order, return, claim or refund, the case it is in, and the stream in which its facts stand."""
 
-    kind: str
+    kind: Kind
     name: str
     case_id: str
     case: Case
@@ -39,10 +38,10 @@ class Subject:
     @property
     def stream(self) -> str:
         """``order/ID``, ``return/ID`` or ``claim/ID``; a refund's facts stand with what it pays for."""
-        return self.case.refunds[self.name].stream if self.kind == "refund" else f"{self.kind}/{self.name}"
+        return self.case.stream_with(StreamId(self.kind, self.name))
 
     def __str__(self) -> str:
-        return f"{self.kind}/{self.name}"
+        return str(StreamId(self.kind, self.name))
 
     def concerns(self, entry: Recorded) -> bool:
         """Whether a fact is about the subject: an order has those of its whole case, a refund those that name it."""
@@ -61,7 +60,7 @@ class Subject:
 
 def find_subject(
     store: EventStore,
-    policy: Callable[[str], Policy],
+    policy_of: PolicyOf,
     text: str,
     as_of: datetime | None = None,
     known_at: datetime | None = None,
@@ -69,7 +68,7 @@ def find_subject(
 ) -> Subject:
     """The subject meant by ``text``, as it stood in the world at ``as_of``, as far as recorded by ``known_at``.
 
-    ``policy`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
+    ``policy_of`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
     Raises ``order.unknown`` and so on when there is none there and then, and ``command.invalid`` when several are meant.
     Of a case with a fact that cannot be read, or cannot have happened where it stands, all before that fact counts and
     ``damaged`` is told; without ``damaged`` raises :class:`HistoryBroken`.
@@ -88,7 +87,7 @@ def find_subject(
         case = replay_as_of(case_id, facts, None, None)
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
-    pinned = policy(case.order.confirmed.pins.sha256)
+    pinned = policy_of(case.order.confirmed.pins.sha256)
     return Subject(kind, name, case_id, case, pinned, facts, stored, damage)
 
 
@@ -100,27 +99,28 @@ def every_case(store: EventStore) -> Iterator[str]:
         after = page[-1]
 
 
-def _find(store: EventStore, text: str) -> tuple[str, str, str]:
-    kind, slash, name = text.partition("/")
-    if slash and kind in KINDS and name:
+def _find(store: EventStore, text: str) -> tuple[Kind, str, str]:
+    meant = StreamId.meant_by(text)
+    if meant is not None:
+        kind, name = meant
         case_id = _case_of(store, kind, name)
         if case_id is None:
             raise unknown(kind, name)
         return kind, name, case_id
-    hits = [(each, case_id) for each in KINDS if (case_id := _case_of(store, each, text)) is not None]
+    hits: list[tuple[Kind, str]] = [
+        (each, case_id) for each in KINDS if (case_id := _case_of(store, each, text)) is not None
+    ]
     if not hits:
-        raise Impossible(
-            "order.unknown", f"subject: there is no order, return, claim or refund {text!r}", field="subject"
-        )
+        raise Impossible("order.unknown", f"there is no order, return, claim or refund {text!r}", field="subject")
     if len(hits) > 1:
         these = " and ".join(f"{each}/{text}" for each, _ in hits)
-        raise Impossible("command.invalid", f"subject: {text!r} may be {these}; say which", field="subject")
+        raise Impossible("command.invalid", f"{text!r} may be {these}; say which", field="subject")
     ((kind, case_id),) = hits
     return kind, text, case_id
 
 
-def _case_of(store: EventStore, kind: str, name: str) -> str | None:
+def _case_of(store: EventStore, kind: Kind, name: str) -> str | None:
     if kind != "order":
-        return store.case_of(kind, name)  # type: ignore[arg-type]
+        return store.case_of(kind, name)
     facts, damage = store.readable(name)
     return name if facts or damage is not None else None

@@ -14,7 +14,7 @@ from returnable.domain.decisions import next_due
 from returnable.domain.errors import PolicyInvalid, ReturnableError
 from returnable.domain.events import RefusalsCounted
 from returnable.domain.fields import Model
-from returnable.domain.policy import Policy, policy_of_document
+from returnable.domain.policy import PolicyOf, policy_of_document
 from returnable.domain.ports import EventStore, Receipt, Recorded, Timeline
 from returnable.domain.retelling import Told, retell
 from returnable.projections.redecided import redecide
@@ -62,9 +62,9 @@ class Verification:
     Others may write to the store meanwhile: what is recorded after the beginning is left to the next time.
     """
 
-    def __init__(self, store: EventStore, policy: Callable[[str], Policy]) -> None:
+    def __init__(self, store: EventStore, policy_of: PolicyOf) -> None:
         self._store = store
-        self._policy = policy
+        self._policy_of = policy_of
         self.head = self.facts = self.cases = self.commands = self.rulings = 0
         self._names = self._with_receipt = self._counted = 0
         self._due_count = 0
@@ -134,7 +134,7 @@ class Verification:
             after = last
 
     def _case(self, case_id: str, facts: Sequence[Recorded]) -> Iterator[Problem]:
-        again = redecide(case_id, facts, self._policy)
+        again = redecide(case_id, facts, self._policy_of)
         self.commands += again.commands
         self.rulings += again.rulings
         for difference in again.differences:
@@ -149,7 +149,7 @@ class Verification:
                     where=f"{name.kind} {name.name}", what=f"its id was given in case {case_id!r}, but {known}"
                 )
         for entry in facts:
-            sha256 = getattr(getattr(entry.fact, "pins", None), "sha256", None)
+            sha256 = entry.fact.pins.sha256 if entry.fact.pins is not None else None
             if sha256 is not None and sha256 not in self._kept and self._store.policy(sha256) is None:
                 yield Problem(where=entry.event, what=f"the policy {sha256} is pinned but was not kept")
             yield from self._receipt_of(entry)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from returnable.domain.calendar import zone
-from returnable.domain.case import Case, evolve
+from returnable.domain.case import Case, evolve, unknown
 from returnable.domain.deciding import Decided, Moment
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
@@ -21,7 +21,7 @@ from returnable.domain.events import Fact, Inspected, RefundRequested
 from returnable.domain.fields import Model
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
-from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook
+from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook, PolicyOf
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.reasons import because
 from returnable.domain.retelling import Told, retell
@@ -185,7 +185,7 @@ class Trial:
     """
 
     candidate: Callable[[datetime], Policy]
-    pinned: Callable[[str], Policy]
+    pinned: PolicyOf
     kept: tuple[str, ...] = ()
     _versions: dict[str, PolicyVersion] = field(default_factory=dict)
     _policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
@@ -373,10 +373,12 @@ def _compare(case: Case, before: Case, real: Case, told: Told, policy: Policy) -
     ruling: tuple[Finding, ...] = ()
     outcome: CandidateOutcome = "not_possible"
     try:
-        if not _came_to_be(case, told):
-            raise Impossible("order.unknown", "what the command is about does not come to be")
+        command = told.command
+        target = command.target
+        if target is not None and target.kind != "order" and not case.knows(target.kind, target.id):
+            raise unknown(target.kind, target.id)
         now = Moment(told.at, policy, first.fact.actor, first.fact.command_id)
-        decided = decide(case, told.command, now)
+        decided = decide(case, command, now)
     except (Impossible, CalendarExhausted):
         pass
     else:
@@ -387,18 +389,6 @@ def _compare(case: Case, before: Case, real: Case, told: Told, policy: Policy) -
     decision = next((entry for entry in told.entries if getattr(entry.fact, "ruling", None)), None)
     amount = 0 if decision is None else at_stake(real, decision.stream, decision.fact, inspected)
     return _Compared(told, outcome, facts, ruling, amount, consequence), case
-
-
-_CREATES = {"return": "request_return", "claim": "report_wrong_item", "refund": "request_refund"}
-
-
-def _came_to_be(case: Case, told: Told) -> bool:
-    """Whether the return, claim or refund that a command is about is there."""
-    about = {kind: told.fields.get(f"{kind}_id") for kind, by in _CREATES.items() if told.fields["command"] != by}
-    subject = told.fields.get("subject")
-    if subject is not None and subject["kind"] != "order":
-        about[subject["kind"]] = subject["id"]
-    return all(name is None or case.knows(kind, name) for kind, name in about.items())
 
 
 def _placed(case: Case, decided: Decided) -> list[Recorded]:
@@ -421,7 +411,7 @@ def _refund_of(facts: Iterable[Fact]) -> int | None:
 
 def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None) -> Flip:
     told = compared.told
-    entry = next((e for e in told.entries if getattr(e.fact, "ruling", None)), told.entries[0])
+    entry = told.decided
     where = zone(policy.zone)
     findings = {finding.clause: finding for finding in compared.ruling}
     on_record = {finding.clause: finding for finding in told.ruling or ()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from returnable.domain.errors import Impossible
 from returnable.domain.events import ClaimDenied, LabelVoided, OverrideGranted, Pins, RefundRequested
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
-from returnable.domain.policy import CLAUSE_IDS, INCLUSIVE, Clause, DayCounted, Elapsed, Policy
+from returnable.domain.policy import CLAUSE_IDS, INCLUSIVE, Clause, DayCounted, Elapsed, Policy, PolicyOf
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import because, deduction_because, duration, localised
 from returnable.domain.retelling import Told, retell
@@ -40,7 +40,7 @@ from returnable.projections.subjects import Subject
 from returnable.projections.views import ActorView, DeductionView, RefundItemView
 
 
-def why(subject: Subject, policy: Callable[[str], Policy], event: int | None = None) -> WhyView:
+def why(subject: Subject, policy: PolicyOf, event: int | None = None) -> WhyView:
     """Why the last decision on the subject came out as it did, or what its ``event``-th fact says and sets.
 
     A decision rests on all that was on record when it was made, whatever ``as_of`` and ``known_at`` chose for the subject.
@@ -78,7 +78,7 @@ class _Explained:
         """What is explained: the decision of the command where there is one, else the fact itself."""
         if self.told.ruling is None:
             return self.entry
-        return next(entry for entry in self.told.entries if getattr(entry.fact, "ruling", None))
+        return self.told.decided
 
     @property
     def holds_ruling(self) -> bool:
@@ -88,9 +88,9 @@ class _Explained:
     def by_hand(self) -> str | None:
         """The reason a person gave who decided without the policy: denied a claim, voided a label, set a clause aside."""
         fact = self.entry.fact
-        decided = isinstance(fact, ClaimDenied | LabelVoided | OverrideGranted)
-        reason: str | None = getattr(fact, "reason", None) if decided and not self.told.ruling else None
-        return reason
+        if isinstance(fact, ClaimDenied | LabelVoided | OverrideGranted) and not self.told.ruling:
+            return fact.reason
+        return None
 
     @property
     def explains(self) -> bool:
@@ -108,7 +108,7 @@ def _choose(
     subject: Subject, own: Sequence[_Explained], event: int | None, in_case: Sequence[_Explained]
 ) -> _Explained:
     if event is not None and type(event) is not int:  # not even a bool, which is one
-        raise Impossible("command.invalid", "event: must be a whole number", field="event")
+        raise Impossible("command.invalid", "must be a whole number", field="event")
     if event is None:
         decisions = [one for one in own if one.holds_ruling or isinstance(one.entry.fact, ClaimDenied)]
         if not decisions:
@@ -126,7 +126,7 @@ def _choose(
 
 def _nothing(said: str, own: Sequence[_Explained]) -> Impossible:
     able = ", ".join(f"{one.entry.version} {one.entry.fact.type}" for one in own if one.explains)
-    return Impossible("command.invalid", f"event: {said}; can be explained: {able or 'nothing'}", field="event")
+    return Impossible("command.invalid", f"{said}; can be explained: {able or 'nothing'}", field="event")
 
 
 def _view(
@@ -134,7 +134,7 @@ def _view(
     chosen: _Explained,
     others: Sequence[_Explained],
     deadlines: Sequence[Deadline],
-    policy: Callable[[str], Policy],
+    policy: PolicyOf,
 ) -> WhyView:
     told, target, history = chosen.told, chosen.target, subject.history
     fact = target.fact
@@ -176,7 +176,7 @@ def _view(
 def _pins(target: Recorded, setters: Sequence[Recorded], of_order: Pins) -> Pins:
     """What judged the fact; one that records a passing was judged by what set the deadline, and what a person decided by
     hand stands beside the policy of the order."""
-    pins: Pins | None = getattr(target.fact, "pins", None)
+    pins: Pins | None = target.fact.pins
     if pins is None and setters:
         setter: Any = setters[0].fact
         pins = setter.pins

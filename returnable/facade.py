@@ -127,7 +127,7 @@ class Desk:
         try:
             return parse_instant(at if at is not None else self.clock())
         except ValueError as error:
-            raise Impossible("command.invalid", f"at: {error}", field="at") from None
+            raise Impossible("command.invalid", str(error), field="at") from None
 
     def _do(self, command: str, fields: dict[str, Any]) -> Outcome:
         return self.handle({"command": command} | _given(fields))
@@ -762,7 +762,7 @@ def _instant(name: str, time: When | None) -> datetime | None:
     try:
         return None if time is None else parse_instant(time)
     except ValueError as error:
-        raise Impossible("command.invalid", f"{name}: {error}", field=name) from None
+        raise Impossible("command.invalid", str(error), field=name) from None
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,8 @@ from returnable.adapters.files import (
 from returnable.adapters.printable import identifier, printable
 from returnable.adapters.scenario import play_fresh, policies_folder, policy_beside
 from returnable.adapters.wiring import policy_book
-from returnable.domain.policy import Policy
+from returnable.domain.ids import StreamId
+from returnable.domain.policy import Policy, PolicyOf
 from returnable.projections.exports import Choice, History, WholeCases
 from returnable.projections.redaction import Redaction
 from returnable.projections.subjects import find_subject
@@ -95,18 +95,18 @@ class _Case:
     case_id: str
     content: bytes
     written: Written
-    policy: Callable[[str], Policy]
+    policy_of: PolicyOf
     """Finds a pinned policy by its hash, also when the store is closed: those of the case were looked up."""
 
     @property
     def order(self) -> str:
-        return f"order/{self.case_id}"
+        return str(StreamId("order", self.case_id))
 
     @property
     def pinned(self) -> Policy:
         """A case has one order, confirmed once."""
         (sha256,) = self.written.policies
-        return self.policy(sha256)
+        return self.policy_of(sha256)
 
 
 def _recorded(subject: str, store: str, hidden: Redaction | None) -> _Case:
@@ -141,14 +141,14 @@ def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | N
         with written_whole(str(place), force) as file:
             file.write(case.content)
         return None
-    problem = what_policies_do(case.written, case.policy)
+    problem = what_policies_do(case.written, case.policy_of)
     if problem is not None:
         raise NotWritten(f"{case.order} does not play back under {needed}, nothing is written: {problem}")
     folder = policies_folder(place)
     if folder.is_symlink() or folder.exists():
         raise NotWritten(f"{folder}: is not a folder of policies")
     with folder_written_whole(folder) as made:
-        write_policies(str(made), case.written, case.policy)
+        write_policies(str(made), case.written, case.policy_of)
         _prove(case, place, made)
         made.rename(folder)
     try:

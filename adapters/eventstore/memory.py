@@ -25,6 +25,7 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
+from returnable.domain.ids import RegisteredKind
 from returnable.domain.ports import Counted, Name, Receipt, Timeline, Tip
 
 
@@ -39,7 +40,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._database_lock = ForkSafeLock()  # type: ignore[assignment]
         self._places: list[tuple[str, int]] = []
         self._cases: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        self._names: dict[tuple[str, str], str] = {}
+        self._names: dict[tuple[RegisteredKind, str], str] = {}
         self._receipts: dict[str, Receipt] = {}
         self._policies: dict[str, str] = {}
         self.bookmarks = MemoryBookmarks()
@@ -190,7 +191,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._check_open()
         return super().max_notification_id()
 
-    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         self._check_open()
         return self._names.get((kind, name))
 
@@ -220,7 +221,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         with self._database_lock:
             self._check_open()
             found = sorted(key for key in self._names if key > after)[:limit]
-            return [Name(kind, name, self._names[kind, name]) for kind, name in found]  # type: ignore[arg-type]
+            return [Name(kind, name, self._names[kind, name]) for kind, name in found]
 
     def receipts(self, after: str = "", limit: int = 500) -> list[Receipt]:
         with self._database_lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -57,6 +57,7 @@ from returnable.domain.errors import (
     StoreUnusable,
 )
 from returnable.domain.fields import to_text
+from returnable.domain.ids import RegisteredKind
 from returnable.domain.ports import Name, Receipt
 
 T = TypeVar("T")
@@ -300,7 +301,7 @@ class PostgresCaseRecorder(CaseRecorder):
         assert head is None or isinstance(head, int)
         return head
 
-    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         found = self._all(f"SELECT case_id FROM {self._names} WHERE kind = %s AND name = %s", kind, name)
         return next((case_id for (case_id,) in found), None)
 

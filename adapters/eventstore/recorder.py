@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notification, StoredEvent
@@ -21,6 +21,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notif
 from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, PolicyMissing, Stale
+from returnable.domain.ids import RegisteredKind
 from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, Records, RefusalCounts, Tip
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
@@ -137,7 +138,7 @@ class CaseRecorder(ApplicationRecorder):
             after = case_ids[-1]
 
     @abstractmethod
-    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         """The case a name leads to."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -42,6 +42,7 @@ from returnable.adapters.eventstore.sqlite_timeline import damaged_pages
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.errors import ReturnableError, Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
+from returnable.domain.ids import RegisteredKind
 from returnable.domain.ports import Name, Receipt, Timeline, Tip
 
 T = TypeVar("T")
@@ -195,7 +196,7 @@ class SQLiteCaseRecorder(CaseRecorder):
             head: int | None = connection.execute("SELECT max(position) FROM facts").fetchone()[0]
             return head
 
-    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         query = "SELECT case_id FROM names WHERE kind = ? AND name = ?"
         with self._connections.reading() as connection:
             row = connection.execute(query, (kind, name)).fetchone()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from eventsourcing.persistence import StoredEvent
 
@@ -13,6 +13,7 @@ from returnable.adapters.eventstore.recorder import CaseNotification, CaseRecord
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode
+from returnable.domain.ids import RegisteredKind
 from returnable.domain.ports import (
     Batch,
     Bookmarks,
@@ -88,7 +89,7 @@ class FactStore:
         """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
         return self._recorder.touched(after, upto)
 
-    def case_of(self, kind: Literal["return", "claim", "refund"], name: str) -> str | None:
+    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         """The case in which a return, claim or refund of that id is known."""
         return self._recorder.case_of(kind, name)
 

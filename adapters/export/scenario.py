@@ -18,7 +18,7 @@ from returnable.adapters.files import NotWritten, Sink, written_whole
 from returnable.domain.case import Case, replay
 from returnable.domain.errors import PolicyInvalid
 from returnable.domain.events import Confirmed
-from returnable.domain.policy import Policy, PolicyBook, bundled_policies
+from returnable.domain.policy import Policy, PolicyBook, PolicyOf, bundled_policies
 from returnable.domain.retelling import Told, retell
 from returnable.projections.claims import claim_view
 from returnable.projections.exports import History, WholeCases, expectation
@@ -46,7 +46,7 @@ def write_scenario(
     sink: Sink,
     history: History,
     cases: WholeCases,
-    policy: Callable[[str], Policy],
+    policy_of: PolicyOf,
     views: bool = True,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Written:
@@ -67,7 +67,7 @@ def write_scenario(
             facts = history.case(case_id)
             if facts:
                 case = replay(case_id, facts)
-                for question in _view_lines(case, policy(case.order.confirmed.pins.sha256), last):
+                for question in _view_lines(case, policy_of(case.order.confirmed.pins.sha256), last):
                     sink.write(to_json(question) + b"\n")
                     written.views += 1
             advance(len(facts))
@@ -113,7 +113,7 @@ def bundled_suffices(written: Written) -> bool:
     return chooses(bundled_policies(), written.policies)
 
 
-def write_policies(folder: str, written: Written, policy: Callable[[str], Policy]) -> list[str]:
+def write_policies(folder: str, written: Written, policy_of: PolicyOf) -> list[str]:
     """Write the canonical documents of the pinned policies, one file each; the files.
 
     The hash of a policy, of which the name of its file has the beginning, covers this document and the calendar that it
@@ -121,7 +121,7 @@ def write_policies(folder: str, written: Written, policy: Callable[[str], Policy
     Versions of one policy go into the folder, those of different policies into folders of their own. Raises
     :class:`NotWritten` when a file of that name says something else.
     """
-    pinned = [policy(sha256) for sha256 in written.policies]
+    pinned = [policy_of(sha256) for sha256 in written.policies]
     apart = len({version.id for version in pinned}) > 1
     files = []
     for version in pinned:
@@ -143,9 +143,9 @@ def _file_name(text: str) -> str:
     return kept[:60]
 
 
-def what_policies_do(written: Written, policy: Callable[[str], Policy]) -> str | None:
+def what_policies_do(written: Written, policy_of: PolicyOf) -> str | None:
     """Why the pinned policies, given together, would not be chosen as they were; ``None``: they are."""
-    pinned = [policy(sha256) for sha256 in written.policies]
+    pinned = [policy_of(sha256) for sha256 in written.policies]
     if not pinned:
         return None
     try:

@@ -138,9 +138,7 @@ class Planner:
         try:
             return Planned(step.row, parse_command(step.fields | {"command_id": command_id}))
         except Impossible as error:
-            field = error.field or ""
-            reason = error.message.removeprefix(f"{field}: ")
-            raise Refused(step.row, field, reason, error.code, step.fields["command"]) from None
+            raise Refused(step.row, error.field or "", error.reason, error.code, step.fields["command"]) from None
 
     def _allowed(self, rows: Sequence[SourceRow]) -> dict[str, bool] | None:
         """Step → whether it must have happened; ``None``: the order is left out."""

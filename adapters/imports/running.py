@@ -87,7 +87,7 @@ class Trial:
         facts = store.load(case_id)
         if not facts:
             return
-        for sha256 in {pins.sha256 for entry in facts if (pins := getattr(entry.fact, "pins", None)) is not None}:
+        for sha256 in {pins.sha256 for entry in facts if (pins := entry.fact.pins) is not None}:
             document = store.policy(sha256)
             if document is None:
                 raise HistoryBroken(f"the policy {sha256} is pinned but was not kept")
@@ -206,5 +206,4 @@ def _tell_one(planned: Planned, teller: Teller) -> Told:
         return teller.tell(planned.command)
     except Impossible as error:
         command: str = planned.command.command
-        reason = error.message.removeprefix(f"{error.field}: ")
-        raise Refused(planned.row, error.field or "", reason, error.code, command) from None
+        raise Refused(planned.row, error.field or "", error.reason, error.code, command) from None

@@ -185,7 +185,7 @@ def conflict_surfaced_to_author(patches: ExitStack) -> None:
 
     def refused(self: Desk, command: Command) -> Any:
         came = again(self, command)
-        raise Impossible("command.conflict", f"command_id: {came.command} is on record already", field="command_id")
+        raise Impossible("command.conflict", f"{came.command} is on record already", field="command_id")
 
     patches.enter_context(patch.object(Desk, "_answer_again", refused))
 

@@ -20,6 +20,7 @@ from returnable.domain.commands import Command, ConfirmOrder
 from returnable.domain.deciding import Moment
 from returnable.domain.decisions import decide
 from returnable.domain.errors import Impossible, StoreBusy
+from returnable.domain.ids import StreamId
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook
 from returnable.testing.behaviour import START
@@ -229,14 +230,10 @@ class Shop:
         return False
 
     def _case_of(self, command: Command) -> str | None:
-        case_id = getattr(command, "order_id", None)
-        if case_id is not None:
-            return str(case_id) if self.disk.store.load(case_id) else None
-        for kind in ("return", "claim", "refund"):
-            name = getattr(command, f"{kind}_id", None)
-            if name is not None and (found := self.disk.store.case_of(kind, name)) is not None:
-                return found
-        return None
+        kind, name = command.target or StreamId("order", getattr(command, "order_id", ""))
+        if kind == "order":
+            return name if self.disk.store.load(name) else None
+        return self.disk.store.case_of(kind, name)
 
 
 def answer_of(outcome: Outcome) -> tuple[object, ...]:

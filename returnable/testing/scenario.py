@@ -22,6 +22,7 @@ from returnable.adapters.wiring import AnyPolicy, Parts, policy_book
 from returnable.domain.errors import Impossible
 from returnable.domain.events import FACTS, Fact
 from returnable.domain.outcome import Outcome, ruling_view
+from returnable.domain.retelling import outcome_of
 from returnable.testing.clock import Clock
 from returnable.testing.instants import ONE_TICK, When, resolved
 from returnable.testing.steps import Fields, Step, Steps, flat
@@ -60,20 +61,6 @@ Expected = str | event | Fact
 
 Recorded = tuple[str, Fact]
 """A fact and the stream it is in."""
-
-DECLINING = frozenset(
-    {
-        "CancellationDeclined",
-        "ReturnDeclined",
-        "LabelDeclined",
-        "ParcelRejected",
-        "RefundDeclined",
-        "RefusalsCounted",
-        "ResolutionDeclined",
-    }
-    | {"ClaimDenied"}
-)
-"""The facts with which the policy says no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +285,11 @@ class Scenario:
         if not came.recorded:
             return came
         _, last = came.recorded[-1]
-        declined = last.type in DECLINING
-        findings, pins = getattr(last, "ruling", None), getattr(last, "pins", None)
-        if findings is None or pins is None:
+        if last.ruling is None or last.pins is None:
             return replace(came, outcome="accepted")
-        ruling = ruling_view(findings, self.parts.desk.policy(pins.sha256), not declined).model_dump(mode="json")
-        return replace(came, outcome="declined" if declined else "accepted", ruling=ruling)
+        outcome = outcome_of([last])
+        ruling = ruling_view(last.ruling, self.parts.desk.policy(last.pins.sha256), outcome == "accepted")
+        return replace(came, outcome=outcome, ruling=ruling.model_dump(mode="json"))
 
     def _what_came(self, played: Played) -> _Came:
         told = f"{played.command} {played.subject}".strip()

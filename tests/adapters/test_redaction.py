@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +18,12 @@ from returnable.adapters.export.scenario import write_scenario
 from returnable.adapters.export.tables import table
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import Parts, assemble
-from returnable.domain.events import FACTS, Fact, encode
+from returnable.domain.commands import COMMANDS
+from returnable.domain.events import FACTS, Part, encode
+from returnable.domain.marks import Mark
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
-from returnable.projections.redaction import BLANK, DERIVED, FREE_TEXT, HARMLESS, PERSONAL, Redaction
+from returnable.projections.marked import leaves, marks
+from returnable.projections.redaction import BLANK, Redaction
 from returnable.testing import (
     Scenario,
     an_order,
@@ -276,51 +279,43 @@ def test_a_tracking_number_that_begins_another_one_is_not_mistaken_for_it() -> N
 
 # ---- nothing is forgotten --------------------------------------------------------------------------------------------
 
-LISTED = PERSONAL | FREE_TEXT | DERIVED | HARMLESS
+
+@pytest.mark.parametrize("model", [*FACTS.values(), *COMMANDS.values()], ids=lambda model: model.__name__)
+def test_every_field_of_every_event_and_command_has_exactly_one_mark(model: type[BaseModel]) -> None:
+    marked = list(leaves(model, set()))
+
+    assert marked
+    assert [name for name, of_leaf in marked if len(of_leaf) != 1] == []
 
 
-def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in a type."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from models_in(inner)
+def test_a_field_name_has_the_same_mark_everywhere() -> None:
+    names = {name for model in (*FACTS.values(), *COMMANDS.values()) for name, _ in leaves(model, set())}
+
+    assert names == marks().keys()
 
 
-def fields_of(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
-    """The fields of a model and of all models in it."""
-    if model in seen:
-        return
-    seen.add(model)
-    for name, field in model.model_fields.items():
-        yield "actor.id" if (model.__name__, name) == ("Who", "id") else name
-        for inner in models_in(field.annotation):
-            yield from fields_of(inner, seen)
+def test_a_text_and_a_number_of_unknown_meaning_have_no_mark() -> None:
+    class Novel(Part):
+        nickname: str
+        ages: tuple[int, ...] = ()
+        shoes: Annotated[str, Mark.HARMLESS, Mark.PERSONAL] = ""
+
+    assert dict(leaves(Novel, set())) == {"nickname": (), "ages": (), "shoes": (Mark.HARMLESS, Mark.PERSONAL)}
 
 
-@pytest.mark.parametrize("fact", FACTS.values(), ids=lambda fact: fact.__name__)
-def test_every_field_of_every_fact_is_listed_as_personal_or_as_harmless(fact: type[Fact]) -> None:
-    unlisted = set(fields_of(fact, set())) - LISTED
-
-    assert unlisted == set()
-
-
-def test_no_field_is_listed_twice() -> None:
-    assert sum(map(len, (PERSONAL, FREE_TEXT, DERIVED, HARMLESS))) == len(LISTED)
-
-
-def keys_of(value: Any) -> Iterator[str]:
-    """Every key in a JSON value."""
+def text_keys_of(value: Any, key: str = "") -> Iterator[str]:
+    """The key of every text in a JSON value."""
     if isinstance(value, dict):
-        for key, one in value.items():
-            yield key
-            yield from keys_of(one)
+        for name, one in value.items():
+            yield from text_keys_of(one, name)
     elif isinstance(value, list):
         for one in value:
-            yield from keys_of(one)
+            yield from text_keys_of(one, key)
+    elif isinstance(value, str):
+        yield key
 
 
-def test_every_fact_of_a_ruling_is_listed_too() -> None:
+def test_every_fact_of_a_ruling_has_a_mark_too() -> None:
     voided = Scenario().given(a_labelled_return(), declined(issue_label("L-2", at="2026-03-20 12:00")))
     stored = [*personal_story(who_is()).parts.store.read(0, 1000), *voided.parts.store.read(0, 1000)]
     for first in range(0, 900, 60):
@@ -329,13 +324,13 @@ def test_every_fact_of_a_ruling_is_listed_too() -> None:
             world.step(seed)
         stored += world.log()
 
-    keys = {key for entry in stored for key in keys_of(from_json(encode(entry.fact)[1]))}
+    keys = {key for entry in stored for key in text_keys_of(from_json(encode(entry.fact)[1]))}
 
-    assert keys - LISTED - {"id"} == set()
-    assert {"labels_used", "override", "voided_label_id"} <= keys
+    assert keys - marks().keys() == {"id"}
+    assert {"labels_used", "approved_by", "voided_label_id"} <= keys
 
 
-def test_what_is_not_listed_is_not_let_through() -> None:
+def test_what_has_no_mark_is_not_let_through() -> None:
     redaction = Redaction(KEY)
 
     shown = redaction._walk("", {"shoe_size": "44", "nested": {"shoe_size": ["44"]}, "id": "somebody"}, "A-1")

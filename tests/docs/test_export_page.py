@@ -13,8 +13,11 @@ import pytest
 from terminal import returnable
 
 from returnable.adapters.cli.export import FORMATS, export
+from returnable.domain.events import FACTS
+from returnable.domain.marks import Mark
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Column
-from returnable.projections.redaction import BLANK, DERIVED, FREE_TEXT, HARMLESS, PERSONAL
+from returnable.projections.marked import leaves, marks
+from returnable.projections.redaction import BLANK
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
@@ -133,15 +136,21 @@ def _cells(shown: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("heading", "fields"),
-    [("Pseudonyms", PERSONAL), ("Blanked", FREE_TEXT), ("Replaced inside", DERIVED), ("Kept", HARMLESS)],
+    ("heading", "kinds"),
+    [
+        ("Pseudonyms", {Mark.PERSONAL}),
+        ("Blanked", {Mark.FREE_TEXT}),
+        ("Replaced inside", {Mark.DERIVED}),
+        ("Kept", {Mark.HARMLESS, Mark.MONEY}),
+    ],
 )
-def test_the_page_says_what_becomes_of_every_field(heading: str, fields: frozenset[str]) -> None:
+def test_the_page_says_what_becomes_of_every_field(heading: str, kinds: set[Mark]) -> None:
     text = part(heading)
 
     listed = named(text) if heading == "Kept" else {name for row in rows_of(text) for name in named(row[0])}
 
-    assert listed == fields
+    in_events = {name for fact in FACTS.values() for name, _ in leaves(fact, set())} | {"attachments"}
+    assert listed == {name for name, mark in marks().items() if mark in kinds and name in in_events}
 
 
 def test_a_redacted_export_has_the_pseudonyms_and_blanks_of_the_page(folder: Path) -> None:

@@ -11,7 +11,7 @@ from statemachine.exceptions import TransitionNotAllowed
 
 from returnable.domain import events
 from returnable.domain.commands import COMMANDS
-from returnable.domain.deciding import COMMAND_OF, allowed_commands
+from returnable.domain.deciding import allowed_commands
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.lifecycles import (
     CLAIM,
@@ -142,14 +142,17 @@ def test_every_note_is_a_fact_that_moves_no_order_return_or_claim() -> None:
         assert not any(note in event_ids(name) for name in ("order", "return", "claim"))
 
 
-def test_the_commands_that_lead_to_facts_are_commands_and_facts() -> None:
-    # These follow from another command of the same moment, or from the clock.
-    follow = {"CancellationDeclined", "Cancelled", "ReturnAuthorized", "ReturnDeclined", "LabelDeclined", "Refunded"}
-    follow |= {"ResolutionDeclined", "ContactMissed", "RefundOverdue"}
+def test_every_fact_says_the_command_that_records_it_or_the_facts_it_follows() -> None:
+    by_the_clock = {events.ContactMissed, events.RefundOverdue}
 
-    assert set(COMMAND_OF.values()) <= set(COMMANDS)
-    assert set(COMMAND_OF) | follow == {event for name in MACHINES for event in event_ids(name)}
-    assert not set(COMMAND_OF) & follow
+    for fact in events.FACTS.values():
+        assert fact.of_command is None or fact.of_command in COMMANDS, fact
+        assert fact.of_command or fact.follows or fact in by_the_clock | {events.RefusalsCounted}, fact
+
+
+def test_a_fact_follows_only_facts_that_a_command_records_first() -> None:
+    for fact in events.FACTS.values():
+        assert all(first.of_command is not None for first in fact.follows), fact
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -16,7 +16,8 @@ from usual import a_delivered_order
 
 from returnable.adapters.wiring import assemble, policy_book
 from returnable.domain.events import encode
-from returnable.projections.redaction import FREE_TEXT, PERSONAL
+from returnable.domain.marks import Mark
+from returnable.projections.marked import marks
 from returnable.testing import (
     Scenario,
     a_policy,
@@ -87,11 +88,11 @@ def personal(shop: Path, case_id: str = "A-1") -> set[str]:
     def values(key: str, value: Any) -> Iterator[str]:
         if isinstance(value, dict):
             for name, one in value.items():
-                yield from values("actor.id" if key == "actor" and name == "id" else name, one)
+                yield from values(f"{key}.id" if name == "id" else name, one)
         elif isinstance(value, list):
             for one in value:
                 yield from values(key, one)
-        elif isinstance(value, str) and key in PERSONAL | FREE_TEXT:
+        elif isinstance(value, str) and marks()[key] in (Mark.PERSONAL, Mark.FREE_TEXT):
             yield value
 
     parts = assemble(f"sqlite:///{shop}", only_reading=True)
