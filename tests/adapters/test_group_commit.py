@@ -23,7 +23,7 @@ from postgres import database_url, fresh_store_url, sql
 from psycopg_pool import ConnectionPool
 
 from bench.postgres import Proxy, with_parameters
-from returnable.adapters.eventstore import postgres
+from returnable.adapters.eventstore import forks, postgres
 from returnable.adapters.eventstore import together as module
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.postgres_connections import Lost
@@ -235,7 +235,8 @@ def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
     assert together.do(3) == 6
 
 
-def test_a_child_process_begins_with_nobody_writing() -> None:
+def test_a_child_process_begins_with_nobody_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "PATIENCE_SECONDS", 0.01)  # the one at work does not end before the fork
     line = Line(together := Together(doubled, PATIENCE_SECONDS))
     line.come(lambda: together.do(1))
 
