@@ -80,8 +80,8 @@ class Verification:
         for check in (self._medium, self._policies, lambda: self._cases(advance), self._beside):
             try:
                 yield from check()
-            except ReturnableError as error:
-                yield Problem(where="the store", what=f"it cannot be read to its end: {error}")
+            except (ReturnableError, *BROKEN) as error:
+                yield Problem(where="the store", what=f"it cannot be read to its end: {_why(error)}")
 
     def result(self, problems: Sequence[Problem], warnings: Sequence[str] = ()) -> Verified:
         """What it came to, once :meth:`run` has come to its end."""
@@ -93,14 +93,14 @@ class Verification:
             rulings=self.rulings,
             problems=tuple(problems),
             warnings=tuple(warnings),
-            timelines=tuple(map(timeline_view, self.timelines())),
+            timelines=self.timelines(),
         )
 
-    def timelines(self) -> Sequence[Timeline]:
+    def timelines(self) -> tuple[TimelineView, ...]:
         """The timelines of the store's file; none where they cannot be read."""
         try:
-            return self._store.records.timelines()
-        except ReturnableError:
+            return tuple(map(timeline_view, self._store.records.timelines()))
+        except (ReturnableError, *BROKEN):
             return ()
 
     def _medium(self) -> Iterator[Problem]:
@@ -167,7 +167,7 @@ class Verification:
         self._counting[case_id] = len(facts)
         for case_seq, counted in self._store.refusals.of(case_id).items():
             self._counted += counted.times
-            if not (case_seq <= len(facts) and isinstance(facts[case_seq - 1].fact, RefusalsCounted)):
+            if not (0 < case_seq <= len(facts) and isinstance(facts[case_seq - 1].fact, RefusalsCounted)):
                 yield Problem(
                     where=f"case {case_id}", what=f"refusals are counted for fact {case_seq}, which counts none"
                 )
@@ -312,6 +312,10 @@ def timeline_view(timeline: Timeline) -> TimelineView:
         head=timeline.head,
         replaced_head=timeline.replaced_head,
     )
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, ReturnableError) else said(error)
 
 
 def _times(count: int) -> str:

@@ -233,7 +233,7 @@ def receipt_of(row: Sequence[Any]) -> Receipt:
     command_id, digest, command, at, *others = row
     try:
         instant = plain(datetime.fromisoformat(at))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise HistoryBroken(f"the receipt of command {command_id!r} says {at!r}, which is no instant") from error
     return Receipt(command_id, digest, command, instant, *others)
 
@@ -426,5 +426,5 @@ def _number(instant: datetime) -> int:
 def _instant(number: int) -> datetime:
     try:
         return _EPOCH + number * A_MOMENT
-    except OverflowError as error:
-        raise HistoryBroken(f"an instant is stored as {number}, which is none") from error
+    except (OverflowError, TypeError) as error:
+        raise HistoryBroken(f"an instant is stored as {number!r}, which is none") from error

@@ -38,7 +38,7 @@ from returnable.adapters.eventstore.recorder import (
     refuse_unknown,
     stream_of,
 )
-from returnable.adapters.eventstore.sqlite_timeline import damaged_pages
+from returnable.adapters.eventstore.sqlite_timeline import damaged_pages, damaged_rows
 from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.errors import ReturnableError, Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
@@ -271,6 +271,7 @@ class _Records(SqlRecords):
     def damage(self) -> Iterator[str]:
         yield from damaged_pages(self._tables.ask)
         yield from damaged_schema(self._tables.ask)
+        yield from damaged_rows(self._tables.ask)
         # One statement, because others may append meanwhile. The counter that gives positions is rolled back with its
         # transaction: there is no gap that a conflict could leave.
         query = (

@@ -377,3 +377,23 @@ def damaged_pages(ask: Callable[[str], list[Any]]) -> Iterator[str]:
     for (lines,) in ask("PRAGMA integrity_check"):
         if lines != "ok":
             yield from (line for line in lines.splitlines() if line and not line.startswith("***"))
+
+
+def damaged_rows(ask: Callable[[str], list[Any]]) -> Iterator[str]:
+    """Values that their column cannot hold, each with its table and its row; at most twenty rows of a table.
+
+    No statement can store such a value: it comes with a page that is not where it belongs.
+    """
+    for (table,) in ask(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' ORDER BY name"
+    ):
+        columns = ask(f"SELECT name, lower(type), \"notnull\" OR pk, pk FROM pragma_table_info('{table}')")
+        key = [name for name, _, _, nth in sorted(columns, key=lambda column: column[3]) if nth]
+        kinds = [(name, (kind,) if needed else (kind, "null")) for name, kind, needed, _ in columns]
+        wrong = " OR ".join("typeof({}) NOT IN ('{}')".format(name, "', '".join(allowed)) for name, allowed in kinds)
+        found = ", ".join([*key, *(f"typeof({name})" for name, _ in kinds)])
+        for row in ask(f"SELECT {found} FROM {table} WHERE {wrong} LIMIT 20"):
+            place = ", ".join(map(repr, row[: len(key)]))
+            for (name, allowed), kind in zip(kinds, row[len(key) :], strict=True):
+                if kind not in allowed:
+                    yield f"table {table}, row {place}: {name} is of the kind {kind}, not {allowed[0]}"

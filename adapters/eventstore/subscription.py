@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
 
 from returnable.adapters.eventstore.forks import in_children
+from returnable.domain.errors import StoreUnusable
 
 POLL_SECONDS = 0.03
 """How long a write of another process may stay unnoticed."""
@@ -29,12 +30,15 @@ class PollingSubscription(Subscription[ApplicationRecorder]):
     commits in the order of that lock, so whoever sees position *n* sees every lower position that will ever exist;
     gaps were rolled back and stay empty. "Above the last position" is therefore a safe place to go on from.
 
-    An error of the store is raised to the caller, and the iterator can be asked again.
+    An error of the store is raised to the caller, and the iterator can be asked again. Raises :class:`StoreUnusable` when the
+    store was put back to an earlier state of itself: what is recorded from then on would stand at positions that were passed.
     """
 
     def __init__(self, recorder: ApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()) -> None:
         super().__init__(recorder, gt, topics)
         self._position = gt or 0
+        self._last: Notification | None = None
+        """The event at that position, once it was fetched."""
         self._wanted = frozenset(topics)
         self._fetched: deque[Notification] = deque()
         self._start_afresh()
@@ -69,8 +73,16 @@ class PollingSubscription(Subscription[ApplicationRecorder]):
     def _fetch(self) -> bool:
         # Topics are filtered here, not in the query: unwanted events are passed once instead of being skipped over
         # at every look.
-        found = self._recorder.select_notifications(self._position, PAGE, inclusive_of_start=False)
+        last = self._last
+        known = 0 if last is None else 1
+        found = self._recorder.select_notifications(self._position, PAGE + known, inclusive_of_start=known == 1)
+        if found[:known] != ([] if last is None else [last]):
+            raise StoreUnusable(
+                f"the store was put back to an earlier state: another event, or none, stands at position {self._position}, "
+                "up to which it was followed; begin again with a position before it was put back"
+            )
+        found = found[known:]
         if found:
-            self._position = found[-1].id
+            self._last, self._position = found[-1], found[-1].id
             self._fetched.extend(n for n in found if not self._wanted or n.topic in self._wanted)
         return bool(found)

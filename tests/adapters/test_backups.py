@@ -768,6 +768,29 @@ def test_a_copy_that_was_restored_into_a_store_in_use_by_sqlite_itself_is_taken_
     assert verify_store(url(shop)).problems == ()
 
 
+@pytest.mark.parametrize("recorded", [0, 1, 2, 3])
+def test_a_follower_is_told_that_the_store_was_put_back_below_where_it_was(shop: Path, recorded: int) -> None:
+    # given
+    copy = shop.with_name("copy.db")
+    vacuum(shop, copy)
+    with returnable.open(url(shop)) as desk:
+        desk.confirm_order(order_id="A-3", **ORDER)  # type: ignore[arg-type]
+        following = desk.parts.store.follow()  # type: ignore[attr-defined]
+        assert [next(following).case_id for _ in range(3)] == ["A-1", "A-2", "A-3"]
+
+        # when
+        online(copy, shop)
+        for nth in range(recorded):
+            desk.confirm_order(order_id=f"B-{nth}", **ORDER)  # type: ignore[arg-type]
+
+        # then
+        for _ in range(2):
+            with pytest.raises(StoreUnusable, match="put back to an earlier state: .* at position 3"):
+                next(following)
+        with desk.parts.store.follow(2) as anew:  # type: ignore[attr-defined]
+            assert [next(anew).case_id for _ in range(recorded)] == [f"B-{nth}" for nth in range(recorded)]
+
+
 def test_a_wal_that_a_power_failure_tore_is_the_stores_own(shop: Path) -> None:
     # given
     record_and_die(shop, *(f"B-{nth}" for nth in range(20)))

@@ -853,7 +853,7 @@ def test_a_write_of_another_process_wakes_a_follower(path: Path, store: FactStor
 
 def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing(path: Path) -> None:
     # given
-    writers, times = 4, 250
+    writers, times = 4, 80
     store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
     seen: list[str] = []
 
@@ -888,7 +888,7 @@ def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing
 
 
 def test_processes_that_create_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
-    for attempt in range(3):
+    for attempt in range(2):
         # given
         path = tmp_path / f"store-{attempt}.db"
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -23,7 +22,7 @@ from postgres import database_url, fresh_store_url, sql
 from psycopg_pool import ConnectionPool
 
 from bench.postgres import Proxy, with_parameters
-from returnable.adapters.eventstore import postgres
+from returnable.adapters.eventstore import forks, postgres
 from returnable.adapters.eventstore import together as module
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.postgres_connections import Lost
@@ -235,7 +234,8 @@ def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
     assert together.do(3) == 6
 
 
-def test_a_child_process_begins_with_nobody_writing() -> None:
+def test_a_child_process_begins_with_nobody_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "PATIENCE_SECONDS", 0.01)  # the one at work does not end before the fork
     line = Line(together := Together(doubled, PATIENCE_SECONDS))
     line.come(lambda: together.do(1))
 
@@ -331,45 +331,55 @@ APPENDS = st.lists(
 )
 
 
+EXAMPLES = count(1)
+
+
+@pytest.fixture(scope="module")
+def two_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FactStore, FactStore]]:
+    """In one of them is appended at once, in the other one by one: after every example both hold the same."""
+    path = tmp_path_factory.mktemp("together") / "store.db"
+    with closing(open_store(f"sqlite:///{path}")) as at_once, closing(open_store("memory:")) as one_by_one:
+        yield at_once, one_by_one
+
+
 @given(APPENDS)
 @settings(max_examples=150)
 def test_what_is_appended_together_comes_to_the_same_as_one_after_the_other(
-    appends: list[tuple[str, int, int, str, str]],
+    two_stores: tuple[FactStore, FactStore], appends: list[tuple[str, int, int, str, str]]
 ) -> None:
-    # given
+    # given: ids of its own for each example
+    at_once, one_by_one = two_stores
+    example, head = next(EXAMPLES), at_once.head()
+
     def append(store: FactStore, nth: int) -> object:
-        case_id, after, size, name, command = appends[nth]
-        names = [] if name == "…" else [Name("return", name, case_id)]
+        letter, after, size, name, command = appends[nth]
+        case_id = f"{letter}-{example}"
+        names = [] if name == "…" else [Name("return", f"{name}-{example}", case_id)]
         accounts = [f"{nth}-{each}" for each in range(size)]
         try:
             return list(
                 store.append(
                     [batch(case_id, after, *accounts)],
                     names=names,
-                    receipt=None if command == "…" else receipt(command),
+                    receipt=None if command == "…" else receipt(f"{command}-{example}"),
                 )
             )
         except (Stale, NameTaken, CommandSeen, ValueError) as error:
             return type(error), str(error)
 
-    with (
-        TemporaryDirectory() as folder,
-        closing(open_store("memory:")) as one_by_one,
-        closing(open_store(f"sqlite:///{folder}/store.db")) as at_once,
-    ):
-        line = Line(together_of(at_once))
+    # when
+    line = Line(together_of(at_once))
+    line.come(lambda: at_once.append([batch(f"first-{example}", 0, "f")]))
+    for nth in range(len(appends)):
+        line.come(lambda nth=nth: append(at_once, nth))  # type: ignore[misc]
+    _, *together = line.go()
+    one_by_one.append([batch(f"first-{example}", 0, "f")])
 
-        # when
-        line.come(lambda: at_once.append([batch("first", 0, "f")]))
-        for nth in range(len(appends)):
-            line.come(lambda nth=nth: append(at_once, nth))  # type: ignore[misc]
-        _, *together = line.go()
-        one_by_one.append([batch("first", 0, "f")])
-
-        # then
-        assert together == [append(one_by_one, nth) for nth in range(len(appends))]
-        assert at_once.read() == one_by_one.read()
-        assert [at_once.receipt(each) for each in "12"] == [one_by_one.receipt(each) for each in "12"]
+    # then
+    assert together == [append(one_by_one, nth) for nth in range(len(appends))]
+    assert at_once.read(head) == one_by_one.read(head)
+    for command_id in (f"1-{example}", f"2-{example}"):
+        assert at_once.receipt(command_id) == one_by_one.receipt(command_id)
 
 
 # ---- when it goes wrong -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from returnable.domain.events import RefundRequested
@@ -27,6 +27,7 @@ def test_every_clause_that_is_ever_weighed_has_a_reason() -> None:
     assert {*_REASONS, "returns.transit_risk"} == set(CLAUSE_IDS)
 
 
+@settings(max_examples=settings().max_examples // 4)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=30, max_size=70))
 def test_every_finding_of_every_ruling_has_a_reason(seeds: list[int]) -> None:
     world = World()

@@ -134,7 +134,7 @@ async def host() -> None:
 WRONG = {number for number, line in enumerate(SNIPPET.splitlines(), 1) if line.endswith("# wrong")}
 
 
-def test_mypy_knows_every_argument_and_answer(tmp_path: Path) -> None:
+def test_mypy_knows_every_argument_and_answer(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     (tmp_path / "host.py").write_text(SNIPPET)
 
     check = [
@@ -143,7 +143,7 @@ def test_mypy_knows_every_argument_and_answer(tmp_path: Path) -> None:
         "mypy",
         "--strict",
         "--cache-dir",
-        str(tmp_path / "cache"),
+        str(pytestconfig.cache.mkdir("mypy")),
         str(tmp_path / "host.py"),
     ]
     said = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False).stdout

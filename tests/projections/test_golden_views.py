@@ -9,10 +9,12 @@ import subprocess
 import sys
 import tomllib
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from golden_views import LINES, digests
+from installed import is_compiled, link, required
 
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import projector
@@ -81,18 +83,25 @@ def _runs(python: str, minor: int) -> bool:
 @pytest.mark.parametrize("python", _others(), ids=lambda path: Path(path).name)
 def test_another_cpython_makes_the_same_bytes(python: str, tmp_path: Path) -> None:
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     other = tmp_path / "venv" / "bin" / "python"
-    install = [other, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    installed = subprocess.run([*install, *dependencies], capture_output=True, text=True, check=False)
+    # Only what is compiled must be had for the other interpreter: all else is linked.
+    names = required(dependencies)
+    compiled = {name for name in names if is_compiled(name)}
+    (site,) = (tmp_path / "venv").glob("lib/python3.*/site-packages")
+    link(names - compiled, site)
+    pip = [sys.executable, "-m", "pip", "--python", other, "install", "--quiet", "--disable-pip-version-check"]
+    wanted = [f"{name}=={version(name)}" for name in compiled]
+    installed = subprocess.run(
+        [*pip, "--no-compile", "--no-deps", *wanted], capture_output=True, text=True, check=False
+    )
     if installed.returncode:
         pytest.skip(f"{python}: the dependencies cannot be had: {installed.stderr.strip()[-300:]}")
 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}  # nothing is added to what is linked
     command = [other, "-X", "utf8", "-c", "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", STORY]
-    ran = subprocess.run(
-        command, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == EXPECTED

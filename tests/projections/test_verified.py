@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -265,6 +267,65 @@ def refuse_often(shop: Shop, times: int) -> None:
     for nth in range(times):
         known = {"command_id": f"late-{nth}"} if nth % 2 else {}
         shop.parts.desk.handle(parse_command(late | known), parse_instant("2026-03-21T15:00:00Z"))
+
+
+@pytest.fixture(scope="module")
+def with_every_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store with a row in every table."""
+    path = tmp_path_factory.mktemp("rows") / "shop.db"
+    shop = Shop(f"sqlite:///{path}")
+    refuse_often(shop, 30)
+    shop.parts.desk.due.catch_up()
+    shop.edit("INSERT INTO due (case_id, at) VALUES ('A-9', 5)")
+    shop.parts.store.close()
+    return path
+
+
+_NEEDED = (
+    *(("commands", "'k-5'", name) for name in ("digest", "command", "at", "outcome", "first", "last", "judged_on")),
+    ("names", "'return', 'R-1'", "case_id"),
+    ("bookmarks", "'due'", "position"),
+    *(("refusals", "'A-1', 48", name) for name in ("times", "last_at")),
+    *(("timelines", "1", name) for name in ("cookie", "began_at", "cause")),
+    ("policies", "", "document"),
+)
+_OTHERS = (
+    *(("bookmarks", "'due'", name) for name in ("holder", "held_until")),
+    *(("due", "'A-9'", name) for name in ("at", "claimed_until")),
+    *(("timelines", "1", name) for name in ("file", "sha256", "head", "replaced_head")),
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "column", "value", "kind"),
+    [
+        *((*place, "NULL", "null") for place in _NEEDED),
+        *((*place, "x'00ff'", "blob") for place in (*_NEEDED, *_OTHERS)),
+    ],
+)
+def test_a_value_that_its_column_cannot_hold_is_found_with_its_table_and_row(
+    with_every_row: Path, tmp_path: Path, table: str, row: str, column: str, value: str, kind: str
+) -> None:
+    # given: what no statement can store, and only a page in the wrong place brings
+    path = tmp_path / "shop.db"
+    shutil.copy(with_every_row, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (strict,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        (version,) = connection.execute("PRAGMA schema_version").fetchone()
+        loose = re.sub(r" STRICT(, )?", " ", re.sub(rf"\b{column} \w+( NOT NULL)?", column, strict))
+        connection.execute("PRAGMA writable_schema = ON")
+        for nth, definition in enumerate((loose, strict), start=1):
+            connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (definition, table))
+            connection.execute(f"PRAGMA schema_version = {version + nth}")
+            if definition is loose:
+                connection.execute(f"UPDATE {table} SET {column} = {value}")
+
+    # when
+    told = [problem.what for problem in verify_store(f"sqlite:///{path}").problems]
+
+    # then
+    start = f"table {table}, row {row}"
+    assert any(one.startswith(start) and f": {column} is of the kind {kind}, not " in one for one in told), told
 
 
 def test_all_is_well_where_refusals_are_counted(shop: Shop) -> None:

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 
 def test_families_of_processes_find_every_acknowledged_order_again() -> None:
-    status, counts, output = prove("forks", "--rounds", "12", "--seed", "2")
+    status, counts, output = prove("forks", "--rounds", "13", "--seed", "2")
 
     assert status == 0, output
     assert counts["forks by os"] > 0
@@ -21,10 +21,15 @@ def test_families_of_processes_find_every_acknowledged_order_again() -> None:
 
 
 def test_the_harness_notices_when_connections_stay_open_during_a_fork() -> None:
-    status, counts, output = prove("forks", "--rounds", "100", "--seed", "3", "--control")
+    status, counts, output = prove("forks", "--rounds", "2", "--control")
 
     assert status == 1, output
-    assert counts["acknowledged orders that are not in the file"] + counts["processes that hung"] > 0
+    assert (
+        counts["acknowledged orders"]
+        > counts["acknowledged orders that are not in the file"]
+        >= counts["families"]
+        == 2
+    )
 
 
 def test_a_desk_whose_files_are_moved_acknowledges_nothing_more() -> None:

@@ -98,7 +98,7 @@ def test_a_host_that_takes_a_return_on_day_15_is_shown_the_few_steps_to_it() -> 
         def ask(self, question: Mapping[str, Any], at: datetime) -> None:
             return None
 
-    message, lines = shown(Generous)
+    message, lines = shown(Generous, steps=6)
 
     assert "request_return: the host says otherwise than the reference desk" in message
     assert "outcome: the host says 'accepted', the desk 'declined'" in message
