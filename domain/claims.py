@@ -109,8 +109,9 @@ class Claim:
     @property
     def contact_was_made(self) -> bool:
         """Whether the customer was contacted in time, or the claim settled."""
-        contact_by = self.opened.contact_by
-        return any(each is not None and each.at <= contact_by for each in (self.contacted, self.resolved))
+        contact_by, contacted, resolved = self.opened.contact_by, self.contacted, self.resolved
+        in_time = contacted is not None and contacted.at <= contact_by
+        return in_time or (resolved is not None and resolved.at <= contact_by)
 
     @property
     def may_lapse(self) -> bool:
