@@ -38,7 +38,7 @@ def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
 def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False) -> Iterator[Deadline]:
     """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only where it still may be.
 
-    The latter are asked for after every command, so nothing is worked out for the others.
+    These are asked for whenever a case has moved on, so nothing is worked out for the others.
     """
     for ret in case.returns.values():
         if stream in (None, ret.stream):
