@@ -18,7 +18,7 @@ from returnable.domain.commands import (
     ResolveClaim,
 )
 from returnable.domain.copying import copied
-from returnable.domain.deadlines import Happened
+from returnable.domain.deadlines import Happened, passed
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
@@ -98,18 +98,21 @@ class Claim:
 
     def overdue(self, moment: datetime) -> bool:
         """Whether the customer should have been contacted by then; the last instant itself is in time."""
-        return self.status == "open" and self.contacted is None and moment > self.opened.contact_by
+        return self.status == "open" and self.contacted is None and self._too_late(moment)
 
     def contact_was_missed(self, moment: datetime) -> bool:
         """Whether the promised contact was missed by then, even if it was made or settled afterwards."""
-        contact_by = self.opened.contact_by
-        return moment > contact_by and self.status != "denied" and not self.contact_was_made
+        return self._too_late(moment) and self.status != "denied" and not self.contact_was_made
 
     @property
     def contact_was_made(self) -> bool:
         """Whether the customer was contacted in time, or the claim settled."""
-        contact_by = self.opened.contact_by
-        return any(each is not None and each.at <= contact_by for each in (self.contacted, self.resolved))
+        contacted, resolved = self.contacted, self.resolved
+        in_time = contacted is not None and not self._too_late(contacted.at)
+        return in_time or (resolved is not None and not self._too_late(resolved.at))
+
+    def _too_late(self, moment: datetime) -> bool:
+        return passed("wrong_item.contact", self.opened.contact_by, moment)
 
     @property
     def may_lapse(self) -> bool:

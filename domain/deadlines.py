@@ -69,12 +69,12 @@ class Deadline(NamedTuple):
     open: bool
     """Whether something still depends on it."""
     settled: Settlement | None = None
-    optional: bool = False
-    """Whether it ends an opportunity: nobody fails who lets it pass."""
     lapse: Callable[..., Fact] | None = None
     """The event that is to be recorded once it has passed; ``None``: there is none, or it is on record."""
     lapsed_by: str | None = None
     """The event on record that says it passed."""
+    optional: bool = False
+    """Whether it ends an opportunity: nobody fails who lets it pass."""
 
     @property
     def set_by(self) -> str:

@@ -18,7 +18,7 @@ from returnable.domain.commands import (
     RequestCancellation,
 )
 from returnable.domain.copying import copied
-from returnable.domain.deadlines import Happened
+from returnable.domain.deadlines import Happened, passed
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -348,7 +348,7 @@ def weigh_cancellation(
     }
     if judged_at != requested_at:
         facts["first_incomplete_at"] = to_text(judged_at)
-    weighing.weigh("cancellation.window", judged_at <= cancel_by, facts)
+    weighing.weigh("cancellation.window", not passed("cancellation.window", cancel_by, judged_at), facts)
 
     when_decided = clauses.cancellation_not_shipped.judged == "when_decided"
     bar_from = now.at if when_decided else judged_at

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
 from returnable.domain.copying import copied
-from returnable.domain.deadlines import Happened
+from returnable.domain.deadlines import Happened, passed
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
@@ -86,7 +86,7 @@ class Refund:
 
     def overdue(self, moment: datetime) -> bool:
         """Whether it should have been settled by then."""
-        return self.status == "requested" and moment >= self.requested.overdue_at
+        return self.status == "requested" and passed("returns.refund_timing", self.requested.overdue_at, moment)
 
     def clone(self) -> Refund:
         """A copy that can be changed without touching this one."""

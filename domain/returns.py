@@ -23,7 +23,7 @@ from returnable.domain.commands import (
     WithdrawReturn,
 )
 from returnable.domain.copying import copied
-from returnable.domain.deadlines import Happened
+from returnable.domain.deadlines import Happened, passed
 from returnable.domain.deciding import Decided, Moment, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -81,7 +81,7 @@ class Label:
 
     def status_at(self, moment: datetime) -> str:
         """``issued``, ``used`` or ``void`` at that instant; from ``void_at`` on an unused label is void."""
-        if self.status == "issued" and moment >= self.void_at:
+        if self.status == "issued" and passed("returns.ship_by", self.void_at, moment):
             return "void"
         return "void" if self.status == "void_by_hand" else self.status
 
@@ -96,7 +96,8 @@ class Label:
 
     def in_time(self, used_at: datetime) -> bool:
         """Whether the label could still be used at that instant."""
-        return used_at < self.void_at and (self.voided is None or used_at < self.voided.at)
+        by_hand = self.voided is not None and used_at >= self.voided.at
+        return not by_hand and not passed("returns.ship_by", self.void_at, used_at)
 
 
 @dataclass
@@ -176,7 +177,7 @@ class Return:
     def is_late(self) -> bool:
         """Whether the parcel was handed over after the deadline."""
         sent, void_at = self.sent, self.void_at
-        return sent is not None and void_at is not None and sent.at >= void_at
+        return sent is not None and void_at is not None and passed("returns.ship_by", void_at, sent.at)
 
     def labels_used(self) -> list[Label]:
         """The prepaid labels that were used."""
@@ -529,7 +530,8 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Momen
     if void_at is not None:
         facts["deadline"] = to_text(void_at)
         facts["margin_seconds"] = margin_seconds(void_at, sent_at)
-    weighing.weigh("returns.ship_by", None if void_at is None else sent_at < void_at, facts)
+    in_time = None if void_at is None else not passed("returns.ship_by", void_at, sent_at)
+    weighing.weigh("returns.ship_by", in_time, facts)
     if ret.shipped is not None:
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})
         own = ret.shipped_with is None

@@ -38,7 +38,7 @@ def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
 def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False) -> Iterator[Deadline]:
     """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only where it still may be.
 
-    The latter are asked for after every command, so nothing is worked out for the others.
+    These are asked for whenever a case has moved on, so nothing is worked out for the others.
     """
     for ret in case.returns.values():
         if stream in (None, ret.stream):
@@ -59,49 +59,32 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
 
 
 def _cancel_by(order: Order) -> Deadline:
-    clause, at = "cancellation.window", order.confirmed.cancel_by
-    return Deadline(
-        clause,
-        "cancel_by",
-        order.stream,
-        "",
-        at,
-        (Anchor(f"{order.stream}#1", order.confirmed.occurred_at, "the confirmation"),),
-        "Cancellation closes",
-        "asked for",
-        open=order.status != "cancelled",
-        settled=_done(clause, at, order.stream, order.cancellation_asked, "asked for"),
-        optional=True,
-    )
+    clause, stream, at = "cancellation.window", order.stream, order.confirmed.cancel_by
+    anchors = (Anchor(f"{stream}#1", order.confirmed.occurred_at, "the confirmation"),)
+    title, awaited, waits = "Cancellation closes", "asked for", order.status != "cancelled"
+    settled = _done(clause, at, stream, order.cancellation_asked, awaited)
+    return Deadline(clause, "cancel_by", stream, "", at, anchors, title, awaited, waits, settled, optional=True)
 
 
 def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | None) -> Iterator[Deadline]:
-    order, name = case.order, parcel.parcel_id
-    anchors = (Anchor(f"{order.stream}#{parcel.delivered_by}", delivered_at, f"the delivery of parcel {name}"),)
+    order, parcel_id = case.order, parcel.parcel_id
+    anchors = (Anchor(f"{order.stream}#{parcel.delivered_by}", delivered_at, f"the delivery of parcel {parcel_id}"),)
     windows: tuple[tuple[str, str, datetime | None, str, str, Iterable[Return | Claim]], ...] = (
         ("returns.window", "return_before", parcel.return_before, "Return", "asked for", case.returns.values()),
         ("wrong_item.window", "report_before", parcel.report_before, "Wrong-item", "reported", case.claims.values()),
     )
     for line_id, count in parcel.units.items():
-        is_open = order.status != "cancelled" and _spoken_for(case, line_id, name) < count
-        for clause, field, at, kind, awaited, every in windows:
+        part = f"line {line_id} in parcel {parcel_id}"
+        waits = order.status != "cancelled" and _spoken_for(case, line_id, parcel_id) < count
+        for clause, name, at, kind, awaited, every in windows:
             askers = [each for each in every if stream in (None, each.stream) and each.parcels_of(line_id)]
-            if at is None or not (askers or stream is None):
-                continue
-            asked = [each for each in askers if name in each.parcels_of(line_id)]
-            yield Deadline(
-                clause,
-                field,
-                order.stream,
-                f"line {line_id} in parcel {name}",
-                at,
-                anchors,
-                f"{kind} window of parcel {name} closes",
-                awaited,
-                open=is_open,
-                settled=_first_of(clause, at, asked, awaited),
-                optional=True,
-            )
+            if at is not None and (askers or stream is None):
+                title = f"{kind} window of parcel {parcel_id} closes"
+                asked = (each for each in askers if parcel_id in each.parcels_of(line_id))
+                settled = _first_of(clause, at, asked, awaited)
+                yield Deadline(
+                    clause, name, order.stream, part, at, anchors, title, awaited, waits, settled, optional=True
+                )
 
 
 def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
@@ -125,41 +108,28 @@ def _first_of(clause: str, end: datetime, asked: Iterable[Return | Claim], what:
 
 def _ship_by(ret: Return, label: Label) -> Deadline:
     clause, stream, name, at = "returns.ship_by", ret.stream, label.label_id, label.void_at
-    lapsed, voided = label.lapsed, label.voided
+    lapsed, voided, awaited = label.lapsed, label.voided, "handed over"
     if voided is not None:
         settled: Settlement | None = Settlement(
             voided.at, f"{stream}#{voided.version}", "lifted", "voided by hand before"
         )
     else:
-        settled = _done(clause, at, stream, ret.sent, "handed over")
+        settled = _done(clause, at, stream, ret.sent, awaited)
         if settled is None or settled.how == "missed":
             settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
-    return Deadline(
-        clause,
-        "void_at",
-        stream,
-        f"label {name}",
-        at,
-        _anchors(stream, label),
-        f"Label {name} voids by itself",
-        "handed over",
-        open=label.status in ("issued", "void"),  # one that voided by itself may turn out to have been used
-        settled=settled,
-        lapse=partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None,
-        lapsed_by=f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None,
-    )
+    part, title, anchors = f"label {name}", f"Label {name} voids by itself", _anchors(stream, label)
+    waits = label.status in ("issued", "void")  # one that voided by itself may turn out to have been used
+    lapse = partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None
+    by = f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None
+    return Deadline(clause, "void_at", stream, part, at, anchors, title, awaited, waits, settled, lapse, by)
 
 
 def _moved(ret: Return, label: Label, received: Happened) -> Deadline:
     """The deadline that a label had before its receipt gave it another."""
     issue, receipt = _anchors(ret.stream, label)
+    settled = Settlement(received.at, receipt.event, "lifted", "the clock runs from its receipt")
     return _ship_by(ret, label)._replace(
-        at=label.first_void_at,
-        anchors=(issue,),
-        open=False,
-        settled=Settlement(received.at, receipt.event, "lifted", "the clock runs from its receipt"),
-        lapse=None,
-        lapsed_by=None,
+        at=label.first_void_at, anchors=(issue,), open=False, settled=settled, lapse=None, lapsed_by=None
     )
 
 
@@ -174,46 +144,28 @@ def _anchors(stream: str, label: Label) -> tuple[Anchor, ...]:
 
 def _contact(claim: Claim) -> Deadline:
     clause, stream, opened, missed = "wrong_item.contact", claim.stream, claim.opened, claim.contact_missed
-    at = opened.contact_by
+    at, anchors = opened.contact_by, (Anchor(f"{stream}#1", opened.occurred_at, "the first notice"),)
     done = [(each, what) for each, what in ((claim.contacted, "contacted"), (claim.resolved, "settled")) if each]
     settled = _done(clause, at, stream, *min(done)) if done else None
     if settled is None or settled.how == "missed":
         settled = _lifted(clause, at, stream, claim.denied, "the claim was denied before") or settled
-    return Deadline(
-        clause,
-        "contact_by",
-        stream,
-        "",
-        at,
-        (Anchor(f"{stream}#1", opened.occurred_at, "the first notice"),),
-        f"Customer of claim {claim.claim_id} to be contacted",
-        "contacted",
-        open=claim.status == "open" and claim.contacted is None,
-        settled=settled,
-        lapse=ContactMissed if claim.may_lapse else None,
-        lapsed_by=None if missed is None else f"{stream}#{missed.version}",
-    )
+    title, awaited = f"Customer of claim {claim.claim_id} to be contacted", "contacted"
+    waits = claim.status == "open" and claim.contacted is None
+    lapse, by = ContactMissed if claim.may_lapse else None, None if missed is None else f"{stream}#{missed.version}"
+    return Deadline(clause, "contact_by", stream, "", at, anchors, title, awaited, waits, settled, lapse, by)
 
 
 def _overdue(refund: Refund) -> Deadline:
-    clause, name, at = "returns.refund_timing", refund.refund_id, refund.requested.overdue_at
-    stream, failed, waits = refund.stream, refund.status == "failed", refund.status == "requested"
-    return Deadline(
-        clause,
-        "overdue_at",
-        f"refund/{name}",
-        "",
-        at,
-        (Anchor(f"{stream}#{refund.requested_by}", refund.requested.occurred_at, "the issue of the refund"),),
-        f"Refund {name} is overdue unless settled",
-        "settled",
-        open=waits,
-        settled=_lifted(clause, at, stream, refund.ended, "the refund failed before")
-        if failed
-        else _done(clause, at, stream, refund.ended, "settled"),
-        lapse=partial(RefundOverdue, refund_id=name) if refund.may_lapse else None,
-        lapsed_by=None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}",
-    )
+    clause, stream, name, at = "returns.refund_timing", refund.stream, refund.refund_id, refund.requested.overdue_at
+    anchors = (Anchor(f"{stream}#{refund.requested_by}", refund.requested.occurred_at, "the issue of the refund"),)
+    title, awaited, waits = f"Refund {name} is overdue unless settled", "settled", refund.status == "requested"
+    settled = _done(clause, at, stream, refund.ended, awaited)
+    if refund.status == "failed":
+        settled = _lifted(clause, at, stream, refund.ended, "the refund failed before")
+    lapse = partial(RefundOverdue, refund_id=name) if refund.may_lapse else None
+    by = None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}"
+    subject = f"refund/{name}"
+    return Deadline(clause, "overdue_at", subject, "", at, anchors, title, awaited, waits, settled, lapse, by)
 
 
 def _done(

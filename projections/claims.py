@@ -8,6 +8,7 @@ from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.claims import Claim
+from returnable.domain.deadlines import passed
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.projections.views import ClaimView
@@ -43,4 +44,5 @@ def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
 def claim_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     """What :func:`claim_values` says, at ``moment``: the promise to call is broken after its last instant."""
     waits = values["status"] == "open" and values["contacted_at"] is None
-    return {**values, "overdue": waits and moment > datetime.fromisoformat(values["contact_by"])}
+    at = datetime.fromisoformat(values["contact_by"])
+    return {**values, "overdue": waits and passed("wrong_item.contact", at, moment)}

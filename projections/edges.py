@@ -19,6 +19,7 @@ from returnable.domain.case import Case
 from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import Moment
 from returnable.domain.ids import StreamId
+from returnable.domain.order import Parcel
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import INCLUSIVE, Policy
 from returnable.domain.reasons import duration
@@ -178,35 +179,29 @@ def _of_work(case: Case, item: Waiting) -> Question:
 def instants(case: Case) -> list[datetime]:
     """Every instant that stands in what is known of a case, deadlines included, in order."""
     order = case.order
-    found: list[datetime | None] = [
-        *(deadline.at for deadline in deadlines_of(case)),
-        order.confirmed.occurred_at,
-        order.account_since,
-        order.incomplete_since,
-        order.cancelled_at,
-    ]
+    found: list[datetime | None] = [order.confirmed.occurred_at]
+    found += [order.account_since, order.incomplete_since, order.cancelled_at]
+    happened: list[Happened | None] = []
     for parcel in order.parcels.values():
         found += [parcel.shipped_at, parcel.delivered_at]
-    happened: list[Happened | None] = []
     for ret in case.returns.values():
-        found += [ret.asked_at, ret.inspected_at, ret.lost_at]
-        happened += [ret.shipped, ret.received]
-        for label in ret.labels.values():
-            found.append(label.scanned_at)
-            happened += [label.issued, label.received, label.voided]
+        found += [ret.asked_at, ret.inspected_at, ret.lost_at, *(label.scanned_at for label in ret.labels.values())]
+        happened += [ret.shipped, ret.received, *(label.voided for label in ret.labels.values())]
     for claim in case.claims.values():
-        found.append(claim.asked_at)
         happened += [claim.contacted, claim.resolved]
-    found += [refund.requested.occurred_at for refund in case.refunds.values()]
+    for deadline in deadlines_of(case):
+        found += [deadline.at, *(anchor.at for anchor in deadline.anchors)]
     found += [each.at for each in happened if each is not None]
     return sorted({instant for instant in found if instant is not None})
 
 
-def edges(case: Case, policy: Policy, subject: str | None = None) -> tuple[Edge, ...]:
-    """Every edge of a case in order of time; with ``subject`` (``return/R-1`` and so on) only those that concern it.
+def edges_of(subject: Subject) -> tuple[Edge, ...]:
+    """The edges that concern a subject, in order of time. A return and a claim have those of their refunds; an order all."""
+    return tuple(edge for edge in edges(subject.case, subject.policy) if subject.owns(edge.subject))
 
-    A return and a claim have those of their refunds, too; an order has all. ``policy`` is the one pinned to the order.
-    """
+
+def edges(case: Case, policy: Policy) -> tuple[Edge, ...]:
+    """Every edge of a case in order of time. ``policy`` is the one pinned to the order."""
     work = [*waiting_in(case, policy)]
 
     @cache
@@ -218,15 +213,7 @@ def edges(case: Case, policy: Policy, subject: str | None = None) -> tuple[Edge,
         before, after = at(instant - A_MOMENT), at(instant)
         changes = [Change(question, before[question], after[question]) for question in after]
         found += _told(case, instant, [change for change in changes if change.before != change.after])
-    ours = (edge for edge in found if subject is None or _concerns(case, subject, edge.subject))
-    return tuple(sorted(ours, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
-
-
-def _concerns(case: Case, subject: str, other: str) -> bool:
-    if subject in (other, case.order.stream):
-        return True
-    kind, name = StreamId.parse(other)
-    return kind == "refund" and case.refunds[name].stream == subject
+    return tuple(sorted(found, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
 
 
 def _told(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Edge]:
@@ -277,28 +264,28 @@ def _parcels(names: Sequence[str]) -> str:
     return f"parcel {names[0]} is" if len(names) == 1 else f"parcels {', '.join(names)} are"
 
 
-def _return_window(case: Case, at: datetime, change: Change) -> str:
-    line_id = change.question.topic.removeprefix("return of line ")
-    if change.question.name == "verdict":
-        return f"the return window of line {line_id} {'opens' if change.after == 'pass' else 'closes'}"
-    opens = int(change.after) > int(change.before)
-    turning = [p for p in case.order.parcels.values() if at in (p.delivered_at, p.return_before)]
-    there = _of_parcels([p.parcel_id for p in turning if line_id in p.units])
-    return f"the return window of line {line_id}{there} {'opens' if opens else 'closes'}"
+def _window(case: Case, at: datetime, change: Change) -> str:
+    question = change.question
+    topic, what, begins, ends, end_of = _WINDOWS[question.clause]
+    line_id = question.topic.removeprefix(topic)
+    opens, there = change.after == "pass", ""
+    if question.name != "verdict":
+        opens = int(change.after) > int(change.before)
+        turning = [p for p in case.order.parcels.values() if at in (p.delivered_at, end_of(p)) and line_id in p.units]
+        there = f" in parcel {', '.join(parcel.parcel_id for parcel in turning)}"
+    return f"{what} {line_id}{there} {begins if opens else ends}"
 
 
-def _report_window(case: Case, at: datetime, change: Change) -> str:
-    line_id = change.question.topic.removeprefix("wrong item in line ")
-    if change.question.name == "verdict":
-        return f"the time to report a wrong item in line {line_id} {'begins' if change.after == 'pass' else 'ends'}"
-    begins = int(change.after) > int(change.before)
-    turning = [p for p in case.order.parcels.values() if at in (p.delivered_at, p.report_before)]
-    there = _of_parcels([p.parcel_id for p in turning if line_id in p.units])
-    return f"the time to report a wrong item in line {line_id}{there} {'begins' if begins else 'ends'}"
-
-
-def _of_parcels(names: Sequence[str]) -> str:
-    return f" in parcel {', '.join(names)}"
+_WINDOWS: dict[str, tuple[str, str, str, str, Callable[[Parcel], datetime | None]]] = {
+    "returns.window": (
+        *("return of line ", "the return window of line", "opens", "closes"),
+        lambda parcel: parcel.return_before,
+    ),
+    "wrong_item.window": (
+        *("wrong item in line ", "the time to report a wrong item in line", "begins", "ends"),
+        lambda parcel: parcel.report_before,
+    ),
+}
 
 
 def _account(case: Case, at: datetime, change: Change) -> str:
@@ -316,11 +303,11 @@ def _label_received(case: Case, at: datetime, change: Change) -> str:
 _WHAT: dict[tuple[str, str], Callable[[Case, datetime, Change], str]] = {
     ("cancellation.window", "verdict"): _cancellation_window,
     ("cancellation.not_shipped", "verdict"): _with_the_carrier,
-    ("returns.window", "verdict"): _return_window,
-    ("returns.window", "units in time"): _return_window,
+    ("returns.window", "verdict"): _window,
+    ("returns.window", "units in time"): _window,
     ("returns.account", "verdict"): _account,
-    ("wrong_item.window", "verdict"): _report_window,
-    ("wrong_item.window", "units in time"): _report_window,
+    ("wrong_item.window", "verdict"): _window,
+    ("wrong_item.window", "units in time"): _window,
     ("returns.ship_by", "status"): _label_status,
     ("returns.ship_by", "with the customer"): _label_received,
     ("returns.ship_by", "a parcel handed over then"): lambda case, at, change: "the time to hand the parcel over ends",
@@ -337,7 +324,7 @@ _WHAT: dict[tuple[str, str], Callable[[Case, datetime, Change], str]] = {
 def edges_view(subject: Subject, clock: datetime, to_come: bool = False) -> EdgesView:
     """The edges of a subject, seen from the clock; with ``to_come`` only those after it."""
     where = zone(subject.policy.zone)
-    found = edges(subject.case, subject.policy, str(subject))
+    found = edges_of(subject)
     return EdgesView(
         subject=str(subject),
         at=in_zone(clock, where),

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from returnable.domain.calendar import zone
+from returnable.domain.deadlines import passed
 from returnable.domain.deciding import Moment
 from returnable.domain.events import Deduction, RefundItem
 from returnable.domain.ids import StreamId
@@ -55,7 +56,8 @@ def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
 def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     """What :func:`refund_values` says, at ``moment``: without an answer it is overdue from its deadline on."""
     waits = values["status"] == "requested"
-    return {**values, "overdue": waits and moment >= datetime.fromisoformat(values["overdue_at"])}
+    at = datetime.fromisoformat(values["overdue_at"])
+    return {**values, "overdue": waits and passed("returns.refund_timing", at, moment)}
 
 
 def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:

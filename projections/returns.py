@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from returnable.domain.calendar import zone
+from returnable.domain.deadlines import passed
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns import Label, Return
@@ -64,7 +65,7 @@ def return_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
 
 def _label_at(label: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     received_at = label["received_at"]
-    void = label["status"] == "issued" and moment >= datetime.fromisoformat(label["void_at"])
+    void = label["status"] == "issued" and passed("returns.ship_by", datetime.fromisoformat(label["void_at"]), moment)
     known = received_at is not None and datetime.fromisoformat(received_at) <= moment
     return {
         **label,

@@ -186,7 +186,7 @@ class Clock:
 
         Those that are past, too.
         """
-        from returnable.projections.edges import edges
+        from returnable.projections.edges import edges_of
         from returnable.projections.subjects import find_subject
 
         if self.desk is None:
@@ -195,8 +195,7 @@ class Clock:
             )
         desk = self.desk.parts.desk
         if subject is not None:
-            found = find_subject(self.desk.parts.store, desk.policy, subject)
-            return edges(found.case, found.policy, str(found))
+            return edges_of(find_subject(self.desk.parts.store, desk.policy, subject))
         return all_edges(self.desk)
 
     def next_edge(self, subject: str | None = None) -> Edge:

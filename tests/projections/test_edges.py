@@ -16,7 +16,7 @@ from returnable.adapters.wiring import Parts
 from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import Case
 from returnable.domain.commands import parse_question
-from returnable.projections.edges import Edge, answers, edges, edges_view
+from returnable.projections.edges import Edge, answers, edges, edges_of, edges_view
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,
@@ -43,11 +43,9 @@ from returnable.testing.behaviour import World
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=40, max_size=70, unique=True)
 
 
-def of(story: Scenario, subject: str | None = None) -> tuple[Edge, ...]:
+def of(story: Scenario, subject: str = "order/A-1") -> tuple[Edge, ...]:
     """The edges of the usual case, or of a part of it."""
-    desk = story.parts.desk
-    case = desk.case("A-1")
-    return edges(case, desk.policy_of(case), subject)
+    return edges_of(find_subject(story.parts.store, story.parts.desk.policy, subject))
 
 
 def when(text: str) -> datetime:
