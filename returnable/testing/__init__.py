@@ -17,118 +17,34 @@ TYPE_CHECKING = False  # type checkers take it for True; importing typing would 
 if TYPE_CHECKING:
     from typing import Any
 
+    from returnable.testing import steps
     from returnable.testing.around_edges import edges, turning_days
     from returnable.testing.clock import Clock, ClockTaken, FrozenClock, Moment
     from returnable.testing.policies import a_policy
     from returnable.testing.scenario import Scenario, event, given
-    from returnable.testing.steps import (
-        Step,
-        Steps,
-        a_claim,
-        a_return,
-        add_claim_evidence,
-        an_order,
-        confirm_order,
-        declined,
-        deny_claim,
-        finding,
-        impossible,
-        inspect_return,
-        issue_label,
-        link_account,
-        notify_customer,
-        override,
-        receive_return,
-        record_claim_contact,
-        record_delivery,
-        record_label_received,
-        record_refund_result,
-        record_return_shipment,
-        record_send_back,
-        record_shipment,
-        report_return_lost,
-        report_wrong_item,
-        request_cancellation,
-        request_refund,
-        request_return,
-        resolve_claim,
-        run_deadlines,
-        step,
-        void_label,
-        withdraw_return,
-    )
+    from returnable.testing.steps import *  # noqa: F403
+
+    __all__ = [
+        "Clock",
+        "ClockTaken",
+        "FrozenClock",
+        "Moment",
+        "Scenario",
+        "a_policy",
+        "edges",
+        "event",
+        "given",
+        "turning_days",
+    ]
+    __all__ += steps.__all__
 
 _HOMES = {
     "clock": ("Clock", "ClockTaken", "FrozenClock", "Moment"),
     "around_edges": ("edges", "turning_days"),
     "policies": ("a_policy",),
     "scenario": ("Scenario", "event", "given"),
-    "steps": (
-        *("Step", "Steps", "a_claim", "a_return", "add_claim_evidence", "an_order", "confirm_order", "declined"),
-        *(
-            "deny_claim",
-            "finding",
-            "impossible",
-            "inspect_return",
-            "issue_label",
-            "link_account",
-            "notify_customer",
-            "override",
-        ),
-        *("receive_return", "record_claim_contact", "record_delivery", "record_label_received", "record_refund_result"),
-        *("record_return_shipment", "record_send_back", "record_shipment", "report_return_lost", "report_wrong_item"),
-        *("request_cancellation", "request_refund", "request_return", "resolve_claim", "run_deadlines", "step"),
-        *("void_label", "withdraw_return"),
-    ),
 }
 _HOME = {name: f"returnable.testing.{module}" for module, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "Clock",
-    "ClockTaken",
-    "FrozenClock",
-    "Moment",
-    "Scenario",
-    "Step",
-    "Steps",
-    "a_claim",
-    "a_policy",
-    "a_return",
-    "add_claim_evidence",
-    "an_order",
-    "confirm_order",
-    "declined",
-    "deny_claim",
-    "edges",
-    "event",
-    "finding",
-    "given",
-    "impossible",
-    "inspect_return",
-    "issue_label",
-    "link_account",
-    "notify_customer",
-    "override",
-    "receive_return",
-    "record_claim_contact",
-    "record_delivery",
-    "record_label_received",
-    "record_refund_result",
-    "record_return_shipment",
-    "record_send_back",
-    "record_shipment",
-    "report_return_lost",
-    "report_wrong_item",
-    "request_cancellation",
-    "request_refund",
-    "request_return",
-    "resolve_claim",
-    "run_deadlines",
-    "step",
-    "turning_days",
-    "void_label",
-    "withdraw_return",
-]
 
 
 if not TYPE_CHECKING:  # to type checkers there is nothing but the names above
@@ -136,4 +52,10 @@ if not TYPE_CHECKING:  # to type checkers there is nothing but the names above
     def __getattr__(name: str) -> Any:
         if name in _HOME:
             return getattr(import_module(_HOME[name]), name)
+        if name == "__all__" or not name.startswith("_"):
+            steps = import_module("returnable.testing.steps")
+            if name == "__all__":
+                return [*_HOME, *steps.__all__]
+            if name in steps.__all__:
+                return getattr(steps, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
