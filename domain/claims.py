@@ -36,7 +36,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
-from returnable.domain.lifecycles import CLAIM, NOTES, NOTHING
+from returnable.domain.lifecycles import CLAIM, NOTHING
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.returns import check_quantity
@@ -126,7 +126,7 @@ class Claim:
 def apply(claim: Claim, fact: Fact) -> None:
     """Change ``claim`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
     kind = fact.type
-    if kind in NOTES:
+    if not fact.moves:
         if claim.status == NOTHING:
             raise HistoryBroken(f"{claim.stream}: {kind} stands before its first fact")
         if isinstance(fact, OverrideGranted):

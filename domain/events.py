@@ -66,6 +66,8 @@ class Fact(Part):
     """The command that records it first; ``None`` where it only follows another fact, or the clock records it."""
     follows: ClassVar[tuple[builtins.type[Fact], ...]] = ()
     """The first facts of a command after which the same command may record it."""
+    moves: ClassVar[bool] = True
+    """Whether it moves an order, return or claim; one that does not may stand in any of them at any time."""
     declines: ClassVar[bool] = False
     """Whether the policy says no with it; :attr:`ruling` is ``None`` where a person does."""
 
@@ -185,6 +187,7 @@ class AccountLinked(Fact):
 
     stored_as = "order.AccountLinked/1"
     title = "Account linked"
+    moves = False
     of_command = "link_account"
     account_id: Personal
 
@@ -438,6 +441,7 @@ class RefundDeclined(Decision):
 
     stored_as = "refund.RefundDeclined/1"
     title = "Refund declined"
+    moves = False
     of_command = "request_refund"
     declines = True
 
@@ -447,6 +451,7 @@ class RefundSettled(Fact):
 
     stored_as = "refund.RefundSettled/1"
     title = "Tender paid back"
+    moves = False
     of_command = "record_refund_result"
     refund_id: Harmless
     payment_id: Personal
@@ -458,6 +463,7 @@ class RefundFailed(Fact):
 
     stored_as = "refund.RefundFailed/1"
     title = "Tender could not be paid back"
+    moves = False
     of_command = "record_refund_result"
     refund_id: Harmless
     payment_id: Personal
@@ -479,6 +485,7 @@ class RefundOverdue(Fact):
 
     stored_as = "refund.RefundOverdue/1"
     title = "Refund overdue"
+    moves = False
     refund_id: Harmless
 
 
@@ -567,6 +574,7 @@ class CustomerNotified(Fact):
 
     stored_as = "note.CustomerNotified/1"
     title = "Customer notified"
+    moves = False
     of_command = "notify_customer"
     notice: FreeText
 
@@ -576,6 +584,7 @@ class OverrideGranted(Fact):
 
     stored_as = "note.OverrideGranted/1"
     title = "Clause set aside"
+    moves = False
     of_command = "override"
     clause: Harmless
     reason: FreeText
@@ -587,6 +596,7 @@ class ExceptionRaised(Fact):
 
     stored_as = "note.ExceptionRaised/1"
     title = "Conflict with what was known"
+    moves = False
     follows = (Shipped, Delivered)
     reasons: tuple[Derived, ...]
 
@@ -600,6 +610,7 @@ class RefusalsCounted(Decision):
 
     stored_as = "note.RefusalsCounted/1"
     title = "The same request refused again"
+    moves = False
     declines = True
     command: Harmless
     repeats: Harmless

@@ -5,7 +5,7 @@ runs, live and in replay, is the table compiled from it (:func:`compile_table`),
 every fact costs a thousand times a dictionary lookup.
 
 Event ids equal the names of the facts. A guard names what must hold once the fact is applied; without it the second
-target is taken. Facts that move nothing and may stand in a stream at any time (:data:`NOTES`) are not in the machines.
+target is taken. Facts that do not move an order, return or claim are not in their machines.
 """
 
 from __future__ import annotations
@@ -186,21 +186,6 @@ class ClaimLifecycle(Lifecycle):
     RefundRequested = resolved.to(resolved)
     Refunded = resolved.to(resolved)
 
-
-NOTES = frozenset(
-    {
-        "AccountLinked",
-        "CustomerNotified",
-        "OverrideGranted",
-        "ExceptionRaised",
-        "RefundDeclined",
-        "RefusalsCounted",
-        "RefundSettled",
-        "RefundFailed",
-        "RefundOverdue",
-    }
-)
-"""Facts that may stand in any order, return or claim at any time and move it nowhere."""
 
 NOTHING = "nothing"
 """The state before the first fact."""

@@ -42,7 +42,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
-from returnable.domain.lifecycles import NOTES, NOTHING, ORDER
+from returnable.domain.lifecycles import NOTHING, ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
 from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
 
@@ -193,7 +193,7 @@ def _latest_deadline(parcel: Parcel) -> tuple[datetime, datetime, str]:
 def apply(order: Order, fact: Fact) -> None:
     """Change ``order`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
     kind = fact.type
-    if kind in NOTES:
+    if not fact.moves:
         _apply_note(order, fact)
     elif isinstance(fact, Delivered):
         _apply_delivered(order, fact)

@@ -51,7 +51,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
-from returnable.domain.lifecycles import LABEL, NOTES, NOTHING, RETURN
+from returnable.domain.lifecycles import LABEL, NOTHING, RETURN
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
 from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
@@ -213,7 +213,7 @@ class Return:
 def apply(ret: Return, fact: Fact) -> None:
     """Change ``ret`` (a private copy) by one fact; raises ``HistoryBroken`` where a lifecycle forbids it."""
     kind = fact.type
-    if kind in NOTES:
+    if not fact.moves:
         if ret.status == NOTHING:
             raise HistoryBroken(f"{ret.stream}: {kind} stands before its first fact")
         if isinstance(fact, OverrideGranted):

@@ -22,7 +22,7 @@ from pydantic import AwareDatetime, BaseModel, JsonValue
 
 from returnable.adapters.schema import scenario_schema
 from returnable.domain.events import FACTS, Decision, Fact
-from returnable.domain.lifecycles import MACHINES, NOTES, NOTHING, Lifecycle, drawing
+from returnable.domain.lifecycles import MACHINES, NOTHING, Lifecycle, drawing
 from returnable.domain.policy import CLAUSE_IDS, Clause, Policy, bundled_policies
 from tools.draw_lifecycles import laid_out
 
@@ -62,7 +62,7 @@ def lifecycles_page() -> str:
             (
                 (f"`{fact.__name__}`", _first_paragraph(fact), "yes" if _moves_a_refund(fact) else "no")
                 for fact in FACTS.values()
-                if fact.__name__ in NOTES
+                if not fact.moves
             ),
         ),
     ]

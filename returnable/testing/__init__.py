@@ -18,13 +18,6 @@ lazy(
         "returnable.testing.clock": "Clock ClockTaken FrozenClock Moment",
         "returnable.testing.policies": "a_policy",
         "returnable.testing.scenario": "Scenario event given",
-        "returnable.testing.steps": (
-            "Step Steps a_claim a_return add_claim_evidence an_order confirm_order declined deny_claim finding "
-            "impossible inspect_return issue_label link_account notify_customer override receive_return "
-            "record_claim_contact record_delivery record_label_received record_refund_result "
-            "record_return_shipment record_send_back record_shipment report_return_lost report_wrong_item "
-            "request_cancellation request_refund request_return resolve_claim run_deadlines step void_label "
-            "withdraw_return"
-        ),
     },
+    rest="returnable.testing.steps",
 )

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from returnable.adapters.wiring import Parts, assemble, policy_book
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
-from returnable.domain.commands import parse_command
+from returnable.domain.commands import COMMANDS, parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.money import minor_unit_digits, to_minor
 from returnable.domain.policy import CLAUSE_IDS, Policy, PolicyBook, bundled_policies
@@ -111,6 +111,7 @@ _SHARES = {
     "run_deadlines": 1.5,
     "confirm_order": 0.5,
 }
+_SHARES |= {name: 1.0 for name in COMMANDS if name not in _SHARES}
 """The commands from the simplest history on, and how likely each is at most."""
 _ALL_SHARES = sum(_SHARES.values())
 _PLACES = 1_000

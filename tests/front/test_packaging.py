@@ -55,12 +55,17 @@ def test_the_wheel_installs_one_package_with_policies_and_types(tmp_path: Path) 
 def test_type_checkers_see_the_names_that_a_package_has(package: ModuleType) -> None:
     stub = Path(str(package.__file__)).with_suffix(".pyi")
     imports = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
-    seen = {name.asname: (node.module, name.name) for node in imports for name in node.names}
+    seen: dict[str, tuple[str, str]] = {}
+    for node in imports:
+        module = str(node.module)
+        for name in node.names:
+            assert name.asname == name.name or name.name == "*"
+            every = import_module(module).__all__ if name.name == "*" else [name.name]
+            seen |= {each: (module, each) for each in every}
 
     assert sorted(seen) == package.__all__
     for name, (module, there) in seen.items():
-        assert name == there
-        assert getattr(package, name) is getattr(import_module(str(module)), there)
+        assert getattr(package, name) is getattr(import_module(module), there)
 
 
 def test_the_core_has_few_dependencies_and_all_are_bounded() -> None:
