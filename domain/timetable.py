@@ -41,17 +41,17 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
     These are asked for whenever a case has moved on, so nothing is worked out for the others.
     """
     for ret in case.returns.values():
-        if stream in (None, ret.stream):
+        if stream is None or stream == ret.stream:
             for label in ret.labels.values():
                 if label.received is not None and label.first_void_at != label.void_at and not unrecorded:
                     yield _moved(ret, label, label.received)
                 if label.may_lapse or not unrecorded:
                     yield _ship_by(ret, label)
     for claim in case.claims.values():
-        if stream in (None, claim.stream) and (claim.may_lapse or not unrecorded):
+        if (claim.may_lapse or not unrecorded) and (stream is None or stream == claim.stream):
             yield _contact(claim)
     for refund in case.refunds.values():
-        if stream in (None, refund.stream) and (refund.may_lapse or not unrecorded):
+        if (refund.may_lapse or not unrecorded) and (stream is None or stream == refund.stream):
             yield _overdue(refund)
 
 

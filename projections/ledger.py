@@ -5,7 +5,7 @@ The only place that adds up the money of an order: the ledger, reports, replays 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,13 +33,13 @@ class Balance(NamedTuple):
 def balances(case: Case) -> Iterator[Balance]:
     """The payments of an order, in their order."""
     order = case.order
-    asked: defaultdict[tuple[str, str], int] = defaultdict(int)
+    asked = {payment.payment_id: Counter[str]() for payment in order.confirmed.payments}
     for refund in case.refunds.values():
         for tender in refund.requested.tenders:
-            asked[tender.payment_id, refund.tenders[tender.payment_id]] += tender.amount
+            asked[tender.payment_id][refund.tenders[tender.payment_id]] += tender.amount
     for payment in order.confirmed.payments:
         name = payment.payment_id
-        refunded, pending = asked[name, "settled"], asked[name, "requested"]
+        refunded, pending = asked[name]["settled"], asked[name]["requested"]
         left = payment.amount - refunded - pending
         yield Balance(order.order_id, name, payment.method, order.currency, payment.amount, refunded, pending, left)
 
