@@ -10,10 +10,57 @@ from typing import Any, Literal, TypedDict
 from returnable.domain.deadlines import AsRecorded, Deadlines
 from returnable.domain.errors import Impossible
 from returnable.domain.events import BY_TYPE, Fact, Who
+from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Name, Recorded
-from returnable.domain.ruling import Aside, Finding, Weighing
+from returnable.domain.ruling import Aside, Facts, Finding, Verdict
+
+
+class Weighing:
+    """Weighs clause after clause under one policy; what an override sets aside does not fail."""
+
+    def __init__(self, policy: Policy, asides: Iterable[Aside] = ()) -> None:
+        self.policy = policy
+        self._asides = {aside.clause: aside for aside in asides}
+        self.findings: list[Finding] = []
+
+    @property
+    def allowed(self) -> bool:
+        """Whether nothing failed so far."""
+        return all(finding.verdict != "fail" for finding in self.findings)
+
+    def weigh(self, clause: str, holds: bool | None, facts: Facts) -> Verdict:
+        """Judge a clause: ``holds`` is ``None`` where it has nothing to say. The verdict also goes on the list."""
+        verdict: Verdict
+        if not self.policy.clause(clause).applies:
+            verdict = "not_applicable"
+            facts["applies"] = False
+        elif holds is None:
+            verdict = "not_applicable"
+        elif holds:
+            verdict = "pass"
+        else:
+            aside = self._asides.get(clause)
+            verdict = "overridden" if aside else "fail"
+            if aside:
+                facts["override"] = {
+                    "approved_by": aside.approved_by,
+                    "reason": aside.reason,
+                    "granted_at": to_text(aside.granted_at),
+                    "fact": aside.fact,
+                }
+        self.findings.append(Finding.model_construct(clause=clause, verdict=verdict, facts=facts))
+        return verdict
+
+    def set_aside(self, clause: str) -> bool:
+        """Whether an override sets the clause aside."""
+        return clause in self._asides
+
+    @property
+    def ruling(self) -> tuple[Finding, ...]:
+        """The findings as a decision keeps them."""
+        return tuple(self.findings)
 
 
 class Envelope(TypedDict):

@@ -5,11 +5,12 @@ The desk decides live with it, and whoever explains, checks or asks "what if" de
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from returnable.domain import claims, order, refunds, returns
+from returnable.domain import claims, order, refunds, refusals, returns
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.commands import (
@@ -41,8 +42,8 @@ from returnable.domain.commands import (
     WithdrawReturn,
 )
 from returnable.domain.deciding import Decided, Moment
-from returnable.domain.events import CustomerNotified, Fact, OverrideGranted
-from returnable.domain.refusals import counted
+from returnable.domain.events import CancellationRequested, CustomerNotified, Fact, OverrideGranted, RefusalsCounted
+from returnable.domain.ports import Recorded
 from returnable.domain.timetable import promises_of
 
 
@@ -52,7 +53,51 @@ def decide(case: Case, command: Command, now: Moment) -> Decided:
     ``run_deadlines`` comes to what fell due in this one case.
     """
     decided = _DECISIONS[type(command)](case, command, now)
-    return decided if decided.outcome == "accepted" else counted(case, decided, now)
+    return decided if decided.outcome == "accepted" else _counted(case, decided, now)
+
+
+def _counted(case: Case, decided: Decided, now: Moment) -> Decided:
+    """The same refusal, but counted instead of recorded where enough identical ones are on record.
+
+    The first one that is not recorded as usual is recorded as :class:`RefusalsCounted`; the ones after it record nothing.
+    """
+    if (
+        type(decided.facts[-1][1]) not in refusals.REFUSALS
+        or case.refusal is None
+        or _changes_more(case, decided.facts)
+    ):
+        return decided
+    refused = refusals.Refusal(tuple(Recorded(0, case.case_id, 0, stream, 0, fact) for stream, fact in decided.facts))
+    first, found = None, 0
+    for refusal in case.refusal.with_those_before():
+        if refusal.identity != refused.identity:
+            continue
+        last = refusal.entries[-1]
+        if isinstance(last.fact, RefusalsCounted):
+            return replace(decided, facts=[], names=[], free=decided.names, counted=last)
+        first, found = refusal, found + 1
+    if first is None or found < refusals.RECORDED_SINGLY:
+        return decided
+    stream, decision = decided.facts[-1]
+    event = RefusalsCounted(
+        **now.envelope(decided.facts[0][1].occurred_at),
+        pins=now.policy.pins,
+        ruling=decision.ruling or (),
+        command=refused.command,
+        repeats=first.entries[0].event,
+        request=refused.request(),
+    )
+    # What the request would have created has no stream.
+    where = stream if case.version_of(stream) else case.order.stream
+    return replace(decided, facts=[(where, event)], names=[], free=decided.names)
+
+
+def _changes_more(case: Case, facts: Sequence[tuple[str, Fact]]) -> bool:
+    """Whether the refused request counts later on: the first incomplete cancellation keeps its time."""
+    request, since = facts[0][1], case.order.incomplete_since
+    if not isinstance(request, CancellationRequested) or not request.incomplete:
+        return False
+    return since is None or request.occurred_at < since
 
 
 def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:

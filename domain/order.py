@@ -19,7 +19,7 @@ from returnable.domain.commands import (
 )
 from returnable.domain.copying import copied
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, not_allowed
+from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     AccountLinked,
@@ -44,7 +44,7 @@ from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import NOTHING, ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
-from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 

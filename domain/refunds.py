@@ -16,7 +16,7 @@ from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
 from returnable.domain.copying import copied
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, not_allowed
+from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     BoughtLine,
@@ -38,7 +38,7 @@ from returnable.domain.money import split, to_major
 from returnable.domain.order import Order
 from returnable.domain.ports import Name
 from returnable.domain.returns import Return
-from returnable.domain.ruling import Facts, Weighing
+from returnable.domain.ruling import Facts
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 

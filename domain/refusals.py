@@ -6,20 +6,16 @@ facts, so facts that say nothing new would make every later look at the case slo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
+from returnable.domain.cached import cached_property
 from returnable.domain.commands import COMMANDS
-from returnable.domain.deciding import Decided, Moment
-from returnable.domain.events import FACTS, CancellationRequested, Fact, ParcelRejected, RefusalsCounted
+from returnable.domain.events import FACTS, Fact, ParcelRejected
 from returnable.domain.ports import Recorded
 from returnable.domain.retelling import NOT_IN_EVENTS, Told, retell
 from returnable.domain.ruling import Finding
-
-if TYPE_CHECKING:
-    from returnable.domain.case import Case
 
 RECORDED_SINGLY = 20
 """How many identical refusals of a case are recorded one by one."""
@@ -58,13 +54,27 @@ class Refusal:
         That is the request without its command id, its times and the id it would have created; who asked; the clauses
         that failed; and the policy that judged.
         """
-        told = next(retell(self.entries))
-        command = told.fields["command"]
-        request = _request(told)
-        request.pop(f"{COMMANDS[command].creates}_id", None)  # a caller takes a new one for each attempt
+        request = self.request()
+        request.pop(f"{COMMANDS[self.command].creates}_id", None)  # a caller takes a new one for each attempt
         failed = tuple(finding.clause for finding in _ruling(self.entries[-1]) if finding.verdict == "fail")
         decision = self.entries[-1].fact
-        return command, request, decision.actor, failed, decision.pins
+        return self.command, request, decision.actor, failed, decision.pins
+
+    @property
+    def command(self) -> str:
+        """The command that was refused."""
+        command: str = self._told.fields["command"]
+        return command
+
+    @cached_property
+    def _told(self) -> Told:
+        return next(retell(self.entries))
+
+    def request(self) -> dict[str, Any]:
+        """What was asked, as far as events keep it, without its times, its command id and who asked."""
+        own_times, lost = COMMANDS[self.command].own_times, NOT_IN_EVENTS.get(self.command, ())
+        left_out = {"command", "command_id", "actor", *own_times, *lost}
+        return {name: value for name, value in self._told.fields.items() if name not in left_out}
 
     def with_those_before(self) -> Iterator[Refusal]:
         """This refusal and all before it, the latest first."""
@@ -72,54 +82,6 @@ class Refusal:
         while refusal is not None:
             yield refusal
             refusal = refusal.before
-
-
-def counted(case: Case, decided: Decided, now: Moment) -> Decided:
-    """The same refusal, but counted instead of recorded where enough identical ones are on record.
-
-    The first one that is not recorded as usual is recorded as :class:`RefusalsCounted`; the ones after it record nothing.
-    """
-    if type(decided.facts[-1][1]) not in REFUSALS or case.refusal is None or _changes_more(case, decided.facts):
-        return decided
-    refused = Refusal(tuple(Recorded(0, case.case_id, 0, stream, 0, fact) for stream, fact in decided.facts))
-    first, found = None, 0
-    for refusal in case.refusal.with_those_before():
-        if refusal.identity != refused.identity:
-            continue
-        last = refusal.entries[-1]
-        if isinstance(last.fact, RefusalsCounted):
-            return replace(decided, facts=[], names=[], free=decided.names, counted=last)
-        first, found = refusal, found + 1
-    if first is None or found < RECORDED_SINGLY:
-        return decided
-    told = next(retell(refused.entries))
-    stream, _ = decided.facts[-1]
-    event = RefusalsCounted(
-        **now.envelope(told.entries[0].fact.occurred_at),
-        pins=now.policy.pins,
-        ruling=_ruling(refused.entries[-1]),
-        command=told.fields["command"],
-        repeats=first.entries[0].event,
-        request=_request(told),
-    )
-    # What the request would have created has no stream.
-    where = stream if case.version_of(stream) else case.order.stream
-    return replace(decided, facts=[(where, event)], names=[], free=decided.names)
-
-
-def _changes_more(case: Case, facts: Sequence[tuple[str, Fact]]) -> bool:
-    """Whether the refused request counts later on: the first incomplete cancellation keeps its time."""
-    request, since = facts[0][1], case.order.incomplete_since
-    if not isinstance(request, CancellationRequested) or not request.incomplete:
-        return False
-    return since is None or request.occurred_at < since
-
-
-def _request(told: Told) -> dict[str, Any]:
-    """What was asked, as far as events keep it, without its times, its command id and who asked."""
-    command = told.fields["command"]
-    left_out = {"command", "command_id", "actor", *COMMANDS[command].own_times, *NOT_IN_EVENTS.get(command, ())}
-    return {name: value for name, value in told.fields.items() if name not in left_out}
 
 
 def _ruling(entry: Recorded) -> tuple[Finding, ...]:

@@ -24,7 +24,7 @@ from returnable.domain.commands import (
 )
 from returnable.domain.copying import copied
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, not_allowed
+from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     Allotment,
@@ -54,7 +54,7 @@ from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import LABEL, NOTHING, RETURN
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
 from returnable.domain.ports import Name
-from returnable.domain.ruling import Aside, Facts, Weighing, margin_seconds
+from returnable.domain.ruling import Aside, Facts, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 

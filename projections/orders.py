@@ -7,7 +7,7 @@ from typing import Any
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.claims import weigh_report
-from returnable.domain.deciding import Moment, not_allowed
+from returnable.domain.deciding import Moment, Weighing, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import to_major
@@ -15,7 +15,6 @@ from returnable.domain.order import must_not_be_cancelled, nothing_on_its_way_ba
 from returnable.domain.outcome import clause_views, error_view, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns import Wanted, check_quantity, weigh_request
-from returnable.domain.ruling import Weighing
 from returnable.projections.views import (
     EligibilityRuling,
     EligibilityView,

@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def policy_setting(config: pytest.Config) -> str | None:
+def _policy_setting(config: pytest.Config) -> str | None:
     """The policy that the configuration names; a file or directory from the folder of the configuration file."""
     named = str(config.getini("returnable_policy"))
     if not named:
@@ -67,7 +67,7 @@ def returnable_policy(request: pytest.FixtureRequest) -> Any:
 
     Override it in a ``conftest.py`` or a test module, or name a file in the setting of the same name.
     """
-    return policy_setting(request.config)
+    return _policy_setting(request.config)
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found: list[Around] = []
     try:
         for marker in markers:
-            found += arounds_of(marker, policy_setting(metafunc.config))
+            found += arounds_of(marker, _policy_setting(metafunc.config))
     except HistoryWrong as error:
         pytest.fail(f"@edges of {metafunc.definition.name}: {error}", pytrace=False)
     metafunc.fixturenames.append(_MOMENT)
@@ -240,5 +240,6 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     from returnable.testing.scenarios import ScenarioFile
 
-    collected: pytest.Collector = ScenarioFile.from_parent(parent, path=file_path)
+    collected: ScenarioFile = ScenarioFile.from_parent(parent, path=file_path)
+    collected.policy = _policy_setting(parent.config)
     return collected

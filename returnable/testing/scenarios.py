@@ -9,7 +9,6 @@ import pytest
 
 from returnable.adapters.scenario import Played, ScenarioUnreadable, play_fresh, policy_beside, read_scenario
 from returnable.domain.errors import ReturnableError
-from returnable.testing.plugin import policy_setting
 
 SHOWN = 12
 """So many of the lines that led to a failure are shown."""
@@ -28,6 +27,8 @@ class ScenarioFile(pytest.File):
 
     numbered: list[tuple[int, bytes]]
     """Its lines, each with its number."""
+    policy: str | None = None
+    """The setting ``returnable_policy``."""
     _played: dict[int, Played] | None = None
 
     def collect(self) -> Iterable[pytest.Item]:
@@ -43,7 +44,7 @@ class ScenarioFile(pytest.File):
         """What came of a line."""
         if self._played is None:
             beside = policy_beside(self.path)
-            policy = policy_setting(self.config) if beside is None else beside
+            policy = self.policy if beside is None else beside
             self._played = {each.line: each for each in play_fresh(self.path.read_bytes(), self.path.name, policy)}
         return self._played[number]
 

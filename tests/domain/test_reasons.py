@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from returnable.domain.deciding import Weighing
 from returnable.domain.events import RefundRequested
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.reasons import _REASONS, because, deduction_because, duration, is_instant, localised
-from returnable.domain.ruling import Finding, Weighing, margin_seconds
+from returnable.domain.ruling import Finding, margin_seconds
 from returnable.testing import a_policy
 from returnable.testing.behaviour import World
 
