@@ -81,22 +81,25 @@ class Desk:
             if not self._was_told(command):
                 raise
             return self._answer_again(command)
-        fresh = False
+        # First on what this desk remembers, then on what the store holds. Saving compares both, so only what saves nothing
+        # (an impossible command, a fact told again) must be judged on the store.
+        fresh = isinstance(command, RunDeadlines)  # it reads every case from the store
         for _ in range(ATTEMPTS):
             try:
                 return self._decide_and_save(command, at, fresh)
-            except Stale as stale:
-                self._cases.forget(stale.case_id)
-                fresh = fresh or isinstance(command, ConfirmOrder)  # the order exists
-            except (_LookAgain, NameTaken):
-                fresh = True
             except CommandSeen:
                 return self._answer_again(command)
             except Impossible:
-                # What the first time did may make the second time impossible: its receipt comes before the refusal.
-                if command.command_id is not None and self.store.receipt(command.command_id) is not None:
-                    return self._answer_again(command)
-                raise
+                if fresh:
+                    # What the first time did may make the second time impossible: its receipt comes before the refusal.
+                    if command.command_id is not None and self.store.receipt(command.command_id) is not None:
+                        return self._answer_again(command)
+                    raise
+            except Stale as stale:
+                self._cases.forget(stale.case_id)
+            except (_NothingToSave, NameTaken):
+                pass
+            fresh = True
         raise StoreBusy(f"{command.command}: other writers were faster {ATTEMPTS} times")
 
     def _decide_and_save(self, command: Command, at: datetime, fresh: bool) -> Outcome:
@@ -268,43 +271,27 @@ class Desk:
         case = self._case_of_command(command, fresh)
         policy = self.policy_of(case)
         now = Moment(at, policy, _who(command), command.command_id)
-        # What is saved is checked against the store when it is saved. What saves nothing (an impossible command, a fact
-        # told again) has to be judged on a fresh look, because another process may have moved the case on.
-        try:
-            decided = decide(case, command, now)
-        except Impossible:
-            if fresh:
-                raise
-            raise _LookAgain from None
+        decided = decide(case, command, now)
         if not decided.facts and decided.counted is None and not fresh:
-            raise _LookAgain
+            raise _NothingToSave
         for name in decided.free:
             if self.store.case_of(name.kind, name.name) is not None:
                 raise _exists(name.kind, name.name)
         return policy, decided, [case]
 
     def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
-        # That the order exists already is found out when it is saved; only what saves nothing has to look first.
         if fresh and self.store.load(command.order_id):
             raise _exists("order", command.order_id)
         try:
-            try:
-                policy = self.policies.in_force(command.confirmed_at or at)
-            except PolicyInvalid as error:
-                raise Impossible("command.invalid", str(error), field="confirmed_at") from None
-            decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
-        except Impossible:
-            if fresh:
-                raise
-            raise _LookAgain from None
+            policy = self.policies.in_force(command.confirmed_at or at)
+        except PolicyInvalid as error:
+            raise Impossible("command.invalid", str(error), field="confirmed_at") from None
+        decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
         decided.begun_under = policy
         return policy, decided, [Case(command.order_id)]
 
     def _case_of_command(self, command: Command, fresh: bool) -> Case:
-        """The case of what a command is about; raises ``return.exists`` and so on where the new id is in it already.
-
-        That another case has the id is found out when it is saved; only what saves nothing has to look first.
-        """
+        """The case of what a command is about; raises ``return.exists`` and so on where its new id is taken."""
         target, new = command.target, command.creates
         if target is None:
             raise AssertionError(f"{command.command} is about nothing")
@@ -317,7 +304,7 @@ class Desk:
             raise _exists(new, name)
         case = self._case_of(target, fresh)
         if case.knows(new, name):
-            raise _exists(new, name) if fresh else _LookAgain
+            raise _exists(new, name)
         return case
 
     def _case_of(self, target: StreamId, fresh: bool, field: str | None = None) -> Case:
@@ -385,8 +372,8 @@ def _exists(kind: Kind, name: str) -> Impossible:
     return Impossible(f"{kind}.exists", f"{kind} {name!r} exists already", field=f"{kind}_id")  # type: ignore[arg-type]
 
 
-class _LookAgain(Exception):
-    """Nothing would be saved: judge once more on what the store holds now."""
+class _NothingToSave(Exception):
+    """Judge once more, on what the store holds now."""
 
 
 def _who(command: Command) -> Who | None:
