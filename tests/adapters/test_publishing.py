@@ -140,7 +140,7 @@ def test_a_store_whose_first_fact_cannot_be_read_has_to_be_given_a_source(tmp_pa
 
 @pytest.mark.parametrize("source", ["", "my shop", "/shop\n", "/100%", "/ü"])
 def test_what_is_no_uri_reference_is_no_source(source: str) -> None:
-    with pytest.raises(ValueError, match="no URI-reference"):
+    with pytest.raises(ValueError, match="not a URI-reference"):
         a_publisher(a_store(), Notebook(), source=source)
 
 
