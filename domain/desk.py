@@ -300,10 +300,8 @@ class Desk:
                 target, fresh, "subject.id" if isinstance(command, NotifyCustomer | Override) else None
             )
         name: str = getattr(command, f"{new}_id")
-        if fresh and self.store.case_of(new, name) is not None:
-            raise _exists(new, name)
         case = self._case_of(target, fresh)
-        if case.knows(new, name):
+        if case.knows(new, name) or (fresh and self.store.case_of(new, name) is not None):
             raise _exists(new, name)
         return case
 
