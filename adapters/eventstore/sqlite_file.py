@@ -62,8 +62,9 @@ class FileConnection(sqlite3.Connection):
     def close(self) -> None:
         """Close it, unless it is a parent's."""
         if self.is_own:
-            super().close()
+            # First: the last one to be closed removes the WAL, and another thread that opens the file would miss it.
             _process.connections.pop(id(self), None)
+            super().close()
         else:
             self.keep_open()
 
