@@ -15,6 +15,7 @@ from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Anchor, Deadline, Happened, Settlement, passed
 from returnable.domain.events import ContactMissed, LabelVoided, RefundOverdue
+from returnable.domain.ids import StreamId
 from returnable.domain.order import Order, Parcel
 from returnable.domain.refunds import Refund
 from returnable.domain.returns import Label, Return
@@ -164,7 +165,7 @@ def _overdue(refund: Refund) -> Deadline:
         settled = _lifted(clause, at, stream, refund.ended, "the refund failed before")
     lapse = partial(RefundOverdue, refund_id=name) if refund.may_lapse else None
     by = None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}"
-    subject = f"refund/{name}"
+    subject = str(StreamId("refund", name))
     return Deadline(clause, "overdue_at", subject, "", at, anchors, title, awaited, waits, settled, lapse, by)
 
 

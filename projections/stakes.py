@@ -8,6 +8,7 @@ from typing import Any
 
 from returnable.domain.case import Case
 from returnable.domain.events import Fact, Inspected, RefundRequested, RefusalsCounted
+from returnable.domain.ids import StreamId
 from returnable.domain.money import to_minor
 from returnable.domain.refunds import tax_of_units
 from returnable.domain.ruling import Finding
@@ -34,7 +35,7 @@ def at_stake(case: Case, stream: str, fact: Fact, otherwise: Inspected | None = 
     if isinstance(fact, Inspected):
         one, other = _either_way(fact) if otherwise is None else (_accepted(fact), _accepted(otherwise))
         return abs(_goods(case, one) - _goods(case, other))
-    kind, _, name = stream.partition("/")
+    kind, name = StreamId.parse(stream)
     if isinstance(fact, RefusalsCounted) and fact.command in ("request_return", "report_wrong_item"):
         return _goods(case, _requested(fact.request))
     if kind == "return":

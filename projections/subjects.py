@@ -47,14 +47,14 @@ class Subject:
         """Whether a fact is about the subject: an order has those of its whole case, a refund those that name it."""
         if self.kind == "order":
             return entry.case_id == self.case_id
-        named = self.kind != "refund" or getattr(entry.fact, "refund_id", None) == self.name
+        named = self.kind != "refund" or entry.fact.refund_id == self.name
         return named and entry.stream == self.stream
 
     def owns(self, other: str) -> bool:
         """Whether another subject (``refund/F-1``) is this one or belongs to it: an order has all, a return its refunds."""
         if self.kind == "order" or other == str(self):
             return True
-        kind, _, name = other.partition("/")
+        kind, name = StreamId.parse(other)
         return kind == "refund" and self.case.refunds[name].stream == str(self)
 
 

@@ -386,8 +386,8 @@ def _compare(case: Case, before: Case, real: Case, told: Told, policy: Policy) -
         outcome, ruling = decided.outcome, decided.ruling or ()
         case = evolve(case, _placed(case, decided))
     inspected = next((fact for fact in facts if isinstance(fact, Inspected)), None)
-    decision = next((entry for entry in told.entries if getattr(entry.fact, "ruling", None)), None)
-    amount = 0 if decision is None else at_stake(real, decision.stream, decision.fact, inspected)
+    decision = told.decided
+    amount = at_stake(real, decision.stream, decision.fact, inspected) if decision.fact.ruling else 0
     return _Compared(told, outcome, facts, ruling, amount, consequence), case
 
 

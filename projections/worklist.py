@@ -15,6 +15,7 @@ from returnable.domain.case import Case
 from returnable.domain.deadlines import Deadline
 from returnable.domain.deciding import Moment
 from returnable.domain.errors import Impossible
+from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns import Return
@@ -95,7 +96,7 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
 
 
 def _of_deadline(deadline: Deadline, place: str) -> Iterator[Waiting]:
-    subject, _, name = deadline.subject.partition("/")
+    subject, name = StreamId.parse(deadline.subject)
     at, late = deadline.at, deadline.passes_at
     if deadline.clause == "wrong_item.contact":
         yield Waiting("contact_customer", subject, name, place, due_at=at, overdue_from=late)

@@ -77,6 +77,19 @@ def redaction(redact: bool, key: str | None) -> Redaction | None:
     return Redaction(token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape"))
 
 
+def seconds_option(name: str, least: float, default: float, text: str) -> Callable[[F], F]:
+    """An option that takes a number of seconds: ``--hold`` fills the parameter ``hold_seconds``."""
+    return click.option(
+        f"--{name}",
+        f"{name.replace('-', '_')}_seconds",
+        type=click.FloatRange(least),
+        metavar="SECONDS",
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
 def staying_options(command: F) -> F:
     """What every command has that stays and works: ``--health``, ``--log-format``, ``--store`` and ``--json``."""
     for option in (

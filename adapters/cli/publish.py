@@ -9,7 +9,7 @@ from typing import Any
 import click
 from pydantic_core import to_json
 
-from returnable.adapters.cli.options import opened, redact_key_option, redaction, staying_options
+from returnable.adapters.cli.options import opened, redact_key_option, redaction, seconds_option, staying_options
 from returnable.adapters.cli.printing import say, say_json
 from returnable.adapters.cli.service import answering_health, stopped_by_signal
 from returnable.adapters.operating.logs import log_to_stderr
@@ -37,15 +37,7 @@ DEFAULT_NAME = "default"
     metavar="POSITION",
     help="Begin with the fact at this position of the log, not with the first or the next one.",
 )
-@click.option(
-    "--hold",
-    "hold_seconds",
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    default=30.0,
-    show_default=True,
-    help="How long a publisher's name is kept if it dies.",
-)
+@seconds_option("hold", 0.1, 30.0, "How long a publisher's name is kept if it dies.")
 @click.option("--status", is_flag=True, help="Only show how far the publisher of this name is.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
 @redact_key_option

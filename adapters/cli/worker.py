@@ -9,7 +9,7 @@ from typing import Any
 import click
 from pydantic_core import to_json
 
-from returnable.adapters.cli.options import staying_options
+from returnable.adapters.cli.options import seconds_option, staying_options
 from returnable.adapters.cli.printing import say_json
 from returnable.adapters.cli.service import answering_health, stopped_by_signal
 from returnable.adapters.operating.logs import log_to_stderr
@@ -18,38 +18,19 @@ from returnable.adapters.worker import DeadlineWorker, WorkerStanding
 
 
 @click.command()
-@click.option(
-    "--every",
-    "every_seconds",
-    type=click.FloatRange(0.01),
-    metavar="SECONDS",
-    default=1.0,
-    show_default=True,
-    help="How often to look for deadlines while none is due.",
-)
-@click.option(
-    "--claim",
-    "claim_seconds",
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    default=60.0,
-    show_default=True,
-    help="How long a worker's claims are kept if it dies.",
-)
+@seconds_option("every", 0.01, 1.0, "How often to look for deadlines while none is due.")
+@seconds_option("claim", 0.1, 60.0, "How long a worker's claims are kept if it dies.")
 @click.option(
     "--once",
     is_flag=True,
     help="Record the deadlines that are due, and end; exit status 1 if one could not be recorded.",
 )
 @click.option("--status", is_flag=True, help="Only show how many deadlines wait; exit status 1 while a case is parked.")
-@click.option(
-    "--unhealthy-after",
-    "patience_seconds",
-    type=click.FloatRange(1),
-    metavar="SECONDS",
-    default=60.0,
-    show_default=True,
-    help="Health answers 503 if the last successful look is older, or a deadline is later, than this.",
+@seconds_option(
+    "unhealthy-after",
+    1,
+    60.0,
+    "Health answers 503 if the last successful look is older, or a deadline is later, than this.",
 )
 @staying_options
 def worker(
@@ -58,7 +39,7 @@ def worker(
     once: bool,
     status: bool,
     health: tuple[str, int] | None,
-    patience_seconds: float,
+    unhealthy_after_seconds: float,
     log_format: str,
     store: str,
     as_json: bool,
@@ -90,14 +71,14 @@ def worker(
             working.work()
             return _say(working.standing(), as_json)
         stop = stack.enter_context(stopped_by_signal())
-        stack.enter_context(answering_health(health, lambda: _health(working, patience_seconds)))
+        stack.enter_context(answering_health(health, lambda: _health(working, unhealthy_after_seconds)))
         working.run(stop)
     return 0
 
 
-def _health(working: DeadlineWorker, patience_seconds: float) -> tuple[bool, dict[str, Any]]:
+def _health(working: DeadlineWorker, unhealthy_after_seconds: float) -> tuple[bool, dict[str, Any]]:
     standing = working.standing()
-    return standing.healthy(patience_seconds), asdict(standing)
+    return standing.healthy(unhealthy_after_seconds), asdict(standing)
 
 
 def _say(standing: WorkerStanding, as_json: bool) -> int:
