@@ -42,7 +42,7 @@ from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore
-from returnable.projections.follow import standings
+from returnable.projections.follow import statuses
 from returnable.projections.verified import Problem, Verification, Verified
 
 Advance = Callable[[int], None]
@@ -91,7 +91,7 @@ def verify_store(
 
     is_file = url != "memory:" and not on_a_server(url)
     try:
-        parts = assemble(url, create=url == "memory:", only_reading=True)
+        services = assemble(url, create=url == "memory:", only_reading=True)
     except ReturnableError as error:
         if not is_file or not os.path.exists(path_of(url)):
             raise
@@ -99,9 +99,9 @@ def verify_store(
         nothing = dict.fromkeys(("head", "facts", "cases", "commands", "rulings"), 0)
         return Verified(**nothing, problems=tuple(problems), warnings=(), timelines=())
     try:
-        return verify_parts(parts.store, parts.desk.policy, url, note, problems, advance)
+        return verify_parts(services.store, services.handler.policy, url, note, problems, advance)
     finally:
-        parts.store.close()
+        services.store.close()
 
 
 def verify_parts(
@@ -140,7 +140,7 @@ def _warnings(store: EventStore, url: str) -> Iterator[str]:
         if views is None:
             return
         try:
-            for one in standings(store, views):
+            for one in statuses(store, views):
                 if one.state not in ("up to date", "missing"):
                     yield f"the stored view {one.view} is {one.state}"
         finally:

@@ -269,7 +269,7 @@ def store_files(url: str) -> tuple[Path, ...]:
     :class:`~returnable.domain.errors.StoreUnusable` when the URL names no store.
     """
     from returnable.adapters.eventstore.open import on_a_server, path_of
-    from returnable.adapters.eventstore.viewstore import views_url_of
+    from returnable.adapters.views.sqlite import views_url_of
 
     if url == "memory:" or on_a_server(url):
         return ()

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from returnable.adapters.printable import identifier
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
 from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
 from returnable.domain.fields import Input, parse_instant
@@ -186,17 +186,17 @@ def play_file(file: str | Path, policy: PolicyBook | str | Path | None = None) -
 def play_fresh(content: bytes, name: str, policy: PolicyBook | str | Path | None) -> list[Played]:
     """The same for a scenario that is at hand; errors call it ``name``, and nothing lies beside it."""
     lines = read_scenario(content, name)
-    parts = assemble("memory:", policy)
+    services = assemble("memory:", policy)
     try:
-        return list(play(parts, lines))
+        return list(play(services, lines))
     finally:
-        parts.store.close()
+        services.store.close()
 
 
 # ---- playing ---------------------------------------------------------------------------------------------------------
 
 
-def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
+def play(services: Services, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
     """Play line after line, each with the clock at its ``at``; what it expects is compared with what comes."""
     clock: datetime | None = None
     for number, line in lines:
@@ -215,7 +215,7 @@ def play(parts: Parts, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
             if played.query is None:
                 expectation = _expectation(expect)
             clock = at = _at(fields.pop("at", None), clock, fields.pop("steps_back", False))
-            _play_line(parts, fields, at, played)
+            _play_line(services, fields, at, played)
         except Impossible as error:
             played.error = error
             if isinstance(error, _ExpectationInvalid):
@@ -309,14 +309,14 @@ def _at(value: object, clock: datetime | None, steps_back: object) -> datetime:
     return at
 
 
-def _play_line(parts: Parts, fields: dict[str, Any], at: datetime, played: Played) -> None:
+def _play_line(services: Services, fields: dict[str, Any], at: datetime, played: Played) -> None:
     if ("command" in fields) == ("query" in fields):
         what = "both are given" if "command" in fields else "neither is given"
         raise Impossible("command.invalid", f"a line has one of command and query; {what}", field="command")
     if "command" in fields:
-        played.outcome = parts.desk.handle(parse_command(fields), at)
+        played.outcome = services.handler.handle(parse_command(fields), at)
     else:
-        view = parts.questions.answer(parse_question(fields), at)
+        view = services.questions.answer(parse_question(fields), at)
         played.answer = view.model_dump(mode="json", by_alias=True)
 
 
@@ -332,7 +332,7 @@ def _expectation(expect: Any) -> Expectation:
 
 def _compare(expected: Expectation, played: Played) -> Iterator[str]:
     came = played.outcome.outcome if played.outcome else "error"
-    types = tuple(fact.type for _, _, fact in played.outcome.facts) if played.outcome else ()
+    types = tuple(event.type for _, _, event in played.outcome.recorded_events) if played.outcome else ()
     failed = sorted(played.outcome.failed) if played.outcome else []
     code = played.error.code if played.error else None
     detail = f" ({played.error.message})" if played.error else f" (failed: {', '.join(failed)})" if failed else ""
@@ -446,12 +446,12 @@ class Summary:
         if outcome.replayed:
             self.repeated += 1
             return
-        self.events += len(outcome.facts)
-        for _, _, fact in outcome.facts:
-            if fact.type == "ExceptionRaised":
+        self.events += len(outcome.recorded_events)
+        for _, _, event in outcome.recorded_events:
+            if event.type == "ExceptionRaised":
                 self.exceptions += 1
-            elif fact.type == "RefundRequested":
-                asked: Any = fact
+            elif event.type == "RefundRequested":
+                asked: Any = event
                 count, total = self.refunds.get(asked.currency, (0, 0))
                 amount = sum(tender.amount for tender in asked.tenders)
                 self.refunds[asked.currency] = (count + 1, total + amount)

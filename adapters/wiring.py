@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.eventstore.open import migrate_store, on_a_server, open_store
 from returnable.domain.cached import cached_property
-from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreUnusable
+from returnable.domain.handler import CommandHandler
 from returnable.domain.policy import BUNDLED, Policy, PolicyBook, bundled_policies, read_policies
 from returnable.domain.ports import EventStore
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from returnable.projections.redaction import Redaction
 
 __all__ = [
-    "Parts",
+    "Services",
     "assemble",
     "migrate_store",
     "policy_book",
@@ -37,11 +37,11 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
     """A store, the desk that writes to it, and the questions that read from it."""
 
     store: EventStore
-    desk: Desk
+    handler: CommandHandler
 
     @cached_property
     def questions(self) -> Questions:
@@ -49,7 +49,7 @@ class Parts:
         with AtWork(self):  # a child that is forked in the middle of an import could never carry it out
             from returnable.projections.questions import Questions
 
-        return Questions(self.store, self.desk.policy)
+        return Questions(self.store, self.handler.policy)
 
 
 AnyPolicy = PolicyBook | Policy | Sequence[Policy] | str | Path | None
@@ -81,7 +81,7 @@ def assemble(
     only_reading: bool = False,
     pool: HostPool | None = None,
     connections: int = 8,
-) -> Parts:
+) -> Services:
     """Open the store at ``url`` and put a desk and its questions on it.
 
     Raises :class:`~returnable.domain.errors.PolicyInvalid` and :class:`~returnable.domain.errors.StoreUnusable`;
@@ -90,7 +90,7 @@ def assemble(
     """
     book = policy_book(policy)
     store = open_store(url, create=create, only_reading=only_reading, pool=pool, connections=connections)
-    return Parts(store, Desk(store, book))
+    return Services(store, CommandHandler(store, book))
 
 
 def stored_views(
@@ -102,7 +102,7 @@ def stored_views(
     Without ``create`` ``None`` where there are none. ``anew`` throws away stored views of another version first.
     Raises :class:`~returnable.domain.errors.StoreUnusable` for a file of something else or of another version.
     """
-    from returnable.adapters.eventstore.viewstore import open_views, views_url_of
+    from returnable.adapters.views.sqlite import open_views, views_url_of
 
     if views_url is None and on_a_server(store_url):
         if not create:
@@ -115,16 +115,16 @@ def stored_views(
     return open_views(views_url, create=create, anew=anew)
 
 
-def projector(parts: Parts, views: ViewStore, names: Sequence[str] | None = None) -> Projector:
+def projector(services: Services, views: ViewStore, names: Sequence[str] | None = None) -> Projector:
     """What brings stored views (``None``: all of them) up to date with the facts."""
     from returnable.projections.follow import Projector
     from returnable.projections.stored import VIEWS
 
-    return Projector(parts.store, views, parts.desk.policy, tuple(VIEWS) if names is None else names)
+    return Projector(services.store, views, services.handler.policy, tuple(VIEWS) if names is None else names)
 
 
 def publisher(
-    parts: Parts,
+    services: Services,
     broker: Broker,
     *,
     name: str = "default",
@@ -136,8 +136,8 @@ def publisher(
     from returnable.adapters.publishing.publisher import Publisher
 
     return Publisher(
-        parts.store,
-        parts.store.bookmarks,
+        services.store,
+        services.store.checkpoints,
         broker,
         name=name,
         source=source,
@@ -146,10 +146,10 @@ def publisher(
     )
 
 
-def published(parts: Parts) -> dict[str, int]:
+def published(services: Services) -> dict[str, int]:
     """The names of the publishers that ever ran, and the position up to which each has published."""
-    from returnable.adapters.publishing.publisher import bookmark_of
+    from returnable.adapters.publishing.publisher import checkpoint_of
 
-    prefix = bookmark_of("")
-    begun = parts.store.bookmarks.begun()
+    prefix = checkpoint_of("")
+    begun = services.store.checkpoints.begun()
     return {name.removeprefix(prefix): position for name, position in begun.items() if name.startswith(prefix)}

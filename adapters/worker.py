@@ -19,9 +19,9 @@ from typing import Any
 
 from returnable.adapters.clock import system_clock
 from returnable.adapters.operating.metrics import Meter, Unmeasured
-from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.events import Who
+from returnable.domain.handler import CommandHandler
 
 _log = logging.getLogger("returnable.worker")
 
@@ -33,7 +33,7 @@ PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerStanding:
+class WorkerStatus:
     """How a worker, and the deadlines of its store, stand at an instant of its clock."""
 
     at: datetime
@@ -70,7 +70,7 @@ class DeadlineWorker:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: CommandHandler,
         clock: Callable[[], datetime] = system_clock,
         *,
         every_seconds: float = 1.0,
@@ -156,13 +156,13 @@ class DeadlineWorker:
             self._measure()
         return recorded
 
-    def standing(self) -> WorkerStanding:
+    def status(self) -> WorkerStatus:
         """How it stands; raises :class:`StoreBusy` and :class:`StoreUnusable`."""
         at = self.clock()
-        table = self.desk.due.table.standing()
+        table = self.desk.due.table.status()
         head = self.desk.store.head()
         late = 0.0 if table.first_at is None else max(0.0, (at - table.first_at).total_seconds())
-        return WorkerStanding(
+        return WorkerStatus(
             at=at,
             last_pass_at=self._last_pass_at,
             behind=max(0, head - table.position),
@@ -190,13 +190,13 @@ class DeadlineWorker:
             _log.error("case %r is parked: %s", case_id, error, extra=about, exc_info=True)
             self.desk.due.table.park(case_id)
             return 0
-        facts = () if outcome is None else outcome.facts
-        for stream, version, fact in facts:
+        events = () if outcome is None else outcome.recorded_events
+        for stream, version, event in events:
             self._counts["recorded"] += 1
-            self._recorded.add(1, {"fact": fact.type})
-            told = {"worker": self.name, "case_id": case_id, "fact": fact.type, "stream": stream, "version": version}
-            _log.info("%s on %s", fact.type, stream, extra=told)
-        return len(facts)
+            self._recorded.add(1, {"fact": event.type})
+            told = {"worker": self.name, "case_id": case_id, "fact": event.type, "stream": stream, "version": version}
+            _log.info("%s on %s", event.type, stream, extra=told)
+        return len(events)
 
     def _fail(self, error: str) -> None:
         self._failed_in_a_row += 1
@@ -205,8 +205,8 @@ class DeadlineWorker:
         self._failures.add(1)
 
     def _measure(self) -> None:
-        standing = self.standing()
-        self._behind.set(standing.behind)
-        self._late.set(standing.late_seconds)
-        self._waiting.set(standing.waiting)
-        self._parked.set(standing.parked)
+        status = self.status()
+        self._behind.set(status.behind)
+        self._late.set(status.late_seconds)
+        self._waiting.set(status.waiting)
+        self._parked.set(status.parked)

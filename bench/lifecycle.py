@@ -109,7 +109,7 @@ def go_through(desk: returnable.Desk, number: str) -> Iterator[returnable.Outcom
 
 def payload(outcome: returnable.Outcome) -> bytes:
     """The bytes of the facts that the command stored."""
-    return b"".join(encode(fact)[1] for _, _, fact in outcome.facts)
+    return b"".join(encode(event)[1] for _, _, event in outcome.recorded_events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +129,14 @@ def copies(events: int, together: int = 500, unfinished_every: int = 0) -> Itera
     ``unfinished_every`` lifecycles one is left unfinished: with a label that will be void, or a parcel to inspect.
     """
     with returnable.open("memory:") as desk:
-        steps = [outcome.facts for outcome in go_through(desk, PLACEHOLDER)]
-    stored = [[(stream, version, *encode(fact)) for stream, version, fact in facts] for facts in steps]
+        steps = [outcome.recorded_events for outcome in go_through(desk, PLACEHOLDER)]
+    stored = [[(stream, version, *encode(event)) for stream, version, event in events] for events in steps]
     number_of_copies = -(-events // sum(map(len, stored)))
     for first in range(0, number_of_copies, together):
         nths = range(first, min(first + together, number_of_copies))
         batches: list[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]] = []
         after = 0
-        for step, facts in enumerate(stored):
+        for step, events in enumerate(stored):
             for nth in nths:
                 if unfinished_every and nth % unfinished_every == 0 and step >= _STOPS[nth // unfinished_every % 2]:
                     continue
@@ -148,10 +148,10 @@ def copies(events: int, together: int = 500, unfinished_every: int = 0) -> Itera
                         kind,
                         content.replace(PLACEHOLDER.encode(), number.encode()),
                     )
-                    for stream, version, kind, content in facts
+                    for stream, version, kind, content in events
                 ]
                 batches.append((f"A-{number}", after, entries))
-            after += len(facts)
+            after += len(events)
         numbers = [numbered(nth) for nth in nths]
         names = [
             name

@@ -43,8 +43,8 @@ def _peak_kib(name: str, store: Path) -> int:
 
 def _replay(store: str) -> None:
     with returnable.open(f"sqlite:///{store}") as desk:
-        facts = desk.parts.store
-        assert sum(replay(case_id, recorded).seq for case_id, recorded in facts.cases()) == facts.head()
+        events = desk.parts.store
+        assert sum(replay(case_id, recorded).seq for case_id, recorded in events.cases()) == events.head()
 
 
 def _export(form: str) -> Callable[[str], None]:

@@ -130,15 +130,17 @@ def bytes_on_disk(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """The store after real commands, checkpointed, beside tables of position and payload (checkpointed, too)."""
     path = folder / "bytes.db"
     asked: list[bytes] = []
-    facts: list[bytes] = []
+    events: list[bytes] = []
     with returnable.open(f"sqlite:///{path}") as desk:
         for number in map(numbered, range(sizes.stored_lifecycles)):
             asked += [json.dumps({"at": at.isoformat()} | fields).encode() for at, fields in lifecycle(number)]
-            facts += [encode(fact)[1] for outcome in go_through(desk, number) for _, _, fact in outcome.facts]
+            events += [
+                encode(event)[1] for outcome in go_through(desk, number) for _, _, event in outcome.recorded_events
+            ]
     ours = file_bytes(path)
     for name, goal, payloads in (
         ("bytes per lifecycle ÷ its ten commands as JSON", "≤ 4", asked),
-        ("bytes per lifecycle ÷ its facts as stored", "–", facts),
+        ("bytes per lifecycle ÷ its facts as stored", "–", events),
     ):
         raw_path = folder / f"raw-{goal}.db"
         log = RawLog(raw_path)

@@ -65,7 +65,7 @@ KeepReceipts: TypeAlias = Callable[[Iterable[KeptReceipt]], None]
 @cache
 def _facts_of_lifecycle() -> int:
     with returnable.open("memory:") as desk:
-        return sum(len(outcome.facts) for outcome in go_through(desk, numbered(0)))
+        return sum(len(outcome.recorded_events) for outcome in go_through(desk, numbered(0)))
 
 
 def lives(events: int) -> int:

@@ -458,15 +458,15 @@ def verify(store: str, load: Load, overdue: int) -> dict[str, int]:
         voided = [_voided(desk, nth) for nth in range(overdue)]
         found["deadlines recorded by workers"] = sum(voided)
         found["deadlines not recorded once"] = sum(number != 1 for number in voided)
-        facts = {
-            entry.event: entry.fact.type
+        events = {
+            entry.event: entry.event.type
             for case_id, case in desk.parts.store.cases()
             if not case_id.startswith(OLD)
             for entry in case
         }
-        found["facts"] = len(facts)
-        found["facts that were told and are not there"] = len(load.told.items() - facts.items())
-        found["facts that nobody was told of"] = len(facts.items() - load.told.items())
+        found["facts"] = len(events)
+        found["facts that were told and are not there"] = len(load.told.items() - events.items())
+        found["facts that nobody was told of"] = len(events.items() - load.told.items())
         wanted: Counter[str] = Counter()
         for ret in desk.returns():
             found["returns"] += not ret.order_id.startswith(OLD)

@@ -15,14 +15,14 @@ from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     ClaimOpened,
-    Fact,
+    Event,
     RefundRequested,
     ReturnRequested,
 )
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order import Order
-from returnable.domain.ports import Name, Recorded, Tip
+from returnable.domain.ports import Recorded, ReservedId, Tip
 from returnable.domain.refunds import Refund, RefundSubject
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns import Return
@@ -140,28 +140,28 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
 def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> None:
     """Apply facts to a case nobody else holds yet; ``owned``: its streams that are no copies of anybody's either."""
     for entry in recorded:
-        _apply(case, entry.stream, entry.version, entry.fact, owned)
+        _apply(case, entry.stream, entry.version, entry.event, owned)
         case.seq = entry.case_seq
-        if type(entry.fact) in REFUSALS:
+        if type(entry.event) in REFUSALS:
             case.refusal = Refusal.of(entry, case.last, case.refusal)
         case.last = entry
 
 
-def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -> None:
+def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str]) -> None:
     kind, name = StreamId.parse(stream)
     subject: Order | Return | Claim
     if kind == "order":
         if stream not in owned:
             case.order = case.order.clone()
         subject = case.order
-        order.apply(case.order, fact)
+        order.apply(case.order, event)
     elif kind == "return":
         ret = case.returns.get(name)
         if ret is None:
             ret = Return(name)
         elif stream not in owned:
             ret = ret.clone()
-        returns.apply(ret, fact)
+        returns.apply(ret, event)
         subject = case.returns[name] = ret
     else:
         claim = case.claims.get(name)
@@ -169,11 +169,11 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
             claim = Claim(name)
         elif stream not in owned:
             claim = claim.clone()
-        claims.apply(claim, fact)
+        claims.apply(claim, event)
         subject = case.claims[name] = claim
     owned.add(stream)
     subject.version = version
-    refund_id = fact.refund_id
+    refund_id = event.refund_id
     if refund_id is not None:
         key = str(StreamId("refund", refund_id))
         refund = case.refunds.get(refund_id)
@@ -181,12 +181,12 @@ def _apply(case: Case, stream: str, version: int, fact: Fact, owned: set[str]) -
             refund = Refund(refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
-        refunds.apply(refund, fact, version)
+        refunds.apply(refund, event, version)
         case.refunds[refund_id] = refund
         owned.add(key)
 
 
-def replay(case_id: str, recorded: Sequence[Recorded]) -> Case:
+def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:
     """The case after all its stored facts."""
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
@@ -217,8 +217,8 @@ def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
 
 def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
     """Whether a fact had occurred by ``as_of`` and was recorded by ``known_at``."""
-    return (as_of is None or entry.fact.occurred_at <= as_of) and (
-        known_at is None or entry.fact.recorded_at <= known_at
+    return (as_of is None or entry.event.occurred_at <= as_of) and (
+        known_at is None or entry.event.recorded_at <= known_at
     )
 
 
@@ -241,7 +241,7 @@ def countable(
             yield entry, before, case
 
 
-def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
+def fold_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
     """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``."""
     after = Case(case_id)
     for _, _, case in countable(case_id, recorded, as_of, known_at):
@@ -249,16 +249,16 @@ def replay_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | N
     return after
 
 
-def names_in(recorded: Iterable[Recorded]) -> Iterator[Name]:
+def reserved_ids_in(recorded: Iterable[Recorded]) -> Iterator[ReservedId]:
     """The ids of returns, claims and refunds that facts give, each of which must be unique in the whole store."""
     for entry in recorded:
-        fact = entry.fact
-        if isinstance(fact, ReturnRequested):
-            yield Name("return", fact.return_id, entry.case_id)
-        elif isinstance(fact, ClaimOpened):
-            yield Name("claim", fact.claim_id, entry.case_id)
-        elif isinstance(fact, RefundRequested):
-            yield Name("refund", fact.refund_id, entry.case_id)
+        event = entry.event
+        if isinstance(event, ReturnRequested):
+            yield ReservedId("return", event.return_id, entry.case_id)
+        elif isinstance(event, ClaimOpened):
+            yield ReservedId("claim", event.claim_id, entry.case_id)
+        elif isinstance(event, RefundRequested):
+            yield ReservedId("refund", event.refund_id, entry.case_id)
 
 
 def unknown(kind: Kind, name: str, field: str | None = None) -> Impossible:

@@ -17,9 +17,9 @@ from returnable.domain.commands import (
     ReportWrongItem,
     ResolveClaim,
 )
-from returnable.domain.copying import copied
+from returnable.domain.copying import shallow_copy
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing, not_allowed
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
     Allotment,
@@ -28,8 +28,8 @@ from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
     ContactMissed,
+    Event,
     EvidenceAdded,
-    Fact,
     OverrideGranted,
     RefundRequested,
     ResolutionDeclined,
@@ -38,9 +38,9 @@ from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTHING
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
-from returnable.domain.ports import Name
+from returnable.domain.ports import ReservedId
 from returnable.domain.returns import check_quantity
-from returnable.domain.ruling import Aside, Facts, margin_seconds
+from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class Claim:
     resolved: Happened | None = None
     denied: Happened | None = None
     refund_id: str | None = None
-    asides: tuple[Aside, ...] = ()
+    asides: tuple[OverrideInForce, ...] = ()
     version: int = 0
 
     @property
@@ -84,7 +84,7 @@ class Claim:
 
     def clone(self) -> Claim:
         """A copy that can be changed without touching this one."""
-        return copied(self)
+        return shallow_copy(self)
 
     def parcels_of(self, line_id: str) -> set[str | None]:
         """The parcels in which its units of a line came."""
@@ -123,32 +123,32 @@ class Claim:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(claim: Claim, fact: Fact) -> None:
+def apply(claim: Claim, event: Event) -> None:
     """Change ``claim`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
-    kind = fact.type
-    if not fact.moves:
+    kind = event.type
+    if not event.moves:
         if claim.status == NOTHING:
             raise HistoryBroken(f"{claim.stream}: {kind} stands before its first fact")
-        if isinstance(fact, OverrideGranted):
-            claim.asides += (aside(fact, claim.stream, claim.version + 1),)
+        if isinstance(event, OverrideGranted):
+            claim.asides += (aside(event, claim.stream, claim.version + 1),)
         return
     claim.status = CLAIM.after(claim.status, kind)
-    if isinstance(fact, ClaimOpened):
-        claim.opened = fact
-        claim.evidence = frozenset(fact.evidence)
-    elif isinstance(fact, EvidenceAdded):
-        claim.evidence |= frozenset(fact.evidence)
-    elif isinstance(fact, ClaimContacted):
-        happened = Happened(fact.occurred_at, claim.version + 1)
+    if isinstance(event, ClaimOpened):
+        claim.opened = event
+        claim.evidence = frozenset(event.evidence)
+    elif isinstance(event, EvidenceAdded):
+        claim.evidence |= frozenset(event.evidence)
+    elif isinstance(event, ClaimContacted):
+        happened = Happened(event.occurred_at, claim.version + 1)
         claim.contacted = min(happened, claim.contacted or happened)
-    elif isinstance(fact, ContactMissed):
-        claim.contact_missed = Happened(fact.occurred_at, claim.version + 1)
-    elif isinstance(fact, ClaimResolved):
-        claim.remedy, claim.resolved = fact.remedy, Happened(fact.occurred_at, claim.version + 1)
-    elif isinstance(fact, ClaimDenied):
-        claim.denied = Happened(fact.occurred_at, claim.version + 1)
-    elif isinstance(fact, RefundRequested):
-        claim.refund_id = fact.refund_id
+    elif isinstance(event, ContactMissed):
+        claim.contact_missed = Happened(event.occurred_at, claim.version + 1)
+    elif isinstance(event, ClaimResolved):
+        claim.remedy, claim.resolved = event.remedy, Happened(event.occurred_at, claim.version + 1)
+    elif isinstance(event, ClaimDenied):
+        claim.denied = Happened(event.occurred_at, claim.version + 1)
+    elif isinstance(event, RefundRequested):
+        claim.refund_id = event.refund_id
 
 
 # ---- decisions ------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def weigh_report(
     order: Order,
     line_id: str,
     parcels: tuple[Allotment, ...],
-    now: Moment,
+    now: DecisionContext,
     reported_at: datetime,
     channel: str,
     evidence: frozenset[str],
@@ -167,15 +167,15 @@ def weigh_report(
     clauses = now.policy.clauses
     weighing = now.weighing(order.asides)
     window = ask_window(order, parcels, reported_at, lambda parcel: parcel.report_before)
-    facts: Facts = {"line_id": line_id, "reported_at": to_text(reported_at)}
+    grounds: Grounds = {"line_id": line_id, "reported_at": to_text(reported_at)}
     if window.undelivered:
-        facts["undelivered"] = window.undelivered
+        grounds["undelivered"] = window.undelivered
     if window.delivered_at is not None and window.before is not None:
-        facts["parcel_id"] = window.parcel
-        facts["delivered_at"] = to_text(window.delivered_at)
-        facts["deadline"] = to_text(window.before)
-        facts["margin_seconds"] = margin_seconds(window.before, reported_at)
-    weighing.weigh("wrong_item.window", window.in_time, facts)
+        grounds["parcel_id"] = window.parcel
+        grounds["delivered_at"] = to_text(window.delivered_at)
+        grounds["deadline"] = to_text(window.before)
+        grounds["margin_seconds"] = margin_seconds(window.before, reported_at)
+    weighing.weigh("wrong_item.window", window.in_time, grounds)
     channels = clauses.wrong_item_by_email.channels
     weighing.weigh("wrong_item.by_email", channel in channels, {"channel": channel, "channels": list(channels)})
     complete, evidence_facts = _evidence(now, evidence)
@@ -185,7 +185,7 @@ def weigh_report(
     return weighing
 
 
-def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, Facts]:
+def _evidence(now: DecisionContext, evidence: frozenset[str]) -> tuple[bool, Grounds]:
     requires = now.policy.clauses.wrong_item_evidence.requires
     missing: list[str] = [name for name in requires if name not in evidence]
     given: list[str] = [*sorted(evidence)]
@@ -193,8 +193,8 @@ def _evidence(now: Moment, evidence: frozenset[str]) -> tuple[bool, Facts]:
 
 
 def report_wrong_item(
-    order: Order, command: ReportWrongItem, now: Moment, held: Mapping[str, Mapping[str | None, int]]
-) -> Decided:
+    order: Order, command: ReportWrongItem, now: DecisionContext, held: Mapping[str, Mapping[str | None, int]]
+) -> DecisionResult:
     """Open a claim; a report that is late or came another way is denied on the record."""
     known_lines(order, [command.line_id], "line_id")
     must_not_be_cancelled(order, command.command)
@@ -218,10 +218,10 @@ def report_wrong_item(
         pins=now.policy.pins,
         ruling=weighing.ruling if weighing.allowed else (),
     )
-    names = [Name("claim", command.claim_id, order.order_id)]
+    reserved_ids = [ReservedId("claim", command.claim_id, order.order_id)]
     if not weighing.allowed:
-        return now.decide(stream, weighing, ClaimDenied, before=[opened], names=names)
-    return Decided(facts=[(stream, opened)], ruling=weighing.ruling, names=names)
+        return now.decide(stream, weighing, ClaimDenied, before=[opened], reserved_ids=reserved_ids)
+    return DecisionResult(events=[(stream, opened)], ruling=weighing.ruling, reserved_ids=reserved_ids)
 
 
 def _check(claim: Claim, event: str, command: str) -> None:
@@ -230,26 +230,26 @@ def _check(claim: Claim, event: str, command: str) -> None:
         raise not_allowed(command, f"claim {claim.claim_id}", claim.status, allowed)
 
 
-def add_evidence(claim: Claim, command: AddClaimEvidence, now: Moment) -> Decided:
+def add_evidence(claim: Claim, command: AddClaimEvidence, now: DecisionContext) -> DecisionResult:
     """Evidence came later; the first notice keeps its time."""
     _check(claim, "EvidenceAdded", command.command)
-    fact = EvidenceAdded(**now.envelope(), evidence=tuple(dict.fromkeys(command.attachments)))
-    return Decided(facts=[(claim.stream, fact)])
+    event = EvidenceAdded(**now.envelope(), evidence=tuple(dict.fromkeys(command.attachments)))
+    return DecisionResult(events=[(claim.stream, event)])
 
 
-def record_contact(claim: Claim, command: RecordClaimContact, now: Moment) -> Decided:
+def record_contact(claim: Claim, command: RecordClaimContact, now: DecisionContext) -> DecisionResult:
     """Customer care contacted the customer."""
     _check(claim, "ClaimContacted", command.command)
-    return Decided(facts=[(claim.stream, ClaimContacted(**now.envelope(command.contacted_at)))])
+    return DecisionResult(events=[(claim.stream, ClaimContacted(**now.envelope(command.contacted_at)))])
 
 
 def resolve(
     claim: Claim,
     order: Order,
     command: ResolveClaim,
-    now: Moment,
+    now: DecisionContext,
     held: Mapping[str, Mapping[str | None, int]],
-) -> Decided:
+) -> DecisionResult:
     """Settle the claim: not without evidence, and never by refund for a unit that is paid back otherwise."""
     _check(claim, "ClaimResolved", command.command)
     if command.remedy != "replacement":
@@ -257,14 +257,14 @@ def resolve(
         taken = sum(held[claim.line_id].values())
         check_quantity(order, claim.line_id, claim.quantity, taken, "remedy")
     weighing = now.weighing((*order.asides, *claim.asides))
-    complete, facts = _evidence(now, claim.evidence)
-    weighing.weigh("wrong_item.evidence", complete, facts)
+    complete, events = _evidence(now, claim.evidence)
+    weighing.weigh("wrong_item.evidence", complete, events)
     weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})
     verdict = ClaimResolved if weighing.allowed else ResolutionDeclined
     return now.decide(claim.stream, weighing, verdict, remedy=command.remedy)
 
 
-def deny(claim: Claim, command: DenyClaim, now: Moment) -> Decided:
+def deny(claim: Claim, command: DenyClaim, now: DecisionContext) -> DecisionResult:
     """Customer care denies the claim, with a reason."""
     _check(claim, "ClaimDenied", command.command)
-    return Decided(facts=[(claim.stream, ClaimDenied(**now.envelope(), reason=command.reason))])
+    return DecisionResult(events=[(claim.stream, ClaimDenied(**now.envelope(), reason=command.reason))])

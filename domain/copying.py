@@ -7,7 +7,7 @@ from typing import TypeVar
 S = TypeVar("S")
 
 
-def copied(state: S) -> S:
+def shallow_copy(state: S) -> S:
     """The same fields in a new object; the protocol of ``copy`` would take ten times as long for every command."""
     new: S = object.__new__(type(state))
     new.__dict__.update(state.__dict__)

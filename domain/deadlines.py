@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Literal, NamedTuple
 
 from returnable.domain.calendar import A_MOMENT, ONE_DAY, first_instant, last_day, window_end
-from returnable.domain.events import Delivered, Fact, LabelIssued, LabelReceived, RefundRequested
+from returnable.domain.events import Delivered, Event, LabelIssued, LabelReceived, RefundRequested
 from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
 
@@ -69,7 +69,7 @@ class Deadline(NamedTuple):
     open: bool
     """Whether something still depends on it."""
     settled: Settlement | None = None
-    lapse: Callable[..., Fact] | None = None
+    lapse: Callable[..., Event] | None = None
     """The event that is to be recorded once it has passed; ``None``: there is none, or it is on record."""
     lapsed_by: str | None = None
     """The event on record that says it passed."""
@@ -150,24 +150,24 @@ class AsRecorded(Deadlines):
 
     __slots__ = ("_fact",)
 
-    def __init__(self, policy: Policy, fact: Fact) -> None:
+    def __init__(self, policy: Policy, event: Event) -> None:
         super().__init__(policy)
-        self._fact = fact
+        self._fact = event
 
     def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
-        fact = self._fact
-        if isinstance(fact, Delivered):
-            return fact.return_before, fact.report_before
+        event = self._fact
+        if isinstance(event, Delivered):
+            return event.return_before, event.report_before
         return super().of_delivery(delivered_at)
 
     def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
-        fact = self._fact
-        if isinstance(fact, LabelIssued | LabelReceived):
-            return fact.void_at
+        event = self._fact
+        if isinstance(event, LabelIssued | LabelReceived):
+            return event.void_at
         return super().of_label(issued_at, received_at)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
-        fact = self._fact
-        if isinstance(fact, RefundRequested):
-            return RefundTiming(fact.expected_from, fact.expected_to, fact.overdue_at)
+        event = self._fact
+        if isinstance(event, RefundRequested):
+            return RefundTiming(event.expected_from, event.expected_to, event.overdue_at)
         return super().of_refund(issued_at)

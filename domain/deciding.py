@@ -9,33 +9,33 @@ from typing import Any, Literal, TypedDict
 
 from returnable.domain.deadlines import AsRecorded, Deadlines
 from returnable.domain.errors import Impossible
-from returnable.domain.events import BY_TYPE, Fact, Who
+from returnable.domain.events import BY_TYPE, Event, Who
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.policy import Policy
-from returnable.domain.ports import Name, Recorded
-from returnable.domain.ruling import Aside, Facts, Finding, Verdict
+from returnable.domain.ports import Recorded, ReservedId
+from returnable.domain.ruling import ClauseResult, Grounds, OverrideInForce, Verdict
 
 
 class Weighing:
     """Weighs clause after clause under one policy; what an override sets aside does not fail."""
 
-    def __init__(self, policy: Policy, asides: Iterable[Aside] = ()) -> None:
+    def __init__(self, policy: Policy, asides: Iterable[OverrideInForce] = ()) -> None:
         self.policy = policy
         self._asides = {aside.clause: aside for aside in asides}
-        self.findings: list[Finding] = []
+        self.findings: list[ClauseResult] = []
 
     @property
     def allowed(self) -> bool:
         """Whether nothing failed so far."""
         return all(finding.verdict != "fail" for finding in self.findings)
 
-    def weigh(self, clause: str, holds: bool | None, facts: Facts) -> Verdict:
+    def weigh(self, clause: str, holds: bool | None, grounds: Grounds) -> Verdict:
         """Judge a clause: ``holds`` is ``None`` where it has nothing to say. The verdict also goes on the list."""
         verdict: Verdict
         if not self.policy.clause(clause).applies:
             verdict = "not_applicable"
-            facts["applies"] = False
+            grounds["applies"] = False
         elif holds is None:
             verdict = "not_applicable"
         elif holds:
@@ -44,13 +44,13 @@ class Weighing:
             aside = self._asides.get(clause)
             verdict = "overridden" if aside else "fail"
             if aside:
-                facts["override"] = {
+                grounds["override"] = {
                     "approved_by": aside.approved_by,
                     "reason": aside.reason,
                     "granted_at": to_text(aside.granted_at),
-                    "fact": aside.fact,
+                    "fact": aside.event,
                 }
-        self.findings.append(Finding.model_construct(clause=clause, verdict=verdict, facts=facts))
+        self.findings.append(ClauseResult.model_construct(clause=clause, verdict=verdict, grounds=grounds))
         return verdict
 
     def set_aside(self, clause: str) -> bool:
@@ -58,7 +58,7 @@ class Weighing:
         return clause in self._asides
 
     @property
-    def ruling(self) -> tuple[Finding, ...]:
+    def ruling(self) -> tuple[ClauseResult, ...]:
         """The findings as a decision keeps them."""
         return tuple(self.findings)
 
@@ -73,14 +73,14 @@ class Envelope(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class DecisionContext:
     """The instant of a decision, who asked, and the policy it is judged by. Nothing in the domain reads a clock."""
 
     at: datetime
     policy: Policy
     actor: Who | None = None
     command_id: str | None = None
-    recorded: Fact | None = None
+    recorded: Event | None = None
     """When a decision is made again: the fact it is recorded as. The deadlines it gave stand, however they came about."""
 
     @property
@@ -101,37 +101,39 @@ class Moment:
         self,
         stream: str,
         weighing: Weighing,
-        verdict: type[Fact],
+        verdict: type[Event],
         *,
-        before: Iterable[Fact] = (),
+        before: Iterable[Event] = (),
         occurred_at: datetime | None = None,
-        names: Iterable[Name] = (),
+        reserved_ids: Iterable[ReservedId] = (),
         **fields: Any,
-    ) -> Decided:
+    ) -> DecisionResult:
         """What a command comes to that was weighed: the fact of its verdict with the ruling, after the facts ``before`` it.
 
         ``fields`` are those of the fact besides its envelope, its pins and its ruling.
         """
         judged: dict[str, Any] = {**self.envelope(occurred_at), "pins": self.policy.pins, "ruling": weighing.ruling}
-        facts = [(stream, fact) for fact in (*before, verdict(**judged, **fields))]
-        return Decided("declined" if verdict.declines else "accepted", facts, weighing.ruling, list(names))
+        events = [(stream, event) for event in (*before, verdict(**judged, **fields))]
+        return DecisionResult(
+            "declined" if verdict.declines else "accepted", events, weighing.ruling, list(reserved_ids)
+        )
 
-    def weighing(self, asides: Iterable[Aside] = ()) -> Weighing:
+    def weighing(self, asides: Iterable[OverrideInForce] = ()) -> Weighing:
         """A fresh list of clauses under this policy."""
         return Weighing(self.policy, asides)
 
 
 @dataclass(slots=True)
-class Decided:
+class DecisionResult:
     """What a command comes to: its facts with their streams, the ruling, and the ids it takes."""
 
     outcome: Literal["accepted", "declined"] = "accepted"
-    facts: list[tuple[str, Fact]] = field(default_factory=list)
-    ruling: tuple[Finding, ...] | None = None
-    names: list[Name] = field(default_factory=list)
+    events: list[tuple[str, Event]] = field(default_factory=list)
+    ruling: tuple[ClauseResult, ...] | None = None
+    reserved_ids: list[ReservedId] = field(default_factory=list)
     begun_under: Policy | None = None
     """The policy of a case that begins: the store may not keep it yet."""
-    free: list[Name] = field(default_factory=list)
+    free: list[ReservedId] = field(default_factory=list)
     """Ids that the command would have taken; it is impossible where they exist, but it does not take them."""
     counted: Recorded | None = None
     """Of a refusal that records no facts: the event in which it is counted."""

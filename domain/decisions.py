@@ -41,13 +41,13 @@ from returnable.domain.commands import (
     VoidLabel,
     WithdrawReturn,
 )
-from returnable.domain.deciding import Decided, Moment
-from returnable.domain.events import CancellationRequested, CustomerNotified, Fact, OverrideGranted, RefusalsCounted
+from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.events import CancellationRequested, CustomerNotified, Event, OverrideGranted, RefusalsCounted
 from returnable.domain.ports import Recorded
 from returnable.domain.timetable import promises_of
 
 
-def decide(case: Case, command: Command, now: Moment) -> Decided:
+def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult:
     """What the command comes to on that case; raises :class:`Impossible` where its lifecycle or its data do not allow it.
 
     ``run_deadlines`` comes to what fell due in this one case.
@@ -56,51 +56,53 @@ def decide(case: Case, command: Command, now: Moment) -> Decided:
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 
 
-def _counted(case: Case, decided: Decided, now: Moment) -> Decided:
+def _counted(case: Case, decided: DecisionResult, now: DecisionContext) -> DecisionResult:
     """The same refusal, but counted instead of recorded where enough identical ones are on record.
 
     The first one that is not recorded as usual is recorded as :class:`RefusalsCounted`; the ones after it record nothing.
     """
     if (
-        type(decided.facts[-1][1]) not in refusals.REFUSALS
+        type(decided.events[-1][1]) not in refusals.REFUSALS
         or case.refusal is None
-        or _changes_more(case, decided.facts)
+        or _changes_more(case, decided.events)
     ):
         return decided
-    refused = refusals.Refusal(tuple(Recorded(0, case.case_id, 0, stream, 0, fact) for stream, fact in decided.facts))
+    refused = refusals.Refusal(
+        tuple(Recorded(0, case.case_id, 0, stream, 0, event) for stream, event in decided.events)
+    )
     first, found = None, 0
     for refusal in case.refusal.with_those_before():
         if refusal.identity != refused.identity:
             continue
         last = refusal.entries[-1]
-        if isinstance(last.fact, RefusalsCounted):
-            return replace(decided, facts=[], names=[], free=decided.names, counted=last)
+        if isinstance(last.event, RefusalsCounted):
+            return replace(decided, events=[], reserved_ids=[], free=decided.reserved_ids, counted=last)
         first, found = refusal, found + 1
     if first is None or found < refusals.RECORDED_SINGLY:
         return decided
-    stream, decision = decided.facts[-1]
+    stream, decision = decided.events[-1]
     event = RefusalsCounted(
-        **now.envelope(decided.facts[0][1].occurred_at),
+        **now.envelope(decided.events[0][1].occurred_at),
         pins=now.policy.pins,
         ruling=decision.ruling or (),
         command=refused.command,
-        repeats=first.entries[0].event,
+        repeats=first.entries[0].event_id,
         request=refused.request(),
     )
     # What the request would have created has no stream.
     where = stream if case.version_of(stream) else case.order.stream
-    return replace(decided, facts=[(where, event)], names=[], free=decided.names)
+    return replace(decided, events=[(where, event)], reserved_ids=[], free=decided.reserved_ids)
 
 
-def _changes_more(case: Case, facts: Sequence[tuple[str, Fact]]) -> bool:
+def _changes_more(case: Case, events: Sequence[tuple[str, Event]]) -> bool:
     """Whether the refused request counts later on: the first incomplete cancellation keeps its time."""
-    request, since = facts[0][1], case.order.incomplete_since
+    request, since = events[0][1], case.order.incomplete_since
     if not isinstance(request, CancellationRequested) or not request.incomplete:
         return False
     return since is None or request.occurred_at < since
 
 
-def due_facts(case: Case, now: Moment) -> list[tuple[str, Fact]]:
+def due_facts(case: Case, now: DecisionContext) -> list[tuple[str, Event]]:
     """The deadlines of a case that came and are not on record: each *occurs* at its instant."""
     return [
         (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
@@ -117,7 +119,7 @@ def next_due(case: Case) -> datetime | None:
     )
 
 
-Decision = Callable[[Case, Any, Moment], Decided]
+Decision = Callable[[Case, Any, DecisionContext], DecisionResult]
 
 
 def _ret(case: Case, command: Any) -> returns.Return:
@@ -128,31 +130,31 @@ def _claim(case: Case, command: Any) -> Claim:
     return case.claims[command.claim_id]
 
 
-def _inspect(case: Case, command: InspectReturn, now: Moment) -> Decided:
+def _inspect(case: Case, command: InspectReturn, now: DecisionContext) -> DecisionResult:
     ret = _ret(case, command)
     refund_asked = bool(refunds.of_subject(case.refunds.values(), ret.stream))
     return returns.inspect_return(ret, case.order, command, now, refund_asked)
 
 
-def _request_refund(case: Case, command: RequestRefund, now: Moment) -> Decided:
+def _request_refund(case: Case, command: RequestRefund, now: DecisionContext) -> DecisionResult:
     return refunds.request_refund(case.refund_subject(str(command.target)), command, now)
 
 
-def _notify(case: Case, command: NotifyCustomer, now: Moment) -> Decided:
+def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> DecisionResult:
     stream = case.stream_with(command.target)
-    return Decided(facts=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
+    return DecisionResult(events=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
 
 
-def _override(case: Case, command: Override, now: Moment) -> Decided:
+def _override(case: Case, command: Override, now: DecisionContext) -> DecisionResult:
     granted = OverrideGranted(
         **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
     )
-    return Decided(facts=[(str(command.target), granted)])
+    return DecisionResult(events=[(str(command.target), granted)])
 
 
 _DECISIONS: dict[type[Command], Decision] = {
     ConfirmOrder: lambda case, command, now: order.confirm(command, now),
-    RunDeadlines: lambda case, command, now: Decided(facts=due_facts(case, now)),
+    RunDeadlines: lambda case, command, now: DecisionResult(events=due_facts(case, now)),
     RequestCancellation: lambda case, command, now: order.request_cancellation(
         case.order, command, now, case.open_returns()
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from returnable.domain.case import Case, replay
+from returnable.domain.case import Case, fold
 from returnable.domain.decisions import next_due
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.ports import Damage, DueCase, EventStore, Recorded
@@ -31,17 +31,17 @@ class DueCases:
     def catch_up(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Take in all facts that are recorded by now, or until ``stopped`` says so; the position it is fed up to then."""
         head = self._store.head()
-        while (position := self.table.fed_to()) < head and not stopped():
+        while (position := self.table.position()) < head and not stopped():
             if position == 0:
                 self._build(head, stopped)
             else:
                 upto = min(position + POSITIONS_AT_ONCE, head)
-                self._take_in(position, upto, self._store.touched(position, upto))
+                self._take_in(position, upto, self._store.changed_cases(position, upto))
         return position
 
     def retry_parked(self) -> None:
         """Look again at the cases that could not be read: a later version may be able to."""
-        position = self.table.fed_to()
+        position = self.table.position()
         parked = self.table.parked()
         if parked:
             self._take_in(position, position, parked)
@@ -54,10 +54,10 @@ class DueCases:
         parked: list[str] = []
         while not stopped():
             last = None
-            for last, facts, damage in self._store.stretch(after, CASES_AT_ONCE, head):
-                _look(last, facts, damage, due, parked)
+            for last, events, damage in self._store.load_page(after, CASES_AT_ONCE, head):
+                _look(last, events, damage, due, parked)
             if last is None:
-                self.table.feed(0, head, (), due, parked)
+                self.table.update(0, head, (), due, parked)
                 return
             after = last
 
@@ -65,12 +65,12 @@ class DueCases:
         due: list[DueCase] = []
         parked: list[str] = []
         for case_id in case_ids:
-            _look(case_id, *self._store.readable(case_id), due, parked)
-        self.table.feed(position, upto, case_ids, due, parked)
+            _look(case_id, *self._store.load_until_damage(case_id), due, parked)
+        self.table.update(position, upto, case_ids, due, parked)
 
     def sound_case(self, case_id: str) -> Case | None:
         """A case as it stands now; ``None``, told in the log, where it cannot be read whole: it is parked then."""
-        case = _sound(case_id, *self._store.readable(case_id))
+        case = _sound(case_id, *self._store.load_until_damage(case_id))
         if case is None:
             self.table.park(case_id)
         return case
@@ -82,9 +82,9 @@ class DueCases:
 
 
 def _look(
-    case_id: str, facts: Sequence[Recorded], damage: Damage | None, due: list[DueCase], parked: list[str]
+    case_id: str, events: Sequence[Recorded], damage: Damage | None, due: list[DueCase], parked: list[str]
 ) -> None:
-    case = _sound(case_id, facts, damage)
+    case = _sound(case_id, events, damage)
     if case is None:
         parked.append(case_id)
         return
@@ -93,11 +93,11 @@ def _look(
         due.append(DueCase(case_id, at))
 
 
-def _sound(case_id: str, facts: Sequence[Recorded], damage: Damage | None) -> Case | None:
+def _sound(case_id: str, events: Sequence[Recorded], damage: Damage | None) -> Case | None:
     try:
         if damage is not None:
             raise HistoryBroken(damage.reason)
-        return replay(case_id, facts)
+        return fold(case_id, events)
     except HistoryBroken as error:
         _leave_out(case_id, error)
         return None

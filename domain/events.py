@@ -18,13 +18,13 @@ from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import ValidationError, from_json, to_json
 
 from returnable.domain.errors import HistoryBroken, place_of, short
 from returnable.domain.fields import Evidence, Remedy, Role
 from returnable.domain.marks import Count, Derived, FreeText, Harmless, Minor, Personal
-from returnable.domain.ruling import Facts, Finding
+from returnable.domain.ruling import ClauseResult, Grounds
 
 ENGINE = "1"
 """The version of the reading of the policy this code decides by; pinned in every decision."""
@@ -34,7 +34,7 @@ class Part(BaseModel):
     """The base of every stored structure: closed, immutable, and strict (nothing is coerced on the way in or out)."""
 
     # Built when first used: a process that carries out one command needs few of these models.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True, serialize_by_alias=True)
 
 
 class Who(Part):
@@ -55,7 +55,7 @@ class Pins(Part):
     engine: Harmless = ENGINE
 
 
-class Fact(Part):
+class Event(Part):
     """What every fact says."""
 
     stored_as: ClassVar[str]
@@ -64,7 +64,7 @@ class Fact(Part):
     """What it is called in a report."""
     of_command: ClassVar[str | None] = None
     """The command that records it first; ``None`` where it only follows another fact, or the clock records it."""
-    follows: ClassVar[tuple[builtins.type[Fact], ...]] = ()
+    follows: ClassVar[tuple[builtins.type[Event], ...]] = ()
     """The first facts of a command after which the same command may record it."""
     moves: ClassVar[bool] = True
     """Whether it moves an order, return or claim; one that does not may stand in any of them at any time."""
@@ -86,7 +86,7 @@ class Fact(Part):
         @property
         def pins(self) -> Pins | None: ...
         @property
-        def ruling(self) -> tuple[Finding, ...] | None: ...
+        def ruling(self) -> tuple[ClauseResult, ...] | None: ...
         @property
         def refund_id(self) -> str | None: ...
     else:  # no properties: pydantic would take them for the defaults of the fields
@@ -95,11 +95,11 @@ class Fact(Part):
             return None if name in ("pins", "ruling", "refund_id") else super().__getattr__(name)
 
 
-class Decision(Fact):
+class Decision(Event):
     """A fact that says how the policy judged."""
 
     pins: Pins
-    ruling: tuple[Finding, ...]
+    ruling: tuple[ClauseResult, ...]
 
 
 # ---- order ----------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Units(Part):
     quantity: Count
 
 
-class Confirmed(Fact):
+class Confirmed(Event):
     """The confirmation reached the customer; the policy in force is pinned to the order."""
 
     stored_as = "order.Confirmed/1"
@@ -158,7 +158,7 @@ class Confirmed(Fact):
     pins: Pins
 
 
-class Shipped(Fact):
+class Shipped(Event):
     """A parcel was handed to the carrier."""
 
     stored_as = "order.Shipped/1"
@@ -170,7 +170,7 @@ class Shipped(Fact):
     lines: tuple[Units, ...]
 
 
-class Delivered(Fact):
+class Delivered(Event):
     """A parcel reached the customer; the ends of the return and the wrong-item window are resolved."""
 
     stored_as = "order.Delivered/1"
@@ -182,7 +182,7 @@ class Delivered(Fact):
     pins: Pins
 
 
-class AccountLinked(Fact):
+class AccountLinked(Event):
     """The customer has an account."""
 
     stored_as = "order.AccountLinked/1"
@@ -192,7 +192,7 @@ class AccountLinked(Fact):
     account_id: Personal
 
 
-class CancellationRequested(Fact):
+class CancellationRequested(Event):
     """A request to cancel arrived. ``incomplete``: in the right way, but without what shows which order is meant."""
 
     stored_as = "order.CancellationRequested/1"
@@ -240,7 +240,7 @@ class ReturnLine(Part):
     parcels: tuple[Allotment, ...]
 
 
-class ReturnRequested(Fact):
+class ReturnRequested(Event):
     """The customer asked to send units back."""
 
     stored_as = "return.ReturnRequested/1"
@@ -293,7 +293,7 @@ class LabelDeclined(Decision):
     label_id: Personal
 
 
-class LabelReceived(Fact):
+class LabelReceived(Event):
     """The customer received the label; its clock runs from here."""
 
     stored_as = "label.LabelReceived/1"
@@ -304,7 +304,7 @@ class LabelReceived(Fact):
     pins: Pins
 
 
-class LabelVoided(Fact):
+class LabelVoided(Event):
     """The label is void: by hand with a reason, or by itself at its deadline."""
 
     stored_as = "label.LabelVoided/1"
@@ -315,7 +315,7 @@ class LabelVoided(Fact):
     reason: FreeText | None = None
 
 
-class ReturnShipped(Fact):
+class ReturnShipped(Event):
     """The customer handed the parcel over."""
 
     stored_as = "return.ReturnShipped/1"
@@ -364,7 +364,7 @@ class Inspected(Decision):
     findings: tuple[InspectedUnits, ...]
 
 
-class SentBack(Fact):
+class SentBack(Event):
     """Rejected units went back to the customer."""
 
     stored_as = "return.SentBack/1"
@@ -374,7 +374,7 @@ class SentBack(Fact):
     tracking_number: Personal | None = None
 
 
-class ParcelLost(Fact):
+class ParcelLost(Event):
     """The parcel was reported lost on its way back."""
 
     stored_as = "return.ParcelLost/1"
@@ -382,7 +382,7 @@ class ParcelLost(Fact):
     of_command = "report_return_lost"
 
 
-class ReturnWithdrawn(Fact):
+class ReturnWithdrawn(Event):
     """The customer keeps the goods."""
 
     stored_as = "return.ReturnWithdrawn/1"
@@ -408,7 +408,8 @@ class Deduction(Part):
 
     clause: Harmless
     amount: Minor
-    facts: Annotated[dict[str, JsonValue], Facts]
+    grounds: Annotated[dict[str, JsonValue], Grounds] = Field(alias="facts")
+    """The values it rests on; stored under ``facts``."""
 
 
 class Tender(Part):
@@ -446,7 +447,7 @@ class RefundDeclined(Decision):
     declines = True
 
 
-class RefundSettled(Fact):
+class RefundSettled(Event):
     """The payment provider paid one tender back."""
 
     stored_as = "refund.RefundSettled/1"
@@ -458,7 +459,7 @@ class RefundSettled(Fact):
     reference: Personal | None = None
 
 
-class RefundFailed(Fact):
+class RefundFailed(Event):
     """The payment provider could not pay one tender back."""
 
     stored_as = "refund.RefundFailed/1"
@@ -471,7 +472,7 @@ class RefundFailed(Fact):
     reason: FreeText | None = None
 
 
-class Refunded(Fact):
+class Refunded(Event):
     """Every tender of the refund is settled."""
 
     stored_as = "refund.Refunded/1"
@@ -480,7 +481,7 @@ class Refunded(Fact):
     refund_id: Harmless
 
 
-class RefundOverdue(Fact):
+class RefundOverdue(Event):
     """The refund was not settled by the end of its last expected business day."""
 
     stored_as = "refund.RefundOverdue/1"
@@ -492,7 +493,7 @@ class RefundOverdue(Fact):
 # ---- claim (wrong item received) ------------------------------------------------------------------------------------
 
 
-class ClaimOpened(Fact):
+class ClaimOpened(Event):
     """The customer reported that the wrong item came; ``contact_by`` is the inclusive end of the promise to call."""
 
     stored_as = "claim.ClaimOpened/1"
@@ -507,10 +508,10 @@ class ClaimOpened(Fact):
     evidence: tuple[Evidence, ...] = ()
     contact_by: AwareDatetime
     pins: Pins
-    ruling: tuple[Finding, ...]
+    ruling: tuple[ClauseResult, ...]
 
 
-class ClaimDenied(Fact):
+class ClaimDenied(Event):
     """The claim was denied, by the policy (with the ruling) or by care (with the reason)."""
 
     stored_as = "claim.ClaimDenied/1"
@@ -520,10 +521,10 @@ class ClaimDenied(Fact):
     declines = True
     reason: FreeText | None = None
     pins: Pins | None = None
-    ruling: tuple[Finding, ...] | None = None
+    ruling: tuple[ClauseResult, ...] | None = None
 
 
-class EvidenceAdded(Fact):
+class EvidenceAdded(Event):
     """More evidence came; the first notice keeps its time."""
 
     stored_as = "claim.EvidenceAdded/1"
@@ -532,7 +533,7 @@ class EvidenceAdded(Fact):
     evidence: tuple[Evidence, ...]
 
 
-class ClaimContacted(Fact):
+class ClaimContacted(Event):
     """Customer care contacted the customer."""
 
     stored_as = "claim.ClaimContacted/1"
@@ -540,7 +541,7 @@ class ClaimContacted(Fact):
     of_command = "record_claim_contact"
 
 
-class ContactMissed(Fact):
+class ContactMissed(Event):
     """The promised time passed without contact."""
 
     stored_as = "claim.ContactMissed/1"
@@ -569,7 +570,7 @@ class ResolutionDeclined(Decision):
 # ---- notes: they stand in the stream of their subject and move no lifecycle ------------------------------------------
 
 
-class CustomerNotified(Fact):
+class CustomerNotified(Event):
     """A notice was sent to the customer."""
 
     stored_as = "note.CustomerNotified/1"
@@ -579,7 +580,7 @@ class CustomerNotified(Fact):
     notice: FreeText
 
 
-class OverrideGranted(Fact):
+class OverrideGranted(Event):
     """A person with authority set a clause aside for this order, return or claim."""
 
     stored_as = "note.OverrideGranted/1"
@@ -591,7 +592,7 @@ class OverrideGranted(Fact):
     approved_by: Personal
 
 
-class ExceptionRaised(Fact):
+class ExceptionRaised(Event):
     """A fact conflicts with what was known; a person has to look."""
 
     stored_as = "note.ExceptionRaised/1"
@@ -620,37 +621,37 @@ class RefusalsCounted(Decision):
 # ---- the registry -----------------------------------------------------------------------------------------------------
 
 
-def _fact_classes() -> list[type[Fact]]:
-    abstract = (Fact, Decision)
+def _fact_classes() -> list[type[Event]]:
+    abstract = (Event, Decision)
     return [
         entry
         for entry in globals().values()
-        if isinstance(entry, type) and issubclass(entry, Fact) and entry not in abstract
+        if isinstance(entry, type) and issubclass(entry, Event) and entry not in abstract
     ]
 
 
-FACTS: dict[str, type[Fact]] = {fact.stored_as: fact for fact in _fact_classes()}
+EVENTS: dict[str, type[Event]] = {event.stored_as: event for event in _fact_classes()}
 """Stored name → class, for every version this code writes or reads."""
 
-BY_TYPE: dict[str, type[Fact]] = {fact.__name__: fact for fact in FACTS.values()}
+BY_TYPE: dict[str, type[Event]] = {event.__name__: event for event in EVENTS.values()}
 """Name in outcomes, audits and lifecycles → class."""
 
 UPCASTERS: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {}
 """Stored name of a retired version → function that turns its content into the next version's."""
 
 
-def encode(fact: Fact) -> tuple[str, bytes]:
+def encode(event: Event) -> tuple[str, bytes]:
     """The stored name and the stored JSON of a fact; absent optional fields take no room."""
-    return fact.stored_as, type(fact).__pydantic_serializer__.to_json(fact, exclude_none=True)
+    return event.stored_as, type(event).__pydantic_serializer__.to_json(event, exclude_none=True)
 
 
-def decode(stored_as: str, content: bytes) -> Fact:
+def decode(stored_as: str, content: bytes) -> Event:
     """The fact of a stored row; raises :class:`HistoryBroken` for an unknown type or damaged content."""
-    known = FACTS.get(stored_as)
+    known = EVENTS.get(stored_as)
     try:
         if known is not None:
-            fact: Fact = known.__pydantic_validator__.validate_json(content)
-            return fact
+            event: Event = known.__pydantic_validator__.validate_json(content)
+            return event
         if stored_as in UPCASTERS:
             return _upcast(stored_as, content)
     except ValidationError as error:
@@ -667,7 +668,7 @@ def decode(stored_as: str, content: bytes) -> Fact:
     raise HistoryBroken(f"facts of type {short(stored_as)} are unknown to this version of returnable")
 
 
-def _upcast(stored_as: str, content: bytes) -> Fact:
+def _upcast(stored_as: str, content: bytes) -> Event:
     values = from_json(content)
     while stored_as in UPCASTERS:
         stored_as, values = UPCASTERS[stored_as](values)

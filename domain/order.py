@@ -17,9 +17,9 @@ from returnable.domain.commands import (
     RecordShipment,
     RequestCancellation,
 )
-from returnable.domain.copying import copied
+from returnable.domain.copying import shallow_copy
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     AccountLinked,
@@ -32,8 +32,8 @@ from returnable.domain.events import (
     Confirmed,
     CustomerNotified,
     Delivered,
+    Event,
     ExceptionRaised,
-    Fact,
     OverrideGranted,
     Payment,
     RefusalsCounted,
@@ -44,7 +44,7 @@ from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import NOTHING, ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major, to_minor
-from returnable.domain.ruling import Aside, Facts, margin_seconds
+from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class Order:
     cancelled_at: datetime | None = None
     notices_owed: int = 0
     exceptions: tuple[str, ...] = ()
-    asides: tuple[Aside, ...] = ()
+    asides: tuple[OverrideInForce, ...] = ()
     version: int = 0
 
     @property
@@ -99,7 +99,7 @@ class Order:
 
     def clone(self) -> Order:
         """A copy that can be changed without touching this one."""
-        new = copied(self)
+        new = shallow_copy(self)
         new.parcels = dict(self.parcels)
         return new
 
@@ -190,95 +190,95 @@ def _latest_deadline(parcel: Parcel) -> tuple[datetime, datetime, str]:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(order: Order, fact: Fact) -> None:
+def apply(order: Order, event: Event) -> None:
     """Change ``order`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
-    kind = fact.type
-    if not fact.moves:
-        _apply_note(order, fact)
-    elif isinstance(fact, Delivered):
-        _apply_delivered(order, fact)
+    kind = event.type
+    if not event.moves:
+        _apply_note(order, event)
+    elif isinstance(event, Delivered):
+        _apply_delivered(order, event)
     else:
         order.status = ORDER.after(order.status, kind)
-        if isinstance(fact, Confirmed):
-            if fact.currency not in MINOR_UNIT_DIGITS:
-                raise HistoryBroken(f"{order.stream}: {short(fact.currency)} is no currency")
-            order.confirmed = fact
-            order.lines = {line.line_id: line for line in fact.lines}
-            order.account_id = fact.customer.account_id
-            order.account_since = fact.occurred_at if order.account_id is not None else None
-        elif isinstance(fact, Shipped):
-            known = order.parcels.get(fact.parcel_id)
+        if isinstance(event, Confirmed):
+            if event.currency not in MINOR_UNIT_DIGITS:
+                raise HistoryBroken(f"{order.stream}: {short(event.currency)} is no currency")
+            order.confirmed = event
+            order.lines = {line.line_id: line for line in event.lines}
+            order.account_id = event.customer.account_id
+            order.account_since = event.occurred_at if order.account_id is not None else None
+        elif isinstance(event, Shipped):
+            known = order.parcels.get(event.parcel_id)
             if known is None:
-                order.parcels[fact.parcel_id] = Parcel(
-                    fact.parcel_id,
-                    fact.carrier,
-                    fact.tracking_number,
-                    {units.line_id: units.quantity for units in fact.lines},
-                    fact.occurred_at,
-                    shipments_told=(fact,),
+                order.parcels[event.parcel_id] = Parcel(
+                    event.parcel_id,
+                    event.carrier,
+                    event.tracking_number,
+                    {units.line_id: units.quantity for units in event.lines},
+                    event.occurred_at,
+                    shipments_told=(event,),
                 )
             else:
-                order.parcels[fact.parcel_id] = replace(known, shipments_told=(*known.shipments_told, fact))
-        elif isinstance(fact, Cancelled):
-            order.cancelled_at = fact.occurred_at
+                order.parcels[event.parcel_id] = replace(known, shipments_told=(*known.shipments_told, event))
+        elif isinstance(event, Cancelled):
+            order.cancelled_at = event.occurred_at
             order.notices_owed += 1
-        elif isinstance(fact, CancellationDeclined):
+        elif isinstance(event, CancellationDeclined):
             order.notices_owed += 1
-        elif isinstance(fact, CancellationRequested):
-            asked = Happened(fact.occurred_at, order.version + 1)
+        elif isinstance(event, CancellationRequested):
+            asked = Happened(event.occurred_at, order.version + 1)
             order.cancellation_asked = min(asked, order.cancellation_asked or asked)
-            _note_incomplete(order, fact)
+            _note_incomplete(order, event)
 
 
-def _apply_delivered(order: Order, fact: Delivered) -> None:
-    parcel = order.parcels.get(fact.parcel_id)
+def _apply_delivered(order: Order, event: Delivered) -> None:
+    parcel = order.parcels.get(event.parcel_id)
     if parcel is None:
-        raise HistoryBroken(f"{order.stream}: parcel {short(fact.parcel_id)} was delivered but never shipped")
-    told = (*parcel.deliveries_told, fact.occurred_at)
+        raise HistoryBroken(f"{order.stream}: parcel {short(event.parcel_id)} was delivered but never shipped")
+    told = (*parcel.deliveries_told, event.occurred_at)
     if parcel.delivered_at is None:
         parcel = replace(
             parcel,
-            delivered_at=fact.occurred_at,
+            delivered_at=event.occurred_at,
             delivered_by=order.version + 1,
-            return_before=fact.return_before,
-            report_before=fact.report_before,
+            return_before=event.return_before,
+            report_before=event.report_before,
             deliveries_told=told,
         )
     else:
         parcel = replace(parcel, deliveries_told=told)
-    order.parcels[fact.parcel_id] = parcel
-    order.status = ORDER.after(order.status, fact.type, order.every_unit_delivered())
+    order.parcels[event.parcel_id] = parcel
+    order.status = ORDER.after(order.status, event.type, order.every_unit_delivered())
 
 
-def _apply_note(order: Order, fact: Fact) -> None:
-    if isinstance(fact, AccountLinked):
+def _apply_note(order: Order, event: Event) -> None:
+    if isinstance(event, AccountLinked):
         if order.account_since is None:
-            order.account_since = fact.occurred_at
-        order.account_id = fact.account_id
-    elif isinstance(fact, CustomerNotified):
+            order.account_since = event.occurred_at
+        order.account_id = event.account_id
+    elif isinstance(event, CustomerNotified):
         order.notices_owed = 0
-    elif isinstance(fact, ExceptionRaised):
-        order.exceptions += fact.reasons
-    elif isinstance(fact, OverrideGranted):
-        order.asides += (aside(fact, order.stream, order.version + 1),)
-    elif isinstance(fact, RefusalsCounted) and fact.command == "request_cancellation":
+    elif isinstance(event, ExceptionRaised):
+        order.exceptions += event.reasons
+    elif isinstance(event, OverrideGranted):
+        order.asides += (aside(event, order.stream, order.version + 1),)
+    elif isinstance(event, RefusalsCounted) and event.command == "request_cancellation":
         order.notices_owed += 1
 
 
-def _note_incomplete(order: Order, fact: CancellationRequested) -> None:
-    if fact.incomplete and (order.incomplete_since is None or fact.occurred_at < order.incomplete_since):
-        order.incomplete_since = fact.occurred_at
+def _note_incomplete(order: Order, event: CancellationRequested) -> None:
+    if event.incomplete and (order.incomplete_since is None or event.occurred_at < order.incomplete_since):
+        order.incomplete_since = event.occurred_at
 
 
-def aside(fact: OverrideGranted, stream: str, version: int) -> Aside:
+def aside(event: OverrideGranted, stream: str, version: int) -> OverrideInForce:
     """The override that a fact grants."""
-    return Aside(fact.clause, fact.approved_by, fact.reason, fact.occurred_at, f"{stream}#{version}")
+    return OverrideInForce(event.clause, event.approved_by, event.reason, event.occurred_at, f"{stream}#{version}")
 
 
 # ---- decisions ------------------------------------------------------------------------------------------------------
 
 
-def confirm(command: ConfirmOrder, now: Moment) -> Decided:
+def confirm(command: ConfirmOrder, now: DecisionContext) -> DecisionResult:
     """The order is confirmed under the policy of ``now``; its payments must add up."""
     currency = command.currency
     confirmed_at = command.confirmed_at or now.at
@@ -308,7 +308,7 @@ def confirm(command: ConfirmOrder, now: Moment) -> Decided:
             field="payments",
         )
     customer = command.customer
-    fact = Confirmed(
+    event = Confirmed(
         **now.envelope(confirmed_at),
         order_id=command.order_id,
         customer=Buyer(
@@ -322,12 +322,12 @@ def confirm(command: ConfirmOrder, now: Moment) -> Decided:
         cancel_by=elapsed_end(confirmed_at, now.policy.clauses.cancellation_window.hours),
         pins=now.policy.pins,
     )
-    return Decided(facts=[(str(StreamId("order", command.order_id)), fact)])
+    return DecisionResult(events=[(str(StreamId("order", command.order_id)), event)])
 
 
 def weigh_cancellation(
     order: Order,
-    now: Moment,
+    now: DecisionContext,
     requested_at: datetime,
     channel: str,
     order_reference: str | None,
@@ -340,22 +340,22 @@ def weigh_cancellation(
     weighing = now.weighing(order.asides)
     judged_at = min(requested_at, order.incomplete_since or requested_at)
     cancel_by = order.confirmed.cancel_by
-    facts: Facts = {
+    grounds: Grounds = {
         "confirmed_at": to_text(order.confirmed.occurred_at),
         "requested_at": to_text(requested_at),
         "deadline": to_text(cancel_by),
         "margin_seconds": margin_seconds(cancel_by, judged_at),
     }
     if judged_at != requested_at:
-        facts["first_incomplete_at"] = to_text(judged_at)
-    weighing.weigh("cancellation.window", not passed("cancellation.window", cancel_by, judged_at), facts)
+        grounds["first_incomplete_at"] = to_text(judged_at)
+    weighing.weigh("cancellation.window", not passed("cancellation.window", cancel_by, judged_at), grounds)
 
     when_decided = clauses.cancellation_not_shipped.judged == "when_decided"
     bar_from = now.at if when_decided else judged_at
     # A parcel on record has left, even where the clock of this decision is behind that of the one that told of it.
     any_counts = deciding and when_decided
     shipped = [p for p in order.parcels_by_shipment() if any_counts or p.shipped_at <= bar_from]
-    parcels: list[Facts] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
+    parcels: list[Grounds] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
     weighing.weigh(
         "cancellation.not_shipped",
         not shipped,
@@ -386,8 +386,8 @@ def weigh_cancellation(
 
 
 def request_cancellation(
-    order: Order, command: RequestCancellation, now: Moment, open_returns: Sequence[str]
-) -> Decided:
+    order: Order, command: RequestCancellation, now: DecisionContext, open_returns: Sequence[str]
+) -> DecisionResult:
     """Cancel, or decline on the record; a notice is owed either way. ``open_returns``: ids of its unsettled returns."""
     if not ORDER.allows(order.status, "CancellationRequested"):
         raise not_allowed(command.command, f"order {order.order_id}", order.status, ORDER)
@@ -409,26 +409,26 @@ def request_cancellation(
         channel=command.channel,
         order_reference=command.order_reference,
         order_copy=command.order_copy,
-        incomplete=bool(by_email.facts["incomplete"]),
+        incomplete=bool(by_email.grounds["incomplete"]),
     )
     verdict = Cancelled if weighing.allowed else CancellationDeclined
     return now.decide(order.stream, weighing, verdict, before=[request])
 
 
-def record_shipment(order: Order, command: RecordShipment, now: Moment) -> Decided:
+def record_shipment(order: Order, command: RecordShipment, now: DecisionContext) -> DecisionResult:
     """What the carrier did is recorded; where it conflicts with what is known, an exception is raised beside it."""
     shipped_at = command.shipped_at or now.at
     known = order.parcels.get(command.parcel_id)
     units = _shipped_units(order, command, known)
-    fact = Shipped(
+    event = Shipped(
         **now.envelope(shipped_at),
         parcel_id=command.parcel_id,
         carrier=command.carrier,
         tracking_number=command.tracking_number,
         lines=units,
     )
-    if known is not None and any(_same_shipment(fact, told) for told in known.shipments_told):
-        return Decided()
+    if known is not None and any(_same_shipment(event, told) for told in known.shipments_told):
+        return DecisionResult()
     reasons: list[str] = []
     if shipped_at < order.confirmed.occurred_at:
         reasons.append(
@@ -446,7 +446,7 @@ def record_shipment(order: Order, command: RecordShipment, now: Moment) -> Decid
             f"the shipment of parcel {command.parcel_id} at {to_text(shipped_at)} was learnt after the cancellation "
             f"was granted at {to_text(order.cancelled_at)}"
         )
-    return _with_exception(order, fact, reasons, now)
+    return _with_exception(order, event, reasons, now)
 
 
 def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) -> tuple[Units, ...]:
@@ -477,14 +477,14 @@ def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) 
 
 
 def _same_shipment(one: Shipped, other: Shipped) -> bool:
-    def values(fact: Shipped) -> object:
-        units = {units.line_id: units.quantity for units in fact.lines}
-        return fact.occurred_at, fact.carrier, fact.tracking_number, units
+    def values(event: Shipped) -> object:
+        units = {units.line_id: units.quantity for units in event.lines}
+        return event.occurred_at, event.carrier, event.tracking_number, units
 
     return values(one) == values(other)
 
 
-def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decided:
+def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext) -> DecisionResult:
     """The parcel reached the customer: the windows of its units are resolved here, once and for all."""
     delivered_at = command.delivered_at or now.at
     parcel = order.parcels.get(command.parcel_id)
@@ -495,7 +495,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decid
             field="parcel_id",
         )
     if delivered_at in parcel.deliveries_told:
-        return Decided()
+        return DecisionResult()
     reasons: list[str] = []
     if delivered_at < parcel.shipped_at:
         reasons.append(
@@ -508,26 +508,26 @@ def record_delivery(order: Order, command: RecordDelivery, now: Moment) -> Decid
             f"{to_text(delivered_at)}"
         )
     return_before, report_before = now.deadlines.of_delivery(delivered_at)
-    fact = Delivered(
+    event = Delivered(
         **now.envelope(delivered_at),
         parcel_id=command.parcel_id,
         return_before=return_before,
         report_before=report_before,
         pins=now.policy.pins,
     )
-    return _with_exception(order, fact, reasons, now)
+    return _with_exception(order, event, reasons, now)
 
 
-def _with_exception(order: Order, fact: Fact, reasons: list[str], now: Moment) -> Decided:
-    facts: list[tuple[str, Fact]] = [(order.stream, fact)]
+def _with_exception(order: Order, event: Event, reasons: list[str], now: DecisionContext) -> DecisionResult:
+    events: list[tuple[str, Event]] = [(order.stream, event)]
     if reasons:
-        facts.append((order.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
-    return Decided(facts=facts)
+        events.append((order.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
+    return DecisionResult(events=events)
 
 
-def link_account(order: Order, command: LinkAccount, now: Moment) -> Decided:
+def link_account(order: Order, command: LinkAccount, now: DecisionContext) -> DecisionResult:
     """The customer has an account from now on; no window moves."""
-    return Decided(facts=[(order.stream, AccountLinked(**now.envelope(), account_id=command.account_id))])
+    return DecisionResult(events=[(order.stream, AccountLinked(**now.envelope(), account_id=command.account_id))])
 
 
 def _known_line(order: Order, line_id: str, field: str) -> BoughtLine:

@@ -13,11 +13,11 @@ from pydantic import Field, JsonValue
 from returnable.domain.cached import cached_property
 from returnable.domain.calendar import zone
 from returnable.domain.errors import ErrorCode, HistoryBroken, Impossible, short
-from returnable.domain.events import Fact
+from returnable.domain.events import Event
 from returnable.domain.fields import Model
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import because, localised
-from returnable.domain.ruling import Finding, Verdict
+from returnable.domain.ruling import ClauseResult, Verdict
 
 
 class EventView(Model):
@@ -81,35 +81,35 @@ class OutcomeView(Model):
     error: ErrorView | None = None
 
 
-def in_zone(instant: datetime, where: ZoneInfo) -> str:
+def in_zone(instant: datetime, tz: ZoneInfo) -> str:
     """RFC 3339 in that zone, with its offset."""
-    return instant.astimezone(where).isoformat()
+    return instant.astimezone(tz).isoformat()
 
 
-def clause_views(findings: Iterable[Finding], policy: Policy) -> tuple[ClauseView, ...]:
+def clause_views(findings: Iterable[ClauseResult], policy: Policy) -> tuple[ClauseView, ...]:
     """Findings with the words of the policy and the reasons, their instants in its zone.
 
     Raises :class:`~returnable.domain.errors.HistoryBroken` for a finding that cannot be told: what is stored was damaged.
     """
-    where = zone(policy.zone)
-    return tuple(_clause_view(finding, policy, where) for finding in findings)
+    tz = zone(policy.zone)
+    return tuple(_clause_view(finding, policy, tz) for finding in findings)
 
 
-def _clause_view(finding: Finding, policy: Policy, where: ZoneInfo) -> ClauseView:
+def _clause_view(finding: ClauseResult, policy: Policy, tz: ZoneInfo) -> ClauseView:
     try:
         return ClauseView(
             clause=finding.clause,
             verdict=finding.verdict,
             quote=policy.clause(finding.clause).quote,
-            because=because(finding, where),
-            facts=localised(finding.facts, where),
+            because=because(finding, tz),
+            facts=localised(finding.grounds, tz),
         )
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         cause = f"{type(error).__name__}: {short(str(error))}"
         raise HistoryBroken(f"a finding on {short(finding.clause)} says what cannot be ({cause})") from error
 
 
-def ruling_view(findings: Sequence[Finding], policy: Policy, allowed: bool) -> RulingView:
+def ruling_view(findings: Sequence[ClauseResult], policy: Policy, allowed: bool) -> RulingView:
     """The public form of a ruling."""
     reference = PolicyRef(id=policy.id, version=policy.version, sha256=policy.sha256)
     return RulingView(allowed=allowed, policy=reference, clauses=clause_views(findings, policy))
@@ -119,15 +119,15 @@ def ruling_view(findings: Sequence[Finding], policy: Policy, allowed: bool) -> R
 class Outcome:
     """What a command came to. Accepted and declined ones are on record; impossible ones raise instead.
 
-    ``facts`` are the recorded facts with their stream and version. ``replayed`` says that the command id was known and
+    ``recorded_events`` are the events with their stream and version. ``replayed`` says that the command id was known and
     this is the stored outcome again.
     """
 
     command: str
     at: datetime
     outcome: Literal["accepted", "declined"]
-    facts: tuple[tuple[str, int, Fact], ...]
-    findings: tuple[Finding, ...] | None
+    recorded_events: tuple[tuple[str, int, Event], ...]
+    findings: tuple[ClauseResult, ...] | None
     policy: Policy
     replayed: bool = False
 
@@ -144,16 +144,16 @@ class Outcome:
     @cached_property
     def events(self) -> tuple[EventView, ...]:
         """The recorded facts."""
-        where = zone(self.policy.zone)
+        tz = zone(self.policy.zone)
         return tuple(
             EventView(
                 stream=stream,
                 version=version,
-                type=fact.type,
-                occurred_at=in_zone(fact.occurred_at, where),
-                recorded_at=in_zone(fact.recorded_at, where),
+                type=event.type,
+                occurred_at=in_zone(event.occurred_at, tz),
+                recorded_at=in_zone(event.recorded_at, tz),
             )
-            for stream, version, fact in self.facts
+            for stream, version, event in self.recorded_events
         )
 
     @cached_property

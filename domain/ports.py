@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
 from returnable.domain.cached import cached_property
-from returnable.domain.events import Fact, encode
+from returnable.domain.events import Event, encode
 from returnable.domain.ids import RegisteredKind
 
 
@@ -29,18 +29,18 @@ class Recorded:
     case_seq: int
     stream: str
     version: int
-    fact: Fact
+    event: Event
     content: bytes = field(default=b"", repr=False, compare=False)
     """The bytes that the store keeps of the fact; empty for a fact that is not stored."""
 
     @property
-    def event(self) -> str:
+    def event_id(self) -> str:
         """The id by which people name it: its stream and its version there.
 
         >>> from datetime import UTC, datetime
         >>> from returnable.domain.events import ParcelLost
         >>> at = datetime(2026, 3, 2, tzinfo=UTC)
-        >>> Recorded(7, "A-1", 7, "return/R-1", 3, ParcelLost(occurred_at=at, recorded_at=at)).event
+        >>> Recorded(7, "A-1", 7, "return/R-1", 3, ParcelLost(occurred_at=at, recorded_at=at)).event_id
         'return/R-1#3'
         """
         return f"{self.stream}#{self.version}"
@@ -79,8 +79,8 @@ class Damage:
     reason: str
 
     @property
-    def event(self) -> str:
-        """The id of the fact, as :attr:`Recorded.event` has it."""
+    def event_id(self) -> str:
+        """The id of the fact, as :attr:`Recorded.event_id` has it."""
         return f"{self.stream}#{self.version}"
 
 
@@ -90,12 +90,12 @@ class Entry:
 
     stream: str
     version: int
-    fact: Fact
+    event: Event
 
     @cached_property
     def encoded(self) -> tuple[str, bytes]:
         """The stored name of the fact and its stored bytes."""
-        return encode(self.fact)
+        return encode(self.event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class ReservedId:
     """An id that must be unique in the whole store, and the case it leads to."""
 
     kind: RegisteredKind
@@ -122,7 +122,7 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class CommandReceipt:
     """What is kept of a command with an id: enough to answer it again.
 
     ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none), or
@@ -157,14 +157,14 @@ class Timeline:
     replaced_head: int | None = None
 
 
-class Bookmarks(Protocol):
+class Checkpoints(Protocol):
     """How far those who follow the facts have come, kept with the facts, each under a name.
 
     Who moves a bookmark holds it: one holder at a time, until an instant it names, so that another can go on after a
     crash. ``now`` is always the caller's; no clock is read here.
     """
 
-    def bookmark(self, name: str) -> int:
+    def checkpoint(self, name: str) -> int:
         """The position up to which all is done; 0 where nobody has begun."""
         ...
 
@@ -172,14 +172,14 @@ class Bookmarks(Protocol):
         """The name and the position of every bookmark that was ever held, in order of the names."""
         ...
 
-    def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
+    def acquire(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
         """Take a bookmark that is free, or whose holder's time is over at ``now``, or go on holding one's own.
 
         The position it is at; ``None`` while another holds it.
         """
         ...
 
-    def move(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
+    def advance(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
         """Move a bookmark on from the position ``after``, durably, and hold it until then.
 
         ``False``: another holds it by now, or it stands elsewhere because the store was put back to an older copy of itself.
@@ -187,7 +187,7 @@ class Bookmarks(Protocol):
         """
         ...
 
-    def let_go(self, name: str, holder: str) -> None:
+    def release(self, name: str, holder: str) -> None:
         """Free a bookmark, if it is still this holder's."""
         ...
 
@@ -201,7 +201,7 @@ class DueCase:
 
 
 @dataclass(frozen=True, slots=True)
-class DueStanding:
+class DueStatus:
     """How a due table stands: fed up to a position, cases that wait, the first of their instants, cases that are parked."""
 
     position: int
@@ -216,15 +216,15 @@ class DueTable(Protocol):
     It says where to look, never what happened: that is in the facts. ``now`` is always the caller's; no clock is read here.
     """
 
-    def fed_to(self) -> int:
+    def position(self) -> int:
         """The position up to which it is fed; 0: it never was."""
         ...
 
-    def standing(self) -> DueStanding:
+    def status(self) -> DueStatus:
         """How it stands."""
         ...
 
-    def feed(
+    def update(
         self, after: int, upto: int, looked_at: Iterable[str], due: Sequence[DueCase], parked: Iterable[str]
     ) -> bool:
         """Take in what facts with positions above ``after`` and up to ``upto`` changed, in one transaction.
@@ -269,11 +269,11 @@ class Records(Protocol):
         """
         ...
 
-    def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> Sequence[Name]:
+    def reserved_ids(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> Sequence[ReservedId]:
         """At most ``limit`` names whose kind and name come after ``after``, in order."""
         ...
 
-    def receipts(self, after: str = "", limit: int = 500) -> Sequence[Receipt]:
+    def receipts(self, after: str = "", limit: int = 500) -> Sequence[CommandReceipt]:
         """At most ``limit`` receipts whose command ids come after ``after``, in order."""
         ...
 
@@ -302,7 +302,14 @@ class RefusalCounts(Protocol):
     """The refusals that are only counted: one number for each ``RefusalsCounted``, kept beside it."""
 
     def count(
-        self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None, tip: Tip | None = None
+        self,
+        case_id: str,
+        case_seq: int,
+        *,
+        known: int,
+        at: datetime,
+        receipt: CommandReceipt | None,
+        tip: Tip | None = None,
     ) -> None:
         """Count one more refusal in the event at ``case_seq`` of a case, and keep its receipt, in one transaction.
 
@@ -321,7 +328,7 @@ class EventStore(Protocol):
     """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
 
     @property
-    def bookmarks(self) -> Bookmarks:
+    def checkpoints(self) -> Checkpoints:
         """How far those who follow the facts have come."""
         ...
 
@@ -345,14 +352,14 @@ class EventStore(Protocol):
         such case. Raises ``HistoryBroken`` where one cannot be read."""
         ...
 
-    def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
+    def load_until_damage(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
         """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
         ...
 
-    def stretch(
+    def load_page(
         self, after: str = "", limit: int = 500, upto: int | None = None
     ) -> Iterator[tuple[str, Sequence[Recorded], Damage | None]]:
-        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`readable` gives it.
+        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`load_until_damage` gives it.
 
         They are read at once and decoded one by one.
         """
@@ -362,7 +369,7 @@ class EventStore(Protocol):
         """At most ``limit`` ids of cases that come after ``after``, in order."""
         ...
 
-    def touched(self, after: int, upto: int) -> Sequence[str]:
+    def changed_cases(self, after: int, upto: int) -> Sequence[str]:
         """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
         ...
 
@@ -374,8 +381,8 @@ class EventStore(Protocol):
         self,
         batches: Sequence[Batch],
         *,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
+        reserved_ids: Sequence[ReservedId] = (),
+        receipt: CommandReceipt | None = None,
         pinned: str | None = None,
     ) -> Sequence[int]:
         """Append all batches, names and the receipt in one transaction; the positions of the facts, in order.
@@ -387,7 +394,7 @@ class EventStore(Protocol):
         """
         ...
 
-    def receipt(self, command_id: str) -> Receipt | None:
+    def receipt(self, command_id: str) -> CommandReceipt | None:
         """What is kept of the command with that id."""
         ...
 
@@ -399,11 +406,11 @@ class EventStore(Protocol):
         """Every case with its facts, in order of case id; one case in memory at a time."""
         ...
 
-    def place(self, position: int) -> str | None:
+    def fingerprint_at(self, position: int) -> str | None:
         """The :attr:`Tip.digest` of the last fact with a position of at most that; ``None`` where there is none."""
         ...
 
-    def identity(self) -> str | None:
+    def store_id(self) -> str | None:
         """Hashes of where the first fact stands and of what it says, by which this store is told from others.
 
         ``None`` while it is empty. A fact that cannot be read says nothing.

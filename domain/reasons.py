@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue
 
-from returnable.domain.ruling import Finding
+from returnable.domain.ruling import ClauseResult
 
-Facts = Mapping[str, Any]
+Grounds = Mapping[str, Any]
 Say = Callable[[str], str]
 
 _INSTANT_ENDINGS = ("_at", "_by", "_before")
@@ -28,18 +28,18 @@ def is_instant(key: str) -> bool:
     return key in _INSTANT_KEYS or (key.endswith(_INSTANT_ENDINGS) and key not in _NOT_INSTANTS)
 
 
-def localised(facts: Mapping[str, JsonValue], where: ZoneInfo) -> dict[str, JsonValue]:
+def localised(grounds: Mapping[str, JsonValue], tz: ZoneInfo) -> dict[str, JsonValue]:
     """The facts with every instant in that zone."""
-    return {key: _localised(key, value, where) for key, value in facts.items()}
+    return {key: _localised(key, value, tz) for key, value in grounds.items()}
 
 
-def _localised(key: str, value: JsonValue, where: ZoneInfo) -> JsonValue:
+def _localised(key: str, value: JsonValue, tz: ZoneInfo) -> JsonValue:
     if isinstance(value, dict):
-        return localised(value, where)
+        return localised(value, tz)
     if isinstance(value, list):
-        return [_localised(key, entry, where) for entry in value]
+        return [_localised(key, entry, tz) for entry in value]
     if isinstance(value, str) and is_instant(key):
-        return datetime.fromisoformat(value).astimezone(where).isoformat()
+        return datetime.fromisoformat(value).astimezone(tz).isoformat()
     return value
 
 
@@ -68,19 +68,19 @@ def units(count: int) -> str:
     return f"{count} unit" if count == 1 else f"{count} units"
 
 
-def because(finding: Finding, where: ZoneInfo) -> str:
+def because(finding: ClauseResult, tz: ZoneInfo) -> str:
     """Why the clause was judged so."""
 
     def say(instant: str) -> str:
-        local = datetime.fromisoformat(instant).astimezone(where)
+        local = datetime.fromisoformat(instant).astimezone(tz)
         clock = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
         return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
 
-    facts: dict[str, Any] = {**finding.facts}
-    if facts.get("applies") is False:
+    grounds: dict[str, Any] = {**finding.grounds}
+    if grounds.get("applies") is False:
         return "The policy has no such rule."
-    text = _REASONS[finding.clause](finding.verdict, facts, say)
-    override = facts.get("override")
+    text = _REASONS[finding.clause](finding.verdict, grounds, say)
+    override = grounds.get("override")
     if finding.verdict == "overridden" and isinstance(override, dict):
         return (
             f"Set aside by {override['approved_by']} at {say(override['granted_at'])}: {override['reason']}. "
@@ -97,62 +97,60 @@ def _names(values: object) -> str:
     return ", ".join(str(value) for value in values) if isinstance(values, list) else str(values)
 
 
-def _cancellation_window(verdict: str, facts: Facts, say: Say) -> str:
-    arrived = f"The request arrived at {say(facts['requested_at'])}"
-    if "first_incomplete_at" in facts:
-        arrived += f" and completes the one of {say(facts['first_incomplete_at'])}, which counts"
-    in_time = facts["margin_seconds"] >= 0
-    measure = f"{duration(facts['margin_seconds'])} {'left' if in_time else 'late'}"
-    return (
-        f"{arrived}; {'in time' if in_time else 'too late'}: the last instant was {say(facts['deadline'])} ({measure})."
-    )
+def _cancellation_window(verdict: str, grounds: Grounds, say: Say) -> str:
+    arrived = f"The request arrived at {say(grounds['requested_at'])}"
+    if "first_incomplete_at" in grounds:
+        arrived += f" and completes the one of {say(grounds['first_incomplete_at'])}, which counts"
+    in_time = grounds["margin_seconds"] >= 0
+    measure = f"{duration(grounds['margin_seconds'])} {'left' if in_time else 'late'}"
+    return f"{arrived}; {'in time' if in_time else 'too late'}: the last instant was {say(grounds['deadline'])} ({measure})."
 
 
-def _cancellation_not_shipped(verdict: str, facts: Facts, say: Say) -> str:
-    parcels = facts["parcels"]
+def _cancellation_not_shipped(verdict: str, grounds: Grounds, say: Say) -> str:
+    parcels = grounds["parcels"]
     if not parcels:
         return "No parcel was in the carrier's possession."
     first = parcels[0]
     return (
         f"Parcel {first['parcel_id']} was handed to the carrier at {say(first['shipped_at'])}; the order can be returned "
-        f"instead{'' if facts['delivered'] else ', once it is delivered'}."
+        f"instead{'' if grounds['delivered'] else ', once it is delivered'}."
     )
 
 
-def _cancellation_by_email(verdict: str, facts: Facts, say: Say) -> str:
-    if facts["channel"] not in facts["channels"]:
-        return f"The request came by {facts['channel']}; it must come by {_names(facts['channels'])}."
-    if facts["incomplete"]:
+def _cancellation_by_email(verdict: str, grounds: Grounds, say: Say) -> str:
+    if grounds["channel"] not in grounds["channels"]:
+        return f"The request came by {grounds['channel']}; it must come by {_names(grounds['channels'])}."
+    if grounds["incomplete"]:
         return (
             "The mail has neither the order confirmation number nor a copy of the order; it is incomplete, and "
             "completing it keeps its time."
         )
-    given = " and ".join(_GIVEN[name] for name in facts["given"])
-    return f"The request came by {facts['channel']}{f' with {given}' if given else ''}."
+    given = " and ".join(_GIVEN[name] for name in grounds["given"])
+    return f"The request came by {grounds['channel']}{f' with {given}' if given else ''}."
 
 
 _GIVEN = {"order_reference": "the order confirmation number", "order_copy": "a copy of the order"}
 
 
-def _always(text: str) -> Callable[[str, Facts, Say], str]:
-    return lambda verdict, facts, say: text
+def _always(text: str) -> Callable[[str, Grounds, Say], str]:
+    return lambda verdict, grounds, say: text
 
 
-def _full_refund(verdict: str, facts: Facts, say: Say) -> str:
-    shipping = f", outbound shipping of {facts['shipping']} included" if facts["shipping"].strip("0.") else ""
-    return f"The order is cancelled: {facts['amount']} goes back{shipping}."
+def _full_refund(verdict: str, grounds: Grounds, say: Say) -> str:
+    shipping = f", outbound shipping of {grounds['shipping']} included" if grounds["shipping"].strip("0.") else ""
+    return f"The order is cancelled: {grounds['amount']} goes back{shipping}."
 
 
-def _final_sale(verdict: str, facts: Facts, say: Say) -> str:
-    if facts["final_sale"]:
-        return f"Line {_names(facts['final_sale'])} was bought as final sale."
-    return f"Line {_names(facts['lines'])} was not marked as final sale when the order was confirmed."
+def _final_sale(verdict: str, grounds: Grounds, say: Say) -> str:
+    if grounds["final_sale"]:
+        return f"Line {_names(grounds['final_sale'])} was bought as final sale."
+    return f"Line {_names(grounds['lines'])} was not marked as final sale when the order was confirmed."
 
 
-def _returns_window(verdict: str, facts: Facts, say: Say) -> str:
-    asked = f"Requested at {say(facts['requested_at'])}"
+def _returns_window(verdict: str, grounds: Grounds, say: Say) -> str:
+    asked = f"Requested at {say(grounds['requested_at'])}"
     sentences = []
-    for line in facts["lines"]:
+    for line in grounds["lines"]:
         if line.get("undelivered"):
             sentences.append(f"{units(line['undelivered'])} of line {line['line_id']} without a delivery on record")
         elif line["in_time"]:
@@ -170,59 +168,55 @@ def _returns_window(verdict: str, facts: Facts, say: Say) -> str:
     return f"{asked}; {'; '.join(sentences)}."
 
 
-def _account(verdict: str, facts: Facts, say: Say) -> str:
+def _account(verdict: str, grounds: Grounds, say: Say) -> str:
     if verdict == "not_applicable":
         return "The policy asks for no account."
-    if "account_since_at" not in facts:
+    if "account_since_at" not in grounds:
         return "The customer has no account."
     if verdict == "pass":
-        return f"The customer has the account {facts['account_id']}."
+        return f"The customer has the account {grounds['account_id']}."
     return (
-        f"The account {facts['account_id']} was linked at {say(facts['account_since_at'])}, after the request of "
-        f"{say(facts['requested_at'])}."
+        f"The account {grounds['account_id']} was linked at {say(grounds['account_since_at'])}, after the request of "
+        f"{say(grounds['requested_at'])}."
     )
 
 
-def _channel(verdict: str, facts: Facts, say: Say) -> str:
-    if facts["channel"] in facts["channels"]:
-        return f"It came by {facts['channel']}."
-    return f"It came by {facts['channel']}; it must come by {_names(facts['channels'])}."
+def _channel(verdict: str, grounds: Grounds, say: Say) -> str:
+    if grounds["channel"] in grounds["channels"]:
+        return f"It came by {grounds['channel']}."
+    return f"It came by {grounds['channel']}; it must come by {_names(grounds['channels'])}."
 
 
-def _no_exchanges(verdict: str, facts: Facts, say: Say) -> str:
-    return "An exchange was asked for." if facts["resolution"] == "exchange" else "A refund is asked for."
+def _no_exchanges(verdict: str, grounds: Grounds, say: Say) -> str:
+    return "An exchange was asked for." if grounds["resolution"] == "exchange" else "A refund is asked for."
 
 
-def _ship_by(verdict: str, facts: Facts, say: Say) -> str:
-    if "deadline" not in facts:
+def _ship_by(verdict: str, grounds: Grounds, say: Say) -> str:
+    if "deadline" not in grounds:
         return "No prepaid label was issued, so no clock runs."
-    if "voided_label_id" in facts:
+    if "voided_label_id" in grounds:
         return (
-            f"Label {facts['voided_label_id']} voided by itself at {say(facts['deadline'])} and can be replaced only by "
+            f"Label {grounds['voided_label_id']} voided by itself at {say(grounds['deadline'])} and can be replaced only by "
             "an override."
         )
-    if "label_id" in facts:
-        return (
-            f"The parcel must be handed over before {say(facts['deadline'])}; then label {facts['label_id']} is void."
-        )
-    how = "arrived without a recorded hand-over" if facts["proven_by"] == "arrival" else "was handed over"
-    margin = facts["margin_seconds"]
+    if "label_id" in grounds:
+        return f"The parcel must be handed over before {say(grounds['deadline'])}; then label {grounds['label_id']} is void."
+    how = "arrived without a recorded hand-over" if grounds["proven_by"] == "arrival" else "was handed over"
+    margin = grounds["margin_seconds"]
     measure = f"{duration(margin)} left" if margin > 0 else _late(margin)
     return (
-        f"The parcel {how} at {say(facts['sent_at'])}, {'in time' if margin > 0 else 'too late'}: it had to be sent "
-        f"before {say(facts['deadline'])} ({measure})."
+        f"The parcel {how} at {say(grounds['sent_at'])}, {'in time' if margin > 0 else 'too late'}: it had to be sent "
+        f"before {say(grounds['deadline'])} ({measure})."
     )
 
 
-def _tracking(verdict: str, facts: Facts, say: Say) -> str:
+def _tracking(verdict: str, grounds: Grounds, say: Say) -> str:
     proof = {"carrier_scan": "the carrier's scan", "counter_receipt": "a counter receipt"}
-    return (
-        f"The hand-over of {say(facts['sent_at'])} is proven by {proof.get(facts['proven_by'], 'what was recorded')}."
-    )
+    return f"The hand-over of {say(grounds['sent_at'])} is proven by {proof.get(grounds['proven_by'], 'what was recorded')}."
 
 
-def _own_label(verdict: str, facts: Facts, say: Say) -> str:
-    if facts["own_label"]:
+def _own_label(verdict: str, grounds: Grounds, say: Say) -> str:
+    if grounds["own_label"]:
         return "The parcel came on the customer's own label: no fee, and its cost is not refunded."
     return "A prepaid label was used."
 
@@ -234,10 +228,10 @@ _LACKING = {
 }
 
 
-def _condition(verdict: str, facts: Facts, say: Say) -> str:
-    if "units" not in facts:
-        return f"At inspection {units(facts['accepted'])} accepted, {facts['rejected']} rejected."
-    rejected = [unit for unit in facts["units"] if unit["missing"]]
+def _condition(verdict: str, grounds: Grounds, say: Say) -> str:
+    if "units" not in grounds:
+        return f"At inspection {units(grounds['accepted'])} accepted, {grounds['rejected']} rejected."
+    rejected = [unit for unit in grounds["units"] if unit["missing"]]
     if not rejected:
         return "Every unit inspected is in the same condition, in its original packaging, with all tags attached."
     return (
@@ -249,80 +243,80 @@ def _condition(verdict: str, facts: Facts, say: Say) -> str:
     )
 
 
-def _label_fee(verdict: str, facts: Facts, say: Say) -> str:
-    if "stated_in" in facts:
-        return f"The fee is stated in {facts['stated_in']}, the order was paid in {facts['currency']}."
-    used = facts["labels_used"]
+def _label_fee(verdict: str, grounds: Grounds, say: Say) -> str:
+    if "stated_in" in grounds:
+        return f"The fee is stated in {grounds['stated_in']}, the order was paid in {grounds['currency']}."
+    used = grounds["labels_used"]
     if not used:
         return "No prepaid label was used."
-    if facts["amount"].strip("0.") == "":
-        return f"No accepted unit was below {facts['threshold']}."
+    if grounds["amount"].strip("0.") == "":
+        return f"No accepted unit was below {grounds['threshold']}."
     return (
-        f"Label {_names(used)} was used for units below {facts['threshold']}: {facts['fee']} for each label, "
-        f"{facts['amount']} in all."
+        f"Label {_names(used)} was used for units below {grounds['threshold']}: {grounds['fee']} for each label, "
+        f"{grounds['amount']} in all."
     )
 
 
-def _shipping(verdict: str, facts: Facts, say: Say) -> str:
+def _shipping(verdict: str, grounds: Grounds, say: Say) -> str:
     if verdict == "not_applicable":
         return "There is no outbound shipping to keep or to pay back."
-    return f"Outbound shipping of {facts['shipping']} stays with the merchant."
+    return f"Outbound shipping of {grounds['shipping']} stays with the merchant."
 
 
-def _after_inspection(verdict: str, facts: Facts, say: Say) -> str:
+def _after_inspection(verdict: str, grounds: Grounds, say: Say) -> str:
     if verdict == "not_applicable":
         return "The parcel was lost at the merchant's risk, so there is nothing to inspect."
-    if facts["inspected"]:
-        return f"Received and inspected: {units(facts['inspected'])}."
-    if "lost_at" in facts:
-        return f"The parcel was reported lost at {say(facts['lost_at'])}, before anything was received and inspected."
-    return f"Nothing was inspected: the return is {str(facts['status']).replace('_', ' ')}."
+    if grounds["inspected"]:
+        return f"Received and inspected: {units(grounds['inspected'])}."
+    if "lost_at" in grounds:
+        return f"The parcel was reported lost at {say(grounds['lost_at'])}, before anything was received and inspected."
+    return f"Nothing was inspected: the return is {str(grounds['status']).replace('_', ' ')}."
 
 
-def _tender(verdict: str, facts: Facts, say: Say) -> str:
-    shares = _names([f"{tender['amount']} to {tender['payment_id']}" for tender in facts["tenders"]])
-    return f"{facts['total']} goes back the way it was paid: {shares or 'nothing was paid'}."
+def _tender(verdict: str, grounds: Grounds, say: Say) -> str:
+    shares = _names([f"{tender['amount']} to {tender['payment_id']}" for tender in grounds["tenders"]])
+    return f"{grounds['total']} goes back the way it was paid: {shares or 'nothing was paid'}."
 
 
-def _timing(verdict: str, facts: Facts, say: Say) -> str:
+def _timing(verdict: str, grounds: Grounds, say: Say) -> str:
     return (
-        f"Issued at {say(facts['issued_at'])}: expected from {facts['expected_from']} to {facts['expected_to']}, overdue "
-        f"from {say(facts['deadline'])} on."
+        f"Issued at {say(grounds['issued_at'])}: expected from {grounds['expected_from']} to {grounds['expected_to']}, "
+        f"overdue from {say(grounds['deadline'])} on."
     )
 
 
-def _wrong_item_window(verdict: str, facts: Facts, say: Say) -> str:
-    reported = f"Reported at {say(facts['reported_at'])}"
-    if facts.get("undelivered"):
-        return f"{reported}; {units(facts['undelivered'])} of line {facts['line_id']} without a delivery on record."
-    margin = facts["margin_seconds"]
+def _wrong_item_window(verdict: str, grounds: Grounds, say: Say) -> str:
+    reported = f"Reported at {say(grounds['reported_at'])}"
+    if grounds.get("undelivered"):
+        return f"{reported}; {units(grounds['undelivered'])} of line {grounds['line_id']} without a delivery on record."
+    margin = grounds["margin_seconds"]
     if margin > 0 and verdict != "pass":
-        return f"{reported}; delivered only at {say(facts['delivered_at'])}."
+        return f"{reported}; delivered only at {say(grounds['delivered_at'])}."
     return (
         f"{reported}; {'in time' if margin > 0 else 'too late'}: it had to be reported before "
-        f"{say(facts['deadline'])} ({f'{duration(margin)} left' if margin > 0 else _late(margin)})."
+        f"{say(grounds['deadline'])} ({f'{duration(margin)} left' if margin > 0 else _late(margin)})."
     )
 
 
-def _evidence(verdict: str, facts: Facts, say: Say) -> str:
-    if not facts["missing"]:
+def _evidence(verdict: str, grounds: Grounds, say: Say) -> str:
+    if not grounds["missing"]:
         return "All the evidence is there."
-    missing = _names(facts["missing"]).replace("_", " ")
+    missing = _names(grounds["missing"]).replace("_", " ")
     return f"Still missing: {missing}. It can be supplied later; the claim is not settled without it."
 
 
-def _contact(verdict: str, facts: Facts, say: Say) -> str:
-    return f"Customer care is to contact the customer by {say(facts['contact_by'])}."
+def _contact(verdict: str, grounds: Grounds, say: Say) -> str:
+    return f"Customer care is to contact the customer by {say(grounds['contact_by'])}."
 
 
-def _remedy(verdict: str, facts: Facts, say: Say) -> str:
-    if "amount" not in facts:
-        return f"The remedy is {'refund and replacement' if facts['remedy'] == 'both' else facts['remedy']}."
-    shipping = f", outbound shipping of {facts['shipping']} included" if facts["shipping"].strip("0.") else ""
-    return f"The claim was upheld: {facts['amount']} goes back{shipping}; no fee is due."
+def _remedy(verdict: str, grounds: Grounds, say: Say) -> str:
+    if "amount" not in grounds:
+        return f"The remedy is {'refund and replacement' if grounds['remedy'] == 'both' else grounds['remedy']}."
+    shipping = f", outbound shipping of {grounds['shipping']} included" if grounds["shipping"].strip("0.") else ""
+    return f"The claim was upheld: {grounds['amount']} goes back{shipping}; no fee is due."
 
 
-_REASONS: dict[str, Callable[[str, Facts, Say], str]] = {
+_REASONS: dict[str, Callable[[str, Grounds, Say], str]] = {
     "cancellation.window": _cancellation_window,
     "cancellation.not_shipped": _cancellation_not_shipped,
     "cancellation.by_email": _cancellation_by_email,
@@ -342,8 +336,8 @@ _REASONS: dict[str, Callable[[str, Facts, Say], str]] = {
     "returns.refund_after_inspection": _after_inspection,
     "returns.original_tender": _tender,
     "returns.refund_timing": _timing,
-    "returns.transit_risk": lambda verdict, facts, say: (
-        f"The parcel was reported lost at {say(facts['lost_at'])}, before it was inspected: the customer's risk."
+    "returns.transit_risk": lambda verdict, grounds, say: (
+        f"The parcel was reported lost at {say(grounds['lost_at'])}, before it was inspected: the customer's risk."
     ),
     "wrong_item.window": _wrong_item_window,
     "wrong_item.by_email": _channel,
@@ -354,10 +348,10 @@ _REASONS: dict[str, Callable[[str, Facts, Say], str]] = {
 """Clause id → what to say. Every clause a ruling can hold is here."""
 
 
-def deduction_because(clause: str, facts: Facts) -> str:
+def deduction_because(clause: str, grounds: Grounds) -> str:
     """Why a deduction was made."""
-    lines = _names(facts["lines"])
+    lines = _names(grounds["lines"])
     return (
-        f"Label {_names(facts['labels_used'])} was used for line {lines}, below {facts['threshold']}: "
-        f"{facts['fee']} for each label, never more than the units' price."
+        f"Label {_names(grounds['labels_used'])} was used for line {lines}, below {grounds['threshold']}: "
+        f"{grounds['fee']} for each label, never more than the units' price."
     )

@@ -14,14 +14,14 @@ from pydantic import JsonValue
 
 from returnable.domain.claims import Claim
 from returnable.domain.commands import RecordRefundResult, RequestRefund
-from returnable.domain.copying import copied
+from returnable.domain.copying import shallow_copy
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     BoughtLine,
     Deduction,
-    Fact,
+    Event,
     RefundDeclined,
     Refunded,
     RefundFailed,
@@ -36,9 +36,9 @@ from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, REFUND, RETURN
 from returnable.domain.money import split, to_major
 from returnable.domain.order import Order
-from returnable.domain.ports import Name
+from returnable.domain.ports import ReservedId
 from returnable.domain.returns import Return
-from returnable.domain.ruling import Facts
+from returnable.domain.ruling import Grounds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class Refund:
 
     def clone(self) -> Refund:
         """A copy that can be changed without touching this one."""
-        new = copied(self)
+        new = shallow_copy(self)
         new.tenders, new.references = dict(self.tenders), dict(self.references)
         return new
 
@@ -98,28 +98,28 @@ class Refund:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(refund: Refund, fact: Fact, version: int) -> None:
+def apply(refund: Refund, event: Event, version: int) -> None:
     """Change ``refund`` (a private copy) by one fact, which has that version in its stream.
 
     Raises ``HistoryBroken`` where its lifecycle forbids it.
     """
-    kind = fact.type
-    if isinstance(fact, RefundRequested):
+    kind = event.type
+    if isinstance(event, RefundRequested):
         refund.status = REFUND.after(refund.status, kind)
-        refund.requested, refund.requested_by = fact, version
-        refund.tenders = {tender.payment_id: "requested" for tender in fact.tenders}
-    elif isinstance(fact, RefundSettled | RefundFailed):
-        refund.tenders[fact.payment_id] = "settled" if isinstance(fact, RefundSettled) else "failed"
-        if fact.reference is not None:
-            refund.references[fact.payment_id] = fact.reference
+        refund.requested, refund.requested_by = event, version
+        refund.tenders = {tender.payment_id: "requested" for tender in event.tenders}
+    elif isinstance(event, RefundSettled | RefundFailed):
+        refund.tenders[event.payment_id] = "settled" if isinstance(event, RefundSettled) else "failed"
+        if event.reference is not None:
+            refund.references[event.payment_id] = event.reference
         answers = set(refund.tenders.values())
         refund.status = REFUND.after(refund.status, kind, "requested" not in answers and "failed" in answers)
     else:
         refund.status = REFUND.after(refund.status, kind)
-        if isinstance(fact, RefundOverdue):
+        if isinstance(event, RefundOverdue):
             refund.overdue_by = refund.overdue_by or version
     if refund.status != "requested":
-        refund.ended = Happened(fact.occurred_at, version)
+        refund.ended = Happened(event.occurred_at, version)
 
 
 # ---- what is owed ---------------------------------------------------------------------------------------------------
@@ -266,22 +266,22 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     inspected = {line_id: ret.accepted.get(line_id, 0) + ret.rejected.get(line_id, 0) for line_id in lines}
     accepted = {line_id: ret.accepted.get(line_id, 0) for line_id in lines}
     anything = any(inspected.values())
-    facts: Facts = {"status": ret.status, "inspected": sum(inspected.values())}
+    grounds: Grounds = {"status": ret.status, "inspected": sum(inspected.values())}
     if ret.inspected_at is not None:
-        facts["inspected_at"] = to_text(ret.inspected_at)
+        grounds["inspected_at"] = to_text(ret.inspected_at)
     if ret.lost_at is not None and ret.status == "lost":
-        facts["lost_at"] = to_text(ret.lost_at)
+        grounds["lost_at"] = to_text(ret.lost_at)
     at_merchants_risk = ret.status == "lost" and weighing.set_aside("returns.transit_risk")
     if at_merchants_risk and ret.lost_at is not None:
         weighing.weigh("returns.transit_risk", False, {"lost_at": to_text(ret.lost_at)})
-    verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, facts)
+    verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, grounds)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
         if verdict == "fail" or not RETURN.allows(ret.status, "RefundRequested"):
             return {}
         return {line_id: ret.quantity(line_id) - ret.sent_back.get(line_id, 0) for line_id in lines}
     some = any(accepted.values())
-    counts: Facts = {"accepted": sum(accepted.values()), "rejected": sum(ret.rejected.values())}
+    counts: Grounds = {"accepted": sum(accepted.values()), "rejected": sum(ret.rejected.values())}
     verdict = weighing.weigh("returns.condition", some, counts)
     if some or verdict == "fail":
         return accepted
@@ -293,19 +293,19 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
         return None
     clause = weighing.policy.clauses.returns_label_fee
     used = ret.labels_used()
-    facts: Facts = {"labels_used": [label.label_id for label in used]}
+    grounds: Grounds = {"labels_used": [label.label_id for label in used]}
     if order.currency != weighing.policy.currency:
         # A fee stated in another currency was never agreed on for this order.
-        facts["currency"], facts["stated_in"] = order.currency, weighing.policy.currency
-        weighing.weigh("returns.label_fee", None, facts)
+        grounds["currency"], grounds["stated_in"] = order.currency, weighing.policy.currency
+        weighing.weigh("returns.label_fee", None, grounds)
         return None
     threshold, fee = weighing.policy.label_fee_minor
-    facts["threshold"], facts["fee"] = to_major(threshold, order.currency), to_major(fee, order.currency)
+    grounds["threshold"], grounds["fee"] = to_major(threshold, order.currency), to_major(fee, order.currency)
     prices = {item.line_id: order.lines[item.line_id].unit_price for item in items}
     charged_shipping = clause.free_only_with_free_shipping and order.confirmed.shipping_charged > 0
     liable = [item for item in items if prices[item.line_id] < threshold or charged_shipping]
     amount = min(fee * len(used), sum(item.merchandise for item in liable))
-    lines: list[Facts] = [
+    lines: list[Grounds] = [
         {
             "line_id": item.line_id,
             "unit_price": to_major(prices[item.line_id], order.currency),
@@ -313,11 +313,11 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
         }
         for item in items
     ]
-    facts["lines"], facts["amount"] = lines, to_major(amount, order.currency)
+    grounds["lines"], grounds["amount"] = lines, to_major(amount, order.currency)
     if amount == 0:
-        weighing.weigh("returns.label_fee", None, facts)
+        weighing.weigh("returns.label_fee", None, grounds)
         return None
-    if weighing.weigh("returns.label_fee", not weighing.set_aside("returns.label_fee"), facts) != "pass":
+    if weighing.weigh("returns.label_fee", not weighing.set_aside("returns.label_fee"), grounds) != "pass":
         return None
     on_fee: dict[str, JsonValue] = {
         "labels_used": [label.label_id for label in used],
@@ -329,7 +329,7 @@ def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing:
 
 
 def _deduct(items: Sequence[RefundItem], fee: Deduction) -> list[RefundItem]:
-    lines = fee.facts["lines"]
+    lines = fee.grounds["lines"]
     liable = [item for item in items if isinstance(lines, list) and item.line_id in lines]
     shares = dict(zip((i.line_id for i in liable), split(fee.amount, [i.merchandise for i in liable]), strict=True))
     return [item.model_copy(update={"deducted": shares.get(item.line_id, 0)}) for item in items]
@@ -343,13 +343,13 @@ def owed_for_order(
     with_shipping = weighing.policy.clauses.cancellation_full_refund.refunds_shipping
     shipping = _shipping_left(order, refunds, order.stream) if with_shipping else 0
     owed = Owed(tuple(_items(order, units, refunds, order.stream)), shipping)
-    facts: Facts = {
+    grounds: Grounds = {
         "shipping": to_major(shipping, order.currency),
         "amount": to_major(owed.total, order.currency),
     }
     if order.cancelled_at is not None:
-        facts["cancelled_at"] = to_text(order.cancelled_at)
-    weighing.weigh("cancellation.full_refund", True, facts)
+        grounds["cancelled_at"] = to_text(order.cancelled_at)
+    weighing.weigh("cancellation.full_refund", True, grounds)
     return owed
 
 
@@ -400,7 +400,7 @@ class RefundSubject:
             return owed_for_claim(self.claim, self.order, self.refunds, weighing)
         return owed_for_order(self.order, self.refunds, weighing, self.held)
 
-    def weighing(self, now: Moment) -> Weighing:
+    def weighing(self, now: DecisionContext) -> Weighing:
         """A list of clauses with the overrides in force."""
         own = (self.ret or self.claim or self.order).asides
         return now.weighing(own if self.stream == self.order.stream else (*self.order.asides, *own))
@@ -424,7 +424,7 @@ class RefundSubject:
             raise not_allowed(command, subject, self.order.status, ORDER)
 
 
-def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) -> Decided:
+def request_refund(subject: RefundSubject, command: RequestRefund, now: DecisionContext) -> DecisionResult:
     """Issue the refund to the original tenders, or decline on the record."""
     subject.may_request(command.command)
     order = subject.order
@@ -438,7 +438,7 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
     allocation = now.policy.clauses.returns_original_tender.allocation
     tenders = allocate(order, owed.total, subject.refunds, subject.stream, allocation)
     total = sum(tender.amount for tender in tenders)
-    shown: list[Facts] = [
+    shown: list[Grounds] = [
         {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)} for tender in tenders
     ]
     weighing.weigh("returns.original_tender", True, {"total": to_major(total, order.currency), "tenders": shown})
@@ -458,7 +458,7 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         subject.stream,
         weighing,
         RefundRequested,
-        names=[Name("refund", command.refund_id, order.order_id)],
+        reserved_ids=[ReservedId("refund", command.refund_id, order.order_id)],
         refund_id=command.refund_id,
         currency=order.currency,
         items=owed.items,
@@ -471,11 +471,11 @@ def request_refund(subject: RefundSubject, command: RequestRefund, now: Moment) 
         overdue_at=timing.overdue_at,
     )
     if not tenders:  # an order that cost nothing and was paid by nothing
-        decided.facts.append((subject.stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
+        decided.events.append((subject.stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
     return decided
 
 
-def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> Decided:
+def record_result(refund: Refund, command: RecordRefundResult, now: DecisionContext) -> DecisionResult:
     """The payment provider's answer for one tender; when all are settled, the refund is done."""
     tender = refund.tenders.get(command.payment_id)
     if tender is None:
@@ -494,7 +494,7 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
             allowed, why = ("request_refund",), "ask again under a new refund_id"
         place = f"payment {command.payment_id} of refund {refund.refund_id}"
         raise not_allowed(command.command, place, tender, allowed, why)
-    facts: list[tuple[str, Fact]] = []
+    events: list[tuple[str, Event]] = []
     if command.result == "succeeded":
         settled = RefundSettled(
             **now.envelope(),
@@ -502,9 +502,9 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
             payment_id=command.payment_id,
             reference=command.reference,
         )
-        facts.append((refund.stream, settled))
+        events.append((refund.stream, settled))
         if all(status == "settled" for payment, status in refund.tenders.items() if payment != command.payment_id):
-            facts.append((refund.stream, Refunded(**now.envelope(), refund_id=refund.refund_id)))
+            events.append((refund.stream, Refunded(**now.envelope(), refund_id=refund.refund_id)))
     else:
         failed = RefundFailed(
             **now.envelope(),
@@ -513,5 +513,5 @@ def record_result(refund: Refund, command: RecordRefundResult, now: Moment) -> D
             reference=command.reference,
             reason=command.reason,
         )
-        facts.append((refund.stream, failed))
-    return Decided(facts=facts)
+        events.append((refund.stream, failed))
+    return DecisionResult(events=events)

@@ -12,16 +12,18 @@ from typing import Any
 
 from returnable.domain.cached import cached_property
 from returnable.domain.commands import COMMANDS
-from returnable.domain.events import FACTS, Fact, ParcelRejected
+from returnable.domain.events import EVENTS, Event, ParcelRejected
 from returnable.domain.ports import Recorded
-from returnable.domain.retelling import NOT_IN_EVENTS, Told, retell
-from returnable.domain.ruling import Finding
+from returnable.domain.recorded_commands import NOT_IN_EVENTS, RecordedCommand, recorded_commands
+from returnable.domain.ruling import ClauseResult
 
 RECORDED_SINGLY = 20
 """How many identical refusals of a case are recorded one by one."""
 
-REFUSALS: dict[type[Fact], type[Fact] | None] = {
-    fact: next(iter(fact.follows), None) for fact in FACTS.values() if fact.declines and fact is not ParcelRejected
+REFUSALS: dict[type[Event], type[Event] | None] = {
+    event: next(iter(event.follows), None)
+    for event in EVENTS.values()
+    if event.declines and event is not ParcelRejected
 }
 """The facts that refuse a request and change nothing else → the fact of the same command that stands before them.
 
@@ -39,11 +41,11 @@ class Refusal:
     @classmethod
     def of(cls, entry: Recorded, last: Recorded | None, before: Refusal | None) -> Refusal | None:
         """The refusal that ends with ``entry``, where ``last`` is the fact before it; ``before`` where it is none."""
-        request = REFUSALS[type(entry.fact)]
+        request = REFUSALS[type(entry.event)]
         if request is None:
             return cls((entry,), before)
         # A claim that care denies by hand comes of no request that was refused.
-        if last is None or type(last.fact) is not request or last.stream != entry.stream or not _ruling(entry):
+        if last is None or type(last.event) is not request or last.stream != entry.stream or not _ruling(entry):
             return before
         return cls((last, entry), before)
 
@@ -57,7 +59,7 @@ class Refusal:
         request = self.request()
         request.pop(f"{COMMANDS[self.command].creates}_id", None)  # a caller takes a new one for each attempt
         failed = tuple(finding.clause for finding in _ruling(self.entries[-1]) if finding.verdict == "fail")
-        decision = self.entries[-1].fact
+        decision = self.entries[-1].event
         return self.command, request, decision.actor, failed, decision.pins
 
     @property
@@ -67,8 +69,8 @@ class Refusal:
         return command
 
     @cached_property
-    def _told(self) -> Told:
-        return next(retell(self.entries))
+    def _told(self) -> RecordedCommand:
+        return next(recorded_commands(self.entries))
 
     def request(self) -> dict[str, Any]:
         """What was asked, as far as events keep it, without its times, its command id and who asked."""
@@ -84,5 +86,5 @@ class Refusal:
             refusal = refusal.before
 
 
-def _ruling(entry: Recorded) -> tuple[Finding, ...]:
-    return entry.fact.ruling or ()
+def _ruling(entry: Recorded) -> tuple[ClauseResult, ...]:
+    return entry.event.ruling or ()

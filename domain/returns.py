@@ -22,13 +22,13 @@ from returnable.domain.commands import (
     VoidLabel,
     WithdrawReturn,
 )
-from returnable.domain.copying import copied
+from returnable.domain.copying import shallow_copy
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import Decided, Moment, Weighing, not_allowed
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing, not_allowed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     Allotment,
-    Fact,
+    Event,
     Inspected,
     InspectedUnits,
     LabelDeclined,
@@ -53,8 +53,8 @@ from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import LABEL, NOTHING, RETURN
 from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
-from returnable.domain.ports import Name
-from returnable.domain.ruling import Aside, Facts, margin_seconds
+from returnable.domain.ports import ReservedId
+from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Return:
     refund_id: str | None = None
     refunded: dict[str, int] = field(default_factory=dict)
     """Line → units that a refund was asked for, paid or not: they never go back to the customer."""
-    asides: tuple[Aside, ...] = ()
+    asides: tuple[OverrideInForce, ...] = ()
     version: int = 0
 
     @property
@@ -139,7 +139,7 @@ class Return:
 
     def clone(self) -> Return:
         """A copy that can be changed without touching this one."""
-        new = copied(self)
+        new = shallow_copy(self)
         new.labels = dict(self.labels)
         new.accepted, new.rejected, new.sent_back = dict(self.accepted), dict(self.rejected), dict(self.sent_back)
         return new
@@ -210,74 +210,74 @@ class Return:
 # ---- facts change states --------------------------------------------------------------------------------------------
 
 
-def apply(ret: Return, fact: Fact) -> None:
+def apply(ret: Return, event: Event) -> None:
     """Change ``ret`` (a private copy) by one fact; raises ``HistoryBroken`` where a lifecycle forbids it."""
-    kind = fact.type
-    if not fact.moves:
+    kind = event.type
+    if not event.moves:
         if ret.status == NOTHING:
             raise HistoryBroken(f"{ret.stream}: {kind} stands before its first fact")
-        if isinstance(fact, OverrideGranted):
-            ret.asides += (aside(fact, ret.stream, ret.version + 1),)
+        if isinstance(event, OverrideGranted):
+            ret.asides += (aside(event, ret.stream, ret.version + 1),)
         return
-    if isinstance(fact, SentBack):
-        for units in fact.lines:
+    if isinstance(event, SentBack):
+        for units in event.lines:
             ret.sent_back[units.line_id] = ret.sent_back.get(units.line_id, 0) + units.quantity
         waiting = not ret.refused and ret.anything_uninspected()
         done = not (ret.anything_to_send_back() or ret.anything_accepted() or waiting)
         ret.status = RETURN.after(ret.status, kind, done)
         return
     ret.status = RETURN.after(ret.status, kind)
-    if isinstance(fact, ReturnRequested):
-        ret.order_id, ret.lines, ret.asked_at = fact.order_id, fact.lines, fact.occurred_at
-    elif isinstance(fact, LabelIssued):
-        ret.labels[fact.label_id] = Label(
-            fact.label_id,
-            fact.carrier,
-            fact.tracking_number,
-            Happened(fact.occurred_at, ret.version + 1),
-            fact.void_at,
-            fact.void_at,
-            None if fact.received_at is None else Happened(fact.received_at, ret.version + 1),
+    if isinstance(event, ReturnRequested):
+        ret.order_id, ret.lines, ret.asked_at = event.order_id, event.lines, event.occurred_at
+    elif isinstance(event, LabelIssued):
+        ret.labels[event.label_id] = Label(
+            event.label_id,
+            event.carrier,
+            event.tracking_number,
+            Happened(event.occurred_at, ret.version + 1),
+            event.void_at,
+            event.void_at,
+            None if event.received_at is None else Happened(event.received_at, ret.version + 1),
             LABEL.after(NOTHING, kind),
         )
-    elif isinstance(fact, LabelReceived):
-        label = _label(ret, fact.label_id)
-        label = replace(label, received=Happened(fact.occurred_at, ret.version + 1), void_at=fact.void_at)
+    elif isinstance(event, LabelReceived):
+        label = _label(ret, event.label_id)
+        label = replace(label, received=Happened(event.occurred_at, ret.version + 1), void_at=event.void_at)
         in_time = label.scanned_at is not None and label.in_time(label.scanned_at)
         ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, kind, in_time))
-    elif isinstance(fact, LabelVoided):
-        label = _label(ret, fact.label_id)
-        happened, by_hand = Happened(fact.occurred_at, ret.version + 1), fact.cause == "by_hand"
+    elif isinstance(event, LabelVoided):
+        label = _label(ret, event.label_id)
+        happened, by_hand = Happened(event.occurred_at, ret.version + 1), event.cause == "by_hand"
         ret.labels[label.label_id] = replace(
             label,
             status=LABEL.after(label.status, kind, by_hand),
             voided=happened if by_hand else label.voided,
             lapsed=label.lapsed if by_hand else happened,
         )
-    elif isinstance(fact, ReturnShipped):
-        ret.shipped = Happened(fact.occurred_at, ret.version + 1)
-        ret.shipped_with, ret.proof = fact.label_id, fact.proof
-        if fact.label_id is not None:
-            label = replace(_label(ret, fact.label_id), scanned_at=fact.occurred_at)
-            status = LABEL.after(label.status, kind, label.in_time(fact.occurred_at))
+    elif isinstance(event, ReturnShipped):
+        ret.shipped = Happened(event.occurred_at, ret.version + 1)
+        ret.shipped_with, ret.proof = event.label_id, event.proof
+        if event.label_id is not None:
+            label = replace(_label(ret, event.label_id), scanned_at=event.occurred_at)
+            status = LABEL.after(label.status, kind, label.in_time(event.occurred_at))
             ret.labels[label.label_id] = replace(label, status=status)
-    elif isinstance(fact, Received | ParcelRejected):
-        ret.received = Happened(fact.occurred_at, ret.version + 1)
-        ret.refused = isinstance(fact, ParcelRejected)
-        if isinstance(fact, Received) and ret.shipped is None:
-            _use_label(ret, fact)
-    elif isinstance(fact, Inspected):
-        ret.inspected_at = fact.occurred_at
-        for finding in fact.findings:
+    elif isinstance(event, Received | ParcelRejected):
+        ret.received = Happened(event.occurred_at, ret.version + 1)
+        ret.refused = isinstance(event, ParcelRejected)
+        if isinstance(event, Received) and ret.shipped is None:
+            _use_label(ret, event)
+    elif isinstance(event, Inspected):
+        ret.inspected_at = event.occurred_at
+        for finding in event.findings:
             count = ret.accepted if finding.accepted else ret.rejected
             count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
-    elif isinstance(fact, ParcelLost):
-        ret.lost_at = fact.occurred_at
-    elif isinstance(fact, ReturnWithdrawn):
-        ret.withdrawn = Happened(fact.occurred_at, ret.version + 1)
-    elif isinstance(fact, RefundRequested):
-        ret.refund_id = fact.refund_id
-        ret.refunded = {item.line_id: item.quantity for item in fact.items}
+    elif isinstance(event, ParcelLost):
+        ret.lost_at = event.occurred_at
+    elif isinstance(event, ReturnWithdrawn):
+        ret.withdrawn = Happened(event.occurred_at, ret.version + 1)
+    elif isinstance(event, RefundRequested):
+        ret.refund_id = event.refund_id
+        ret.refunded = {item.line_id: item.quantity for item in event.items}
 
 
 def _label(ret: Return, label_id: str) -> Label:
@@ -287,11 +287,11 @@ def _label(ret: Return, label_id: str) -> Label:
     return label
 
 
-def _use_label(ret: Return, fact: Received) -> None:
+def _use_label(ret: Return, event: Received) -> None:
     # A parcel that arrives without a recorded hand-over came on the last label that could still be used then.
     for label in reversed(list(ret.labels.values())):
-        if LABEL.allows(label.status, fact.type) and label.in_time(fact.occurred_at):
-            ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, fact.type, True))
+        if LABEL.allows(label.status, event.type) and label.in_time(event.occurred_at):
+            ret.labels[label.label_id] = replace(label, status=LABEL.after(label.status, event.type, True))
             return
 
 
@@ -311,7 +311,7 @@ class Wanted:
 def weigh_request(
     order: Order,
     wanted: Sequence[Wanted],
-    now: Moment,
+    now: DecisionContext,
     requested_at: datetime,
     channel: str,
     resolution: str,
@@ -322,20 +322,20 @@ def weigh_request(
 
     lines = [_window_of(order, want, requested_at) for want in wanted]
     ends = [str(line["return_before"]) for line in lines if "return_before" in line]
-    facts: Facts = {"requested_at": to_text(requested_at)}
+    grounds: Grounds = {"requested_at": to_text(requested_at)}
     if ends:
         tightest = min(ends)
-        facts["deadline"] = tightest
-        facts["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
-    facts["lines"] = list(lines)
-    weighing.weigh("returns.window", all(line.get("in_time") for line in lines), facts)
+        grounds["deadline"] = tightest
+        grounds["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
+    grounds["lines"] = list(lines)
+    weighing.weigh("returns.window", all(line.get("in_time") for line in lines), grounds)
 
     marked: list[str] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
     checked: list[str] = [want.line_id for want in wanted]
     weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked})
 
     since = order.account_since
-    account: Facts = {"requested_at": to_text(requested_at)}
+    account: Grounds = {"requested_at": to_text(requested_at)}
     if since is not None:
         account["account_id"] = order.account_id
         account["account_since_at"] = to_text(since)
@@ -350,26 +350,26 @@ def weigh_request(
     return weighing
 
 
-def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Facts:
-    facts: Facts = {"line_id": want.line_id, "quantity": want.quantity}
+def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Grounds:
+    grounds: Grounds = {"line_id": want.line_id, "quantity": want.quantity}
     window = ask_window(order, want.parcels, requested_at, lambda parcel: parcel.return_before)
     if window.undelivered:
-        facts["undelivered"] = window.undelivered
+        grounds["undelivered"] = window.undelivered
     if window.delivered_at is not None and window.before is not None:
-        facts["parcel_id"] = window.parcel
-        facts["delivered_at"] = to_text(window.delivered_at)
-        facts["return_before"] = to_text(window.before)
-        facts["margin_seconds"] = margin_seconds(window.before, requested_at)
-    facts["in_time"] = window.in_time
-    return facts
+        grounds["parcel_id"] = window.parcel
+        grounds["delivered_at"] = to_text(window.delivered_at)
+        grounds["return_before"] = to_text(window.before)
+        grounds["margin_seconds"] = margin_seconds(window.before, requested_at)
+    grounds["in_time"] = window.in_time
+    return grounds
 
 
 def request_return(
     order: Order,
     command: RequestReturn,
-    now: Moment,
+    now: DecisionContext,
     held: Mapping[str, Mapping[str | None, int]],
-) -> Decided:
+) -> DecisionResult:
     """Authorize or decline on the record; ``held`` says which units of each line are taken elsewhere."""
     known_lines(order, (line.line_id for line in command.lines), "lines[{}].line_id")
     must_not_be_cancelled(order, command.command)
@@ -394,8 +394,8 @@ def request_return(
         resolution=command.resolution,
     )
     verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
-    names = [Name("return", command.return_id, order.order_id)]
-    return now.decide(stream, weighing, verdict, before=[request], names=names)
+    reserved_ids = [ReservedId("return", command.return_id, order.order_id)]
+    return now.decide(stream, weighing, verdict, before=[request], reserved_ids=reserved_ids)
 
 
 def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field: str) -> None:
@@ -413,7 +413,7 @@ def check_quantity(order: Order, line_id: str, quantity: int, taken: int, field:
 # ---- decisions: labels ----------------------------------------------------------------------------------------------
 
 
-def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> Decided:
+def issue_label(ret: Return, order: Order, command: IssueLabel, now: DecisionContext) -> DecisionResult:
     """Issue a prepaid label; after one that voided by itself only an override allows another."""
     _check(ret, "LabelIssued", command.command)
     if command.label_id in ret.labels:
@@ -425,17 +425,17 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
     void_at = now.deadlines.of_label(issued_at, command.received_at)
     weighing = now.weighing((*order.asides, *ret.asides))
     spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
-    facts: Facts = {"label_id": command.label_id}
+    grounds: Grounds = {"label_id": command.label_id}
     if spent:
         last = max(spent, key=lambda label: label.void_at)
-        facts |= {
+        grounds |= {
             "voided_label_id": last.label_id,
             "deadline": to_text(last.void_at),
             "margin_seconds": margin_seconds(last.void_at, now.at),
         }
     else:
-        facts |= {"deadline": to_text(void_at), "margin_seconds": margin_seconds(void_at, now.at)}
-    weighing.weigh("returns.ship_by", not spent, facts)
+        grounds |= {"deadline": to_text(void_at), "margin_seconds": margin_seconds(void_at, now.at)}
+    weighing.weigh("returns.ship_by", not spent, grounds)
     if not weighing.allowed:
         return now.decide(ret.stream, weighing, LabelDeclined, label_id=command.label_id)
     return now.decide(
@@ -451,29 +451,29 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: Moment) -> 
     )
 
 
-def record_label_received(ret: Return, command: RecordLabelReceived, now: Moment) -> Decided:
+def record_label_received(ret: Return, command: RecordLabelReceived, now: DecisionContext) -> DecisionResult:
     """The customer received the label: its clock runs from there, also when that is learnt late."""
     label = _known_label(ret, command.label_id)
     _check(ret, "LabelReceived", command.command)
     if label.received is not None or not LABEL.allows(label.status, "LabelReceived"):
         raise _label_not_allowed(ret, label.label_id, command.command, now)
     received_at = command.received_at or now.at
-    fact = LabelReceived(
+    event = LabelReceived(
         **now.envelope(received_at),
         label_id=label.label_id,
         void_at=now.deadlines.of_label(label.issued.at, received_at),
         pins=now.policy.pins,
     )
-    return Decided(facts=[(ret.stream, fact)])
+    return DecisionResult(events=[(ret.stream, event)])
 
 
-def void_label(ret: Return, command: VoidLabel, now: Moment) -> Decided:
+def void_label(ret: Return, command: VoidLabel, now: DecisionContext) -> DecisionResult:
     """Void a live label by hand."""
     label = _known_label(ret, command.label_id)
     if label.status_at(now.at) != "issued" or not RETURN.allows(ret.status, "LabelVoided"):
         raise _label_not_allowed(ret, label.label_id, command.command, now)
-    fact = LabelVoided(**now.envelope(), label_id=label.label_id, cause="by_hand", reason=command.reason)
-    return Decided(facts=[(ret.stream, fact)])
+    event = LabelVoided(**now.envelope(), label_id=label.label_id, cause="by_hand", reason=command.reason)
+    return DecisionResult(events=[(ret.stream, event)])
 
 
 def _known_label(ret: Return, label_id: str) -> Label:
@@ -483,7 +483,7 @@ def _known_label(ret: Return, label_id: str) -> Label:
     return label
 
 
-def _label_not_allowed(ret: Return, label_id: str, command: str, now: Moment) -> Impossible:
+def _label_not_allowed(ret: Return, label_id: str, command: str, now: DecisionContext) -> Impossible:
     label = ret.labels[label_id]
     status = label.status_at(now.at)
     received = (
@@ -506,32 +506,32 @@ def _check(ret: Return, event: str, command: str) -> None:
         raise not_allowed(command, f"return {ret.return_id}", ret.status, RETURN)
 
 
-def record_return_shipment(ret: Return, command: RecordReturnShipment, now: Moment) -> Decided:
+def record_return_shipment(ret: Return, command: RecordReturnShipment, now: DecisionContext) -> DecisionResult:
     """The parcel was handed over; a late hand-over is a fact too, judged at the dock."""
     if command.label_id is not None:
         _known_label(ret, command.label_id)
     _check(ret, "ReturnShipped", command.command)
-    fact = ReturnShipped(
+    event = ReturnShipped(
         **now.envelope(command.shipped_at),
         label_id=command.label_id,
         tracking_number=command.tracking_number,
         proof=command.proof,
     )
-    return Decided(facts=[(ret.stream, fact)])
+    return DecisionResult(events=[(ret.stream, event)])
 
 
-def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Moment) -> Decided:
+def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: DecisionContext) -> DecisionResult:
     """Take the parcel in, or refuse it at the dock when it was handed over after the deadline."""
     _check(ret, "Received", command.command)
     received_at = command.received_at or now.at
     weighing = now.weighing((*order.asides, *ret.asides))
     sent_at, void_at = ret.shipped.at if ret.shipped else received_at, ret.void_at
-    facts: Facts = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
+    grounds: Grounds = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
     if void_at is not None:
-        facts["deadline"] = to_text(void_at)
-        facts["margin_seconds"] = margin_seconds(void_at, sent_at)
+        grounds["deadline"] = to_text(void_at)
+        grounds["margin_seconds"] = margin_seconds(void_at, sent_at)
     in_time = None if void_at is None else not passed("returns.ship_by", void_at, sent_at)
-    weighing.weigh("returns.ship_by", in_time, facts)
+    weighing.weigh("returns.ship_by", in_time, grounds)
     if ret.shipped is not None:
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})
         own = ret.shipped_with is None
@@ -546,7 +546,9 @@ def _proof(ret: Return) -> str:
     return ret.proof or "recorded hand-over"
 
 
-def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Moment, refund_open: bool) -> Decided:
+def inspect_return(
+    ret: Return, order: Order, command: InspectReturn, now: DecisionContext, refund_open: bool
+) -> DecisionResult:
     """Accept or reject unit by unit; risk passes here."""
     for index, finding in enumerate(command.findings):
         _in_return(ret, finding.line_id, f"findings[{index}].line_id")
@@ -570,7 +572,7 @@ def inspect_return(ret: Return, order: Order, command: InspectReturn, now: Momen
     applies = now.policy.clauses.returns_condition.applies
     missing = [[name for name in requires if not getattr(finding, name)] for finding in command.findings]
     set_aside = weighing.set_aside("returns.condition") or not applies
-    units: list[Facts] = [
+    units: list[Grounds] = [
         {"line_id": finding.line_id, "quantity": finding.quantity, "missing": list(lacks)}
         for finding, lacks in zip(command.findings, missing, strict=True)
     ]
@@ -601,7 +603,7 @@ def _in_return(ret: Return, line_id: str, field: str) -> None:
         raise Impossible("line.unknown", f"return {ret.return_id} has no line {line_id!r}", field=field)
 
 
-def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decided:
+def record_send_back(ret: Return, command: RecordSendBack, now: DecisionContext) -> DecisionResult:
     """Rejected units went back to the customer."""
     for index, line in enumerate(command.lines):
         _in_return(ret, line.line_id, f"lines[{index}].line_id")
@@ -614,23 +616,23 @@ def record_send_back(ret: Return, command: RecordSendBack, now: Moment) -> Decid
                 f"{line.quantity} units of line {line.line_id} were sent back, but {left} rejected units are here",
                 field=f"lines[{index}].quantity",
             )
-    fact = SentBack(
+    event = SentBack(
         **now.envelope(command.sent_at),
         lines=tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines),
         tracking_number=command.tracking_number,
     )
-    return Decided(facts=[(ret.stream, fact)])
+    return DecisionResult(events=[(ret.stream, event)])
 
 
-def report_lost(ret: Return, command: ReportReturnLost, now: Moment) -> Decided:
+def report_lost(ret: Return, command: ReportReturnLost, now: DecisionContext) -> DecisionResult:
     """The parcel is lost on its way back: closed without refund, unless it turns up (``returns.transit_risk``)."""
     _check(ret, "ParcelLost", command.command)
-    return Decided(facts=[(ret.stream, ParcelLost(**now.envelope(command.reported_at)))])
+    return DecisionResult(events=[(ret.stream, ParcelLost(**now.envelope(command.reported_at)))])
 
 
-def withdraw(ret: Return, command: WithdrawReturn, now: Moment) -> Decided:
+def withdraw(ret: Return, command: WithdrawReturn, now: DecisionContext) -> DecisionResult:
     """The customer keeps the goods: possible until the parcel is handed over."""
     _check(ret, "ReturnWithdrawn", command.command)
     if ret.refunded:
         raise not_allowed(command.command, f"return {ret.return_id}", ret.status, RETURN, "its refund is under way")
-    return Decided(facts=[(ret.stream, ReturnWithdrawn(**now.envelope()))])
+    return DecisionResult(events=[(ret.stream, ReturnWithdrawn(**now.envelope()))])

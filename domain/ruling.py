@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from returnable.domain.marks import Count, Decimals, FreeText, Harmless, Personal
 
 Verdict = Literal["pass", "fail", "not_applicable", "overridden"]
 
 
-class Facts(TypedDict, total=False):
+class Grounds(TypedDict, total=False):
     """All that verdicts may rest on. Instants and dates are text as it is stored, amounts decimals, margins seconds."""
 
     accepted: Count
@@ -50,15 +50,15 @@ class Facts(TypedDict, total=False):
     label_id: Personal
     labels_used: list[Personal]
     line_id: Harmless
-    lines: list[Facts] | list[Harmless]
+    lines: list[Grounds] | list[Harmless]
     lost_at: Harmless
     margin_seconds: float
     missing: list[Harmless]
-    override: Facts
+    override: Grounds
     owed: bool
     own_label: bool
     parcel_id: Personal | None
-    parcels: list[Facts]
+    parcels: list[Grounds]
     payment_id: Personal
     proven_by: Harmless
     quantity: Count
@@ -76,35 +76,38 @@ class Facts(TypedDict, total=False):
     shipping: Decimals
     stated_in: Harmless
     status: Harmless
-    tenders: list[Facts]
+    tenders: list[Grounds]
     threshold: Decimals
     total: Decimals
     undelivered: Count
     unit_price: Decimals
-    units: list[Facts]
+    units: list[Grounds]
     voided_label_id: Personal
     whole_order: bool
 
 
-class Finding(BaseModel):
-    """How one clause was judged, on which facts. The quote and the reason in plain English follow from these."""
+class ClauseResult(BaseModel):
+    """How one clause was judged, and on what grounds. The quote and the reason in plain English follow from these."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=True, validate_by_name=True, serialize_by_alias=True
+    )
 
     clause: Harmless
     verdict: Verdict
-    facts: Annotated[dict[str, JsonValue], Facts]
+    grounds: Annotated[dict[str, JsonValue], Grounds] = Field(alias="facts")
+    """The values the verdict rests on; stored under ``facts``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
+class OverrideInForce:
     """An override in force: who set the clause aside, why, and the fact that says so."""
 
     clause: str
     approved_by: str
     reason: str
     granted_at: datetime
-    fact: str
+    event: str
     """Stream and version of the ``OverrideGranted``, such as ``order/A-1#4``."""
 
 

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case, evolve
-from returnable.domain.events import Fact, RefusalsCounted
+from returnable.domain.events import Event, RefusalsCounted
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.marks import Mark
@@ -19,8 +19,8 @@ from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Counted, EventStore, Recorded
 from returnable.domain.reasons import localised
+from returnable.projections.damage import explained_damage
 from returnable.projections.marked import marks
-from returnable.projections.sound import telling
 from returnable.projections.views import ActorView, AuditEntry, AuditView
 
 _ENVELOPE = {"occurred_at", "recorded_at", "actor", "command_id", "ruling", "pins"}
@@ -33,7 +33,7 @@ def refusals_counted(
 
     A number says nothing of the time before its last refusal, so nothing is told as of an earlier instant.
     """
-    if not any(isinstance(entry.fact, RefusalsCounted) for entry in recorded):
+    if not any(isinstance(entry.event, RefusalsCounted) for entry in recorded):
         return {}
     upto = min((instant for instant in (as_of, known_at) if instant is not None), default=None)
     found = store.refusals.of(recorded[0].case_id)
@@ -54,37 +54,37 @@ def audit_view(
     """
     case = Case(case_id)
     entries: list[AuditEntry] = []
-    where = zone(policy.zone)
+    tz = zone(policy.zone)
     for entry in recorded:
         before = case.status_of(stream)
         case = evolve(case, (entry,))
         if entry.stream != stream or not counts(entry):
             continue
-        with telling(entry.event):
-            fact = entry.fact
+        with explained_damage(entry.event_id):
+            event = entry.event
             entries.append(
                 AuditEntry(
                     version=entry.version,
-                    type=fact.type,
-                    occurred_at=in_zone(fact.occurred_at, where),
-                    recorded_at=in_zone(fact.recorded_at, where),
-                    actor=ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None,
-                    command_id=fact.command_id,
-                    clauses=clause_views(fact.ruling or (), policy),
+                    type=event.type,
+                    occurred_at=in_zone(event.occurred_at, tz),
+                    recorded_at=in_zone(event.recorded_at, tz),
+                    actor=ActorView(role=event.actor.role, id=event.actor.id) if event.actor else None,
+                    command_id=event.command_id,
+                    clauses=clause_views(event.ruling or (), policy),
                     before=before,
                     after=case.status_of(stream) or NOTHING,
-                    details=localised(details(fact, case.order.currency, counted.get(entry.case_seq)), where),
+                    details=localised(details(event, case.order.currency, counted.get(entry.case_seq)), tz),
                 )
             )
     return AuditView(stream=stream, entries=tuple(entries))
 
 
-def details(fact: Fact, currency: str, counted: Counted | None = None) -> dict[str, JsonValue]:
+def details(event: Event, currency: str, counted: Counted | None = None) -> dict[str, JsonValue]:
     """What the fact says besides its envelope, its pins and its ruling; money as decimals of ``currency``.
 
     With ``counted`` also how many more refusals were counted in it, and when the last one was handled.
     """
-    content: dict[str, JsonValue] = from_json(to_json(fact.model_dump(exclude=_ENVELOPE, exclude_none=True)))
+    content: dict[str, JsonValue] = from_json(to_json(event.model_dump(exclude=_ENVELOPE, exclude_none=True)))
     if counted is not None:
         content |= {"more_times": counted.times, "last_at": to_text(counted.last_at)}
     return {key: _in_decimals(key, value, currency) for key, value in content.items()}

@@ -21,16 +21,16 @@ def claim_view(claim: Claim, policy: Policy, moment: datetime) -> ClaimView:
 
 def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
     """What the facts say, whatever the clock: nothing is overdue."""
-    where = zone(policy.zone)
+    tz = zone(policy.zone)
     return {
         "claim_id": claim.claim_id,
         "order_id": claim.opened.order_id,
         "line_id": claim.line_id,
         "quantity": claim.quantity,
         "status": claim.status,
-        "reported_at": in_zone(claim.opened.occurred_at, where),
-        "contact_by": in_zone(claim.opened.contact_by, where),
-        "contacted_at": in_zone(claim.contacted.at, where) if claim.contacted else None,
+        "reported_at": in_zone(claim.opened.occurred_at, tz),
+        "contact_by": in_zone(claim.opened.contact_by, tz),
+        "contacted_at": in_zone(claim.contacted.at, tz) if claim.contacted else None,
         "overdue": False,
         "evidence": {
             "order_confirmation": "order_confirmation" in claim.evidence,

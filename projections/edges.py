@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from returnable.domain.calendar import A_MOMENT, zone
 from returnable.domain.case import Case
 from returnable.domain.deadlines import Happened
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.ids import StreamId
 from returnable.domain.order import Parcel
 from returnable.domain.outcome import in_zone
@@ -25,7 +25,7 @@ from returnable.domain.policy import INCLUSIVE, Policy
 from returnable.domain.reasons import duration
 from returnable.domain.returns import Label, Return
 from returnable.domain.timetable import deadlines_of
-from returnable.projections.explained import AnswerChange, EdgesView, EdgeView
+from returnable.projections.audit_models import AnswerChange, EdgesView, EdgeView
 from returnable.projections.orders import eligibility_view
 from returnable.projections.subjects import Subject
 from returnable.projections.views import EligibilityRuling
@@ -94,7 +94,7 @@ def answers(case: Case, policy: Policy, at: datetime) -> Answers:
 
 
 def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) -> Iterator[tuple[Question, str]]:
-    eligible = eligibility_view(case, policy, Moment(at, policy))
+    eligible = eligibility_view(case, policy, DecisionContext(at, policy))
     order = case.order.stream
     yield from _of_ruling(order, CANCELLATION, eligible.cancellation)
     for line in eligible.lines:
@@ -323,19 +323,19 @@ _WHAT: dict[tuple[str, str], Callable[[Case, datetime, Change], str]] = {
 
 def edges_view(subject: Subject, clock: datetime, to_come: bool = False) -> EdgesView:
     """The edges of a subject, seen from the clock; with ``to_come`` only those after it."""
-    where = zone(subject.policy.zone)
+    tz = zone(subject.policy.zone)
     found = edges_of(subject)
     return EdgesView(
         subject=str(subject),
-        at=in_zone(clock, where),
-        edges=tuple(_view(edge, clock, where) for edge in found if not to_come or edge.at > clock),
+        at=in_zone(clock, tz),
+        edges=tuple(_view(edge, clock, tz) for edge in found if not to_come or edge.at > clock),
     )
 
 
-def _view(edge: Edge, clock: datetime, where: ZoneInfo) -> EdgeView:
+def _view(edge: Edge, clock: datetime, tz: ZoneInfo) -> EdgeView:
     return EdgeView(
-        at=in_zone(edge.at, where),
-        deadline=in_zone(edge.deadline, where),
+        at=in_zone(edge.at, tz),
+        deadline=in_zone(edge.deadline, tz),
         inclusive=edge.inclusive,
         subject=edge.subject,
         clause=edge.clause,

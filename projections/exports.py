@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from returnable.domain.errors import HistoryBroken, short
-from returnable.domain.events import Confirmed, Fact, RefundFailed, RefundRequested, RefundSettled
+from returnable.domain.events import Confirmed, Event, RefundFailed, RefundRequested, RefundSettled
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
 from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Recorded
-from returnable.domain.retelling import Told, retell
-from returnable.domain.ruling import Finding
+from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
+from returnable.domain.ruling import ClauseResult
 from returnable.projections.audit import details
 from returnable.projections.redaction import Redaction
 from returnable.projections.subjects import Subject, every_case
@@ -103,7 +103,7 @@ class Choice:
 
     def in_period(self, entry: Recorded) -> bool:
         """Whether the fact was recorded in the period."""
-        at = entry.fact.recorded_at
+        at = entry.event.recorded_at
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
     def takes(self, entry: Recorded) -> bool:
@@ -158,30 +158,30 @@ class Rows:
         self._policy_of = policy_of
         self._refunds: OrderedDict[str, RefundRequested] = OrderedDict()
 
-    def facts(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
+    def events(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
         """One row for each fact that is taken, in order of position; with ``ruling`` as a last key."""
         for outcome, entry in self._taken(choice, advance):
-            fact: Any = entry.fact
-            findings = fact.ruling or ()
+            event: Any = entry.event
+            findings = event.ruling or ()
             currency, amount = self._money(entry)
             yield _place(entry, outcome) | {
                 "failed": [finding.clause for finding in findings if finding.verdict == "fail"],
                 "overridden": [finding.clause for finding in findings if finding.verdict == "overridden"],
                 "currency": currency,
                 "amount": amount,
-                "content": details(fact, getattr(fact, "currency", "")),
-                "ruling": self._ruling(fact, findings) if findings else None,
+                "content": details(event, getattr(event, "currency", "")),
+                "ruling": self._ruling(event, findings) if findings else None,
             }
 
     def clauses(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
         """One row for each clause that was weighed, in order of position; with ``quote`` as a last key."""
         for outcome, entry in self._taken(choice, advance):
-            findings = entry.fact.ruling or ()
+            findings = entry.event.ruling or ()
             if not findings:
                 continue
             place = _place(entry, outcome)
             currency, amount = self._money(entry)
-            shown = self._clauses(entry.fact, findings)
+            shown = self._clauses(entry.event, findings)
             for nth, (finding, clause) in enumerate(zip(findings, shown, strict=True), start=1):
                 deadline, margin = turning_point(finding)
                 yield place | {
@@ -193,37 +193,37 @@ class Rows:
                     "because": clause.because,
                     "currency": currency,
                     "amount": amount,
-                    "facts": finding.facts,
+                    "facts": finding.grounds,
                     "quote": clause.quote,
                 }
 
     def _taken(self, choice: Choice, advance: Callable[[int], None]) -> Iterator[tuple[str, Recorded]]:
-        for told in retell(self._history.log(choice, advance)):
-            outcome = told.outcome
-            for entry in told.entries:
+        for past in recorded_commands(self._history.log(choice, advance)):
+            outcome = past.outcome
+            for entry in past.entries:
                 if choice.takes(entry):
                     yield outcome, entry
 
-    def _ruling(self, fact: Fact, findings: Sequence[Finding]) -> list[Row]:
-        shown = zip(findings, self._clauses(fact, findings), strict=True)
-        return [clause.model_dump() | {"facts": finding.facts} for finding, clause in shown]
+    def _ruling(self, event: Event, findings: Sequence[ClauseResult]) -> list[Row]:
+        shown = zip(findings, self._clauses(event, findings), strict=True)
+        return [clause.model_dump() | {"facts": finding.grounds} for finding, clause in shown]
 
-    def _clauses(self, fact: Fact, findings: Sequence[Finding]) -> tuple[ClauseView, ...]:
-        pins = fact.pins
+    def _clauses(self, event: Event, findings: Sequence[ClauseResult]) -> tuple[ClauseView, ...]:
+        pins = event.pins
         if pins is None:
-            raise HistoryBroken(f"a {fact.type} has a ruling and says no policy")
+            raise HistoryBroken(f"a {event.type} has a ruling and says no policy")
         return clause_views(findings, self._policy_of(pins.sha256))
 
     def _money(self, entry: Recorded) -> tuple[str | None, str | None]:
-        fact = entry.fact
-        if isinstance(fact, Confirmed):
-            return fact.currency, to_major(sum(one.amount for one in fact.payments), fact.currency)
-        if isinstance(fact, RefundRequested):
-            self._keep(fact)
-            return fact.currency, to_major(sum(one.amount for one in fact.tenders), fact.currency)
-        if isinstance(fact, RefundSettled | RefundFailed):
-            asked = self._asked(entry, fact.refund_id)
-            amount = sum(one.amount for one in asked.tenders if one.payment_id == fact.payment_id)
+        event = entry.event
+        if isinstance(event, Confirmed):
+            return event.currency, to_major(sum(one.amount for one in event.payments), event.currency)
+        if isinstance(event, RefundRequested):
+            self._keep(event)
+            return event.currency, to_major(sum(one.amount for one in event.tenders), event.currency)
+        if isinstance(event, RefundSettled | RefundFailed):
+            asked = self._asked(entry, event.refund_id)
+            amount = sum(one.amount for one in asked.tenders if one.payment_id == event.payment_id)
             return asked.currency, to_major(amount, asked.currency)
         return None, None
 
@@ -231,15 +231,15 @@ class Rows:
         known = self._refunds.get(refund_id)
         if known is None:
             for other in self._history.case(entry.case_id, entry.position):
-                if isinstance(other.fact, RefundRequested) and other.fact.refund_id == refund_id:
-                    known = other.fact
+                if isinstance(other.event, RefundRequested) and other.event.refund_id == refund_id:
+                    known = other.event
             if known is None:
-                raise HistoryBroken(f"{entry.event}: refund {short(refund_id)} was never requested")
+                raise HistoryBroken(f"{entry.event_id}: refund {short(refund_id)} was never requested")
             self._keep(known)
         return known
 
-    def _keep(self, fact: RefundRequested) -> None:
-        self._refunds[fact.refund_id] = fact
+    def _keep(self, event: RefundRequested) -> None:
+        self._refunds[event.refund_id] = event
         while len(self._refunds) > _REMEMBERED:
             self._refunds.popitem(last=False)
 
@@ -248,30 +248,30 @@ _REMEMBERED = 1000
 """How many refunds are remembered until they are settled; what lies further back is looked up."""
 
 
-def turning_point(finding: Finding) -> tuple[datetime | None, float | None]:
+def turning_point(finding: ClauseResult) -> tuple[datetime | None, float | None]:
     """The deadline that a verdict turned on, or that a promise sets, and the seconds that were left until then.
 
     Where lines have deadlines of their own the ruling says the earliest.
     """
-    facts: dict[str, Any] = finding.facts
-    deadline = facts.get("deadline", facts.get("contact_by"))
-    return None if deadline is None else datetime.fromisoformat(deadline), facts.get("margin_seconds")
+    events: dict[str, Any] = finding.grounds
+    deadline = events.get("deadline", events.get("contact_by"))
+    return None if deadline is None else datetime.fromisoformat(deadline), events.get("margin_seconds")
 
 
 def _place(entry: Recorded, outcome: str) -> Row:
-    fact, pins = entry.fact, entry.fact.pins
+    event, pins = entry.event, entry.event.pins
     row: Row = {
         "position": entry.position,
         "case_id": entry.case_id,
         "case_seq": entry.case_seq,
         "stream": entry.stream,
         "version": entry.version,
-        "type": fact.type,
-        "occurred_at": fact.occurred_at,
-        "recorded_at": fact.recorded_at,
-        "actor_role": fact.actor.role if fact.actor else None,
-        "actor_id": fact.actor.id if fact.actor else None,
-        "command_id": fact.command_id,
+        "type": event.type,
+        "occurred_at": event.occurred_at,
+        "recorded_at": event.recorded_at,
+        "actor_role": event.actor.role if event.actor else None,
+        "actor_id": event.actor.id if event.actor else None,
+        "command_id": event.command_id,
         "policy": pins.policy if pins else None,
         "policy_version": pins.version if pins else None,
         "policy_sha256": pins.sha256 if pins else None,
@@ -283,12 +283,12 @@ def _place(entry: Recorded, outcome: str) -> Row:
 # ---- scenarios -------------------------------------------------------------------------------------------------------
 
 
-def expectation(told: Told) -> dict[str, Any]:
+def expectation(past: RecordedCommand) -> dict[str, Any]:
     """What a line of a scenario expects, when the command has come to these facts before."""
     return {
-        "outcome": told.outcome,
-        "events": [entry.fact.type for entry in told.entries],
-        "failed": list(dict.fromkeys(finding.clause for finding in told.ruling or () if finding.verdict == "fail")),
+        "outcome": past.outcome,
+        "events": [entry.event.type for entry in past.entries],
+        "failed": list(dict.fromkeys(finding.clause for finding in past.ruling or () if finding.verdict == "fail")),
     }
 
 

@@ -28,7 +28,7 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ViewStatus:
     """How a view stands beside the store."""
 
     view: str
@@ -78,9 +78,9 @@ class Projector:
         self._positions_in_batch = positions_in_batch
         self._identity: str | None = None
 
-    def standings(self) -> list[Standing]:
+    def statuses(self) -> list[ViewStatus]:
         """How each view stands."""
-        return standings(self.store, self.views, self.names)
+        return statuses(self.store, self.views, self.names)
 
     def rebuild(self, names: Sequence[str]) -> None:
         """Empty these views; the next batches build them anew. All of them at once may have been of another store."""
@@ -164,7 +164,7 @@ class Projector:
             self.views.belongs_to(self._identity)
 
     def _mark(self, position: int) -> Mark:
-        return Mark(position, place=self.store.place(position))
+        return Mark(position, place=self.store.fingerprint_at(position))
 
     def _marks(self) -> Mapping[str, Mark]:
         marks = self.views.marks()
@@ -172,19 +172,19 @@ class Projector:
 
     def _build(self, group: Mapping[str, Mark], mark: Mark, advance: Advance) -> None:
         assert mark.cursor is not None
-        cases = self.store.stretch(mark.cursor, self._cases_in_batch, mark.position)
-        case_ids, facts, changes = self._told(group, cases)
+        cases = self.store.load_page(mark.cursor, self._cases_in_batch, mark.position)
+        case_ids, events, changes = self._told(group, cases)
         after = Mark(mark.position, case_ids[-1] if case_ids else None, mark.place)
         if self.views.save(group, after, changes, self._identity):
-            advance(facts * len(group))
+            advance(events * len(group))
 
     def _catch_up(self, group: Mapping[str, Mark], upto: int, advance: Advance) -> None:
         first = next(iter(group.values())).position
-        if self._tell_again(group, self._mark(upto), self.store.touched(first, upto)):
+        if self._tell_again(group, self._mark(upto), self.store.changed_cases(first, upto)):
             advance((upto - first) * len(group))
 
     def _tell_again(self, group: Mapping[str, Mark], after: Mark, case_ids: Sequence[str]) -> bool:
-        cases = ((case_id, *self.store.readable(case_id, after.position)) for case_id in case_ids)
+        cases = ((case_id, *self.store.load_until_damage(case_id, after.position)) for case_id in case_ids)
         _, _, changes = self._told(group, cases)
         return self.views.save(group, after, changes, self._identity)
 
@@ -194,13 +194,13 @@ class Projector:
         """Which cases, how many facts, and what the views make of them."""
         views = [VIEWS[name] for name in group]
         case_ids: list[str] = []
-        facts = 0
+        events = 0
         changes = empty_changes(views, case_ids)
         for case_id, recorded, damage in cases:
             case_ids.append(case_id)
-            facts += len(recorded)
+            events += len(recorded)
             add_case(changes, views, case_id, recorded, damage, self._policy_of)
-        return case_ids, facts, changes
+        return case_ids, events, changes
 
 
 def origin_of(store: EventStore) -> str | None:
@@ -209,26 +209,26 @@ def origin_of(store: EventStore) -> str | None:
     After a restore hosts repeat what they had asked for, and other facts come to stand where those of the views stood. So
     views of an earlier timeline belong to another store.
     """
-    identity = store.identity()
+    identity = store.store_id()
     timelines = store.records.timelines()
     return None if identity is None else f"{identity}:{timelines[-1].cookie if timelines else ''}"
 
 
 def _elsewhere(mark: Mark, store: EventStore) -> bool:
     """Whether another fact stands in the store where the view has come to."""
-    return mark.place is not None and mark.place != store.place(mark.position)
+    return mark.place is not None and mark.place != store.fingerprint_at(mark.position)
 
 
-def standings(store: EventStore, views: ViewStore, names: Sequence[str] = tuple(VIEWS)) -> list[Standing]:
+def statuses(store: EventStore, views: ViewStore, names: Sequence[str] = tuple(VIEWS)) -> list[ViewStatus]:
     """How each view stands beside the store; raises ``StoreUnusable`` when it belongs to another one."""
     with views.reading() as reading:
         return [standing_of(name, store, reading) for name in names]
 
 
-def standing_of(name: str, store: EventStore, reading: Reading) -> Standing:
+def standing_of(name: str, store: EventStore, reading: Reading) -> ViewStatus:
     """How a view stands beside the store; raises ``StoreUnusable`` when it belongs to another one."""
     reading.belongs_to(origin_of(store))
     mark = reading.marks().get(name)
     parked = tuple(damage for _, damage in reading.parked(name))
     # Asked after the marks: a store that grows in between makes a view look behind, never ahead.
-    return Standing(name, mark, store.head(), parked, mark is not None and _elsewhere(mark, store))
+    return ViewStatus(name, mark, store.head(), parked, mark is not None and _elsewhere(mark, store))

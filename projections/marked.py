@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import AwareDatetime, BaseModel
 
 from returnable.domain.commands import COMMANDS
-from returnable.domain.events import FACTS
+from returnable.domain.events import EVENTS
 from returnable.domain.marks import Mark
 
 _HARMLESS: tuple[Any, ...] = (bool, float, date, datetime, AwareDatetime)
@@ -23,7 +23,7 @@ def marks() -> Mapping[str, Mark]:
     """The name of a field → its mark; a name that has not exactly one mark, and the same everywhere, is not in it."""
     found: dict[str, set[tuple[Mark, ...]]] = {}
     seen: set[type] = set()
-    for model in (*FACTS.values(), *COMMANDS.values()):
+    for model in (*EVENTS.values(), *COMMANDS.values()):
         for name, of_leaf in leaves(model, seen):
             found.setdefault(name, set()).add(of_leaf)
     alike = {name: next(iter(of_name)) for name, of_name in found.items() if len(of_name) == 1}

@@ -7,7 +7,7 @@ from typing import Any
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.claims import weigh_report
-from returnable.domain.deciding import Moment, Weighing, not_allowed
+from returnable.domain.deciding import DecisionContext, Weighing, not_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import to_major
@@ -32,7 +32,7 @@ def order_view(case: Case, policy: Policy) -> OrderView:
 
 def order_values(case: Case, policy: Policy) -> dict[str, Any]:
     """What the facts say of the order; no clock changes it."""
-    order, where = case.order, zone(policy.zone)
+    order, tz = case.order, zone(policy.zone)
     lines = []
     for line in order.lines.values():
         returning, returned = returned_units(case, line.line_id)
@@ -47,7 +47,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
                 "delivered": order.delivered(line.line_id),
                 "returning": returning,
                 "returned": returned,
-                "return_before": in_zone(before, where) if before else None,
+                "return_before": in_zone(before, tz) if before else None,
             }
         )
     return {
@@ -55,16 +55,16 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
         "status": order.status,
         "policy": {"id": policy.id, "version": policy.version},
         "currency": order.currency,
-        "confirmed_at": in_zone(order.confirmed.occurred_at, where),
-        "cancel_by": in_zone(order.confirmed.cancel_by, where),
+        "confirmed_at": in_zone(order.confirmed.occurred_at, tz),
+        "cancel_by": in_zone(order.confirmed.cancel_by, tz),
         "lines": lines,
         "parcels": [
             {
                 "parcel_id": parcel.parcel_id,
                 "carrier": parcel.carrier,
                 "tracking_number": parcel.tracking_number,
-                "shipped_at": in_zone(parcel.shipped_at, where),
-                "delivered_at": in_zone(parcel.delivered_at, where) if parcel.delivered_at else None,
+                "shipped_at": in_zone(parcel.shipped_at, tz),
+                "delivered_at": in_zone(parcel.delivered_at, tz) if parcel.delivered_at else None,
             }
             for parcel in order.parcels_by_shipment()
         ],
@@ -87,9 +87,9 @@ def returned_units(case: Case, line_id: str) -> tuple[int, int]:
     return returning, returned
 
 
-def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView:
+def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> EligibilityView:
     """The rulings that the commands would get at ``now``, asked for in the way the policy wants; nothing is recorded."""
-    order, where = case.order, zone(policy.zone)
+    order, tz = case.order, zone(policy.zone)
     clauses = policy.clauses
     by_email = clauses.cancellation_by_email
     cancellation = weigh_cancellation(order, now, now.at, by_email.channels[0], order.order_id, True)
@@ -115,13 +115,13 @@ def eligibility_view(case: Case, policy: Policy, now: Moment) -> EligibilityView
                         allowed=of_return.allowed,
                         clauses=of_return.clauses,
                         error=of_return.error,
-                        return_before=in_zone(return_before, where) if return_before else None,
+                        return_before=in_zone(return_before, tz) if return_before else None,
                     ),
                     "wrong_item": WrongItemEligibility(
                         allowed=of_claim.allowed,
                         clauses=of_claim.clauses,
                         error=of_claim.error,
-                        report_before=in_zone(report_before, where) if report_before else None,
+                        report_before=in_zone(report_before, tz) if report_before else None,
                     ),
                 }
             )

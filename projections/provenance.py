@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from returnable.domain.case import Case, replay, steps
+from returnable.domain.case import Case, fold, steps
 from returnable.domain.claims import Claim
 from returnable.domain.events import (
     AccountLinked,
@@ -40,9 +40,9 @@ from returnable.domain.events import (
 from returnable.domain.ids import StreamId
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
-from returnable.domain.retelling import Told
+from returnable.domain.recorded_commands import RecordedCommand
 from returnable.domain.returns import Return
-from returnable.domain.ruling import Finding
+from returnable.domain.ruling import ClauseResult
 
 POLICY: Final = "policy"
 """The policy sets the value."""
@@ -53,23 +53,23 @@ ABSENCE: Final = "absence"
 class Record:
     """What was on record when a command was decided: the facts before it, its own facts, and the policy it was judged by."""
 
-    def __init__(self, before: Sequence[Recorded], told: Told, policy: Policy) -> None:
+    def __init__(self, before: Sequence[Recorded], past: RecordedCommand, policy: Policy) -> None:
         self.before = before
-        self.told = told
+        self.past = past
         self.policy = policy
-        self.stream = told.entries[0].stream
-        self.case: Case = replay(told.entries[0].case_id, before)
+        self.stream = past.entries[0].stream
+        self.case: Case = fold(past.entries[0].case_id, before)
         """The case as it was judged."""
 
     @property
     def request(self) -> Recorded:
         """The fact that says what was asked for: the first of the command."""
-        return self.told.entries[0]
+        return self.past.entries[0]
 
     @property
     def decision(self) -> Recorded:
         """The fact that carries the ruling."""
-        return self.told.decided
+        return self.past.decided
 
     @property
     def ret(self) -> Return | None:
@@ -79,80 +79,80 @@ class Record:
     def of(self, *kinds: type[Any], stream: str | None = None) -> Iterator[Recorded]:
         """The facts of these kinds that came before, oldest first; with ``stream`` only those of that stream."""
         for entry in self.before:
-            if isinstance(entry.fact, kinds) and stream in (None, entry.stream):
+            if isinstance(entry.event, kinds) and stream in (None, entry.stream):
                 yield entry
 
 
 Element = Mapping[str, Any]
 """The innermost part of a finding's facts in which the value stands."""
-Rule = Callable[[Record, Finding, Element], Iterable[Recorded | str]]
+Rule = Callable[[Record, ClauseResult, Element], Iterable[Recorded | str]]
 
 
 # ---- rules: the command itself and the order ------------------------------------------------------------------------
 
 
-def the_policy(record: Record, finding: Finding, element: Element) -> Iterator[str]:
+def the_policy(record: Record, finding: ClauseResult, element: Element) -> Iterator[str]:
     """The policy says so."""
     yield POLICY
 
 
-def nothing_on_record(record: Record, finding: Finding, element: Element) -> Iterator[str]:
+def nothing_on_record(record: Record, finding: ClauseResult, element: Element) -> Iterator[str]:
     """No fact says so, and that is what the value says."""
     yield ABSENCE
 
 
-def the_request(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_request(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """What was asked for."""
     yield record.request
 
 
-def the_decision(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_decision(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The decision itself: its instant, and what it resolved."""
     yield record.decision
 
 
-def the_confirmation(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_confirmation(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The confirmation of the order: what was bought, for how much, by whom, and until when it can be cancelled."""
     yield next(record.of(Confirmed))
 
 
-def first_incomplete_request(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def first_incomplete_request(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The earliest mail that lacked only the order reference."""
-    asked = [e for e in record.of(CancellationRequested) if getattr(e.fact, "incomplete", False)]
-    yield from sorted(asked, key=lambda entry: entry.fact.occurred_at)[:1]
+    asked = [e for e in record.of(CancellationRequested) if getattr(e.event, "incomplete", False)]
+    yield from sorted(asked, key=lambda entry: entry.event.occurred_at)[:1]
 
 
-def what_counts_as_request(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def what_counts_as_request(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The first incomplete mail where it counts, else the request."""
-    counted = "first_incomplete_at" in finding.facts
+    counted = "first_incomplete_at" in finding.grounds
     yield from (first_incomplete_request if counted else the_request)(record, finding, element)
 
 
-def when_it_was_judged(record: Record, finding: Finding, element: Element) -> Iterator[Recorded | str]:
+def when_it_was_judged(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded | str]:
     """The policy chooses: the decision, or the arrival of the request (of the first incomplete one, if that was earlier)."""
     yield POLICY
     if record.policy.clauses.cancellation_not_shipped.judged == "when_decided":
         yield record.decision
         return
     first = [*first_incomplete_request(record, finding, element), record.request]
-    yield min(first, key=lambda entry: entry.fact.occurred_at)
+    yield min(first, key=lambda entry: entry.event.occurred_at)
 
 
-def shipment_of_the_parcel(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def shipment_of_the_parcel(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The first telling of the parcel's shipment; later ones are conflicts."""
-    yield from [e for e in record.of(Shipped) if getattr(e.fact, "parcel_id", None) == element["parcel_id"]][:1]
+    yield from [e for e in record.of(Shipped) if getattr(e.event, "parcel_id", None) == element["parcel_id"]][:1]
 
 
 def _delivery(record: Record, parcel_id: str | None) -> Iterator[Recorded]:
-    yield from [e for e in record.of(Delivered) if getattr(e.fact, "parcel_id", None) == parcel_id][:1]
+    yield from [e for e in record.of(Delivered) if getattr(e.event, "parcel_id", None) == parcel_id][:1]
 
 
-def delivery_of_the_parcel(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def delivery_of_the_parcel(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The first telling of the parcel's delivery; later ones are conflicts."""
     yield from _delivery(record, element.get("parcel_id"))
 
 
-def every_delivery(record: Record, finding: Finding, element: Element) -> Iterator[Recorded | str]:
+def every_delivery(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded | str]:
     """All deliveries where everything was delivered; else nothing says so."""
     if not element["delivered"]:
         yield ABSENCE
@@ -161,68 +161,68 @@ def every_delivery(record: Record, finding: Finding, element: Element) -> Iterat
         yield from _delivery(record, parcel_id)
 
 
-def tightest_delivery(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def tightest_delivery(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The delivery that set the tightest deadline of the lines."""
-    lines: list[dict[str, Any]] = finding.facts["lines"]  # type: ignore[assignment]
+    lines: list[dict[str, Any]] = finding.grounds["lines"]  # type: ignore[assignment]
     for line in lines:
-        if line.get("return_before") == finding.facts["deadline"]:
+        if line.get("return_before") == finding.grounds["deadline"]:
             yield from _delivery(record, line["parcel_id"])
 
 
-def deliveries_of_the_line(record: Record, finding: Finding, element: Element) -> Iterator[Recorded | str]:
+def deliveries_of_the_line(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded | str]:
     """The deliveries of the parcels from which units of this line are to be taken."""
-    asked: Any = record.request.fact
+    asked: Any = record.request.event
     for line in asked.lines if isinstance(asked, ReturnRequested) else ():
         if line.line_id == element["line_id"]:
             for taken in line.parcels:
                 yield from _delivery(record, taken.parcel_id)
 
 
-def the_account(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_account(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The account as it was known last: linked, or given with the order."""
     yield ([*record.of(AccountLinked)] or [*record.of(Confirmed)])[-1]
 
 
-def where_the_account_began(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def where_the_account_began(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The confirmation of an order that came with an account, else the first link."""
     confirmed = next(record.of(Confirmed))
-    fact: Any = confirmed.fact
-    yield confirmed if fact.customer.account_id is not None else next(record.of(AccountLinked))
+    event: Any = confirmed.event
+    yield confirmed if event.customer.account_id is not None else next(record.of(AccountLinked))
 
 
 # ---- rules: labels and the way back ---------------------------------------------------------------------------------
 
 
 def _label_facts(record: Record, label_id: object, *kinds: type[Any]) -> list[Recorded]:
-    return [e for e in record.of(*kinds, stream=record.stream) if getattr(e.fact, "label_id", None) == label_id]
+    return [e for e in record.of(*kinds, stream=record.stream) if getattr(e.event, "label_id", None) == label_id]
 
 
 def _label_deadline(record: Record, label_id: object) -> Iterator[Recorded]:
     yield from _label_facts(record, label_id, LabelIssued, LabelReceived)[-1:]
 
 
-def the_voided_label(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_voided_label(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The issue of the label that voided by itself, and the voiding where that is on record."""
     yield from _label_facts(record, element["voided_label_id"], LabelIssued, LabelVoided)
 
 
-def deadline_of_the_label(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def deadline_of_the_label(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """What set the deadline: the receipt or the issue of the label that voided, else the issue of the new one."""
-    if "voided_label_id" in finding.facts:
-        yield from _label_deadline(record, finding.facts["voided_label_id"])
-    elif "label_id" in finding.facts:
+    if "voided_label_id" in finding.grounds:
+        yield from _label_deadline(record, finding.grounds["voided_label_id"])
+    elif "label_id" in finding.grounds:
         yield record.decision
     elif record.ret is not None and record.ret.labels:
         last = max(record.ret.labels.values(), key=lambda label: label.void_at)
         yield from _label_deadline(record, last.label_id)
 
 
-def the_hand_over(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_hand_over(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The hand-over, where one is on record, else the arrival."""
     yield ([*record.of(ReturnShipped, stream=record.stream)] or [record.decision])[-1]
 
 
-def labels_that_were_used(record: Record, finding: Finding, element: Element) -> Iterator[Recorded | str]:
+def labels_that_were_used(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded | str]:
     """The issue of each label that was used, and what shows that it was; nothing where none was."""
     used = record.ret.labels_used() if record.ret is not None else []
     for label in used:
@@ -236,12 +236,12 @@ def labels_that_were_used(record: Record, finding: Finding, element: Element) ->
 # ---- rules: inspection and money ------------------------------------------------------------------------------------
 
 
-def the_return_request(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_return_request(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """What was to come back."""
     yield from record.of(ReturnRequested, stream=record.stream)
 
 
-def the_inspections(record: Record, finding: Finding, element: Element) -> Iterator[Recorded | str]:
+def the_inspections(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded | str]:
     """All inspections of the return; where there is none, nothing says so."""
     found = [*record.of(Inspected, stream=record.stream)]
     yield from found
@@ -249,38 +249,38 @@ def the_inspections(record: Record, finding: Finding, element: Element) -> Itera
         yield ABSENCE
 
 
-def the_last_inspection(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_last_inspection(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The inspection that came last."""
     yield from [*record.of(Inspected, stream=record.stream)][-1:]
 
 
-def what_is_paid_for(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def what_is_paid_for(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The units: what was asked for, found at inspection and sent back; of a claim, the report and its settlement."""
     kinds = (ReturnRequested, Inspected, SentBack, ClaimOpened, ClaimResolved, Cancelled)
     yield from record.of(*kinds, stream=record.stream)
 
 
-def what_moved_it_last(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def what_moved_it_last(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The fact that brought the return where it stands."""
     case = Case(record.case.case_id)
     moves = [step.entry for step in steps(case, record.before) if step.before != step.after]
     yield from [entry for entry in moves if entry.stream == record.stream][-1:]
 
 
-def the_loss(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_loss(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The last report that the parcel is lost."""
     yield from [*record.of(ParcelLost, stream=record.stream)][-1:]
 
 
-def shipping_paid_back_elsewhere(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def shipping_paid_back_elsewhere(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """Refunds of something else that paid outbound shipping back."""
     for entry in record.of(RefundRequested):
-        fact: Any = entry.fact
-        if entry.stream != record.stream and fact.shipping:
+        event: Any = entry.event
+        if entry.stream != record.stream and event.shipping:
             yield entry
 
 
-def what_others_hold(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def what_others_hold(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """Units that returns and claims hold, and that are not paid for here."""
     holders: list[Return | Claim] = [*record.case.returns.values(), *record.case.claims.values()]
     for holder in holders:
@@ -288,7 +288,7 @@ def what_others_hold(record: Record, finding: Finding, element: Element) -> Iter
             yield from record.of(ReturnRequested, SentBack, ClaimOpened, ClaimResolved, stream=holder.stream)
 
 
-def refunds_so_far(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def refunds_so_far(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The refunds of the order before this one, and what the payment provider answered."""
     yield from record.of(RefundRequested, RefundSettled, RefundFailed)
 
@@ -296,32 +296,32 @@ def refunds_so_far(record: Record, finding: Finding, element: Element) -> Iterat
 # ---- rules: claims --------------------------------------------------------------------------------------------------
 
 
-def the_evidence(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_evidence(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The report of the wrong item, and the evidence that followed."""
-    if isinstance(record.request.fact, ClaimOpened):
+    if isinstance(record.request.event, ClaimOpened):
         yield record.request
     else:
         yield from record.of(ClaimOpened, EvidenceAdded, stream=record.stream)
 
 
-def the_report(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_report(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The report of the wrong item."""
     yield from record.of(ClaimOpened, stream=record.stream)
 
 
-def the_settlement(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_settlement(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The settlement of the claim, or the decision that is to settle it."""
     yield ([*record.of(ClaimResolved, stream=record.stream)] or [record.decision])[-1]
 
 
-def the_cancellation(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_cancellation(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The cancellation of the order."""
     yield from record.of(Cancelled)
 
 
-def the_override(record: Record, finding: Finding, element: Element) -> Iterator[Recorded]:
+def the_override(record: Record, finding: ClauseResult, element: Element) -> Iterator[Recorded]:
     """The fact by which the clause was set aside."""
-    yield from (e for e in record.before if e.event == element["fact"])
+    yield from (e for e in record.before if e.event_id == element["fact"])
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -488,20 +488,20 @@ class Sourced:
     sources: tuple[str, ...]
 
 
-def sourced(finding: Finding, record: Record) -> Iterator[tuple[Sourced, tuple[Recorded, ...]]]:
+def sourced(finding: ClauseResult, record: Record) -> Iterator[tuple[Sourced, tuple[Recorded, ...]]]:
     """Every value of a finding with its sources, and the events among them; then what its absence says."""
-    if finding.facts.get("applies") is False:
-        yield from (_sourced("applies", "applies", False, finding.facts, finding, record),)
+    if finding.grounds.get("applies") is False:
+        yield from (_sourced("applies", "applies", False, finding.grounds, finding, record),)
         return
-    for pattern, key, value, element in _leaves(finding.facts):
+    for pattern, key, value, element in _leaves(finding.grounds):
         yield _sourced(pattern, key, value, element, finding, record)
     for key in UNSAID.get(finding.clause, ()):
-        if key not in finding.facts:
+        if key not in finding.grounds:
             yield Sourced(key, None, (ABSENCE,)), ()
 
 
 def _sourced(
-    pattern: str, key: str, value: JsonValue, element: Element, finding: Finding, record: Record
+    pattern: str, key: str, value: JsonValue, element: Element, finding: ClauseResult, record: Record
 ) -> tuple[Sourced, tuple[Recorded, ...]]:
     rules = ANYWHERE.get(pattern) or SOURCES[finding.clause].get(pattern, ())
     found = [source for rule in rules for source in rule(record, finding, element)]
@@ -510,12 +510,12 @@ def _sourced(
     # "Nothing says so" is true only where nothing does: a rule that found events has the word.
     kept = [mark for mark in marks if mark != ABSENCE or not events]
     ordered = tuple(events[seq] for seq in sorted(events))
-    return Sourced(key, value, (*(entry.event for entry in ordered), *kept)), ordered
+    return Sourced(key, value, (*(entry.event_id for entry in ordered), *kept)), ordered
 
 
-def _leaves(facts: Mapping[str, JsonValue]) -> Iterator[tuple[str, str, JsonValue, Element]]:
+def _leaves(grounds: Mapping[str, JsonValue]) -> Iterator[tuple[str, str, JsonValue, Element]]:
     """Pattern, place and value of everything that is no structure itself, and the structure it stands in."""
-    for name, value in facts.items():
+    for name, value in grounds.items():
         if isinstance(value, dict):
             for inner, entry in value.items():
                 yield f"{name}.{inner}", f"{name}.{inner}", entry, value
@@ -525,4 +525,4 @@ def _leaves(facts: Mapping[str, JsonValue]) -> Iterator[tuple[str, str, JsonValu
                 for inner, entry in element.items():
                     yield f"{name}[].{inner}", f"{name}[{index}].{inner}", entry, element
         else:
-            yield name, name, value, facts
+            yield name, name, value, grounds

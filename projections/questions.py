@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
+from returnable.domain.case import Case, counts, fold, fold_as_of, unknown
 from returnable.domain.commands import (
     AskAudit,
     AskClaim,
@@ -17,7 +17,7 @@ from returnable.domain.commands import (
     AskWorklist,
     Question,
 )
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import checked_text
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy, PolicyOf
@@ -25,12 +25,12 @@ from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds import of_subject
 from returnable.projections.audit import audit_view, refusals_counted
 from returnable.projections.claims import claim_view
+from returnable.projections.damage import pinned, up_to_damage
 from returnable.projections.ledger import balance_values, balances
 from returnable.projections.lists import LISTS, Values, limited
 from returnable.projections.orders import eligibility_view, order_view
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.returns import return_view
-from returnable.projections.sound import pinned, sound
 from returnable.projections.statistics import Tally, Weighed, weighed
 from returnable.projections.views import AnyView
 from returnable.projections.worklist import Waiting, waiting_in, worklist_view
@@ -74,7 +74,7 @@ class Questions:
         if isinstance(question, AskOrder):
             return order_view(case, policy)
         if isinstance(question, AskEligibility):
-            return eligibility_view(case, policy, Moment(moment, policy))
+            return eligibility_view(case, policy, DecisionContext(moment, policy))
         if isinstance(question, AskReturn):
             return return_view(case.returns[question.return_id], policy, moment)
         if isinstance(question, AskClaim):
@@ -93,7 +93,7 @@ class Questions:
         subject = case.refund_subject(stream)
         if subject.ret is None:
             subject.may_request("refund")
-        return due_view(subject, policy, Moment(moment, policy))
+        return due_view(subject, policy, DecisionContext(moment, policy))
 
     def _audit(self, question: AskAudit, case_id: str, policy: Policy) -> AnyView:
         stored = self.store.load(case_id)
@@ -131,18 +131,20 @@ class Questions:
         """What ``build`` makes of each case, in order of case id; one case in memory at a time."""
         head = self.store.head()
 
-        def told(facts: Sequence[Recorded]) -> list[Any]:
-            if not facts:
+        def told(events: Sequence[Recorded]) -> list[Any]:
+            if not events:
                 return []
-            case = replay(facts[0].case_id, facts)
+            case = fold(events[0].case_id, events)
             if as_of is not None or known_at is not None:
-                facts = [entry for entry in facts if counts(entry, as_of, known_at)]
-                case = replay_as_of(case.case_id, facts, None, None)
+                events = [entry for entry in events if counts(entry, as_of, known_at)]
+                case = fold_as_of(case.case_id, events, None, None)
             policy = pinned(case, self._policy_of)
-            return [] if policy is None else build(case, policy, facts)
+            return [] if policy is None else build(case, policy, events)
 
-        for facts, damage in self._each_case(head) if case_id is None else (self.store.readable(case_id, head),):
-            found, wrong = sound(facts, damage, told)
+        for events, damage in (
+            self._each_case(head) if case_id is None else (self.store.load_until_damage(case_id, head),)
+        ):
+            found, wrong = up_to_damage(events, damage, told)
             if wrong is not None:
                 self.damaged(wrong)
             yield from found
@@ -150,10 +152,10 @@ class Questions:
     def _each_case(self, upto: int) -> Iterator[tuple[Sequence[Recorded], Damage | None]]:
         last: str | None = ""
         while last is not None:
-            page, last = self.store.stretch(last, CASES_IN_PAGE, upto), None
-            for case_id, facts, damage in page:
+            page, last = self.store.load_page(last, CASES_IN_PAGE, upto), None
+            for case_id, events, damage in page:
                 last = case_id
-                yield facts, damage
+                yield events, damage
 
     # ---- lists -----------------------------------------------------------------------------------------------------------
 
@@ -173,7 +175,7 @@ class Questions:
         listed = LISTS[name]
         listed.check_status(status)
         moment = as_of or at.astimezone(UTC)
-        values = self._of_cases(lambda case, policy, facts: list(listed.of_case(case, policy)), as_of, known_at)
+        values = self._of_cases(lambda case, policy, events: list(listed.of_case(case, policy)), as_of, known_at)
         return limited((listed.at(one, moment) for one in values), status, limit)
 
     def ledger(
@@ -186,7 +188,7 @@ class Questions:
         if order_id is not None:
             checked_text("order_id", order_id, 128)
         found: Iterator[Any] = self._of_cases(
-            lambda case, policy, facts: list(balances(case)), as_of, known_at, case_id=order_id
+            lambda case, policy, events: list(balances(case)), as_of, known_at, case_id=order_id
         )
         return (balance_values(balance) for balance in found)
 
@@ -200,7 +202,7 @@ class Questions:
         """How often each clause decided among what was decided from ``since`` on and before ``until``."""
         tally = Tally()
         found: Iterator[Weighed] = self._of_cases(
-            lambda case, policy, facts: list(weighed(case, facts)), as_of, known_at
+            lambda case, policy, events: list(weighed(case, events)), as_of, known_at
         )
         for one in found:
             if (since is None or one.occurred_at >= since) and (until is None or one.occurred_at < until):
@@ -208,11 +210,11 @@ class Questions:
         return tally.values()
 
 
-def _waiting(case: Case, policy: Policy, facts: Sequence[Recorded]) -> list[Waiting]:
+def _waiting(case: Case, policy: Policy, events: Sequence[Recorded]) -> list[Waiting]:
     return list(waiting_in(case, policy))
 
 
 def _replayed(case_id: str, stored: Sequence[Recorded], question: Question) -> Case:
     if question.as_of is None and question.known_at is None:
-        return replay(case_id, stored)
-    return replay_as_of(case_id, stored, question.as_of, question.known_at)
+        return fold(case_id, stored)
+    return fold_as_of(case_id, stored, question.as_of, question.known_at)

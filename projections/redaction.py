@@ -17,7 +17,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
-from returnable.domain.events import ExceptionRaised, Fact, Shipped, decode, encode
+from returnable.domain.events import Event, ExceptionRaised, Shipped, decode, encode
 from returnable.domain.marks import Mark
 from returnable.domain.ports import Recorded
 from returnable.projections.marked import marks
@@ -38,18 +38,18 @@ class Redaction:
 
     def of(self, entry: Recorded, case: Callable[[], Iterable[Recorded]]) -> Recorded:
         """The entry with a redacted fact; ``case`` gives the facts of its case as they are, where they are needed."""
-        fact = entry.fact
-        redacted: Fact
-        if isinstance(fact, ExceptionRaised):
-            shipped = [other.fact for other in case() if isinstance(other.fact, Shipped)]
-            reasons = tuple(self._reason(reason, shipped) for reason in fact.reasons)
-            redacted = self._of_fields(fact.model_copy(update={"reasons": reasons}), entry.case_id)
+        event = entry.event
+        redacted: Event
+        if isinstance(event, ExceptionRaised):
+            shipped = [other.event for other in case() if isinstance(other.event, Shipped)]
+            reasons = tuple(self._reason(reason, shipped) for reason in event.reasons)
+            redacted = self._of_fields(event.model_copy(update={"reasons": reasons}), entry.case_id)
         else:
-            redacted = self._of_fields(fact, entry.case_id)
-        return replace(entry, fact=redacted)
+            redacted = self._of_fields(event, entry.case_id)
+        return replace(entry, event=redacted)
 
-    def _of_fields(self, fact: Fact, order_id: str) -> Fact:
-        stored_as, content = encode(fact)
+    def _of_fields(self, event: Event, order_id: str) -> Event:
+        stored_as, content = encode(event)
         return decode(stored_as, to_json(self._walk("", from_json(content), order_id)))
 
     def _walk(self, key: str, value: JsonValue, order_id: str) -> JsonValue:
@@ -67,10 +67,10 @@ class Redaction:
         return value if key == "order_reference" and value == order_id else BLANK
 
     def _reason(self, reason: str, shipped: Iterable[Shipped]) -> str:
-        pairs = {f" by {fact.carrier} {fact.tracking_number}": fact for fact in shipped}
+        pairs = {f" by {event.carrier} {event.tracking_number}": event for event in shipped}
         for said in sorted(pairs, key=len, reverse=True):
-            fact = pairs[said]
-            reason = reason.replace(said, f" by {fact.carrier} {self.pseudonym(fact.tracking_number)}")
-        for parcel_id in sorted({fact.parcel_id for fact in pairs.values()}, key=len, reverse=True):
+            event = pairs[said]
+            reason = reason.replace(said, f" by {event.carrier} {self.pseudonym(event.tracking_number)}")
+        for parcel_id in sorted({event.parcel_id for event in pairs.values()}, key=len, reverse=True):
             reason = reason.replace(f"parcel {parcel_id} ", f"parcel {self.pseudonym(parcel_id)} ")
         return reason

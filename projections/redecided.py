@@ -14,14 +14,14 @@ from typing import Any
 from pydantic_core import from_json
 
 from returnable.domain.case import Case, evolve
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
-from returnable.domain.events import ENGINE, Confirmed, Fact, encode
+from returnable.domain.events import ENGINE, Confirmed, Event, encode
 from returnable.domain.fields import Model
 from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Recorded
-from returnable.domain.retelling import Told, is_deadline, retell
-from returnable.projections.sound import BROKEN, said
+from returnable.domain.recorded_commands import RecordedCommand, is_deadline, recorded_commands
+from returnable.projections.damage import CORRUPTION_ERRORS, describe
 from returnable.projections.subjects import every_case
 
 
@@ -57,54 +57,54 @@ def redecide_store(store: EventStore, policy_of: PolicyOf) -> Iterator[Redecided
 
 def redecide_stored(store: EventStore, policy_of: PolicyOf, case_id: str, stream: str | None = None) -> Redecided:
     """Decide a case again, or only what concerns one of its streams; what cannot be read is a difference, too."""
-    facts, damage = store.readable(case_id)
-    again = redecide(case_id, facts, policy_of, stream)
+    events, damage = store.load_until_damage(case_id)
+    again = redecide(case_id, events, policy_of, stream)
     if damage is None:
         return again
-    unreadable = Difference(event=damage.event, type="unreadable", at=None, differences=(damage.reason,))
+    unreadable = Difference(event=damage.event_id, type="unreadable", at=None, differences=(damage.reason,))
     return Redecided(case_id, again.commands, again.rulings, again.facts, (*again.differences, unreadable))
 
 
-def redecide(case_id: str, facts: Sequence[Recorded], policy_of: PolicyOf, stream: str | None = None) -> Redecided:
+def redecide(case_id: str, events: Sequence[Recorded], policy_of: PolicyOf, stream: str | None = None) -> Redecided:
     """Decide all commands of a case again, or with ``stream`` only those that recorded facts there."""
     case = Case(case_id)
     commands = rulings = count = 0
     found: list[Difference] = []
     try:
-        for told in retell(facts):
-            if stream is None or any(entry.stream == stream for entry in told.entries):
+        for past in recorded_commands(events):
+            if stream is None or any(entry.stream == stream for entry in past.entries):
                 commands += 1
-                rulings += told.ruling is not None
-                count += len(told.entries)
-                differences = tuple(_decided_otherwise(case, told, policy_of))
+                rulings += past.ruling is not None
+                count += len(past.entries)
+                differences = tuple(_decided_otherwise(case, past, policy_of))
                 if differences:
-                    found.append(_difference(told.entries[0], differences))
-            case = evolve(case, told.entries)
-    except BROKEN as error:
-        broken = next(entry for entry in facts if entry.case_seq > case.seq)
-        found.append(_difference(broken, (f"cannot have happened: {said(error)}",)))
+                    found.append(_difference(past.entries[0], differences))
+            case = evolve(case, past.entries)
+    except CORRUPTION_ERRORS as error:
+        broken = next(entry for entry in events if entry.case_seq > case.seq)
+        found.append(_difference(broken, (f"cannot have happened: {describe(error)}",)))
     return Redecided(case_id, commands, rulings, count, tuple(found))
 
 
 def _difference(entry: Recorded, differences: tuple[str, ...]) -> Difference:
     return Difference(
-        event=entry.event,
-        type=entry.fact.type,
-        at=entry.fact.recorded_at.isoformat(),
+        event=entry.event_id,
+        type=entry.event.type,
+        at=entry.event.recorded_at.isoformat(),
         differences=differences,
     )
 
 
-def _decided_otherwise(case: Case, told: Told, policy_of: PolicyOf) -> Iterator[str]:
-    first = told.entries[0].fact
+def _decided_otherwise(case: Case, past: RecordedCommand, policy_of: PolicyOf) -> Iterator[str]:
+    first = past.entries[0].event
     try:
         pinned = first if isinstance(first, Confirmed) else case.order.confirmed
-        now = Moment(told.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first)
-        came = decide(case, told.command, now).facts
-    except BROKEN as error:
-        yield f"{told.fields['command']} cannot be decided again: {said(error)}"
+        now = DecisionContext(past.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first)
+        came = decide(case, past.command, now).events
+    except CORRUPTION_ERRORS as error:
+        yield f"{past.fields['command']} cannot be decided again: {describe(error)}"
         return
-    recorded = [(entry.stream, entry.fact) for entry in told.entries]
+    recorded = [(entry.stream, entry.event) for entry in past.entries]
     if is_deadline(first):  # one run records the deadlines of many cases, in the order in which they fell due
         recorded, came = sorted(recorded, key=_place), sorted(came, key=_place)
     for index in range(max(len(recorded), len(came))):
@@ -116,21 +116,21 @@ def _decided_otherwise(case: Case, told: Told, policy_of: PolicyOf) -> Iterator[
             yield from _facts_differ(recorded[index], came[index])
 
 
-def _place(entry: tuple[str, Fact]) -> tuple[str, str, bytes]:
+def _place(entry: tuple[str, Event]) -> tuple[str, str, bytes]:
     return entry[0], entry[1].stored_as, encode(entry[1])[1]
 
 
-def _facts_differ(recorded: tuple[str, Fact], came: tuple[str, Fact]) -> Iterator[str]:
-    (stream, fact), (other_stream, other) = recorded, came
-    if (stream, fact) == (other_stream, other):
+def _facts_differ(recorded: tuple[str, Event], came: tuple[str, Event]) -> Iterator[str]:
+    (stream, event), (other_stream, other) = recorded, came
+    if (stream, event) == (other_stream, other):
         return
-    if (stream, fact.type) != (other_stream, other.type):
-        yield f"{stream} {fact.type} is on record, {other_stream} {other.type} comes"
+    if (stream, event.type) != (other_stream, other.type):
+        yield f"{stream} {event.type} is on record, {other_stream} {other.type} comes"
         return
-    engine = fact.pins.engine if fact.pins is not None else ENGINE
+    engine = event.pins.engine if event.pins is not None else ENGINE
     if engine != ENGINE:
         yield f"decided by engine {engine}; this is engine {ENGINE}"
-    yield from _values_differ("", from_json(encode(fact)[1]), from_json(encode(other)[1]))
+    yield from _values_differ("", from_json(encode(event)[1]), from_json(encode(other)[1]))
 
 
 def _values_differ(place: str, recorded: Any, came: Any) -> Iterator[str]:

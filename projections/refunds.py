@@ -8,7 +8,7 @@ from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.deadlines import passed
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.events import Deduction, RefundItem
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
@@ -27,7 +27,7 @@ def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
 def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
     """What the facts say, whatever the clock: nothing is overdue."""
     asked = refund.requested
-    where = zone(policy.zone)
+    tz = zone(policy.zone)
     return _values(
         refund.refund_id,
         refund.status,
@@ -47,9 +47,9 @@ def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
             }
             for tender in asked.tenders
         ],
-        in_zone(asked.occurred_at, where),
+        in_zone(asked.occurred_at, tz),
         [asked.expected_from.isoformat(), asked.expected_to.isoformat()],
-        in_zone(asked.overdue_at, where),
+        in_zone(asked.overdue_at, tz),
     )
 
 
@@ -60,7 +60,7 @@ def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     return {**values, "overdue": waits and passed("returns.refund_timing", at, moment)}
 
 
-def due_view(subject: RefundSubject, policy: Policy, now: Moment) -> RefundView:
+def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> RefundView:
     """What would be paid if the refund were requested at ``now``; nothing where the policy owes nothing yet."""
     currency = subject.order.currency
     weighing = subject.weighing(now)
@@ -124,7 +124,7 @@ def _values(
             {
                 "clause": deduction.clause,
                 "amount": to_major(deduction.amount, currency),
-                "because": deduction_because(deduction.clause, deduction.facts),
+                "because": deduction_because(deduction.clause, deduction.grounds),
             }
             for deduction in deductions
         ],

@@ -258,7 +258,7 @@ class Report(Model):
     """Ids in this report that look the same though they differ."""
 
     @property
-    def facts(self) -> tuple[FactEntry, ...]:
+    def events(self) -> tuple[FactEntry, ...]:
         """The facts of the timeline."""
         return tuple(entry for entry in self.timeline if isinstance(entry, FactEntry))
 
@@ -271,14 +271,14 @@ class Report(Model):
 # ---- words ----------------------------------------------------------------------------------------------------------
 
 
-def spoken(instant: str, where: ZoneInfo, whole_seconds: bool = False) -> str:
+def spoken(instant: str, tz: ZoneInfo, whole_seconds: bool = False) -> str:
     """An instant for people: weekday, date, time, abbreviation of the zone and offset; ``whole_seconds`` leaves out what is
     below a second.
 
     >>> spoken("2026-03-02T10:00:00-05:00", ZoneInfo("America/New_York"))
     'Mon 2026-03-02 10:00:00 EST (-05:00)'
     """
-    local = datetime.fromisoformat(instant).astimezone(where)
+    local = datetime.fromisoformat(instant).astimezone(tz)
     clock = f"{local:%H:%M:%S.%f}" if local.microsecond and not whole_seconds else f"{local:%H:%M:%S}"
     name, offset = f"{local:%Z}", f"{local:%z}"
     offset = f"{offset[:3]}:{offset[3:5]}"
@@ -295,7 +295,7 @@ def words(name: str) -> str:
     return name.removesuffix("_seconds").replace("_", " ")
 
 
-def spelt(values: Mapping[str, JsonValue], where: ZoneInfo) -> list[tuple[str, str]]:
+def spelt(values: Mapping[str, JsonValue], tz: ZoneInfo) -> list[tuple[str, str]]:
     """What a fact or a finding says, as names and values for people; lists of structures take a row for each element.
 
     >>> spelt({"channel": "portal", "lines": [{"line_id": "1", "in_time": True}]}, ZoneInfo("UTC"))
@@ -304,9 +304,9 @@ def spelt(values: Mapping[str, JsonValue], where: ZoneInfo) -> list[tuple[str, s
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-            rows.extend((words(key).removesuffix("s"), _in_words(key, entry, where)) for entry in value)
+            rows.extend((words(key).removesuffix("s"), _in_words(key, entry, tz)) for entry in value)
         else:
-            rows.append((words(key), _in_words(key, value, where)))
+            rows.append((words(key), _in_words(key, value, tz)))
     return rows
 
 
@@ -314,10 +314,10 @@ def at_a_glance(report: Report) -> list[tuple[str, str, str]]:
     """What matters first: what, how much, and whether that is ``good``, ``bad``, to be watched (``warn``) or neither."""
     declined = sum(ruling.outcome == "declined" for ruling in report.rulings)
     missed = sum(deadline.state == "missed" for deadline in report.deadlines)
-    later = sum(fact.learnt_later is not None for fact in report.facts)
+    later = sum(event.learnt_later is not None for event in report.events)
     money, work = report.money, len(report.open.work)
     return [
-        ("facts shown", str(len(report.facts)), ""),
+        ("facts shown", str(len(report.events)), ""),
         ("decisions accepted", str(len(report.rulings) - declined), ""),
         ("decisions declined", str(declined), "bad" if declined else ""),
         ("clauses set aside", str(len(report.overrides)), "warn" if report.overrides else ""),
@@ -328,21 +328,21 @@ def at_a_glance(report: Report) -> list[tuple[str, str, str]]:
     ]
 
 
-def _in_words(key: str, value: JsonValue, where: ZoneInfo) -> str:
+def _in_words(key: str, value: JsonValue, tz: ZoneInfo) -> str:
     if isinstance(value, dict):
-        return _structure(value, where)
+        return _structure(value, tz)
     if isinstance(value, list):
-        return "; ".join(_in_words(key, entry, where) for entry in value) or "none"
+        return "; ".join(_in_words(key, entry, tz) for entry in value) or "none"
     if key == "margin_seconds" and isinstance(value, int | float):
         return f"{duration(value)} {'left' if value > 0 else 'late'}" if value else "none left"
     if isinstance(value, str) and is_instant(key):
-        return spoken(value, where)
+        return spoken(value, tz)
     if value is None:
         return "none"
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def _structure(values: Mapping[str, JsonValue], where: ZoneInfo) -> str:
+def _structure(values: Mapping[str, JsonValue], tz: ZoneInfo) -> str:
     """A line, a parcel's share of it, a payment, or anything else, in a row of words.
 
     >>> parcels: list[JsonValue] = [{"parcel_id": "P-1", "quantity": 2}]
@@ -365,5 +365,5 @@ def _structure(values: Mapping[str, JsonValue], where: ZoneInfo) -> str:
         rest.pop("quantity", None)
     parcels = rest.pop("parcels", None)
     if said and parcels:
-        said[0] += f" ({_in_words('parcels', parcels, where)})"
-    return ", ".join([*said, *(f"{words(name)} {_in_words(name, value, where)}" for name, value in rest.items())])
+        said[0] += f" ({_in_words('parcels', parcels, tz)})"
+    return ", ".join([*said, *(f"{words(name)} {_in_words(name, value, tz)}" for name, value in rest.items())])

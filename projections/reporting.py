@@ -18,15 +18,15 @@ from returnable.domain.calendar import zone
 from returnable.domain.case import Case, countable
 from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Deadline, passed
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     AccountLinked,
     Cancelled,
     Confirmed,
     Delivered,
+    Event,
     ExceptionRaised,
-    Fact,
     OverrideGranted,
     Pins,
     Shipped,
@@ -38,12 +38,13 @@ from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, duration, localised
+from returnable.domain.recorded_commands import outcome_of
 from returnable.domain.refunds import Refund, of_subject
-from returnable.domain.retelling import outcome_of
 from returnable.domain.returns import Return
 from returnable.domain.timetable import deadlines_of
 from returnable.projections import ledger
 from returnable.projections.audit import details, refusals_counted
+from returnable.projections.damage import explained_damage
 from returnable.projections.lookalikes import ids_in, looking_alike
 from returnable.projections.orders import returned_units
 from returnable.projections.refunds import due_view, refund_view
@@ -66,7 +67,6 @@ from returnable.projections.report import (
     SumRow,
     spoken,
 )
-from returnable.projections.sound import telling
 from returnable.projections.subjects import Subject, find_subject
 from returnable.projections.views import ActorView, RefundView, WorkItem
 from returnable.projections.worklist import waiting_in, worklist_view
@@ -77,7 +77,7 @@ _TABLES = {"order": ORDER, "return": RETURN, "label": LABEL, "refund": REFUND, "
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _TimelineEvent:
     """A fact that counts, with what it moved."""
 
     entry: Recorded
@@ -86,18 +86,18 @@ class _Told:
     moves: tuple[Move, ...]
 
     @property
-    def fact(self) -> Fact:
-        return self.entry.fact
-
-    @property
-    def event(self) -> str:
+    def event(self) -> Event:
         return self.entry.event
 
+    @property
+    def event_id(self) -> str:
+        return self.entry.event_id
 
-def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
+
+def _timeline_events(case_id: str, recorded: Iterable[Recorded]) -> list[_TimelineEvent]:
     """Every fact that counts; one whose cause does not count does not count either."""
     return [
-        _Told(
+        _TimelineEvent(
             entry,
             before.status_of(entry.stream),
             after.status_of(entry.stream) or NOTHING,
@@ -109,9 +109,9 @@ def _told(case_id: str, recorded: Iterable[Recorded]) -> list[_Told]:
 
 def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
     kind, name = StreamId.parse(entry.stream)
-    fact = entry.fact
+    event = entry.event
     was = before.status_of(entry.stream)
-    if _TABLES[kind].allows(was or NOTHING, fact.type):
+    if _TABLES[kind].allows(was or NOTHING, event.type):
         yield _move(kind, name, was, after.status_of(entry.stream))
     if kind == "return":
         labels = before.returns[name].labels if name in before.returns else {}
@@ -119,7 +119,7 @@ def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
             old = labels.get(label_id)
             if old != label:
                 yield _move("label", label_id, old.status if old else None, label.status, name)
-    refund_id = fact.refund_id
+    refund_id = event.refund_id
     if refund_id is not None:
         old_refund = before.refunds.get(refund_id)
         yield _move("refund", refund_id, old_refund.status if old_refund else None, after.refunds[refund_id].status)
@@ -150,7 +150,7 @@ def make_report(
     """
     head = store.head()
     found = find_subject(store, policy, subject, as_of, known_at, damaged)
-    counted = refusals_counted(store, found.facts, as_of, known_at)
+    counted = refusals_counted(store, found.events, as_of, known_at)
     return report_of(found, at, head, as_of, known_at, counted)
 
 
@@ -166,16 +166,16 @@ def report_of(
 
     ``counted`` are the refusals of the case that are only counted.
     """
-    with telling(str(subject)):
+    with explained_damage(str(subject)):
         scene = _Scene.of(subject, as_of or at.astimezone(UTC), counted or {})
-        case, where = subject.case, scene.where
-        told = scene.told
-        last = told[-1]
+        case, tz = subject.case, scene.tz
+        past = scene.past
+        last = past[-1]
         damage = subject.damage
         confirmed = case.order.confirmed
 
         def shown(instant: datetime | None) -> str | None:
-            return in_zone(instant, where) if instant is not None else None
+            return in_zone(instant, tz) if instant is not None else None
 
         deadlines = sorted(_deadlines(scene), key=lambda each: datetime.fromisoformat(each.at))
         return Report.model_validate(
@@ -189,17 +189,17 @@ def report_of(
                 "customer_id": confirmed.customer.customer_id,
                 "customer_name": confirmed.customer.name,
                 "customer_email": confirmed.customer.email,
-                "generated_at": in_zone(at, where),
-                "moment": in_zone(scene.moment, where),
+                "generated_at": in_zone(at, tz),
+                "moment": in_zone(scene.moment, tz),
                 "as_of": shown(as_of),
                 "known_at": shown(known_at),
                 "policy": _stamp(confirmed.pins),
                 "store": StorePosition(
-                    position=max(head, subject.facts[-1].position),
-                    last_fact=last.event,
+                    position=max(head, subject.events[-1].position),
+                    last_fact=last.event_id,
                     last_fact_position=last.entry.position,
-                    facts=len(told),
-                    damaged=f"{damage.event}: {damage.reason}" if damage is not None else None,
+                    facts=len(past),
+                    damaged=f"{damage.event_id}: {damage.reason}" if damage is not None else None,
                 ),
                 "goods": tuple(_goods(scene)),
                 "timeline": _timeline(scene, deadlines),
@@ -217,10 +217,10 @@ def report_of(
 
 def _ids(scene: _Scene) -> Iterator[str]:
     yield from ids_in({"order_id": scene.case.order.order_id, "id": scene.subject.name})
-    for told in scene.told:
-        if scene.shows(told):
-            yield StreamId.parse(told.entry.stream).id
-            yield from ids_in(told.fact.model_dump(mode="json", exclude={"ruling", "pins"}))
+    for past in scene.past:
+        if scene.shows(past):
+            yield StreamId.parse(past.entry.stream).id
+            yield from ids_in(past.event.model_dump(mode="json", exclude={"ruling", "pins"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +229,8 @@ class _Scene:
 
     subject: Subject
     moment: datetime
-    where: ZoneInfo
-    told: Sequence[_Told]
+    tz: ZoneInfo
+    past: Sequence[_TimelineEvent]
     stream: str | None
     """The one stream the report is about; ``None``: the whole case."""
     background: frozenset[str]
@@ -240,10 +240,10 @@ class _Scene:
 
     @classmethod
     def of(cls, subject: Subject, moment: datetime, counted: Mapping[int, Counted]) -> _Scene:
-        told = _told(subject.case_id, subject.facts)
+        past = _timeline_events(subject.case_id, subject.events)
         stream = None if subject.stream.startswith("order/") else subject.stream
-        background = frozenset(_rested_on(subject, told) if stream is not None else ())
-        return cls(subject, moment, zone(subject.policy.zone), told, stream, background, counted)
+        background = frozenset(_rested_on(subject, past) if stream is not None else ())
+        return cls(subject, moment, zone(subject.policy.zone), past, stream, background, counted)
 
     @property
     def case(self) -> Case:
@@ -253,17 +253,17 @@ class _Scene:
     def policy(self) -> Policy:
         return self.subject.policy
 
-    def shows(self, told: _Told) -> bool:
+    def shows(self, past: _TimelineEvent) -> bool:
         """Whether the fact is part of the report."""
-        return self.stream is None or told.entry.stream == self.stream or told.event in self.background
+        return self.stream is None or past.entry.stream == self.stream or past.event_id in self.background
 
     def about(self, stream: str) -> bool:
         """Whether the report is about that stream."""
         return self.stream is None or stream == self.stream
 
-    def in_focus(self, told: _Told) -> bool:
+    def in_focus(self, past: _TimelineEvent) -> bool:
         """Whether the fact belongs to the refund that was asked about."""
-        return self.subject.kind == "refund" and self.subject.concerns(told.entry)
+        return self.subject.kind == "refund" and self.subject.concerns(past.entry)
 
     @property
     def returns(self) -> list[Return]:
@@ -287,31 +287,31 @@ class _Scene:
         return [line_id for line_id in self.case.order.lines if line_id in wanted]
 
 
-def _rested_on(subject: Subject, told: Sequence[_Told]) -> Iterator[str]:
+def _rested_on(subject: Subject, past: Sequence[_TimelineEvent]) -> Iterator[str]:
     """The facts of the order on which a return or a claim rests."""
     case = subject.case
     kind, name = StreamId.parse(subject.stream)
     lines = {line.line_id for line in case.returns[name].lines} if kind == "return" else {case.claims[name].line_id}
     parcels = {p.parcel_id for p in case.order.parcels.values() if lines & p.units.keys()}
     conflict = False
-    for each in told:
-        fact = each.fact
+    for each in past:
+        event = each.event
         if each.entry.stream != case.order.stream:
             continue
-        if isinstance(fact, Shipped | Delivered):
-            conflict = fact.parcel_id in parcels
+        if isinstance(event, Shipped | Delivered):
+            conflict = event.parcel_id in parcels
             if not conflict:
                 continue
-        elif isinstance(fact, ExceptionRaised):
+        elif isinstance(event, ExceptionRaised):
             # It stands right after the telling it is about.
             if not conflict:
                 continue
-        elif isinstance(fact, OverrideGranted):
-            if fact.clause.startswith("cancellation."):
+        elif isinstance(event, OverrideGranted):
+            if event.clause.startswith("cancellation."):
                 continue
-        elif not isinstance(fact, Confirmed | AccountLinked | Cancelled):
+        elif not isinstance(event, Confirmed | AccountLinked | Cancelled):
             continue
-        yield each.event
+        yield each.event_id
 
 
 def _state(subject: Subject) -> str:
@@ -332,8 +332,8 @@ def _stamp(pins: Pins) -> PolicyStamp:
     )
 
 
-def _actor(fact: Fact) -> ActorView | None:
-    return ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None
+def _actor(event: Event) -> ActorView | None:
+    return ActorView(role=event.actor.role, id=event.actor.id) if event.actor else None
 
 
 def _goods(scene: _Scene) -> Iterator[GoodsLine]:
@@ -376,47 +376,47 @@ def _fates(scene: _Scene, line_id: str) -> Iterator[tuple[str, int]]:
 def _timeline(scene: _Scene, deadlines: Sequence[DeadlineEntry]) -> tuple[FactEntry | DeadlineEntry, ...]:
     entries: list[FactEntry | DeadlineEntry] = []
     waiting = [each for each in deadlines if not each.ahead]
-    for told in scene.told:
-        if not scene.shows(told):
+    for past in scene.past:
+        if not scene.shows(past):
             continue
-        while waiting and passed(waiting[0].clause, datetime.fromisoformat(waiting[0].at), told.fact.recorded_at):
+        while waiting and passed(waiting[0].clause, datetime.fromisoformat(waiting[0].at), past.event.recorded_at):
             entries.append(waiting.pop(0))
-        entries.append(_fact_entry(scene, told))
+        entries.append(_fact_entry(scene, past))
     entries.extend(waiting)
     entries.extend(each for each in deadlines if each.ahead)
     return tuple(entries)
 
 
-def _fact_entry(scene: _Scene, told: _Told) -> FactEntry:
-    fact, where = told.fact, scene.where
-    later = (fact.recorded_at - fact.occurred_at).total_seconds()
-    counted = scene.counted.get(told.entry.case_seq)
-    title = fact.title
+def _fact_entry(scene: _Scene, past: _TimelineEvent) -> FactEntry:
+    event, tz = past.event, scene.tz
+    later = (event.recorded_at - event.occurred_at).total_seconds()
+    counted = scene.counted.get(past.entry.case_seq)
+    title = event.title
     if counted is not None:
-        title += f", and {counted.times:,} more times, last on {spoken(in_zone(counted.last_at, where), where)}"
+        title += f", and {counted.times:,} more times, last on {spoken(in_zone(counted.last_at, tz), tz)}"
     return FactEntry(
-        event=told.event,
-        type=fact.type,
+        event=past.event_id,
+        type=event.type,
         title=title,
-        occurred_at=in_zone(fact.occurred_at, where),
-        recorded_at=in_zone(fact.recorded_at, where),
+        occurred_at=in_zone(event.occurred_at, tz),
+        recorded_at=in_zone(event.recorded_at, tz),
         learnt_later=duration(later) if later > 0 else None,
-        actor=_actor(fact),
-        command_id=fact.command_id,
-        outcome=outcome_of([fact]) if fact.ruling else None,
-        before=told.before,
-        after=told.after,
-        moves=told.moves,
-        details=localised(_own_details(told, scene.case.order.currency, counted), where),
-        background=told.event in scene.background,
-        focus=scene.in_focus(told),
+        actor=_actor(event),
+        command_id=event.command_id,
+        outcome=outcome_of([event]) if event.ruling else None,
+        before=past.before,
+        after=past.after,
+        moves=past.moves,
+        details=localised(_own_details(past, scene.case.order.currency, counted), tz),
+        background=past.event_id in scene.background,
+        focus=scene.in_focus(past),
     )
 
 
-def _own_details(told: _Told, currency: str, counted: Counted | None) -> dict[str, JsonValue]:
+def _own_details(past: _TimelineEvent, currency: str, counted: Counted | None) -> dict[str, JsonValue]:
     """What the fact says besides the id of its own stream, which stands beside it anyway."""
-    kind, name = StreamId.parse(told.entry.stream)
-    content = details(told.fact, currency, counted)
+    kind, name = StreamId.parse(past.entry.stream)
+    content = details(past.event, currency, counted)
     return {key: value for key, value in content.items() if (key, value) != (f"{kind}_id", name)}
 
 
@@ -434,7 +434,7 @@ def _deadlines(scene: _Scene) -> Iterator[DeadlineEntry]:
     for deadline in shown.values():
         state, note = _outcome(scene, deadline)
         yield DeadlineEntry(
-            at=in_zone(deadline.at, scene.where),
+            at=in_zone(deadline.at, scene.tz),
             inclusive=deadline.inclusive,
             title=deadline.title,
             clause=deadline.clause,
@@ -470,11 +470,11 @@ def _outcome(
 
 def _paths(scene: _Scene) -> Iterator[LifecyclePath]:
     """One path for each lifecycle that the report is about, in the order in which they began."""
-    steps: dict[tuple[str, str, str | None], list[tuple[_Told, Move]]] = {}
-    for told in scene.told:
-        for move in told.moves:
-            if scene.about(told.entry.stream):
-                steps.setdefault((move.lifecycle, move.name, move.of), []).append((told, move))
+    steps: dict[tuple[str, str, str | None], list[tuple[_TimelineEvent, Move]]] = {}
+    for past in scene.past:
+        for move in past.moves:
+            if scene.about(past.entry.stream):
+                steps.setdefault((move.lifecycle, move.name, move.of), []).append((past, move))
     for (lifecycle, name, of), taken in steps.items():
         state = taken[-1][1].after
         yield LifecyclePath.model_validate(
@@ -487,14 +487,14 @@ def _paths(scene: _Scene) -> Iterator[LifecyclePath]:
                 "steps": tuple(
                     LifecycleStep(
                         number=number,
-                        event=told.event,
-                        type=told.fact.type,
-                        title=told.fact.title,
+                        event=past.event_id,
+                        type=past.event.type,
+                        title=past.event.title,
                         before=move.before,
                         after=move.after,
-                        occurred_at=in_zone(told.fact.occurred_at, scene.where),
+                        occurred_at=in_zone(past.event.occurred_at, scene.tz),
                     )
-                    for number, (told, move) in enumerate(taken, start=1)
+                    for number, (past, move) in enumerate(taken, start=1)
                 ),
             }
         )
@@ -512,44 +512,46 @@ def _by_the_clock(scene: _Scene, label_id: str, return_id: str | None, state: st
 
 
 def _rulings(scene: _Scene) -> Iterator[RulingEntry]:
-    for told in scene.told:
-        fact = told.fact
-        ruling, pins = fact.ruling, fact.pins
-        if not ruling or pins is None or not scene.shows(told):
+    for past in scene.past:
+        event = past.event
+        ruling, pins = event.ruling, event.pins
+        if not ruling or pins is None or not scene.shows(past):
             continue
         yield RulingEntry(
-            event=told.event,
-            type=fact.type,
-            title=fact.title,
-            outcome=outcome_of([fact]),
-            decided_at=in_zone(fact.recorded_at, scene.where),
-            actor=_actor(fact),
+            event=past.event_id,
+            type=event.type,
+            title=event.title,
+            outcome=outcome_of([event]),
+            decided_at=in_zone(event.recorded_at, scene.tz),
+            actor=_actor(event),
             policy=_stamp(pins),
             clauses=clause_views(ruling, scene.policy),
-            background=told.event in scene.background,
-            focus=scene.in_focus(told),
+            background=past.event_id in scene.background,
+            focus=scene.in_focus(past),
         )
 
 
 def _overrides(scene: _Scene) -> Iterator[OverrideEntry]:
-    for told in scene.told:
-        fact = told.fact
-        if isinstance(fact, OverrideGranted) and scene.shows(told):
+    for past in scene.past:
+        event = past.event
+        if isinstance(event, OverrideGranted) and scene.shows(past):
             yield OverrideEntry(
-                event=told.event,
-                clause=fact.clause,
-                quote=scene.policy.clause(fact.clause).quote,
-                reason=fact.reason,
-                approved_by=fact.approved_by,
-                granted_at=in_zone(fact.occurred_at, scene.where),
-                actor=_actor(fact),
-                used_by=tuple(each.event for each in scene.told if scene.shows(each) and _uses(each.fact, told.event)),
+                event=past.event_id,
+                clause=event.clause,
+                quote=scene.policy.clause(event.clause).quote,
+                reason=event.reason,
+                approved_by=event.approved_by,
+                granted_at=in_zone(event.occurred_at, scene.tz),
+                actor=_actor(event),
+                used_by=tuple(
+                    each.event_id for each in scene.past if scene.shows(each) and _uses(each.event, past.event_id)
+                ),
             )
 
 
-def _uses(fact: Fact, override: str) -> bool:
-    for finding in fact.ruling or ():
-        aside = finding.facts.get("override")
+def _uses(event: Event, override: str) -> bool:
+    for finding in event.ruling or ():
+        aside = finding.grounds.get("override")
         if isinstance(aside, dict) and aside.get("fact") == override:
             return True
     return False
@@ -562,7 +564,7 @@ def _money(scene: _Scene) -> Money:
     case, policy = scene.case, scene.policy
     sheets = [_sheet(scene, refund_view(refund, policy, scene.moment)) for refund in scene.refunds]
     nothing: list[NothingDue] = []
-    now = Moment(scene.moment, policy)
+    now = DecisionContext(scene.moment, policy)
     order = case.order
     streams = [order.stream] if scene.stream is None and order.status == "cancelled" else []
     streams += [ret.stream for ret in scene.returns] + [claim.stream for claim in scene.claims]
@@ -581,8 +583,8 @@ def _money(scene: _Scene) -> Money:
     )
 
 
-def _due(scene: _Scene, stream: str, now: Moment) -> RefundView | NothingDue | None:
-    """What is due for a stream and not asked for, or why nothing is; ``None`` where no refund can be asked for."""
+def _due(scene: _Scene, stream: str, now: DecisionContext) -> RefundView | NothingDue | None:
+    """What is due for a stream and not asked for, or why nothing is; ``None`` tz no refund can be asked for."""
     case = scene.case
     asked = of_subject(case.refunds.values(), stream)
     subject = case.refund_subject(stream)
@@ -593,7 +595,7 @@ def _due(scene: _Scene, stream: str, now: Moment) -> RefundView | NothingDue | N
         weighing = subject.weighing(now)
         if subject.owed(weighing).items and weighing.allowed:
             return due_view(subject, scene.policy, now)
-        reasons = [because(finding, scene.where) for finding in weighing.findings if finding.verdict == "fail"]
+        reasons = [because(finding, scene.tz) for finding in weighing.findings if finding.verdict == "fail"]
     except Impossible as error:
         if error.code == "transition.not_allowed":
             return None

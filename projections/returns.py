@@ -21,10 +21,10 @@ def return_view(ret: Return, policy: Policy, moment: datetime) -> ReturnView:
 
 def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
     """What the facts say, whatever the clock: an unused label is ``issued``, and a receipt that was told has happened."""
-    where = zone(policy.zone)
+    tz = zone(policy.zone)
 
     def shown(instant: datetime | None) -> str | None:
-        return in_zone(instant, where) if instant is not None else None
+        return in_zone(instant, tz) if instant is not None else None
 
     def label_values(label: Label) -> dict[str, Any]:
         return {
@@ -32,14 +32,14 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
             "status": "void" if label.status == "void_by_hand" else label.status,
             "tracking_number": label.tracking_number,
             "received_at": shown(label.received and label.received.at),
-            "void_at": in_zone(label.void_at, where),
+            "void_at": in_zone(label.void_at, tz),
         }
 
     return {
         "return_id": ret.return_id,
         "order_id": ret.order_id,
         "status": ret.status,
-        "requested_at": in_zone(ret.asked_at, where),
+        "requested_at": in_zone(ret.asked_at, tz),
         "lines": [
             {
                 "line_id": line.line_id,

@@ -7,37 +7,37 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from returnable.domain.case import Case
-from returnable.domain.events import Fact, Inspected, RefundRequested, RefusalsCounted
+from returnable.domain.events import Event, Inspected, RefundRequested, RefusalsCounted
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_minor
 from returnable.domain.refunds import tax_of_units
-from returnable.domain.ruling import Finding
+from returnable.domain.ruling import ClauseResult
 
 _OWN_AMOUNT = {"returns.label_fee": "amount", "returns.shipping_non_refundable": "shipping"}
 """Clauses that decide on a part of a refund, and where their ruling says how much that is."""
 
 
-def at_stake_of(finding: Finding, currency: str, decision: int) -> int:
+def at_stake_of(finding: ClauseResult, currency: str, decision: int) -> int:
     """What is at stake in one clause of a decision, of which ``decision`` is at stake as a whole."""
     own = _OWN_AMOUNT.get(finding.clause)
-    return decision if own is None else to_minor(str(finding.facts.get(own, "0")), currency)
+    return decision if own is None else to_minor(str(finding.grounds.get(own, "0")), currency)
 
 
-def at_stake(case: Case, stream: str, fact: Fact, otherwise: Inspected | None = None) -> int:
-    """What is at stake in the decision that ``fact`` records.
+def at_stake(case: Case, stream: str, event: Event, otherwise: Inspected | None = None) -> int:
+    """What is at stake in the decision that ``event`` records.
 
     Of an inspection it is the price and tax of the units rejected; where ``otherwise`` is the same inspection under another
     policy, of those that only one of them rejects. Of a refund it is what goes back; of a cancellation what was paid; of a
     return, a label and a claim the price and tax of the units.
     """
-    if isinstance(fact, RefundRequested):
-        return sum(tender.amount for tender in fact.tenders)
-    if isinstance(fact, Inspected):
-        one, other = _either_way(fact) if otherwise is None else (_accepted(fact), _accepted(otherwise))
+    if isinstance(event, RefundRequested):
+        return sum(tender.amount for tender in event.tenders)
+    if isinstance(event, Inspected):
+        one, other = _either_way(event) if otherwise is None else (_accepted(event), _accepted(otherwise))
         return abs(_goods(case, one) - _goods(case, other))
     kind, name = StreamId.parse(stream)
-    if isinstance(fact, RefusalsCounted) and fact.command in ("request_return", "report_wrong_item"):
-        return _goods(case, _requested(fact.request))
+    if isinstance(event, RefusalsCounted) and event.command in ("request_return", "report_wrong_item"):
+        return _goods(case, _requested(event.request))
     if kind == "return":
         return _goods(case, _units((line.line_id, line.quantity) for line in case.returns[name].lines))
     if kind == "claim":
@@ -70,7 +70,7 @@ def _accepted(inspected: Inspected) -> Mapping[str, int]:
 
 def _either_way(inspected: Inspected) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """What is accepted where the clause rejects the units that lack something, and where it does not."""
-    rulings: list[Any] = [each.facts["units"] for each in inspected.ruling if each.clause == "returns.condition"]
+    rulings: list[Any] = [each.grounds["units"] for each in inspected.ruling if each.clause == "returns.condition"]
     found = [(each["line_id"], each["quantity"], each["missing"]) for units in rulings for each in units]
     return _units((line_id, count) for line_id, count, missing in found if not missing), _units(
         (line_id, count) for line_id, count, _ in found

@@ -11,7 +11,7 @@ from returnable.domain.case import Case
 from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
-from returnable.domain.retelling import outcome_of
+from returnable.domain.recorded_commands import outcome_of
 from returnable.projections.stakes import at_stake, at_stake_of
 
 
@@ -35,18 +35,18 @@ class Weighed(NamedTuple):
     occurred_at: datetime
 
 
-def weighed(case: Case, facts: Iterable[Recorded]) -> Iterator[Weighed]:
-    """The clauses of every decision among ``facts``, which are all of ``case`` or the first of them."""
+def weighed(case: Case, events: Iterable[Recorded]) -> Iterator[Weighed]:
+    """The clauses of every decision among ``events``, which are all of ``case`` or the first of them."""
     currency = case.order.currency
-    for entry in facts:
-        fact = entry.fact
-        ruling, pins = fact.ruling, fact.pins
+    for entry in events:
+        event = entry.event
+        ruling, pins = event.ruling, event.pins
         if not ruling or pins is None:
             continue
-        allowed = outcome_of((fact,)) == "accepted"
-        decision = at_stake(case, entry.stream, fact)
+        allowed = outcome_of((event,)) == "accepted"
+        decision = at_stake(case, entry.stream, event)
         failed = 0 if allowed else sum(finding.verdict == "fail" for finding in ruling)
-        stream, place, version, occurred_at = entry.stream, entry.version, pins.version, fact.occurred_at
+        stream, place, version, occurred_at = entry.stream, entry.version, pins.version, event.occurred_at
         for finding in ruling:
             clause, verdict = finding.clause, finding.verdict
             amount = at_stake_of(finding, currency, decision)

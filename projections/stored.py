@@ -14,17 +14,17 @@ from typing import Any, Literal
 from pydantic_core import to_json
 
 from returnable.domain.cached import cached_property
-from returnable.domain.case import Case, replay, steps
+from returnable.domain.case import Case, fold, steps
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, Recorded
 from returnable.projections.claims import claim_values
+from returnable.projections.damage import pinned, up_to_damage
 from returnable.projections.ledger import balances
 from returnable.projections.orders import order_values
 from returnable.projections.ports import Changes, Row
 from returnable.projections.refunds import refund_values
 from returnable.projections.returns import return_values
-from returnable.projections.sound import pinned, sound
 from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 
@@ -44,7 +44,7 @@ class History:
 
     case: Case
     policy: Policy | None
-    facts: Sequence[Recorded]
+    events: Sequence[Recorded]
     moves: Sequence[tuple[str | None, str]] | None
     """``None`` where no view asks for them."""
 
@@ -130,22 +130,22 @@ def _worklist(history: History, policy: Policy) -> Iterator[Row]:
 
 
 def _audit(history: History, policy: Policy) -> Iterator[Row]:
-    for entry, (before, after) in zip(history.facts, history.moves or (), strict=True):
-        fact = entry.fact
-        actor = fact.actor
+    for entry, (before, after) in zip(history.events, history.moves or (), strict=True):
+        event = entry.event
+        actor = event.actor
         role, name = (None, None) if actor is None else (actor.role, actor.id)
-        ruling = fact.ruling
+        ruling = event.ruling
         verdicts = _document({finding.clause: finding.verdict for finding in ruling}) if ruling else None
         yield (
             entry.stream,
             entry.version,
             entry.position,
-            type(fact).__name__,
-            sortable(fact.occurred_at),
-            sortable(fact.recorded_at),
+            type(event).__name__,
+            sortable(event.occurred_at),
+            sortable(event.recorded_at),
             role,
             name,
-            fact.command_id,
+            event.command_id,
             before,
             after,
             verdicts,
@@ -158,7 +158,7 @@ def _ledger(history: History, policy: Policy) -> Iterator[Row]:
 
 def _clauses(history: History, policy: Policy) -> Iterator[Row]:
     last, text = None, ""
-    for one in weighed(history.case, history.facts):
+    for one in weighed(history.case, history.events):
         if one.occurred_at is not last:
             last, text = one.occurred_at, sortable(one.occurred_at)
         yield *one[:-1], text
@@ -219,13 +219,13 @@ def add_case(
     changes: Changes,
     views: Sequence[View],
     case_id: str,
-    facts: Sequence[Recorded],
+    events: Sequence[Recorded],
     damage: Damage | None,
     policy_of: PolicyOf,
 ) -> None:
     """Add the rows of a case to ``changes``; where the case cannot be told to its end, those of what comes before.
 
-    ``damage``: what is known to be wrong behind ``facts``. A view that cannot tell a fact is parked there, the others go
+    ``damage``: what is known to be wrong behind ``events``. A view that cannot tell a fact is parked there, the others go
     on: so the rows of a view never depend on which other views are made with it.
     """
     moves = any(view.needs_moves for view in views)
@@ -233,25 +233,25 @@ def add_case(
     def told(these: Sequence[Recorded]) -> History:
         return _history(case_id, these, policy_of, moves)
 
-    history, wrong = sound(facts, damage, told)
+    history, wrong = up_to_damage(events, damage, told)
     for view in views:
-        rows, parked = sound(
-            history.facts,
+        rows, parked = up_to_damage(
+            history.events,
             wrong,
-            lambda these, view=view: view.rows(history if these is history.facts else told(these)),  # type: ignore[misc]
+            lambda these, view=view: view.rows(history if these is history.events else told(these)),  # type: ignore[misc]
         )
         changes.rows[view.name] += rows
         if parked is not None:
             changes.parked[view.name].append(parked)
 
 
-def _history(case_id: str, facts: Sequence[Recorded], policy_of: PolicyOf, moves: bool) -> History:
+def _history(case_id: str, events: Sequence[Recorded], policy_of: PolicyOf, moves: bool) -> History:
     if not moves:
-        case = replay(case_id, facts)
-        return History(case, pinned(case, policy_of), facts, None)
+        case = fold(case_id, events)
+        return History(case, pinned(case, policy_of), events, None)
     case = Case(case_id)
-    walked = [(step.before, step.after) for step in steps(case, facts)]
-    return History(case, pinned(case, policy_of), facts, walked)
+    walked = [(step.before, step.after) for step in steps(case, events)]
+    return History(case, pinned(case, policy_of), events, walked)
 
 
 def empty_changes(views: Iterable[View], case_ids: Sequence[str]) -> Changes:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from returnable.domain.case import Case, counts, replay, replay_as_of, unknown
+from returnable.domain.case import Case, counts, fold, fold_as_of, unknown
 from returnable.domain.errors import HistoryBroken, Impossible, checked_text
 from returnable.domain.ids import KINDS, Kind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
-from returnable.projections.sound import sound
+from returnable.projections.damage import up_to_damage
 
 LONGEST = len("return/") + 128
 """How long the name of a subject may be, with its kind."""
@@ -28,7 +28,7 @@ class Subject:
     case: Case
     policy: Policy
     """The policy pinned to the order."""
-    facts: Sequence[Recorded]
+    events: Sequence[Recorded]
     """The facts of the whole case that count, in the order in which they were recorded."""
     history: Sequence[Recorded]
     """All facts of the case, also those left out by ``as_of`` and ``known_at``; of a damaged case those before the damage."""
@@ -47,7 +47,7 @@ class Subject:
         """Whether a fact is about the subject: an order has those of its whole case, a refund those that name it."""
         if self.kind == "order":
             return entry.case_id == self.case_id
-        named = self.kind != "refund" or entry.fact.refund_id == self.name
+        named = self.kind != "refund" or entry.event.refund_id == self.name
         return named and entry.stream == self.stream
 
     def owns(self, other: str) -> bool:
@@ -74,21 +74,21 @@ def find_subject(
     ``damaged`` is told; without ``damaged`` raises :class:`HistoryBroken`.
     """
     kind, name, case_id = _find(store, checked_text("subject", text, LONGEST))
-    stored, damage = store.readable(case_id)
-    case, damage = sound(stored, damage, lambda these: replay(case_id, these))
+    stored, damage = store.load_until_damage(case_id)
+    case, damage = up_to_damage(stored, damage, lambda these: fold(case_id, these))
     if damage is not None:
         if damaged is None:
-            raise HistoryBroken(f"{damage.event}, of case {case_id!r}: {damage.reason}")
+            raise HistoryBroken(f"{damage.event_id}, of case {case_id!r}: {damage.reason}")
         damaged(damage)
         stored = stored[: case.seq]
-    facts = stored
+    events = stored
     if as_of is not None or known_at is not None:
-        facts = [entry for entry in stored if counts(entry, as_of, known_at)]
-        case = replay_as_of(case_id, facts, None, None)
+        events = [entry for entry in stored if counts(entry, as_of, known_at)]
+        case = fold_as_of(case_id, events, None, None)
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
     pinned = policy_of(case.order.confirmed.pins.sha256)
-    return Subject(kind, name, case_id, case, pinned, facts, stored, damage)
+    return Subject(kind, name, case_id, case, pinned, events, stored, damage)
 
 
 def every_case(store: EventStore) -> Iterator[str]:
@@ -122,5 +122,5 @@ def _find(store: EventStore, text: str) -> tuple[Kind, str, str]:
 def _case_of(store: EventStore, kind: Kind, name: str) -> str | None:
     if kind != "order":
         return store.case_of(kind, name)
-    facts, damage = store.readable(name)
-    return name if facts or damage is not None else None
+    events, damage = store.load_until_damage(name)
+    return name if events or damage is not None else None

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from returnable.domain.case import names_in, replay
+from returnable.domain.case import fold, reserved_ids_in
 from returnable.domain.decisions import next_due
 from returnable.domain.errors import PolicyInvalid, ReturnableError
 from returnable.domain.events import RefusalsCounted
 from returnable.domain.fields import Model
 from returnable.domain.policy import PolicyOf, policy_of_document
-from returnable.domain.ports import EventStore, Receipt, Recorded, Timeline
-from returnable.domain.retelling import Told, retell
+from returnable.domain.ports import CommandReceipt, EventStore, Recorded, Timeline
+from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
+from returnable.projections.damage import CORRUPTION_ERRORS, describe
 from returnable.projections.redecided import redecide
-from returnable.projections.sound import BROKEN, said
 
 PAGE = 500
 """How many cases, names or receipts are read at once."""
@@ -65,14 +65,14 @@ class Verification:
     def __init__(self, store: EventStore, policy_of: PolicyOf) -> None:
         self._store = store
         self._policy_of = policy_of
-        self.head = self.facts = self.cases = self.commands = self.rulings = 0
-        self._names = self._with_receipt = self._counted = 0
+        self.head = self.events = self.cases = self.commands = self.rulings = 0
+        self._reserved_ids = self._with_receipt = self._counted = 0
         self._due_count = 0
         self._due_first: datetime | None = None
         self._counting: dict[str, int] = {}
         """The cases that count refusals, and how many facts they had."""
         self._kept: set[str] = set()
-        self._receipt: Receipt | None = None
+        self._receipt: CommandReceipt | None = None
         """The receipt that was looked up last: the facts of a command stand together."""
 
     def run(self, advance: Callable[[int], None] = lambda count: None) -> Iterator[Problem]:
@@ -80,14 +80,14 @@ class Verification:
         for check in (self._medium, self._policies, lambda: self._cases(advance), self._beside):
             try:
                 yield from check()
-            except (ReturnableError, *BROKEN) as error:
+            except (ReturnableError, *CORRUPTION_ERRORS) as error:
                 yield Problem(where="the store", what=f"it cannot be read to its end: {_why(error)}")
 
     def result(self, problems: Sequence[Problem], warnings: Sequence[str] = ()) -> Verified:
         """What it came to, once :meth:`run` has come to its end."""
         return Verified(
             head=self.head,
-            facts=self.facts,
+            facts=self.events,
             cases=self.cases,
             commands=self.commands,
             rulings=self.rulings,
@@ -100,7 +100,7 @@ class Verification:
         """The timelines of the store's file; none where they cannot be read."""
         try:
             return tuple(map(timeline_view, self._store.records.timelines()))
-        except (ReturnableError, *BROKEN):
+        except (ReturnableError, *CORRUPTION_ERRORS):
             return ()
 
     def _medium(self) -> Iterator[Problem]:
@@ -112,8 +112,8 @@ class Verification:
             self._kept.add(sha256)
             try:
                 policy_of_document(self._store.policy(sha256) or "", sha256)
-            except (PolicyInvalid, *BROKEN) as error:
-                yield Problem(where=f"policy {sha256}", what=said(error))
+            except (PolicyInvalid, *CORRUPTION_ERRORS) as error:
+                yield Problem(where=f"policy {sha256}", what=describe(error))
 
     # ---- cases ----------------------------------------------------------------------------------------------------------
 
@@ -122,58 +122,58 @@ class Verification:
         after = ""
         while True:
             last = None
-            for last, facts, damage in self._store.stretch(after, PAGE, self.head):
+            for last, events, damage in self._store.load_page(after, PAGE, self.head):
                 self.cases += 1
-                self.facts += len(facts)
+                self.events += len(events)
                 if damage is not None:
-                    yield Problem(where=damage.event, what=damage.reason)
-                yield from self._case(last, facts)
-                advance(len(facts))
+                    yield Problem(where=damage.event_id, what=damage.reason)
+                yield from self._case(last, events)
+                advance(len(events))
             if last is None:
                 return
             after = last
 
-    def _case(self, case_id: str, facts: Sequence[Recorded]) -> Iterator[Problem]:
-        again = redecide(case_id, facts, self._policy_of)
+    def _case(self, case_id: str, events: Sequence[Recorded]) -> Iterator[Problem]:
+        again = redecide(case_id, events, self._policy_of)
         self.commands += again.commands
         self.rulings += again.rulings
         for difference in again.differences:
             for line in difference.differences:
                 yield Problem(where=difference.event, what=line)
-        for name in names_in(facts):
-            self._names += 1
+        for name in reserved_ids_in(events):
+            self._reserved_ids += 1
             owner = self._store.case_of(name.kind, name.name)
             if owner != case_id:
                 known = "is not kept" if owner is None else f"leads to case {owner!r}"
                 yield Problem(
                     where=f"{name.kind} {name.name}", what=f"its id was given in case {case_id!r}, but {known}"
                 )
-        for entry in facts:
-            sha256 = entry.fact.pins.sha256 if entry.fact.pins is not None else None
+        for entry in events:
+            sha256 = entry.event.pins.sha256 if entry.event.pins is not None else None
             if sha256 is not None and sha256 not in self._kept and self._store.policy(sha256) is None:
-                yield Problem(where=entry.event, what=f"the policy {sha256} is pinned but was not kept")
+                yield Problem(where=entry.event_id, what=f"the policy {sha256} is pinned but was not kept")
             yield from self._receipt_of(entry)
-        if any(isinstance(entry.fact, RefusalsCounted) for entry in facts):
-            yield from self._counted_in(case_id, facts)
+        if any(isinstance(entry.event, RefusalsCounted) for entry in events):
+            yield from self._counted_in(case_id, events)
         try:
-            for told in retell(facts):
-                yield from self._told(told)
-            at = next_due(replay(case_id, facts)) if facts else None
-        except BROKEN:
+            for past in recorded_commands(events):
+                yield from self._told(past)
+            at = next_due(fold(case_id, events)) if events else None
+        except CORRUPTION_ERRORS:
             return  # deciding it again has found that
         self._count_due(at)
 
-    def _counted_in(self, case_id: str, facts: Sequence[Recorded]) -> Iterator[Problem]:
-        self._counting[case_id] = len(facts)
+    def _counted_in(self, case_id: str, events: Sequence[Recorded]) -> Iterator[Problem]:
+        self._counting[case_id] = len(events)
         for case_seq, counted in self._store.refusals.of(case_id).items():
             self._counted += counted.times
-            if not (0 < case_seq <= len(facts) and isinstance(facts[case_seq - 1].fact, RefusalsCounted)):
+            if not (0 < case_seq <= len(events) and isinstance(events[case_seq - 1].event, RefusalsCounted)):
                 yield Problem(
                     where=f"case {case_id}", what=f"refusals are counted for fact {case_seq}, which counts none"
                 )
 
     def _receipt_of(self, entry: Recorded) -> Iterator[Problem]:
-        command_id = entry.fact.command_id
+        command_id = entry.event.command_id
         if command_id is None:
             return
         self._with_receipt += 1
@@ -181,26 +181,26 @@ class Verification:
             self._receipt = self._store.receipt(command_id)
         receipt = self._receipt
         if receipt is None:
-            yield Problem(where=entry.event, what=f"command {command_id!r} recorded it, but has no receipt")
+            yield Problem(where=entry.event_id, what=f"command {command_id!r} recorded it, but has no receipt")
         elif not receipt.first <= entry.position <= receipt.last:
             yield Problem(
-                where=entry.event,
+                where=entry.event_id,
                 what=f"command {command_id!r} recorded it at position {entry.position}, but its receipt speaks of the "
                 f"positions from {receipt.first} to {receipt.last}",
             )
 
-    def _told(self, told: Told) -> Iterator[Problem]:
-        first = told.entries[0]
-        command_id = first.fact.command_id
+    def _told(self, past: RecordedCommand) -> Iterator[Problem]:
+        first = past.entries[0]
+        command_id = first.event.command_id
         receipt = None if command_id is None else self._store.receipt(command_id)
         if receipt is None:
             return
-        recorded = (told.fields["command"], told.outcome, told.at)
+        recorded = (past.fields["command"], past.outcome, past.at)
         kept = (receipt.command, receipt.outcome, receipt.at)
         for what, one, other in zip(("command", "outcome", "instant"), recorded, kept, strict=True):
             if one != other:
                 yield Problem(
-                    where=first.event, what=f"its {what} is {one}, but the receipt of {command_id!r} says {other}"
+                    where=first.event_id, what=f"its {what} is {one}, but the receipt of {command_id!r} says {other}"
                 )
 
     def _count_due(self, at: datetime | None) -> None:
@@ -213,7 +213,7 @@ class Verification:
     def _beside(self) -> Iterator[Problem]:
         records = self._store.records
         # Only where the numbers differ is it worth while to look at each one.
-        if records.count("names") != self._names:
+        if records.count("names") != self._reserved_ids:
             yield from self._names_alone()
         counted = records.count("counted")
         if counted or records.count("receipts") != self._with_receipt:
@@ -224,7 +224,7 @@ class Verification:
                 what=f"{counted} refusals have a receipt, but only {self._counted} are counted",
             )
         head = self._store.head()
-        for name, position in self._store.bookmarks.begun().items():
+        for name, position in self._store.checkpoints.begun().items():
             if position > head:
                 yield Problem(
                     where=f"bookmark {name}",
@@ -234,10 +234,10 @@ class Verification:
 
     def _names_alone(self) -> Iterator[Problem]:
         after = ("", "")
-        while page := self._store.records.names(after, PAGE):
+        while page := self._store.records.reserved_ids(after, PAGE):
             for name in page:
-                facts, _ = self._store.readable(name.case_id)
-                given = sum(one == name for one in names_in(facts))
+                events, _ = self._store.load_until_damage(name.case_id)
+                given = sum(one == name for one in reserved_ids_in(events))
                 if given != 1:
                     yield Problem(
                         where=f"{name.kind} {name.name}",
@@ -252,7 +252,7 @@ class Verification:
                 yield from self._facts_of(receipt)
             after = page[-1].command_id
 
-    def _facts_of(self, receipt: Receipt) -> Iterator[Problem]:
+    def _facts_of(self, receipt: CommandReceipt) -> Iterator[Problem]:
         where = f"command {receipt.command_id}"
         first, last = receipt.first, receipt.last
         if (first, last) == (0, 0) and not receipt.judged_on:
@@ -263,7 +263,7 @@ class Verification:
         for position in range(first, last + 1):
             try:
                 found = self._store.read(position - 1, 1, position)
-            except BROKEN:
+            except CORRUPTION_ERRORS:
                 continue  # told already, as a fact that cannot be read
             what = f"position {position}, where no fact stands" if not found else self._why_not_of(receipt, found[0])
             if what:
@@ -271,29 +271,29 @@ class Verification:
                 yield Problem(where=where, what=f"its receipt speaks of {what}")
                 return
 
-    def _why_not_of(self, receipt: Receipt, entry: Recorded) -> str:
+    def _why_not_of(self, receipt: CommandReceipt, entry: Recorded) -> str:
         """Which fact a receipt speaks of, and why it cannot be; empty where it can."""
         if not receipt.judged_on:
-            return "" if entry.fact.command_id == receipt.command_id else f"{entry.event}, which it did not record"
-        if receipt.first != receipt.last or getattr(entry.fact, "command", None) != receipt.command:
-            return f"{entry.event}, in which it is not counted"
+            return "" if entry.event.command_id == receipt.command_id else f"{entry.event_id}, which it did not record"
+        if receipt.first != receipt.last or getattr(entry.event, "command", None) != receipt.command:
+            return f"{entry.event_id}, in which it is not counted"
         if receipt.outcome != "declined":
-            return f"{entry.event}, which counts refusals, but says {receipt.outcome}"
+            return f"{entry.event_id}, which counts refusals, but says {receipt.outcome}"
         count = self._counting.get(entry.case_id, 0)
         if receipt.judged_on > count:  # it may have got more since it was looked at
-            count = len(self._store.readable(entry.case_id)[0])
+            count = len(self._store.load_until_damage(entry.case_id)[0])
         if entry.case_seq <= receipt.judged_on <= count:
             return ""
         return (
-            f"{entry.event}, fact {entry.case_seq} of its case, and of {receipt.judged_on} facts on which it was judged, "
+            f"{entry.event_id}, fact {entry.case_seq} of its case, and of {receipt.judged_on} facts on which it was judged, "
             f"but the case has {count}"
         )
 
     def _due_table(self, head: int) -> Iterator[Problem]:
-        standing = self._store.due.standing()
+        status = self._store.due.status()
         # It can be compared where it is fed with all facts that were looked at, and no case is parked in it.
-        if standing.position == head == self.head and not standing.parked:
-            found, kept = (self._due_count, self._due_first), (standing.waiting, standing.first_at)
+        if status.position == head == self.head and not status.parked:
+            found, kept = (self._due_count, self._due_first), (status.waiting, status.first_at)
             if found != kept and self._store.head() == head:
                 yield Problem(
                     where="due table",
@@ -315,7 +315,7 @@ def timeline_view(timeline: Timeline) -> TimelineView:
 
 
 def _why(error: Exception) -> str:
-    return str(error) if isinstance(error, ReturnableError) else said(error)
+    return str(error) if isinstance(error, ReturnableError) else describe(error)
 
 
 def _times(count: int) -> str:

@@ -14,19 +14,19 @@ from typing import Any, Literal
 
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case, evolve, unknown
-from returnable.domain.deciding import Decided, Moment
+from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
-from returnable.domain.events import Fact, Inspected, RefundRequested
+from returnable.domain.events import Event, Inspected, RefundRequested
 from returnable.domain.fields import Model
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import CLAUSE_IDS, Clauses, Policy, PolicyBook, PolicyOf
 from returnable.domain.ports import EventStore, Recorded
 from returnable.domain.reasons import because
-from returnable.domain.retelling import Told, retell
-from returnable.domain.ruling import Finding
-from returnable.projections.sound import BROKEN, said
+from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
+from returnable.domain.ruling import ClauseResult
+from returnable.projections.damage import CORRUPTION_ERRORS, describe
 from returnable.projections.stakes import at_stake
 from returnable.projections.subjects import Subject, every_case
 from returnable.projections.views import PolicyVersion
@@ -150,17 +150,17 @@ def keep_clauses(candidate: Policy, pinned: Policy, kept: Sequence[str]) -> Poli
 class _Compared:
     """A command on record beside what the candidate makes of it."""
 
-    told: Told
+    past: RecordedCommand
     candidate: CandidateOutcome
-    facts: tuple[Fact, ...]
-    ruling: tuple[Finding, ...]
+    events: tuple[Event, ...]
+    ruling: tuple[ClauseResult, ...]
     at_stake: int
     consequence: bool
 
     @property
     def changes(self) -> list[tuple[str, str | None, str | None]]:
         """Clauses with the verdict on record and the candidate's, where one of them fails and the other does not."""
-        recorded = {finding.clause: finding.verdict for finding in self.told.ruling or ()}
+        recorded = {finding.clause: finding.verdict for finding in self.past.ruling or ()}
         came = {finding.clause: finding.verdict for finding in self.ruling}
         if self.candidate == "not_possible":
             return []
@@ -173,11 +173,11 @@ class _Compared:
     @property
     def flipped(self) -> bool:
         """Whether the outcome is another one."""
-        return self.candidate != self.told.outcome
+        return self.candidate != self.past.outcome
 
 
 @dataclass
-class Trial:
+class DryRun:
     """Tells cases again under a candidate and adds up what would have been otherwise.
 
     ``candidate`` says which policy judges an order confirmed at an instant, ``pinned`` finds a pinned policy by its hash,
@@ -197,24 +197,24 @@ class Trial:
     _flipped: int = 0
     _unreadable: list[str] = field(default_factory=list)
 
-    def add(self, case_id: str, facts: Sequence[Recorded], stream: str | None = None) -> tuple[Flip, ...]:
+    def add(self, case_id: str, events: Sequence[Recorded], stream: str | None = None) -> tuple[Flip, ...]:
         """Tell a case again; what the candidate decides otherwise in it, or only in one of its streams."""
         flips: list[Flip] = []
         self._cases += 1
         case, real = Case(case_id), Case(case_id)
         policy: Policy | None = None
         try:
-            for told in retell(facts):
+            for past in recorded_commands(events):
                 if policy is None:
-                    policy = self._policy_for(told)
-                before, real = real, evolve(real, told.entries)
-                compared, case = _compare(case, before, real, told, policy)
-                if stream is None or any(entry.stream == stream for entry in told.entries):
+                    policy = self._policy_for(past)
+                before, real = real, evolve(real, past.entries)
+                compared, case = _compare(case, before, real, past, policy)
+                if stream is None or any(entry.stream == stream for entry in past.entries):
                     flip = self._count(compared, real.order.currency, policy)
                     if flip is not None:
                         flips.append(flip)
-        except BROKEN as error:
-            self._unreadable.append(f"{case_id}: {said(error)}")
+        except CORRUPTION_ERRORS as error:
+            self._unreadable.append(f"{case_id}: {describe(error)}")
         return tuple(flips)
 
     def run(self, store: EventStore, subject: Subject | None = None) -> Iterator[tuple[str, tuple[Flip, ...]]]:
@@ -224,13 +224,13 @@ class Trial:
         """
         stream = None if subject is None or subject.kind == "order" else subject.stream
         for case_id in every_case(store) if subject is None else (subject.case_id,):
-            facts, damage = store.readable(case_id)
+            events, damage = store.load_until_damage(case_id)
             if damage is not None:
-                self._unreadable.append(f"{damage.event}: {damage.reason}")
-            yield case_id, self.add(case_id, facts, stream)
+                self._unreadable.append(f"{damage.event_id}: {damage.reason}")
+            yield case_id, self.add(case_id, events, stream)
 
-    def _policy_for(self, told: Told) -> Policy:
-        confirmed: Any = told.entries[0].fact
+    def _policy_for(self, past: RecordedCommand) -> Policy:
+        confirmed: Any = past.entries[0].event
         candidate = self.candidate(confirmed.occurred_at)
         self._versions[candidate.sha256] = PolicyVersion(id=candidate.id, version=candidate.version)
         key = (candidate.sha256, confirmed.pins.sha256)
@@ -239,13 +239,13 @@ class Trial:
         return self._policies[key]
 
     def _count(self, compared: _Compared, currency: str, policy: Policy) -> Flip | None:
-        told = compared.told
-        command = told.fields["command"]
-        recorded, came = _refund_of(entry.fact for entry in told.entries), _refund_of(compared.facts)
+        past = compared.past
+        command = past.fields["command"]
+        recorded, came = _refund_of(entry.event for entry in past.entries), _refund_of(compared.events)
         if recorded is not None or came is not None:
             counted = self._refunds.setdefault(currency, _RefundCount())
             counted.add(recorded, came)
-        if told.ruling is None:
+        if past.ruling is None:
             return None
         self._decisions += 1
         of_command = self._commands.setdefault(command, _CommandCount())
@@ -362,65 +362,65 @@ def _amounts(sums: Mapping[str, int]) -> tuple[Amount, ...]:
     )
 
 
-def _compare(case: Case, before: Case, real: Case, told: Told, policy: Policy) -> tuple[_Compared, Case]:
+def _compare(case: Case, before: Case, real: Case, past: RecordedCommand, policy: Policy) -> tuple[_Compared, Case]:
     """``case`` is how things stand under the candidate, and is given back as the command leaves it.
 
     ``before`` and ``real`` are how they stood before the command and after it.
     """
-    first = told.entries[0]
+    first = past.entries[0]
     consequence = case.status_of(first.stream) != before.status_of(first.stream)
-    facts: tuple[Fact, ...] = ()
-    ruling: tuple[Finding, ...] = ()
+    events: tuple[Event, ...] = ()
+    ruling: tuple[ClauseResult, ...] = ()
     outcome: CandidateOutcome = "not_possible"
     try:
-        command = told.command
+        command = past.command
         target = command.target
         if target is not None and target.kind != "order" and not case.knows(target.kind, target.id):
             raise unknown(target.kind, target.id)
-        now = Moment(told.at, policy, first.fact.actor, first.fact.command_id)
+        now = DecisionContext(past.at, policy, first.event.actor, first.event.command_id)
         decided = decide(case, command, now)
     except (Impossible, CalendarExhausted):
         pass
     else:
-        facts = tuple(fact for _, fact in decided.facts)
+        events = tuple(event for _, event in decided.events)
         outcome, ruling = decided.outcome, decided.ruling or ()
         case = evolve(case, _placed(case, decided))
-    inspected = next((fact for fact in facts if isinstance(fact, Inspected)), None)
-    decision = told.decided
-    amount = at_stake(real, decision.stream, decision.fact, inspected) if decision.fact.ruling else 0
-    return _Compared(told, outcome, facts, ruling, amount, consequence), case
+    inspected = next((event for event in events if isinstance(event, Inspected)), None)
+    decision = past.decided
+    amount = at_stake(real, decision.stream, decision.event, inspected) if decision.event.ruling else 0
+    return _Compared(past, outcome, events, ruling, amount, consequence), case
 
 
-def _placed(case: Case, decided: Decided) -> list[Recorded]:
+def _placed(case: Case, decided: DecisionResult) -> list[Recorded]:
     versions: dict[str, int] = {}
     placed: list[Recorded] = []
-    for stream, fact in decided.facts:
+    for stream, event in decided.events:
         if stream not in versions:
             versions[stream] = case.stream_of(stream).version if case.status_of(stream) is not None else 0
         versions[stream] += 1
-        placed.append(Recorded(0, case.case_id, case.seq + len(placed) + 1, stream, versions[stream], fact))
+        placed.append(Recorded(0, case.case_id, case.seq + len(placed) + 1, stream, versions[stream], event))
     return placed
 
 
-def _refund_of(facts: Iterable[Fact]) -> int | None:
-    for fact in facts:
-        if isinstance(fact, RefundRequested):
-            return sum(tender.amount for tender in fact.tenders)
+def _refund_of(events: Iterable[Event]) -> int | None:
+    for event in events:
+        if isinstance(event, RefundRequested):
+            return sum(tender.amount for tender in event.tenders)
     return None
 
 
 def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None) -> Flip:
-    told = compared.told
-    entry = told.decided
-    where = zone(policy.zone)
+    past = compared.past
+    entry = past.decided
+    tz = zone(policy.zone)
     findings = {finding.clause: finding for finding in compared.ruling}
-    on_record = {finding.clause: finding for finding in told.ruling or ()}
+    on_record = {finding.clause: finding for finding in past.ruling or ()}
     return Flip(
-        event=entry.event,
+        event=entry.event_id,
         order_id=entry.case_id,
-        command=told.fields["command"],
-        at=in_zone(told.at, where),
-        recorded=told.outcome,
+        command=past.fields["command"],
+        at=in_zone(past.at, tz),
+        recorded=past.outcome,
         candidate=compared.candidate,
         consequence=compared.consequence,
         clauses=tuple(
@@ -428,7 +428,7 @@ def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None
                 clause=clause,
                 recorded=recorded,
                 candidate=came,
-                because=because(findings.get(clause) or on_record[clause], where),
+                because=because(findings.get(clause) or on_record[clause], tz),
             )
             for clause, recorded, came in compared.changes
         ),

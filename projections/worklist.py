@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.deadlines import Deadline
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import Impossible
 from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
@@ -124,6 +124,6 @@ def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
     except Impossible:
         return False
     # What is owed does not depend on when it is asked for: any instant will do.
-    weighing = subject.weighing(Moment(case.order.confirmed.recorded_at, policy))
+    weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
     subject.owed(weighing)
     return weighing.allowed

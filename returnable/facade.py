@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import AtWork
-from returnable.adapters.wiring import AnyPolicy, Parts, assemble, policy_book, projector, stored_views
+from returnable.adapters.wiring import AnyPolicy, Services, assemble, policy_book, projector, stored_views
 from returnable.domain import commands
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import Actor, Evidence, Remedy, parse_instant
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from returnable.adapters.eventstore.postgres_connections import HostPool
     from returnable.adapters.operating.metrics import Meter
     from returnable.adapters.worker import DeadlineWorker
-    from returnable.projections.explained import EdgesView, HistoryView, WhyView
-    from returnable.projections.follow import Standing
+    from returnable.projections.audit_models import EdgesView, HistoryView, WhyView
+    from returnable.projections.follow import ViewStatus
     from returnable.projections.redecided import Difference
     from returnable.projections.report import Report
     from returnable.projections.subjects import Subject
@@ -86,8 +86,8 @@ class Desk:
     happens once. ``actor`` is recorded with every fact.
     """
 
-    def __init__(self, parts: Parts, clock: Callable[[], datetime] = system_clock, url: str = "memory:") -> None:
-        self.parts = parts
+    def __init__(self, services: Services, clock: Callable[[], datetime] = system_clock, url: str = "memory:") -> None:
+        self.services = services
         self.clock = clock
         self.url = url
 
@@ -101,7 +101,7 @@ class Desk:
 
     def close(self) -> None:
         """Release the store."""
-        self.parts.store.close()
+        self.services.store.close()
 
     def handle(self, command: commands.Command | Fields, *, at: datetime | None = None) -> Outcome:
         """Carry out a command given as a model or as its fields (a scenario line without ``at`` and ``expect``).
@@ -111,7 +111,7 @@ class Desk:
         with AtWork(None):  # what the libraries below us do once, at the first use, must not be cut in two by a fork
             if not isinstance(command, commands.Command):
                 command = commands.parse_command(command)
-            return self.parts.desk.handle(command, self._at(at))
+            return self.services.handler.handle(command, self._at(at))
 
     def ask(self, question: commands.Question | Fields, *, at: datetime | None = None) -> AnyView:
         """Answer a question given as a model or as its fields (a scenario line without ``at`` and ``expect``).
@@ -121,7 +121,7 @@ class Desk:
         with AtWork(None):
             if not isinstance(question, commands.Question):
                 question = commands.parse_question(question)
-            return self.parts.questions.answer(question, self._at(at))
+            return self.services.questions.answer(question, self._at(at))
 
     def _at(self, at: datetime | None) -> datetime:
         try:
@@ -473,7 +473,7 @@ class Desk:
         from returnable.adapters.worker import DeadlineWorker
 
         return DeadlineWorker(
-            self.parts.desk,
+            self.services.handler,
             self.clock,
             every_seconds=every_seconds,
             claim_seconds=claim_seconds,
@@ -598,7 +598,7 @@ class Desk:
         self, *, order_id: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[LedgerEntry]:
         """Every payment of every order, or of one: captured, refunded, pending and remaining, from the facts."""
-        found = self.parts.questions.ledger(order_id, *self._times(as_of, known_at))
+        found = self.services.questions.ledger(order_id, *self._times(as_of, known_at))
         return (LedgerEntry.model_validate(values) for values in found)
 
     def statistics(
@@ -614,10 +614,10 @@ class Desk:
         Of what was decided from ``since`` on and before ``until``.
         """
         period = (_instant("since", since), _instant("until", until))
-        found = self.parts.questions.statistics(*period, *self._times(as_of, known_at))
+        found = self.services.questions.statistics(*period, *self._times(as_of, known_at))
         return (ClauseStatistics.model_validate(values) for values in found)
 
-    def project(self, *, views: str | None = None) -> tuple[Standing, ...]:
+    def project(self, *, views: str | None = None) -> tuple[ViewStatus, ...]:
         """Bring the stored views up to date with the facts, and say how they stand and what is parked.
 
         ``views``: the URL of their file; beside the store when absent. No answer of the desk depends on them: they are for
@@ -626,19 +626,19 @@ class Desk:
         stored = stored_views(self.url, views)
         assert stored is not None
         try:
-            work = projector(self.parts, stored)
+            work = projector(self.services, stored)
             work.run()
-            return tuple(work.standings())
+            return tuple(work.statuses())
         finally:
             stored.close()
 
-    def views_standing(self, *, views: str | None = None) -> tuple[Standing, ...]:
+    def views_standing(self, *, views: str | None = None) -> tuple[ViewStatus, ...]:
         """How far every stored view is, how many facts it is behind, and what is parked; empty where none is stored."""
         stored = stored_views(self.url, views, create=False)
         if stored is None:
             return ()
         try:
-            return tuple(projector(self.parts, stored).standings())
+            return tuple(projector(self.services, stored).statuses())
         finally:
             stored.close()
 
@@ -646,7 +646,7 @@ class Desk:
         self, view: type[V], name: str, status: str | None, as_of: When | None, known_at: When | None
     ) -> Iterator[V]:
         at, (true_at, recorded_by) = self._at(None), self._times(as_of, known_at)
-        found = self.parts.questions.listed(name, at, true_at, recorded_by, status)
+        found = self.services.questions.listed(name, at, true_at, recorded_by, status)
         return (cast(V, view.model_validate(values)) for values in found)
 
     # ---- for auditors ----------------------------------------------------------------------------------------
@@ -660,7 +660,7 @@ class Desk:
         """
         from returnable.projections.why import why
 
-        return why(self._find(subject, as_of, known_at), self.parts.desk.policy, event)
+        return why(self._find(subject, as_of, known_at), self.services.handler.policy, event)
 
     def replay(
         self,
@@ -674,7 +674,7 @@ class Desk:
 
         ``until``: the last instant of recording, or the last event's number.
         """
-        from returnable.projections.history import history
+        from returnable.projections.replay import history
 
         last = until if type(until) is int else _instant("until", cast("When | None", until))
         return history(self._find(subject, as_of, known_at), self._at(None), last)
@@ -692,7 +692,7 @@ class Desk:
         from returnable.projections.reporting import make_report
 
         times = self._times(as_of, known_at)
-        return make_report(self.parts.store, self.parts.desk.policy, subject, self._at(None), *times)
+        return make_report(self.services.store, self.services.handler.policy, subject, self._at(None), *times)
 
     def redecide(self, subject: str | None = None) -> tuple[Difference, ...]:
         """Decide again what is on record, from its pins; what comes out otherwise, or cannot be read. Empty: all is well.
@@ -702,7 +702,7 @@ class Desk:
         """
         from returnable.projections.redecided import redecide_store, redecide_stored
 
-        store, policy = self.parts.store, self.parts.desk.policy
+        store, policy = self.services.store, self.services.handler.policy
         if subject is None:
             again = redecide_store(store, policy)
         else:
@@ -719,10 +719,10 @@ class Desk:
         ``policy`` is a TOML file, a directory of versions, a book, or the name of a bundled one
         (``"allu-usa-earlier"``); ``keep`` names clauses to leave as they were pinned.
         """
-        from returnable.projections.what_if import Trial, candidates_of
+        from returnable.projections.what_if import DryRun, candidates_of
 
-        trial = Trial(candidates_of(policy_book(policy)), self.parts.desk.policy, tuple(keep))
-        for _ in trial.run(self.parts.store, None if subject is None else self._find(subject)):
+        trial = DryRun(candidates_of(policy_book(policy)), self.services.handler.policy, tuple(keep))
+        for _ in trial.run(self.services.store, None if subject is None else self._find(subject)):
             pass
         return trial.result()
 
@@ -734,7 +734,7 @@ class Desk:
         """
         from returnable.adapters.backups import verify_parts
 
-        return verify_parts(self.parts.store, self.parts.desk.policy, self.url)
+        return verify_parts(self.services.store, self.services.handler.policy, self.url)
 
     # ---- for operators ---------------------------------------------------------------------------------------
 
@@ -752,7 +752,7 @@ class Desk:
     def _find(self, subject: str, as_of: When | None = None, known_at: When | None = None) -> Subject:
         from returnable.projections.subjects import find_subject
 
-        return find_subject(self.parts.store, self.parts.desk.policy, subject, *self._times(as_of, known_at))
+        return find_subject(self.services.store, self.services.handler.policy, subject, *self._times(as_of, known_at))
 
     def _times(self, as_of: When | None, known_at: When | None) -> tuple[datetime | None, datetime | None]:
         return _instant("as_of", as_of), _instant("known_at", known_at)

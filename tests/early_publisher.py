@@ -47,4 +47,4 @@ class ToFile:
 
 if __name__ == "__main__":
     store = open_store(sys.argv[1])
-    Early(store, store.bookmarks, ToFile(sys.argv[2]), hold_seconds=0.3).run(threading.Event())
+    Early(store, store.checkpoints, ToFile(sys.argv[2]), hold_seconds=0.3).run(threading.Event())

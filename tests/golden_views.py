@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.scenario import play
-from returnable.adapters.wiring import Parts, assemble, projector
+from returnable.adapters.views.sqlite import SQLiteViews
+from returnable.adapters.wiring import Services, assemble, projector
 from returnable.domain.ports import Batch, Entry
 from returnable.projections.stored import VIEWS
 
@@ -139,32 +139,32 @@ LINES: list[tuple[str, dict[str, Any]]] = sorted(
 """The history; instants of the same offset sort as text, and the change of the clocks lies between them."""
 
 
-def tell(parts: Parts) -> Iterator[dict[str, Any]]:
+def tell(services: Services) -> Iterator[dict[str, Any]]:
     """The outcomes of the history, and after it one fact that cannot have happened."""
     lines = [(nth, json.dumps({"at": at, **fields}).encode()) for nth, (at, fields) in enumerate(LINES, start=1)]
-    for played in play(parts, lines):
+    for played in play(services, lines):
         outcome = played.as_dict()
         assert outcome["error"] is None, (played.line, outcome["error"])
         yield outcome
-    facts = parts.store.load("A-3")
-    versions = [entry.version for entry in facts if entry.stream == "order/A-3"]
-    parts.store.append([Batch("A-3", len(facts), (Entry("order/A-3", max(versions) + 1, facts[0].fact),))])
+    events = services.store.load("A-3")
+    versions = [entry.version for entry in events if entry.stream == "order/A-3"]
+    services.store.append([Batch("A-3", len(events), (Entry("order/A-3", max(versions) + 1, events[0].event),))])
 
 
-def digests_of(parts: Parts) -> dict[str, str]:
+def digests_of(services: Services) -> dict[str, str]:
     """View → hash, of what a store holds."""
     with closing(SQLiteViews(None)) as views:
-        projector(parts, views).run()
+        projector(services, views).run()
         with views.reading() as reading:
             return {name: reading.digest(name) for name in VIEWS}
 
 
 def digests() -> dict[str, str]:
     """View → hash, after the history."""
-    parts = assemble("memory:")
-    for _ in tell(parts):
+    services = assemble("memory:")
+    for _ in tell(services):
         pass
-    return digests_of(parts)
+    return digests_of(services)
 
 
 if __name__ == "__main__":

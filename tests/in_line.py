@@ -8,28 +8,28 @@ from typing import Any
 
 from patience import GUARD_SECONDS
 
-from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.eventstore.together import Together
+from returnable.adapters.eventstore.group_commit import GroupCommit
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, Receipt
+from returnable.domain.ports import Batch, CommandReceipt, Entry
 from returnable.testing.behaviour import START
 
 PATIENCE_SECONDS = GUARD_SECONDS
 
 
 def batch(case_id: str, after: int, *accounts: str, gap: int = 0) -> Batch:
-    facts = (AccountLinked(occurred_at=START, recorded_at=START, account_id=account) for account in accounts)
-    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n + gap, f) for n, f in enumerate(facts, 1)))
+    events = (AccountLinked(occurred_at=START, recorded_at=START, account_id=account) for account in accounts)
+    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n + gap, f) for n, f in enumerate(events, 1)))
 
 
-def receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 64, "link_account", START, "accepted")
+def receipt(command_id: str) -> CommandReceipt:
+    return CommandReceipt(command_id, "d" * 64, "link_account", START, "accepted")
 
 
 class Line:
     """Threads that come one after the other while the first of them is at work."""
 
-    def __init__(self, together: Together[Any, Any]) -> None:
+    def __init__(self, together: GroupCommit[Any, Any]) -> None:
         self._together = together
         self._carry_out = together._carry_out
         self._may_work = threading.Event()
@@ -75,6 +75,6 @@ class Line:
         return self.results
 
 
-def together_of(store: FactStore) -> Together[Any, Any]:
-    found: Together[Any, Any] = store._recorder._together  # type: ignore[attr-defined]
+def together_of(store: CaseStore) -> GroupCommit[Any, Any]:
+    found: GroupCommit[Any, Any] = store._recorder._together  # type: ignore[attr-defined]
     return found

@@ -12,14 +12,14 @@ import sys
 from typing import Any
 
 from returnable.adapters.cli.app import run
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 
 
 def main(point: str, number: str, *command: str) -> None:
     """Run the command, and die."""
-    left, append = int(number), FactStore.append
+    left, append = int(number), CaseStore.append
 
-    def last(store: FactStore, *args: Any, **kwargs: Any) -> Any:
+    def last(store: CaseStore, *args: Any, **kwargs: Any) -> Any:
         nonlocal left
         left -= 1
         if not left and point == "before":
@@ -29,7 +29,7 @@ def main(point: str, number: str, *command: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return positions
 
-    FactStore.append = last  # type: ignore[method-assign]
+    CaseStore.append = last  # type: ignore[method-assign]
     sys.exit(run(command))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from returnable.adapters.eventstore.open import open_store
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.publishing.broker import BrokerFailed, Message
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, Entry
@@ -19,7 +19,7 @@ MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 SOURCE = "/shops/test"
 
 
-def append(store: FactStore, case_id: str, *streams: str) -> None:
+def append(store: CaseStore, case_id: str, *streams: str) -> None:
     """One fact for each stream named, in that order, to a case."""
     known = store.load(case_id)
     versions: dict[str, int] = {}
@@ -29,12 +29,12 @@ def append(store: FactStore, case_id: str, *streams: str) -> None:
     for stream in streams:
         versions[stream] = versions.get(stream, 0) + 1
         text = f"{stream}-{versions[stream]}"
-        fact = AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT + timedelta(hours=1), account_id=text)
-        entries.append(Entry(stream, versions[stream], fact))
+        event = AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT + timedelta(hours=1), account_id=text)
+        entries.append(Entry(stream, versions[stream], event))
     store.append([Batch(case_id, len(known), tuple(entries))])
 
 
-def a_store(*cases: tuple[str, int], url: str = "memory:") -> FactStore:
+def a_store(*cases: tuple[str, int], url: str = "memory:") -> CaseStore:
     """A store in which each case has so many facts of its order, in turns: A#1 B#1 A#2 B#2 …"""
     store = open_store(url)
     for nth in range(max((count for _, count in cases), default=0)):
@@ -115,7 +115,7 @@ def in_order(ids: Sequence[str]) -> bool:
     return True
 
 
-def event_ids(store: FactStore) -> list[str]:
+def event_ids(store: CaseStore) -> list[str]:
     """The ids of all facts of a store."""
     found: list[str] = []
     after = 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from returnable.domain.events import FACTS
+from returnable.domain.events import EVENTS
 from returnable.domain.ports import Recorded
 from returnable.testing import Scenario
 
@@ -173,7 +173,7 @@ def history() -> tuple[str, tuple[Recorded, ...]]:
     for at, command, fields in told:
         outcome = story.tell(command, at, **fields)
         assert outcome["outcome"] in ("accepted", "declined"), outcome
-    return order, tuple(story.parts.store.load(order))
+    return order, tuple(story.services.store.load(order))
 
 
 def replaced(value: Any, texts: Mapping[str, str]) -> Any:
@@ -196,7 +196,7 @@ def retold(texts: Mapping[str, str]) -> list[Recorded]:
             entry.case_seq,
             replaced(entry.stream, texts),
             entry.version,
-            FACTS[entry.fact.stored_as].model_validate(replaced(entry.fact.model_dump(), texts)),
+            EVENTS[entry.event.stored_as].model_validate(replaced(entry.event.model_dump(), texts)),
         )
         for entry in history()[1]
     ]

@@ -8,9 +8,9 @@ from typing import Any
 from eventsourcing.persistence import StoredEvent
 
 from returnable.adapters.eventstore.recorder import Placement
-from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.eventstore.viewstore import SQLiteViews
-from returnable.adapters.wiring import Parts
+from returnable.adapters.eventstore.store import CaseStore
+from returnable.adapters.views.sqlite import SQLiteViews
+from returnable.adapters.wiring import Services
 from returnable.domain.events import encode
 from returnable.projections.follow import Projector
 from returnable.projections.stored import VIEWS
@@ -26,20 +26,20 @@ def lived(world: World, dice: Random, steps: int) -> World:
 
 def append_raw(store: Any, case_id: str, stream: str, stored_as: str, content: bytes) -> None:
     """Append a row as no version of this library would have written it."""
-    assert isinstance(store, FactStore)
+    assert isinstance(store, CaseStore)
     rows = store._recorder.case_rows(case_id)
     versions = [version for _, _, _, name, version, _, _ in rows if name == stream]
     event = StoredEvent(stream, max(versions, default=0) + 1, stored_as, content)
     store._recorder.insert_events([event], cases=[Placement(case_id, len(rows), 1)])
 
 
-def poison(parts: Parts, case_id: str, kind: str = "unreadable") -> None:
+def poison(services: Services, case_id: str, kind: str = "unreadable") -> None:
     """A fact of a case that cannot be read (``unreadable``), or cannot have happened where it stands (``impossible``)."""
-    store, stream = parts.store, f"order/{case_id}"
+    store, stream = services.store, f"order/{case_id}"
     if kind == "unreadable":
         append_raw(store, case_id, stream, "order.Enchanted/1", b'{"by": "a witch"}')
     else:
-        confirmed = store.readable(case_id)[0][0].fact
+        confirmed = store.load_until_damage(case_id)[0][0].event
         append_raw(store, case_id, stream, *encode(confirmed))
 
 
@@ -49,15 +49,15 @@ def digests(views: SQLiteViews) -> dict[str, str]:
         return {name: reading.digest(name) for name in VIEWS}
 
 
-def projector(parts: Parts, views: SQLiteViews, names: tuple[str, ...] = tuple(VIEWS), **sizes: int) -> Projector:
+def projector(services: Services, views: SQLiteViews, names: tuple[str, ...] = tuple(VIEWS), **sizes: int) -> Projector:
     """A projector of a store onto views."""
-    return Projector(parts.store, views, parts.desk.policy, names, **sizes)
+    return Projector(services.store, views, services.handler.policy, names, **sizes)
 
 
-def built_anew(parts: Parts) -> dict[str, str]:
+def built_anew(services: Services) -> dict[str, str]:
     """The hashes of views that are built at once from all the facts."""
     views = SQLiteViews(None)
-    projector(parts, views).run()
+    projector(services, views).run()
     found = digests(views)
     views.close()
     return found

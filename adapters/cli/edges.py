@@ -12,8 +12,8 @@ from returnable.adapters.cli.console import console_for_output, in_words, safe
 from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
 from returnable.adapters.cli.printing import say_json
 from returnable.adapters.clock import system_clock
+from returnable.projections.audit_models import EdgesView, EdgeView
 from returnable.projections.edges import edges_view
-from returnable.projections.explained import EdgesView, EdgeView
 from returnable.projections.subjects import find_subject
 
 
@@ -33,8 +33,8 @@ def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: 
     returnable edges A-1 --as-of 2026-03-06T09:00:00-05:00 --json
     """
     at, known = instant("as-of", as_of), instant("known-at", known_at)
-    with opened(store) as parts:
-        found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
+    with opened(store) as services:
+        found = find_subject(services.store, services.handler.policy, subject, at, known, say_damaged)
         view = edges_view(found, at or system_clock(), to_come)
     if as_json:
         say_json(view.model_dump_json(indent=2))

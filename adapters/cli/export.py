@@ -16,7 +16,7 @@ from returnable.adapters.cli.words import counted
 from returnable.adapters.export.scenario import bundled_suffices, what_policies_do, write_policies, write_scenario
 from returnable.adapters.export.tables import table
 from returnable.adapters.files import STDOUT, Sink, Stdout, check_apart, store_files, written_whole
-from returnable.adapters.wiring import Parts
+from returnable.adapters.wiring import Services
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.subjects import find_subject
 
@@ -76,17 +76,17 @@ def export(
         check_apart(out, store_files(store), "a file of the store")
     period = instant("from", since), instant("to", until)
     hidden = redaction(redact, redact_key)
-    with opened(store) as parts:
-        history = History(parts.store, hidden)
-        choice = _choice(parts, subjects, *period)
+    with opened(store) as services:
+        history = History(services.store, hidden)
+        choice = _choice(services, subjects, *period)
         # A scenario with views looks at every fact twice.
         total = (0 if choice.subjects else history.head) * (2 if form == "scenario" and not no_views else 1)
         with progress("exporting", total) as advance:
 
             def write(sink: Sink) -> dict[str, Any]:
                 if form == "scenario":
-                    return _scenario(sink, parts, history, choice, not no_views, policies, advance)
-                return _table(sink, form, view or "facts", parts, history, choice, advance)
+                    return _scenario(sink, services, history, choice, not no_views, policies, advance)
+                return _table(sink, form, view or "facts", services, history, choice, advance)
 
             if out == STDOUT:
                 came = write(Stdout())
@@ -105,10 +105,10 @@ def _check_options(out: str, form: str, view: str | None, no_views: bool, polici
         raise click.UsageError("--no-views and --policies need --format scenario")
 
 
-def _choice(parts: Parts, subjects: tuple[str, ...], since: datetime | None, until: datetime | None) -> Choice:
+def _choice(services: Services, subjects: tuple[str, ...], since: datetime | None, until: datetime | None) -> Choice:
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--from must be before --to")
-    found = tuple(find_subject(parts.store, parts.desk.policy, subject) for subject in dict.fromkeys(subjects))
+    found = tuple(find_subject(services.store, services.handler.policy, subject) for subject in dict.fromkeys(subjects))
     return Choice(found, since, until)
 
 
@@ -116,13 +116,13 @@ def _table(
     sink: Sink,
     form: str,
     view: str,
-    parts: Parts,
+    services: Services,
     history: History,
     choice: Choice,
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
-    rows = Rows(history, parts.desk.policy)
-    chosen, columns = (rows.facts, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
+    rows = Rows(history, services.handler.policy)
+    chosen, columns = (rows.events, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
     writer = table(form, sink, columns)
     count = 0
     for row in chosen(choice, advance):
@@ -134,14 +134,14 @@ def _table(
 
 def _scenario(
     sink: Sink,
-    parts: Parts,
+    services: Services,
     history: History,
     choice: Choice,
     views: bool,
     policies: str | None,
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
-    policy = parts.desk.policy
+    policy = services.handler.policy
     written = write_scenario(sink, history, WholeCases(history, choice), policy, views, advance)
     needed = [
         {"id": version.id, "version": version.version, "sha256": version.sha256}
@@ -179,7 +179,7 @@ def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
         return
     if came["format"] == "scenario":
         commands, views = counted(came["commands"], "command"), counted(came["views"], "view")
-        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['facts'], 'fact')})"
+        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['events'], 'event')})"
     else:
         what = counted(came["rows"], came["view"].removesuffix("s"))
     where = "standard output" if came["out"] == "-" else came["out"]

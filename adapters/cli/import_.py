@@ -22,7 +22,7 @@ from returnable.adapters.files import STDOUT, check_apart, check_free, store_fil
 from returnable.adapters.imports.mapping import read_mapping
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import count_rows, read_orders
-from returnable.adapters.imports.running import Live, Refusal, Summary, Teller, Trial, run_import
+from returnable.adapters.imports.running import CommandSink, DryRun, Live, Refusal, Summary, run_import
 from returnable.adapters.printable import identifier
 from returnable.adapters.wiring import assemble, policy_book
 from returnable.projections.exports import Column
@@ -82,16 +82,16 @@ def import_(
 
 
 @contextmanager
-def _teller(store: str, policy: str | None, dry_run: bool, clock: Callable[[], datetime]) -> Iterator[Teller]:
+def _teller(store: str, policy: str | None, dry_run: bool, clock: Callable[[], datetime]) -> Iterator[CommandSink]:
     book = policy_book(policy)
     if dry_run and (store == "memory:" or _absent(store)):
-        yield Trial(None, book, clock)
+        yield DryRun(None, book, clock)
         return
-    parts = assemble(store, book, create=not dry_run)
+    services = assemble(store, book, create=not dry_run)
     try:
-        yield Trial(parts.store, book, clock) if dry_run else Live(parts, clock)
+        yield DryRun(services.store, book, clock) if dry_run else Live(services, clock)
     finally:
-        parts.store.close()
+        services.store.close()
 
 
 def _absent(store: str) -> bool:

@@ -42,7 +42,7 @@ def ledger(order_id: str | None, as_json: bool, **where: Any) -> None:
                 yield {"order_id": "TOTAL", "payment_id": None, "method": None, "currency": currency} | sums
 
     with answering("ledger", **where) as (stored, questions, as_of, known_at):
-        if order_id is not None and not any(questions.store.readable(order_id)):
+        if order_id is not None and not any(questions.store.load_until_damage(order_id)):
             raise unknown("order", order_id)
         found = stored.ledger(order_id) if stored is not None else questions.ledger(order_id, as_of, known_at)
         print_rows(_LEDGER_COLUMNS, added(found), as_json, right=_MONEY_COLUMNS)

@@ -27,7 +27,7 @@ from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
-from returnable.projections.follow import Standing, standing_of
+from returnable.projections.follow import ViewStatus, standing_of
 from returnable.projections.lists import StoredLists, Values
 from returnable.projections.questions import Questions
 
@@ -49,8 +49,8 @@ def views_option(command: F) -> F:
 
 def list_options(command: F) -> F:
     """What every list takes."""
-    facts = click.option("--facts", is_flag=True, help="Answer from the facts, even if there is a stored view.")
-    return store_option(views_option(facts(as_of_options(json_lines_option(command)))))
+    events = click.option("--facts", is_flag=True, help="Answer from the facts, even if there is a stored view.")
+    return store_option(views_option(events(as_of_options(json_lines_option(command)))))
 
 
 def _list_command(name: str, text: str, columns: tuple[str, ...], example: str) -> click.Command:
@@ -105,16 +105,16 @@ claims = _list_command(
 
 @contextmanager
 def answering(
-    view: str, store: str, views: str | None, facts: bool, as_of: str | None, known_at: str | None
+    view: str, store: str, views: str | None, events: bool, as_of: str | None, known_at: str | None
 ) -> Iterator[Answering]:
     """What answers: the stored lists where they can, and the questions; on stderr, which it is, and what is parked."""
     moments = instant("as-of", as_of), instant("known-at", known_at)
-    with opened(store) as parts, ExitStack() as stack:
+    with opened(store) as services, ExitStack() as stack:
         damaged: list[Damage] = []
-        questions = parts.questions
+        questions = services.questions
         questions.damaged = damaged.append
         stored = None
-        if not facts and moments == (None, None):
+        if not events and moments == (None, None):
             stored = _stored(stack, view, store, views, questions)
         yield stored, questions, *moments
         for damage in damaged:
@@ -132,25 +132,25 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
             return None
         stack.callback(kept.close)
         reading = stack.enter_context(kept.reading())
-        standing = standing_of(view, questions.store, reading)
+        status = standing_of(view, questions.store, reading)
     except (StoreUnusable, StoreBusy) as error:
         if views is not None and kept is None:  # what was asked for by name cannot even be opened
             raise
         click.echo(printable(f"from the facts: {error}"), err=True)
         return None
-    if standing.state in ("missing", "being built", "ahead"):
-        click.echo(f"from the facts: the stored view {view!r} is {standing.state}", err=True)
+    if status.state in ("missing", "being built", "ahead"):
+        click.echo(f"from the facts: the stored view {view!r} is {status.state}", err=True)
         return None
-    click.echo(_how_far(standing), err=True)
-    for damage in standing.parked:
+    click.echo(_how_far(status), err=True)
+    for damage in status.parked:
         say_damaged(damage)
     return StoredLists(reading)
 
 
-def _how_far(standing: Standing) -> str:
-    if not standing.behind:
+def _how_far(status: ViewStatus) -> str:
+    if not status.behind:
         return "stored view, up to date"
-    count = f"{standing.behind:,} fact{'' if standing.behind == 1 else 's'}"
+    count = f"{status.behind:,} fact{'' if status.behind == 1 else 's'}"
     return f"stored view, {count} behind; `returnable project` brings it up to date"
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from returnable.adapters.printable import identifier, printable
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.fields import parse_instant
 from returnable.domain.ports import Damage
 from returnable.projections.redaction import Redaction
@@ -148,16 +148,16 @@ def instant(name: str, text: str | None) -> datetime | None:
 
 
 @contextmanager
-def opened(store: str, policy: str | None = None) -> Iterator[Parts]:
+def opened(store: str, policy: str | None = None) -> Iterator[Services]:
     """The parts of a store that exists (``memory:`` is a fresh one), for reading; closed at the end."""
-    parts = assemble(store, policy, create=store == "memory:", only_reading=True)
+    services = assemble(store, policy, create=store == "memory:", only_reading=True)
     try:
-        yield parts
+        yield services
     finally:
-        parts.store.close()
+        services.store.close()
 
 
 def say_damaged(damage: Damage, err: bool = True) -> None:
     """Which case stops where, and why, in one line on stderr."""
-    place = f"{identifier(damage.event)} (position {damage.position})"
+    place = f"{identifier(damage.event_id)} (position {damage.position})"
     click.echo(printable(f"parked: case {identifier(damage.case_id)} stops before {place}: {damage.reason}"), err=err)

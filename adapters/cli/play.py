@@ -57,11 +57,11 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     if policy is None and file != "-":
         beside = scenario.policy_beside(file)
         policy = None if beside is None else str(beside)
-    parts = assemble(store, policy)
+    services = assemble(store, policy)
     summary = Summary()
     try:
         with printing_progress(len(lines), acknowledge=store != "memory:") as (print_line, advance):
-            for played in scenario.play(parts, lines):
+            for played in scenario.play(services, lines):
                 summary.add(played)
                 if check:
                     for mismatch in played.mismatches:
@@ -73,7 +73,7 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
                     print_line(json_text(to_json(played.as_dict()).decode()))
                 advance()
     finally:
-        parts.store.close()
+        services.store.close()
     if check:
         click.echo(checked(name, counted(summary.lines, "line"), summary))
         return 1 if summary.unmet else 0

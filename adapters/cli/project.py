@@ -17,7 +17,7 @@ from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.service import stopped_by_signal
 from returnable.adapters.wiring import projector, stored_views
 from returnable.domain.ports import Damage
-from returnable.projections.follow import Projector, Standing
+from returnable.projections.follow import Projector, ViewStatus
 from returnable.projections.stored import VIEWS
 
 POLL_SECONDS = 0.05
@@ -54,25 +54,25 @@ def project(follow: bool, rebuilt: tuple[str, ...], status: bool, store: str, vi
     unknown = [name for name in rebuilt if name not in VIEWS and name != "all"]
     if unknown:
         raise click.UsageError(f"--rebuild: there is no view {unknown[0]!r}; there are {', '.join(VIEWS)}, and all")
-    with opened(store) as parts, ExitStack() as stack:
+    with opened(store) as services, ExitStack() as stack:
         kept = stored_views(store, views, create=not status, anew="all" in rebuilt)
         if kept is None:
-            return _say_standings(_never_projected(parts.store.head()), as_json)
+            return _say_standings(_never_projected(services.store.head()), as_json)
         stack.callback(kept.close)
-        working = projector(parts, kept)
+        working = projector(services, kept)
         if not status:
             if rebuilt:
                 working.rebuild(tuple(VIEWS) if "all" in rebuilt else tuple(dict.fromkeys(rebuilt)))
             _run(working, follow)
-        return _say_standings(working.standings(), as_json)
+        return _say_standings(working.statuses(), as_json)
 
 
-def _never_projected(head: int) -> list[Standing]:
-    return [Standing(name, None, head, ()) for name in VIEWS]
+def _never_projected(head: int) -> list[ViewStatus]:
+    return [ViewStatus(name, None, head, ()) for name in VIEWS]
 
 
 def _run(working: Projector, follow: bool) -> None:
-    left = sum(standing.behind for standing in working.standings())
+    left = sum(status.behind for status in working.statuses())
     if not follow:
         with progress("projecting", left) as advance:
             working.run(advance)
@@ -109,19 +109,19 @@ class _ToldParked:
         time.sleep(POLL_SECONDS)
 
 
-def _say_standings(standings: Sequence[Standing], as_json: bool) -> int:
-    parked = {(d.case_id, d.position): d for standing in standings for d in standing.parked}
+def _say_standings(statuses: Sequence[ViewStatus], as_json: bool) -> int:
+    parked = {(d.case_id, d.position): d for status in statuses for d in status.parked}
     if as_json:
         rows = [
             {
-                "view": standing.view,
-                "state": standing.state,
-                "position": standing.mark.position if standing.mark else 0,
-                "head": standing.head,
-                "behind": standing.behind,
-                "parked": [_damage_values(damage) for damage in standing.parked],
+                "view": status.view,
+                "state": status.state,
+                "position": status.mark.position if status.mark else 0,
+                "head": status.head,
+                "behind": status.behind,
+                "parked": [_damage_values(damage) for damage in status.parked],
             }
-            for standing in standings
+            for status in statuses
         ]
         say_json(to_json({"views": rows}, indent=2))
         return 1 if parked else 0
@@ -130,13 +130,13 @@ def _say_standings(standings: Sequence[Standing], as_json: bool) -> int:
         columns,
         (
             {
-                "view": standing.view,
-                "state": standing.state,
-                "position": f"{standing.mark.position if standing.mark else 0:,}",
-                "behind": f"{standing.behind:,}",
-                "parked": f"{len(standing.parked):,}",
+                "view": status.view,
+                "state": status.state,
+                "position": f"{status.mark.position if status.mark else 0:,}",
+                "behind": f"{status.behind:,}",
+                "parked": f"{len(status.parked):,}",
             }
-            for standing in standings
+            for status in statuses
         ),
         right=("position", "behind", "parked"),
     )

@@ -91,9 +91,9 @@ def publish(
     broker = open_broker(to, create=create)
     with ExitStack() as stack:
         stack.callback(broker.close)
-        parts = assemble(store, create=store == "memory:")
-        stack.callback(parts.store.close)
-        working = publisher(parts, broker, name=name, source=source, redaction=hidden, hold_seconds=hold_seconds)
+        services = assemble(store, create=store == "memory:")
+        stack.callback(services.store.close)
+        working = publisher(services, broker, name=name, source=source, redaction=hidden, hold_seconds=hold_seconds)
         log_to_stderr(log_format)
         stop = stack.enter_context(stopped_by_signal())
         if position is not None:
@@ -106,7 +106,7 @@ def publish(
         if once:
             if not working.once(stop):
                 return _held(name)
-            return 1 if working.standing().parked else 0
+            return 1 if working.status().parked else 0
         stack.enter_context(answering_health(health, lambda: _health(working)))
         working.run(stop)
     return 0
@@ -118,15 +118,15 @@ def _held(name: str) -> int:
 
 
 def _health(working: Publisher) -> tuple[bool, dict[str, Any]]:
-    standing = working.standing()
-    return standing.healthy, {**asdict(standing), "behind": standing.behind, "parked": len(standing.parked)}
+    status = working.status()
+    return status.healthy, {**asdict(status), "behind": status.behind, "parked": len(status.parked)}
 
 
 def _say_status(store: str, name: str, as_json: bool) -> int:
-    with opened(store) as parts:
+    with opened(store) as services:
         # The head last: a store that grows in between makes us look behind, never ahead.
-        begun = published(parts)
-        head = parts.store.head()
+        begun = published(services)
+        head = services.store.head()
     # Before the first publisher ever ran, the usual one is the one that will.
     if name not in begun and (begun or name != DEFAULT_NAME):
         known = f"; there is {', '.join(begun)}" if begun else ""

@@ -16,9 +16,9 @@ from returnable.domain.commands import parse_question
 def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **fields: Any) -> None:
     times = {"as_of": as_of, "known_at": known_at}
     question = parse_question(fields | {name: value for name, value in times.items() if value is not None})
-    with opened(store) as parts:
-        parts.questions.damaged = say_damaged
-        answer = parts.questions.answer(question, system_clock())
+    with opened(store) as services:
+        services.questions.damaged = say_damaged
+        answer = services.questions.answer(question, system_clock())
     if as_json:
         say_json(answer.model_dump_json(by_alias=True, indent=2))
     else:

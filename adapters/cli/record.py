@@ -111,11 +111,11 @@ class _Case:
 
 def _recorded(subject: str, store: str, hidden: Redaction | None) -> _Case:
     content = io.BytesIO()
-    with opened(store) as parts:
-        found = find_subject(parts.store, parts.desk.policy, subject)
-        history = History(parts.store, hidden)
-        written = write_scenario(content, history, WholeCases(history, Choice((found,))), parts.desk.policy)
-        pinned = {sha256: parts.desk.policy(sha256) for sha256 in written.policies}
+    with opened(store) as services:
+        found = find_subject(services.store, services.handler.policy, subject)
+        history = History(services.store, hidden)
+        written = write_scenario(content, history, WholeCases(history, Choice((found,))), services.handler.policy)
+        pinned = {sha256: services.handler.policy(sha256) for sha256 in written.policies}
     return _Case(found.case_id, content.getvalue(), written, pinned.__getitem__)
 
 

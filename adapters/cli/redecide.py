@@ -37,26 +37,26 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
     """
     if subject is not None and everything:
         raise click.UsageError("SUBJECT and --all exclude each other")
-    commands = rulings = facts = cases = 0
+    commands = rulings = events = cases = 0
     differences: list[Difference] = []
-    with opened(store) as parts:
-        policy = parts.desk.policy
+    with opened(store) as services:
+        policy = services.handler.policy
         again: Iterable[Redecided]
         if subject is None:
-            again, total = redecide_store(parts.store, policy), parts.store.head()
+            again, total = redecide_store(services.store, policy), services.store.head()
         else:
-            found = find_subject(parts.store, policy, subject, damaged=lambda damage: None)
+            found = find_subject(services.store, policy, subject, damaged=lambda damage: None)
             stream = None if found.kind == "order" else found.stream
-            again, total = [redecide_stored(parts.store, policy, found.case_id, stream)], len(found.facts)
+            again, total = [redecide_stored(services.store, policy, found.case_id, stream)], len(found.events)
         with progress("deciding again", total) as advance:
             for case in again:
                 cases, commands = cases + 1, commands + case.commands
-                rulings, facts = rulings + case.rulings, facts + case.facts
+                rulings, events = rulings + case.rulings, events + case.facts
                 differences += case.differences
                 advance(case.facts)
     if as_json:
         found_out = [difference.model_dump(mode="json") for difference in differences]
-        counts = {"cases": cases, "commands": commands, "rulings": rulings, "facts": facts}
+        counts = {"cases": cases, "commands": commands, "rulings": rulings, "facts": events}
         say_json(to_json(counts | {"differences": found_out}, indent=2))
         return 1 if differences else 0
     for difference in differences[:SHOWN]:
@@ -67,7 +67,7 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
         click.echo(f"… and {len(differences) - SHOWN} more (--json has all)")
     result = counted(len(differences), "difference") if differences else "no differences"
     click.echo(
-        f"{counted(facts, 'fact')} of {counted(cases, 'case')}, {counted(commands, 'command')} with "
+        f"{counted(events, 'event')} of {counted(cases, 'case')}, {counted(commands, 'command')} with "
         f"{counted(rulings, 'ruling')} decided again: {result}"
     )
     return 1 if differences else 0

@@ -14,8 +14,8 @@ from returnable.adapters.cli.console import STYLES, console_for_output, in_words
 from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
 from returnable.adapters.cli.printing import say_json, shown_in
 from returnable.adapters.clock import system_clock
-from returnable.projections.explained import DeadlineChange, HistoryStep, HistoryView, StandingDeadline
-from returnable.projections.history import history
+from returnable.projections.audit_models import DeadlineChange, HistoryStep, HistoryView, OpenDeadline
+from returnable.projections.replay import history
 from returnable.projections.subjects import find_subject
 from returnable.projections.views import MoneyView
 
@@ -38,8 +38,8 @@ def replay(subject: str, until: str | None, store: str, as_of: str | None, known
     returnable replay A-1 --until 2026-03-12T00:00:00-04:00 --json
     """
     at, known, stop = instant("as-of", as_of), instant("known-at", known_at), _until(until)
-    with opened(store) as parts:
-        found = find_subject(parts.store, parts.desk.policy, subject, at, known, say_damaged)
+    with opened(store) as services:
+        found = find_subject(services.store, services.handler.policy, subject, at, known, say_damaged)
         view = history(found, at or system_clock(), stop)
     if as_json:
         say_json(view.model_dump_json(indent=2))
@@ -91,7 +91,7 @@ def _deadline_change(change: DeadlineChange) -> str:
     return f"{done} {_deadline_name(change)} {when}  [dim]{change.clause}[/dim]"
 
 
-def _deadline_name(deadline: DeadlineChange | StandingDeadline) -> str:
+def _deadline_name(deadline: DeadlineChange | OpenDeadline) -> str:
     return f"{safe(deadline.subject)} {deadline.name}{f' of {safe(deadline.of)}' if deadline.of else ''}"
 
 

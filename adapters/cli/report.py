@@ -84,8 +84,8 @@ def _check_out(out: str, store: str, force: bool) -> None:
 
 def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> Report:
     then, by_then = instant("as-of", as_of), instant("known-at", known_at)
-    with opened(store) as parts:
-        return make_report(parts.store, parts.desk.policy, subject, system_clock(), then, by_then, say_damaged)
+    with opened(store) as services:
+        return make_report(services.store, services.handler.policy, subject, system_clock(), then, by_then, say_damaged)
 
 
 def _rendered(made: Report, shape: str) -> str:

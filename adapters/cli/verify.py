@@ -49,7 +49,7 @@ def _show(verified: Verified) -> None:
         click.echo(f"warning: {printable(warning)}")
     found = counted(len(verified.problems), "problem") if verified.problems else "all is well"
     click.echo(
-        f"{counted(verified.facts, 'fact')} of {counted(verified.cases, 'case')}, "
+        f"{counted(verified.facts, 'event')} of {counted(verified.cases, 'case')}, "
         f"{counted(verified.commands, 'command')} with {counted(verified.rulings, 'ruling')}, "
         f"up to position {verified.head}: {found}"
     )

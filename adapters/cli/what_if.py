@@ -18,7 +18,7 @@ from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import policy_book
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.projections.subjects import every_case, find_subject
-from returnable.projections.what_if import Amount, Flip, Trial, WhatIf, candidates_of
+from returnable.projections.what_if import Amount, DryRun, Flip, WhatIf, candidates_of
 
 CHANNELS = ("cancellation.by_email", "returns.portal", "wrong_item.by_email")
 """The clauses about the channel of a request."""
@@ -60,13 +60,13 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
             raise click.UsageError(f"--keep: {clause!r} is not a clause; there are {', '.join(CLAUSE_IDS)}")
     book = policy_book(policy)
     listed: list[Flip] = []
-    with opened(store) as parts:
-        trial = Trial(candidates_of(book), parts.desk.policy, tuple(dict.fromkeys(kept)))
+    with opened(store) as services:
+        trial = DryRun(candidates_of(book), services.handler.policy, tuple(dict.fromkeys(kept)))
         about = None
         if subject is not None:
-            about = find_subject(parts.store, parts.desk.policy, subject, damaged=lambda damage: None)
-        with progress("deciding again", sum(1 for _ in every_case(parts.store)) if about is None else 1) as advance:
-            for _, of_case in trial.run(parts.store, about):
+            about = find_subject(services.store, services.handler.policy, subject, damaged=lambda damage: None)
+        with progress("deciding again", sum(1 for _ in every_case(services.store)) if about is None else 1) as advance:
+            for _, of_case in trial.run(services.store, about):
                 if flips:
                     listed += of_case
                 advance(1)

@@ -12,9 +12,9 @@ from rich.tree import Tree
 from returnable.adapters.cli.console import STYLES, console_for_output, in_words, plain, safe
 from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
 from returnable.adapters.cli.printing import say_json
-from returnable.adapters.wiring import Parts
+from returnable.adapters.wiring import Services
 from returnable.domain.errors import Impossible
-from returnable.projections.explained import ClauseWhy, FactSource, RefundWhy, ResolvedDeadline, WhyView
+from returnable.projections.audit_models import ClauseWhy, FactSource, RefundWhy, ResolvedDeadline, WhyView
 from returnable.projections.subjects import Subject, find_subject
 from returnable.projections.why import why as explain
 
@@ -44,9 +44,9 @@ def why(subject: str, event: int | None, store: str, as_of: str | None, known_at
     returnable why order/A-1#3
     """
     at, known = instant("as-of", as_of), instant("known-at", known_at)
-    with opened(store) as parts:
-        found, number = _subject_and_event(parts, subject, at, known)
-        view = explain(found, parts.desk.policy, number if event is None else event)
+    with opened(store) as services:
+        found, number = _subject_and_event(services, subject, at, known)
+        view = explain(found, services.handler.policy, number if event is None else event)
     if as_json:
         say_json(view.model_dump_json(indent=2))
         return
@@ -54,16 +54,16 @@ def why(subject: str, event: int | None, store: str, as_of: str | None, known_at
 
 
 def _subject_and_event(
-    parts: Parts, text: str, as_of: datetime | None, known_at: datetime | None
+    services: Services, text: str, as_of: datetime | None, known_at: datetime | None
 ) -> tuple[Subject, int | None]:
     """The subject, and the number of the event where the text is an event id; an id may itself hold a ``#``."""
     try:
-        return find_subject(parts.store, parts.desk.policy, text, as_of, known_at, say_damaged), None
+        return find_subject(services.store, services.handler.policy, text, as_of, known_at, say_damaged), None
     except Impossible as error:
         event = _WITH_EVENT.match(text)
         if event is None or not error.code.endswith(".unknown"):
             raise
-        found = find_subject(parts.store, parts.desk.policy, event[1], as_of, known_at, say_damaged)
+        found = find_subject(services.store, services.handler.policy, event[1], as_of, known_at, say_damaged)
         return found, int(event[2])
 
 
@@ -121,17 +121,17 @@ def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None
             f"[yellow]set aside[/yellow] by {safe(override.approved_by)} at {override.granted_at}: "
             f"{in_words(override.reason)}  [cyan]← {safe(override.event)} OverrideGranted[/cyan]"
         )
-    facts = node.add("[dim]rests on[/dim]")
-    for fact in clause.facts:
-        if not fact.key.startswith("override."):
-            facts.add(_fact(fact, types))
+    events = node.add("[dim]rests on[/dim]")
+    for event in clause.facts:
+        if not event.key.startswith("override."):
+            events.add(_fact(event, types))
 
 
-def _fact(fact: FactSource, types: Mapping[str, str]) -> str:
+def _fact(event: FactSource, types: Mapping[str, str]) -> str:
     sources = ", ".join(
-        f"{safe(source)} {types[source]}" if source in types else _MARKS[source] for source in fact.sources
+        f"{safe(source)} {types[source]}" if source in types else _MARKS[source] for source in event.sources
     )
-    return f"{safe(fact.key)} = {safe(plain(fact.value))}  [cyan]← {sources}[/cyan]"
+    return f"{safe(event.key)} = {safe(plain(event.value))}  [cyan]← {sources}[/cyan]"
 
 
 def _add_deadline(tree: Tree, deadline: ResolvedDeadline, *, in_full: bool) -> None:

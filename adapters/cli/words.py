@@ -50,8 +50,8 @@ def explained(played: Played) -> Iterator[str]:
     view = outcome.view(played.line)
     again = "  on record already" if outcome.replayed else ""
     subject = f" {identifier(played.subject)}" if played.subject else ""
-    facts = ", ".join(event.type for event in view.events) or "nothing new"
-    yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({facts}){again}"
+    events = ", ".join(event.type for event in view.events) or "nothing new"
+    yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({events}){again}"
     for clause in view.ruling.clauses if view.ruling else ():
         if clause.verdict in ("fail", "overridden"):
             yield f"      {clause.verdict.upper()} {clause.clause}: {clause.because}"

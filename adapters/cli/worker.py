@@ -14,7 +14,7 @@ from returnable.adapters.cli.printing import say_json
 from returnable.adapters.cli.service import answering_health, stopped_by_signal
 from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.wiring import assemble
-from returnable.adapters.worker import DeadlineWorker, WorkerStanding
+from returnable.adapters.worker import DeadlineWorker, WorkerStatus
 
 
 @click.command()
@@ -58,18 +58,18 @@ def worker(
     """
     if once and status:
         raise click.UsageError("--once and --status exclude each other")
-    parts = assemble(store, create=store == "memory:")
-    working = DeadlineWorker(parts.desk, every_seconds=every_seconds, claim_seconds=claim_seconds)
+    services = assemble(store, create=store == "memory:")
+    working = DeadlineWorker(services.handler, every_seconds=every_seconds, claim_seconds=claim_seconds)
     with ExitStack() as stack:
-        stack.callback(parts.store.close)
+        stack.callback(services.store.close)
         if status:
-            parts.desk.due.catch_up()
-            return _say(working.standing(), as_json)
+            services.handler.due.catch_up()
+            return _say(working.status(), as_json)
         log_to_stderr(log_format)
         if once:
-            parts.desk.due.retry_parked()
+            services.handler.due.retry_parked()
             working.work()
-            return _say(working.standing(), as_json)
+            return _say(working.status(), as_json)
         stop = stack.enter_context(stopped_by_signal())
         stack.enter_context(answering_health(health, lambda: _health(working, unhealthy_after_seconds)))
         working.run(stop)
@@ -77,17 +77,17 @@ def worker(
 
 
 def _health(working: DeadlineWorker, unhealthy_after_seconds: float) -> tuple[bool, dict[str, Any]]:
-    standing = working.standing()
-    return standing.healthy(unhealthy_after_seconds), asdict(standing)
+    status = working.status()
+    return status.healthy(unhealthy_after_seconds), asdict(status)
 
 
-def _say(standing: WorkerStanding, as_json: bool) -> int:
+def _say(status: WorkerStatus, as_json: bool) -> int:
     if as_json:
-        say_json(to_json(asdict(standing), indent=2))
+        say_json(to_json(asdict(status), indent=2))
     else:
-        first = "never" if standing.first_due_at is None else standing.first_due_at.isoformat()
-        click.echo(f"recorded now: {standing.recorded:,}")
-        click.echo(f"waiting: {standing.waiting:,} cases, the first deadline {first}, {standing.late_seconds:g} s late")
-        click.echo(f"behind: {standing.behind:,} facts")
-        click.echo(f"parked: {standing.parked:,} cases")
-    return 1 if standing.parked or standing.failures else 0
+        first = "never" if status.first_due_at is None else status.first_due_at.isoformat()
+        click.echo(f"recorded now: {status.recorded:,}")
+        click.echo(f"waiting: {status.waiting:,} cases, the first deadline {first}, {status.late_seconds:g} s late")
+        click.echo(f"behind: {status.behind:,} facts")
+        click.echo(f"parked: {status.parked:,} cases")
+    return 1 if status.parked or status.failures else 0

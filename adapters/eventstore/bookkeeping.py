@@ -14,7 +14,7 @@ from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.domain.calendar import A_MOMENT, plain
 from returnable.domain.errors import CommandSeen, HistoryBroken, ReturnableError, Stale
 from returnable.domain.fields import to_text
-from returnable.domain.ports import Counted, DueCase, DueStanding, Name, Receipt, Timeline, Tip
+from returnable.domain.ports import CommandReceipt, Counted, DueCase, DueStatus, ReservedId, Timeline, Tip
 
 T = TypeVar("T")
 
@@ -54,13 +54,13 @@ class Tables(Protocol):
 
 
 class SqlBookmarks:
-    """Bookmarks in the table ``bookmarks``; what each method promises stands in ``Bookmarks``."""
+    """Bookmarks in the table ``checkpoints``; what each method promises stands in ``Checkpoints``."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._bookmarks = f"{tables.prefix}bookmarks"
 
-    def bookmark(self, name: str) -> int:
+    def checkpoint(self, name: str) -> int:
         """The position up to which all is done; 0 where nobody has begun."""
         rows = self._tables.ask(f"SELECT position FROM {self._bookmarks} WHERE name = ?", (name,))
         return _first(rows) or 0
@@ -69,7 +69,7 @@ class SqlBookmarks:
         """The name and the position of every bookmark that was ever held, in order of the names."""
         return dict(sorted(self._tables.ask(f"SELECT name, position FROM {self._bookmarks}")))
 
-    def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
+    def acquire(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
         """Take a bookmark that is free, or whose holder's time is over, or hold one's own; the position it is at."""
         query = (
             f"INSERT INTO {self._bookmarks} AS b (name, position, holder, held_until) VALUES (?, 0, ?, ?)"
@@ -78,7 +78,7 @@ class SqlBookmarks:
         )
         return self._change(query, name, holder, _number(until), _number(now))
 
-    def move(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
+    def advance(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
         """Move a bookmark on and hold it until then; ``False``: another holds it, or it stands elsewhere."""
         query = (
             f"UPDATE {self._bookmarks} SET position = ?, held_until = ? WHERE name = ? AND holder = ?"
@@ -87,7 +87,7 @@ class SqlBookmarks:
         # It may stand at the new position already: then the answer to the first attempt was lost.
         return self._change(query, position, _number(until), name, holder, after, position) is not None
 
-    def let_go(self, name: str, holder: str) -> None:
+    def release(self, name: str, holder: str) -> None:
         """Free a bookmark, if it is still this holder's."""
         query = f"UPDATE {self._bookmarks} SET holder = NULL, held_until = NULL WHERE name = ? AND holder = ?"
         self._change(f"{query} RETURNING position", name, holder)
@@ -107,18 +107,18 @@ class SqlDueTable:
         self._marks = SqlBookmarks(tables)
         self._due, self._bookmarks = f"{tables.prefix}due", f"{tables.prefix}bookmarks"
 
-    def fed_to(self) -> int:
+    def position(self) -> int:
         """The position up to which it is fed; 0: it never was."""
-        return self._marks.bookmark(FED)
+        return self._marks.checkpoint(FED)
 
-    def standing(self) -> DueStanding:
+    def status(self) -> DueStatus:
         """How it stands."""
-        position = self.fed_to()
+        position = self.position()
         query = f"SELECT count(at), min(at), count(*) - count(at) FROM {self._due}"
         ((waiting, first, parked),) = self._tables.ask(query)
-        return DueStanding(position, waiting, None if first is None else _instant(first), parked)
+        return DueStatus(position, waiting, None if first is None else _instant(first), parked)
 
-    def feed(
+    def update(
         self, after: int, upto: int, looked_at: Iterable[str], due: Sequence[DueCase], parked: Iterable[str]
     ) -> bool:
         """Take in what the facts of a window changed, unless the table does not stand where it begins."""
@@ -197,15 +197,15 @@ class SqlRecords:
         }
         return int(_first(self._tables.ask(queries.get(what, f"SELECT count(*) FROM {prefix}{what}"))) or 0)
 
-    def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[Name]:
+    def reserved_ids(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[ReservedId]:
         """At most ``limit`` names after ``after``, in order of kind and name."""
         query = (
             f"SELECT kind, name, case_id FROM {self._tables.prefix}names WHERE (kind, name) > (?, ?)"
             " ORDER BY kind, name LIMIT ?"
         )
-        return [Name(*row) for row in self._tables.ask(query, (*after, limit))]
+        return [ReservedId(*row) for row in self._tables.ask(query, (*after, limit))]
 
-    def receipts(self, after: str = "", limit: int = 500) -> list[Receipt]:
+    def receipts(self, after: str = "", limit: int = 500) -> list[CommandReceipt]:
         """At most ``limit`` receipts after ``after``, in order of command id."""
         commands = f"{self._tables.prefix}commands"
         query = f"SELECT {RECEIPT_COLUMNS} FROM {commands} WHERE command_id > ? ORDER BY command_id LIMIT ?"
@@ -228,14 +228,14 @@ class SqlRecords:
 RECEIPT_COLUMNS = "command_id, digest, command, at, outcome, first, last, judged_on"
 
 
-def receipt_of(row: Sequence[Any]) -> Receipt:
+def receipt_of(row: Sequence[Any]) -> CommandReceipt:
     """The receipt in a row of these columns; raises :class:`HistoryBroken` where its instant is none."""
     command_id, digest, command, at, *others = row
     try:
         instant = plain(datetime.fromisoformat(at))
     except (TypeError, ValueError) as error:
         raise HistoryBroken(f"the receipt of command {command_id!r} says {at!r}, which is no instant") from error
-    return Receipt(command_id, digest, command, instant, *others)
+    return CommandReceipt(command_id, digest, command, instant, *others)
 
 
 class SqlRefusalCounts:
@@ -247,7 +247,14 @@ class SqlRefusalCounts:
         self._facts = f"{tables.prefix}facts"
 
     def count(
-        self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None, tip: Tip | None = None
+        self,
+        case_id: str,
+        case_seq: int,
+        *,
+        known: int,
+        at: datetime,
+        receipt: CommandReceipt | None,
+        tip: Tip | None = None,
     ) -> None:
         """Count one more refusal and keep its receipt, in one transaction."""
         seen = f"SELECT 1 FROM {self._commands} WHERE command_id = ?"
@@ -297,13 +304,13 @@ class _Bookmark:
 
 
 class MemoryBookmarks:
-    """Bookmarks of a store in memory; what each method promises stands in ``Bookmarks``."""
+    """Bookmarks of a store in memory; what each method promises stands in ``Checkpoints``."""
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._kept: dict[str, _Bookmark] = {}
 
-    def bookmark(self, name: str) -> int:
+    def checkpoint(self, name: str) -> int:
         """The position up to which all is done; 0 where nobody has begun."""
         found = self._kept.get(name)
         return 0 if found is None else found.position
@@ -313,7 +320,7 @@ class MemoryBookmarks:
         with self._lock:
             return {name: mark.position for name, mark in sorted(self._kept.items())}
 
-    def hold(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
+    def acquire(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
         """Take a bookmark that is free, or whose holder's time is over, or hold one's own; the position it is at."""
         with self._lock:
             mark = self._kept.setdefault(name, _Bookmark())
@@ -322,7 +329,7 @@ class MemoryBookmarks:
             mark.holder, mark.held_until = holder, until
             return mark.position
 
-    def move(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
+    def advance(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
         """Move a bookmark on and hold it until then; ``False``: another holds it, or it stands elsewhere."""
         with self._lock:
             mark = self._kept.get(name)
@@ -331,7 +338,7 @@ class MemoryBookmarks:
             mark.position, mark.held_until = position, until
             return True
 
-    def let_go(self, name: str, holder: str) -> None:
+    def release(self, name: str, holder: str) -> None:
         """Free a bookmark, if it is still this holder's."""
         with self._lock:
             mark = self._kept.get(name)
@@ -349,16 +356,16 @@ class MemoryDueTable:
         self._claimed: dict[str, datetime] = {}
         self._parked: set[str] = set()
 
-    def fed_to(self) -> int:
+    def position(self) -> int:
         """The position up to which it is fed; 0: it never was."""
         return self._position
 
-    def standing(self) -> DueStanding:
+    def status(self) -> DueStatus:
         """How it stands."""
         with self._lock:
-            return DueStanding(self._position, len(self._due), min(self._due.values(), default=None), len(self._parked))
+            return DueStatus(self._position, len(self._due), min(self._due.values(), default=None), len(self._parked))
 
-    def feed(
+    def update(
         self, after: int, upto: int, looked_at: Iterable[str], due: Sequence[DueCase], parked: Iterable[str]
     ) -> bool:
         """Take in what the facts of a window changed, unless the table does not stand where it begins."""

@@ -26,7 +26,7 @@ from returnable.adapters.eventstore.recorder import (
 )
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
 from returnable.domain.ids import RegisteredKind
-from returnable.domain.ports import Counted, Name, Receipt, Timeline, Tip
+from returnable.domain.ports import CommandReceipt, Counted, ReservedId, Timeline, Tip
 
 
 class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
@@ -40,10 +40,10 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         self._database_lock = ForkSafeLock()  # type: ignore[assignment]
         self._places: list[tuple[str, int]] = []
         self._cases: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        self._names: dict[tuple[RegisteredKind, str], str] = {}
-        self._receipts: dict[str, Receipt] = {}
+        self._reserved_ids: dict[tuple[RegisteredKind, str], str] = {}
+        self._receipts: dict[str, CommandReceipt] = {}
         self._policies: dict[str, str] = {}
-        self.bookmarks = MemoryBookmarks()
+        self.checkpoints = MemoryBookmarks()
         self.due = MemoryDueTable()
         self.records = self
         self.refusals = _MemoryRefusalCounts(self)
@@ -54,8 +54,8 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         stored_events: Sequence[StoredEvent],
         *,
         cases: Sequence[Placement] | None = None,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
+        reserved_ids: Sequence[ReservedId] = (),
+        receipt: CommandReceipt | None = None,
         pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
@@ -64,13 +64,13 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             self._check_open()
             places = self._places_of(stored_events, cases)
             check_kept(pinned, pinned in self._policies)
-            self._check_conflicts(stored_events, places, cases, names, receipt)
+            self._check_conflicts(stored_events, places, cases, reserved_ids, receipt)
             positions = self._update_table(stored_events) or ()
             for position, (case_id, case_seq) in zip(positions, places, strict=True):
                 self._places.append((case_id, case_seq))
                 self._cases[case_id][case_seq] = position
-            for name in names:
-                self._names[name.kind, name.name] = name.case_id
+            for name in reserved_ids:
+                self._reserved_ids[name.kind, name.name] = name.case_id
             if receipt is not None:
                 first, last = (positions[0], positions[-1]) if positions else (0, 0)
                 at = receipt.at.astimezone(UTC)
@@ -88,14 +88,14 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         events: Sequence[StoredEvent],
         places: Sequence[tuple[str, int]],
         cases: Sequence[Placement] | None,
-        names: Sequence[Name],
-        receipt: Receipt | None,
+        reserved_ids: Sequence[ReservedId],
+        receipt: CommandReceipt | None,
     ) -> None:
         seen = receipt is not None and receipt.command_id in self._receipts
-        taken = next((name for name in names if (name.kind, name.name) in self._names), None)
+        taken = next((name for name in reserved_ids if (name.kind, name.name) in self._reserved_ids), None)
         stale = self._stale_case(cases or ())
         streams = [(stream_of(event.originator_id), event.originator_version) for event in events]
-        named = [(name.kind, name.name) for name in names]
+        named = [(name.kind, name.name) for name in reserved_ids]
         impossible = (
             any(case_seq in self._cases.get(case_id, ()) for case_id, case_seq in places)
             or any(version in self._stored_events_index.get(stream, ()) for stream, version in streams)
@@ -103,13 +103,25 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         )
         if seen or taken is not None or stale is not None or (impossible and cases is None):
             raise conflict(
-                seen=seen, taken=taken, stale=stale, receipt=receipt, cases=cases, names=names, cause="recorded already"
+                seen=seen,
+                taken=taken,
+                stale=stale,
+                receipt=receipt,
+                cases=cases,
+                reserved_ids=reserved_ids,
+                cause="recorded already",
             )
         if cases is not None:
             self._check_streams(events, cases)
         if impossible:
             raise conflict(
-                seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause="recorded already"
+                seen=False,
+                taken=None,
+                stale=None,
+                receipt=None,
+                cases=cases,
+                reserved_ids=reserved_ids,
+                cause="recorded already",
             )
 
     def _stale_case(self, cases: Sequence[Placement]) -> str | None:
@@ -177,7 +189,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
             these = [case_id for case_id in sorted(self._cases) if after < case_id <= last]
             return [row for case_id in these for row in self.case_rows(case_id, upto)]
 
-    def touched(self, after: int, upto: int) -> list[str]:
+    def changed_cases(self, after: int, upto: int) -> list[str]:
         with self._database_lock:
             self._check_open()
             return sorted({case_id for case_id, _ in self._places[max(after, 0) : max(upto, 0)]})
@@ -193,9 +205,9 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
 
     def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         self._check_open()
-        return self._names.get((kind, name))
+        return self._reserved_ids.get((kind, name))
 
-    def receipt(self, command_id: str) -> Receipt | None:
+    def receipt(self, command_id: str) -> CommandReceipt | None:
         self._check_open()
         return self._receipts.get(command_id)
 
@@ -215,15 +227,15 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
                 return sum(one.last - one.first + 1 for one in receipts if one.last and not one.judged_on)
             if what == "counted":
                 return sum(one.judged_on > 0 for one in receipts)
-            return len(self._names if what == "names" else self._places)
+            return len(self._reserved_ids if what == "names" else self._places)
 
-    def names(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[Name]:
+    def reserved_ids(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> list[ReservedId]:
         with self._database_lock:
             self._check_open()
-            found = sorted(key for key in self._names if key > after)[:limit]
-            return [Name(kind, name, self._names[kind, name]) for kind, name in found]
+            found = sorted(key for key in self._reserved_ids if key > after)[:limit]
+            return [ReservedId(kind, name, self._reserved_ids[kind, name]) for kind, name in found]
 
-    def receipts(self, after: str = "", limit: int = 500) -> list[Receipt]:
+    def receipts(self, after: str = "", limit: int = 500) -> list[CommandReceipt]:
         with self._database_lock:
             self._check_open()
             return [self._receipts[key] for key in sorted(key for key in self._receipts if key > after)[:limit]]
@@ -243,7 +255,7 @@ class MemoryCaseRecorder(CaseRecorder, POPOApplicationRecorder):
         super().close()
 
     @contextmanager
-    def unchanged(self) -> Iterator[tuple[Mapping[str, Mapping[int, int]], dict[str, Receipt]]]:
+    def unchanged(self) -> Iterator[tuple[Mapping[str, Mapping[int, int]], dict[str, CommandReceipt]]]:
         """The positions of every case by their place there, and the receipts, while nobody else writes."""
         with self._database_lock:
             self._check_open()
@@ -262,7 +274,14 @@ class _MemoryRefusalCounts:
         self._counted: defaultdict[str, dict[int, Counted]] = defaultdict(dict)
 
     def count(
-        self, case_id: str, case_seq: int, *, known: int, at: datetime, receipt: Receipt | None, tip: Tip | None = None
+        self,
+        case_id: str,
+        case_seq: int,
+        *,
+        known: int,
+        at: datetime,
+        receipt: CommandReceipt | None,
+        tip: Tip | None = None,
     ) -> None:
         with self._recorder.unchanged() as (cases, receipts):
             if receipt is not None and receipt.command_id in receipts:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from returnable.adapters.eventstore.postgres_place import is_postgres, place_of
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.urls import told
 from returnable.domain.errors import StoreUnusable
 
@@ -28,7 +28,7 @@ def open_store(
     busy_timeout_seconds: float = 5.0,
     pool: HostPool | None = None,
     connections: int = 8,
-) -> FactStore:
+) -> CaseStore:
     """The store at a URL: ``memory:`` (a fresh one), ``sqlite:///relative.db``, ``sqlite:////absolute/path.db`` or
     ``postgresql://user@host/database?schema=returnable``.
 
@@ -43,15 +43,15 @@ def open_store(
     if url == "memory:":
         from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 
-        return FactStore(MemoryCaseRecorder())
+        return CaseStore(MemoryCaseRecorder())
     if is_postgres(url):
         place = place_of(url)
         with _psycopg(place.shown):
             from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
             from returnable.adapters.eventstore.postgres_connections import Limits
 
-        limits = Limits(busy=busy_timeout_seconds, connections=connections)
-        return FactStore(PostgresCaseRecorder(place, limits=limits, pool=pool, only_reading=only_reading))
+        limits = Limits(busy_seconds=busy_timeout_seconds, connections=connections)
+        return CaseStore(PostgresCaseRecorder(place, limits=limits, pool=pool, only_reading=only_reading))
     from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
 
     path = path_of(url)
@@ -60,7 +60,7 @@ def open_store(
     recorder = SQLiteCaseRecorder(
         path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, only_reading=only_reading
     )
-    return FactStore(recorder)
+    return CaseStore(recorder)
 
 
 def copy_store(url: str, target: str | os.PathLike[str]) -> None:

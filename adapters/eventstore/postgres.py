@@ -21,6 +21,7 @@ from returnable.adapters.eventstore.bookkeeping import (
     Statements,
     receipt_of,
 )
+from returnable.adapters.eventstore.group_commit import GroupCommit, Interrupted, TurnTimedOut
 from returnable.adapters.eventstore.postgres_connections import (
     CLAIMED_TWICE,
     GAP,
@@ -46,7 +47,6 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.adapters.eventstore.subscription import PollingSubscription
-from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.errors import (
     CommandSeen,
     NameTaken,
@@ -58,7 +58,7 @@ from returnable.domain.errors import (
 )
 from returnable.domain.fields import to_text
 from returnable.domain.ids import RegisteredKind
-from returnable.domain.ports import Name, Receipt
+from returnable.domain.ports import CommandReceipt, ReservedId
 
 T = TypeVar("T")
 
@@ -95,12 +95,12 @@ class PostgresCaseRecorder(CaseRecorder):
         self._connections = Connections(place, self._limits, pool=pool, only_reading=only_reading)
         self._listener = Listener(self._connections, channel_of(place.schema), self._wake_followers)
         schema = place.schema
-        self._facts, self._names, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
+        self._facts, self._reserved_ids, self._commands = f"{schema}.facts", f"{schema}.names", f"{schema}.commands"
         self._policies = f"{schema}.policies"
         self._append = f"{schema}.append"
-        self._together: Together[_Append, Sequence[int]] = Together(self._append_all, self._limits.busy)
+        self._together: GroupCommit[_Append, Sequence[int]] = GroupCommit(self._append_all, self._limits.busy_seconds)
         tables = _Tables(self._connections, f"{schema}.")
-        self.bookmarks = SqlBookmarks(tables)
+        self.checkpoints = SqlBookmarks(tables)
         self.due = SqlDueTable(tables)
         self.records = _Records(tables)
         self.refusals = SqlRefusalCounts(tables)
@@ -110,17 +110,19 @@ class PostgresCaseRecorder(CaseRecorder):
         stored_events: Sequence[StoredEvent],
         *,
         cases: Sequence[Placement] | None = None,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
+        reserved_ids: Sequence[ReservedId] = (),
+        receipt: CommandReceipt | None = None,
         pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
-        insert = Insert(stored_events, cases, names, receipt, pinned)
+        insert = Insert(stored_events, cases, reserved_ids, receipt, pinned)
         place = self._connections.place
         try:
-            return self._together.do(_Append(insert, *_call(self._append, *insert, milliseconds(self._limits.busy))))
-        except Waited as waited:
+            return self._together.do(
+                _Append(insert, *_call(self._append, *insert, milliseconds(self._limits.busy_seconds)))
+            )
+        except TurnTimedOut as waited:
             raise StoreBusy(f"{place}: {waited}") from None
         except Interrupted as interrupted:
             raise StoreUnusable(
@@ -214,8 +216,8 @@ class PostgresCaseRecorder(CaseRecorder):
         self,
         events: Sequence[StoredEvent],
         cases: Sequence[Placement] | None,
-        names: Sequence[Name],
-        receipt: Receipt | None,
+        reserved_ids: Sequence[ReservedId],
+        receipt: CommandReceipt | None,
         pinned: str | None,
     ) -> Sequence[int] | None:
         """The positions of these facts where all of it is stored just so; else ``None``."""
@@ -239,7 +241,7 @@ class PostgresCaseRecorder(CaseRecorder):
         positions = [row[0] for row in rows]
         if positions and positions != list(range(positions[0], positions[0] + len(positions))):
             return None
-        if any(self.case_of(name.kind, name.name) != name.case_id for name in names):
+        if any(self.case_of(name.kind, name.name) != name.case_id for name in reserved_ids):
             return None
         if receipt is not None:
             kept = self.receipt(receipt.command_id)
@@ -292,7 +294,7 @@ class PostgresCaseRecorder(CaseRecorder):
         )
         return self._all(query, after, last, _NO_LIMIT if upto is None else upto)
 
-    def touched(self, after: int, upto: int) -> list[str]:
+    def changed_cases(self, after: int, upto: int) -> list[str]:
         query = f"SELECT DISTINCT case_id FROM {self._facts} WHERE position > %s AND position <= %s ORDER BY case_id"
         return [case_id for (case_id,) in self._all(query, after, upto)]
 
@@ -302,10 +304,10 @@ class PostgresCaseRecorder(CaseRecorder):
         return head
 
     def case_of(self, kind: RegisteredKind, name: str) -> str | None:
-        found = self._all(f"SELECT case_id FROM {self._names} WHERE kind = %s AND name = %s", kind, name)
+        found = self._all(f"SELECT case_id FROM {self._reserved_ids} WHERE kind = %s AND name = %s", kind, name)
         return next((case_id for (case_id,) in found), None)
 
-    def receipt(self, command_id: str) -> Receipt | None:
+    def receipt(self, command_id: str) -> CommandReceipt | None:
         rows = self._all(f"SELECT {RECEIPT_COLUMNS} FROM {self._commands} WHERE command_id = %s", command_id)
         return next((receipt_of(row) for row in rows), None)
 
@@ -425,8 +427,8 @@ def _call(
     function: str,
     events: Sequence[StoredEvent],
     cases: Sequence[Placement] | None,
-    names: Sequence[Name],
-    receipt: Receipt | None,
+    reserved_ids: Sequence[ReservedId],
+    receipt: CommandReceipt | None,
     pinned: str | None,
     patience: str,
 ) -> tuple[bytes, list[object]]:
@@ -440,9 +442,9 @@ def _call(
         (None if cases is None else [case.after for case in cases], "integer"),
         (None if cases is None else [case.size for case in cases], "integer"),
         (None if cases is None else [case.tip and case.tip.digest for case in cases], "text"),
-        ([name.kind for name in names], "text"),
-        ([name.name for name in names], "text"),
-        ([name.case_id for name in names], "text"),
+        ([name.kind for name in reserved_ids], "text"),
+        ([name.name for name in reserved_ids], "text"),
+        ([name.case_id for name in reserved_ids], "text"),
         (None if receipt is None else _receipt_values(receipt), "text"),
     ]
     values: list[object] = []
@@ -464,7 +466,7 @@ def _call(
     return f"SELECT first, refusal, nth FROM {function}({', '.join(spelt)}, %s, %s)".encode(), values
 
 
-def _receipt_values(receipt: Receipt) -> list[str]:
+def _receipt_values(receipt: CommandReceipt) -> list[str]:
     at = to_text(receipt.at if receipt.at.tzinfo is UTC else receipt.at.astimezone(UTC))
     return [receipt.command_id, receipt.digest, receipt.command, at, receipt.outcome]
 
@@ -473,7 +475,7 @@ def _refused(refusal: str, nth: int | None, insert: Insert) -> Exception:
     if refusal == "seen" and insert.receipt is not None:
         return CommandSeen(insert.receipt.command_id)
     if refusal == "taken" and nth is not None:
-        return NameTaken(insert.names[nth - 1].kind, insert.names[nth - 1].name)
+        return NameTaken(insert.reserved_ids[nth - 1].kind, insert.reserved_ids[nth - 1].name)
     if refusal == "stale" and nth is not None and insert.cases is not None:
         return Stale(insert.cases[nth - 1].case_id)
     if refusal == "policy":
@@ -491,11 +493,19 @@ def _raised(error: Exception, insert: Insert, place: Place) -> Exception:
             f"position of a fact ({error.diag.message_primary})"
         )
     if isinstance(error, errors.IntegrityError):
-        cases, names = insert.cases, insert.names
-        return conflict(seen=False, taken=None, stale=None, receipt=None, cases=cases, names=names, cause=_cause(error))
+        cases, reserved_ids = insert.cases, insert.reserved_ids
+        return conflict(
+            seen=False,
+            taken=None,
+            stale=None,
+            receipt=None,
+            cases=cases,
+            reserved_ids=reserved_ids,
+            cause=_cause(error),
+        )
     nth = error.diag.message_detail
     if error.sqlstate == CLAIMED_TWICE and nth is not None:
-        name = insert.names[int(nth) - 1]
+        name = insert.reserved_ids[int(nth) - 1]
         return NameTaken(name.kind, name.name)
     if error.sqlstate == GAP and nth is not None:
         event = insert.events[int(nth) - 1]

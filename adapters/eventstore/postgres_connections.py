@@ -50,33 +50,33 @@ class HostPool(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to wait for what, in seconds, and how many connections to have at most.
+    """How many seconds to wait for each thing, and how many connections to open at most.
 
-    ``busy``: for other writers, and for a free connection. ``statement``: for the server to carry out one statement; the
-    server gives up then, and this side a little later, should the server not answer at all. ``connect``: for a server to
-    answer. ``opening``: for a server that is just being started, when the store is opened. ``patience``: for a lost server
-    to come back.
+    ``busy_seconds``: for other writers, and for a free connection. ``statement_seconds``: for one statement; the server
+    cancels it then, and the client gives up a little later in case the server does not answer at all.
+    ``connect_seconds``: for a server to answer. ``opening_seconds``: for a server that is still starting, when the store is
+    opened. ``patience_seconds``: for a lost server to come back.
 
-    Two limits follow from these. ``vanished``: how long the server keeps the locks of a host that it no longer reaches.
-    ``transaction``: how long one transaction may take, whatever it waits for.
+    Two limits follow from these. ``vanished_seconds``: how long the server keeps the locks of a host that it cannot reach.
+    ``transaction_seconds``: how long one transaction may take in all.
     """
 
-    busy: float = 5.0
-    statement: float = 30.0
-    connect: float = 5.0
-    opening: float = 1.0
-    patience: float = 15.0
+    busy_seconds: float = 5.0
+    statement_seconds: float = 30.0
+    connect_seconds: float = 5.0
+    opening_seconds: float = 1.0
+    patience_seconds: float = 15.0
     connections: int = 8
 
     @property
-    def vanished(self) -> int:
-        """Four fifths of ``busy``, so that writers that wait still get their turn; in whole seconds, and no fewer than 4."""
-        return _PROBES * max(1, int(self.busy * 0.8 / _PROBES))
+    def vanished_seconds(self) -> int:
+        """Four fifths of ``busy_seconds``, in whole seconds and at least 4, so that waiting writers still get their turn."""
+        return _PROBES * max(1, int(self.busy_seconds * 0.8 / _PROBES))
 
     @property
-    def transaction(self) -> float:
-        """More than ``statement``: PostgreSQL ignores a statement's limit that is not below the transaction's."""
-        return self.statement + self.busy
+    def transaction_seconds(self) -> float:
+        """More than ``statement_seconds``: PostgreSQL ignores a statement's limit that is not below the transaction's."""
+        return self.statement_seconds + self.busy_seconds
 
 
 _PROBES = 4
@@ -150,7 +150,7 @@ class Connections:
         self._only_reading = only_reading
         self._start_afresh()
         try:
-            self.use(self._check, min(limits.opening, limits.patience))
+            self.use(self._check, min(limits.opening_seconds, limits.patience_seconds))
         except BaseException:
             self.close()
             raise
@@ -159,7 +159,7 @@ class Connections:
     def _start_afresh(self) -> None:
         self._held = _Held()
         self._slots = _Slots(self.limits.connections)
-        self._watch = _Watch(self.limits.transaction)
+        self._watch = _Watch(self.limits.transaction_seconds)
         self._sessions_are_ours = self._host is None
         # Whoever forgets to close a store leaks nothing.
         self._finalizer = weakref.finalize(self, _release, self._held, self._watch)
@@ -175,7 +175,7 @@ class Connections:
         Raises :class:`StoreUnusable` when the server did not come back in time, and :class:`StoreBusy` when it, or
         other threads, took too long.
         """
-        patience = self.limits.patience if patience is None else patience
+        patience = self.limits.patience_seconds if patience is None else patience
         waited, attempt = 0.0, 0
         while True:
             try:
@@ -185,7 +185,9 @@ class Connections:
                     raise StoreUnusable(f"{self.place}: {_first_line(lost)}") from lost.__cause__
                 # An attempt to connect that timed out waited as well.
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
-                waited += pause + (self.limits.connect if isinstance(lost.__cause__, errors.ConnectionTimeout) else 0)
+                waited += pause + (
+                    self.limits.connect_seconds if isinstance(lost.__cause__, errors.ConnectionTimeout) else 0
+                )
                 attempt += 1
             if self._held.wait(pause):
                 self.check_open()
@@ -251,12 +253,12 @@ class Connections:
         """A connection for this thread alone."""
         if self._host is not None:
             try:
-                use.connection = self._host.getconn(self.limits.busy)
+                use.connection = self._host.getconn(self.limits.busy_seconds)
             except psycopg.OperationalError as error:
                 raise Lost(f"the host's pool gives no connection ({_first_line(error)})") from error
             use.autocommit = use.connection.autocommit
             return
-        if not self._slots.take(use, self.limits.busy):
+        if not self._slots.take(use, self.limits.busy_seconds):
             raise StoreBusy(f"{self.place}: other threads held all {self.limits.connections} connections")
         use.connection = self._held.take() or self._configured()
 
@@ -284,7 +286,7 @@ class Connections:
         if code == _NO_ROOM:
             return Lost(f"the server has no room for another connection ({_first_line(error)})")
         if code == "55P03":
-            return StoreBusy(f"{self.place}: another writer held the store for {self.limits.busy:g} s")
+            return StoreBusy(f"{self.place}: another writer held the store for {self.limits.busy_seconds:g} s")
         if code == "57014":
             return StoreBusy(f"{self.place}: the server took too long ({_first_line(error)})")
         silent = code is None and isinstance(error, psycopg.OperationalError)
@@ -309,8 +311,8 @@ class Connections:
                 connection.prepare_threshold = None
                 return connection
             settings = {
-                "statement_timeout": milliseconds(self.limits.statement),
-                "lock_timeout": milliseconds(self.limits.busy),
+                "statement_timeout": milliseconds(self.limits.statement_seconds),
+                "lock_timeout": milliseconds(self.limits.busy_seconds),
                 "default_transaction_isolation": "read committed",
                 "default_transaction_read_only": "on" if self._only_reading else "off",
             }
@@ -537,7 +539,7 @@ def is_pooled(connection: AnyConnection) -> bool:
 
 def _line(limits: Limits) -> dict[str, Any]:
     return {
-        "connect_timeout": max(2, round(limits.connect)),
+        "connect_timeout": max(2, round(limits.connect_seconds)),
         "keepalives": 1,
         "keepalives_idle": 5,
         "keepalives_interval": 2,
@@ -555,17 +557,17 @@ def _against_vanishing(connection: AnyConnection, limits: Limits) -> dict[str, s
     nor the one for statements fires. Keep-alives end the session of a host that is not reached. The limit for transactions,
     which PostgreSQL has from version 17 on, also ends that of a host that is reached but sends nothing.
     """
-    probe = str(limits.vanished // _PROBES)
+    probe = str(limits.vanished_seconds // _PROBES)
     settings = {
         "tcp_keepalives_idle": probe,
         "tcp_keepalives_interval": probe,
         "tcp_keepalives_count": str(_PROBES - 1),
         # An answer that is not acknowledged holds the keep-alives back; this bounds that wait.
-        "tcp_user_timeout": milliseconds(limits.vanished),
-        "idle_in_transaction_session_timeout": milliseconds(limits.statement),
+        "tcp_user_timeout": milliseconds(limits.vanished_seconds),
+        "idle_in_transaction_session_timeout": milliseconds(limits.statement_seconds),
     }
     if connection.info.server_version >= 170000:
-        settings["transaction_timeout"] = milliseconds(limits.transaction)
+        settings["transaction_timeout"] = milliseconds(limits.transaction_seconds)
     return settings
 
 

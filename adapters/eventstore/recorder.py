@@ -22,7 +22,7 @@ from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.subscription import PollingSubscription
 from returnable.domain.errors import CommandSeen, NameTaken, PolicyMissing, Stale
 from returnable.domain.ids import RegisteredKind
-from returnable.domain.ports import Bookmarks, DueTable, Name, Receipt, Records, RefusalCounts, Tip
+from returnable.domain.ports import Checkpoints, CommandReceipt, DueTable, Records, RefusalCounts, ReservedId, Tip
 
 Row: TypeAlias = tuple[int, str, int, str, int, str, bytes]
 """A stored fact: position, case, place in the case, stream, version, stored name, stored JSON."""
@@ -56,8 +56,8 @@ class Insert(NamedTuple):
 
     events: Sequence[StoredEvent]
     cases: Sequence[Placement] | None
-    names: Sequence[Name]
-    receipt: Receipt | None
+    reserved_ids: Sequence[ReservedId]
+    receipt: CommandReceipt | None
     pinned: str | None = None
     """The hash of the policy that must be kept already."""
 
@@ -68,7 +68,7 @@ class CaseRecorder(ApplicationRecorder):
     Every method raises :class:`StoreUnusable` once the recorder is closed.
     """
 
-    bookmarks: Bookmarks
+    checkpoints: Checkpoints
     due: DueTable
     records: Records
     refusals: RefusalCounts
@@ -88,8 +88,8 @@ class CaseRecorder(ApplicationRecorder):
         stored_events: Sequence[StoredEvent],
         *,
         cases: Sequence[Placement] | None = None,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
+        reserved_ids: Sequence[ReservedId] = (),
+        receipt: CommandReceipt | None = None,
         pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
@@ -123,7 +123,7 @@ class CaseRecorder(ApplicationRecorder):
         """The rows of the cases from behind ``after`` up to ``last``, with positions of at most ``upto``, case by case."""
 
     @abstractmethod
-    def touched(self, after: int, upto: int) -> list[str]:
+    def changed_cases(self, after: int, upto: int) -> list[str]:
         """The ids of the cases with rows at positions above ``after`` and at most ``upto``, in order."""
 
     def each_case(self) -> Iterator[tuple[str, list[Row]]]:
@@ -142,7 +142,7 @@ class CaseRecorder(ApplicationRecorder):
         """The case a name leads to."""
 
     @abstractmethod
-    def receipt(self, command_id: str) -> Receipt | None:
+    def receipt(self, command_id: str) -> CommandReceipt | None:
         """The receipt of a command."""
 
     @abstractmethod
@@ -230,11 +230,11 @@ def check_kept(pinned: str | None, is_kept: bool) -> None:
 def conflict(
     *,
     seen: bool,
-    taken: Name | None,
+    taken: ReservedId | None,
     stale: str | None,
-    receipt: Receipt | None,
+    receipt: CommandReceipt | None,
     cases: Sequence[Placement] | None,
-    names: Sequence[Name],
+    reserved_ids: Sequence[ReservedId],
     cause: str,
 ) -> Exception:
     """The one error that says why an insert was refused, in order of precedence.
@@ -250,7 +250,7 @@ def conflict(
     if stale is not None:
         return Stale(stale)
     claimed: set[tuple[str, str]] = set()
-    for name in names:
+    for name in reserved_ids:
         if (name.kind, name.name) in claimed:
             return NameTaken(name.kind, name.name)
         claimed.add((name.kind, name.name))

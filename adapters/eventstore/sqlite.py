@@ -27,6 +27,7 @@ from returnable.adapters.eventstore.connections import (
     reading_connections,
 )
 from returnable.adapters.eventstore.forks import AtWork
+from returnable.adapters.eventstore.group_commit import GroupCommit, Interrupted, TurnTimedOut
 from returnable.adapters.eventstore.recorder import (
     CaseRecorder,
     Insert,
@@ -39,11 +40,10 @@ from returnable.adapters.eventstore.recorder import (
     stream_of,
 )
 from returnable.adapters.eventstore.sqlite_timeline import damaged_pages, damaged_rows
-from returnable.adapters.eventstore.together import Interrupted, Together, Waited
 from returnable.domain.errors import ReturnableError, Stale, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.ids import RegisteredKind
-from returnable.domain.ports import Name, Receipt, Timeline, Tip
+from returnable.domain.ports import CommandReceipt, ReservedId, Timeline, Tip
 
 T = TypeVar("T")
 
@@ -91,8 +91,8 @@ class SQLiteCaseRecorder(CaseRecorder):
         else:
             self._connections = Connections(path, synchronous, busy_timeout_seconds)
         self._tables = _Tables(self._connections)
-        self._together: Together[Insert, Sequence[int]] = Together(self._insert_all, busy_timeout_seconds)
-        self.bookmarks = SqlBookmarks(self._tables)
+        self._together: GroupCommit[Insert, Sequence[int]] = GroupCommit(self._insert_all, busy_timeout_seconds)
+        self.checkpoints = SqlBookmarks(self._tables)
         self.due = SqlDueTable(self._tables)
         self.records = _Records(self._tables)
         self.refusals = SqlRefusalCounts(self._tables)
@@ -102,15 +102,15 @@ class SQLiteCaseRecorder(CaseRecorder):
         stored_events: Sequence[StoredEvent],
         *,
         cases: Sequence[Placement] | None = None,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
+        reserved_ids: Sequence[ReservedId] = (),
+        receipt: CommandReceipt | None = None,
         pinned: str | None = None,
         **kwargs: Any,
     ) -> Sequence[int]:
         refuse_unknown(kwargs)
         try:
-            return self._together.do(Insert(stored_events, cases, names, receipt, pinned))
-        except Waited as waited:
+            return self._together.do(Insert(stored_events, cases, reserved_ids, receipt, pinned))
+        except TurnTimedOut as waited:
             raise StoreBusy(f"{self._connections.path}: {waited}") from None
         except Interrupted as interrupted:
             raise StoreUnusable(
@@ -186,7 +186,7 @@ class SQLiteCaseRecorder(CaseRecorder):
         with self._connections.reading() as connection:
             return connection.execute(query, (after, last, _NO_LIMIT if upto is None else upto)).fetchall()
 
-    def touched(self, after: int, upto: int) -> list[str]:
+    def changed_cases(self, after: int, upto: int) -> list[str]:
         query = "SELECT DISTINCT case_id FROM facts WHERE position > ? AND position <= ? ORDER BY case_id"
         with self._connections.reading() as connection:
             return [case_id for (case_id,) in connection.execute(query, (after, upto)).fetchall()]
@@ -202,7 +202,7 @@ class SQLiteCaseRecorder(CaseRecorder):
             row = connection.execute(query, (kind, name)).fetchone()
         return None if row is None else row[0]
 
-    def receipt(self, command_id: str) -> Receipt | None:
+    def receipt(self, command_id: str) -> CommandReceipt | None:
         with self._connections.reading() as connection:
             query = f"SELECT {RECEIPT_COLUMNS} FROM commands WHERE command_id = ?"
             row = connection.execute(query, (command_id,)).fetchone()
@@ -326,8 +326,8 @@ def _insert(
     cursor: sqlite3.Cursor,
     events: Sequence[StoredEvent],
     cases: Sequence[Placement] | None,
-    names: Sequence[Name],
-    receipt: Receipt | None,
+    reserved_ids: Sequence[ReservedId],
+    receipt: CommandReceipt | None,
     pinned: str | None,
 ) -> list[int]:
     execute = cursor.execute
@@ -354,7 +354,7 @@ def _insert(
                 known[stream] = version
                 execute(_INSERT_FACT, (case_id, case_seq, stream, version, event.topic, event.state))
                 positions.append(cursor.lastrowid or 0)
-    for name in names:
+    for name in reserved_ids:
         execute(_INSERT_NAME, (name.kind, name.name, name.case_id))
     if receipt is not None:
         execute(_INSERT_RECEIPT, _receipt_values(receipt, positions))
@@ -389,20 +389,22 @@ def _version_of(cursor: sqlite3.Cursor, case_id: str, after: int, stream: str) -
     return 0 if row is None else row[0]
 
 
-def _receipt_values(receipt: Receipt, positions: Sequence[int]) -> tuple[str, str, str, str, str, int, int]:
+def _receipt_values(receipt: CommandReceipt, positions: Sequence[int]) -> tuple[str, str, str, str, str, int, int]:
     first, last = (positions[0], positions[-1]) if positions else (0, 0)
     at = to_text(receipt.at if receipt.at.tzinfo is UTC else receipt.at.astimezone(UTC))
     return receipt.command_id, receipt.digest, receipt.command, at, receipt.outcome, first, last
 
 
 def _conflict(cursor: sqlite3.Cursor, insert: Insert, cause: str) -> Exception:
-    _, cases, names, receipt, _ = insert
+    _, cases, reserved_ids, receipt, _ = insert
 
     def exists(query: str, *values: str) -> bool:
         return cursor.execute(query, values).fetchone() is not None
 
     seen = receipt is not None and exists("SELECT 1 FROM commands WHERE command_id = ?", receipt.command_id)
-    taken = next((n for n in names if exists("SELECT 1 FROM names WHERE kind = ? AND name = ?", n.kind, n.name)), None)
+    taken = next(
+        (n for n in reserved_ids if exists("SELECT 1 FROM names WHERE kind = ? AND name = ?", n.kind, n.name)), None
+    )
     stale: str | None = None
     counts: dict[str, int] = {}
     for case_id, after, size, tip in cases or ():
@@ -415,4 +417,6 @@ def _conflict(cursor: sqlite3.Cursor, insert: Insert, cause: str) -> Exception:
         if stale is None and known != after:
             stale = case_id
         counts[case_id] = after + size
-    return conflict(seen=seen, taken=taken, stale=stale, receipt=receipt, cases=cases, names=names, cause=cause)
+    return conflict(
+        seen=seen, taken=taken, stale=stale, receipt=receipt, cases=cases, reserved_ids=reserved_ids, cause=cause
+    )

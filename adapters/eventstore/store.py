@@ -16,19 +16,19 @@ from returnable.domain.events import decode
 from returnable.domain.ids import RegisteredKind
 from returnable.domain.ports import (
     Batch,
-    Bookmarks,
+    Checkpoints,
+    CommandReceipt,
     Damage,
     DueTable,
-    Name,
-    Receipt,
     Recorded,
     Records,
     RefusalCounts,
+    ReservedId,
     Tip,
 )
 
 
-class FactStore:
+class CaseStore:
     """Keeps facts as stored events of a recorder; what each method promises stands in ``EventStore``.
 
     Every method raises :class:`StoreUnusable` after :meth:`close`, and reading raises :class:`HistoryBroken` for a fact
@@ -39,9 +39,9 @@ class FactStore:
         self._recorder = recorder
 
     @property
-    def bookmarks(self) -> Bookmarks:
+    def checkpoints(self) -> Checkpoints:
         """How far those who follow the facts have come."""
-        return self._recorder.bookmarks
+        return self._recorder.checkpoints
 
     @property
     def due(self) -> DueTable:
@@ -62,14 +62,14 @@ class FactStore:
         """Every fact of a case with a position of at most ``upto``, in order; empty when there is no such case."""
         return _facts_of_case(self._recorder.case_rows(case_id, upto))
 
-    def readable(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
+    def load_until_damage(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
         """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
         return _readable(self._recorder.case_rows(case_id, upto))
 
-    def stretch(
+    def load_page(
         self, after: str = "", limit: int = 500, upto: int | None = None
     ) -> Iterator[tuple[str, Sequence[Recorded], Damage | None]]:
-        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`readable` gives it."""
+        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`load_until_damage` gives it."""
         case_ids = self._recorder.case_ids(after, limit)
         if not case_ids:
             return
@@ -85,9 +85,9 @@ class FactStore:
         """At most ``limit`` ids of cases that come after ``after``, in order."""
         return self._recorder.case_ids(after, limit)
 
-    def touched(self, after: int, upto: int) -> Sequence[str]:
+    def changed_cases(self, after: int, upto: int) -> Sequence[str]:
         """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
-        return self._recorder.touched(after, upto)
+        return self._recorder.changed_cases(after, upto)
 
     def case_of(self, kind: RegisteredKind, name: str) -> str | None:
         """The case in which a return, claim or refund of that id is known."""
@@ -97,8 +97,8 @@ class FactStore:
         self,
         batches: Sequence[Batch],
         *,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
+        reserved_ids: Sequence[ReservedId] = (),
+        receipt: CommandReceipt | None = None,
         pinned: str | None = None,
     ) -> Sequence[int]:
         """Append in one transaction; the positions of the facts.
@@ -115,9 +115,11 @@ class FactStore:
                 topic, state = entry.encoded
                 events.append(StoredEvent(entry.stream, entry.version, topic, state))
             cases.append(Placement(batch.case_id, batch.after, len(batch.entries), batch.tip))
-        return self._recorder.insert_events(events, cases=cases, names=names, receipt=receipt, pinned=pinned)
+        return self._recorder.insert_events(
+            events, cases=cases, reserved_ids=reserved_ids, receipt=receipt, pinned=pinned
+        )
 
-    def receipt(self, command_id: str) -> Receipt | None:
+    def receipt(self, command_id: str) -> CommandReceipt | None:
         """What is kept of the command with that id; its moment is in UTC."""
         return self._recorder.receipt(command_id)
 
@@ -130,7 +132,7 @@ class FactStore:
         for case_id, rows in self._recorder.each_case():
             yield case_id, _facts_of_case(rows)
 
-    def identity(self) -> str | None:
+    def store_id(self) -> str | None:
         """Hashes of where the first fact stands and, where that can be read, of what it says; ``None`` in an empty store."""
         first = self._recorder.rows(0, 1)
         if not first:
@@ -141,7 +143,7 @@ class FactStore:
             return f"{_hash_of_place(first[0])}:"
         return f"{_hash_of_place(first[0])}:{hashlib.sha256(first[0][6]).hexdigest()}"
 
-    def place(self, position: int) -> str | None:
+    def fingerprint_at(self, position: int) -> str | None:
         """The digest of the last fact with a position of at most that; ``None`` where there is none."""
         row = self._recorder.last_row(position)
         return None if row is None else Tip(row[0], row[6]).digest
@@ -206,38 +208,38 @@ class Following(Iterator[Recorded]):
 
 
 def _facts_of_case(rows: Iterable[Row]) -> list[Recorded]:
-    facts, damage = _readable(rows)
+    events, damage = _readable(rows)
     if damage is not None:
         raise HistoryBroken(_where(damage) + damage.reason)
-    return facts
+    return events
 
 
 def _readable(rows: Iterable[Row]) -> tuple[list[Recorded], Damage | None]:
     """The facts of a case; where one cannot be read, or one is missing before it, those before that."""
-    facts: list[Recorded] = []
+    events: list[Recorded] = []
     versions: dict[str, int] = {}
     for row in rows:
         position, case_id, case_seq, stream, version, topic, content = row
         reason = None
-        if case_seq != len(facts) + 1:
-            reason = f"fact {len(facts) + 1} of the case is missing before it"
+        if case_seq != len(events) + 1:
+            reason = f"fact {len(events) + 1} of the case is missing before it"
         elif version != versions.get(stream, 0) + 1:
             reason = f"{stream}#{versions.get(stream, 0) + 1} is missing before it"
         else:
             try:
-                fact = decode(topic, content)
+                event = decode(topic, content)
             except HistoryBroken as error:
                 reason = str(error)
             else:
                 versions[stream] = version
-                facts.append(Recorded(position, case_id, case_seq, stream, version, fact, content))
+                events.append(Recorded(position, case_id, case_seq, stream, version, event, content))
         if reason is not None:
-            return facts, Damage(position, case_id, case_seq, stream, version, reason)
-    return facts, None
+            return events, Damage(position, case_id, case_seq, stream, version, reason)
+    return events, None
 
 
 def _where(damage: Damage) -> str:
-    return f"{damage.event}, at position {damage.position}, of case {damage.case_id!r}: "
+    return f"{damage.event_id}, at position {damage.position}, of case {damage.case_id!r}: "
 
 
 def _hash_of_place(row: Row) -> str:
@@ -248,8 +250,8 @@ def _hash_of_place(row: Row) -> str:
 def _recorded(row: Row) -> Recorded:
     position, case_id, case_seq, stream, version, topic, content = row
     try:
-        fact = decode(topic, content)
+        event = decode(topic, content)
     except HistoryBroken as error:
         damage = Damage(position, case_id, case_seq, stream, version, str(error))
         raise HistoryBroken(_where(damage) + damage.reason) from error
-    return Recorded(position, case_id, case_seq, stream, version, fact, content)
+    return Recorded(position, case_id, case_seq, stream, version, event, content)

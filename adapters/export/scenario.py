@@ -15,11 +15,11 @@ from typing import Any
 from pydantic_core import to_json
 
 from returnable.adapters.files import NotWritten, Sink, written_whole
-from returnable.domain.case import Case, replay
+from returnable.domain.case import Case, fold
 from returnable.domain.errors import PolicyInvalid
 from returnable.domain.events import Confirmed
 from returnable.domain.policy import Policy, PolicyBook, PolicyOf, bundled_policies
-from returnable.domain.retelling import Told, retell
+from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
 from returnable.projections.claims import claim_view
 from returnable.projections.exports import History, WholeCases, expectation
 from returnable.projections.orders import order_view
@@ -54,30 +54,30 @@ def write_scenario(
     written = Written()
     clock: datetime | None = None
     last: datetime | None = None
-    for told in retell(cases.log(advance)):
-        line: dict[str, Any] = {"at": told.at}
-        if clock is not None and told.at < clock:
+    for past in recorded_commands(cases.log(advance)):
+        line: dict[str, Any] = {"at": past.at}
+        if clock is not None and past.at < clock:
             line["steps_back"] = True
             written.steps_back += 1
-        sink.write(to_json(line | told.fields | {"expect": expectation(told)}) + b"\n")
-        clock, last = told.at, max(told.at, last or told.at)
-        _count(told, written)
+        sink.write(to_json(line | past.fields | {"expect": expectation(past)}) + b"\n")
+        clock, last = past.at, max(past.at, last or past.at)
+        _count(past, written)
     if views and last is not None:
         for case_id in cases.case_ids():
-            facts = history.case(case_id)
-            if facts:
-                case = replay(case_id, facts)
+            events = history.case(case_id)
+            if events:
+                case = fold(case_id, events)
                 for question in _view_lines(case, policy_of(case.order.confirmed.pins.sha256), last):
                     sink.write(to_json(question) + b"\n")
                     written.views += 1
-            advance(len(facts))
+            advance(len(events))
     return written
 
 
-def _count(told: Told, written: Written) -> None:
+def _count(past: RecordedCommand, written: Written) -> None:
     written.commands += 1
-    written.facts += len(told.entries)
-    first = told.entries[0].fact
+    written.facts += len(past.entries)
+    first = past.entries[0].event
     if isinstance(first, Confirmed):
         written.cases += 1
         begin, end = written.policies.get(first.pins.sha256, (first.occurred_at, first.occurred_at))

@@ -105,8 +105,8 @@ class Value(Closed):
             yield self.column
         yield from self.columns or ()
         yield from COLUMN_IN_TEMPLATE.findall(self.template or "")
-        parts = (*(self.sum or ()), *self.minus, self.times, self.divided_by)
-        for part in parts:
+        services = (*(self.sum or ()), *self.minus, self.times, self.divided_by)
+        for part in services:
             if part is not None:
                 yield from part.columns_used()
 
@@ -451,7 +451,7 @@ class Mapping(Closed):
 Value.model_rebuild()
 
 
-def _parts(place: str, section: Any) -> Iterator[tuple[str, Any]]:
+def _services(place: str, section: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(section, tuple):
         for index, part in enumerate(section):
             yield f"{place}[{index}]", part
@@ -464,7 +464,7 @@ def _values_of(place: str, section: Any) -> Iterator[tuple[str, Value]]:
     if isinstance(section, Value):
         yield place, section
         return
-    for where, part in _parts(place, section):
+    for where, part in _services(place, section):
         yield from _values_of(where, part)
 
 
@@ -472,7 +472,7 @@ def _conditions_of(place: str, section: Any) -> Iterator[tuple[str, When]]:
     if isinstance(section, When):
         yield place, section
         return
-    for where, part in _parts(place, section):
+    for where, part in _services(place, section):
         if not isinstance(part, Value):
             yield from _conditions_of(where, part)
 

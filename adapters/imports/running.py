@@ -11,18 +11,18 @@ from typing import Any, Literal, Protocol
 from returnable.adapters.imports.planning import Plan, Planned, Planner
 from returnable.adapters.imports.reading import OrderRows
 from returnable.adapters.imports.values import Refused
-from returnable.adapters.wiring import Parts, assemble
-from returnable.domain.case import names_in
+from returnable.adapters.wiring import Services, assemble
+from returnable.domain.case import reserved_ids_in
 from returnable.domain.commands import Command
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.policy import PolicyBook
-from returnable.domain.ports import Batch, Entry, EventStore, Receipt
+from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore
 
 Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CommandResult:
     """What a command of the import came to."""
 
     outcome: Literal["accepted", "declined", "already"]
@@ -30,10 +30,10 @@ class Told:
     exceptions: int = 0
 
 
-class Teller(Protocol):
+class CommandSink(Protocol):
     """Carries out commands."""
 
-    def tell(self, command: Command) -> Told:
+    def carry_out(self, command: Command) -> CommandResult:
         """Carry out a command, unless it is on record; raises ``Impossible``."""
         ...
 
@@ -41,23 +41,23 @@ class Teller(Protocol):
 class Live:
     """Tells the desk of a store."""
 
-    def __init__(self, parts: Parts, clock: Clock) -> None:
-        self._parts = parts
+    def __init__(self, services: Services, clock: Clock) -> None:
+        self._services = services
         self._clock = clock
 
-    def tell(self, command: Command) -> Told:
+    def carry_out(self, command: Command) -> CommandResult:
         """Carry out a command, unless it is on record; raises ``Impossible``."""
-        receipt = self._parts.store.receipt(command.command_id or "")
+        receipt = self._services.store.receipt(command.command_id or "")
         if receipt is not None:
             return _on_record(command, receipt)
-        outcome = self._parts.desk.handle(command, self._clock())
+        outcome = self._services.handler.handle(command, self._clock())
         if outcome.replayed:  # another import was faster
-            return Told("already")
-        exceptions = sum(fact.type == "ExceptionRaised" for _, _, fact in outcome.facts)
-        return Told(outcome.outcome, len(outcome.facts), exceptions)
+            return CommandResult("already")
+        exceptions = sum(event.type == "ExceptionRaised" for _, _, event in outcome.recorded_events)
+        return CommandResult(outcome.outcome, len(outcome.recorded_events), exceptions)
 
 
-class Trial:
+class DryRun:
     """Tells a desk whose store is gone afterwards, and which knows what ``store`` holds: nothing is written there."""
 
     def __init__(self, store: EventStore | None, policy: PolicyBook, clock: Clock) -> None:
@@ -66,7 +66,7 @@ class Trial:
         self._live = Live(self._scratch, clock)
         self._borrowed: set[str] = set()
 
-    def tell(self, command: Command) -> Told:
+    def carry_out(self, command: Command) -> CommandResult:
         """Say what carrying out the command would come to; raises ``Impossible``."""
         if self._store is not None:
             receipt = self._store.receipt(command.command_id or "")
@@ -78,32 +78,32 @@ class Trial:
             other = self._store.case_of("return", return_id) if return_id is not None else None
             if other is not None:
                 self._borrow(self._store, other)
-        return self._live.tell(command)
+        return self._live.carry_out(command)
 
     def _borrow(self, store: EventStore, case_id: str) -> None:
         if case_id in self._borrowed:
             return
         self._borrowed.add(case_id)
-        facts = store.load(case_id)
-        if not facts:
+        events = store.load(case_id)
+        if not events:
             return
-        for sha256 in {pins.sha256 for entry in facts if (pins := entry.fact.pins) is not None}:
+        for sha256 in {pins.sha256 for entry in events if (pins := entry.event.pins) is not None}:
             document = store.policy(sha256)
             if document is None:
                 raise HistoryBroken(f"the policy {sha256} is pinned but was not kept")
             self._scratch.store.keep_policy(sha256, document)
-        entries = tuple(Entry(entry.stream, entry.version, entry.fact) for entry in facts)
-        self._scratch.store.append([Batch(case_id, 0, entries)], names=list(names_in(facts)))
+        entries = tuple(Entry(entry.stream, entry.version, entry.event) for entry in events)
+        self._scratch.store.append([Batch(case_id, 0, entries)], reserved_ids=list(reserved_ids_in(events)))
 
 
-def _on_record(command: Command, receipt: Receipt) -> Told:
+def _on_record(command: Command, receipt: CommandReceipt) -> CommandResult:
     if receipt.digest != command.digest:
         raise Impossible(
             "command.conflict",
             f"it was imported at {receipt.at.isoformat()} with other values; what is on record stays",
             field="",
         )
-    return Told("already")
+    return CommandResult("already")
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ class Refusal:
 def run_import(
     orders: Iterable[OrderRows],
     planner: Planner,
-    teller: Teller,
+    teller: CommandSink,
     refuse: Callable[[Refusal], None],
     advance: Callable[[int], None] = lambda count: None,
 ) -> Summary:
@@ -186,7 +186,7 @@ def run_import(
     return summary
 
 
-def _tell(plan: Plan, teller: Teller, summary: Summary) -> bool:
+def _tell(plan: Plan, teller: CommandSink, summary: Summary) -> bool:
     anything = False
     for planned in plan.commands:
         told = _tell_one(planned, teller)
@@ -201,9 +201,9 @@ def _tell(plan: Plan, teller: Teller, summary: Summary) -> bool:
     return anything
 
 
-def _tell_one(planned: Planned, teller: Teller) -> Told:
+def _tell_one(planned: Planned, teller: CommandSink) -> CommandResult:
     try:
-        return teller.tell(planned.command)
+        return teller.carry_out(planned.command)
     except Impossible as error:
         command: str = planned.command.command
         raise Refused(planned.row, error.field or "", error.reason, error.code, command) from None

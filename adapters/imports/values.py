@@ -201,16 +201,16 @@ class Values:
         raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time written as {shown}")
 
     def _in_zone(self, told: datetime, text: str, row: int, field: str) -> datetime:
-        where, form = self._zone, self._form
-        if where is None:
+        tz, form = self._zone, self._form
+        if tz is None:
             raise Refused(row, field, f"{text!r} has no offset, and the mapping names no format.zone")
         if not 1900 <= told.year <= 2200:
             raise Refused(row, field, f"{text!r} is outside the years this library knows")
-        first = told.replace(tzinfo=where, fold=0)
-        second = told.replace(tzinfo=where, fold=1)
+        first = told.replace(tzinfo=tz, fold=0)
+        second = told.replace(tzinfo=tz, fold=1)
         if first.utcoffset() == second.utcoffset():
             return first.astimezone(UTC)
-        exists = first.astimezone(UTC).astimezone(where).replace(tzinfo=None) == told
+        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == told
         if exists:
             if form.ambiguous == "refuse":
                 raise Refused(row, field, f"{text!r} comes twice in {form.zone}: clocks are set back")

@@ -38,7 +38,7 @@ class Message:
     """What keeps its order: ``order/A-1``."""
     case_id: str
     """The order it belongs to."""
-    fact: str
+    event: str
     """The name of the fact without its version: ``Shipped``."""
     body: bytes
     """The CloudEvent, UTF-8."""

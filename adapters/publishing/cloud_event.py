@@ -28,10 +28,10 @@ _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-
 
 def cloud_event(entry: Recorded, source: str) -> Message:
     """The event of a fact; ``source`` is a URI-reference that tells this store from others."""
-    stored_as, content = encode(entry.fact)
+    stored_as, content = encode(entry.event)
     data = from_json(content)
     event: dict[str, JsonValue] = {
-        **_attributes(entry, source, entry.event, type_of(stored_as)),
+        **_attributes(entry, source, entry.event_id, type_of(stored_as)),
         "time": data["occurred_at"],
         "recordedtime": data["recorded_at"],
         "datacontenttype": "application/json",
@@ -41,8 +41,8 @@ def cloud_event(entry: Recorded, source: str) -> Message:
     if len(body) > MOST_BYTES:
         # Brokers refuse it, and would for ever; whoever wants to know asks the store.
         del event["data"], event["datacontenttype"]
-        body = to_json(event | {"dataref": f"#{quote(entry.event, safe='/')}"})
-    return Message(source, entry.event, entry.stream, entry.case_id, entry.fact.type, body)
+        body = to_json(event | {"dataref": f"#{quote(entry.event_id, safe='/')}"})
+    return Message(source, entry.event_id, entry.stream, entry.case_id, entry.event.type, body)
 
 
 def damaged_event(damage: Damage, source: str) -> Message:
@@ -50,8 +50,8 @@ def damaged_event(damage: Damage, source: str) -> Message:
 
     Its id is its own: the fact may be mended, and is then published under the id it always had.
     """
-    event = _attributes(damage, source, f"{damage.event}/damaged", DAMAGED_TYPE)
-    return Message(source, f"{damage.event}/damaged", damage.stream, damage.case_id, "FactDamaged", to_json(event))
+    event = _attributes(damage, source, f"{damage.event_id}/damaged", DAMAGED_TYPE)
+    return Message(source, f"{damage.event_id}/damaged", damage.stream, damage.case_id, "FactDamaged", to_json(event))
 
 
 def _attributes(entry: Recorded | Damage, source: str, id_: str, type_: str) -> dict[str, JsonValue]:
@@ -83,7 +83,7 @@ def own_source(store: EventStore) -> str:
     A copy of a store is the same store. Raises ``HistoryBroken`` when the first fact cannot be read, and ``ValueError``
     while there is none.
     """
-    identity = store.identity()
+    identity = store.store_id()
     if identity is None:
         raise ValueError("an empty store has no source yet")
     if identity.endswith(":"):

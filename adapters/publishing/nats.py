@@ -244,4 +244,4 @@ def subject_of(message: Message, prefix: str) -> str:
     'returnable.order.A%2E1%20%2A.Shipped'
     """
     kind, _, name = message.stream.partition("/")
-    return f"{prefix}.{kind}.{quote(name, safe='').replace('.', '%2E')}.{message.fact}"
+    return f"{prefix}.{kind}.{quote(name, safe='').replace('.', '%2E')}.{message.event}"

@@ -22,7 +22,7 @@ from returnable.adapters.clock import system_clock
 from returnable.adapters.publishing.broker import Broker, BrokerFailed, Message
 from returnable.adapters.publishing.cloud_event import cloud_event, damaged_event, is_source, own_source
 from returnable.domain.errors import HistoryBroken, StoreBusy, StoreUnusable
-from returnable.domain.ports import Bookmarks, Damage, EventStore, Recorded
+from returnable.domain.ports import Checkpoints, Damage, EventStore, Recorded
 from returnable.projections.redaction import Redaction
 
 POSITIONS_IN_BATCH = 500
@@ -46,7 +46,7 @@ State = Literal["holder", "standby", "failing", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PublisherStatus:
     """How a publisher stands."""
 
     name: str
@@ -77,7 +77,7 @@ class Standing:
 
 
 class Publisher:
-    """Publishes a store under a name, from one thread; :meth:`standing` may be asked from any.
+    """Publishes a store under a name, from one thread; :meth:`status` may be asked from any.
 
     ``source`` (a URI-reference) is the source of its events; made of the store's first fact when absent. With
     ``redaction`` personal data is replaced. ``clock`` returns the current instant, aware; the holder of the
@@ -88,7 +88,7 @@ class Publisher:
     def __init__(
         self,
         store: EventStore,
-        bookmarks: Bookmarks,
+        checkpoints: Checkpoints,
         broker: Broker,
         *,
         name: str = "default",
@@ -101,10 +101,10 @@ class Publisher:
         if source is not None and not is_source(source):
             raise ValueError(f"the source {source!r} is not a URI-reference (RFC 3986)")
         self.name = name
-        self._bookmark = bookmark_of(name)
+        self._bookmark = checkpoint_of(name)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self._store = store
-        self._bookmarks = bookmarks
+        self._bookmarks = checkpoints
         self._broker = broker
         self._source = source
         self._redaction = redaction
@@ -177,15 +177,15 @@ class Publisher:
             raise ValueError(f"the publisher {self.name!r} is at position {came} already; choose another name")
         return self._move(position - 1)
 
-    def standing(self) -> Standing:
+    def status(self) -> PublisherStatus:
         """How far it is, how far behind, and what went wrong. Reads the store; raises ``StoreBusy``, ``StoreUnusable``."""
         error, at = self._last_error or (None, None)
-        position = self._bookmarks.bookmark(self._bookmark)
+        position = self._bookmarks.checkpoint(self._bookmark)
         # Asked after the bookmark: a store that grows in between makes us look behind, never ahead.
         head = self._store.head()
         parked = tuple(self._parked.values())
         state: State = "failing" if self._state == "holder" and self._failures else self._state
-        return Standing(self.name, state, position, head, self._published, self._failures, error, at, parked)
+        return PublisherStatus(self.name, state, position, head, self._published, self._failures, error, at, parked)
 
     # ---- holding the bookmark -------------------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Publisher:
         if self._until is not None and now < self._until - self._hold_for * 2 / 3:
             return True
         until = now + self._hold_for
-        position = self._bookmarks.hold(self._bookmark, self._holder, now=now, until=until)
+        position = self._bookmarks.acquire(self._bookmark, self._holder, now=now, until=until)
         if position is None:
             if self._until is not None:
                 self._lost()
@@ -213,7 +213,7 @@ class Publisher:
 
     def _move(self, position: int) -> bool:
         until = self._clock() + self._hold_for
-        if not self._bookmarks.move(self._bookmark, self._holder, position, after=self._position, until=until):
+        if not self._bookmarks.advance(self._bookmark, self._holder, position, after=self._position, until=until):
             self._lost()
             return False
         self._position, self._until = position, until
@@ -230,7 +230,7 @@ class Publisher:
             return
         self._until = None
         try:
-            self._bookmarks.let_go(self._bookmark, self._holder)
+            self._bookmarks.release(self._bookmark, self._holder)
         except (StoreBusy, StoreUnusable) as error:
             self._say(logging.WARNING, "the bookmark stays held for a while: %s", error)
 
@@ -265,15 +265,15 @@ class Publisher:
         long ago. The event that says so comes again whenever the case is touched.
         """
         found: list[tuple[int, Message]] = []
-        case_ids = self._store.touched(after, upto)
+        case_ids = self._store.changed_cases(after, upto)
         if case_ids and self._source is None:
             self._source = own_source(self._store)
         source = self._source or ""
         for case_id in case_ids:
-            facts, damage = self._store.readable(case_id, upto)
-            for entry in facts:
+            events, damage = self._store.load_until_damage(case_id, upto)
+            for entry in events:
                 if entry.position > after:
-                    found.append((entry.position, cloud_event(self._redacted(entry, facts), source)))
+                    found.append((entry.position, cloud_event(self._redacted(entry, events), source)))
             if damage is not None:
                 found.append((damage.position, damaged_event(damage, source)))
             self._park(case_id, damage)
@@ -292,10 +292,10 @@ class Publisher:
             self._say(
                 logging.ERROR,
                 "parked: case %s stops before %s (position %d): %s",
-                *(case_id, damage.event, damage.position, damage.reason),
+                *(case_id, damage.event_id, damage.position, damage.reason),
                 position=damage.position,
                 case_id=case_id,
-                event=damage.event,
+                event=damage.event_id,
             )
 
     # ---- failures -----------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Publisher:
         _log.log(level, f"%s: {text}", self.name, *values, extra={"publisher": self.name, **fields})
 
 
-def bookmark_of(name: str) -> str:
+def checkpoint_of(name: str) -> str:
     """The name of the bookmark of a publisher."""
     return f"publish/{name}"
 

@@ -201,7 +201,7 @@ def routing_key(message: Message) -> str:
     >>> routing_key(Message("/a", "return/R-1#1", "return/R-1", "A-1", "ReturnRequested", b""))
     'return.ReturnRequested'
     """
-    return f"{message.stream.partition('/')[0]}.{message.fact}"
+    return f"{message.stream.partition('/')[0]}.{message.event}"
 
 
 def properties_of(message: Message) -> BasicProperties:
@@ -210,7 +210,7 @@ def properties_of(message: Message) -> BasicProperties:
         content_type=CONTENT_TYPE,
         delivery_mode=PERSISTENT,
         message_id=message.key,
-        type=message.fact,
+        type=message.event,
         app_id="returnable",
         headers={"partitionkey": message.case_id},
     )

@@ -78,7 +78,7 @@ class _Page:
     def __init__(self, report: Report) -> None:
         self.report = report
         self.where = zone(report.policy.zone)
-        self.anchors = {fact.event: f"fact-{number}" for number, fact in enumerate(report.facts, start=1)}
+        self.anchors = {event.event: f"fact-{number}" for number, event in enumerate(report.events, start=1)}
 
     # ---- small pieces ---------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class _Page:
         for entry in entries:
             if isinstance(entry, DeadlineEntry) and entry.ahead and not any(_is_now(item) for item in items):
                 items.append(self.now())
-            items.append(self.fact(entry) if isinstance(entry, FactEntry) else self.deadline(entry))
+            items.append(self.event_entry(entry) if isinstance(entry, FactEntry) else self.deadline(entry))
         if not any(_is_now(item) for item in items):
             items.append(self.now())
         yield el("ol", items, class_="timeline")
@@ -251,53 +251,53 @@ class _Page:
             class_="now",
         )
 
-    def fact(self, fact: FactEntry) -> Element:
+    def event_entry(self, event: FactEntry) -> Element:
         """A fact on the timeline."""
-        marks = ["fact", "background" if fact.background else "", "focus" if fact.focus else ""]
-        marks.append("declined" if fact.outcome == "declined" else "")
-        times: list[Child] = ["Occurred ", self.time(fact.occurred_at)]
-        if fact.learnt_later is not None:
-            times += [el("span", f"learnt {fact.learnt_later} later", class_="later")]
-            times += [", recorded ", self.time(fact.recorded_at)]
+        marks = ["fact", "background" if event.background else "", "focus" if event.focus else ""]
+        marks.append("declined" if event.outcome == "declined" else "")
+        times: list[Child] = ["Occurred ", self.time(event.occurred_at)]
+        if event.learnt_later is not None:
+            times += [el("span", f"learnt {event.learnt_later} later", class_="later")]
+            times += [", recorded ", self.time(event.recorded_at)]
         return el(
             "li",
             el(
                 "div",
-                el("h3", fact.title),
-                _badge(OUTCOMES[fact.outcome], fact.outcome) if fact.outcome else None,
-                _badge(ASKED_ABOUT, "focus") if fact.focus else None,
-                self.moved(fact),
+                el("h3", event.title),
+                _badge(OUTCOMES[event.outcome], event.outcome) if event.outcome else None,
+                _badge(ASKED_ABOUT, "focus") if event.focus else None,
+                self.moved(event),
                 class_="head",
             ),
             el("p", times, class_="when"),
-            el("p", self.provenance(fact), class_="by"),
-            self.fields(fact.details),
+            el("p", self.provenance(event), class_="by"),
+            self.fields(event.details),
             class_=" ".join(mark for mark in marks if mark),
-            id=self.anchors[fact.event],
+            id=self.anchors[event.event],
         )
 
-    def moved(self, fact: FactEntry) -> Element:
+    def moved(self, event: FactEntry) -> Element:
         """The states before and after."""
-        main = fact.event.partition("#")[0].partition("/")[0]
+        main = event.event.partition("#")[0].partition("/")[0]
         said: list[Child] = []
-        if fact.before != fact.after:
-            said.append(_move(main, None, fact.before, fact.after))
+        if event.before != event.after:
+            said.append(_move(main, None, event.before, event.after))
         else:
-            said.append(el("span", f"{main} stays {words(fact.after)}", class_="move"))
-        for move in fact.moves:
+            said.append(el("span", f"{main} stays {words(event.after)}", class_="move"))
+        for move in event.moves:
             if move.lifecycle in ("label", "refund") and move.before != move.after:
                 said.append(_move(move.lifecycle, move.name, move.before, move.after))
         return el("p", said, class_="moves")
 
-    def provenance(self, fact: FactEntry) -> Iterator[Child]:
+    def provenance(self, event: FactEntry) -> Iterator[Child]:
         """Where the fact stands, who told it, and under which command."""
-        yield el("code", named(fact.event))
-        yield f" · {fact.type}"
+        yield el("code", named(event.event))
+        yield f" · {event.type}"
         yield " · "
-        yield _actor(fact.actor)
-        if fact.command_id is not None:
-            yield from (" · command ", el("code", named(fact.command_id)))
-        if fact.background:
+        yield _actor(event.actor)
+        if event.command_id is not None:
+            yield from (" · command ", el("code", named(event.command_id)))
+        if event.background:
             yield " · of the order"
 
     def deadline(self, deadline: DeadlineEntry) -> Element:
@@ -442,7 +442,7 @@ class _Page:
 
     def clause(self, clause: ClauseView) -> Element:
         """A clause: verdict, reason, the merchant's words, and the facts it rests on."""
-        facts = self.fields(clause.facts)
+        events = self.fields(clause.facts)
         return el(
             "li",
             el("div", _badge(VERDICTS[clause.verdict], clause.verdict), el("code", clause.clause), class_="verdict"),
@@ -450,7 +450,7 @@ class _Page:
                 "div",
                 el("p", given(clause.because), class_="because"),
                 _quote(clause.quote),
-                el("details", el("summary", "Facts it rests on"), facts) if facts is not None else None,
+                el("details", el("summary", "Facts it rests on"), events) if events is not None else None,
             ),
             class_=clause.verdict,
         )

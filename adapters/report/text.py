@@ -135,25 +135,25 @@ class _Letter:
                 told = True
                 yield from ("", moment.ljust(WIDTH, "-"))
             yield ""
-            yield from self.fact(entry) if isinstance(entry, FactEntry) else self.deadline(entry)
+            yield from self.event(entry) if isinstance(entry, FactEntry) else self.deadline(entry)
         if not told:
             yield from ("", moment.ljust(WIDTH, "-"))
 
-    def fact(self, fact: FactEntry) -> Iterator[str]:
-        focus = " (the refund asked about)" if fact.focus else ""
-        outcome = f": {fact.outcome.upper()}" if fact.outcome is not None else ""
-        yield from _wrapped("* ", f"{fact.title}{outcome}{focus}", hang="  ")
+    def event(self, event: FactEntry) -> Iterator[str]:
+        focus = " (the refund asked about)" if event.focus else ""
+        outcome = f": {event.outcome.upper()}" if event.outcome is not None else ""
+        yield from _wrapped("* ", f"{event.title}{outcome}{focus}", hang="  ")
         learnt = ""
-        if fact.learnt_later is not None:
-            learnt = f"; learnt {fact.learnt_later} later, recorded {self.time(fact.recorded_at)}"
-        yield from _wrapped("  ", f"{self.time(fact.occurred_at)}{learnt}")
-        background = ", of the order" if fact.background else ""
-        command = f", command {_id(fact.command_id)}" if fact.command_id is not None else ""
+        if event.learnt_later is not None:
+            learnt = f"; learnt {event.learnt_later} later, recorded {self.time(event.recorded_at)}"
+        yield from _wrapped("  ", f"{self.time(event.occurred_at)}{learnt}")
+        background = ", of the order" if event.background else ""
+        command = f", command {_id(event.command_id)}" if event.command_id is not None else ""
         yield from _wrapped(
-            "  ", f"{_id(fact.event)} {fact.type}, {_actor(fact.actor)}{command}{background}", given=False
+            "  ", f"{_id(event.event)} {event.type}, {_actor(event.actor)}{command}{background}", given=False
         )
-        yield from _wrapped("  ", "; ".join(_moves(fact)), given=False)
-        yield from self.fields(fact.details, "    ")
+        yield from _wrapped("  ", "; ".join(_moves(event)), given=False)
+        yield from self.fields(event.details, "    ")
 
     def deadline(self, deadline: DeadlineEntry) -> Iterator[str]:
         yield from _wrapped("> ", f"{deadline.state.upper()}: {_safe(deadline.title)}", hang="  ", given=False)
@@ -299,13 +299,13 @@ def _subject_name(subject: SubjectView) -> str:
     return f"{subject.kind} {_id(subject.id)}"
 
 
-def _moves(fact: FactEntry) -> Iterator[str]:
-    main = fact.event.partition("/")[0]
-    if fact.before == fact.after:
-        yield f"{main} stays {words(fact.after)}"
+def _moves(event: FactEntry) -> Iterator[str]:
+    main = event.event.partition("/")[0]
+    if event.before == event.after:
+        yield f"{main} stays {words(event.after)}"
     else:
-        yield f"{main} {words(fact.before) + ' ' if fact.before is not None else ''}-> {words(fact.after)}"
-    for move in fact.moves:
+        yield f"{main} {words(event.before) + ' ' if event.before is not None else ''}-> {words(event.after)}"
+    for move in event.moves:
         if move.lifecycle in ("label", "refund") and move.before != move.after:
             before = f"{words(move.before)} " if move.before is not None else ""
             yield f"{move.lifecycle} {_id(move.name)} {before}-> {words(move.after)}"

@@ -149,8 +149,8 @@ class PaymentWorker(Alone):
 
     def open_refunds(self) -> list[tuple[str, str]]:
         """The refunds of which a tender has no answer on record, with their cases."""
-        facts = self.process.line.read(0, 10_000)
-        case_ids = dict.fromkeys(entry.case_id for entry in facts if isinstance(entry.fact, RefundRequested))
+        events = self.process.line.read(0, 10_000)
+        case_ids = dict.fromkeys(entry.case_id for entry in events if isinstance(entry.event, RefundRequested))
         return [
             (case_id, refund.refund_id)
             for case_id in case_ids
@@ -264,10 +264,10 @@ class Reader(Alone):
     def work(self) -> None:
         while True:
             after = self.read[-1].position if self.read else 0
-            facts = self.process.line.read(after, self.dice.randint(1, 5))
-            if not facts:
+            events = self.process.line.read(after, self.dice.randint(1, 5))
+            if not events:
                 return
-            self.read += facts
+            self.read += events
 
 
 class Conductor(Role):

@@ -452,8 +452,8 @@ class Life:
         """Questions all the time: about cases whose facts must be the first of those that are to come."""
         dice = random.Random(seed)
         due: dict[str, list[tuple[object, ...]]] = {}
-        for fact in self.reference.facts:
-            due.setdefault(str(fact[0]), []).append(fact)
+        for event in self.reference.events:
+            due.setdefault(str(event[0]), []).append(event)
         asked_after = 0
         while asked_after < 2:
             asked_after += self._over.is_set()
@@ -471,7 +471,7 @@ class Life:
                 self.tally.trouble("unclear", f"{self.now}: a question: {type(error).__name__}: {error}")
                 return
             self.tally.counts["questions answered"] += 1
-            if seen != [fact[:4] for fact in due[case_id][: len(seen)]]:
+            if seen != [event[:4] for event in due[case_id][: len(seen)]]:
                 self.tally.trouble("half", f"{self.now}: the facts of {case_id} are not those that were told")
             time.sleep(0.001)
 

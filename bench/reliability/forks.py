@@ -208,8 +208,8 @@ class Member:
 
     def _follow(self) -> None:
         assert self.following is not None
-        with suppress(StoreUnusable, StoreBusy), self.following as facts:
-            for _ in facts:
+        with suppress(StoreUnusable, StoreBusy), self.following as events:
+            for _ in events:
                 pass
 
     def fork(self) -> None:

@@ -179,7 +179,7 @@ def _compare(
     expected = [answer_of(played) for played in play(reference, lines)]
     case_id = f"A-{customer:03}"
     stored, should = store.load(case_id), reference.store.load(case_id)
-    there = {(one.stream, one.version, one.fact.type) for one in stored}
+    there = {(one.stream, one.version, one.event.type) for one in stored}
     assert [answer["number"] for answer in answers] == list(range(1, len(expected) + 1))
     tally.customers += 1
     tally.commands += len(answers)
@@ -188,9 +188,9 @@ def _compare(
         tally.given_again += answer["given"] > 1
         tally.answered_again += answer["again"]
         tally.refunds += answer["command"] == "request_refund" and answer["outcome"] == "accepted"
-        for fact in answer["facts"]:
-            if tuple(fact) not in there:
-                tally.trouble("lost", f"{where}: {fact}")
+        for event in answer["facts"]:
+            if tuple(event) not in there:
+                tally.trouble("lost", f"{where}: {event}")
         if answer["error"] is not None and right["error"] is None:
             tally.trouble("conflicts", f"{where}: {answer['error']}")
         elif answer["hash"] != right["hash"]:
@@ -203,12 +203,12 @@ def _compare(
         tally.trouble("otherwise", f"customer {customer}: {len(stored)} facts, not the {len(should)} there should be")
 
 
-def _refunds_of(facts: Sequence[Recorded]) -> Iterator[str]:
-    for one in facts:
-        fact: Any = one.fact
-        if fact.type == "RefundRequested":
-            yield fact.refund_id
+def _refunds_of(events: Sequence[Recorded]) -> Iterator[str]:
+    for one in events:
+        event: Any = one.event
+        if event.type == "RefundRequested":
+            yield event.refund_id
 
 
 def _without_position(one: Recorded) -> tuple[object, ...]:
-    return (one.case_id, one.case_seq, one.stream, one.version, *encode(one.fact))
+    return (one.case_id, one.case_seq, one.stream, one.version, *encode(one.event))

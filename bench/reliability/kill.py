@@ -135,7 +135,7 @@ class Telling:
             if receipt is not None:
                 self.receipts.append(receipt)
                 self.line_of.append(number)
-        self.facts = self.facts_in(with_memory.store)
+        self.events = self.facts_in(with_memory.store)
 
     def play(self, parts: Parts, lines: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
         """The number of each line and its outcome, as a process prints it."""
@@ -155,17 +155,17 @@ class Telling:
         """The facts of a store that belong to it, in order, without their positions."""
         if self.case_id is not None:
             return [_without_position(recorded) for recorded in store.load(self.case_id)]
-        facts: list[tuple[object, ...]] = []
+        events: list[tuple[object, ...]] = []
         after = 0
         while page := store.read(after):
-            facts += [_without_position(recorded) for recorded in page]
+            events += [_without_position(recorded) for recorded in page]
             after = page[-1].position
-        return facts
+        return events
 
 
 def _without_position(recorded: Recorded) -> tuple[object, ...]:
     place = (recorded.case_id, recorded.case_seq, recorded.stream, recorded.version)
-    return (*place, *encode(recorded.fact))
+    return (*place, *encode(recorded.event))
 
 
 # ---- where the stores are -----------------------------------------------------------------------------------------------
@@ -519,13 +519,13 @@ class _AtOneStore:
         for one, other in zip(stored[:committed], expected, strict=False):
             if one is None or without_positions(one) != without_positions(other):
                 self.tally.trouble("half", f"the receipt {one} should be {other}")
-        facts = telling.facts_in(store)
-        if facts != telling.facts[: telling.facts_after(committed)]:
-            self.tally.trouble("half", f"{committed} commands, but {len(facts)} facts that do not belong to them")
+        events = telling.facts_in(store)
+        if events != telling.events[: telling.facts_after(committed)]:
+            self.tally.trouble("half", f"{committed} commands, but {len(events)} facts that do not belong to them")
         for receipt in stored[:committed]:
             if receipt is not None and receipt.last:
                 own = store.read(receipt.first - 1, upto=receipt.last)
-                if any(entry.fact.command_id != receipt.command_id for entry in own):
+                if any(entry.event.command_id != receipt.command_id for entry in own):
                     self.tally.trouble("half", f"the facts of {receipt.command_id} do not stand together")
         return committed
 
@@ -553,7 +553,7 @@ class _AtOneStore:
         with closing(assemble(self.place.url).store) as store:
             whole = all(
                 self._check_commands(store, telling) == len(telling.receipts)
-                and telling.facts_in(store) == telling.facts
+                and telling.facts_in(store) == telling.events
                 for telling in self.way.tellings
             )
             for name in names_that_are_free(store):
@@ -575,9 +575,9 @@ def names_that_are_free(store: EventStore) -> Iterator[str]:
     """Returns, claims and refunds that are on record and do not lead to their case."""
     for case_id, recorded in store.cases():
         for entry in recorded:
-            if entry.fact.type in ("ReturnRequested", "ClaimOpened", "RefundRequested"):
-                kind: Any = {"ReturnR": "return", "ClaimOp": "claim", "RefundR": "refund"}[entry.fact.type[:7]]
-                name = getattr(entry.fact, f"{kind}_id")
+            if entry.event.type in ("ReturnRequested", "ClaimOpened", "RefundRequested"):
+                kind: Any = {"ReturnR": "return", "ClaimOp": "claim", "RefundR": "refund"}[entry.event.type[:7]]
+                name = getattr(entry.event, f"{kind}_id")
                 if store.case_of(kind, name) != case_id:
                     yield f"{kind} {name!r}"
 

@@ -29,7 +29,7 @@ from returnable.domain.commands import Command, RunDeadlines
 from returnable.domain.desk import Desk
 from returnable.domain.effects import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
-from returnable.domain.events import Fact, LabelIssued
+from returnable.domain.events import Event, LabelIssued
 from returnable.domain.ports import Batch, Entry, Receipt
 from returnable.domain.timetable import promises_of
 from returnable.projections.ports import Changes, Mark
@@ -210,11 +210,11 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
     """The fold of a label's deadline reads the clock of the machine."""
     apply = returns.apply
 
-    def now_and_then(ret: Any, fact: Fact) -> None:
-        apply(ret, fact)
-        if isinstance(fact, LabelIssued):
+    def now_and_then(ret: Any, event: Event) -> None:
+        apply(ret, event)
+        if isinstance(event, LabelIssued):
             void_at = START + timedelta(days=2, minutes=next(minutes))
-            ret.labels[fact.label_id] = replace(ret.labels[fact.label_id], void_at=void_at)
+            ret.labels[event.label_id] = replace(ret.labels[event.label_id], void_at=void_at)
 
     minutes = count()  # a clock that goes on from look to look, and is the same in every run
     patches.enter_context(patch.object(returns, "apply", now_and_then))

@@ -23,7 +23,7 @@ from returnable.domain.events import (
     Cancelled,
     ContactMissed,
     ExceptionRaised,
-    Fact,
+    Event,
     LabelIssued,
     LabelVoided,
     OverrideGranted,
@@ -52,7 +52,7 @@ def digest_of(shop: Shop) -> str:
         told.update(line.encode())
     for entry in log_of(shop):
         told.update(repr((entry.position, entry.case_seq, entry.event)).encode())
-        told.update(encode(entry.fact)[1])
+        told.update(encode(entry.event)[1])
     for view in VIEWS:
         with shop.views.reading() as reading:
             told.update(reading.digest(view).encode())
@@ -71,16 +71,20 @@ def acknowledged_is_on_record(shop: Shop) -> Iterator[str]:
         if receipt is None:
             yield f"acknowledged and lost: {command_id} {told.command.command}"
             continue
-        facts = () if not receipt.last else shop.disk.store.read(receipt.first - 1, 1000, receipt.last)
-        stored = tuple((entry.stream, entry.version, entry.fact) for entry in facts)
-        if (receipt.outcome, receipt.at, stored) != (told.answer.outcome, told.answer.at, tuple(told.answer.facts)):
+        events = () if not receipt.last else shop.disk.store.read(receipt.first - 1, 1000, receipt.last)
+        stored = tuple((entry.stream, entry.version, entry.event) for entry in events)
+        if (receipt.outcome, receipt.at, stored) != (
+            told.answer.outcome,
+            told.answer.at,
+            tuple(told.answer.recorded_events),
+        ):
             yield f"acknowledged is not what is on record: {command_id} {told.command.command}"
 
 
 def commands_are_whole(shop: Shop) -> Iterator[str]:
     """The facts of a command stand together, once, and its receipt says where."""
     seen: set[str] = set()
-    for command_id, facts in _by_command(log_of(shop)):
+    for command_id, events in _by_command(log_of(shop)):
         if command_id in seen:
             yield f"a command happened twice: {command_id}"
             continue
@@ -88,7 +92,7 @@ def commands_are_whole(shop: Shop) -> Iterator[str]:
         receipt = shop.disk.store.receipt(command_id)
         if receipt is None:
             yield f"half a command: {command_id} has facts and no receipt"
-        elif [*range(receipt.first, receipt.last + 1)] != [entry.position for entry in facts]:
+        elif [*range(receipt.first, receipt.last + 1)] != [entry.position for entry in events]:
             yield f"half a command: {command_id} has facts that its receipt does not know"
 
 
@@ -99,43 +103,43 @@ def a_sequence_explains_it(shop: Shop) -> Iterator[str]:
     """
     store = shop.beginning()
     desk = Desk(store, book())
-    for command_id, facts in _by_command(shop.disk.store.read(store.head(), 1_000_000)):
+    for command_id, events in _by_command(shop.disk.store.read(store.head(), 1_000_000)):
         told, receipt = shop.told.get(command_id), shop.disk.store.receipt(command_id)
         if told is None or receipt is None:
             yield f"nobody told {command_id}"
             return
         if isinstance(told.command, RunDeadlines):
-            yield from _record_due(store, desk, facts, receipt)
+            yield from _record_due(store, desk, events, receipt)
             continue
         try:
             came = desk.handle(told.command, receipt.at)
         except ReturnableError as error:
             yield f"no sequence explains {command_id} {told.command.command}: {error}"
             return
-        stored = tuple((entry.stream, entry.version, entry.fact) for entry in facts)
-        if (came.outcome, tuple(came.facts)) != (receipt.outcome, stored):
+        stored = tuple((entry.stream, entry.version, entry.event) for entry in events)
+        if (came.outcome, tuple(came.recorded_events)) != (receipt.outcome, stored):
             yield f"no sequence explains {command_id} {told.command.command}: {answer_of(came)} but {stored}"
             return
 
 
-def _record_due(store: FactStore, desk: Desk, facts: Sequence[Recorded], receipt: Receipt) -> Iterator[str]:
+def _record_due(store: FactStore, desk: Desk, events: Sequence[Recorded], receipt: Receipt) -> Iterator[str]:
     recorded: defaultdict[str, list[Recorded]] = defaultdict(list)
-    for entry in facts:
+    for entry in events:
         recorded[entry.case_id].append(entry)
     for case_id, of_case in recorded.items():
         case = replay(case_id, store.load(case_id))
-        actor = of_case[0].fact.actor
+        actor = of_case[0].event.actor
         now = Moment(receipt.at, desk.policy_of(case), actor and Who(**actor.model_dump()), receipt.command_id)
         due = sorted(due_facts(case, now), key=lambda each: (each[1].occurred_at, each[0]))
-        if due != [(entry.stream, entry.fact) for entry in of_case]:
+        if due != [(entry.stream, entry.event) for entry in of_case]:
             yield f"{receipt.command_id}: what it records of {case_id} is not what was due there"
-        entries = tuple(Entry(entry.stream, entry.version, entry.fact) for entry in of_case)
+        entries = tuple(Entry(entry.stream, entry.version, entry.event) for entry in of_case)
         store.append([Batch(case_id, case.seq, entries)])
 
 
 def _by_command(log: Sequence[Recorded]) -> Iterator[tuple[str, list[Recorded]]]:
-    for command_id, facts in groupby(log, key=lambda entry: entry.fact.command_id):
-        yield command_id or "", list(facts)
+    for command_id, events in groupby(log, key=lambda entry: entry.event.command_id):
+        yield command_id or "", list(events)
 
 
 def redecided_is_the_same(shop: Shop) -> Iterator[str]:
@@ -151,36 +155,36 @@ def redecided_is_the_same(shop: Shop) -> Iterator[str]:
 def races_have_one_winner(shop: Shop) -> Iterator[str]:
     """One live refund for a thing, one live label for a return, either cancelled or shipped, no unit twice."""
     for case_id in shop.disk.store.case_ids():
-        facts = shop.disk.store.load(case_id)
-        yield from _cancelled_or_shipped(facts)
-        for count, entry in enumerate(facts, start=1):
-            if isinstance(entry.fact, RefundRequested | LabelIssued) or count == len(facts):
-                yield from _one_winner(replay(case_id, facts[:count]), facts[:count])
+        events = shop.disk.store.load(case_id)
+        yield from _cancelled_or_shipped(events)
+        for count, entry in enumerate(events, start=1):
+            if isinstance(entry.event, RefundRequested | LabelIssued) or count == len(events):
+                yield from _one_winner(replay(case_id, events[:count]), events[:count])
 
 
-def _cancelled_or_shipped(facts: Sequence[Recorded]) -> Iterator[str]:
+def _cancelled_or_shipped(events: Sequence[Recorded]) -> Iterator[str]:
     """What is known to have left is not cancelled; what leaves nevertheless is shown to somebody."""
-    seen: set[type[Fact]] = set()
-    for nth, entry in enumerate(facts):
-        if isinstance(entry.fact, Cancelled) and Shipped in seen and OverrideGranted not in seen:
+    seen: set[type[Event]] = set()
+    for nth, entry in enumerate(events):
+        if isinstance(entry.event, Cancelled) and Shipped in seen and OverrideGranted not in seen:
             yield f"{entry.case_id} is cancelled after it was shipped"
-        told = any(isinstance(other.fact, ExceptionRaised) for other in facts[nth + 1 : nth + 2])
-        if isinstance(entry.fact, Shipped) and Cancelled in seen and not told:
+        told = any(isinstance(other.event, ExceptionRaised) for other in events[nth + 1 : nth + 2])
+        if isinstance(entry.event, Shipped) and Cancelled in seen and not told:
             yield f"{entry.case_id} is shipped after it was cancelled, and nobody is told"
-        seen.add(type(entry.fact))
+        seen.add(type(entry.event))
 
 
-def _one_winner(case: Case, facts: Sequence[Recorded]) -> Iterator[str]:
-    last = facts[-1]
+def _one_winner(case: Case, events: Sequence[Recorded]) -> Iterator[str]:
+    last = events[-1]
     live = Counter(refund.stream for refund in case.refunds.values() if refund.status in ("requested", "refunded"))
     yield from (f"two live refunds of {stream}" for stream, count in live.items() if count > 1)
     for line in case.order.lines.values():
         held = sum(case.held[line.line_id].values())
         if held > line.quantity:
             yield f"{case.case_id}: {held} of {line.quantity} units of line {line.line_id} are in returns and claims"
-    if isinstance(last.fact, LabelIssued):
+    if isinstance(last.event, LabelIssued):
         labels = case.returns[last.stream.partition("/")[2]].labels.values()
-        if sum(label.status_at(last.fact.recorded_at) == "issued" for label in labels) > 1:
+        if sum(label.status_at(last.event.recorded_at) == "issued" for label in labels) > 1:
             yield f"two live labels of {last.stream}"
     promised: Counter[str] = Counter()
     for refund in case.refunds.values():
@@ -196,10 +200,10 @@ def deadlines_are_recorded_once(shop: Shop) -> Iterator[str]:
     """Each of them, and none is missing after a last run."""
     seen: set[tuple[str, str, str]] = set()
     for entry in log_of(shop):
-        if isinstance(entry.fact, LabelVoided | ContactMissed | RefundOverdue):
-            about = getattr(entry.fact, "refund_id", None) or getattr(entry.fact, "label_id", "")
-            key = (entry.stream, entry.fact.type, f"{about} {entry.fact.occurred_at.isoformat()}")
-            if entry.fact.occurred_at > entry.fact.recorded_at:
+        if isinstance(entry.event, LabelVoided | ContactMissed | RefundOverdue):
+            about = getattr(entry.event, "refund_id", None) or getattr(entry.event, "label_id", "")
+            key = (entry.stream, entry.event.type, f"{about} {entry.event.occurred_at.isoformat()}")
+            if entry.event.occurred_at > entry.event.recorded_at:
                 yield f"a deadline is recorded before it came: {key}"
             if key in seen and not _by_hand(entry):
                 yield f"a deadline is recorded twice: {key}"
@@ -212,7 +216,7 @@ def deadlines_are_recorded_once(shop: Shop) -> Iterator[str]:
 
 
 def _by_hand(entry: Recorded) -> bool:
-    return isinstance(entry.fact, LabelVoided) and entry.fact.cause == "by_hand"
+    return isinstance(entry.event, LabelVoided) and entry.event.cause == "by_hand"
 
 
 # ---- money ----------------------------------------------------------------------------------------------------------

@@ -371,7 +371,7 @@ class Standard:
         self, parts: Parts, answered: set[int], given: set[int], stored: list[int]
     ) -> Iterator[tuple[str, str]]:
         store, reference = parts.store, self.reference
-        facts = reference.facts_in(store)
+        events = reference.facts_in(store)
         counted = 0
         for line, expected in zip(reference.line_of, reference.receipts, strict=True):
             receipt = store.receipt(expected.command_id)
@@ -384,14 +384,14 @@ class Standard:
                 yield "half", f"{expected.command_id} is stored, and nobody gave it"
             own = [] if not receipt.last else store.read(receipt.first - 1, 1000, receipt.last)
             counted += len(own)
-            written = [fact for fact in facts if fact[:4] in {_place(one) for one in own}]
-            due = reference.facts[expected.first - 1 : expected.last] if expected.last else []
+            written = [event for event in events if event[:4] in {_place(one) for one in own}]
+            due = reference.events[expected.first - 1 : expected.last] if expected.last else []
             if without_positions(receipt) != without_positions(expected) or written != due:
                 yield "half", f"{expected.command_id} {expected.command} is not what was told"
             elif line in answered and line in self.positions and (receipt.first, receipt.last) != self.positions[line]:
                 yield "lost", f"{expected.command_id} stands elsewhere than where it was acknowledged"
-        if counted != len(facts):
-            yield "half", f"{len(facts) - counted} facts belong to no command"
+        if counted != len(events):
+            yield "half", f"{len(events) - counted} facts belong to no command"
 
     def _again(self, parts: Parts, numbers: Sequence[int]) -> Iterator[tuple[str, str]]:
         for number in numbers:

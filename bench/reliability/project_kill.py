@@ -52,7 +52,7 @@ class Tally:
     building: int = 0
     hot: int = 0
     checks: int = 0
-    facts: int = 0
+    events: int = 0
     troubles: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
@@ -63,7 +63,7 @@ class Tally:
             ("… after which some view was further than before", self.moved),
             ("… that left a view half built", self.building),
             ("… that left an unfinished transaction to be undone or a WAL to be read", self.hot),
-            ("facts in the store at the end", self.facts),
+            ("facts in the store at the end", self.events),
             ("comparisons with views built at once", self.checks),
             ("troubles", len(self.troubles)),
         ]
@@ -153,7 +153,7 @@ class Harness:
         finally:
             writer.stop()
         parts = assemble(f"sqlite:///{self.store}", create=False)
-        self.tally.facts = parts.store.head()
+        self.tally.events = parts.store.head()
         self._compare(parts, self.views, "at the end")
         parts.store.close()
         return self.tally

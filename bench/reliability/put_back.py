@@ -211,7 +211,7 @@ def _answer(desk: Desk, line: Line) -> str:
         return f"error {error.code}"
     except Exception as error:
         return f"! {type(error).__name__}: {error}"
-    return f"{outcome.outcome} {[(stream, version, fact) for stream, version, fact in outcome.facts]}"
+    return f"{outcome.outcome} {[(stream, version, event) for stream, version, event in outcome.recorded_events]}"
 
 
 def _copy_in_memory(stack: ExitStack, copier: Copier, dice: random.Random) -> FactStore:
@@ -219,17 +219,17 @@ def _copy_in_memory(stack: ExitStack, copier: Copier, dice: random.Random) -> Fa
     copier.put_back(dice)
     memory = stack.enter_context(closing(open_store("memory:")))
     with closing(open_store(copier.url)) as store:
-        for case_id, facts in store.cases():
-            memory.append([Batch(case_id, 0, tuple(Entry(each.stream, each.version, each.fact) for each in facts))])
-            for entry in facts:
-                command_id, pins = entry.fact.command_id, getattr(entry.fact, "pins", None)
+        for case_id, events in store.cases():
+            memory.append([Batch(case_id, 0, tuple(Entry(each.stream, each.version, each.event) for each in events))])
+            for entry in events:
+                command_id, pins = entry.event.command_id, getattr(entry.event, "pins", None)
                 known = None if command_id is None else store.receipt(command_id)
                 if known is not None and memory.receipt(known.command_id) is None:
                     memory.append([], receipt=known)
                 if pins is not None:
                     memory.keep_policy(pins.sha256, store.policy(pins.sha256) or "")
                 for kind in ("return", "claim", "refund"):
-                    name = getattr(entry.fact, f"{kind}_id", None)
+                    name = getattr(entry.event, f"{kind}_id", None)
                     if name is not None and memory.case_of(kind, name) is None:
                         memory.append([], names=_names(store, kind, name))
     return memory
@@ -241,16 +241,16 @@ def _names(store: EventStore, kind: Any, name: str) -> list[Name]:
 
 
 def _check(store: FactStore, single: Desk, seed: int, tally: Tally) -> None:
-    for case_id, facts in store.cases():
-        facts_of: list[Any] = [entry.fact for entry in facts]
+    for case_id, events in store.cases():
+        facts_of: list[Any] = [entry.event for entry in events]
         captured = sum(payment.amount for payment in facts_of[0].payments)
-        failed = {(fact.refund_id, fact.payment_id) for fact in facts_of if fact.type == "RefundFailed"}
+        failed = {(event.refund_id, event.payment_id) for event in facts_of if event.type == "RefundFailed"}
         paid = sum(
             tender.amount
-            for fact in facts_of
-            if fact.type == "RefundRequested"
-            for tender in fact.tenders
-            if (fact.refund_id, tender.payment_id) not in failed
+            for event in facts_of
+            if event.type == "RefundRequested"
+            for tender in event.tenders
+            if (event.refund_id, tender.payment_id) not in failed
         )
         if paid > captured:
             tally.trouble("overpaid", f"seed {seed}, order {case_id}: {paid} of {captured}")

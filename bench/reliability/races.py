@@ -181,11 +181,11 @@ def race(number: int) -> tuple[str, str | None]:
     return name, violation
 
 
-def _violations(shop: Shop, kind: Race, facts: Sequence[Recorded]) -> Iterator[str]:
-    winners = [entry.event for entry in facts if isinstance(entry.fact, kind.wins)]
+def _violations(shop: Shop, kind: Race, events: Sequence[Recorded]) -> Iterator[str]:
+    winners = [entry.event for entry in events if isinstance(entry.event, kind.wins)]
     if len(winners) != 1:
         yield f"{len(winners)} winners: {', '.join(winners)}"
-    if kind.wins == (Cancelled, CancellationDeclined) and not any(isinstance(entry.fact, Shipped) for entry in facts):
+    if kind.wins == (Cancelled, CancellationDeclined) and not any(isinstance(entry.event, Shipped) for entry in events):
         yield "what the carrier did is not on record"
     yield from acknowledged_is_on_record(shop)
     yield from commands_are_whole(shop)

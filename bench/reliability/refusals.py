@@ -75,10 +75,10 @@ def ask(desk: returnable.Desk, attempt: str) -> returnable.Outcome:
 
 def counts(desk: returnable.Desk) -> dict[str, int]:
     """What the store holds of the refusals."""
-    facts = [entry.fact.type for entry in desk.parts.store.load("A-1")]
+    events = [entry.event.type for entry in desk.parts.store.load("A-1")]
     return {
-        "single": facts.count("ReturnDeclined"),
-        "events": facts.count("RefusalsCounted"),
+        "single": events.count("ReturnDeclined"),
+        "events": events.count("RefusalsCounted"),
         "number": sum(one.times for one in desk.parts.store.refusals.of("A-1").values()),
     }
 
@@ -259,16 +259,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 wrong += 1
                 troubles.append(f"round {nth}: {found} of {PROCESSES * ATTEMPTS} attempts")
         singly = 10 * options.refusals if options.control else refusals.RECORDED_SINGLY
-        ratio, facts = cost_of_a_look(Path(name), options.refusals, singly)
-    if facts > 50:
-        troubles.append(f"a look after {options.refusals:,} refusals reads {facts:,} facts")
+        ratio, events = cost_of_a_look(Path(name), options.refusals, singly)
+    if events > 50:
+        troubles.append(f"a look after {options.refusals:,} refusals reads {events:,} facts")
     rows = [
         ("rounds", options.rounds),
         ("attempts", options.rounds * PROCESSES * ATTEMPTS),
         ("kills (SIGKILL)", kills),
         ("refusals recorded or counted", recorded),
         ("rounds whose number is wrong", wrong),
-        (f"facts that a look reads after {options.refusals:,} refusals", facts),
+        (f"facts that a look reads after {options.refusals:,} refusals", events),
     ]
     print(table(("what", "count"), [(what, f"{count:,}") for what, count in rows]))
     print(f"A look after {options.refusals:,} refusals takes {ratio:.2f} times as long as one after 20.")

@@ -82,7 +82,7 @@ def _of_case(parts: Parts, case_id: str) -> Iterator[tuple[str, Any]]:
     for one in recorded:
         yield (
             f"fact {one.event}",
-            [one.case_seq, *(part.decode() if isinstance(part, bytes) else part for part in encode(one.fact))],
+            [one.case_seq, *(part.decode() if isinstance(part, bytes) else part for part in encode(one.event))],
         )
     for kind, name in _subjects(case_id, recorded):
         text = f"{kind}/{name}"
@@ -105,13 +105,13 @@ def _of_case(parts: Parts, case_id: str) -> Iterator[tuple[str, Any]]:
 def _subjects(case_id: str, recorded: list[Recorded] | Any) -> Iterator[tuple[str, str]]:
     yield "order", case_id
     for one in recorded:
-        fact: Any = one.fact
-        if fact.type == "ReturnRequested":
-            yield "return", fact.return_id
-        elif fact.type == "ClaimOpened":
-            yield "claim", fact.claim_id
-        elif fact.type == "RefundRequested":
-            yield "refund", fact.refund_id
+        event: Any = one.event
+        if event.type == "ReturnRequested":
+            yield "return", event.return_id
+        elif event.type == "ClaimOpened":
+            yield "claim", event.claim_id
+        elif event.type == "RefundRequested":
+            yield "refund", event.refund_id
 
 
 def resolve_anew(parts: Parts) -> None:
@@ -119,14 +119,14 @@ def resolve_anew(parts: Parts) -> None:
     policy_of_order: Policy = parts.desk.policies.versions[-1]
 
     def decode(stored_as: str, content: bytes) -> Any:
-        fact = events.decode(stored_as, content)
+        event = events.decode(stored_as, content)
         deadlines = Deadlines(policy_of_order)
-        if isinstance(fact, Delivered):
-            before, report = deadlines.of_delivery(fact.occurred_at)
-            return fact.model_copy(update={"return_before": before, "report_before": report})
-        if isinstance(fact, LabelIssued | LabelReceived):
-            return fact.model_copy(update={"void_at": deadlines.of_label(fact.occurred_at, None)})
-        return fact
+        if isinstance(event, Delivered):
+            before, report = deadlines.of_delivery(event.occurred_at)
+            return event.model_copy(update={"return_before": before, "report_before": report})
+        if isinstance(event, LabelIssued | LabelReceived):
+            return event.model_copy(update={"void_at": deadlines.of_label(event.occurred_at, None)})
+        return event
 
     eventstore.decode = decode  # type: ignore[attr-defined]
 

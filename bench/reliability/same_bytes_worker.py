@@ -51,7 +51,7 @@ def _exports(parts: Parts) -> Iterator[tuple[str, bytes]]:
     history, policy = History(parts.store), parts.desk.policy
     rows = Rows(history, policy)
     for form in ("jsonl", "csv"):
-        for name, chosen, columns in (("facts", rows.facts, FACT_COLUMNS), ("clauses", rows.clauses, CLAUSE_COLUMNS)):
+        for name, chosen, columns in (("facts", rows.events, FACT_COLUMNS), ("clauses", rows.clauses, CLAUSE_COLUMNS)):
             sink = io.BytesIO()
             writer = table(form, sink, columns)
             for row in chosen(Choice(), lambda _: None):

@@ -213,10 +213,10 @@ class Shop:
         case_id = self._case_of(command)
         if case_id is None or error.code.endswith((".unknown", ".exists")) or error.code == "command.invalid":
             return True
-        facts = self.disk.store.load(case_id)
-        known = sum(entry.position <= head for entry in facts)
-        for count in range(len(facts), known - 1, -1):
-            case = replay(case_id, facts[:count])
+        events = self.disk.store.load(case_id)
+        known = sum(entry.position <= head for entry in events)
+        for count in range(len(events), known - 1, -1):
+            case = replay(case_id, events[:count])
             policy = book().by_sha256(case.order.confirmed.pins.sha256) if count else None
             if policy is None:
                 return True
@@ -238,7 +238,7 @@ class Shop:
 
 def answer_of(outcome: Outcome) -> tuple[object, ...]:
     """What must be the same whenever it is asked again."""
-    return outcome.command, outcome.at, outcome.outcome, tuple(outcome.facts), outcome.findings
+    return outcome.command, outcome.at, outcome.outcome, tuple(outcome.recorded_events), outcome.findings
 
 
 def payment_at_the_gateway(order_id: str, payment_id: str) -> str:

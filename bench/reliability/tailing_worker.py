@@ -34,14 +34,16 @@ LAST = "last"
 
 def batch(case_id: str, after: int, texts: list[str]) -> Batch:
     """The next facts of a case."""
-    facts = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=text) for text in texts)
-    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n, fact) for n, fact in enumerate(facts, 1)))
+    events = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=text) for text in texts)
+    return Batch(
+        case_id, after, tuple(Entry(f"order/{case_id}", after + n, event) for n, event in enumerate(events, 1))
+    )
 
 
 def line_of(one: Recorded) -> str:
     """What is printed of a fact: its position, stream, version and text."""
-    fact: Any = one.fact
-    return f"{one.position} {one.stream} {one.version} {fact.account_id}"
+    event: Any = one.event
+    return f"{one.position} {one.stream} {one.version} {event.account_id}"
 
 
 def told(name: str, events: int, chance: random.Random) -> Iterator[list[str]]:
@@ -89,8 +91,8 @@ def _write_unordered(path: str, name: str, events: int) -> None:
 
 
 def _tail(url: str) -> None:
-    with closing(_opened(url)) as store, store.follow() as facts:
-        for one in facts:
+    with closing(_opened(url)) as store, store.follow() as events:
+        for one in events:
             if one.case_id == LAST:
                 break
             print(line_of(one))

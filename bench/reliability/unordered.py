@@ -55,7 +55,7 @@ class UnorderedFile:
         time.sleep(BREATH_SECONDS)
         execute("BEGIN IMMEDIATE")
         for nth, entry in enumerate(batch.entries):
-            row = (first + nth, batch.case_id, batch.after + nth + 1, entry.stream, entry.version, *encode(entry.fact))
+            row = (first + nth, batch.case_id, batch.after + nth + 1, entry.stream, entry.version, *encode(entry.event))
             execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         execute("COMMIT")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
 
-from returnable.adapters.wiring import Parts
+from returnable.adapters.wiring import Services
 from returnable.domain.commands import Command, Question, RunDeadlines
 from returnable.domain.errors import Impossible
 from returnable.domain.outcome import Outcome
@@ -38,7 +38,7 @@ def before_the_dot(kind: str, name: str) -> str:
 class Partitions:
     """Stores by name, as one. The names decide where an order lives: they stay, wherever a partition moves."""
 
-    def __init__(self, stores: Mapping[str, Parts], order_of: OrderOf = before_the_dot) -> None:
+    def __init__(self, stores: Mapping[str, Services], order_of: OrderOf = before_the_dot) -> None:
         self._stores = dict(stores)
         self._order_of = order_of
 
@@ -55,17 +55,17 @@ class Partitions:
         Raises what a desk raises, and ``command.invalid`` for ids of different orders.
         """
         if isinstance(command, RunDeadlines):
-            return _together([parts.desk.handle(command, at) for parts in self._stores.values()])
-        return self._of(command).desk.handle(command, at)
+            return _together([services.handler.handle(command, at) for services in self._stores.values()])
+        return self._of(command).handler.handle(command, at)
 
     def ask(self, question: Question, at: datetime) -> AnyView:
         """Answer a question where its order lives; the worklist is that of all partitions, the most urgent first."""
         if question.query == "worklist":
-            views = [parts.questions.answer(question, at) for parts in self._stores.values()]
+            views = [services.questions.answer(question, at) for services in self._stores.values()]
             return WorklistView(items=tuple(merge(*(_items(view) for view in views), key=_urgency)))
         return self._of(question).questions.answer(question, at)
 
-    def _of(self, asked: Command | Question) -> Parts:
+    def _of(self, asked: Command | Question) -> Services:
         orders = {self._order_of(kind, name) for kind, name in _ids(asked)}
         if len(orders) != 1:
             raise Impossible("command.invalid", f"ids of different orders: {', '.join(sorted(orders))}")
@@ -88,10 +88,12 @@ def _ids(asked: Command | Question) -> Iterator[tuple[str, str]]:
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome of deadlines recorded in several stores, in the order in which they fell due."""
-    facts = sorted((fact for one in outcomes for fact in one.facts), key=lambda fact: (fact[2].occurred_at, fact[0]))
-    policy = next((one.policy for one in outcomes if one.facts), outcomes[0].policy)
+    events = sorted(
+        (event for one in outcomes for event in one.events), key=lambda event: (event[2].occurred_at, event[0])
+    )
+    policy = next((one.policy for one in outcomes if one.events), outcomes[0].policy)
     first, replayed = outcomes[0], all(one.replayed for one in outcomes)
-    return Outcome(first.command, first.at, "accepted", tuple(facts), None, policy, replayed)
+    return Outcome(first.command, first.at, "accepted", tuple(events), None, policy, replayed)
 
 
 def _items(view: AnyView) -> Sequence[WorkItem]:

@@ -107,7 +107,7 @@ def _arounds(history: Sequence[Step], subject: str | None, policy: AnyPolicy, of
         (instant(line["at"], "UTC"), {name: value for name, value in line.items() if name != "at"}, outcome)
         for line, outcome in zip(story.lines, outcomes, strict=True)
     )
-    versions = tuple(version.sha256 for version in story.parts.desk.policies.versions)
+    versions = tuple(version.sha256 for version in story.services.handler.policies.versions)
     found = story.clock.edges(subject)
     story.desk.close()
     for moment in moments(found):
@@ -116,7 +116,7 @@ def _arounds(history: Sequence[Step], subject: str | None, policy: AnyPolicy, of
 
 def tell_until(desk: Desk, around: Around) -> str | None:
     """Tell a desk what was told up to a moment; what is wrong with that, if anything is."""
-    versions = tuple(version.sha256 for version in desk.parts.desk.policies.versions)
+    versions = tuple(version.sha256 for version in desk.services.handler.policies.versions)
     if versions != around.policies:
         return "the desk has another policy than the edges were found under: @edges(…, policy=…) takes it, too"
     for at, fields, expected in around.told:
@@ -164,11 +164,11 @@ def turning_days(first_year: int = 2024, last_year: int = 2028, policy: Policy |
 
 
 def _turning(first_year: int, last_year: int, policy: Policy) -> Iterable[TurningDay]:
-    where = zone(policy.zone)
+    tz = zone(policy.zone)
     day = date(first_year, 1, 1)
     while day.year <= last_year:
         midnight, next_midnight = (
-            datetime(each.year, each.month, each.day, tzinfo=where) for each in (day, day + ONE_DAY)
+            datetime(each.year, each.month, each.day, tzinfo=tz) for each in (day, day + ONE_DAY)
         )
         change = (next_midnight.utcoffset() or timedelta()) - (midnight.utcoffset() or timedelta())
         if change:

@@ -17,10 +17,10 @@ from functools import cached_property
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.case import Case
 from returnable.domain.commands import Command, parse_command
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import Confirmed
@@ -163,11 +163,11 @@ class Behaviour:
         """Every deadline there is, and the turning points around it."""
         return instants_of(self.cases)
 
-    def later(self, dice: Dice, near_edges: float = 0.08) -> datetime:
+    def later(self, random: Dice, near_edges: float = 0.08) -> datetime:
         """When the next thing happens: often now, sometimes one tick before, at or after one of the next instants at
         which something ends, and that with the probability ``near_edges``."""
         calm = 1 - near_edges
-        how = dice.weighted(
+        how = random.weighted(
             [
                 (0.55 * calm, "now"),
                 (near_edges, "edge"),
@@ -181,24 +181,24 @@ class Behaviour:
         if how == "edge":
             ahead = [at for at in self.instants if at >= self.at][:4]
             if ahead:
-                return max(self.at, dice.choice(ahead) + dice.choice((0, -1, 1)) * ONE_TICK)
+                return max(self.at, random.choice(ahead) + random.choice((0, -1, 1)) * ONE_TICK)
         if how == "minutes":
-            return whole_minute(self.at) + timedelta(minutes=dice.integer(1, 150))
+            return whole_minute(self.at) + timedelta(minutes=random.integer(1, 150))
         if how == "hours":
-            return whole_minute(self.at) + timedelta(hours=dice.integer(1, 30))
-        return whole_minute(self.at) + timedelta(days=dice.integer(1, 5), minutes=dice.integer(0, 120))
+            return whole_minute(self.at) + timedelta(hours=random.integer(1, 30))
+        return whole_minute(self.at) + timedelta(days=random.integer(1, 5), minutes=random.integer(0, 120))
 
-    def own_time(self, dice: Dice, name: str, earlier: float = 0.3) -> Fields:
+    def own_time(self, random: Dice, name: str, earlier: float = 0.3) -> Fields:
         """A fact's own time: mostly none, sometimes earlier than the clock, and rarely later, which is impossible."""
-        if not dice.chance(earlier):
+        if not random.chance(earlier):
             return {}
         past = [at for at in self.instants if self.since <= at <= self.at]
-        how = dice.weighted([(65, "earlier"), (33 if past else 0, "edge"), (2, "future")])
+        how = random.weighted([(65, "earlier"), (33 if past else 0, "edge"), (2, "future")])
         if how == "earlier":
-            minutes = dice.choice((0, 1, 59, 121, 60 * 25, 60 * 24 * 3, 60 * 24 * 9))
+            minutes = random.choice((0, 1, 59, 121, 60 * 25, 60 * 24 * 3, 60 * 24 * 9))
             return {name: self.at - timedelta(minutes=minutes)}
         if how == "edge":
-            return {name: dice.choice(past) + dice.choice((0, -1, 1)) * ONE_TICK}
+            return {name: random.choice(past) + random.choice((0, -1, 1)) * ONE_TICK}
         return {name: self.at + ONE_TICK}
 
     # ---- possibilities --------------------------------------------------------------------------------------------------
@@ -225,35 +225,37 @@ class Behaviour:
             if is_possible(possibility, possibility.fields(SimplestDice()), self.at, policy_of):
                 yield possibility
 
-    def filled_in(self, possibility: Possibility, dice: Dice, policy_of: Callable[[Case], Policy]) -> Fields:
+    def filled_in(self, possibility: Possibility, random: Dice, policy_of: Callable[[Case], Policy]) -> Fields:
         """One of the legal ones as the dice fill it in, or in its simplest form where that would be an error."""
-        fields = possibility.fields(dice)
+        fields = possibility.fields(random)
         if is_possible(possibility, fields, self.at, policy_of):
             return fields
         return possibility.fields(SimplestDice())
 
-    def choose(self, dice: Dice, *, details: Dice | None = None, wild: float = WILD, spoilt: float = SPOILT) -> Fields:
+    def choose(
+        self, random: Dice, *, details: Dice | None = None, unrelated: float = WILD, mutated: float = SPOILT
+    ) -> Fields:
         """Any command: a likely one, or with these probabilities a wild one, or a likely one with a spoilt field.
 
         ``details`` fill the command in; the same dice when absent.
         """
-        if self.cases and dice.chance(wild):
-            return dice.choice(self.wild(dice)).fields(details or dice)
-        fields = dice.weighted([(each.weight, each) for each in self.likely()]).fields(details or dice)
-        return self.spoilt(dice, fields) if self.cases and dice.chance(spoilt) else fields
+        if self.cases and random.chance(unrelated):
+            return random.choice(self.unrelated(random)).fields(details or random)
+        fields = random.weighted([(each.weight, each) for each in self.likely()]).fields(details or random)
+        return self.mutated(random, fields) if self.cases and random.chance(mutated) else fields
 
     # ---- order --------------------------------------------------------------------------------------------------------
 
-    def order(self, dice: Dice) -> Fields:
+    def order(self, random: Dice) -> Fields:
         """An order of up to three lines, paid by up to three payments."""
-        currency = self.currency if not dice.chance(0.1) else "EUR" if self.currency != "EUR" else "USD"
-        return order_fields(dice, self.new("A"), currency=currency, price=self.price) | self.own_time(
-            dice, "confirmed_at", 0.1
+        currency = self.currency if not random.chance(0.1) else "EUR" if self.currency != "EUR" else "USD"
+        return order_fields(random, self.new("A"), currency=currency, price=self.price) | self.own_time(
+            random, "confirmed_at", 0.1
         )
 
-    def price(self, dice: Dice) -> int:
+    def price(self, random: Dice) -> int:
         """A unit price in minor units."""
-        return dice.choice(self.prices)
+        return random.choice(self.prices)
 
     def _of_order(self, case: Case) -> Iterator[Possibility]:
         order, order_id = case.order, case.order.order_id
@@ -340,13 +342,13 @@ class Behaviour:
     # ---- commands ---------------------------------------------------------------------------------------------------------
 
     def _fixed(self, weight: float, command: str, case: Case | None = None, /, **fields: Any) -> Possibility:
-        return Possibility(weight, command, lambda dice: {"command": command, **fields}, case)
+        return Possibility(weight, command, lambda random: {"command": command, **fields}, case)
 
     def _timed(
         self, weight: float, command: str, own: str, earlier: float, case: Case, /, **fields: Any
     ) -> Possibility:
-        def fill_in(dice: Dice) -> Fields:
-            return {"command": command, **fields, **self.own_time(dice, own, earlier)}
+        def fill_in(random: Dice) -> Fields:
+            return {"command": command, **fields, **self.own_time(random, own, earlier)}
 
         return Possibility(weight, command, fill_in, case)
 
@@ -354,177 +356,177 @@ class Behaviour:
         self, weight: float, command: str, make: Callable[..., Fields], case: Case | None = None, *about: Any
     ) -> Possibility:
         whose = () if case is None else (case,)
-        return Possibility(weight, command, lambda dice: {"command": command} | make(dice, *whose, *about), case)
+        return Possibility(weight, command, lambda random: {"command": command} | make(random, *whose, *about), case)
 
-    def _shipment(self, dice: Dice, case: Case) -> Fields:
+    def _shipment(self, random: Dice, case: Case) -> Fields:
         order = case.order
         fields: Fields = {
             "order_id": order.order_id,
             "parcel_id": self.new("P"),
-            "carrier": dice.choice(("fedex", "ups")),
+            "carrier": random.choice(("fedex", "ups")),
             "tracking_number": "T-1",
-            **self.own_time(dice, "shipped_at", 0.1),
+            **self.own_time(random, "shipped_at", 0.1),
         }
-        if dice.chance(0.3):
+        if random.chance(0.3):
             left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
             some = [
-                {"line_id": line_id, "quantity": dice.integer(1, count)}
+                {"line_id": line_id, "quantity": random.integer(1, count)}
                 for line_id, count in left.items()
-                if count and not dice.chance(0.4)
+                if count and not random.chance(0.4)
             ]
             if some:
                 fields["lines"] = some
         return fields
 
-    def _shipment_again(self, dice: Dice, case: Case, parcel_id: str) -> Fields:
-        return self._shipment(dice, case) | {"parcel_id": parcel_id}
+    def _shipment_again(self, random: Dice, case: Case, parcel_id: str) -> Fields:
+        return self._shipment(random, case) | {"parcel_id": parcel_id}
 
-    def _cancellation(self, dice: Dice, case: Case | None, order_id: str) -> Fields:
+    def _cancellation(self, random: Dice, case: Case | None, order_id: str) -> Fields:
         reference = {"order_reference": order_id}
-        shown: Fields = dice.choice((reference, reference, {"order_copy": True}, {}))
+        shown: Fields = random.choice((reference, reference, {"order_copy": True}, {}))
         return {
             "order_id": order_id,
-            "channel": "phone" if dice.chance(0.15) else "email",
+            "channel": "phone" if random.chance(0.15) else "email",
             **shown,
-            **self.own_time(dice, "requested_at"),
+            **self.own_time(random, "requested_at"),
         }
 
-    def _return(self, dice: Dice, case: Case) -> Fields:
+    def _return(self, random: Dice, case: Case) -> Fields:
         lines: list[Fields] = []
         for line in case.order.lines.values():
             free = free_units(case, line.line_id)
-            if free > 0 and (not line.final_sale or dice.chance(0.2)) and not dice.chance(0.3):
-                lines.append({"line_id": line.line_id, "quantity": dice.integer(1, min(free, 2))})
-                if dice.chance(0.5):
+            if free > 0 and (not line.final_sale or random.chance(0.2)) and not random.chance(0.3):
+                lines.append({"line_id": line.line_id, "quantity": random.integer(1, min(free, 2))})
+                if random.chance(0.5):
                     lines[-1]["reason"] = "It is too small."
         fields: Fields = {
             "return_id": self.new("R"),
             "order_id": case.order.order_id,
             "lines": lines or [{"line_id": "1", "quantity": 1}],
-            "channel": "phone" if dice.chance(0.1) else "portal",
+            "channel": "phone" if random.chance(0.1) else "portal",
         }
-        if dice.chance(0.07):
+        if random.chance(0.07):
             fields["resolution"] = "exchange"
-        return fields | self.own_time(dice, "requested_at")
+        return fields | self.own_time(random, "requested_at")
 
-    def _claim(self, dice: Dice, case: Case) -> Fields:
-        line = dice.choice(list(case.order.lines.values()))
+    def _claim(self, random: Dice, case: Case) -> Fields:
+        line = random.choice(list(case.order.lines.values()))
         return {
             "claim_id": self.new("C"),
             "order_id": case.order.order_id,
             "line_id": line.line_id,
-            "quantity": dice.integer(1, max(1, min(2, free_units(case, line.line_id)))),
-            "channel": "portal" if dice.chance(0.1) else "email",
-            "attachments": dice.choice((["order_confirmation", "item_picture"], ["item_picture"], [])),
-            **self.own_time(dice, "reported_at", 0.4),
+            "quantity": random.integer(1, max(1, min(2, free_units(case, line.line_id)))),
+            "channel": "portal" if random.chance(0.1) else "email",
+            "attachments": random.choice((["order_confirmation", "item_picture"], ["item_picture"], [])),
+            **self.own_time(random, "reported_at", 0.4),
         }
 
-    def _evidence(self, dice: Dice, case: Case | None, claim_id: str) -> Fields:
-        some = dice.choice((["item_picture", "order_confirmation"], ["order_confirmation"], ["item_picture"]))
+    def _evidence(self, random: Dice, case: Case | None, claim_id: str) -> Fields:
+        some = random.choice((["item_picture", "order_confirmation"], ["order_confirmation"], ["item_picture"]))
         return {"claim_id": claim_id, "attachments": some}
 
-    def _resolution(self, dice: Dice, case: Case | None, claim_id: str) -> Fields:
-        return {"claim_id": claim_id, "remedy": dice.choice(("refund", "refund", "replacement", "both"))}
+    def _resolution(self, random: Dice, case: Case | None, claim_id: str) -> Fields:
+        return {"claim_id": claim_id, "remedy": random.choice(("refund", "refund", "replacement", "both"))}
 
-    def _label(self, dice: Dice, case: Case | None, return_id: str) -> Fields:
+    def _label(self, random: Dice, case: Case | None, return_id: str) -> Fields:
         return {
             "return_id": return_id,
             "label_id": self.new("L"),
             "carrier": "fedex",
             "tracking_number": "RT-1",
-            **self.own_time(dice, "issued_at", 0.2),
-            **self.own_time(dice, "received_at", 0.2),
+            **self.own_time(random, "issued_at", 0.2),
+            **self.own_time(random, "received_at", 0.2),
         }
 
-    def _hand_over(self, dice: Dice, case: Case, return_id: str) -> Fields:
+    def _hand_over(self, random: Dice, case: Case, return_id: str) -> Fields:
         labels = list(case.returns[return_id].labels)
-        used = {"label_id": dice.choice(labels)} if labels and not dice.chance(0.2) else {}
-        proof = {"proof": dice.choice(("carrier_scan", "counter_receipt"))} if dice.chance(0.5) else {}
-        return {"return_id": return_id, **used, **proof, **self.own_time(dice, "shipped_at", 0.4)}
+        used = {"label_id": random.choice(labels)} if labels and not random.chance(0.2) else {}
+        proof = {"proof": random.choice(("carrier_scan", "counter_receipt"))} if random.chance(0.5) else {}
+        return {"return_id": return_id, **used, **proof, **self.own_time(random, "shipped_at", 0.4)}
 
-    def _inspection(self, dice: Dice, case: Case, return_id: str) -> Fields:
+    def _inspection(self, random: Dice, case: Case, return_id: str) -> Fields:
         ret = case.returns[return_id]
         findings: list[Fields] = []
         for line in ret.lines:
             left = ret.uninspected(line.line_id)
-            while left and not dice.chance(0.2):
-                count = left - dice.integer(0, left - 1)
+            while left and not random.chance(0.2):
+                count = left - random.integer(0, left - 1)
                 left -= count
-                findings.append(self._finding(dice, line.line_id, count))
+                findings.append(self._finding(random, line.line_id, count))
         findings = findings or [self._finding(SimplestDice(), ret.lines[0].line_id, 1)]
-        return {"return_id": return_id, "findings": findings, **self.own_time(dice, "inspected_at", 0.2)}
+        return {"return_id": return_id, "findings": findings, **self.own_time(random, "inspected_at", 0.2)}
 
-    def _finding(self, dice: Dice, line_id: str, quantity: int) -> Fields:
-        worn = dice.chance(0.35)
+    def _finding(self, random: Dice, line_id: str, quantity: int) -> Fields:
+        worn = random.chance(0.35)
         return {
             "line_id": line_id,
             "quantity": quantity,
             "same_condition": not worn,
-            "original_packaging": not (worn and dice.chance(0.5)),
+            "original_packaging": not (worn and random.chance(0.5)),
             "tags_attached": True,
         }
 
-    def _send_back(self, dice: Dice, case: Case, return_id: str) -> Fields:
+    def _send_back(self, random: Dice, case: Case, return_id: str) -> Fields:
         ret = case.returns[return_id]
         left = {line.line_id: ret.to_send_back(line.line_id) for line in ret.lines}
         lines = [
-            {"line_id": line_id, "quantity": count - dice.integer(0, count - 1)}
+            {"line_id": line_id, "quantity": count - random.integer(0, count - 1)}
             for line_id, count in left.items()
             if count > 0
         ]
-        return {"return_id": return_id, "lines": lines, **self.own_time(dice, "sent_at", 0.2)}
+        return {"return_id": return_id, "lines": lines, **self.own_time(random, "sent_at", 0.2)}
 
-    def _refund(self, dice: Dice, case: Case | None, subject: Mapping[str, str]) -> Fields:
+    def _refund(self, random: Dice, case: Case | None, subject: Mapping[str, str]) -> Fields:
         return {"refund_id": self.new("F"), **subject}
 
-    def _result(self, dice: Dice, case: Case | None, refund_id: str, payment_id: str) -> Fields:
+    def _result(self, random: Dice, case: Case | None, refund_id: str, payment_id: str) -> Fields:
         on_tender = {"refund_id": refund_id, "payment_id": payment_id}
-        if dice.chance(0.25):
+        if random.chance(0.25):
             return {**on_tender, "result": "failed", "reason": "The card is closed."}
         return {**on_tender, "result": "succeeded", "reference": "re-1"}
 
-    def _override(self, dice: Dice, case: Case | None, kind: str, name: str) -> Fields:
+    def _override(self, random: Dice, case: Case | None, kind: str, name: str) -> Fields:
         ours = [clause for clause in CLAUSE_IDS if clause.startswith(_PREFIX_OF[kind])]
-        if dice.chance(0.3):
-            clause = "returns.kindness" if dice.chance(0.1) else dice.choice(ours)
+        if random.chance(0.3):
+            clause = "returns.kindness" if random.chance(0.1) else random.choice(ours)
         else:
-            clause = dice.choice([clause for clause in ours if clause in MIGHTY])
+            clause = random.choice([clause for clause in ours if clause in MIGHTY])
         subject = {"kind": kind, "id": name}
         return {"subject": subject, "clause": clause, "reason": "A good customer.", "approved_by": "Ann"}
 
     # ---- and what nobody expects ----------------------------------------------------------------------------------------
 
-    def spoilt(self, dice: Dice, fields: Mapping[str, Any]) -> Fields:
+    def mutated(self, random: Dice, fields: Mapping[str, Any]) -> Fields:
         """The same command with one field wrong: another id, one unit too many, or something that is no value at all."""
-        key = dice.choice([key for key in fields if key != "command"] or ["order_id"])
+        key = random.choice([key for key in fields if key != "command"] or ["order_id"])
         value = fields.get(key)
         worse: Any
         if isinstance(value, str) and key.endswith("_id"):
-            worse = dice.choice((f"{value}x", "R-1", "A-1", "P-1", "C-1", "F-1", "L-1"))
+            worse = random.choice((f"{value}x", "R-1", "A-1", "P-1", "C-1", "F-1", "L-1"))
         elif isinstance(value, list) and value and isinstance(value[0], dict) and "quantity" in value[0]:
-            worse = [{**value[0], "quantity": value[0]["quantity"] + dice.choice((1, 7, 0))}, *value[1:]]
+            worse = [{**value[0], "quantity": value[0]["quantity"] + random.choice((1, 7, 0))}, *value[1:]]
         else:
-            worse = dice.choice((None, 7, "", "something else", [], "2026-03-05T10:00:00"))
+            worse = random.choice((None, 7, "", "something else", [], "2026-03-05T10:00:00"))
         return {**fields, key: worse}
 
-    def wild(self, dice: Dice) -> list[Possibility]:
+    def unrelated(self, random: Dice) -> list[Possibility]:
         """Every command there is, and one that there is not, about things that exist or not, however the cases stand."""
 
         def one_of(names: Iterable[str], unknown: str) -> str:
             known = list(names)
-            return dice.choice(known) if known and not dice.chance(0.15) else unknown
+            return random.choice(known) if known and not random.chance(0.15) else unknown
 
         order_id = one_of((case.order.order_id for case in self.cases), "A-9")
         return_id = one_of((name for case in self.cases for name in case.returns), "R-9")
         claim_id = one_of((name for case in self.cases for name in case.claims), "C-9")
         refund_id = one_of((name for case in self.cases for name in case.refunds), "F-9")
-        kind, name = dice.choice(
+        kind, name = random.choice(
             (("order", order_id), ("return", return_id), ("claim", claim_id), ("refund", refund_id))
         )
-        line: Fields = {"line_id": dice.choice(("1", "2", "9")), "quantity": dice.choice((1, 2))}
+        line: Fields = {"line_id": random.choice(("1", "2", "9")), "quantity": random.choice((1, 2))}
         finding = {**line, "same_condition": True, "original_packaging": True, "tags_attached": True}
         on_order, on_return, on_claim = {"order_id": order_id}, {"return_id": return_id}, {"claim_id": claim_id}
-        payment_id = dice.choice(("p-1", "p-2", "p-9"))
+        payment_id = random.choice(("p-1", "p-2", "p-9"))
         fixed, made = self._fixed, self._made
         parcel = {**on_order, "parcel_id": "P-1"}
         return [
@@ -556,17 +558,17 @@ class Behaviour:
             fixed(1, "tell_a_joke"),
         ]
 
-    def _order_again(self, dice: Dice, order_id: str) -> Fields:
-        return self.order(dice) | {"order_id": order_id}
+    def _order_again(self, random: Dice, order_id: str) -> Fields:
+        return self.order(random) | {"order_id": order_id}
 
 
 def order_fields(
-    dice: Dice,
+    random: Dice,
     order_id: str,
     *,
     currency: str = "USD",
     max_lines: int = 3,
-    price: Callable[[Dice], int] = lambda dice: dice.choice(PRICES),
+    price: Callable[[Dice], int] = lambda random: random.choice(PRICES),
 ) -> Fields:
     """The fields of ``confirm_order``: lines, shipping and payments that add up. ``price`` is in minor units."""
 
@@ -576,8 +578,8 @@ def order_fields(
     lines: list[Fields] = []
     due = 0
     counts = [count for count in (1, 1, 1, 2, 3) if count <= max_lines] + list(range(4, max_lines + 1))
-    for number in range(1, dice.choice(counts) + 1):
-        unit_price, quantity, tax = price(dice), dice.choice((1, 2, 3, 5)), dice.choice((0, 1, 5, 100, 3333))
+    for number in range(1, random.choice(counts) + 1):
+        unit_price, quantity, tax = price(random), random.choice((1, 2, 3, 5)), random.choice((0, 1, 5, 100, 3333))
         due += unit_price * quantity + tax
         lines.append(
             {
@@ -586,19 +588,19 @@ def order_fields(
                 "unit_price": major(unit_price),
                 "quantity": quantity,
                 "tax": major(tax),
-                "final_sale": dice.chance(0.06),
+                "final_sale": random.chance(0.06),
             }
         )
-    shipping, shipping_tax = dice.choice(((0, 0), (1500, 0), (1500, 133)))
+    shipping, shipping_tax = random.choice(((0, 0), (1500, 0), (1500, 133)))
     due += shipping + shipping_tax
-    cuts = sorted(dice.integer(0, due) for _ in range(dice.choice((0, 0, 1, 2))))
+    cuts = sorted(random.integer(0, due) for _ in range(random.choice((0, 0, 1, 2))))
     amounts = [end - begin for begin, end in zip([0, *cuts], [*cuts, due], strict=True)]
-    if not due and dice.chance(0.5):
+    if not due and random.chance(0.5):
         amounts = []
     return {
         "command": "confirm_order",
         "order_id": order_id,
-        "customer": {"customer_id": "c-1", "account_id": None if dice.chance(0.2) else "acc-1"},
+        "customer": {"customer_id": "c-1", "account_id": None if random.chance(0.2) else "acc-1"},
         "currency": currency,
         "lines": lines,
         "shipping": {"charged": major(shipping), "tax": major(shipping_tax)},
@@ -617,7 +619,7 @@ def is_possible(
         command = parse_command(fields)
         command.check_own_times(at)
         if possibility.case is not None:
-            decide(possibility.case, command, Moment(at, policy_of(possibility.case)))
+            decide(possibility.case, command, DecisionContext(at, policy_of(possibility.case)))
     except (Impossible, CalendarExhausted):
         return False
     return True
@@ -675,7 +677,7 @@ class World:
 
     Every step is one number: it seeds the dice that choose the next command, so that a history is a list of numbers, and
     a failing one shrinks to the few that matter. The commands are mostly sensible where the case stands, and sometimes
-    not at all. ``parts``: the desk; a fresh one in memory when absent.
+    not at all. ``services``: the desk; a fresh one in memory when absent.
 
     >>> world = World()
     >>> fields, command, came = world.step(seed=7)
@@ -683,8 +685,8 @@ class World:
     ('confirm_order', ['A-1'])
     """
 
-    def __init__(self, parts: Parts | None = None) -> None:
-        self.parts = parts or assemble("memory:")
+    def __init__(self, services: Services | None = None) -> None:
+        self.services = services or assemble("memory:")
         self.at = START
         """The clock, in UTC."""
         self.told: list[tuple[datetime, Fields]] = []
@@ -697,11 +699,11 @@ class World:
     @property
     def cases(self) -> list[Case]:
         """The cases as the desk knows them."""
-        return [self.parts.desk.case(order_id) for order_id in self.order_ids]
+        return [self.services.handler.case(order_id) for order_id in self.order_ids]
 
     def log(self) -> Sequence[Recorded]:
         """Every fact on record."""
-        return self.parts.store.read(0, 1_000_000)
+        return self.services.store.read(0, 1_000_000)
 
     def instants(self) -> list[datetime]:
         """Every deadline there is, and the turning points around it."""
@@ -709,14 +711,14 @@ class World:
 
     def step(self, seed: int) -> tuple[Fields, Command | None, Outcome | Impossible]:
         """Move the clock, choose a command, tell it: what was told, and what came (``None``: no command at all)."""
-        dice = SeededDice(seed)
+        random = SeededDice(seed)
         cases = self.cases
-        self.at = Behaviour(cases, self.at, new=self._new).later(dice)
-        fields = Behaviour(cases, self.at, new=self._new).choose(dice)
-        if dice.chance(0.7):
+        self.at = Behaviour(cases, self.at, new=self._new).later(random)
+        fields = Behaviour(cases, self.at, new=self._new).choose(random)
+        if random.chance(0.7):
             fields["command_id"] = f"c-{len(self.told)}"
-        if dice.chance(0.3):
-            fields["actor"] = {"role": dice.choice(("customer", "care", "warehouse", "system")), "id": "someone"}
+        if random.chance(0.3):
+            fields["actor"] = {"role": random.choice(("customer", "care", "warehouse", "system")), "id": "someone"}
         self.told.append((self.at, fields))
         try:
             command = parse_command(fields)
@@ -724,7 +726,7 @@ class World:
             self._count(fields, error)
             return fields, None, error
         try:
-            came: Outcome | Impossible = self.parts.desk.handle(command, self.at)
+            came: Outcome | Impossible = self.services.handler.handle(command, self.at)
         except Impossible as error:
             came = error
         self._count(fields, came)
@@ -735,10 +737,10 @@ class World:
             self.seen[f"error {came.code}"] += 1
             return
         self.seen[f"{came.outcome} {fields['command']}"] += 1
-        for _, _, fact in came.facts:
-            self.seen[fact.type] += 1
-            if isinstance(fact, Confirmed):
-                self.order_ids.append(fact.order_id)
+        for _, _, event in came.recorded_events:
+            self.seen[event.type] += 1
+            if isinstance(event, Confirmed):
+                self.order_ids.append(event.order_id)
 
     def _new(self, kind: str) -> str:
         self._numbers[kind] += 1

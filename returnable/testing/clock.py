@@ -64,8 +64,8 @@ def all_edges(desk: Desk) -> tuple[Edge, ...]:
     """The edges of every case of a desk, in order of time."""
     from returnable.projections.edges import edges
 
-    decider = desk.parts.desk
-    cases = [decider.case(case_id) for case_id in desk.parts.store.case_ids(limit=1_000_000)]
+    decider = desk.services.handler
+    cases = [decider.case(case_id) for case_id in desk.services.store.case_ids(limit=1_000_000)]
     every = [edge for case in cases for edge in edges(case, decider.policy_of(case))]
     return tuple(sorted(every, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
 
@@ -193,9 +193,9 @@ class Clock:
             raise RuntimeError(
                 "this clock has no desk whose edges it could know; use the fixture desk, or set clock.desk"
             )
-        desk = self.desk.parts.desk
+        desk = self.desk.services.handler
         if subject is not None:
-            return edges_of(find_subject(self.desk.parts.store, desk.policy, subject))
+            return edges_of(find_subject(self.desk.services.store, desk.policy, subject))
         return all_edges(self.desk)
 
     def next_edge(self, subject: str | None = None) -> Edge:

@@ -118,11 +118,11 @@ class _Outside:
 
     # ---- trouble ------------------------------------------------------------------------------------------------------
 
-    def dice(self, what: str) -> Random | None:
+    def random(self, what: str) -> Random | None:
         """Dice for trouble with this very thing at this very try; ``None``: it goes well."""
         self._tries[what] += 1
-        dice = Random(f"{self._seed}/{what}/{self._tries[what]}")
-        return dice if dice.random() < self._trouble else None
+        random = Random(f"{self._seed}/{what}/{self._tries[what]}")
+        return random if random.random() < self._trouble else None
 
     def script(self, sentence: str, call: str, of: str | None) -> _Script:
         with self.lock:
@@ -307,7 +307,7 @@ class FakeGateway(_Fake, PaymentGateway):
                 if known.body != asked.body:
                     self._called(call, f"the key was used before, for {known.body}")
                     raise KeyReused(key, known.body, asked.body)
-                if self._outside.dice(f"answer {key}") is not None:
+                if self._outside.random(f"answer {key}") is not None:
                     self._called(call, f"timed out; known already: {known.told}")
                     raise GatewayTimeout(key, "refund")
                 return self._answer(call, known, "known already: ")
@@ -329,7 +329,7 @@ class FakeGateway(_Fake, PaymentGateway):
         """See :meth:`~returnable.domain.effects.PaymentGateway.find`."""
         with self._outside.lock:
             self._catch_up()
-            if self._outside.dice(f"find {key}") is not None:
+            if self._outside.random(f"find {key}") is not None:
                 self._called(f"find {key}", "timed out")
                 raise GatewayTimeout(key, "find")
             found = [refund for refund in self._refunds if refund.key == key]
@@ -460,11 +460,11 @@ class FakeGateway(_Fake, PaymentGateway):
         return known
 
     def _trouble(self, key: str) -> _Plan:
-        dice = self._outside.dice(f"refund {key}")
-        if dice is None:
+        random = self._outside.random(f"refund {key}")
+        if random is None:
             return _Plan()
-        wait = timedelta(minutes=dice.randint(1, 6 * 60))
-        return dice.choice(
+        wait = timedelta(minutes=random.randint(1, 6 * 60))
+        return random.choice(
             (
                 _Plan("answer lost"),
                 _Plan("call lost"),
@@ -509,9 +509,11 @@ class FakeGateway(_Fake, PaymentGateway):
         number = sum(each.result != "pending" and not each.refused for each in self._refunds)
         event_id = f"evt-{number}"
         notice = RefundNotice(event_id, refund.key, refund.result, at, refund.reference, refund.reason)
-        dice = self._outside.dice(f"webhook {refund.key}")
-        trouble = dice.choice(("twice", "late", "twice and late", "lost")) if dice else ""
-        late = self._late + (timedelta(minutes=dice.randint(1, 3 * 24 * 60)) if dice and "late" in trouble else NO_TIME)
+        random = self._outside.random(f"webhook {refund.key}")
+        trouble = random.choice(("twice", "late", "twice and late", "lost")) if random else ""
+        late = self._late + (
+            timedelta(minutes=random.randint(1, 3 * 24 * 60)) if random and "late" in trouble else NO_TIME
+        )
         if self._late:
             self._standing["webhooks_arrive_late()"].used = True
         if self._stands("webhooks_are_lost()") or trouble == "lost":
@@ -726,9 +728,9 @@ class FakeCarrier(_Fake, Carrier):
     def _report(self, tracking_number: str, kind: ScanKind, occurred: datetime, late: timedelta) -> None:
         self._scans += 1
         scan_id = f"scan-{self._scans}"
-        dice = self._outside.dice(scan_id)
-        if dice is not None:
-            late += timedelta(minutes=dice.randint(1, 3 * 24 * 60))
+        random = self._outside.random(scan_id)
+        if random is not None:
+            late += timedelta(minutes=random.randint(1, 3 * 24 * 60))
         if self._late is not None:
             self._late.used = True
         # A scan of the past that is told only now comes now.
@@ -736,14 +738,14 @@ class FakeCarrier(_Fake, Carrier):
         scan = Scan(scan_id, self.name, tracking_number, kind, occurred, due)
         self._outside.note(occurred, self._name, f"scan {scan_id}: {tracking_number} {kind}")
         self._outside.send(scan, due)
-        if dice is not None and dice.random() < 0.5:
+        if random is not None and random.random() < 0.5:
             self._outside.send(scan, due)
 
     def _trouble(self, what: str) -> _Plan:
-        dice = self._outside.dice(what)
-        if dice is None:
+        random = self._outside.random(what)
+        if random is None:
             return _Plan()
-        return dice.choice((_Plan("answer lost"), _Plan("call lost")))
+        return random.choice((_Plan("answer lost"), _Plan("call lost")))
 
 
 # ---- the mailbox ----------------------------------------------------------------------------------------------------
@@ -852,11 +854,11 @@ class FakeMailbox(_Fake, Mailbox):
             self._outside.note(arrived, self._name, f"{mail.mail_id} arrives from {sender}: {subject!r}")
             if self._late is not None:
                 self._late.used = True
-            dice = self._outside.dice(mail.mail_id)
-            late = self._late_by + (timedelta(minutes=dice.randint(1, 24 * 60)) if dice else NO_TIME)
+            random = self._outside.random(mail.mail_id)
+            late = self._late_by + (timedelta(minutes=random.randint(1, 24 * 60)) if random else NO_TIME)
             due = max(arrived + late, now)
             self._outside.send(mail, due)
-            if dice is not None and dice.random() < 0.5:
+            if random is not None and random.random() < 0.5:
                 self._outside.send(mail, due)
 
     def mails(self) -> list[Mail]:
@@ -880,10 +882,10 @@ class FakeMailbox(_Fake, Mailbox):
             return came
 
     def _trouble(self, what: str) -> _Plan:
-        dice = self._outside.dice(what)
-        if dice is None:
+        random = self._outside.random(what)
+        if random is None:
             return _Plan()
-        return dice.choice((_Plan("answer lost"), _Plan("call lost")))
+        return random.choice((_Plan("answer lost"), _Plan("call lost")))
 
 
 # ---- all of it ------------------------------------------------------------------------------------------------------

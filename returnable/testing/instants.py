@@ -66,8 +66,8 @@ def resolved(value: object, zone_name: str) -> object:
 
 
 def _on_the_wall(wall: datetime, zone_name: str) -> datetime:
-    where = zone(zone_name)
-    first, second = (wall.replace(tzinfo=where, fold=fold) for fold in (0, 1))
+    tz = zone(zone_name)
+    first, second = (wall.replace(tzinfo=tz, fold=fold) for fold in (0, 1))
     if first.utcoffset() == second.utcoffset():
         return first
     shown = wall.isoformat(" ", "minutes" if wall.second == wall.microsecond == 0 else "auto")
@@ -75,8 +75,8 @@ def _on_the_wall(wall: datetime, zone_name: str) -> datetime:
         raise ValueError(f"{shown} happens twice in {zone_name}; say {first.isoformat()} or {second.isoformat()}")
     # In the gap: before it the one offset holds, after it the other, and it is as wide as they differ.
     gap_ends = _gap_ends(second.astimezone(UTC), first.astimezone(UTC), zone_name)
-    before = (gap_ends - ONE_TICK).astimezone(where) + ONE_TICK
-    after = gap_ends.astimezone(where)
+    before = (gap_ends - ONE_TICK).astimezone(tz) + ONE_TICK
+    after = gap_ends.astimezone(tz)
     raise ValueError(
         f"{shown} does not exist in {zone_name}: the clocks go forward from {before:%H:%M} to {after:%H:%M}"
     )
@@ -84,11 +84,11 @@ def _on_the_wall(wall: datetime, zone_name: str) -> datetime:
 
 def _gap_ends(low: datetime, high: datetime, zone_name: str) -> datetime:
     """The first instant of the new offset, between two instants on either side of a change."""
-    where = zone(zone_name)
-    old = low.astimezone(where).utcoffset()
+    tz = zone(zone_name)
+    old = low.astimezone(tz).utcoffset()
     while high - low > ONE_TICK:
         middle = low + (high - low) / 2
-        if middle.astimezone(where).utcoffset() == old:
+        if middle.astimezone(tz).utcoffset() == old:
             low = middle
         else:
             high = middle

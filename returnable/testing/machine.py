@@ -37,7 +37,7 @@ from returnable.domain.policy import Policy, PolicyBook
 from returnable.testing.behaviour import START, whole_minute
 from returnable.testing.instants import ONE_TICK, instant
 from returnable.testing.steps import Step
-from returnable.testing.strategies import Standing, commands, told_at
+from returnable.testing.strategies import Situation, commands, told_at
 
 Told = Outcome | Impossible | Mapping[str, Any] | str | None
 """What a host says to a command: an outcome or the error of a desk; a mapping like a line of ``returnable play``, of which
@@ -61,14 +61,14 @@ class ReturnsMachine(RuleBasedStateMachine):
         super().__init__()
         if type(self).tell is ReturnsMachine.tell:
             raise TypeError(f"{type(self).__name__}.tell is not there: say how your system carries a step out")
-        self.parts = assemble("memory:", self.policy)
+        self.services = assemble("memory:", self.policy)
         """The reference desk."""
         self.at = START
         """The clock, aware: no step is told earlier."""
         self.lines: list[dict[str, Any]] = []
         """What was told so far, as lines of a scenario with what the reference desk made of them."""
         self._touched: str | None = None
-        self._zone_name = self.parts.desk.policies.versions[-1].zone
+        self._zone_name = self.services.handler.policies.versions[-1].zone
 
     # ---- what a host overrides ------------------------------------------------------------------------------------------
 
@@ -120,13 +120,13 @@ class ReturnsMachine(RuleBasedStateMachine):
         different = list(_unlike(reference, told))
         if different:
             self._fail(f"{step.command}: the host says otherwise than the reference desk", different)
-        if isinstance(reference, Outcome) and reference.facts:
-            entry = self.parts.store.read(self.parts.store.head() - 1, 1)[0]
+        if isinstance(reference, Outcome) and reference.events:
+            entry = self.services.store.read(self.services.store.head() - 1, 1)[0]
             self._touched = entry.case_id
 
     def _decide(self, step: Step) -> Outcome | Impossible:
         try:
-            return self.parts.desk.handle(parse_command(step.fields), self.at)
+            return self.services.handler.handle(parse_command(step.fields), self.at)
         except Impossible as error:
             return error
 
@@ -154,7 +154,7 @@ class ReturnsMachine(RuleBasedStateMachine):
         self._draw(data, legal=self.legal, later=True)
 
     def _draw(self, data: st.DataObject, *, legal: bool, later: bool) -> None:
-        step = data.draw(commands(self.parts, legal=legal, at=self.at, later=later), label="step")
+        step = data.draw(commands(self.services, legal=legal, at=self.at, later=later), label="step")
         self._tell_both(step)
 
     @precondition(lambda self: self.lines)
@@ -180,7 +180,7 @@ class ReturnsMachine(RuleBasedStateMachine):
 
     def _edges(self) -> list[datetime]:
         """Those of which the tick before is still to come."""
-        return [at for at in Standing.of(self.parts, self.at).behaviour.instants if at - ONE_TICK > self.at]
+        return [at for at in Situation.of(self.services, self.at).behaviour.instants if at - ONE_TICK > self.at]
 
     # ---- views -------------------------------------------------------------------------------------------------------
 
@@ -189,14 +189,14 @@ class ReturnsMachine(RuleBasedStateMachine):
         """Where the host answers questions, it answers as the reference desk does."""
         if type(self).ask is ReturnsMachine.ask or self._touched is None:
             return
-        for question in _questions(self.parts.desk.case(self._touched)):
+        for question in _questions(self.services.handler.case(self._touched)):
             answer = self.ask(question, self.at)
             if answer is not None:
                 self._compare_views(question, answer)
 
     def _compare_views(self, question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         try:
-            view = self.parts.questions.answer(parse_question(question), self.at)
+            view = self.services.questions.answer(parse_question(question), self.at)
         except Impossible as error:
             self._fail(f"{dict(question)}: cannot be answered: {error.message}", [f"the host answers {dict(answer)}"])
             return
@@ -226,7 +226,7 @@ def _questions(case: Case) -> list[dict[str, Any]]:
 def _expected(came: Outcome | Impossible) -> dict[str, Any]:
     if isinstance(came, Impossible):
         return {"outcome": "error", "error": came.code}
-    events = [fact.type for _, _, fact in came.facts]
+    events = [event.type for _, _, event in came.recorded_events]
     failed = {"failed": sorted(set(came.failed))} if came.failed else {}
     return {"outcome": came.outcome, "events": events, **failed}
 

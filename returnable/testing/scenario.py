@@ -18,11 +18,11 @@ from pydantic_core import to_json
 
 from returnable.adapters.files import written_whole
 from returnable.adapters.scenario import Played, differences, play, policies_folder, read_scenario
-from returnable.adapters.wiring import AnyPolicy, Parts, policy_book
+from returnable.adapters.wiring import AnyPolicy, Services, policy_book
 from returnable.domain.errors import Impossible
-from returnable.domain.events import FACTS, Fact
+from returnable.domain.events import EVENTS, Event
 from returnable.domain.outcome import Outcome, ruling_view
-from returnable.domain.retelling import outcome_of
+from returnable.domain.recorded_commands import outcome_of
 from returnable.testing.clock import Clock
 from returnable.testing.instants import ONE_TICK, When, resolved
 from returnable.testing.steps import Fields, Step, Steps, flat
@@ -56,10 +56,10 @@ class event:  # noqa: N801  (reads as a word in a list of facts)
         return f"{self.type}({fields})" if fields else self.type
 
 
-Expected = str | event | Fact
+Expected = str | event | Event
 
 
-Recorded = tuple[str, Fact]
+Recorded = tuple[str, Event]
 """A fact and the stream it is in."""
 
 
@@ -67,7 +67,7 @@ Recorded = tuple[str, Fact]
 class _Came:
     """What came of the last ``when``."""
 
-    told: str
+    past: str
     at: datetime
     outcome: str
     recorded: tuple[Recorded, ...] = ()
@@ -83,13 +83,13 @@ class _Came:
 
     @property
     def types(self) -> list[str]:
-        return [fact.type for _, fact in self.recorded]
+        return [event.type for _, event in self.recorded]
 
     def __str__(self) -> str:
         if self.error is not None:
             return f"{self.outcome} {self.error.code}: {self.error.message}"
         failed = f" by {', '.join(self.failed)}" if self.failed else ""
-        return f"{self.outcome}{failed} ({', '.join(self.types) or 'no facts'})"
+        return f"{self.outcome}{failed} ({', '.join(self.types) or 'no events'})"
 
 
 NO_OUTCOME = "no outcome"
@@ -110,17 +110,17 @@ class Scenario:
 
     def __init__(
         self,
-        desk: Desk | Parts | None = None,
+        desk: Desk | Services | None = None,
         *,
         clock: Clock | None = None,
         policy: AnyPolicy = None,
     ) -> None:
         from returnable import facade
 
-        parts = desk if isinstance(desk, Parts) or desk is None else desk.parts
-        book = policy_book(policy) if parts is None else parts.desk.policies
+        services = desk if isinstance(desk, Services) or desk is None else desk.services
+        book = policy_book(policy) if services is None else services.handler.policies
         self.clock = clock or Clock(policy=book)
-        if isinstance(desk, Parts):
+        if isinstance(desk, Services):
             desk = facade.Desk(desk, self.clock)
         self.desk: Desk = desk or facade.open("memory:", policy=book, clock=self.clock)
         self.clock.desk = self.desk
@@ -129,9 +129,9 @@ class Scenario:
         self._came: _Came | None = None
 
     @property
-    def parts(self) -> Parts:
+    def services(self) -> Services:
         """The store, the desk and the questions behind it."""
-        return self.desk.parts
+        return self.desk.services
 
     @property
     def now(self) -> str:
@@ -176,7 +176,7 @@ class Scenario:
             lines = read_scenario(Path(scenario).read_bytes(), str(scenario))
         else:
             lines = [(number, to_json(line)) for number, line in enumerate(scenario, start=1)]
-        came = list(play(self.parts, lines))
+        came = list(play(self.services, lines))
         unmet = [f"line {played.line}: {problem}" for played in came for problem in played.problems]
         if came and came[-1].at:
             self.clock.move_to(came[-1].at)
@@ -204,7 +204,7 @@ class Scenario:
         self.clock.check()
         line = {"at": self.now} | dict(fields)
         self.lines.append(line)
-        (played,) = play(self.parts, [(len(self.lines), to_json(line))])
+        (played,) = play(self.services, [(len(self.lines), to_json(line))])
         return played
 
     # ---- given, when --------------------------------------------------------------------------------------------------
@@ -259,9 +259,9 @@ class Scenario:
         return self
 
     def _call(self, action: Callable[[], object]) -> _Came:
-        before = self.parts.store.head()
-        told = getattr(action, "__name__", "a call")
-        told = "a call" if told == "<lambda>" else told
+        before = self.services.store.head()
+        past = getattr(action, "__name__", "a call")
+        past = "a call" if past == "<lambda>" else past
         result: object = None
         error: Impossible | None = None
         try:
@@ -269,15 +269,15 @@ class Scenario:
         except Impossible as impossible:
             error = impossible
         if isinstance(result, Step | Steps):
-            raise TypeError(f"{told} makes a step and does nothing: when({told}()), with parentheses")
-        recorded = tuple((entry.stream, entry.fact) for entry in self.parts.store.read(before, 1_000_000))
-        came = _Came(told, self.clock.now, NO_OUTCOME, recorded, error=error)
+            raise TypeError(f"{past} makes a step and does nothing: when({past}()), with parentheses")
+        recorded = tuple((entry.stream, entry.event) for entry in self.services.store.read(before, 1_000_000))
+        came = _Came(past, self.clock.now, NO_OUTCOME, recorded, error=error)
         if error is not None:
             return replace(came, outcome="error")
         if isinstance(result, Outcome):
-            stored = tuple((stream, fact) for stream, _, fact in result.facts) if result.replayed else ()
+            stored = tuple((stream, event) for stream, _, event in result.recorded_events) if result.replayed else ()
             ruling = result.view().model_dump(mode="json")["ruling"]
-            return replace(came, told=result.command, outcome=result.outcome, ruling=ruling, stored=stored)
+            return replace(came, past=result.command, outcome=result.outcome, ruling=ruling, stored=stored)
         return self._of_the_facts(came)
 
     def _of_the_facts(self, came: _Came) -> _Came:
@@ -288,17 +288,17 @@ class Scenario:
         if last.ruling is None or last.pins is None:
             return replace(came, outcome="accepted")
         outcome = outcome_of([last])
-        ruling = ruling_view(last.ruling, self.parts.desk.policy(last.pins.sha256), outcome == "accepted")
+        ruling = ruling_view(last.ruling, self.services.handler.policy(last.pins.sha256), outcome == "accepted")
         return replace(came, outcome=outcome, ruling=ruling.model_dump(mode="json"))
 
     def _what_came(self, played: Played) -> _Came:
-        told = f"{played.command} {played.subject}".strip()
-        came = _Came(told, self.clock.now, "error", error=played.error)
+        past = f"{played.command} {played.subject}".strip()
+        came = _Came(past, self.clock.now, "error", error=played.error)
         if played.outcome is None:
             return came
         view = played.as_dict()
-        facts = tuple((stream, fact) for stream, _, fact in played.outcome.facts)
-        new, stored = ((), facts) if played.outcome.replayed else (facts, ())
+        events = tuple((stream, event) for stream, _, event in played.outcome.recorded_events)
+        new, stored = ((), events) if played.outcome.replayed else (events, ())
         return replace(came, outcome=view["outcome"], recorded=new, ruling=view["ruling"], stored=stored)
 
     # ---- then ---------------------------------------------------------------------------------------------------------
@@ -318,15 +318,15 @@ class Scenario:
         self._compare("then_replayed: other facts are on record than expected", events, came.stored, came)
         return self
 
-    def _compare(self, says: str, expected: Sequence[Expected], facts: Sequence[Recorded], came: _Came) -> None:
+    def _compare(self, says: str, expected: Sequence[Expected], events: Sequence[Recorded], came: _Came) -> None:
         __tracebackhide__ = True
         for one in expected:
             if isinstance(one, str):
                 _known(one)
-        problems = list(_unlike(expected, facts, self.clock.zone_name))
+        problems = list(_unlike(expected, events, self.clock.zone_name))
         if problems:
-            told = list(fact_lines((fact for _, fact in facts), self.clock.zone_name)) or ["nothing"]
-            self._fail(says, came, [*problems, "recorded was:", *(f"  {line}" for line in told)])
+            past = list(fact_lines((event for _, event in events), self.clock.zone_name)) or ["nothing"]
+            self._fail(says, came, [*problems, "recorded was:", *(f"  {line}" for line in past)])
 
     def then_accepted(self) -> Self:
         """The command was accepted."""
@@ -365,7 +365,7 @@ class Scenario:
     def _had_outcome(self, asked: str, came: _Came) -> None:
         __tracebackhide__ = True
         if came.outcome == NO_OUTCOME:
-            says = f"{asked}: {came.told} recorded nothing and returned no outcome of the desk: compare with then()"
+            says = f"{asked}: {came.past} recorded nothing and returned no outcome of the desk: compare with then()"
             self._fail(says, came, ["came no outcome"])
 
     def then_error(
@@ -413,7 +413,7 @@ class Scenario:
             self._fail("then_verdicts: the clauses came out otherwise", came, problems)
         return self
 
-    def then_clause(self, clause: str, verdict: str | None = None, **facts: Any) -> Self:
+    def then_clause(self, clause: str, verdict: str | None = None, **events: Any) -> Self:
         """What the ruling says of a clause: its verdict, its ``because``, and facts such as ``deadline``.
 
         ``because`` is compared as a part of it; times may be said as wall times.
@@ -427,10 +427,10 @@ class Scenario:
         problems = []
         if verdict is not None and finding["verdict"] != verdict:
             problems.append(f"verdict: expected {verdict}, came {finding['verdict']}")
-        because = facts.pop("because", None)
+        because = events.pop("because", None)
         if because is not None and because not in finding["because"]:
             problems.append(f"because: expected {because!r} in {finding['because']!r}")
-        expected = {name: self._as_instant(name, value) for name, value in facts.items()}
+        expected = {name: self._as_instant(name, value) for name, value in events.items()}
         problems += differences(expected, finding["facts"], "")
         if problems:
             self._fail(f"then_clause: {clause} came out otherwise", came, problems)
@@ -471,9 +471,9 @@ class Scenario:
         return self._last("error").error
 
     @property
-    def facts(self) -> tuple[Fact, ...]:
+    def events(self) -> tuple[Event, ...]:
         """The facts that the last ``when`` recorded."""
-        return tuple(fact for _, fact in self._last("facts").recorded)
+        return tuple(event for _, event in self._last("facts").recorded)
 
     @property
     def ruling(self) -> Mapping[str, Any] | None:
@@ -490,7 +490,7 @@ class Scenario:
     def as_scenario(self) -> str:
         """What was told, as a scenario with what came as expectations: save it as ``….scenario.jsonl``, and it is a test."""
         written = []
-        with_expectations = Scenario(policy=self.parts.desk.policies)
+        with_expectations = Scenario(policy=self.services.handler.policies)
         for line in self.lines:
             played = with_expectations._play({name: each for name, each in line.items() if name != "at"}, line["at"])
             came = played.as_dict()
@@ -517,7 +517,7 @@ class Scenario:
         place = Path(path)
         if not place.name.endswith(".scenario.jsonl"):
             raise ValueError(f"{place.name}: the name of a scenario that is a test ends in .scenario.jsonl")
-        versions = self.parts.desk.policies.versions
+        versions = self.services.handler.policies.versions
         if versions != policy_book(None).versions:
             folder = policies_folder(place)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -544,10 +544,10 @@ class Scenario:
 
     def _report(self, says: str, problems: Iterable[str], came: _Came | None = None) -> str:
         policy = self.clock.policy
-        where = self.clock.zone_name
-        now_says = f"{came.told} → {came.outcome}" if came else ""
-        head = f"{says}\n\n{indented(problems)}\n\nThe history ({policy.id} {policy.version}, {where}):\n"
-        return head + timeline(self.desk, came.at if came else self.clock.now, where, now_says)
+        tz = self.clock.zone_name
+        now_says = f"{came.past} → {came.outcome}" if came else ""
+        head = f"{says}\n\n{indented(problems)}\n\nThe history ({policy.id} {policy.version}, {tz}):\n"
+        return head + timeline(self.desk, came.at if came else self.clock.now, tz, now_says)
 
 
 def _known(type_: str) -> None:
@@ -559,24 +559,24 @@ def _known(type_: str) -> None:
         raise ValueError(f"there is no fact {type_!r}{meant}")
 
 
-FACT_TYPES = frozenset(kind.__name__ for kind in FACTS.values())
+FACT_TYPES = frozenset(kind.__name__ for kind in EVENTS.values())
 """The names of all facts."""
 
 
 def _unlike(expected: Sequence[Expected], came: Sequence[Recorded], zone_name: str) -> Iterator[str]:
     wanted = [one if isinstance(one, str) else one.type for one in expected]
-    types = [fact.type for _, fact in came]
+    types = [event.type for _, event in came]
     if wanted != types:
-        yield f"expected {', '.join(wanted) or 'no facts'}"
-        yield f"came     {', '.join(types) or 'no facts'}"
+        yield f"expected {', '.join(wanted) or 'no events'}"
+        yield f"came     {', '.join(types) or 'no events'}"
         return
-    for one, (stream, fact) in zip(expected, came, strict=True):
-        if isinstance(one, str) or one == fact:
+    for one, (stream, recorded) in zip(expected, came, strict=True):
+        if isinstance(one, str) or one == recorded:
             continue
         if isinstance(one, event) and one.of not in (None, stream):
             yield f"{one.type}: expected in {one.of}, came in {stream}"
         fields = one.fields if isinstance(one, event) else one.model_dump(mode="json")
-        wanted_fields, values = (_walls("", each, zone_name) for each in (fields, fact.model_dump(mode="json")))
+        wanted_fields, values = (_walls("", each, zone_name) for each in (fields, recorded.model_dump(mode="json")))
         for difference in differences(wanted_fields, values, ""):
             yield f"{one.type}.{difference}"
 

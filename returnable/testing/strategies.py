@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hypothesis import strategies as st
 
-from returnable.adapters.wiring import Parts, assemble, policy_book
+from returnable.adapters.wiring import Services, assemble, policy_book
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.commands import COMMANDS, parse_command
@@ -148,7 +148,7 @@ def _pick(draw: DrawFn, possibilities: Sequence[Possibility]) -> Possibility:
     return possibilities[-1]
 
 
-class _Told(datetime):
+class _ShownInstant(datetime):
     """An instant that is shown as it is said on a line of a scenario."""
 
     def __repr__(self) -> str:
@@ -159,7 +159,7 @@ def told_at(at: datetime, zone_name: str) -> datetime:
     """The same instant with the offset of a zone; shown as text. (With the zone itself, differences would be the wall's.)"""
     local = at.astimezone(zone(zone_name))
     wall = (local.year, local.month, local.day, local.hour, local.minute, local.second, local.microsecond)
-    return _Told(*wall, tzinfo=timezone(local.utcoffset() or timedelta()))
+    return _ShownInstant(*wall, tzinfo=timezone(local.utcoffset() or timedelta()))
 
 
 def _step(fields: Fields, at: datetime | None, zone_name: str, outcome: str = "accepted") -> Step:
@@ -229,15 +229,15 @@ def _orders(
 ) -> Step:
     code = _drawn(draw, currency)
     name = _drawn(draw, order_id)
-    dice = DrawnDice(draw)
+    random = DrawnDice(draw)
 
-    def price(dice: Dice) -> int:
+    def price(random: Dice) -> int:
         if prices is None:
-            return dice.integer(0, 200_000) if dice.chance(0.2) else dice.choice(_prices_in(code))
-        said = draw(prices) if isinstance(prices, st.SearchStrategy) else dice.choice(prices)
+            return random.integer(0, 200_000) if random.chance(0.2) else random.choice(_prices_in(code))
+        said = draw(prices) if isinstance(prices, st.SearchStrategy) else random.choice(prices)
         return to_minor(said, code)
 
-    fields = order_fields(dice, name, currency=code, max_lines=max_lines, price=price)
+    fields = order_fields(random, name, currency=code, max_lines=max_lines, price=price)
     if account is not None:
         fields["customer"]["account_id"] = "acc-1" if account else None
     if final_sale is not None:
@@ -304,27 +304,27 @@ def policies(
 @st.composite
 def _policies(draw: DrawFn, zones: Sequence[str], currencies: Sequence[str]) -> Policy:
     bundled = bundled_policies().versions[-1]
-    dice = DrawnDice(draw)
+    random = DrawnDice(draw)
     content = bundled.model_dump(by_alias=True)
     clauses: dict[str, Any] = content["clauses"]
     # Which clauses are varied is drawn first: a policy that fails shrinks to the one clause that matters.
-    for clause in _some(dice, [*_ONE_OF, *_PARTS_OF], 0.25):
+    for clause in _some(random, [*_ONE_OF, *_PARTS_OF], 0.25):
         for name, options in _ONE_OF.get(clause, {}).items():
-            clauses[clause][name] = dice.choice(options)
+            clauses[clause][name] = random.choice(options)
         for name, parts in _PARTS_OF.get(clause, {}).items():
-            some = tuple(_some(dice, parts, 0.5))
+            some = tuple(_some(random, parts, 0.5))
             clauses[clause][name] = some or ((parts[0],) if name == "channels" else ())
-    for clause in _some(dice, CLAUSE_IDS, 0.06):
+    for clause in _some(random, CLAUSE_IDS, 0.06):
         clauses[clause]["applies"] = False
-    content["currency"] = dice.choice(currencies) if dice.chance(0.2) else bundled.currency
-    if content["currency"] != bundled.currency or dice.chance(0.25):
+    content["currency"] = random.choice(currencies) if random.chance(0.2) else bundled.currency
+    if content["currency"] != bundled.currency or random.chance(0.25):
         cent = Decimal(1).scaleb(-minor_unit_digits(content["currency"]))
         for name, amounts in (("threshold", (500, 0, 1, 300, 10_000)), ("fee", (20, 0, 1, 500))):
-            less = cent if dice.chance(0.4) else Decimal(0)
-            clauses["returns.label_fee"][name] = max(Decimal(0), Decimal(dice.choice(amounts)) - less).quantize(cent)
-    content["zone"] = dice.choice(zones) if dice.chance(0.3) else bundled.zone
-    if dice.chance(0.2):
-        closed = {dice.integer(0, 60) for _ in range(dice.integer(1, 5))}
+            less = cent if random.chance(0.4) else Decimal(0)
+            clauses["returns.label_fee"][name] = max(Decimal(0), Decimal(random.choice(amounts)) - less).quantize(cent)
+    content["zone"] = random.choice(zones) if random.chance(0.3) else bundled.zone
+    if random.chance(0.2):
+        closed = {random.integer(0, 60) for _ in range(random.integer(1, 5))}
         content["calendar"]["closed_also"] = tuple(date(2026, 3, 2) + timedelta(days=day) for day in sorted(closed))
     policy = Policy.model_validate(content)
     if policy == bundled:
@@ -332,15 +332,15 @@ def _policies(draw: DrawFn, zones: Sequence[str], currencies: Sequence[str]) -> 
     return Policy.model_validate(content | {"version": "drawn"})
 
 
-def _some(dice: Dice, of: Sequence[T], share: float) -> list[T]:
-    return [each for each in of if dice.chance(share)]
+def _some(random: Dice, of: Sequence[T], share: float) -> list[T]:
+    return [each for each in of if random.chance(share)]
 
 
 # ---- the next command -----------------------------------------------------------------------------------------------------
 
 
 def commands(
-    state: Desk | Parts | Case,
+    state: Desk | Services | Case,
     *,
     legal: bool = True,
     only: Collection[str] | None = None,
@@ -350,7 +350,7 @@ def commands(
 ) -> SearchStrategy[Step]:
     """What somebody might tell next, as a desk or a case stands: a :class:`~returnable.testing.steps.Step` told at ``at``.
 
-    ``state``: a desk (``returnable.open(...)``), its ``parts``, or one case. ``legal``: only what is accepted or declined,
+    ``state``: a desk (``returnable.open(...)``), its ``services``, or one case. ``legal``: only what is accepted or declined,
     never what is an ``error``; else also what is impossible, malformed, or about things that do not exist. ``only`` are
     the names of the commands to choose from. ``at``: an aware instant; the desk's clock when absent, which a case has not.
     With ``later`` the step is told then or later, often next to an instant at which something ends.
@@ -365,18 +365,18 @@ def commands(
 @st.composite
 def _commands(
     draw: DrawFn,
-    state: Desk | Parts | Case,
+    state: Desk | Services | Case,
     legal: bool,
     only: frozenset[str] | None,
     at: datetime | None,
     later: bool,
     policy: PolicyBook | Policy | str | Path | None,
 ) -> Step:
-    standing = Standing.of(state, at, policy)
+    situation = Situation.of(state, at, policy)
     if later:
-        standing.move(DrawnDice(draw))
-    fields = standing.choose_legal(draw, only) if legal else standing.choose_any(draw, only)
-    return _step(fields, standing.behaviour.at, standing.zone_name)
+        situation.move(DrawnDice(draw))
+    fields = situation.choose_legal(draw, only) if legal else situation.choose_any(draw, only)
+    return _step(fields, situation.behaviour.at, situation.zone_name)
 
 
 def _found(likely: Sequence[Possibility], only: Collection[str] | None) -> Sequence[Possibility]:
@@ -385,11 +385,11 @@ def _found(likely: Sequence[Possibility], only: Collection[str] | None) -> Seque
     return likely
 
 
-def _details(dice: Dice) -> Dice:
-    return dice if dice.chance(DETAILS) else SimplestDice()
+def _details(random: Dice) -> Dice:
+    return random if random.chance(DETAILS) else SimplestDice()
 
 
-class Standing:
+class Situation:
     """How a desk or a case stands at an instant: what might happen next there."""
 
     def __init__(
@@ -411,18 +411,18 @@ class Standing:
         prices = _prices_in(self._newest.currency, self._newest.label_fee_minor[0])
         return Behaviour(self._cases, at, prices=prices, currency=self._newest.currency, max_orders=self._max_orders)
 
-    def move(self, dice: Dice) -> None:
+    def move(self, random: Dice) -> None:
         """Let some time pass, or none."""
         if self._cases:
-            self.behaviour = self._at(self.behaviour.later(dice, NEAR_EDGES))
+            self.behaviour = self._at(self.behaviour.later(random, NEAR_EDGES))
 
     @staticmethod
     def of(
-        state: Desk | Parts | Case,
+        state: Desk | Services | Case,
         at: datetime | None,
         policy: PolicyBook | Policy | str | Path | None = None,
         max_orders: int = 1,
-    ) -> Standing:
+    ) -> Situation:
         """How it stands at ``at``, or at the clock of a desk."""
         if isinstance(state, Case):
             if at is None:
@@ -431,15 +431,15 @@ class Standing:
             found = policy_book(policy).by_sha256(pinned)
             if found is None:
                 raise LookupError(f"the case was decided under another policy ({pinned[:12]}): say policy=")
-            return Standing([state], at, lambda case: found, found, max_orders)
-        parts = state if isinstance(state, Parts) else state.parts
+            return Situation([state], at, lambda case: found, found, max_orders)
+        services = state if isinstance(state, Services) else state.services
         if at is None:
-            if isinstance(state, Parts):
+            if isinstance(state, Services):
                 raise TypeError("parts have no clock: say at=")
             at = state.clock()
-        desk = parts.desk
-        cases = [desk.case(case_id) for case_id in parts.store.case_ids(limit=1_000_000)]
-        return Standing(cases, at, desk.policy_of, desk.policies.versions[-1], max_orders)
+        desk = services.handler
+        cases = [desk.case(case_id) for case_id in services.store.case_ids(limit=1_000_000)]
+        return Situation(cases, at, desk.policy_of, desk.policies.versions[-1], max_orders)
 
     def legal(self, only: Collection[str] | None = None) -> list[Possibility]:
         """What would be accepted or declined."""
@@ -460,13 +460,13 @@ class Standing:
 
     def choose_any(self, draw: DrawFn, only: Collection[str] | None = None) -> Fields:
         """The fields of a command that may be impossible, or about nothing that exists."""
-        behaviour, dice = self.behaviour, DrawnDice(draw)
+        behaviour, random = self.behaviour, DrawnDice(draw)
         likely = [each for each in behaviour.likely() if only is None or each.command in only]
-        if self._cases and (not likely or dice.chance(0.1)):
-            wild = [each for each in behaviour.wild(dice) if only is None or each.command in only]
-            return dice.choice(_found(wild or likely, only)).fields(_details(dice))
-        fields = _pick(draw, _found(likely, only)).fields(_details(dice))
-        return behaviour.spoilt(dice, fields) if self._cases and dice.chance(0.1) else fields
+        if self._cases and (not likely or random.chance(0.1)):
+            unrelated = [each for each in behaviour.unrelated(random) if only is None or each.command in only]
+            return random.choice(_found(unrelated or likely, only)).fields(_details(random))
+        fields = _pick(draw, _found(likely, only)).fields(_details(random))
+        return behaviour.mutated(random, fields) if self._cases and random.chance(0.1) else fields
 
 
 # ---- histories ------------------------------------------------------------------------------------------------------------
@@ -504,37 +504,39 @@ def _histories(
     policy: PolicyBook | Policy | str | Path | SearchStrategy[Policy] | None,
 ) -> tuple[Step, ...]:
     book = policy_book(draw(policy) if isinstance(policy, st.SearchStrategy) else policy)
-    parts = assemble("memory:", book)
+    services = assemble("memory:", book)
     steps: list[Step] = []
     at = START
     while len(steps) < max_size:
         # Whether there is one more step and what it is are drawn as one, so that a search can leave a step out whole.
-        step = draw(_next_steps(parts, at, legal, max_orders, len(steps) >= min_size))
+        step = draw(_next_steps(services, at, legal, max_orders, len(steps) >= min_size))
         if step is None:
             break
         steps.append(step)
         at = cast(datetime, step.when)
-    parts.store.close()
+    services.store.close()
     return tuple(steps)
 
 
 @st.composite
-def _next_steps(draw: DrawFn, parts: Parts, at: datetime, legal: bool, max_orders: int, may_end: bool) -> Step | None:
-    dice = DrawnDice(draw)
-    if may_end and not dice.chance(GO_ON):
+def _next_steps(
+    draw: DrawFn, services: Services, at: datetime, legal: bool, max_orders: int, may_end: bool
+) -> Step | None:
+    random = DrawnDice(draw)
+    if may_end and not random.chance(GO_ON):
         return None
-    standing = Standing.of(parts, at, max_orders=max_orders)
-    standing.move(dice)
-    fields = standing.choose_legal(draw) if legal else standing.choose_any(draw)
-    at = standing.behaviour.at
+    situation = Situation.of(services, at, max_orders=max_orders)
+    situation.move(random)
+    fields = situation.choose_legal(draw) if legal else situation.choose_any(draw)
+    at = situation.behaviour.at
     outcome = "error"
     try:
-        outcome = _handle(parts, fields, at)
+        outcome = _handle(services, fields, at)
     except Impossible:
         if legal:
             raise
-    return _step(fields, at, standing.zone_name, outcome)
+    return _step(fields, at, situation.zone_name, outcome)
 
 
-def _handle(parts: Parts, fields: Fields, at: datetime) -> str:
-    return parts.desk.handle(parse_command(fields), at).outcome
+def _handle(services: Services, fields: Fields, at: datetime) -> str:
+    return services.handler.handle(parse_command(fields), at).outcome

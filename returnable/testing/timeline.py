@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from returnable.domain.errors import ReturnableError
-from returnable.domain.events import Fact
+from returnable.domain.events import Event
 from returnable.testing.clock import all_edges
 from returnable.testing.instants import said
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from returnable.facade import Desk
     from returnable.projections.edges import Edge
 
-FACTS = 20
+EVENTS = 20
 """So many of the last facts are shown."""
 EDGES_PAST, EDGES_TO_COME = 3, 4
 """So many of the instants at which an answer flips are shown before and after the clock."""
@@ -39,11 +39,11 @@ def timeline(desk: Desk, now: datetime, zone_name: str, now_says: str = "") -> s
 
     ``*`` is a fact, ``>`` the clock, and ``|`` a deadline or another edge. A fact that was learnt later says when.
     """
-    entries = desk.parts.store.read(0, 1_000_000)
-    shown = entries[-FACTS:]
+    entries = desk.services.store.read(0, 1_000_000)
+    shown = entries[-EVENTS:]
     marks = [_fact(entry, zone_name) for entry in shown]
     last = shown[-1].position if shown else 0
-    marks += _edges(desk, now, {entry.fact.occurred_at for entry in entries}, last + 1)
+    marks += _edges(desk, now, {entry.event.occurred_at for entry in entries}, last + 1)
     marks.append(_Mark(now, last + 2, ">", f"the clock{': ' + now_says if now_says else ''}"))
     lines = [f"  {mark.sign} {said(mark.at, zone_name)}  {mark.text}" for mark in sorted(marks)]
     if len(entries) > len(shown):
@@ -52,11 +52,14 @@ def timeline(desk: Desk, now: datetime, zone_name: str, now_says: str = "") -> s
 
 
 def _fact(entry: Recorded, zone_name: str) -> _Mark:
-    fact = entry.fact
-    told = [str(getattr(fact, name)) for name in _NAMES if isinstance(getattr(fact, name, None), str)]
-    late = f"  (learnt {said(fact.recorded_at, zone_name)})" if fact.recorded_at != fact.occurred_at else ""
+    event = entry.event
+    told = [str(getattr(event, name)) for name in _NAMES if isinstance(getattr(event, name, None), str)]
+    late = f"  (learnt {said(event.recorded_at, zone_name)})" if event.recorded_at != event.occurred_at else ""
     return _Mark(
-        fact.occurred_at, entry.position, "*", f"{entry.event} {fact.type}{' ' if told else ''}{' '.join(told)}{late}"
+        event.occurred_at,
+        entry.position,
+        "*",
+        f"{entry.event_id} {event.type}{' ' if told else ''}{' '.join(told)}{late}",
     )
 
 
@@ -87,17 +90,17 @@ def ruling_lines(ruling: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"{clause['verdict']:<14} {clause['clause']}: {clause['because']}"
 
 
-def fact_lines(facts: Iterable[Fact], zone_name: str) -> Iterator[str]:
+def fact_lines(events: Iterable[Event], zone_name: str) -> Iterator[str]:
     """Facts with all that they say, one a line, times on the wall of a zone."""
-    for fact in facts:
-        said_of = {name: value for name, value in fact if name not in ("occurred_at", "recorded_at", "ruling", "pins")}
+    for event in events:
+        said_of = {name: value for name, value in event if name not in ("occurred_at", "recorded_at", "ruling", "pins")}
         times = {
             name: said(value, zone_name) if isinstance(value, datetime) else repr(value)
             for name, value in said_of.items()
             if value not in (None, (), "", timedelta())
         }
         fields = ", ".join(f"{name}={value}" for name, value in times.items())
-        yield f"{fact.type} at {said(fact.occurred_at, zone_name)}: {fields}" if fields else fact.type
+        yield f"{event.type} at {said(event.occurred_at, zone_name)}: {fields}" if fields else event.type
 
 
 def indented(lines: Iterable[str], by: str = "    ") -> str:

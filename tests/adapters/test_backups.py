@@ -597,16 +597,16 @@ def test_after_a_restore_was_cut_short_nothing_opens_the_store_until_it_is_run_a
 def test_stored_views_of_what_was_recorded_after_the_back_up_belong_to_another_store(shop: Path, backup: Path) -> None:
     # given
     def project(anew: bool = False) -> None:
-        parts, views = assemble(url(shop)), stored_views(url(shop))
+        services, views = assemble(url(shop)), stored_views(url(shop))
         assert views is not None
         try:
-            work = projector(parts, views)
+            work = projector(services, views)
             if anew:
                 work.rebuild(work.names)
             work.run()
         finally:
             views.close()
-            parts.store.close()
+            services.store.close()
 
     record(shop, "A-3")
     project()
@@ -775,7 +775,7 @@ def test_a_follower_is_told_that_the_store_was_put_back_below_where_it_was(shop:
     vacuum(shop, copy)
     with returnable.open(url(shop)) as desk:
         desk.confirm_order(order_id="A-3", **ORDER)  # type: ignore[arg-type]
-        following = desk.parts.store.follow()  # type: ignore[attr-defined]
+        following = desk.services.store.follow()  # type: ignore[attr-defined]
         assert [next(following).case_id for _ in range(3)] == ["A-1", "A-2", "A-3"]
 
         # when
@@ -787,7 +787,7 @@ def test_a_follower_is_told_that_the_store_was_put_back_below_where_it_was(shop:
         for _ in range(2):
             with pytest.raises(StoreUnusable, match="put back to an earlier state: .* at position 3"):
                 next(following)
-        with desk.parts.store.follow(2) as anew:  # type: ignore[attr-defined]
+        with desk.services.store.follow(2) as anew:  # type: ignore[attr-defined]
             assert [next(anew).case_id for _ in range(recorded)] == [f"B-{nth}" for nth in range(recorded)]
 
 

@@ -25,10 +25,10 @@ from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.recorder import CaseRecorder
 from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, HistoryBroken, NameTaken, PolicyMissing, Stale, StoreUnusable
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, EventStore, Name, Receipt, Recorded, Tip
+from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore, Recorded, ReservedId, Tip
 
 # The module of the library's contract also tests ciphers, whose package is not needed here and not installed.
 with pytest.MonkeyPatch.context() as patch:
@@ -50,12 +50,12 @@ def batch(case_id: str, after: int, *accounts: str) -> Batch:
     return Batch(case_id, after, tuple(entries))
 
 
-def receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
+def receipt(command_id: str) -> CommandReceipt:
+    return CommandReceipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
 
 
 def accounts(recorded: Sequence[Any]) -> list[str]:
-    return [one.fact.account_id for one in recorded]
+    return [one.event.account_id for one in recorded]
 
 
 def postgres_recorder() -> CaseRecorder:
@@ -75,8 +75,8 @@ def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CaseRec
 
 
 @pytest.fixture
-def store(recorder: CaseRecorder) -> FactStore:
-    return FactStore(recorder)
+def store(recorder: CaseRecorder) -> CaseStore:
+    return CaseStore(recorder)
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
@@ -93,28 +93,28 @@ def finish(thread: threading.Thread) -> None:
 # ---- appending and loading ------------------------------------------------------------------------------------------
 
 
-def test_a_fact_store_is_an_event_store(store: FactStore) -> None:
+def test_a_fact_store_is_an_event_store(store: CaseStore) -> None:
     as_the_desk_sees_it: EventStore = store
 
     assert as_the_desk_sees_it.head() == 0
 
 
-def test_what_was_appended_is_loaded_in_order_with_its_places(store: FactStore) -> None:
+def test_what_was_appended_is_loaded_in_order_with_its_places(store: CaseStore) -> None:
     # given
-    fact, reply = linked("A-1"), linked("A-2")
+    event, reply = linked("A-1"), linked("A-2")
 
     # when
-    positions = store.append([Batch("O-1", 0, (Entry("order/O-1", 1, fact), Entry("return/R-1", 1, reply)))])
+    positions = store.append([Batch("O-1", 0, (Entry("order/O-1", 1, event), Entry("return/R-1", 1, reply)))])
 
     # then
     assert list(positions) == [1, 2]
     assert list(store.load("O-1")) == [
-        Recorded(1, "O-1", 1, "order/O-1", 1, fact),
+        Recorded(1, "O-1", 1, "order/O-1", 1, event),
         Recorded(2, "O-1", 2, "return/R-1", 1, reply),
     ]
 
 
-def test_a_case_goes_on_where_it_stood(store: FactStore) -> None:
+def test_a_case_goes_on_where_it_stood(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
 
@@ -126,7 +126,7 @@ def test_a_case_goes_on_where_it_stood(store: FactStore) -> None:
     assert accounts(store.load("O-1")) == ["A", "B", "C"]
 
 
-def test_streams_of_a_case_keep_their_own_versions(store: FactStore) -> None:
+def test_streams_of_a_case_keep_their_own_versions(store: CaseStore) -> None:
     # given
     store.append([Batch("O-1", 0, (Entry("order/O-1", 1, linked()), Entry("return/R-1", 1, linked())))])
 
@@ -149,7 +149,7 @@ def tip_of(entry: Recorded) -> Tip:
 
 
 @pytest.mark.parametrize("others", [0, 9], ids=["alone", "among many cases"])
-def test_facts_are_appended_only_behind_the_fact_that_was_known(store: FactStore, others: int) -> None:
+def test_facts_are_appended_only_behind_the_fact_that_was_known(store: CaseStore, others: int) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
     first, last = map(tip_of, store.load("O-1"))
@@ -167,21 +167,26 @@ def test_facts_are_appended_only_behind_the_fact_that_was_known(store: FactStore
     assert accounts(store.load("O-1")) == ["A", "B", "C", "D"]
 
 
-def test_a_place_tells_apart_what_is_said_and_where_it_stands(store: FactStore) -> None:
+def test_a_place_tells_apart_what_is_said_and_where_it_stands(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A"), batch("O-2", 0, "A"), batch("O-3", 0, "B")])
 
     # then
     places = [tip_of(store.load(case_id)[0]).digest for case_id in ("O-1", "O-2", "O-3")]
     assert len(set(places)) == 3
-    assert [store.place(nth) for nth in (1, 2, 3, 9)] == [*places, places[2]]
-    assert store.place(0) is None
+    assert [store.fingerprint_at(nth) for nth in (1, 2, 3, 9)] == [*places, places[2]]
+    assert store.fingerprint_at(0) is None
 
 
-def test_facts_are_not_appended_without_the_policy_to_which_they_are_pinned(store: FactStore) -> None:
+def test_facts_are_not_appended_without_the_policy_to_which_they_are_pinned(store: CaseStore) -> None:
     # when
     with pytest.raises(PolicyMissing, match="abc"):
-        store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c"), pinned="abc")
+        store.append(
+            [batch("O-1", 0, "A")],
+            reserved_ids=[ReservedId("return", "R-1", "O-1")],
+            receipt=receipt("c"),
+            pinned="abc",
+        )
 
     # then
     assert store.head() == 0
@@ -192,7 +197,7 @@ def test_facts_are_not_appended_without_the_policy_to_which_they_are_pinned(stor
     assert store.head() == 1
 
 
-def test_several_cases_are_appended_together(store: FactStore) -> None:
+def test_several_cases_are_appended_together(store: CaseStore) -> None:
     # when
     positions = store.append([batch("O-1", 0, "A"), batch("O-2", 0, "B", "C")])
 
@@ -201,16 +206,16 @@ def test_several_cases_are_appended_together(store: FactStore) -> None:
     assert accounts(store.load("O-2")) == ["B", "C"]
 
 
-def test_an_unknown_case_is_empty(store: FactStore) -> None:
+def test_an_unknown_case_is_empty(store: CaseStore) -> None:
     assert list(store.load("O-404")) == []
 
 
-def test_ids_of_any_printable_text_come_back_unchanged(store: FactStore) -> None:
+def test_ids_of_any_printable_text_come_back_unchanged(store: CaseStore) -> None:
     # given
     case_id = "Bestellung №7/ß 'drop' %41 \U0001f4e6"
 
     # when
-    store.append([batch(case_id, 0, "A")], names=[Name("return", case_id, case_id)])
+    store.append([batch(case_id, 0, "A")], reserved_ids=[ReservedId("return", case_id, case_id)])
 
     # then
     assert store.load(case_id)[0].case_id == case_id
@@ -221,7 +226,7 @@ def test_ids_of_any_printable_text_come_back_unchanged(store: FactStore) -> None
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 7])
-def test_a_case_that_has_other_facts_than_known_is_stale(store: FactStore, after: int) -> None:
+def test_a_case_that_has_other_facts_than_known_is_stale(store: CaseStore, after: int) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
 
@@ -235,7 +240,7 @@ def test_a_case_that_has_other_facts_than_known_is_stale(store: FactStore, after
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_case_is_compared_even_when_nothing_is_appended_to_it(store: FactStore, after: int) -> None:
+def test_a_case_is_compared_even_when_nothing_is_appended_to_it(store: CaseStore, after: int) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
 
@@ -245,13 +250,13 @@ def test_a_case_is_compared_even_when_nothing_is_appended_to_it(store: FactStore
     assert list(store.append([Batch("O-1", 2, ())])) == []
 
 
-def test_one_stale_case_holds_back_the_whole_append(store: FactStore) -> None:
+def test_one_stale_case_holds_back_the_whole_append(store: CaseStore) -> None:
     # given
     store.append([batch("O-2", 0, "A")])
 
     # when
     with pytest.raises(Stale) as refused:
-        store.append([batch("O-1", 0, "B"), batch("O-2", 0, "C")], names=[Name("claim", "C-1", "O-1")])
+        store.append([batch("O-1", 0, "B"), batch("O-2", 0, "C")], reserved_ids=[ReservedId("claim", "C-1", "O-1")])
 
     # then
     assert refused.value.case_id == "O-2"
@@ -260,13 +265,13 @@ def test_one_stale_case_holds_back_the_whole_append(store: FactStore) -> None:
     assert store.head() == 1
 
 
-def test_a_name_is_taken_once_and_leads_to_its_case(store: FactStore) -> None:
+def test_a_name_is_taken_once_and_leads_to_its_case(store: CaseStore) -> None:
     # given
-    store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")])
+    store.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "R-1", "O-1")])
 
     # when
     with pytest.raises(NameTaken) as refused:
-        store.append([batch("O-2", 0, "B")], names=[Name("return", "R-1", "O-2")], receipt=receipt("c"))
+        store.append([batch("O-2", 0, "B")], reserved_ids=[ReservedId("return", "R-1", "O-2")], receipt=receipt("c"))
 
     # then
     assert (refused.value.kind, refused.value.name) == ("return", "R-1")
@@ -275,33 +280,33 @@ def test_a_name_is_taken_once_and_leads_to_its_case(store: FactStore) -> None:
     assert store.receipt("c") is None
 
 
-def test_a_return_and_a_claim_may_have_the_same_id(store: FactStore) -> None:
+def test_a_return_and_a_claim_may_have_the_same_id(store: CaseStore) -> None:
     # when
-    store.append([batch("O-1", 0, "A")], names=[Name("return", "X-1", "O-1")])
-    store.append([batch("O-2", 0, "B")], names=[Name("claim", "X-1", "O-2")])
+    store.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "X-1", "O-1")])
+    store.append([batch("O-2", 0, "B")], reserved_ids=[ReservedId("claim", "X-1", "O-2")])
 
     # then
     assert (store.case_of("return", "X-1"), store.case_of("claim", "X-1")) == ("O-1", "O-2")
     assert store.case_of("refund", "X-1") is None
 
 
-def test_a_name_cannot_be_claimed_twice_at_once(store: FactStore) -> None:
+def test_a_name_cannot_be_claimed_twice_at_once(store: CaseStore) -> None:
     # given
-    twice = [Name("refund", "F-1", "O-1"), Name("refund", "F-1", "O-1")]
+    twice = [ReservedId("refund", "F-1", "O-1"), ReservedId("refund", "F-1", "O-1")]
 
     # then
     with pytest.raises(NameTaken):
-        store.append([batch("O-1", 0, "A")], names=twice)
+        store.append([batch("O-1", 0, "A")], reserved_ids=twice)
     assert store.head() == 0
 
 
-def test_a_command_is_carried_out_once(store: FactStore) -> None:
+def test_a_command_is_carried_out_once(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A")], receipt=receipt("c-1"))
 
     # when
     with pytest.raises(CommandSeen) as refused:
-        store.append([batch("O-1", 1, "B")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+        store.append([batch("O-1", 1, "B")], reserved_ids=[ReservedId("return", "R-1", "O-1")], receipt=receipt("c-1"))
 
     # then
     assert refused.value.command_id == "c-1"
@@ -309,26 +314,26 @@ def test_a_command_is_carried_out_once(store: FactStore) -> None:
     assert store.case_of("return", "R-1") is None
 
 
-def test_a_command_on_record_explains_a_taken_name_and_a_case_that_moved_on(store: FactStore) -> None:
+def test_a_command_on_record_explains_a_taken_name_and_a_case_that_moved_on(store: CaseStore) -> None:
     # given
-    names = [Name("return", "R-1", "O-1")]
-    store.append([batch("O-1", 0, "A")], names=names, receipt=receipt("c-1"))
+    names = [ReservedId("return", "R-1", "O-1")]
+    store.append([batch("O-1", 0, "A")], reserved_ids=names, receipt=receipt("c-1"))
 
     # then: the same again is a command that was seen, another one wants a taken name
     with pytest.raises(CommandSeen):
-        store.append([batch("O-1", 0, "A")], names=names, receipt=receipt("c-1"))
+        store.append([batch("O-1", 0, "A")], reserved_ids=names, receipt=receipt("c-1"))
     with pytest.raises(CommandSeen):
-        store.append([batch("O-1", 5, "A")], names=names, receipt=receipt("c-1"))
+        store.append([batch("O-1", 5, "A")], reserved_ids=names, receipt=receipt("c-1"))
     with pytest.raises(NameTaken):
-        store.append([batch("O-1", 0, "A")], names=names, receipt=receipt("c-2"))
+        store.append([batch("O-1", 0, "A")], reserved_ids=names, receipt=receipt("c-2"))
     with pytest.raises(NameTaken):
-        store.append([batch("O-1", 5, "A")], names=names, receipt=receipt("c-2"))
+        store.append([batch("O-1", 5, "A")], reserved_ids=names, receipt=receipt("c-2"))
     with pytest.raises(Stale):
         store.append([batch("O-1", 0, "A")], receipt=receipt("c-2"))
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, 4])
-def test_versions_must_continue_their_stream_without_a_gap(store: FactStore, version: int) -> None:
+def test_versions_must_continue_their_stream_without_a_gap(store: CaseStore, version: int) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
 
@@ -340,7 +345,7 @@ def test_versions_must_continue_their_stream_without_a_gap(store: FactStore, ver
     assert store.head() == 2
 
 
-def test_a_stream_belongs_to_one_case(store: FactStore) -> None:
+def test_a_stream_belongs_to_one_case(store: CaseStore) -> None:
     # given
     store.append([Batch("O-1", 0, (Entry("return/R-1", 1, linked()),))])
 
@@ -352,13 +357,13 @@ def test_a_stream_belongs_to_one_case(store: FactStore) -> None:
     assert store.head() == 1
 
 
-def test_after_any_refusal_the_store_goes_on(store: FactStore) -> None:
+def test_after_any_refusal_the_store_goes_on(store: CaseStore) -> None:
     # given
-    store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+    store.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "R-1", "O-1")], receipt=receipt("c-1"))
     with pytest.raises(CommandSeen):
         store.append([batch("O-1", 1, "B")], receipt=receipt("c-1"))
     with pytest.raises(NameTaken):
-        store.append([batch("O-1", 1, "B")], names=[Name("return", "R-1", "O-1")])
+        store.append([batch("O-1", 1, "B")], reserved_ids=[ReservedId("return", "R-1", "O-1")])
     with pytest.raises(Stale):
         store.append([batch("O-1", 0, "B")])
     with pytest.raises(Stale):
@@ -377,7 +382,7 @@ def test_after_any_refusal_the_store_goes_on(store: FactStore) -> None:
 # ---- receipts and policies ------------------------------------------------------------------------------------------
 
 
-def test_a_receipt_says_which_facts_its_command_recorded(store: FactStore) -> None:
+def test_a_receipt_says_which_facts_its_command_recorded(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A")])
 
@@ -385,11 +390,11 @@ def test_a_receipt_says_which_facts_its_command_recorded(store: FactStore) -> No
     store.append([batch("O-1", 1, "B", "C", "D")], receipt=receipt("c-1"))
 
     # then
-    assert store.receipt("c-1") == Receipt("c-1", "d" * 64, "link_account", MOMENT, "accepted", first=2, last=4)
+    assert store.receipt("c-1") == CommandReceipt("c-1", "d" * 64, "link_account", MOMENT, "accepted", first=2, last=4)
     assert store.receipt("c-2") is None
 
 
-def test_a_command_may_record_nothing_but_its_receipt(store: FactStore) -> None:
+def test_a_command_may_record_nothing_but_its_receipt(store: CaseStore) -> None:
     # when
     positions = store.append([], receipt=receipt("c-1"))
 
@@ -402,12 +407,12 @@ def test_a_command_may_record_nothing_but_its_receipt(store: FactStore) -> None:
         store.append([], receipt=receipt("c-1"))
 
 
-def test_the_moment_of_a_receipt_is_kept_in_utc_to_the_microsecond(store: FactStore) -> None:
+def test_the_moment_of_a_receipt_is_kept_in_utc_to_the_microsecond(store: CaseStore) -> None:
     # given
     moment = datetime(2026, 3, 2, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=-5)))
 
     # when
-    store.append([], receipt=Receipt("c-1", "d", "cancel", moment, "declined"))
+    store.append([], receipt=CommandReceipt("c-1", "d", "cancel", moment, "declined"))
 
     # then
     kept = store.receipt("c-1")
@@ -417,19 +422,19 @@ def test_the_moment_of_a_receipt_is_kept_in_utc_to_the_microsecond(store: FactSt
     assert kept.outcome == "declined"
 
 
-def test_a_receipt_without_an_offset_is_refused(store: FactStore) -> None:
-    naive = Receipt("c-1", "d", "cancel", MOMENT.replace(tzinfo=None), "accepted")
+def test_a_receipt_without_an_offset_is_refused(store: CaseStore) -> None:
+    naive = CommandReceipt("c-1", "d", "cancel", MOMENT.replace(tzinfo=None), "accepted")
 
     with pytest.raises(ValueError, match="c-1"):
         store.append([batch("O-1", 0, "A")], receipt=naive)
     assert store.head() == 0
 
 
-def test_a_policy_is_kept_once_and_for_ever(store: FactStore, recorder: CaseRecorder) -> None:
+def test_a_policy_is_kept_once_and_for_ever(store: CaseStore, recorder: CaseRecorder) -> None:
     # when: kept again, also by another store of the same recorder
     store.keep_policy("abc", "clauses")
     store.keep_policy("abc", "clauses")
-    FactStore(recorder).keep_policy("abc", "other clauses")
+    CaseStore(recorder).keep_policy("abc", "other clauses")
 
     # then
     assert store.policy("abc") == "clauses"
@@ -439,7 +444,7 @@ def test_a_policy_is_kept_once_and_for_ever(store: FactStore, recorder: CaseReco
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_the_log_is_read_in_pages(store: FactStore) -> None:
+def test_the_log_is_read_in_pages(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B", "C"), batch("O-2", 0, "D", "E")])
 
@@ -454,27 +459,27 @@ def test_the_log_is_read_in_pages(store: FactStore) -> None:
     assert [one.case_seq for one in store.read(after=3)] == [1, 2]
 
 
-def test_the_head_is_the_last_position(store: FactStore) -> None:
+def test_the_head_is_the_last_position(store: CaseStore) -> None:
     assert store.head() == 0
     store.append([batch("O-1", 0, "A", "B")])
     assert store.head() == 2
 
 
-def test_every_case_is_visited_in_order_of_its_id(store: FactStore) -> None:
+def test_every_case_is_visited_in_order_of_its_id(store: CaseStore) -> None:
     # given: appended in turns, in another order, with ids whose order depends on how text is compared
     for case_id in ("b", "a", "É", "B", "\U0001f4e6", "ﬀ"):
         store.append([batch(case_id, 0, f"{case_id}1")])
     store.append([batch("a", 1, "a2")])
 
     # when
-    visited = [(case_id, accounts(facts)) for case_id, facts in store.cases()]
+    visited = [(case_id, accounts(events)) for case_id, events in store.cases()]
 
     # then
     assert [case_id for case_id, _ in visited] == sorted(["b", "a", "É", "B", "\U0001f4e6", "ﬀ"])
     assert dict(visited)["a"] == ["a1", "a2"]
 
 
-def test_cases_are_seen_as_they_were_when_the_visit_began(store: FactStore) -> None:
+def test_cases_are_seen_as_they_were_when_the_visit_began(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A"), batch("O-2", 0, "B")])
     visit = store.cases()
@@ -484,11 +489,11 @@ def test_cases_are_seen_as_they_were_when_the_visit_began(store: FactStore) -> N
     store.append([batch("O-2", 1, "C"), batch("O-3", 0, "D")])
 
     # then
-    assert [(case_id, accounts(facts)) for case_id, facts in (first, *visit)] == [("O-1", ["A"]), ("O-2", ["B"])]
+    assert [(case_id, accounts(events)) for case_id, events in (first, *visit)] == [("O-1", ["A"]), ("O-2", ["B"])]
     assert len(list(store.cases())) == 3
 
 
-def test_a_visit_may_be_given_up(store: FactStore) -> None:
+def test_a_visit_may_be_given_up(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A"), batch("O-2", 0, "B")])
 
@@ -502,7 +507,7 @@ def test_a_visit_may_be_given_up(store: FactStore) -> None:
     assert len(list(store.cases())) == 2
 
 
-def test_a_fact_of_an_unknown_type_is_reported_with_its_position(store: FactStore, recorder: CaseRecorder) -> None:
+def test_a_fact_of_an_unknown_type_is_reported_with_its_position(store: CaseStore, recorder: CaseRecorder) -> None:
     # given
     recorder.insert_events([StoredEvent("order/O-1", 1, "order.FromTheFuture/1", b"{}")])
 
@@ -514,15 +519,15 @@ def test_a_fact_of_an_unknown_type_is_reported_with_its_position(store: FactStor
 # ---- following ------------------------------------------------------------------------------------------------------
 
 
-def test_a_follower_gets_what_is_there_and_then_what_comes(store: FactStore) -> None:
+def test_a_follower_gets_what_is_there_and_then_what_comes(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
 
     # when
-    with store.follow(after=1) as facts:
-        already_there = next(facts)
+    with store.follow(after=1) as events:
+        already_there = next(events)
         writer = in_thread(lambda: [store.append([batch("O-1", 2, "C")]), store.append([batch("O-1", 3, "D")])])
-        later = [next(facts), next(facts)]
+        later = [next(events), next(events)]
         finish(writer)
 
     # then
@@ -531,7 +536,7 @@ def test_a_follower_gets_what_is_there_and_then_what_comes(store: FactStore) -> 
 
 
 def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_again(
-    store: FactStore, recorder: CaseRecorder, monkeypatch: pytest.MonkeyPatch
+    store: CaseStore, recorder: CaseRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given: a follower that will not look again by itself
     monkeypatch.setattr(subscription, "POLL_SECONDS", 3600)
@@ -539,8 +544,8 @@ def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_agai
     heard = threading.Semaphore(0)
 
     def tail() -> None:
-        with following as facts:
-            for _ in facts:
+        with following as events:
+            for _ in events:
                 heard.release()
 
     tailing = in_thread(tail)
@@ -553,13 +558,13 @@ def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_agai
     finish(tailing)
 
 
-def test_a_follower_passes_more_facts_than_fit_a_page(store: FactStore) -> None:
+def test_a_follower_passes_more_facts_than_fit_a_page(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, *(f"A-{n}" for n in range(1201)))])
 
     # when
-    with store.follow() as facts:
-        seen = [next(facts).position for _ in range(1201)]
+    with store.follow() as events:
+        seen = [next(events).position for _ in range(1201)]
 
     # then
     assert seen == list(range(1, 1202))
@@ -567,27 +572,27 @@ def test_a_follower_passes_more_facts_than_fit_a_page(store: FactStore) -> None:
 
 @pytest.mark.parametrize("after", [1, 499, 500, 501, 1200])
 def test_a_follower_that_begins_in_the_middle_gets_all_that_follows_and_nothing_before(
-    store: FactStore, after: int
+    store: CaseStore, after: int
 ) -> None:
     # given
     store.append([batch("O-1", 0, *(f"A-{n}" for n in range(1201)))])
 
     # when
-    with store.follow(after) as facts:
-        seen = [next(facts).position for _ in range(1201 - after)]
+    with store.follow(after) as events:
+        seen = [next(events).position for _ in range(1201 - after)]
 
     # then
     assert seen == list(range(after + 1, 1202))
 
 
-def test_a_follower_is_stopped_from_another_thread(store: FactStore) -> None:
+def test_a_follower_is_stopped_from_another_thread(store: CaseStore) -> None:
     # given
     following = store.follow()
     seen: list[Recorded] = []
 
     def tail() -> None:
-        with following as facts:
-            seen.extend(facts)
+        with following as events:
+            seen.extend(events)
 
     tailing = in_thread(tail)
     store.append([batch("O-1", 0, "A")])
@@ -602,26 +607,26 @@ def test_a_follower_is_stopped_from_another_thread(store: FactStore) -> None:
     assert len(seen) == 1
 
 
-def test_a_follower_ends_when_its_context_is_left(store: FactStore) -> None:
+def test_a_follower_ends_when_its_context_is_left(store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B")])
 
     # when
-    with store.follow() as facts:
-        next(facts)
+    with store.follow() as events:
+        next(events)
 
     # then
-    assert list(facts) == []
+    assert list(events) == []
 
 
-def test_closing_the_store_ends_its_followers(store: FactStore) -> None:
+def test_closing_the_store_ends_its_followers(store: CaseStore) -> None:
     # given
     entered = threading.Event()
 
     def tail() -> None:
-        with store.follow() as facts:
+        with store.follow() as events:
             entered.set()
-            for _ in facts:
+            for _ in events:
                 pass
 
     tailing = in_thread(tail)
@@ -634,19 +639,19 @@ def test_closing_the_store_ends_its_followers(store: FactStore) -> None:
     finish(tailing)
 
 
-def test_a_follower_goes_on_after_a_fact_that_cannot_be_read(store: FactStore, recorder: CaseRecorder) -> None:
+def test_a_follower_goes_on_after_a_fact_that_cannot_be_read(store: CaseStore, recorder: CaseRecorder) -> None:
     # given
     recorder.insert_events([StoredEvent("order/O-9", 1, "order.FromTheFuture/1", b"{}")])
     store.append([batch("O-1", 0, "A")])
 
     # then
-    with store.follow() as facts:
+    with store.follow() as events:
         with pytest.raises(HistoryBroken):
-            next(facts)
-        assert next(facts).case_id == "O-1"
+            next(events)
+        assert next(events).case_id == "O-1"
 
 
-def test_time_standing_still_does_not_keep_a_follower_waiting(store: FactStore, recorder: CaseRecorder) -> None:
+def test_time_standing_still_does_not_keep_a_follower_waiting(store: CaseStore, recorder: CaseRecorder) -> None:
     with freeze_time("2026-03-02T15:00:00Z"):
         # given: a follower that has waited through several time-outs
         looks = threading.Semaphore(0)
@@ -660,8 +665,8 @@ def test_time_standing_still_does_not_keep_a_follower_waiting(store: FactStore, 
         seen: list[Recorded] = []
 
         def tail() -> None:
-            with store.follow() as facts:
-                seen.append(next(facts))
+            with store.follow() as events:
+                seen.append(next(events))
 
         tailing = in_thread(tail)
         for _ in range(4):
@@ -694,7 +699,7 @@ def test_time_standing_still_does_not_keep_a_follower_waiting(store: FactStore, 
     ],
     ids=["load", "case_of", "append", "receipt", "read", "cases", "head", "keep_policy", "policy"],
 )
-def test_a_closed_store_says_so(store: FactStore, use: Callable[[FactStore], object]) -> None:
+def test_a_closed_store_says_so(store: CaseStore, use: Callable[[CaseStore], object]) -> None:
     # when: closed, and closed again
     store.close()
     store.close()
@@ -707,7 +712,7 @@ def test_a_closed_store_says_so(store: FactStore, use: Callable[[FactStore], obj
 # ---- many threads ---------------------------------------------------------------------------------------------------
 
 
-def test_of_many_threads_racing_for_a_place_exactly_one_wins(store: FactStore) -> None:
+def test_of_many_threads_racing_for_a_place_exactly_one_wins(store: CaseStore) -> None:
     # given
     rounds, racers = 25, 16
     start = threading.Barrier(racers)
@@ -728,11 +733,11 @@ def test_of_many_threads_racing_for_a_place_exactly_one_wins(store: FactStore) -
         finish(thread)
 
     # then
-    assert sorted(wins) == [(one.case_seq, one.fact.account_id) for one in store.load("O-1")]  # type: ignore[attr-defined]
+    assert sorted(wins) == [(one.case_seq, one.event.account_id) for one in store.load("O-1")]  # type: ignore[attr-defined]
     assert len(wins) == rounds
 
 
-def test_sixty_four_threads_write_and_read_at_once(store: FactStore) -> None:
+def test_sixty_four_threads_write_and_read_at_once(store: CaseStore) -> None:
     # given
     failures: list[BaseException] = []
 
@@ -823,7 +828,7 @@ def test_streams_are_selected_by_version(recorder: CaseRecorder) -> None:
     assert list(recorder.select_events("return/R-3")) == []
 
 
-def test_streams_of_the_desk_are_selected_without_their_neighbours(store: FactStore, recorder: CaseRecorder) -> None:
+def test_streams_of_the_desk_are_selected_without_their_neighbours(store: CaseStore, recorder: CaseRecorder) -> None:
     # given
     store.append([Batch("O-1", 0, (Entry("order/O-1", 1, linked()), Entry("return/R-1", 1, linked())))])
     store.append([Batch("O-1", 2, (Entry("return/R-1", 2, linked()), Entry("order/O-1", 2, linked())))])

@@ -30,34 +30,36 @@ from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_connections import Limits
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.postgres_schema import SCHEMA_VERSION
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, Name, Receipt
+from returnable.domain.ports import Batch, CommandReceipt, Entry, ReservedId
 
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
-QUICK = Limits(busy=0.2, statement=0.6, connect=2.0, patience=10.0, connections=4)
+QUICK = Limits(busy_seconds=0.2, statement_seconds=0.6, connect_seconds=2.0, patience_seconds=10.0, connections=4)
 
 
 def batch(case_id: str, after: int, *accounts: str) -> Batch:
-    facts = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=account) for account in accounts)
-    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n, fact) for n, fact in enumerate(facts, 1)))
+    events = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=account) for account in accounts)
+    return Batch(
+        case_id, after, tuple(Entry(f"order/{case_id}", after + n, event) for n, event in enumerate(events, 1))
+    )
 
 
-def receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
+def receipt(command_id: str) -> CommandReceipt:
+    return CommandReceipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
 
 
-def accounts(store: FactStore, case_id: str) -> list[str]:
-    return [one.fact.account_id for one in store.load(case_id)]  # type: ignore[attr-defined]
+def accounts(store: CaseStore, case_id: str) -> list[str]:
+    return [one.event.account_id for one in store.load(case_id)]  # type: ignore[attr-defined]
 
 
 def schema_of(url: str) -> str:
     return place_of(url).schema
 
 
-def opened(url: str, limits: Limits = QUICK, **more: object) -> FactStore:
-    return FactStore(PostgresCaseRecorder(place_of(url), limits=limits, **more))  # type: ignore[arg-type]
+def opened(url: str, limits: Limits = QUICK, **more: object) -> CaseStore:
+    return CaseStore(PostgresCaseRecorder(place_of(url), limits=limits, **more))  # type: ignore[arg-type]
 
 
 # ---- the schema -----------------------------------------------------------------------------------------------------
@@ -279,7 +281,9 @@ def test_a_service_that_may_only_read_and_insert_is_enough_for_a_store() -> None
     try:
         with closing(opened(with_parameters(url, options=f"-c%20role%3D{role}"))) as store:
             store.keep_policy("abc", "clauses")
-            store.append([batch("O-1", 0, "A", "B")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+            store.append(
+                [batch("O-1", 0, "A", "B")], reserved_ids=[ReservedId("return", "R-1", "O-1")], receipt=receipt("c-1")
+            )
             assert accounts(store, "O-1") == ["A", "B"]
     finally:
         sql(f"DROP OWNED BY {role}")
@@ -323,7 +327,7 @@ def test_a_desk_works_with_the_pool_of_its_host_and_leaves_it_as_it_was() -> Non
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) -> None:
     # given: one connection for all; where somebody has to wait for it, another thread has it until then
-    limits = replace(QUICK, connections=1, busy=GUARD_SECONDS if waits else QUICK.busy)
+    limits = replace(QUICK, connections=1, busy_seconds=GUARD_SECONDS if waits else QUICK.busy_seconds)
     store = opened(fresh_store_url(), limits)
     connections = store._recorder._connections  # type: ignore[attr-defined]
     within = "returnable.adapters.eventstore.postgres_connections"
@@ -363,7 +367,7 @@ def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) ->
 
 
 def test_who_waits_for_a_connection_gets_it_in_turn_and_is_told_when_it_takes_too_long() -> None:
-    store = opened(fresh_store_url(), replace(QUICK, connections=1, busy=0.05))
+    store = opened(fresh_store_url(), replace(QUICK, connections=1, busy_seconds=0.05))
     connections = store._recorder._connections  # type: ignore[attr-defined]
     order: list[int] = []
     with closing(store), ThreadPoolExecutor(4) as others:
@@ -374,7 +378,7 @@ def test_who_waits_for_a_connection_gets_it_in_turn_and_is_told_when_it_takes_to
         def hold_up(_: object) -> list[Any]:
             with pytest.raises(StoreBusy, match="other threads held all 1 connections"):
                 store.head()
-            connections.limits = replace(connections.limits, busy=GUARD_SECONDS)
+            connections.limits = replace(connections.limits, busy_seconds=GUARD_SECONDS)
             asked = []
             for nth in range(4):
                 asked.append(others.submit(ask, nth))
@@ -401,7 +405,7 @@ def test_connections_that_were_cut_are_replaced_without_anybody_noticing() -> No
 def test_a_server_that_does_not_come_back_is_said_to_be_away() -> None:
     proxy = Proxy(database_url())
     url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
-    with closing(opened(url, Limits(patience=0.3))) as store:
+    with closing(opened(url, Limits(patience_seconds=0.3))) as store:
         proxy.close()
 
         with pytest.raises(StoreUnusable, match="cannot be reached"):
@@ -472,7 +476,7 @@ def test_of_several_servers_one_that_may_come_back_is_waited_for(guarded: OwnSer
     hosts = f"{guarded.socket_folder},/nowhere"
 
     with pytest.raises(StoreUnusable, match="cannot be reached"):
-        opened(f"postgresql://shop:s3cret@/postgres?host={hosts}", Limits(opening=0.1))
+        opened(f"postgresql://shop:s3cret@/postgres?host={hosts}", Limits(opening_seconds=0.1))
     assert len(attempts) > 1
 
 
@@ -480,7 +484,7 @@ def test_a_server_without_room_is_asked_again_and_then_it_is_told(guarded: OwnSe
     url = f"postgresql://crowd@/postgres?host={guarded.socket_folder}"
 
     with pytest.raises(StoreUnusable, match=r"no room for another connection \(.*too many connections") as refused:
-        opened(url, Limits(opening=0.1))
+        opened(url, Limits(opening_seconds=0.1))
 
     assert len(attempts) > 1
     assert "reached" not in str(refused.value)
@@ -491,7 +495,7 @@ def test_a_server_without_room_is_asked_again_and_then_it_is_told(guarded: OwnSe
 # ---- poolers --------------------------------------------------------------------------------------------------------
 
 
-def kept_in_session(store: FactStore) -> tuple[int, str, str]:
+def kept_in_session(store: CaseStore) -> tuple[int, str, str]:
     """How many statements are prepared, and what is set, on the connection of a store that has one."""
     said = "current_setting('lock_timeout'), current_setting('application_name')"
     query = f"SELECT count(*), {said} FROM pg_prepared_statements"
@@ -524,12 +528,12 @@ def test_behind_a_pooler_nothing_is_left_in_a_session(request: pytest.FixtureReq
 @pytest.mark.usefixtures("pooled")
 def test_behind_a_pooler_nobody_listens_and_a_follower_asks() -> None:
     url = fresh_store_url()
-    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as facts:
+    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as events:
         listener = reading._recorder._listener  # type: ignore[attr-defined]
         listener._thread.join(GUARD_SECONDS)
         writing.append([batch("O-1", 0, "A")])
 
-        assert next(facts).position == 1
+        assert next(events).position == 1
         assert not listener._ear.hears
         assert listener.pause() == postgres_listener.DEAF_POLL_SECONDS
 
@@ -645,8 +649,8 @@ def test_an_append_whose_answer_is_lost_is_found_stored(with_id: bool) -> None:
             # when
             proxy.lose_answer_to(b"LOST-%d." % nth)
             known = receipt(f"c-{nth}") if with_id else None
-            names = [Name("refund", f"F-{nth}", "O-1")]
-            positions = store.append([batch("O-1", 2 * nth, "A", f"LOST-{nth}.")], names=names, receipt=known)
+            names = [ReservedId("refund", f"F-{nth}", "O-1")]
+            positions = store.append([batch("O-1", 2 * nth, "A", f"LOST-{nth}.")], reserved_ids=names, receipt=known)
 
             # then
             assert list(positions) == [2 * nth + 1, 2 * nth + 2]
@@ -664,7 +668,7 @@ def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
     proxy = Proxy(database_url())
     url = with_parameters(proxy.url, schema=schema_of(fresh_store_url()))
     with closing(opened(url)) as store:
-        store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+        store.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "R-1", "O-1")], receipt=receipt("c-1"))
 
         # then
         proxy.lose_answer_to(b"LOST-1.")
@@ -672,7 +676,7 @@ def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
             store.append([batch("O-1", 0, "LOST-1.")])
         proxy.lose_answer_to(b"LOST-2.")
         with pytest.raises(NameTaken):
-            store.append([batch("O-1", 1, "LOST-2.")], names=[Name("return", "R-1", "O-1")])
+            store.append([batch("O-1", 1, "LOST-2.")], reserved_ids=[ReservedId("return", "R-1", "O-1")])
         proxy.lose_answer_to(b"LOST-3.")
         with pytest.raises(CommandSeen):
             store.append([batch("O-1", 1, "LOST-3.")], receipt=receipt("c-1"))
@@ -684,7 +688,7 @@ def test_a_real_conflict_after_a_lost_answer_is_still_a_conflict() -> None:
     proxy.close()
 
 
-Sent = tuple[list[Batch], list[Name], Receipt | None]
+Sent = tuple[list[Batch], list[ReservedId], CommandReceipt | None]
 
 
 @pytest.mark.parametrize(
@@ -738,13 +742,13 @@ Sent = tuple[list[Batch], list[Name], Receipt | None]
         ),
         pytest.param(
             [([batch("O-1", 0, "LOST")], [], None)],
-            ([batch("O-1", 0, "LOST")], [Name("return", "R-1", "O-1")], None),
+            ([batch("O-1", 0, "LOST")], [ReservedId("return", "R-1", "O-1")], None),
             Stale,
             id="a name that was not claimed",
         ),
         pytest.param(
-            [([batch("O-1", 0, "LOST"), batch("O-2", 0, "X")], [Name("return", "R-1", "O-2")], None)],
-            ([batch("O-1", 0, "LOST")], [Name("return", "R-1", "O-1")], None),
+            [([batch("O-1", 0, "LOST"), batch("O-2", 0, "X")], [ReservedId("return", "R-1", "O-2")], None)],
+            ([batch("O-1", 0, "LOST")], [ReservedId("return", "R-1", "O-1")], None),
             NameTaken,
             id="a name of another case",
         ),
@@ -757,7 +761,7 @@ def test_what_others_stored_is_not_taken_for_an_append_whose_answer_was_lost(
     url = fresh_store_url()
     with closing(opened(url)) as others:
         for batches, names, known in stored:
-            others.append(batches, names=names, receipt=known)
+            others.append(batches, reserved_ids=names, receipt=known)
         before = others.head()
 
     # when
@@ -766,7 +770,7 @@ def test_what_others_stored_is_not_taken_for_an_append_whose_answer_was_lost(
         proxy.lose_answer_to(b"LOST")
         batches, names, known = sent
         with pytest.raises(refusal):
-            store.append(batches, names=names, receipt=known)
+            store.append(batches, reserved_ids=names, receipt=known)
 
         # then
         assert (proxy.lost, store.head()) == (1, before)
@@ -785,8 +789,8 @@ def test_a_follower_hears_of_another_process_at_once(monkeypatch: pytest.MonkeyP
         following = reading.follow()
 
         def tail() -> None:
-            with following as facts:
-                for _ in facts:
+            with following as events:
+                for _ in events:
                     heard.release()
 
         tailing = threading.Thread(target=tail, daemon=True)
@@ -807,9 +811,9 @@ def test_a_follower_keeps_its_place_when_its_connections_are_cut() -> None:
         seen: list[int] = []
 
         def tail() -> None:
-            with reading.follow() as facts:
+            with reading.follow() as events:
                 while len(seen) < 60:
-                    seen.append(next(facts).position)
+                    seen.append(next(events).position)
 
         tailing = threading.Thread(target=tail, daemon=True)
         tailing.start()
@@ -832,11 +836,11 @@ def test_where_nobody_can_listen_a_follower_asks(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("returnable.adapters.eventstore.postgres_listener._hear", deaf)
     url = fresh_store_url()
-    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as facts:
+    with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as events:
         for after in range(3):
             writing.append([batch("O-1", after, "A")])
 
-            assert next(facts).position == after + 1
+            assert next(events).position == after + 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

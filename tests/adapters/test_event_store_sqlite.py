@@ -31,10 +31,10 @@ from returnable.adapters.eventstore import connections
 from returnable.adapters.eventstore.connections import APPLICATION_ID, IDLE_READERS, SCHEMA_VERSION
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, Name, Receipt
+from returnable.domain.ports import Batch, CommandReceipt, Entry, ReservedId
 
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 HOUSE = Path(returnable.__path__[0]).parent
@@ -50,8 +50,8 @@ def batch(case_id: str, after: int, *accounts: str) -> Batch:
     return Batch(case_id, after, tuple(entries))
 
 
-def receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
+def receipt(command_id: str) -> CommandReceipt:
+    return CommandReceipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[FactStore]:
-    opened = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.05))
+def store(path: Path) -> Iterator[CaseStore]:
+    opened = CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.05))
     yield opened
     opened.close()
 
@@ -85,7 +85,7 @@ def refusal(path: Path | str) -> str:
 # ---- opening --------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_is_marked_as_ours(path: Path, store: FactStore) -> None:
+def test_a_new_file_is_marked_as_ours(path: Path, store: CaseStore) -> None:
     with raw(path) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
@@ -120,7 +120,7 @@ def test_a_store_whose_creation_was_interrupted_is_completed(path: Path) -> None
 def test_a_store_is_opened_again_with_all_it_held(path: Path) -> None:
     # given
     first = open_store(f"sqlite:///{path}")
-    first.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+    first.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "R-1", "O-1")], receipt=receipt("c-1"))
     first.keep_policy("abc", "clauses")
     first.close()
 
@@ -128,7 +128,7 @@ def test_a_store_is_opened_again_with_all_it_held(path: Path) -> None:
     again = open_store(f"sqlite:///{path}")
 
     # then
-    assert again.load("O-1")[0].fact == linked("A")
+    assert again.load("O-1")[0].event == linked("A")
     assert again.case_of("return", "R-1") == "O-1"
     assert again.receipt("c-1") is not None
     assert again.policy("abc") == "clauses"
@@ -195,7 +195,7 @@ def test_a_file_marked_by_another_application_is_left_alone(path: Path) -> None:
     assert "another application" in refusal(path)
 
 
-def test_a_store_of_a_newer_version_is_refused(path: Path, store: FactStore) -> None:
+def test_a_store_of_a_newer_version_is_refused(path: Path, store: CaseStore) -> None:
     # given
     store.close()
     with raw(path) as connection:
@@ -280,7 +280,7 @@ def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.
     store.close()
 
 
-def test_a_store_can_be_opened_while_another_writes(path: Path, store: FactStore) -> None:
+def test_a_store_can_be_opened_while_another_writes(path: Path, store: CaseStore) -> None:
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
 
@@ -339,7 +339,7 @@ def test_every_connection_is_as_durable_as_asked(path: Path, asked: connections.
     recorder.close()
 
 
-def test_durability_is_full_unless_something_else_is_asked_for_by_name(path: Path, store: FactStore) -> None:
+def test_durability_is_full_unless_something_else_is_asked_for_by_name(path: Path, store: CaseStore) -> None:
     recorder = store._recorder
     assert isinstance(recorder, SQLiteCaseRecorder)
     with recorder._connections.reading() as reader:
@@ -362,7 +362,7 @@ def test_a_place_without_wal_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_connection_that_does_not_take_the_durability_is_refused(
-    path: Path, store: FactStore, monkeypatch: pytest.MonkeyPatch
+    path: Path, store: CaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
     monkeypatch.setitem(connections._SYNCHRONOUS, "FULL", 7)
@@ -384,17 +384,17 @@ def everything(path: Path) -> list[list[tuple[object, ...]]]:
     [(Stale, 0, "R-2", "c-2"), (Stale, 3, "R-2", "c-2"), (NameTaken, 1, "R-1", "c-2"), (CommandSeen, 1, "R-2", "c-1")],
 )
 def test_a_refused_append_leaves_nothing(
-    path: Path, store: FactStore, refused: type[Exception], after: int, name: str, command_id: str
+    path: Path, store: CaseStore, refused: type[Exception], after: int, name: str, command_id: str
 ) -> None:
     # given
-    store.append([batch("O-1", 0, "A")], names=[Name("return", "R-1", "O-1")], receipt=receipt("c-1"))
+    store.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "R-1", "O-1")], receipt=receipt("c-1"))
     before = everything(path)
 
     # when
     with pytest.raises(refused):
         store.append(
             [batch("O-0", 0, "X"), batch("O-1", after, "Y", "Z")],
-            names=[Name("claim", "C-1", "O-1"), Name("return", name, "O-1")],
+            reserved_ids=[ReservedId("claim", "C-1", "O-1"), ReservedId("return", name, "O-1")],
             receipt=receipt(command_id),
         )
 
@@ -402,17 +402,17 @@ def test_a_refused_append_leaves_nothing(
     assert everything(path) == before
 
 
-def test_what_sqlite_cannot_store_leaves_nothing_and_the_store_goes_on(path: Path, store: FactStore) -> None:
+def test_what_sqlite_cannot_store_leaves_nothing_and_the_store_goes_on(path: Path, store: CaseStore) -> None:
     # when
     with pytest.raises(UnicodeEncodeError):
-        store.append([batch("O-1", 0, "A")], names=[Name("return", "\ud800", "O-1")])
+        store.append([batch("O-1", 0, "A")], reserved_ids=[ReservedId("return", "\ud800", "O-1")])
 
     # then
     assert everything(path) == [[], [], []]
     assert list(store.append([batch("O-1", 0, "A")])) == [1]
 
 
-def test_a_position_is_never_given_twice_even_when_the_tail_was_deleted(path: Path, store: FactStore) -> None:
+def test_a_position_is_never_given_twice_even_when_the_tail_was_deleted(path: Path, store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A", "B", "C")])
     with raw(path) as tamper:
@@ -428,7 +428,7 @@ def test_a_position_is_never_given_twice_even_when_the_tail_was_deleted(path: Pa
 # ---- faults: it never wedges ----------------------------------------------------------------------------------------
 
 
-def test_a_lock_held_too_long_is_busy_and_writing_works_once_it_is_gone(path: Path, store: FactStore) -> None:
+def test_a_lock_held_too_long_is_busy_and_writing_works_once_it_is_gone(path: Path, store: CaseStore) -> None:
     # given
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -452,7 +452,7 @@ def test_a_lock_held_too_long_is_busy_and_writing_works_once_it_is_gone(path: Pa
 
 def test_a_writer_waits_for_another_to_finish(path: Path) -> None:
     # given
-    store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
+    store = CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         written = threading.Thread(target=lambda: store.append([batch("O-1", 0, "A")]), daemon=True)
@@ -468,7 +468,7 @@ def test_a_writer_waits_for_another_to_finish(path: Path) -> None:
     store.close()
 
 
-def test_threads_that_wait_for_a_thread_that_waits_for_a_lock_are_busy_too(path: Path, store: FactStore) -> None:
+def test_threads_that_wait_for_a_thread_that_waits_for_a_lock_are_busy_too(path: Path, store: CaseStore) -> None:
     # given
     outcomes: list[str] = []
 
@@ -505,7 +505,7 @@ def no_room_left(path: Path) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_full_disk_is_said_and_writing_works_once_there_is_room(path: Path, store: FactStore) -> None:
+def test_a_full_disk_is_said_and_writing_works_once_there_is_room(path: Path, store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A")])
     store.load("O-1")
@@ -515,16 +515,16 @@ def test_a_full_disk_is_said_and_writing_works_once_there_is_room(path: Path, st
         for _ in range(3):
             with pytest.raises(StoreUnusable, match=r"store\.db: "):
                 store.append([batch("O-1", 1, "B")], receipt=receipt("c-1"))
-        reads_meanwhile = [one.fact for one in store.load("O-1")]
+        reads_meanwhile = [one.event for one in store.load("O-1")]
 
     # then
     assert reads_meanwhile == [linked("A")]
     assert store.receipt("c-1") is None
     assert list(store.append([batch("O-1", 1, "B")], receipt=receipt("c-1"))) != []
-    assert [one.fact for one in store.load("O-1")] == [linked("A"), linked("B")]
+    assert [one.event for one in store.load("O-1")] == [linked("A"), linked("B")]
 
 
-def test_a_store_that_may_not_grow_says_full_and_goes_on_with_a_new_connection(path: Path, store: FactStore) -> None:
+def test_a_store_that_may_not_grow_says_full_and_goes_on_with_a_new_connection(path: Path, store: CaseStore) -> None:
     # given
     recorder = store._recorder
     assert isinstance(recorder, SQLiteCaseRecorder)
@@ -542,7 +542,7 @@ def test_a_store_that_may_not_grow_says_full_and_goes_on_with_a_new_connection(p
 
 @pytest.mark.parametrize("fault", ["BEGIN", "INSERT INTO facts", "INSERT INTO commands", "COMMIT"])
 def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
-    path: Path, store: FactStore, fault: str, monkeypatch: pytest.MonkeyPatch
+    path: Path, store: CaseStore, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given: a disk that fails once
     recorder = store._recorder
@@ -577,7 +577,7 @@ def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
     assert list(store.append([batch("O-1", 0, "A")], receipt=receipt("c-1"))) == [1]
 
 
-def test_a_store_whose_file_was_removed_does_not_make_an_empty_one(path: Path, store: FactStore) -> None:
+def test_a_store_whose_file_was_removed_does_not_make_an_empty_one(path: Path, store: CaseStore) -> None:
     # given
     path.unlink()
 
@@ -595,7 +595,7 @@ def open_files(path: Path) -> int:
     return sum(os.path.realpath(link) == str(path) for link in links.iterdir())
 
 
-def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store: FactStore) -> None:
+def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store: CaseStore) -> None:
     # given: many more readers at once than are kept
     together = threading.Barrier(64)
     recorder = store._recorder
@@ -627,7 +627,7 @@ def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store:
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_store_that_is_forgotten_closes_its_connections(path: Path) -> None:
     # given
-    store = FactStore(SQLiteCaseRecorder(path))
+    store = CaseStore(SQLiteCaseRecorder(path))
     store.append([batch("O-1", 0, "A")])
     store.load("O-1")
     assert open_files(path) > 0
@@ -640,9 +640,9 @@ def test_a_store_that_is_forgotten_closes_its_connections(path: Path) -> None:
     assert open_files(path) == 0
 
 
-def test_a_refused_append_is_forgotten_with_its_error(path: Path, store: FactStore) -> None:
+def test_a_refused_append_is_forgotten_with_its_error(path: Path, store: CaseStore) -> None:
     # given: nobody collects what keeps each other alive
-    class Names(list[Name]):
+    class Names(list[ReservedId]):
         """Names that can be seen to go."""
 
     store.append([batch("O-1", 0, "A")])
@@ -652,7 +652,7 @@ def test_a_refused_append_is_forgotten_with_its_error(path: Path, store: FactSto
     try:
         # when
         with pytest.raises(Stale):
-            store.append([batch("O-1", 0, "B")], names=names)
+            store.append([batch("O-1", 0, "B")], reserved_ids=names)
         del names
 
         # then
@@ -689,7 +689,7 @@ def test_an_interrupt_on_the_way_leaves_the_store_to_the_next(path: Path) -> Non
 
         return look
 
-    with closing(FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.01))) as store:
+    with closing(CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.01))) as store:
         for nth in count(1):
             before = sys.gettrace()
             sys.settrace(interrupting(nth))
@@ -704,7 +704,7 @@ def test_an_interrupt_on_the_way_leaves_the_store_to_the_next(path: Path) -> Non
         assert nth > 10
 
 
-def test_readers_do_not_hold_back_a_writer(path: Path, store: FactStore) -> None:
+def test_readers_do_not_hold_back_a_writer(path: Path, store: CaseStore) -> None:
     # given
     store.append([batch("O-1", 0, "A"), batch("O-2", 0, "B")])
     visits = [store.cases() for _ in range(3)]
@@ -716,7 +716,7 @@ def test_readers_do_not_hold_back_a_writer(path: Path, store: FactStore) -> None
         store.append([batch("O-2", after, "C")])
 
     # then
-    assert [len(facts) for visit in visits for _, facts in visit] == [1, 1, 1]
+    assert [len(events) for visit in visits for _, events in visit] == [1, 1, 1]
 
 
 def test_the_wal_is_used_again_and_never_cut_while_the_store_is_open(
@@ -739,7 +739,7 @@ def test_the_wal_is_used_again_and_never_cut_while_the_store_is_open(
     store.close()
 
 
-def test_a_child_process_opens_its_own_connections(path: Path, store: FactStore) -> None:
+def test_a_child_process_opens_its_own_connections(path: Path, store: CaseStore) -> None:
     # given: a parent with an open writer, an open reader and a lock that some thread held at the time of the fork
     store.append([batch("O-1", 0, "A")])
     store.load("O-1")
@@ -839,7 +839,7 @@ def line_of(running: subprocess.Popen[str]) -> str:
     return running.stdout.readline().strip()
 
 
-def test_a_write_of_another_process_wakes_a_follower(path: Path, store: FactStore) -> None:
+def test_a_write_of_another_process_wakes_a_follower(path: Path, store: CaseStore) -> None:
     # given
     with process(FOLLOWER, path) as follower:
         assert line_of(follower) == "following"
@@ -854,7 +854,7 @@ def test_a_write_of_another_process_wakes_a_follower(path: Path, store: FactStor
 def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing(path: Path) -> None:
     # given
     writers, times = 4, 80
-    store = FactStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
+    store = CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
     seen: list[str] = []
 
     with process(FOLLOWER, path) as follower:
@@ -880,10 +880,10 @@ def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing
     # then
     everything_stored = store.read(limit=100_000)
     assert seen == [f"{one.position} {one.case_id} {one.case_seq}" for one in everything_stored]
-    for case_id, facts in store.cases():
-        assert [one.case_seq for one in facts] == list(range(1, len(facts) + 1))
+    for case_id, events in store.cases():
+        assert [one.case_seq for one in events] == list(range(1, len(events) + 1))
         if case_id.startswith("W-"):
-            assert len(facts) == times
+            assert len(events) == times
     store.close()
 
 
@@ -900,7 +900,7 @@ def test_processes_that_create_the_same_store_at_once_all_succeed(tmp_path: Path
             entered.__exit__(None, None, None)
 
         # then
-        store = FactStore(SQLiteCaseRecorder(path))
+        store = CaseStore(SQLiteCaseRecorder(path))
         assert [case_id for case_id, _ in store.cases() if case_id != "common"] == ["W-0", "W-1", "W-2", "W-3"]
         store.close()
 
@@ -910,11 +910,11 @@ def test_threads_that_create_the_same_store_at_once_all_succeed(tmp_path: Path) 
         # given
         path = tmp_path / f"store-{attempt}.db"
         start = threading.Barrier(8)
-        opened: list[FactStore] = []
+        opened: list[CaseStore] = []
 
-        def create(path: Path = path, start: threading.Barrier = start, opened: list[FactStore] = opened) -> None:
+        def create(path: Path = path, start: threading.Barrier = start, opened: list[CaseStore] = opened) -> None:
             start.wait(GUARD_SECONDS)
-            opened.append(FactStore(SQLiteCaseRecorder(path)))
+            opened.append(CaseStore(SQLiteCaseRecorder(path)))
 
         # when
         threads = [threading.Thread(target=create, daemon=True) for _ in range(8)]
@@ -945,15 +945,15 @@ def test_what_a_killed_process_was_told_is_there_and_nothing_is_there_by_halves(
             acknowledged = max([acknowledged, *(int(line) for line in rest.split("\n")[:-1])])
 
         # then
-        store = FactStore(SQLiteCaseRecorder(path))
-        facts = store.load(who)
-        assert acknowledged <= len(facts) <= acknowledged + 2
-        assert len(facts) % 2 == 0
-        for after in range(0, len(facts), 2):
+        store = CaseStore(SQLiteCaseRecorder(path))
+        events = store.load(who)
+        assert acknowledged <= len(events) <= acknowledged + 2
+        assert len(events) % 2 == 0
+        for after in range(0, len(events), 2):
             kept = store.receipt(f"{who}-{after}")
             assert kept is not None
-            assert (kept.first, kept.last) == (facts[after].position, facts[after + 1].position)
-        assert store.receipt(f"{who}-{len(facts)}") is None
+            assert (kept.first, kept.last) == (events[after].position, events[after + 1].position)
+        assert store.receipt(f"{who}-{len(events)}") is None
         store.append([batch("after the crash", round_number, "A")])
         store.close()
         with raw(path) as connection:
@@ -977,7 +977,7 @@ def test_what_a_killed_process_was_told_is_there_and_nothing_is_there_by_halves(
     ids=["load", "case_of", "receipt", "read", "head", "cases", "select_events"],
 )
 def test_no_question_reads_through_the_whole_log(
-    store: FactStore, path: Path, ask: Callable[[FactStore], object], monkeypatch: pytest.MonkeyPatch
+    store: CaseStore, path: Path, ask: Callable[[CaseStore], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
     recorder = store._recorder
@@ -1015,4 +1015,4 @@ def test_the_end_of_the_process_waits_for_a_transaction_of_a_daemon_thread(path:
     recorder._connections.release_writer()
     end.join()
     with pytest.raises(StoreUnusable, match="closed"):
-        FactStore(recorder).append([batch("O-1", 0, "A")])
+        CaseStore(recorder).append([batch("O-1", 0, "A")])

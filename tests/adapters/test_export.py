@@ -31,15 +31,15 @@ from returnable.adapters.export.scenario import (
 from returnable.adapters.export.tables import csv_cell, harmless, original, table
 from returnable.adapters.files import NotWritten, written_whole
 from returnable.adapters.scenario import Played, play, read_scenario
-from returnable.adapters.wiring import Parts, assemble, policy_book
+from returnable.adapters.wiring import Services, assemble, policy_book
 from returnable.domain.commands import Command
-from returnable.domain.desk import Desk
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import ClaimDenied, encode
 from returnable.domain.fields import parse_instant
+from returnable.domain.handler import CommandHandler
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, PolicyInvalid, policy_from, read_policies
-from returnable.domain.ruling import Finding
+from returnable.domain.ruling import ClauseResult
 from returnable.projections import exports
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, Column, History, Rows, WholeCases
 from returnable.projections.subjects import find_subject
@@ -74,11 +74,11 @@ def asked(query: str) -> list[Any]:
     return answer.fetchall()
 
 
-def exported(parts: Parts, form: str, view: str = "facts", choice: Choice | None = None) -> bytes:
+def exported(services: Services, form: str, view: str = "facts", choice: Choice | None = None) -> bytes:
     """An export as bytes."""
     out = io.BytesIO()
-    rows = Rows(History(parts.store), parts.desk.policy)
-    chosen, columns = (rows.facts, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
+    rows = Rows(History(services.store), services.handler.policy)
+    chosen, columns = (rows.events, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
     writer = table(form, out, columns)
     for row in chosen(choice or Choice()):
         writer.write(row)
@@ -86,22 +86,22 @@ def exported(parts: Parts, form: str, view: str = "facts", choice: Choice | None
     return out.getvalue()
 
 
-def written_of(parts: Parts, choice: Choice | None = None, views: bool = True) -> tuple[bytes, Written]:
+def written_of(services: Services, choice: Choice | None = None, views: bool = True) -> tuple[bytes, Written]:
     """A scenario, and what is said of it."""
     out = io.BytesIO()
-    history = History(parts.store)
-    written = write_scenario(out, history, WholeCases(history, choice or Choice()), parts.desk.policy, views)
+    history = History(services.store)
+    written = write_scenario(out, history, WholeCases(history, choice or Choice()), services.handler.policy, views)
     return out.getvalue(), written
 
 
-def scenario_of(parts: Parts, choice: Choice | None = None, views: bool = True) -> bytes:
+def scenario_of(services: Services, choice: Choice | None = None, views: bool = True) -> bytes:
     """A scenario."""
-    return written_of(parts, choice, views)[0]
+    return written_of(services, choice, views)[0]
 
 
-def played(content: bytes, parts: Parts) -> list[Played]:
+def played(content: bytes, services: Services) -> list[Played]:
     """The scenario played; an empty one has no lines."""
-    return list(play(parts, read_scenario(content, "export"))) if content else []
+    return list(play(services, read_scenario(content, "export"))) if content else []
 
 
 def unmet(lines: Iterable[Played]) -> list[str]:
@@ -109,24 +109,24 @@ def unmet(lines: Iterable[Played]) -> list[str]:
     return [f"line {line.line}: {mismatch}" for line in lines for mismatch in line.mismatches]
 
 
-def facts_of(parts: Parts, case_ids: Iterable[str] | None = None) -> dict[str, list[tuple[object, ...]]]:
+def facts_of(services: Services, case_ids: Iterable[str] | None = None) -> dict[str, list[tuple[object, ...]]]:
     """Case → its facts where they stand in it, as they are stored."""
     chosen = None if case_ids is None else set(case_ids)
     return {
-        case_id: [(e.case_seq, e.stream, e.version, *encode(e.fact)) for e in facts]
-        for case_id, facts in parts.store.cases()
+        case_id: [(e.case_seq, e.stream, e.version, *encode(e.event)) for e in events]
+        for case_id, events in services.store.cases()
         if chosen is None or case_id in chosen
     }
 
 
-def of_subjects(parts: Parts, *subjects: str) -> Choice:
+def of_subjects(services: Services, *subjects: str) -> Choice:
     """A choice of subjects."""
-    return Choice(tuple(find_subject(parts.store, parts.desk.policy, subject) for subject in subjects))
+    return Choice(tuple(find_subject(services.store, services.handler.policy, subject) for subject in subjects))
 
 
-def lived(seeds: Iterable[int], parts: Parts | None = None) -> World:
+def lived(seeds: Iterable[int], services: Services | None = None) -> World:
     """A random history."""
-    world = World(parts)
+    world = World(services)
     for seed in seeds:
         world.step(seed)
     return world
@@ -157,10 +157,10 @@ def settled() -> Scenario:
 def test_json_lines_have_every_fact_once_in_the_order_of_the_log_with_its_columns_in_their_order() -> None:
     story = settled()
 
-    lines = [json.loads(line) for line in exported(story.parts, "jsonl").splitlines()]
+    lines = [json.loads(line) for line in exported(story.services, "jsonl").splitlines()]
 
-    log = story.parts.store.read(0, 1000)
-    assert [(line["position"], line["type"]) for line in lines] == [(e.position, e.fact.type) for e in log]
+    log = story.services.store.read(0, 1000)
+    assert [(line["position"], line["type"]) for line in lines] == [(e.position, e.event.type) for e in log]
     names = [column.name for column in FACT_COLUMNS]
     assert all(list(line) == [*names, "ruling"] for line in lines)
 
@@ -168,7 +168,7 @@ def test_json_lines_have_every_fact_once_in_the_order_of_the_log_with_its_column
 def test_a_line_tells_who_when_and_how_it_was_ruled() -> None:
     story = settled()
 
-    lines = [json.loads(line) for line in exported(story.parts, "jsonl").splitlines()]
+    lines = [json.loads(line) for line in exported(story.services, "jsonl").splitlines()]
 
     request, declined = (line for line in lines if line["case_id"] == "A-2" and line["case_seq"] in (2, 3))
     assert (request["outcome"], declined["outcome"]) == ("declined", "declined")
@@ -197,7 +197,7 @@ def test_amounts_are_what_was_captured_asked_back_and_answered_for_each_tender(m
     ]
 
     def came() -> list[tuple[str, str]]:
-        lines = map(json.loads, exported(story.parts, "jsonl").splitlines())
+        lines = map(json.loads, exported(story.services, "jsonl").splitlines())
         return [(line["type"], line["amount"]) for line in lines if line["amount"] is not None]
 
     remembered = came()
@@ -210,10 +210,10 @@ def test_amounts_are_what_was_captured_asked_back_and_answered_for_each_tender(m
 def test_the_clauses_view_has_one_row_for_each_clause_that_was_weighed() -> None:
     story = settled()
 
-    rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
+    rows = [json.loads(line) for line in exported(story.services, "jsonl", "clauses").splitlines()]
 
     assert all(list(row) == [*(column.name for column in CLAUSE_COLUMNS), "quote"] for row in rows)
-    weighed = [len(getattr(e.fact, "ruling", None) or ()) for e in story.parts.store.read(0, 1000)]
+    weighed = [len(getattr(e.event, "ruling", None) or ()) for e in story.services.store.read(0, 1000)]
     assert len(rows) == sum(weighed)
     late = next(row for row in rows if row["clause"] == "cancellation.window" and row["verdict"] == "fail")
     assert (late["deadline"], late["margin_seconds"]) == ("2026-04-01T16:00:00Z", -3600.25)
@@ -226,7 +226,7 @@ def test_the_clauses_view_has_one_row_for_each_clause_that_was_weighed() -> None
 def test_a_promise_has_its_deadline_too() -> None:
     story = Scenario().given(a_delivered_order(), report_wrong_item(attachments=[], at="2026-03-06 10:00"))
 
-    rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
+    rows = [json.loads(line) for line in exported(story.services, "jsonl", "clauses").splitlines()]
 
     deadlines = {row["clause"]: (row["deadline"], row["margin_seconds"]) for row in rows}
     contact_by = story.ask("claim/C-1")["contact_by"]
@@ -246,7 +246,7 @@ def test_of_lines_with_deadlines_of_their_own_the_earliest_counts() -> None:
         request_return({"2": 1, "1": 1}, at="2026-03-10 12:00"),
     )
 
-    rows = [json.loads(line) for line in exported(story.parts, "jsonl", "clauses").splitlines()]
+    rows = [json.loads(line) for line in exported(story.services, "jsonl", "clauses").splitlines()]
 
     assert rows[0]["deadline"] == "2026-03-19T04:00:00Z"
 
@@ -255,7 +255,7 @@ def test_of_lines_with_deadlines_of_their_own_the_earliest_counts() -> None:
 def test_duckdb_reads_what_was_refunded_for_each_clause(form: str, tmp_path: Path) -> None:
     story = settled()
     for view in ("facts", "clauses"):
-        (tmp_path / f"{view}.{form}").write_bytes(exported(story.parts, form, view))
+        (tmp_path / f"{view}.{form}").write_bytes(exported(story.services, form, view))
 
     deducted = asked(
         f"""SELECT clause, count(*), sum(amount)::DECIMAL(12, 2)
@@ -279,7 +279,7 @@ def test_parquet_columns_are_typed_and_written_in_row_groups(tmp_path: Path, mon
     monkeypatch.setattr("returnable.adapters.export.tables.ROWS_IN_A_GROUP", 7)
     story = settled()
     file = tmp_path / "facts.parquet"
-    file.write_bytes(exported(story.parts, "parquet"))
+    file.write_bytes(exported(story.services, "parquet"))
 
     types = {row[0]: row[1] for row in asked(f"DESCRIBE SELECT * FROM '{file}'")}
     groups = pq.ParquetFile(file).metadata
@@ -287,18 +287,21 @@ def test_parquet_columns_are_typed_and_written_in_row_groups(tmp_path: Path, mon
     assert list(types) == [column.name for column in FACT_COLUMNS]
     assert (types["recorded_at"], types["amount"]) == ("TIMESTAMP WITH TIME ZONE", "DECIMAL(24,4)")
     assert (types["position"], types["failed"]) == ("BIGINT", "VARCHAR[]")
-    assert (groups.num_rows, groups.num_row_groups) == (story.parts.store.head(), -(-story.parts.store.head() // 7))
+    assert (groups.num_rows, groups.num_row_groups) == (
+        story.services.store.head(),
+        -(-story.services.store.head() // 7),
+    )
 
 
 def test_an_empty_store_gives_an_empty_table_that_can_be_read(tmp_path: Path) -> None:
-    parts = assemble("memory:")
+    services = assemble("memory:")
     for form in ("parquet", "csv"):
-        (tmp_path / f"empty.{form}").write_bytes(exported(parts, form))
+        (tmp_path / f"empty.{form}").write_bytes(exported(services, form))
 
     counts = [asked(f"SELECT count(*) FROM '{tmp_path}/empty.{form}'") for form in ("parquet", "csv")]
 
     assert counts == [[(0,)], [(0,)]]
-    assert exported(parts, "jsonl") == b""
+    assert exported(services, "jsonl") == b""
 
 
 FORMULA = tuple("=+-@＝＋－＠﹦﹢﹣﹫\t\r\n")
@@ -387,41 +390,43 @@ def test_a_text_that_begins_like_a_formula_gets_an_apostrophe(text: str) -> None
 def test_numbers_and_times_are_plain_cells_so_that_a_late_margin_stays_a_number() -> None:
     story = settled()
 
-    rows = list(csv.DictReader(io.StringIO(exported(story.parts, "csv", "clauses").decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(exported(story.services, "csv", "clauses").decode(), newline="")))
 
     assert "-3600.25" in {row["margin_seconds"] for row in rows}
-    assert exported(story.parts, "csv").count(b"\r\n") == story.parts.store.head() + 1
+    assert exported(story.services, "csv").count(b"\r\n") == story.services.store.head() + 1
 
 
 # ---- what is taken ---------------------------------------------------------------------------------------------------
 
 
-def positions(parts: Parts, choice: Choice) -> list[int]:
-    return [json.loads(line)["position"] for line in exported(parts, "jsonl", choice=choice).splitlines()]
+def positions(services: Services, choice: Choice) -> list[int]:
+    return [json.loads(line)["position"] for line in exported(services, "jsonl", choice=choice).splitlines()]
 
 
 def test_an_order_brings_its_case_a_return_its_stream_and_a_refund_its_own_facts() -> None:
-    parts = settled().parts
-    log = parts.store.read(0, 1000)
+    services = settled().services
+    log = services.store.read(0, 1000)
 
-    taken = {subject: positions(parts, of_subjects(parts, subject)) for subject in ("order/A-1", "return/R-1", "F-1")}
+    taken = {
+        subject: positions(services, of_subjects(services, subject)) for subject in ("order/A-1", "return/R-1", "F-1")
+    }
 
     assert taken["order/A-1"] == [e.position for e in log if e.case_id == "A-1"]
     assert taken["return/R-1"] == [e.position for e in log if e.stream == "return/R-1"]
-    assert taken["F-1"] == [e.position for e in log if getattr(e.fact, "refund_id", None) == "F-1"]
-    assert positions(parts, of_subjects(parts, "A-2", "R-1")) == [
+    assert taken["F-1"] == [e.position for e in log if getattr(e.event, "refund_id", None) == "F-1"]
+    assert positions(services, of_subjects(services, "A-2", "R-1")) == [
         e.position for e in log if e.case_id == "A-2" or e.stream == "return/R-1"
     ]
 
 
 def test_a_period_has_its_beginning_and_not_its_end() -> None:
-    parts = settled().parts
-    log = parts.store.read(0, 1000)
-    since, until = log[3].fact.recorded_at, log[6].fact.recorded_at
+    services = settled().services
+    log = services.store.read(0, 1000)
+    since, until = log[3].event.recorded_at, log[6].event.recorded_at
 
-    taken = positions(parts, Choice(since=since, until=until))
+    taken = positions(services, Choice(since=since, until=until))
 
-    assert taken == [e.position for e in log if since <= e.fact.recorded_at < until]
+    assert taken == [e.position for e in log if since <= e.event.recorded_at < until]
     assert log[3].position in taken
     assert log[6].position not in taken
 
@@ -432,41 +437,41 @@ def test_a_scenario_takes_whole_cases_with_a_fact_in_the_period(monkeypatch: pyt
     april = Choice(since=parse_instant("2026-04-01T00:00:00Z"))
     other = assemble("memory:")
 
-    lines = played(scenario_of(story.parts, april), other)
+    lines = played(scenario_of(story.services, april), other)
 
     assert unmet(lines) == []
-    assert facts_of(other) == facts_of(story.parts, ["A-2"])
-    assert scenario_of(story.parts, Choice(of_subjects(story.parts, "A-1").subjects, april.since)) == b""
+    assert facts_of(other) == facts_of(story.services, ["A-2"])
+    assert scenario_of(story.services, Choice(of_subjects(story.services, "A-1").subjects, april.since)) == b""
 
 
 def test_what_is_recorded_during_an_export_is_not_part_of_it() -> None:
     story = settled()
-    history = History(story.parts.store)
+    history = History(story.services.store)
     story.given(an_order("A-9", confirmed="2026-05-01 10:00"))
     out = io.BytesIO()
 
-    write_scenario(out, history, WholeCases(history, Choice()), story.parts.desk.policy)
+    write_scenario(out, history, WholeCases(history, Choice()), story.services.handler.policy)
 
     assert b"A-9" not in out.getvalue()
 
 
 def test_a_fact_that_cannot_be_read_stops_an_export(tmp_path: Path) -> None:
-    parts = assemble(f"sqlite:///{tmp_path}/shop.db")
-    Scenario(parts).given(a_delivered_order())
+    services = assemble(f"sqlite:///{tmp_path}/shop.db")
+    Scenario(services).given(a_delivered_order())
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("UPDATE facts SET content = CAST('{}' AS BLOB) WHERE position = 2")
         connection.commit()
 
-    for choice in (Choice(), of_subjects_unread(parts)):
+    for choice in (Choice(), of_subjects_unread(services)):
         with pytest.raises(HistoryBroken, match=r"position 2, of case 'A-1'"):
-            exported(parts, "jsonl", choice=choice)
-    parts.store.close()
+            exported(services, "jsonl", choice=choice)
+    services.store.close()
 
 
-def of_subjects_unread(parts: Parts) -> Choice:
+def of_subjects_unread(services: Services) -> Choice:
     """A choice made before the damage."""
     sound = Scenario().given(a_delivered_order())
-    return of_subjects(sound.parts, "order/A-1")
+    return of_subjects(sound.services, "order/A-1")
 
 
 # ---- scenarios -------------------------------------------------------------------------------------------------------
@@ -478,10 +483,10 @@ def test_any_history_exported_and_played_comes_to_the_same_facts_and_views(seeds
     world = lived(seeds)
     other = assemble("memory:")
 
-    lines = played(scenario_of(world.parts), other)
+    lines = played(scenario_of(world.services), other)
 
     assert unmet(lines) == []
-    assert facts_of(other) == facts_of(world.parts)
+    assert facts_of(other) == facts_of(world.services)
 
 
 @given(HISTORIES, st.data())
@@ -492,13 +497,13 @@ def test_any_subject_exported_alone_brings_its_whole_case(seeds: list[int], data
     names += [f"return/{name}" for case in world.cases for name in case.returns]
     if not names:
         return
-    choice = of_subjects(world.parts, data.draw(st.sampled_from(names)))
+    choice = of_subjects(world.services, data.draw(st.sampled_from(names)))
     other = assemble("memory:")
 
-    lines = played(scenario_of(world.parts, choice), other)
+    lines = played(scenario_of(world.services, choice), other)
 
     assert unmet(lines) == []
-    assert facts_of(other) == facts_of(world.parts, choice.case_ids)
+    assert facts_of(other) == facts_of(world.services, choice.case_ids)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -506,12 +511,12 @@ def test_a_history_in_a_file_exported_and_played_into_a_file_comes_to_the_same(s
     world = lived(range(seed * 1000, seed * 1000 + 60), assemble(f"sqlite:///{tmp_path}/one.db"))
     other = assemble(f"sqlite:///{tmp_path}/other.db")
 
-    lines = played(scenario_of(world.parts), other)
+    lines = played(scenario_of(world.services), other)
 
     assert unmet(lines) == []
-    assert facts_of(other) == facts_of(world.parts)
-    assert scenario_of(other) == scenario_of(world.parts)
-    world.parts.store.close()
+    assert facts_of(other) == facts_of(world.services)
+    assert scenario_of(other) == scenario_of(world.services)
+    world.services.store.close()
     other.store.close()
 
 
@@ -530,15 +535,15 @@ def with_deadlines() -> Scenario:
 def test_deadlines_recorded_over_many_cases_are_one_line_for_those_that_are_exported() -> None:
     story = with_deadlines()
     other, alone = assemble("memory:"), assemble("memory:")
-    two = of_subjects(story.parts, "order/A-3", "order/A-1")
+    two = of_subjects(story.services, "order/A-3", "order/A-1")
 
-    everything, some = played(scenario_of(story.parts), other), played(scenario_of(story.parts, two), alone)
+    everything, some = played(scenario_of(story.services), other), played(scenario_of(story.services, two), alone)
 
     assert unmet(everything) == unmet(some) == []
-    assert facts_of(other) == facts_of(story.parts)
-    assert facts_of(alone) == facts_of(story.parts, ["A-1", "A-3"])
+    assert facts_of(other) == facts_of(story.services)
+    assert facts_of(alone) == facts_of(story.services, ["A-1", "A-3"])
     nightly = [line for line in some if line.command == "run_deadlines"]
-    assert [len(line.outcome.facts) for line in nightly if line.outcome] == [2]
+    assert [len(line.outcome.recorded_events) for line in nightly if line.outcome] == [2]
 
 
 def test_the_lines_stand_as_the_log_does_and_say_where_its_clock_steps_back() -> None:
@@ -550,7 +555,7 @@ def test_the_lines_stand_as_the_log_does_and_say_where_its_clock_steps_back() ->
     )
     other = assemble("memory:")
 
-    content, written = written_of(story.parts, views=False)
+    content, written = written_of(story.services, views=False)
     lines = played(content, other)
 
     said = [(json.loads(line)["at"], json.loads(line).get("steps_back")) for line in content.splitlines()]
@@ -562,13 +567,13 @@ def test_the_lines_stand_as_the_log_does_and_say_where_its_clock_steps_back() ->
     ]
     assert written.steps_back == 2
     assert unmet(lines) == []
-    assert facts_of(other) == facts_of(story.parts)
+    assert facts_of(other) == facts_of(story.services)
 
 
 class _SlowClocks:
     """A desk asked by several processes, each with a clock of its own: up to a minute and a half slow."""
 
-    def __init__(self, desk: Desk, seed: int) -> None:
+    def __init__(self, desk: CommandHandler, seed: int) -> None:
         self._desk = desk
         self._dice = Random(seed)
 
@@ -582,30 +587,30 @@ class _SlowClocks:
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60), st.integers(0, 99))
 def test_what_several_clocks_recorded_plays_back_to_the_same_facts(seeds: list[int], clocks: int) -> None:
-    parts = assemble("memory:")
-    world = World(Parts(parts.store, cast(Desk, _SlowClocks(parts.desk, clocks))))
+    services = assemble("memory:")
+    world = World(Services(services.store, cast(CommandHandler, _SlowClocks(services.handler, clocks))))
     for seed in seeds:
         world.step(seed)
     other = assemble("memory:")
 
-    lines = played(scenario_of(parts), other)
+    lines = played(scenario_of(services), other)
 
     assert unmet(lines) == []
-    assert facts_of(other) == facts_of(parts)
+    assert facts_of(other) == facts_of(services)
 
 
 def test_without_views_a_scenario_has_commands_only() -> None:
     story = settled()
 
-    content = scenario_of(story.parts, views=False)
+    content = scenario_of(story.services, views=False)
 
     assert b'"query"' not in content
-    assert scenario_of(story.parts).startswith(content)
+    assert scenario_of(story.services).startswith(content)
 
 
 def test_a_view_that_does_not_come_out_is_an_unmet_expectation() -> None:
     story = settled()
-    content = scenario_of(story.parts).replace(b'"status":"cancelled"', b'"status":"shipped"')
+    content = scenario_of(story.services).replace(b'"status":"cancelled"', b'"status":"shipped"')
 
     lines = played(content, assemble("memory:"))
 
@@ -621,28 +626,30 @@ def test_a_pinned_policy_written_to_a_folder_is_read_with_the_same_hash_and_play
     story = Scenario(policy=policy).given(
         an_order(), request_cancellation(order_reference="A-1", at="2026-03-02 14:00")
     )
-    _, written = written_of(story.parts)
+    _, written = written_of(story.services)
 
-    (file,) = write_policies(str(tmp_path / "policies"), written, story.parts.desk.policy)
-    again = write_policies(str(tmp_path / "policies"), written, story.parts.desk.policy)
+    (file,) = write_policies(str(tmp_path / "policies"), written, story.services.handler.policy)
+    again = write_policies(str(tmp_path / "policies"), written, story.services.handler.policy)
 
     assert not bundled_suffices(written)
     assert again == [file]
     assert [version.sha256 for version in read_policies(file).versions] == [policy.sha256]
     other = assemble("memory:", tmp_path / "policies")
-    assert unmet(played(scenario_of(story.parts), other)) == []
-    assert unmet(played(scenario_of(story.parts), assemble("memory:"))) != []
-    assert what_policies_do(written, story.parts.desk.policy) is None
+    assert unmet(played(scenario_of(story.services), other)) == []
+    assert unmet(played(scenario_of(story.services), assemble("memory:"))) != []
+    assert what_policies_do(written, story.services.handler.policy) is None
 
 
 def test_policies_that_would_be_chosen_differently_are_told(tmp_path: Path) -> None:
     story = Scenario().given(an_order())
     later = policy_book(a_policy(version="2026-02", effective="2001-01-01"))
-    Scenario(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, later))).given(an_order("A-2"))
-    _, written = written_of(story.parts)
+    Scenario(Services(story.services.store, type(story.services.handler)(story.services.store, later))).given(
+        an_order("A-2")
+    )
+    _, written = written_of(story.services)
 
-    problem = what_policies_do(written, story.parts.desk.policy)
-    files = write_policies(str(tmp_path), written, story.parts.desk.policy)
+    problem = what_policies_do(written, story.services.handler.policy)
+    files = write_policies(str(tmp_path), written, story.services.handler.policy)
 
     assert problem is not None
     assert len(files) == 2
@@ -652,13 +659,15 @@ def test_policies_that_would_be_chosen_differently_are_told(tmp_path: Path) -> N
 def test_policies_of_different_merchants_go_into_folders_of_their_own(tmp_path: Path) -> None:
     story = Scenario().given(an_order())
     elsewhere = PolicyBook([policy_from(from_json(a_policy().document) | {"id": "another/one"}, "elsewhere")])
-    Scenario(Parts(story.parts.store, type(story.parts.desk)(story.parts.store, elsewhere))).given(an_order("A-2"))
-    _, written = written_of(story.parts)
+    Scenario(Services(story.services.store, type(story.services.handler)(story.services.store, elsewhere))).given(
+        an_order("A-2")
+    )
+    _, written = written_of(story.services)
 
-    files = write_policies(str(tmp_path), written, story.parts.desk.policy)
+    files = write_policies(str(tmp_path), written, story.services.handler.policy)
 
     assert sorted(Path(file).parent.name for file in files) == ["allu-usa", "another-one"]
-    assert "versions of different policies" in str(what_policies_do(written, story.parts.desk.policy))
+    assert "versions of different policies" in str(what_policies_do(written, story.services.handler.policy))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"id": 7}'])
@@ -706,8 +715,8 @@ def test_a_place_that_cannot_be_written_is_refused(place: Callable[[Path], Path]
 
 
 def test_a_refund_that_was_never_requested_is_broken_history() -> None:
-    rows = Rows(History(settled().parts.store), settled().parts.desk.policy)
-    stray: Any = next(e for e in settled().parts.store.read(0, 1000) if e.fact.type == "RefundSettled")
+    rows = Rows(History(settled().services.store), settled().services.handler.policy)
+    stray: Any = next(e for e in settled().services.store.read(0, 1000) if e.event.type == "RefundSettled")
 
     with pytest.raises(HistoryBroken, match="was never requested"):
         rows._asked(stray, "F-7")
@@ -715,8 +724,8 @@ def test_a_refund_that_was_never_requested_is_broken_history() -> None:
 
 def test_a_ruling_without_a_policy_is_broken_history() -> None:
     story = settled()
-    rows = Rows(History(story.parts.store), story.parts.desk.policy)
-    denied = ClaimDenied(occurred_at=AT, recorded_at=AT, ruling=(Finding(clause="x", verdict="fail", facts={}),))
+    rows = Rows(History(story.services.store), story.services.handler.policy)
+    denied = ClaimDenied(occurred_at=AT, recorded_at=AT, ruling=(ClauseResult(clause="x", verdict="fail", facts={}),))
 
     with pytest.raises(HistoryBroken, match="has a ruling and says no policy"):
         rows._clauses(denied, denied.ruling or ())
@@ -725,7 +734,7 @@ def test_a_ruling_without_a_policy_is_broken_history() -> None:
 def test_times_are_utc_whatever_the_policy_says() -> None:
     story = Scenario().given(an_order())
 
-    (line,) = map(json.loads, exported(story.parts, "jsonl").splitlines())
+    (line,) = map(json.loads, exported(story.services, "jsonl").splitlines())
 
     assert line["recorded_at"] == "2026-03-02T15:00:00Z"
     assert datetime.fromisoformat(line["content"]["cancel_by"]).tzinfo is not None

@@ -50,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('store')}/shop.db"
     policy = a_policy({"returns.window": {"days": 30}}, version="30 days")
     story = Scenario(assemble(url, policy=policy_book_of(policy))).given(an_inspected_return(), request_refund())
-    story.parts.store.close()
+    story.services.store.close()
     return url
 
 

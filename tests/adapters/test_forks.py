@@ -24,7 +24,7 @@ from returnable.adapters.eventstore.forks import AtWork, ForkSafeLock
 from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.postgres_listener import _Ear
 from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
-from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import stored_views
 from returnable.domain.cached import cached_property
 from returnable.domain.fields import Model
@@ -137,7 +137,7 @@ def busy() -> Iterator[Callable[[Callable[[], object]], None]]:
 
 
 class Held:
-    """A thread that holds something from now on until :meth:`let_go`."""
+    """A thread that holds something from now on until :meth:`release`."""
 
     def __init__(self, what: Any) -> None:
         self._over, self._holds = threading.Event(), threading.Event()
@@ -151,7 +151,7 @@ class Held:
         self._thread.start()
         self._holds.wait(PATIENCE_SECONDS)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._over.set()
         self._thread.join()
 
@@ -247,7 +247,7 @@ def test_children_of_a_parent_whose_threads_write_ask_and_follow_all_work(
     for one in (desk, desk, other):
         busy(lambda one=one: confirm(one, f"thread-{next(numbers)}"))  # type: ignore[misc]
     busy(lambda: desk.order(order_id="parent"))
-    following = desk.parts.store.follow()  # type: ignore[attr-defined]
+    following = desk.services.store.follow()  # type: ignore[attr-defined]
     busy(lambda: next(following, None))
 
     # when
@@ -338,7 +338,7 @@ def test_a_connection_of_the_hosts_own_is_noticed(path: Path, desk: returnable.D
 
 def test_a_change_that_is_under_way_in_the_thread_that_forks_stays_the_parents(url: str, desk: returnable.Desk) -> None:
     # given
-    recorder = desk.parts.store._recorder  # type: ignore[attr-defined]
+    recorder = desk.services.store._recorder  # type: ignore[attr-defined]
     assert isinstance(recorder, SQLiteCaseRecorder)
     said: list[str] = []
     to_parent: list[int] = []
@@ -393,7 +393,7 @@ def test_a_thread_that_does_not_come_to_its_end_makes_the_child_refuse_every_sto
 
     # when
     said = Child(lambda: (desk.close(), returnable.open(f"sqlite:///{tmp_path}/other.db"))).said()
-    held.let_go()
+    held.release()
 
     # then
     assert said.startswith("StoreUnusable: this process was forked while another thread used a store")
@@ -437,7 +437,7 @@ def test_stored_views_that_the_forking_thread_reads_are_refused_in_the_child_alo
 def test_stored_views_in_memory_are_copied_by_a_fork() -> None:
     with closing(SQLiteViews(None)) as views:
         held = Held(views._lock)
-        threading.Timer(0, held.let_go).start()
+        threading.Timer(0, held.release).start()
 
         assert Child(lambda: (views.begin(["orders"], Mark(1)), len(views.marks()))).said() == ("(None, 1)")
         assert not views.marks()
@@ -458,9 +458,9 @@ def test_a_child_has_a_copy_of_a_store_in_memory(fork: Callable[[], int]) -> Non
 def test_a_fork_waits_for_a_thread_in_the_middle_of_a_store_in_memory() -> None:
     # given
     with returnable.open("memory:") as desk:
-        recorder = desk.parts.store._recorder  # type: ignore[attr-defined]
+        recorder = desk.services.store._recorder  # type: ignore[attr-defined]
         assert isinstance(recorder, MemoryCaseRecorder)
-        for lock in (recorder._database_lock, recorder.bookmarks._lock, recorder.due._lock):  # type: ignore[attr-defined]
+        for lock in (recorder._database_lock, recorder.checkpoints._lock, recorder.due._lock):  # type: ignore[attr-defined]
             # when
             held = Held(lock)
             held.let_go_soon()
@@ -470,7 +470,7 @@ def test_a_fork_waits_for_a_thread_in_the_middle_of_a_store_in_memory() -> None:
                 Child(lambda: (confirm(desk, "child"), desk.run_deadlines().outcome)).said()
                 == "('accepted', 'accepted')"
             )
-            held.let_go()
+            held.release()
 
 
 def test_a_lock_that_can_be_taken_again_is_let_go_when_it_was_let_go_as_often() -> None:
@@ -479,13 +479,13 @@ def test_a_lock_that_can_be_taken_again_is_let_go_when_it_was_let_go_as_often() 
         with lock:
             pass
         assert Child(lambda: "held twice").said() == "held twice"
-    Held(lock).let_go()
+    Held(lock).release()
 
 
 def test_no_lock_that_another_thread_holds_keeps_a_child_waiting(desk: returnable.Desk) -> None:
     # given: another thread holds every lock of the store's when the process forks
-    recorder = desk.parts.store._recorder  # type: ignore[attr-defined]
-    following = desk.parts.store.follow()  # type: ignore[attr-defined]
+    recorder = desk.services.store._recorder  # type: ignore[attr-defined]
+    following = desk.services.store.follow()  # type: ignore[attr-defined]
     locks = [
         recorder._connections._write_lock,
         recorder._together._lock,
@@ -495,9 +495,9 @@ def test_no_lock_that_another_thread_holds_keeps_a_child_waiting(desk: returnabl
     held = [Held(lock) for lock in locks]
 
     # when
-    child = Child(lambda: (confirm(desk, "child"), next(desk.parts.store.follow()), next(following)))  # type: ignore[attr-defined]
+    child = Child(lambda: (confirm(desk, "child"), next(desk.services.store.follow()), next(following)))  # type: ignore[attr-defined]
     for each in held:
-        each.let_go()
+        each.release()
 
     # then
     assert child.said().startswith("('accepted', Recorded(")
@@ -518,7 +518,7 @@ def test_a_model_that_another_thread_builds_keeps_no_child_waiting(desk: returna
     # when, then
     assert Child(lambda: Late(number=1).number).said() == "1"
     assert Late(number=2).number == 2
-    held.let_go()
+    held.release()
 
 
 def test_a_property_that_another_thread_computes_keeps_no_child_waiting() -> None:

@@ -23,14 +23,14 @@ from psycopg_pool import ConnectionPool
 
 from bench.postgres import Proxy, with_parameters
 from returnable.adapters.eventstore import forks, postgres
-from returnable.adapters.eventstore import together as module
+from returnable.adapters.eventstore import group_commit as module
+from returnable.adapters.eventstore.group_commit import GroupCommit, Interrupted, TurnTimedOut
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.postgres_connections import Lost
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.eventstore.together import Interrupted, Together, Waited
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
-from returnable.domain.ports import Name
+from returnable.domain.ports import ReservedId
 
 # ---- in turn ----------------------------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ def test_what_comes_while_somebody_writes_is_written_together_and_in_order() -> 
         seen.append(requests)
         return doubled(requests)
 
-    line = Line(together := Together(note, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(note, PATIENCE_SECONDS))
     for request in range(1, 6):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
@@ -56,8 +56,8 @@ def test_what_comes_while_somebody_writes_is_written_together_and_in_order() -> 
 
 
 def test_no_more_are_written_together_than_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 2)
-    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    monkeypatch.setattr(module, "BATCH_MAX", 2)
+    line = Line(together := GroupCommit(doubled, PATIENCE_SECONDS))
     for request in range(1, 7):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
@@ -66,7 +66,7 @@ def test_no_more_are_written_together_than_is_said(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_error_of_one_is_its_own() -> None:
-    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(doubled, PATIENCE_SECONDS))
     for request in (1, -2, 3):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
@@ -81,7 +81,7 @@ def test_an_error_of_all_is_told_to_each_in_an_exception_of_its_own() -> None:
     def fail(requests: Sequence[int]) -> list[int | Exception]:
         raise StoreUnusable("the disk is full") from OSError("28")
 
-    line = Line(together := Together(fail, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(fail, PATIENCE_SECONDS))
     for request in range(4):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
@@ -101,7 +101,7 @@ def test_a_batch_that_breaks_off_is_told_as_not_known_and_the_next_one_goes_on()
             raise TimeoutError("of somebody else")
         return doubled(requests)
 
-    line = Line(together := Together(broken_off_once, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(broken_off_once, PATIENCE_SECONDS))
     for request in range(1, 5):
         line.come(lambda request=request: together.do(request))  # type: ignore[misc]
 
@@ -120,7 +120,7 @@ def test_no_thread_of_the_hosts_writes_for_another() -> None:
         writers.append([threading.get_ident(), *requests])
         return list(requests)
 
-    line = Line(together := Together(note, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(note, PATIENCE_SECONDS))
     for _ in range(4):
         line.come(lambda: together.do(threading.get_ident()))
 
@@ -158,7 +158,7 @@ def test_a_thread_that_is_interrupted_while_it_waits_takes_its_request_with_it(w
         seen.extend(requests)
         return doubled(requests)
 
-    line = Line(together := Together(note, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(note, PATIENCE_SECONDS))
     line.come(lambda: together.do(1))
     wait = together._wait
 
@@ -186,7 +186,7 @@ def test_a_thread_that_is_interrupted_while_it_waits_takes_its_request_with_it(w
 def test_where_no_thread_can_be_started_who_must_wait_is_told_that_nothing_was_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(doubled, PATIENCE_SECONDS))
     line.come(lambda: together.do(1))
 
     def refuse(thread: Any) -> None:
@@ -194,7 +194,7 @@ def test_where_no_thread_can_be_started_who_must_wait_is_told_that_nothing_was_d
 
     with monkeypatch.context() as patch:
         patch.setattr(module.Thread, "start", refuse)
-        with pytest.raises(Waited, match="no thread can be started"):
+        with pytest.raises(TurnTimedOut, match="no thread can be started"):
             together.do(2)
 
     assert line.go() == [2]
@@ -204,7 +204,7 @@ def test_where_no_thread_can_be_started_who_must_wait_is_told_that_nothing_was_d
 
 def test_the_thread_that_writes_for_others_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
-    together: Together[int, int] = Together(doubled, PATIENCE_SECONDS)
+    together: GroupCommit[int, int] = GroupCommit(doubled, PATIENCE_SECONDS)
     for _ in range(2):
         line = Line(together)
         for request in (1, 2, 3):
@@ -221,12 +221,12 @@ def test_the_thread_that_writes_for_others_ends_when_it_is_not_needed(monkeypatc
 
 
 def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
-    together = Together(doubled, PATIENCE_SECONDS)
+    together = GroupCommit(doubled, PATIENCE_SECONDS)
     line = Line(together)
     line.come(lambda: together.do(1))
     together._patience_seconds = 0.01
 
-    with pytest.raises(Waited):
+    with pytest.raises(TurnTimedOut):
         together.do(2)
 
     assert line.go() == [2]
@@ -236,7 +236,7 @@ def test_who_waits_for_too_long_is_told_and_nothing_of_its_is_done() -> None:
 
 def test_a_child_process_begins_with_nobody_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "PATIENCE_SECONDS", 0.01)  # the one at work does not end before the fork
-    line = Line(together := Together(doubled, PATIENCE_SECONDS))
+    line = Line(together := GroupCommit(doubled, PATIENCE_SECONDS))
     line.come(lambda: together.do(1))
 
     child = os.fork()
@@ -261,15 +261,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[FactStore]:
+def store(url: str) -> Iterator[CaseStore]:
     opened = open_store(url)
     yield opened
     opened.close()
 
 
-def test_each_append_of_many_is_judged_on_its_own_state(store: FactStore, url: str) -> None:
+def test_each_append_of_many_is_judged_on_its_own_state(store: CaseStore, url: str) -> None:
     # given: what some of them will run into
-    store.append([batch("A", 0, "a-1")], names=[Name("return", "R-1", "A")], receipt=receipt("told"))
+    store.append([batch("A", 0, "a-1")], reserved_ids=[ReservedId("return", "R-1", "A")], receipt=receipt("told"))
     line = Line(together_of(store))
 
     # when
@@ -277,13 +277,15 @@ def test_each_append_of_many_is_judged_on_its_own_state(store: FactStore, url: s
     line.come(lambda: store.append([batch("A", 1, "a-2", "a-3")], receipt=receipt("new")))
     line.come(lambda: store.append([batch("A", 1, "late")]))
     line.come(lambda: store.append([batch("A", 3, "a-4")]))
-    line.come(lambda: store.append([batch("B", 0, "taken")], names=[Name("return", "R-1", "B")]))
+    line.come(lambda: store.append([batch("B", 0, "taken")], reserved_ids=[ReservedId("return", "R-1", "B")]))
     line.come(lambda: store.append([batch("B", 0, "seen")], receipt=receipt("new")))
     line.come(lambda: store.append([batch("B", 0, "gap", gap=1)]))
     line.come(
-        lambda: store.append([batch("B", 0, "twice")], names=[Name("refund", "F", "B"), Name("refund", "F", "B")])
+        lambda: store.append(
+            [batch("B", 0, "twice")], reserved_ids=[ReservedId("refund", "F", "B"), ReservedId("refund", "F", "B")]
+        )
     )
-    line.come(lambda: store.append([batch("B", 0, "b-1")], names=[Name("return", "R-2", "B")]))
+    line.come(lambda: store.append([batch("B", 0, "b-1")], reserved_ids=[ReservedId("return", "R-2", "B")]))
     line.come(lambda: store.append([batch("B", 1, "b-2")]))
     results = line.go()
 
@@ -293,8 +295,8 @@ def test_each_append_of_many_is_judged_on_its_own_state(store: FactStore, url: s
     assert line.sizes[0] == 1
     assert line.sizes[1] == 9
     with closing(open_store(url)) as other:
-        facts: list[Any] = [one.fact for one in other.read()]
-        assert [fact.account_id for fact in facts] == ["a-1", "f-1", "a-2", "a-3", "a-4", "b-1", "b-2"]
+        events: list[Any] = [one.event for one in other.read()]
+        assert [event.account_id for event in events] == ["a-1", "f-1", "a-2", "a-3", "a-4", "b-1", "b-2"]
         positions = [position for result in results if not isinstance(result, Exception) for position in result]  # type: ignore[attr-defined]
         assert positions == [one.position for one in other.read()][1:]
         assert other.case_of("return", "R-2") == "B"
@@ -318,8 +320,8 @@ def test_appends_of_many_threads_keep_their_order_in_each_case(url: str) -> None
             thread.join(PATIENCE_SECONDS)
 
         for nth in range(12):
-            facts: list[Any] = [one.fact for one in store.load(f"case {nth}")]
-            assert [fact.account_id for fact in facts] == [f"case {nth}-{each}" for each in range(25)]
+            events: list[Any] = [one.event for one in store.load(f"case {nth}")]
+            assert [event.account_id for event in events] == [f"case {nth}-{each}" for each in range(25)]
 
 
 APPENDS = st.lists(
@@ -335,7 +337,7 @@ EXAMPLES = count(1)
 
 
 @pytest.fixture(scope="module")
-def two_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FactStore, FactStore]]:
+def two_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CaseStore, CaseStore]]:
     """In one of them is appended at once, in the other one by one: after every example both hold the same."""
     path = tmp_path_factory.mktemp("together") / "store.db"
     with closing(open_store(f"sqlite:///{path}")) as at_once, closing(open_store("memory:")) as one_by_one:
@@ -345,22 +347,22 @@ def two_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FactS
 @given(APPENDS)
 @settings(max_examples=150)
 def test_what_is_appended_together_comes_to_the_same_as_one_after_the_other(
-    two_stores: tuple[FactStore, FactStore], appends: list[tuple[str, int, int, str, str]]
+    two_stores: tuple[CaseStore, CaseStore], appends: list[tuple[str, int, int, str, str]]
 ) -> None:
     # given: ids of its own for each example
     at_once, one_by_one = two_stores
     example, head = next(EXAMPLES), at_once.head()
 
-    def append(store: FactStore, nth: int) -> object:
+    def append(store: CaseStore, nth: int) -> object:
         letter, after, size, name, command = appends[nth]
         case_id = f"{letter}-{example}"
-        names = [] if name == "…" else [Name("return", f"{name}-{example}", case_id)]
+        names = [] if name == "…" else [ReservedId("return", f"{name}-{example}", case_id)]
         accounts = [f"{nth}-{each}" for each in range(size)]
         try:
             return list(
                 store.append(
                     [batch(case_id, after, *accounts)],
-                    names=names,
+                    reserved_ids=names,
                     receipt=None if command == "…" else receipt(f"{command}-{example}"),
                 )
             )

@@ -14,8 +14,8 @@ from usual import a_delivered_order
 from returnable.adapters.imports.mapping import MappingInvalid, read_mapping
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import TableUnreadable, count_rows, read_orders
-from returnable.adapters.imports.running import Live, Refusal, Summary, Trial, run_import
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.imports.running import DryRun, Live, Refusal, Summary, run_import
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.events import Confirmed, Delivered, ReturnRequested, Shipped, encode
 from returnable.domain.policy import bundled_policies
 from returnable.testing import Scenario, an_order, request_return
@@ -48,19 +48,19 @@ amount = {{ due = true }}
 """
 
 
-def mapping_text(**parts: str) -> str:
+def mapping_text(**services: str) -> str:
     """The usual mapping; pieces can be added."""
-    return ORDERS.format(**({"more": "", "format": "", "order": "", "line": "", "sections": ""} | parts))
+    return ORDERS.format(**({"more": "", "format": "", "order": "", "line": "", "sections": ""} | services))
 
 
 class Shop:
     """A folder with a table and a mapping, and a store to import into."""
 
-    def __init__(self, folder: Path, mapping: str, *rows: str, parts: Parts | None = None) -> None:
+    def __init__(self, folder: Path, mapping: str, *rows: str, services: Services | None = None) -> None:
         self.mapping, self.table = folder / "shop.toml", folder / "orders.csv"
         self.mapping.write_text(mapping, encoding="utf-8")
         self.rows(*rows)
-        self.parts = parts or assemble("memory:")
+        self.services = services or assemble("memory:")
         self.refusals: list[Refusal] = []
 
     def rows(self, *rows: str) -> None:
@@ -76,13 +76,13 @@ class Shop:
         def clock() -> datetime:
             return at
 
-        teller = Trial(self.parts.store, bundled_policies(), clock) if trial else Live(self.parts, clock)
+        teller = DryRun(self.services.store, bundled_policies(), clock) if trial else Live(self.services, clock)
         orders = read_orders(str(self.table), mapping, planner)
         return run_import(orders, planner, teller, self.refusals.append)
 
-    def facts(self, kind: type[Any]) -> list[Any]:
+    def events(self, kind: type[Any]) -> list[Any]:
         """The recorded facts of a type."""
-        return [e.fact for e in self.parts.store.read(0, 10_000) if isinstance(e.fact, kind)]
+        return [e.event for e in self.services.store.read(0, 10_000) if isinstance(e.event, kind)]
 
     def reason(self) -> tuple[int, str, str]:
         """Row, field and reason of the only refusal."""
@@ -98,7 +98,7 @@ def test_a_row_is_an_order_that_was_confirmed_then_and_is_recorded_now(tmp_path:
 
     summary = shop.load()
 
-    (order,) = shop.facts(Confirmed)
+    (order,) = shop.events(Confirmed)
     assert (order.order_id, order.customer.customer_id, order.customer.account_id) == ("A-1", "c-1", None)
     assert order.occurred_at == datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
     assert order.recorded_at == NOW
@@ -115,7 +115,7 @@ def test_importing_again_does_nothing_twice_and_a_new_row_is_imported(tmp_path: 
     summary = shop.load(at=NOW + timedelta(days=1))
 
     assert (summary.imported, summary.already, summary.refused) == (1, 1, 0)
-    assert [order.order_id for order in shop.facts(Confirmed)] == ["A-1", "A-2"]
+    assert [order.order_id for order in shop.events(Confirmed)] == ["A-1", "A-2"]
 
 
 def test_a_row_that_changed_since_is_refused_and_what_is_on_record_stays(tmp_path: Path) -> None:
@@ -127,12 +127,12 @@ def test_a_row_that_changed_since_is_refused_and_what_is_on_record_stays(tmp_pat
 
     assert summary.reasons == {"command.conflict": 1}
     assert "imported at 2026-06-01T12:00:00+00:00 with other values" in shop.reason()[2]
-    assert [order.lines[0].unit_price for order in shop.facts(Confirmed)] == [75000]
+    assert [order.lines[0].unit_price for order in shop.events(Confirmed)] == [75000]
 
 
 def test_an_order_that_is_known_from_elsewhere_is_refused(tmp_path: Path) -> None:
     story = Scenario().given(an_order())
-    shop = Shop(tmp_path, mapping_text(), HEADER, "A-1,c-1,2026-03-02 10:00,750.00", parts=story.parts)
+    shop = Shop(tmp_path, mapping_text(), HEADER, "A-1,c-1,2026-03-02 10:00,750.00", services=story.services)
 
     tried, done = shop.load(trial=True), shop.load()
 
@@ -158,8 +158,8 @@ def test_parcels_and_deliveries_come_as_they_become_known(tmp_path: Path) -> Non
     summary = shop.load()
 
     assert dict(summary.commands) == {"record_delivery": 1}
-    assert [(parcel.parcel_id, parcel.tracking_number) for parcel in shop.facts(Shipped)] == [("T-1", "T-1")]
-    assert [fact.occurred_at for fact in shop.facts(Delivered)] == [datetime(2026, 3, 5, 19, 0, tzinfo=UTC)]
+    assert [(parcel.parcel_id, parcel.tracking_number) for parcel in shop.events(Shipped)] == [("T-1", "T-1")]
+    assert [event.occurred_at for event in shop.events(Delivered)] == [datetime(2026, 3, 5, 19, 0, tzinfo=UTC)]
 
 
 def test_a_hand_over_before_the_approval_is_recorded_with_an_exception(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_dry_run_comes_to_the_same_and_writes_nothing(tmp_path: Path) -> None:
     known = "A-1,c,2026-03-02 10:00,1.00,T-1,2026-03-03 09:00,"
     shop = Shop(tmp_path, mapping_text(sections=PARCELS), header, known)
     shop.load()
-    head = shop.parts.store.head()
+    head = shop.services.store.head()
     shop.rows(
         header,
         "A-1,c,2026-03-02 10:00,1.00,T-1,2026-03-03 09:00,2026-03-05 14:00",
@@ -188,7 +188,7 @@ def test_a_dry_run_comes_to_the_same_and_writes_nothing(tmp_path: Path) -> None:
 
     tried = shop.load(trial=True)
     tried_refusals = shop.refusals
-    assert shop.parts.store.head() == head
+    assert shop.services.store.head() == head
     done = shop.load()
 
     assert tried.as_dict() == done.as_dict()
@@ -203,7 +203,7 @@ def test_an_order_that_cannot_be_read_records_nothing_at_all(tmp_path: Path) -> 
 
     summary = shop.load()
 
-    assert (summary.refused, shop.parts.store.head()) == (1, 0)
+    assert (summary.refused, shop.services.store.head()) == (1, 0)
     assert shop.reason() == (2, "shipped_at", "column 'sent': 'soon' is not a time written as %Y-%m-%d %H:%M, iso")
 
 
@@ -211,27 +211,29 @@ def test_an_import_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> 
     header = f"{HEADER},track,sent,came"
     rows = [f"A-{n},c,2026-03-02 10:00,1.00,T-{n},2026-03-03 09:00,2026-03-05 14:00" for n in range(6)]
     shop, whole = Shop(tmp_path, mapping_text(sections=PARCELS), header, *rows), assemble("memory:")
-    live = Live(shop.parts, lambda: NOW)
+    live = Live(shop.services, lambda: NOW)
     left = iter(range(8))
 
     class CutOff(Live):
         def tell(self, command: Any) -> Any:
             next(left)  # StopIteration after eight commands
-            return live.tell(command)
+            return live.carry_out(command)
 
     mapping = read_mapping(str(shop.mapping))
     with pytest.raises(StopIteration):
         run_import(
             read_orders(str(shop.table), mapping, Planner(mapping)),
             Planner(mapping),
-            CutOff(shop.parts, lambda: NOW),
+            CutOff(shop.services, lambda: NOW),
             shop.refusals.append,
         )
-    assert 0 < shop.parts.store.head() < 18
+    assert 0 < shop.services.store.head() < 18
     resumed = shop.load()
-    Shop(tmp_path, mapping_text(sections=PARCELS), header, *rows, parts=whole).load()
+    Shop(tmp_path, mapping_text(sections=PARCELS), header, *rows, services=whole).load()
 
-    stored = [[(case, [encode(e.fact) for e in facts]) for case, facts in p.store.cases()] for p in (shop.parts, whole)]
+    stored = [
+        [(case, [encode(e.event) for e in events]) for case, events in p.store.cases()] for p in (shop.services, whole)
+    ]
     assert stored[0] == stored[1]
     assert (resumed.already, resumed.imported, resumed.commands_on_record) == (2, 4, 8)
 
@@ -245,7 +247,7 @@ def confirmed_at(tmp_path: Path, paid: str, form: str = "") -> datetime | str:
     shop.load()
     if shop.refusals:
         return shop.reason()[2]
-    moment: datetime = shop.facts(Confirmed)[0].occurred_at
+    moment: datetime = shop.events(Confirmed)[0].occurred_at
     return moment
 
 
@@ -290,7 +292,7 @@ def test_times_may_be_written_in_other_ways(form: str, paid: str, expected: date
 
     shop.load()
 
-    came = shop.reason()[2] if shop.refusals else shop.facts(Confirmed)[0].occurred_at
+    came = shop.reason()[2] if shop.refusals else shop.events(Confirmed)[0].occurred_at
     assert (expected in came) if isinstance(came, str) and isinstance(expected, str) else came == expected
 
 
@@ -324,7 +326,7 @@ def test_amounts_are_read_exactly_or_refused(price: str, form: str, expected: in
     shop.load()
 
     if isinstance(expected, int):
-        assert [order.lines[0].unit_price for order in shop.facts(Confirmed)] == [expected]
+        assert [order.lines[0].unit_price for order in shop.events(Confirmed)] == [expected]
     else:
         row, field, reason = shop.reason()
         assert (row, field) == (2, "lines[0].unit_price")
@@ -343,7 +345,7 @@ def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path:
 
     shop.load()
 
-    assert [(line.unit_price, line.quantity) for order in shop.facts(Confirmed) for line in order.lines] == [(150, 4)]
+    assert [(line.unit_price, line.quantity) for order in shop.events(Confirmed) for line in order.lines] == [(150, 4)]
     assert [(refusal.order_id, refusal.field) for refusal in shop.refusals] == [
         ("A-2", "lines[0].unit_price"),
         ("A-3", "lines"),
@@ -427,7 +429,7 @@ def test_a_tax_of_the_whole_order_is_spread_to_the_cent(
 
     summary = shop.load()
 
-    (order,) = shop.facts(Confirmed)
+    (order,) = shop.events(Confirmed)
     assert summary.refused == 0
     assert [(line.line_id, line.tax) for line in order.lines] == expected
 
@@ -451,7 +453,7 @@ def test_payments_must_add_up_unless_the_mapping_takes_what_is_due(tmp_path: Pat
 
     shop.load()
 
-    payments = [[(one.payment_id, one.amount) for one in order.payments] for order in shop.facts(Confirmed)]
+    payments = [[(one.payment_id, one.amount) for one in order.payments] for order in shop.events(Confirmed)]
     assert payments == [[("1", 800), ("g", 400)], [("g", 1200)]]
     assert shop.reason()[1:] == ("payments", "the other payments are 0.01 more than the order's price")
 
@@ -473,7 +475,7 @@ def test_the_example_imports_what_its_comments_say(tmp_path: Path) -> None:
         (7, "1005", "row.invalid"),
     ]
     assert (again.already, again.facts) == (3, 0)
-    first, second, third = shop.facts(Confirmed)
+    first, second, third = shop.events(Confirmed)
     assert [(line.line_id, line.unit_price, line.quantity) for line in first.lines] == [
         ("1", 148000, 1),
         ("2", 2000, 2),
@@ -483,9 +485,9 @@ def test_the_example_imports_what_its_comments_say(tmp_path: Path) -> None:
         ("1/2", 1834, 1),
     ]
     assert (third.customer.customer_id, third.customer.account_id) == ("cho@shop.example", None)
-    parcels = [(one.parcel_id, [(line.line_id, line.quantity) for line in one.lines]) for one in shop.facts(Shipped)]
+    parcels = [(one.parcel_id, [(line.line_id, line.quantity) for line in one.lines]) for one in shop.events(Shipped)]
     assert parcels == [("FX-9001", [("1", 1)]), ("FX-9002", [("2", 2)]), ("1Z-4455", [("1", 2), ("1/2", 1)])]
-    (back,) = shop.facts(ReturnRequested)
+    (back,) = shop.events(ReturnRequested)
     assert (back.return_id, [(line.line_id, line.reason) for line in back.lines]) == ("RMA-1", [("1", "too large")])
 
 
@@ -539,9 +541,9 @@ def test_rows_of_one_order_stand_together_and_its_own_values_in_one_of_them(tmp_
     summary = shop.load()
 
     assert (summary.rows, summary.orders, summary.imported, summary.declined) == (4, 2, 2, 1)
-    lines = [[(line.line_id, line.sku, line.quantity) for line in order.lines] for order in shop.facts(Confirmed)]
+    lines = [[(line.line_id, line.sku, line.quantity) for line in order.lines] for order in shop.events(Confirmed)]
     assert lines == [[("1", "S-1", 1), ("2", "S-2", 2)], [("1", "S-1", 1)]]
-    (parcel,) = shop.facts(Shipped)
+    (parcel,) = shop.events(Shipped)
     assert (parcel.tracking_number, [line.line_id for line in parcel.lines]) == ("B-1-A-1", ["1", "2"])
 
 
@@ -643,7 +645,7 @@ def test_units_of_a_line_that_a_discount_split_go_back_from_both_parts(
     summary = shop.load()
 
     asked = [
-        [(one.line_id, one.quantity, one.reason or "") for one in back.lines] for back in shop.facts(ReturnRequested)
+        [(one.line_id, one.quantity, one.reason or "") for one in back.lines] for back in shop.events(ReturnRequested)
     ]
     assert (summary.refused, asked) == (0, expected)
 
@@ -744,7 +746,7 @@ def test_what_the_status_says_and_the_row_does_not_is_refused(row: str, field: s
     shop.load()
 
     assert shop.reason()[:2] == (2, field)
-    assert shop.parts.store.head() == 0
+    assert shop.services.store.head() == 0
 
 
 @pytest.mark.parametrize(
@@ -787,7 +789,7 @@ def test_of_several_sections_of_returns_one_is_enough_for_a_status_that_says_ret
 
     shop.load()
 
-    assert [back.return_id for back in shop.facts(ReturnRequested)] == ["R-2"]
+    assert [back.return_id for back in shop.events(ReturnRequested)] == ["R-2"]
     assert shop.reason() == (3, "requested_at", "is empty, but the status says that it happened")
 
 
@@ -816,7 +818,7 @@ def test_a_return_id_of_another_order_is_refused_in_a_dry_run_too(tmp_path: Path
     story = Scenario().given(a_delivered_order(), request_return(return_id="R-6", at="2026-03-09 12:00"))
     row = "A-9,c,2026-03-02 10:00,1.00,back,,T,2026-03-03 10:00,2026-03-04 10:00,,R-6,2026-03-05 10:00"
     mapping = mapping_text(sections=STATUS + PARCELS + SECTIONS)
-    shop = Shop(tmp_path, mapping, STATUS_HEADER, row, parts=story.parts)
+    shop = Shop(tmp_path, mapping, STATUS_HEADER, row, services=story.services)
 
     tried, done = shop.load(trial=True), shop.load()
 
@@ -841,7 +843,7 @@ def test_values_are_matched_looked_up_and_read_as_yes_or_no(tmp_path: Path) -> N
 
     shop.load()
 
-    (order,) = shop.facts(Confirmed)
+    (order,) = shop.events(Confirmed)
     assert (order.order_id, order.lines[0].final_sale, order.lines[0].description) == ("17", True, "ABC")
     assert [(refusal.row, refusal.field) for refusal in shop.refusals] == [
         (3, "order_id"),
@@ -862,7 +864,7 @@ def test_the_longest_ids_still_have_a_command_id_of_their_own(tmp_path: Path) ->
 
     summary = shop.load()
 
-    ids = [order.command_id for order in shop.facts(Confirmed)]
+    ids = [order.command_id for order in shop.events(Confirmed)]
     assert summary.imported == 3
     assert len(set(ids)) == 3
     assert all(len(one) <= 128 for one in ids)
@@ -879,7 +881,7 @@ def test_other_encodings_delimiters_and_blank_lines_are_read(tmp_path: Path) -> 
 
     shop.load()
 
-    assert [order.customer.customer_id for order in shop.facts(Confirmed)] == ["Zoë"]
+    assert [order.customer.customer_id for order in shop.events(Confirmed)] == ["Zoë"]
     assert count_rows(str(shop.table), read_mapping(str(shop.mapping)).file) == 1
 
 
@@ -1040,7 +1042,7 @@ def test_a_delimiter_may_be_a_tab_or_a_sign(delimiter: str, tmp_path: Path) -> N
 
     shop.load()
 
-    assert [order.order_id for order in shop.facts(Confirmed)] == ["A-1"]
+    assert [order.order_id for order in shop.events(Confirmed)] == ["A-1"]
 
 
 def test_parcels_of_rows_need_rows_that_are_lines(tmp_path: Path) -> None:
@@ -1065,6 +1067,6 @@ def test_the_usual_order_of_the_tests_is_what_an_import_makes_of_it(tmp_path: Pa
 
     shop.load()
 
-    (one,), (other,) = ([e.fact for e in p.store.read()] for p in (live.parts, shop.parts))
+    (one,), (other,) = ([e.event for e in p.store.read()] for p in (live.services, shop.services))
     alike = {"occurred_at", "order_id", "currency", "cancel_by", "pins"}
     assert one.model_dump(include=alike) == other.model_dump(include=alike)

@@ -19,7 +19,7 @@ import returnable
 from bench.reliability.moved import KINDS
 from returnable.adapters.eventstore import sqlite_file
 from returnable.adapters.eventstore.open import open_store
-from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.domain.errors import StoreUnusable
 from returnable.projections.ports import Mark
 
@@ -182,7 +182,7 @@ def test_a_file_that_is_moved_while_a_command_is_carried_out_is_noticed_before_i
     path: Path, desk: returnable.Desk
 ) -> None:
     # given: the file goes away between the look before a command and its commit
-    tables = desk.parts.store._recorder._tables  # type: ignore[attr-defined]
+    tables = desk.services.store._recorder._tables  # type: ignore[attr-defined]
 
     # when
     said = refusal(lambda: tables.change(lambda statements: path.unlink()))
@@ -286,7 +286,7 @@ def test_a_reader_alone_notices_as_well(path: Path, url: str) -> None:
 
 
 def test_a_follower_is_told_that_the_file_was_moved(path: Path, desk: returnable.Desk) -> None:
-    following = desk.parts.store.follow()  # type: ignore[attr-defined]
+    following = desk.services.store.follow()  # type: ignore[attr-defined]
     next(following)
     path.unlink()
 
@@ -392,7 +392,7 @@ def test_a_file_that_is_moved_long_after_its_folder_changed_is_noticed(
     with closing(returnable.open(f"sqlite:///{path}")) as desk:
         confirm(desk, "A-1")
         confirm(desk, "A-2")
-        assert desk.parts.store._recorder._connections._held.writer.opened.folder  # type: ignore[attr-defined]
+        assert desk.services.store._recorder._connections._held.writer.opened.folder  # type: ignore[attr-defined]
 
         # when
         Path(f"{path}{ending}").rename(tmp_path / "elsewhere")

@@ -34,29 +34,29 @@ from usual import an_inspected_return
 
 import returnable.adapters.publishing.publisher as publishing
 from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.publishing.broker import BrokerFailed, Message
 from returnable.adapters.publishing.cloud_event import cloud_event, damaged_event, own_source
-from returnable.adapters.publishing.publisher import HOLD_SECONDS, Publisher, Standing, waves
+from returnable.adapters.publishing.publisher import HOLD_SECONDS, Publisher, PublisherStatus, waves
 from returnable.domain.errors import HistoryBroken, StoreBusy
 from returnable.domain.ports import Recorded
 from returnable.projections.redaction import BLANK, Redaction
 from returnable.testing import given as told
 
 
-def a_publisher(store: FactStore, broker: Any, bookmarks: Any = None, **options: Any) -> Publisher:
-    return Publisher(store, bookmarks or MemoryBookmarks(), broker, **({"source": SOURCE} | options))
+def a_publisher(store: CaseStore, broker: Any, checkpoints: Any = None, **options: Any) -> Publisher:
+    return Publisher(store, checkpoints or MemoryBookmarks(), broker, **({"source": SOURCE} | options))
 
 
 def facts_of_a_return() -> list[Recorded]:
-    return list(told(an_inspected_return()).desk.parts.store.read())
+    return list(told(an_inspected_return()).desk.services.store.read())
 
 
 # ---- the event --------------------------------------------------------------------------------------------------------
 
 
 def test_an_event_says_what_happened_when_to_what_and_where_it_stands() -> None:
-    shipped = next(one for one in facts_of_a_return() if one.fact.type == "Shipped")
+    shipped = next(one for one in facts_of_a_return() if one.event.type == "Shipped")
 
     event = values(cloud_event(shipped, SOURCE))
 
@@ -87,7 +87,7 @@ def test_the_event_of_a_damaged_fact_keeps_the_rules_too_and_tells_nothing_of_it
     path = tmp_path / "shop.db"
     a_store(("A-1", 2), url=f"sqlite:///{path}").close()
     damage(path, "order/A-1", 2, b'{"account_id": "secret"}')
-    _, found = a_store(url=f"sqlite:///{path}").readable("A-1")
+    _, found = a_store(url=f"sqlite:///{path}").load_until_damage("A-1")
     assert found is not None
 
     message = damaged_event(found, SOURCE)
@@ -154,22 +154,22 @@ def test_the_same_id_in_another_store_is_another_key() -> None:
 
 
 def test_everything_is_published_once_and_the_place_is_kept() -> None:
-    store, bookmarks, broker = a_store(("A", 3), ("B", 2)), MemoryBookmarks(), Notebook()
+    store, checkpoints, broker = a_store(("A", 3), ("B", 2)), MemoryBookmarks(), Notebook()
 
-    assert a_publisher(store, broker, bookmarks).once()
+    assert a_publisher(store, broker, checkpoints).once()
 
     assert sorted(broker.ids) == sorted(event_ids(store))
-    assert bookmarks.bookmark("publish/default") == store.head()
+    assert checkpoints.checkpoint("publish/default") == store.head()
     broker.arrived.clear()
     append(store, "C", "order/C")
-    assert a_publisher(store, broker, bookmarks).once()
+    assert a_publisher(store, broker, checkpoints).once()
     assert broker.ids == ["order/C#1"]
 
 
 def test_a_store_on_a_server_is_published_by_one_of_two() -> None:
     store = a_store(("A", 3), ("B", 2), url=fresh_store_url())
     broker, clock = Notebook(), Clock()
-    first, second = (a_publisher(store, broker, store.bookmarks, clock=clock) for _ in range(2))
+    first, second = (a_publisher(store, broker, store.checkpoints, clock=clock) for _ in range(2))
     broker.trouble = lambda messages: second.once() and pytest.fail("both published")
 
     assert first.once()
@@ -180,11 +180,11 @@ def test_a_store_on_a_server_is_published_by_one_of_two() -> None:
 
 
 def test_two_names_are_two_places() -> None:
-    store, bookmarks = a_store(("A", 2)), MemoryBookmarks()
+    store, checkpoints = a_store(("A", 2)), MemoryBookmarks()
     mine, other = Notebook(), Notebook()
 
-    a_publisher(store, mine, bookmarks, name="mine").once()
-    a_publisher(store, other, bookmarks, name="other").once()
+    a_publisher(store, mine, checkpoints, name="mine").once()
+    a_publisher(store, other, checkpoints, name="other").once()
 
     assert mine.ids == other.ids == ["order/A#1", "order/A#2"]
 
@@ -208,8 +208,8 @@ def test_published_again_it_is_the_same_byte_for_byte() -> None:
 
 
 def test_publishing_begins_where_it_is_told_to() -> None:
-    store, bookmarks, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
-    publisher = a_publisher(store, broker, bookmarks)
+    store, checkpoints, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
+    publisher = a_publisher(store, broker, checkpoints)
 
     assert publisher.begin_at(4)
     publisher.once()
@@ -218,14 +218,14 @@ def test_publishing_begins_where_it_is_told_to() -> None:
 
 
 def test_publishing_does_not_go_back_under_the_same_name() -> None:
-    store, bookmarks, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
-    publisher = a_publisher(store, broker, bookmarks)
+    store, checkpoints, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
+    publisher = a_publisher(store, broker, checkpoints)
     publisher.once()
 
     with pytest.raises(ValueError, match="the publisher 'default' is at position 5 already; choose another name"):
         publisher.begin_at(4)
 
-    assert bookmarks.hold("publish/default", "another", now=Clock().now, until=Clock().now) == 5, "it was let go"
+    assert checkpoints.acquire("publish/default", "another", now=Clock().now, until=Clock().now) == 5, "it was let go"
 
 
 def test_an_empty_store_has_nothing_to_publish_and_needs_no_source() -> None:
@@ -239,7 +239,7 @@ def test_an_empty_store_has_nothing_to_publish_and_needs_no_source() -> None:
 def test_personal_data_can_be_left_out() -> None:
     store = told(
         an_inspected_return(customer={"customer_id": "c-77", "account_id": "acc-1", "email": "ann@shop.example"})
-    ).desk.parts.store
+    ).desk.services.store
     broker = Notebook()
 
     Publisher(store, MemoryBookmarks(), broker, redaction=Redaction(b"k")).once()
@@ -280,8 +280,8 @@ def test_pauses_grow_to_half_a_minute_and_no_further() -> None:
 
 
 def test_a_busy_store_is_tried_again_too() -> None:
-    bookmarks, broker = MemoryBookmarks(), Notebook()
-    hold, busy = bookmarks.hold, [True, True]
+    checkpoints, broker = MemoryBookmarks(), Notebook()
+    hold, busy = checkpoints.acquire, [True, True]
 
     def held(*arguments: Any, **options: Any) -> int | None:
         if busy:
@@ -289,9 +289,9 @@ def test_a_busy_store_is_tried_again_too() -> None:
             raise StoreBusy("busy")
         return hold(*arguments, **options)
 
-    bookmarks.hold = held  # type: ignore[method-assign]
+    checkpoints.acquire = held  # type: ignore[method-assign]
 
-    _run_until(a_publisher(a_store(("A", 1)), broker, bookmarks), lambda: bool(broker.arrived), [])
+    _run_until(a_publisher(a_store(("A", 1)), broker, checkpoints), lambda: bool(broker.arrived), [])
 
     assert broker.ids == ["order/A#1"]
 
@@ -310,9 +310,9 @@ def _run_until(publisher: Publisher, done: Callable[[], bool], pauses: list[floa
 
 
 def test_what_was_acknowledged_before_a_failure_is_not_sent_again_by_the_same_process() -> None:
-    store, bookmarks = a_store(("A", 3)), MemoryBookmarks()
+    store, checkpoints = a_store(("A", 3)), MemoryBookmarks()
     broker = Notebook(lambda messages: away(messages) if messages[0].id == "order/A#3" and len(broker.sends) < 4 else 0)
-    publisher = a_publisher(store, broker, bookmarks)
+    publisher = a_publisher(store, broker, checkpoints)
     with pytest.raises(BrokerFailed):
         publisher.once()
 
@@ -332,14 +332,14 @@ def test_a_broker_that_takes_only_a_few_at_once_gets_a_few() -> None:
 
 def test_how_it_stands_can_be_read_at_any_time() -> None:
     clock = Clock()
-    store, bookmarks, broker = a_store(("A", 3)), MemoryBookmarks(), Notebook(away)
-    publisher = a_publisher(store, broker, bookmarks, clock=clock)
-    seen: list[Standing] = []
+    store, checkpoints, broker = a_store(("A", 3)), MemoryBookmarks(), Notebook(away)
+    publisher = a_publisher(store, broker, checkpoints, clock=clock)
+    seen: list[PublisherStatus] = []
 
     def done() -> bool:
-        seen.append(publisher.standing())
+        seen.append(publisher.status())
         if len(seen) == 2:
-            broker.trouble = lambda messages: seen.append(publisher.standing())
+            broker.trouble = lambda messages: seen.append(publisher.status())
         return len(broker.arrived) == 3
 
     _run_until(publisher, done, [])
@@ -349,7 +349,7 @@ def test_how_it_stands_can_be_read_at_any_time() -> None:
     assert (once.failures, once.last_error, once.last_error_at) == (1, "notebook: is away", clock.now)
     assert twice.failures == 2
     assert seen[2].state == "failing"
-    assert publisher.standing() == Standing("default", "stopped", 3, 3, 3, 0, "notebook: is away", clock.now, ())
+    assert publisher.status() == PublisherStatus("default", "stopped", 3, 3, 3, 0, "notebook: is away", clock.now, ())
 
 
 def test_failures_and_recoveries_are_logged_with_their_fields(caplog: pytest.LogCaptureFixture) -> None:
@@ -370,10 +370,10 @@ def test_failures_and_recoveries_are_logged_with_their_fields(caplog: pytest.Log
 
 
 def test_the_second_of_a_name_stands_by_and_goes_on_when_the_first_is_gone() -> None:
-    clock, bookmarks = Clock(), MemoryBookmarks()
+    clock, checkpoints = Clock(), MemoryBookmarks()
     store, broker = a_store(("A", 2)), Notebook()
-    bookmarks.hold("publish/default", "gone", now=clock.now, until=clock.now.replace(minute=1))
-    second = a_publisher(store, broker, bookmarks, clock=clock)
+    checkpoints.acquire("publish/default", "gone", now=clock.now, until=clock.now.replace(minute=1))
+    second = a_publisher(store, broker, checkpoints, clock=clock)
 
     assert not second.once()
     assert broker.sends == []
@@ -384,66 +384,66 @@ def test_the_second_of_a_name_stands_by_and_goes_on_when_the_first_is_gone() -> 
 
 
 def test_a_publisher_that_is_stopped_lets_go_at_once() -> None:
-    clock, bookmarks, store = Clock(), MemoryBookmarks(), a_store(("A", 1))
+    clock, checkpoints, store = Clock(), MemoryBookmarks(), a_store(("A", 1))
     first, second = Notebook(), Notebook()
-    _run_until(a_publisher(store, first, bookmarks, clock=clock), lambda: bool(first.arrived), [])
+    _run_until(a_publisher(store, first, checkpoints, clock=clock), lambda: bool(first.arrived), [])
     append(store, "A", "order/A")
 
-    assert a_publisher(store, second, bookmarks, clock=clock).once()
+    assert a_publisher(store, second, checkpoints, clock=clock).once()
 
     assert second.ids == ["order/A#2"]
 
 
 def test_a_broker_that_only_the_holder_cannot_reach_is_left_to_the_other() -> None:
-    bookmarks, store, broker = MemoryBookmarks(), a_store(("A", 1)), Notebook()
-    second = a_publisher(store, broker, bookmarks)
+    checkpoints, store, broker = MemoryBookmarks(), a_store(("A", 1)), Notebook()
+    second = a_publisher(store, broker, checkpoints)
 
-    _run_until(a_publisher(store, Notebook(away), bookmarks), second.once, [])
+    _run_until(a_publisher(store, Notebook(away), checkpoints), second.once, [])
 
     assert broker.ids == ["order/A#1"]
 
 
 def test_who_lost_the_bookmark_stops_sending_at_once_and_stands_by() -> None:
-    clock, bookmarks, store = Clock(), MemoryBookmarks(), a_store(("A", 4))
+    clock, checkpoints, store = Clock(), MemoryBookmarks(), a_store(("A", 4))
 
     def stolen(messages: Sequence[Message]) -> None:
         if messages[0].id == "order/A#2":
             clock.pass_(HOLD_SECONDS + 1)
-            bookmarks.hold("publish/default", "thief", now=clock.now, until=clock.now.replace(hour=17))
+            checkpoints.acquire("publish/default", "thief", now=clock.now, until=clock.now.replace(hour=17))
 
     broker = Notebook(stolen)
-    publisher = a_publisher(store, broker, bookmarks, clock=clock)
+    publisher = a_publisher(store, broker, checkpoints, clock=clock)
 
     assert not publisher.once()
 
     assert broker.ids == ["order/A#1", "order/A#2"]
-    assert bookmarks.bookmark("publish/default") == 0
+    assert checkpoints.checkpoint("publish/default") == 0
 
 
 def test_a_long_batch_goes_on_holding_the_bookmark() -> None:
-    clock, bookmarks, store = Clock(), MemoryBookmarks(), a_store(("A", 30))
+    clock, checkpoints, store = Clock(), MemoryBookmarks(), a_store(("A", 30))
     second = Notebook()
 
     def slow(messages: Sequence[Message]) -> None:
         clock.pass_(9)
-        assert not a_publisher(store, second, bookmarks, clock=clock).once()
+        assert not a_publisher(store, second, checkpoints, clock=clock).once()
 
     broker = Notebook(slow)
 
-    assert a_publisher(store, broker, bookmarks, clock=clock).once()
+    assert a_publisher(store, broker, checkpoints, clock=clock).once()
 
     assert len(broker.arrived) == 30
     assert second.sends == []
 
 
 def test_an_idle_publisher_does_not_write_to_the_store_all_the_time() -> None:
-    bookmarks, store = MemoryBookmarks(), a_store(("A", 1))
+    checkpoints, store = MemoryBookmarks(), a_store(("A", 1))
     holds: list[int] = []
-    hold = bookmarks.hold
-    bookmarks.hold = lambda *a, **o: (holds.append(1), hold(*a, **o))[1]  # type: ignore[method-assign,func-returns-value]
+    hold = checkpoints.acquire
+    checkpoints.acquire = lambda *a, **o: (holds.append(1), hold(*a, **o))[1]  # type: ignore[method-assign,func-returns-value]
     pauses: list[float] = []
 
-    _run_until(a_publisher(store, Notebook(), bookmarks, clock=Clock()), lambda: len(pauses) == 50, pauses)
+    _run_until(a_publisher(store, Notebook(), checkpoints, clock=Clock()), lambda: len(pauses) == 50, pauses)
 
     assert len(holds) == 1
 
@@ -452,7 +452,7 @@ def test_an_idle_publisher_does_not_write_to_the_store_all_the_time() -> None:
 
 
 @pytest.fixture
-def broken(tmp_path: Path) -> tuple[Path, FactStore]:
+def broken(tmp_path: Path) -> tuple[Path, CaseStore]:
     """A store of A and B in turns; the second fact of A cannot be read."""
     path = tmp_path / "shop.db"
     store = a_store(("A", 4), ("B", 4), url=f"sqlite:///{path}")
@@ -461,69 +461,69 @@ def broken(tmp_path: Path) -> tuple[Path, FactStore]:
 
 
 def test_a_case_that_cannot_be_read_is_parked_with_an_event_and_the_others_go_on(
-    broken: tuple[Path, FactStore], caplog: pytest.LogCaptureFixture
+    broken: tuple[Path, CaseStore], caplog: pytest.LogCaptureFixture
 ) -> None:
     _, store = broken
-    broker, bookmarks = Notebook(), MemoryBookmarks()
-    publisher = a_publisher(store, broker, bookmarks)
+    broker, checkpoints = Notebook(), MemoryBookmarks()
+    publisher = a_publisher(store, broker, checkpoints)
 
     assert publisher.once()
 
     assert [one for one in broker.ids if "/A" in one] == ["order/A#1", "order/A#2/damaged"]
     assert [one for one in broker.ids if "/B" in one] == ["order/B#1", "order/B#2", "order/B#3", "order/B#4"]
-    assert bookmarks.bookmark("publish/default") == store.head()
-    (parked,) = publisher.standing().parked
-    assert (parked.case_id, parked.event) == ("A", "order/A#2")
+    assert checkpoints.checkpoint("publish/default") == store.head()
+    (parked,) = publisher.status().parked
+    assert (parked.case_id, parked.event_id) == ("A", "order/A#2")
     (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
     assert record.getMessage().startswith("default: parked: case A stops before order/A#2 (position 3): ")
 
 
 @pytest.mark.parametrize("positions_in_batch", [1, 2, 3, 100])
-def test_a_parked_case_stays_parked_after_a_restart(broken: tuple[Path, FactStore], positions_in_batch: int) -> None:
+def test_a_parked_case_stays_parked_after_a_restart(broken: tuple[Path, CaseStore], positions_in_batch: int) -> None:
     _, store = broken
-    broker, bookmarks = Notebook(), MemoryBookmarks()
+    broker, checkpoints = Notebook(), MemoryBookmarks()
 
-    while bookmarks.bookmark("publish/default") < store.head():
+    while checkpoints.checkpoint("publish/default") < store.head():
         stop = threading.Event()
         broker.trouble = lambda messages, stop=stop: stop.set()  # type: ignore[misc]
-        a_publisher(store, broker, bookmarks, positions_in_batch=positions_in_batch).once(stop)
+        a_publisher(store, broker, checkpoints, positions_in_batch=positions_in_batch).once(stop)
 
     assert first_times([one for one in broker.ids if "/A" in one]) == ["order/A#1", "order/A#2/damaged"]
-    assert len({message.body for message in broker.arrived if message.fact == "FactDamaged"}) == 1
+    assert len({message.body for message in broker.arrived if message.event == "FactDamaged"}) == 1
 
 
 def test_what_is_damaged_after_it_was_published_parks_what_follows_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     store = a_store(("A", 2), url=f"sqlite:///{path}")
-    broker, bookmarks = Notebook(), MemoryBookmarks()
-    a_publisher(store, broker, bookmarks).once()
+    broker, checkpoints = Notebook(), MemoryBookmarks()
+    a_publisher(store, broker, checkpoints).once()
     append(store, "A", "order/A")
     damage(path, "order/A", 1)
 
-    a_publisher(store, broker, bookmarks).once()
+    a_publisher(store, broker, checkpoints).once()
 
     assert broker.ids == ["order/A#1", "order/A#2", "order/A#1/damaged"]
 
 
-def test_a_mended_case_is_published_from_the_fact_on_that_was_damaged(broken: tuple[Path, FactStore]) -> None:
+def test_a_mended_case_is_published_from_the_fact_on_that_was_damaged(broken: tuple[Path, CaseStore]) -> None:
     path, store = broken
-    broker, bookmarks = Notebook(), MemoryBookmarks()
-    publisher = a_publisher(store, broker, bookmarks)
+    broker, checkpoints = Notebook(), MemoryBookmarks()
+    publisher = a_publisher(store, broker, checkpoints)
     publisher.once()
-    (parked,) = publisher.standing().parked
+    (parked,) = publisher.status().parked
     whole = a_store(("A", 2)).read()[1]
     from returnable.domain.events import encode
 
-    damage(path, "order/A", 2, encode(whole.fact)[1])
+    damage(path, "order/A", 2, encode(whole.event)[1])
 
-    again = a_publisher(store, broker, bookmarks, name="mended")
+    again = a_publisher(store, broker, checkpoints, name="mended")
     again.begin_at(parked.position)
     again.once()
 
     good = [one for one in broker.ids if "damaged" not in one]
     assert sorted(first_times(good)) == sorted(event_ids(store))
     assert in_order(good)
-    assert again.standing().parked == ()
+    assert again.status().parked == ()
 
 
 # ---- whatever fails ---------------------------------------------------------------------------------------------------
@@ -532,7 +532,7 @@ def test_a_mended_case_is_published_from_the_fact_on_that_was_damaged(broken: tu
 LOGS = st.lists(st.sampled_from(["A", "A/r", "B", "C"]), min_size=1, max_size=14)
 
 
-def _store_of(log: Sequence[str]) -> FactStore:
+def _store_of(log: Sequence[str]) -> CaseStore:
     from returnable.adapters.eventstore.open import open_store
 
     store = open_store("memory:")
@@ -586,12 +586,12 @@ def test_waves_hold_all_messages_once_at_most_one_of_a_stream_in_each_and_keep_t
         assert mine == [one.id for one in messages if one.stream == stream]
 
 
-def _published_through_trouble(data: st.DataObject) -> tuple[FactStore, list[Message]]:
+def _published_through_trouble(data: st.DataObject) -> tuple[CaseStore, list[Message]]:
     store = _store_of(data.draw(LOGS))
-    broker, bookmarks = Unreliable(data), MemoryBookmarks()
+    broker, checkpoints = Unreliable(data), MemoryBookmarks()
     size = data.draw(st.sampled_from([1, 3, 100]), label="positions in a batch")
-    while bookmarks.bookmark("publish/default") < store.head():
-        publisher = a_publisher(store, broker, bookmarks, positions_in_batch=size)  # as if after a crash
+    while checkpoints.checkpoint("publish/default") < store.head():
+        publisher = a_publisher(store, broker, checkpoints, positions_in_batch=size)  # as if after a crash
         for _ in range(data.draw(st.integers(1, 3))):
             with suppress(BrokerFailed):
                 publisher.once()
@@ -613,8 +613,8 @@ def test_two_publishers_at_once_keep_the_order_even_where_both_believe_they_hold
     data: st.DataObject,
 ) -> None:
     store = _store_of(data.draw(LOGS))
-    clock, broker, bookmarks = Clock(), Unreliable(data), MemoryBookmarks()
-    first, second = (a_publisher(store, broker, bookmarks, clock=clock, positions_in_batch=4) for _ in range(2))
+    clock, broker, checkpoints = Clock(), Unreliable(data), MemoryBookmarks()
+    first, second = (a_publisher(store, broker, checkpoints, clock=clock, positions_in_batch=4) for _ in range(2))
     inside = [0]
 
     def between() -> None:
@@ -623,11 +623,11 @@ def test_two_publishers_at_once_keep_the_order_even_where_both_believe_they_hold
             inside[0] += 1
             clock.pass_(HOLD_SECONDS + 1)
             with suppress(BrokerFailed):
-                a_publisher(store, broker, bookmarks, clock=clock, positions_in_batch=3).once()
+                a_publisher(store, broker, checkpoints, clock=clock, positions_in_batch=3).once()
 
     broker.between = between
 
-    while bookmarks.bookmark("publish/default") < store.head():
+    while checkpoints.checkpoint("publish/default") < store.head():
         for publisher in (first, second):
             inside[0] = 0
             with suppress(BrokerFailed):

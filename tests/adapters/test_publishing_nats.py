@@ -105,7 +105,7 @@ def test_what_the_stream_lost_is_published_again_although_the_server_remembers_i
         publisher.once()
 
         # then: each event is there, and behind those before it
-        assert publisher.standing().behind == 0
+        assert publisher.status().behind == 0
         ids = published_ids(place)
         assert set(ids) == set(event_ids(store))
         assert in_order(list(dict.fromkeys(reversed(ids)))[::-1])

@@ -200,12 +200,12 @@ def test_a_broker_that_is_not_there_is_a_failure_without_its_password() -> None:
 
 
 def test_acknowledgements_that_are_lost_lose_nothing_and_keep_the_order(stand_in: StandIn, broker: Broker) -> None:
-    store, bookmarks = a_store(("A", 9), ("B", 9)), MemoryBookmarks()
+    store, checkpoints = a_store(("A", 9), ("B", 9)), MemoryBookmarks()
     stand_in.fate = lambda nth: "cut" if nth % 4 == 0 else "ack"
 
-    publisher = Publisher(store, bookmarks, broker, source=SOURCE, positions_in_batch=6)
+    publisher = Publisher(store, checkpoints, broker, source=SOURCE, positions_in_batch=6)
 
-    while bookmarks.bookmark("publish/default") < store.head():
+    while checkpoints.checkpoint("publish/default") < store.head():
         with suppress(BrokerFailed):
             publisher.once()
 

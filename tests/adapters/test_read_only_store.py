@@ -57,7 +57,7 @@ def a_store(folder: Path) -> Path:
     """A store with a paid return, closed."""
     path = folder / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_inspected_return(), request_refund())
-    story.parts.store.close()
+    story.services.store.close()
     return path
 
 
@@ -121,15 +121,15 @@ def test_nothing_is_recorded_in_a_write_protected_store(folder: Path, protect: C
     path = a_store(folder)
     protect(path)
     with nobody(folder):
-        parts = assemble(f"sqlite:///{path}", only_reading=True)
+        services = assemble(f"sqlite:///{path}", only_reading=True)
 
     with pytest.raises(StoreUnusable, match="it is read-only"):
-        parts.desk.handle(
+        services.handler.handle(
             parse_command({**confirm_order("A-2").fields}),
             parse_instant("2026-03-20T10:00:00Z"),
         )
 
-    parts.store.close()
+    services.store.close()
 
 
 def test_views_of_a_write_protected_store_are_kept_elsewhere(folder: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_store_that_is_only_read_takes_no_command(folder: Path) -> None:
     path = a_store(folder)
     with closing(open_store(f"sqlite:///{path}", only_reading=True)) as store:
         with pytest.raises(StoreUnusable, match="it was opened for reading alone"):
-            store.bookmarks.hold("x", "y", now=LATER, until=LATER)
+            store.checkpoints.acquire("x", "y", now=LATER, until=LATER)
         with pytest.raises(StoreUnusable, match="it was opened for reading alone"):
             store.keep_policy("hash", "document")
 
@@ -202,9 +202,9 @@ def test_a_question_sees_what_others_write_meanwhile(folder: Path) -> None:
     with closing(open_store(f"sqlite:///{path}", only_reading=True)) as reader:
         before = reader.head()
         story = Scenario(assemble(f"sqlite:///{path}")).at("2026-03-20").given(an_order("A-2"))
-        assert [entry.fact.type for entry in reader.load("A-2")] == ["Confirmed"]
+        assert [entry.event.type for entry in reader.load("A-2")] == ["Confirmed"]
         assert reader.head() > before
-        story.parts.store.close()
+        story.services.store.close()
     assert [file.name for file in folder.iterdir()] == ["shop.db"]
 
 
@@ -222,16 +222,16 @@ def test_who_reads_sees_what_is_written_after_others_brought_the_store_up_to_dat
     path = a_store(folder)
     made(path)
     with closing(open_store(f"sqlite:///{path}", only_reading=True)) as reader:
-        assert reader.bookmarks.begun() == {}
+        assert reader.checkpoints.begun() == {}
         before = reader.head()
 
         story = Scenario(assemble(f"sqlite:///{path}")).at("2026-03-20").given(an_order("A-2"))
-        story.parts.store.bookmarks.hold("x", "y", now=LATER, until=LATER)
+        story.services.store.checkpoints.acquire("x", "y", now=LATER, until=LATER)
 
-        assert [entry.fact.type for entry in reader.load("A-2")] == ["Confirmed"]
+        assert [entry.event.type for entry in reader.load("A-2")] == ["Confirmed"]
         assert reader.head() > before
-        assert reader.bookmarks.begun() == {"x": 0}
-        story.parts.store.close()
+        assert reader.checkpoints.begun() == {"x": 0}
+        story.services.store.close()
 
 
 def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None:
@@ -245,7 +245,7 @@ def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None
     with nobody(folder), pytest.raises(StoreUnusable, match="facts may stand in copy.db-wal beside it"):
         open_store(f"sqlite:///{copy}", only_reading=True)
 
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def test_a_write_protected_store_that_is_in_use_is_read_with_its_wal(folder: Path) -> None:
@@ -256,10 +256,10 @@ def test_a_write_protected_store_that_is_in_use_is_read_with_its_wal(folder: Pat
     with nobody(folder):
         reader = open_store(f"sqlite:///{path}", only_reading=True)
 
-    assert [entry.fact.type for entry in reader.load("A-1")] == ["Confirmed"]
+    assert [entry.event.type for entry in reader.load("A-1")] == ["Confirmed"]
     reader.close()
     path.chmod(0o644)
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def test_an_empty_write_protected_file_is_no_store(folder: Path) -> None:

@@ -17,9 +17,9 @@ from usual import a_labelled_return
 from returnable.adapters.export.scenario import write_scenario
 from returnable.adapters.export.tables import table
 from returnable.adapters.scenario import play, read_scenario
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.commands import COMMANDS
-from returnable.domain.events import FACTS, Part, encode
+from returnable.domain.events import EVENTS, Part, encode
 from returnable.domain.marks import Mark
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.marked import leaves, marks
@@ -52,7 +52,7 @@ from returnable.testing.behaviour import World
 KEY = b"a key"
 
 
-def exports_of(parts: Parts, key: bytes = KEY) -> dict[str, bytes]:
+def exports_of(services: Services, key: bytes = KEY) -> dict[str, bytes]:
     """Every format, redacted; Parquet as the values that are in it."""
     import pyarrow.parquet as pq
 
@@ -60,17 +60,17 @@ def exports_of(parts: Parts, key: bytes = KEY) -> dict[str, bytes]:
     for view, columns in (("facts", FACT_COLUMNS), ("clauses", CLAUSE_COLUMNS)):
         for form in ("jsonl", "csv", "parquet"):
             out = io.BytesIO()
-            rows = Rows(History(parts.store, Redaction(key)), parts.desk.policy)
+            rows = Rows(History(services.store, Redaction(key)), services.handler.policy)
             writer = table(form, out, columns)
-            for row in rows.facts(Choice()) if view == "facts" else rows.clauses(Choice()):
+            for row in rows.events(Choice()) if view == "facts" else rows.clauses(Choice()):
                 writer.write(row)
             writer.end()
             found[f"{view}.{form}"] = out.getvalue()
             if form == "parquet":
                 found[f"{view}.values"] = repr(pq.read_table(io.BytesIO(out.getvalue())).to_pylist()).encode()
     out = io.BytesIO()
-    history = History(parts.store, Redaction(key))
-    write_scenario(out, history, WholeCases(history, Choice()), parts.desk.policy)
+    history = History(services.store, Redaction(key))
+    write_scenario(out, history, WholeCases(history, Choice()), services.handler.policy)
     return found | {"scenario": out.getvalue()}
 
 
@@ -154,7 +154,7 @@ PEOPLE = st.fixed_dictionaries(
 def test_no_personal_value_is_anywhere_in_what_is_written(who: dict[str, str]) -> None:
     story = personal_story(who)
 
-    written = exports_of(story.parts)
+    written = exports_of(story.services)
 
     for place, content in written.items():
         text = content.decode("utf-8", "replace")
@@ -173,7 +173,7 @@ def test_no_personal_value_is_anywhere_in_what_is_written(who: dict[str, str]) -
 def test_a_redacted_scenario_plays_as_is_expected(who: dict[str, str]) -> None:
     story = personal_story(who)
 
-    lines = list(play(assemble("memory:"), read_scenario(exports_of(story.parts)["scenario"], "export")))
+    lines = list(play(assemble("memory:"), read_scenario(exports_of(story.services)["scenario"], "export")))
 
     assert [line.mismatches for line in lines if line.mismatches] == []
     assert sum(line.outcome is not None for line in lines) >= 22
@@ -185,7 +185,7 @@ def test_any_redacted_history_plays_as_is_expected(seeds: list[int]) -> None:
     world = World()
     for seed in seeds:
         world.step(seed)
-    content = exports_of(world.parts)["scenario"]
+    content = exports_of(world.services)["scenario"]
 
     lines = list(play(assemble("memory:"), read_scenario(content, "export"))) if content else []
 
@@ -201,7 +201,7 @@ def test_the_same_person_is_the_same_pseudonym_everywhere_and_another_is_another
     other = {"customer_id": "secret other", "account_id": "secret account"}
     story.given(an_order("A-3", confirmed="2026-04-01 10:00", customer=other))
 
-    rows = [json.loads(line) for line in exports_of(story.parts)["facts.jsonl"].splitlines()]
+    rows = [json.loads(line) for line in exports_of(story.services)["facts.jsonl"].splitlines()]
 
     customers = [row["content"]["customer"] for row in rows if row["type"] == "Confirmed"]
     assert customers[0] == customers[1]
@@ -219,7 +219,7 @@ def test_the_same_person_is_the_same_pseudonym_everywhere_and_another_is_another
 def test_rulings_say_pseudonyms_and_blanks_too_and_ids_of_orders_and_returns_stay() -> None:
     story = personal_story(who_is())
 
-    rows = [json.loads(line) for line in exports_of(story.parts)["facts.jsonl"].splitlines()]
+    rows = [json.loads(line) for line in exports_of(story.services)["facts.jsonl"].splitlines()]
 
     authorized = next(row for row in rows if row["type"] == "ReturnAuthorized")
     clauses = {clause["clause"]: clause for clause in authorized["ruling"]}
@@ -235,13 +235,13 @@ def test_rulings_say_pseudonyms_and_blanks_too_and_ids_of_orders_and_returns_sta
 
 def test_amounts_and_clauses_are_what_they_were() -> None:
     story = personal_story(who_is())
-    plain = Rows(History(story.parts.store), story.parts.desk.policy)
+    plain = Rows(History(story.services.store), story.services.handler.policy)
 
-    shown = [json.loads(line) for line in exports_of(story.parts)["facts.jsonl"].splitlines()]
+    shown = [json.loads(line) for line in exports_of(story.services)["facts.jsonl"].splitlines()]
 
     same = ("position", "type", "outcome", "failed", "overridden", "currency", "amount")
     assert [[row[name] for name in same] for row in shown] == [
-        [row[name] for name in same] for row in plain.facts(Choice())
+        [row[name] for name in same] for row in plain.events(Choice())
     ]
     assert [row["amount"] for row in shown if row["type"] == "RefundSettled"] == ["280.00"]
 
@@ -249,13 +249,13 @@ def test_amounts_and_clauses_are_what_they_were() -> None:
 def test_an_order_reference_that_is_the_order_id_stays() -> None:
     story = Scenario().given(an_order(), request_cancellation(order_reference="A-1"))
 
-    assert b'"order_reference":"A-1"' in exports_of(story.parts)["facts.jsonl"]
+    assert b'"order_reference":"A-1"' in exports_of(story.services)["facts.jsonl"]
 
 
 def test_one_key_gives_the_same_pseudonyms_and_another_key_others() -> None:
     story = personal_story(who_is())
 
-    first, same, other = (exports_of(story.parts, key)["facts.jsonl"] for key in (KEY, KEY, b"another"))
+    first, same, other = (exports_of(story.services, key)["facts.jsonl"] for key in (KEY, KEY, b"another"))
 
     assert first == same
     assert Redaction(KEY).pseudonym("secret name") in first.decode()
@@ -269,7 +269,7 @@ def test_a_tracking_number_that_begins_another_one_is_not_mistaken_for_it() -> N
         record_shipment("P", tracking_number="12", carrier="ups", at="2026-03-02 11:00"),
     )
 
-    rows = [json.loads(line) for line in exports_of(story.parts)["facts.jsonl"].splitlines()]
+    rows = [json.loads(line) for line in exports_of(story.services)["facts.jsonl"].splitlines()]
 
     redaction = Redaction(KEY)
     (reason,) = rows[-1]["content"]["reasons"]
@@ -280,7 +280,7 @@ def test_a_tracking_number_that_begins_another_one_is_not_mistaken_for_it() -> N
 # ---- nothing is forgotten --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [*FACTS.values(), *COMMANDS.values()], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", [*EVENTS.values(), *COMMANDS.values()], ids=lambda model: model.__name__)
 def test_every_field_of_every_event_and_command_has_exactly_one_mark(model: type[BaseModel]) -> None:
     marked = list(leaves(model, set()))
 
@@ -289,7 +289,7 @@ def test_every_field_of_every_event_and_command_has_exactly_one_mark(model: type
 
 
 def test_a_field_name_has_the_same_mark_everywhere() -> None:
-    names = {name for model in (*FACTS.values(), *COMMANDS.values()) for name, _ in leaves(model, set())}
+    names = {name for model in (*EVENTS.values(), *COMMANDS.values()) for name, _ in leaves(model, set())}
 
     assert names == marks().keys()
 
@@ -317,14 +317,14 @@ def text_keys_of(value: Any, key: str = "") -> Iterator[str]:
 
 def test_every_fact_of_a_ruling_has_a_mark_too() -> None:
     voided = Scenario().given(a_labelled_return(), declined(issue_label("L-2", at="2026-03-20 12:00")))
-    stored = [*personal_story(who_is()).parts.store.read(0, 1000), *voided.parts.store.read(0, 1000)]
+    stored = [*personal_story(who_is()).services.store.read(0, 1000), *voided.services.store.read(0, 1000)]
     for first in range(0, 900, 60):
         world = World()
         for seed in range(first, first + 60):
             world.step(seed)
         stored += world.log()
 
-    keys = {key for entry in stored for key in text_keys_of(from_json(encode(entry.fact)[1]))}
+    keys = {key for entry in stored for key in text_keys_of(from_json(encode(entry.event)[1]))}
 
     assert keys - marks().keys() == {"id"}
     assert {"labels_used", "approved_by", "voided_label_id"} <= keys

@@ -23,7 +23,7 @@ from returnable.adapters.report.diagram import LAYOUTS, draw, lifecycle_svg
 from returnable.adapters.report.html import report_html
 from returnable.adapters.report.markup import el, page
 from returnable.adapters.report.text import WIDTH, report_text
-from returnable.domain.case import replay
+from returnable.domain.case import fold
 from returnable.domain.fields import parse_instant
 from returnable.domain.policy import bundled_policies
 from returnable.projections.report import LifecyclePath, LifecycleStep, Report
@@ -88,16 +88,16 @@ class Seen(HTMLParser):
 def reported(texts: Mapping[str, str], kind: str = "order") -> Report:
     """The report of the case above, as if it had been given these texts."""
     order_id, _ = history()
-    facts = retold(texts)
+    events = retold(texts)
     case_id, name = replaced(order_id, texts), replaced(token(kind), texts)
-    case = replay(case_id, facts)
+    case = fold(case_id, events)
     policy = next(p for p in bundled_policies().versions if p.sha256 == case.order.confirmed.pins.sha256)
-    return report_of(Subject(kind, name, case_id, case, policy, facts, facts), parse_instant(LATER), 99)
+    return report_of(Subject(kind, name, case_id, case, policy, events, events), parse_instant(LATER), 99)
 
 
 def every_token() -> list[str]:
     """Every text that was given, once."""
-    return sorted({found for entry in history()[1] for found in TOKEN.findall(f"{entry.stream} {entry.fact!r}")})
+    return sorted({found for entry in history()[1] for found in TOKEN.findall(f"{entry.stream} {entry.event!r}")})
 
 
 HOSTILE = [
@@ -140,7 +140,7 @@ def harmless(kind: str) -> Seen:
 
 def test_the_story_holds_every_text_an_order_can_hold() -> None:
     assert len(every_token()) >= 32
-    assert {type(entry.fact).__name__ for entry in history()[1]} >= {"ExceptionRaised", "RefundFailed", "ClaimDenied"}
+    assert {type(entry.event).__name__ for entry in history()[1]} >= {"ExceptionRaised", "RefundFailed", "ClaimDenied"}
 
 
 def told_alike(text: str, given_texts: Mapping[str, str]) -> str:
@@ -235,7 +235,7 @@ def test_the_same_store_subject_and_moment_give_the_same_bytes() -> None:
     story = Scenario().given(an_inspected_return())
 
     def made() -> Report:
-        return make_report(story.parts.store, story.parts.desk.policy, "R-1", parse_instant(LATER))
+        return make_report(story.services.store, story.services.handler.policy, "R-1", parse_instant(LATER))
 
     assert report_html(made()) == report_html(made())
     assert report_text(made()) == report_text(made())
@@ -315,9 +315,9 @@ def test_page_and_text_tell_the_same() -> None:
     made = reported({})
     content = re.sub(r"\s+", " ", report_text(made))
 
-    for fact in made.facts:
-        assert fact.title in content
-        assert fact.event in content
+    for event in made.events:
+        assert event.title in content
+        assert event.event in content
     for ruling in made.rulings:
         for clause in ruling.clauses:
             assert clause.because in content

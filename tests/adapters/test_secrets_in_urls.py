@@ -92,7 +92,7 @@ def said_of(error: BaseException) -> Iterator[str]:
 def opened(url: str) -> None:
     """Open a store, or be refused at once: nobody listens there."""
     if is_postgres(url):
-        PostgresCaseRecorder(place_of(url), limits=Limits(opening=0)).close()
+        PostgresCaseRecorder(place_of(url), limits=Limits(opening_seconds=0)).close()
     else:
         open_store(url, create=False).close()
 

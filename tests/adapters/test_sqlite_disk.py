@@ -17,21 +17,23 @@ from bench.reliability.disk import OK, Unwatchable, Watch, kind_of, watching
 from bench.reliability.images import Moment, Recorder, Recording, Sync, Write, same_as
 from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
-from returnable.adapters.eventstore.viewstore import open_views
+from returnable.adapters.views.sqlite import open_views
 from returnable.domain.errors import CommandSeen, StoreUnusable
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, Receipt
+from returnable.domain.ports import Batch, CommandReceipt, Entry
 
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 
 
 def batch(case_id: str, after: int, *accounts: str) -> Batch:
-    facts = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=account) for account in accounts)
-    return Batch(case_id, after, tuple(Entry(f"order/{case_id}", after + n, fact) for n, fact in enumerate(facts, 1)))
+    events = (AccountLinked(occurred_at=MOMENT, recorded_at=MOMENT, account_id=account) for account in accounts)
+    return Batch(
+        case_id, after, tuple(Entry(f"order/{case_id}", after + n, event) for n, event in enumerate(events, 1))
+    )
 
 
-def receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
+def receipt(command_id: str) -> CommandReceipt:
+    return CommandReceipt(command_id, "d" * 64, "link_account", MOMENT, "accepted")
 
 
 class Failing(Watch):

@@ -1,6 +1,6 @@
 """A host that vanishes, or stands still, while the PostgreSQL server holds a lock for it: the others go on.
 
-``python -m bench.reliability.vanished`` cuts real links. Here its parts are looked at one by one, without root.
+``python -m bench.reliability.vanished_seconds`` cuts real links. Here its parts are looked at one by one, without root.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_connections import Limits, connected
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.store import FactStore
+from returnable.adapters.eventstore.store import CaseStore
 
 KEEP_ALIVES = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
 
@@ -39,7 +39,7 @@ def url_over_tcp() -> Iterator[str]:
         yield server.listen(address, "127.0.0.0/8")
 
 
-def recorder_of(store: FactStore) -> Any:
+def recorder_of(store: CaseStore) -> Any:
     return store._recorder  # type: ignore[attr-defined]
 
 
@@ -97,7 +97,7 @@ def test_a_session_of_ours_has_keep_alives_that_end_it_before_others_give_up(url
 def test_the_server_keeps_the_locks_of_a_vanished_host_for_less_time_than_others_wait(
     busy: float, seconds: int
 ) -> None:
-    assert Limits(busy=busy).vanished == seconds
+    assert Limits(busy_seconds=busy).vanished_seconds == seconds
 
 
 def test_a_migration_has_keep_alives_and_may_take_its_time(url_over_tcp: str) -> None:
@@ -128,7 +128,7 @@ def test_in_a_pool_of_the_hosts_only_our_transactions_have_them(
             for nth in range(3):
                 line.come(lambda nth=nth: store.append([batch(f"pooled-{nth}", 0, "a")]))  # type: ignore[misc]
             line.go()
-            in_books = recorder_of(store).bookmarks._tables.change(lambda statements: statements.execute(ASKED))
+            in_books = recorder_of(store).checkpoints._tables.change(lambda statements: statements.execute(ASKED))
 
         # then
         assert [cursor.fetchone() for cursor in inside] == [("1", "1", "3", "4000")] * 2
@@ -145,19 +145,19 @@ def test_a_host_that_stands_still_in_the_middle_of_a_batch_holds_the_others_up_f
         if connection.info.server_version < 170000:
             pytest.skip("PostgreSQL has no limit for transactions before version 17")
     url = fresh_store_url()
-    limits = Limits(busy=0.2, statement=0.5, patience=PATIENCE_SECONDS)
-    standing = FactStore(PostgresCaseRecorder(place_of(url), limits=limits))
-    line = Line(together_of(standing))
-    together_of(standing)._patience_seconds = PATIENCE_SECONDS
-    line.come(lambda: standing.append([batch("first", 0, "f")]))
+    limits = Limits(busy_seconds=0.2, statement_seconds=0.5, patience_seconds=PATIENCE_SECONDS)
+    status = CaseStore(PostgresCaseRecorder(place_of(url), limits=limits))
+    line = Line(together_of(status))
+    together_of(status)._patience_seconds = PATIENCE_SECONDS
+    line.come(lambda: status.append([batch("first", 0, "f")]))
     for name in "AB":
-        line.come(lambda name=name: standing.append([batch(name, 0, "a")]))  # type: ignore[misc]
+        line.come(lambda name=name: status.append([batch(name, 0, "a")]))  # type: ignore[misc]
     execute, stands, goes_on = postgres._execute, threading.Event(), threading.Event()
 
     def stand_still(connection: Any, append: Any) -> Any:
         cursor = execute(connection, append)
         if connection.pgconn.pipeline_status and not stands.is_set():
-            recorder_of(standing)._connections._watch.close()  # it stands still as well
+            recorder_of(status)._connections._watch.close()  # it stands still as well
             stands.set()
             assert goes_on.wait(PATIENCE_SECONDS)
         return cursor
@@ -176,4 +176,4 @@ def test_a_host_that_stands_still_in_the_middle_of_a_batch_holds_the_others_up_f
         going.join(PATIENCE_SECONDS)
         assert [type(result) for result in line.results] == [list] * 3
         assert sorted(one.case_id for one in other.read()) == ["A", "B", "first", "other"]
-    standing.close()
+    status.close()

@@ -18,8 +18,8 @@ from patience import GUARD_SECONDS
 from usual import a_delivered_order, an_inspected_return
 from viewing import built_anew, digests, projector
 
-from returnable.adapters.eventstore import viewstore
-from returnable.adapters.eventstore.viewstore import SQLiteViews, open_views, views_url_of
+from returnable.adapters.views import sqlite
+from returnable.adapters.views.sqlite import SQLiteViews, open_views, views_url_of
 from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.projections.ports import Changes, Mark
@@ -68,14 +68,14 @@ def test_a_host_can_wait_until_a_view_has_told_what_it_recorded(tmp_path: Path) 
     story = a_story(tmp_path / "shop.db")
     story.given(an_order())
     with closing(SQLiteViews(tmp_path / "views.db")) as views, closing(SQLiteViews(tmp_path / "views.db")) as host:
-        working = projector(story.parts, views)
+        working = projector(story.services, views)
         working.step()
         assert host.max_tracking_id("orders") is None, "it is still being built"
         assert host.max_tracking_id("a projection of my own") is None
 
         working.run()
 
-        host.wait("orders", story.parts.store.head())
+        host.wait("orders", story.services.store.head())
         assert host.max_tracking_id("orders") == 1
         assert not host.has_tracking_id("orders", 2)
         host.insert_tracking(Tracking("a projection of my own", 7))
@@ -84,7 +84,7 @@ def test_a_host_can_wait_until_a_view_has_told_what_it_recorded(tmp_path: Path) 
             host.insert_tracking(Tracking("a projection of my own", 7))
         with pytest.raises(ValueError, match="saved with its rows"):
             host.insert_tracking(Tracking("orders", 2))
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def test_views_survive_closing_and_are_gone_with_their_file(tmp_path: Path) -> None:
@@ -93,31 +93,31 @@ def test_views_survive_closing_and_are_gone_with_their_file(tmp_path: Path) -> N
     url = f"sqlite:///{tmp_path}/views.db"
     with closing(stored_views("unused:", url)) as views:  # type: ignore[type-var]
         assert isinstance(views, SQLiteViews)
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
         before = digests(views)
 
     with closing(SQLiteViews(tmp_path / "views.db")) as again:
-        assert digests(again) == before == built_anew(story.parts)
+        assert digests(again) == before == built_anew(story.services)
     (tmp_path / "views.db").unlink()
 
     assert stored_views("unused:", url, create=False) is None
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def test_readers_see_rows_and_marks_of_one_moment_while_a_projector_works(tmp_path: Path) -> None:
     story = a_story(tmp_path / "shop.db")
     story.given(an_order())
     with closing(SQLiteViews(tmp_path / "views.db")) as views:
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
         with views.reading() as reading:
             before = reading.marks()
             story.given(an_order("A-2"))
-            projector(story.parts, views).run()
+            projector(story.services, views).run()
 
             assert reading.marks() == before
             assert [row for (row,) in reading.rows("orders", ("id",))] == ["A-1"]
         assert views.marks()["orders"].position == 2
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def test_columns_a_view_does_not_have_are_refused() -> None:
@@ -169,7 +169,7 @@ def test_views_of_another_version_are_refused_until_they_are_made_anew(
 ) -> None:
     path = tmp_path / "views.db"
     with monkeypatch.context() as earlier:
-        earlier.setattr(viewstore, "SCHEMA_VERSION", 0x7FFF)
+        earlier.setattr(sqlite, "SCHEMA_VERSION", 0x7FFF)
         SQLiteViews(path).close()
     with pytest.raises(StoreUnusable, match="--rebuild all"):
         SQLiteViews(path)
@@ -263,8 +263,8 @@ def test_every_view_is_a_table_that_any_tool_can_read(tmp_path: Path) -> None:
     story = a_story(tmp_path / "shop.db")
     story.given(an_inspected_return(), request_refund())
     with closing(SQLiteViews(tmp_path / "views.db")) as views:
-        projector(story.parts, views).run()
-    story.parts.store.close()
+        projector(story.services, views).run()
+    story.services.store.close()
 
     with closing(sqlite3.connect(tmp_path / "views.db")) as connection:
         counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in VIEWS}

@@ -37,7 +37,7 @@ from returnable.adapters.cli.app import run
 from returnable.adapters.operating import health
 from returnable.adapters.operating.health import health_at
 from returnable.adapters.operating.logs import JsonLines
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.adapters.worker import DeadlineWorker
 from returnable.domain import due
 from returnable.domain.calendar import A_MOMENT
@@ -60,16 +60,16 @@ class Clock:
         return self.now
 
 
-def recorded(parts: Parts) -> Counter[str]:
+def recorded(services: Services) -> Counter[str]:
     """How often each deadline of each stream is on record."""
-    facts = parts.store.read(0, 100_000)
+    events = services.store.read(0, 100_000)
     deadlines = ("LabelVoided", "ContactMissed", "RefundOverdue")
-    return Counter(f"{one.fact.type} {one.stream}" for one in facts if one.fact.type in deadlines)
+    return Counter(f"{one.event.type} {one.stream}" for one in events if one.event.type in deadlines)
 
 
-def three_deadlines(parts: Parts) -> Scenario:
+def three_deadlines(services: Services) -> Scenario:
     """A label to void, a contact to miss and a refund to be overdue, in three cases."""
-    story = Scenario(parts).given(a_labelled_return())
+    story = Scenario(services).given(a_labelled_return())
     story.given(
         an_order("A-2", delivered="2026-03-09"), report_wrong_item("C-2", order_id="A-2", at="2026-03-10 10:00")
     )
@@ -80,7 +80,7 @@ def three_deadlines(parts: Parts) -> Scenario:
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Parts]:
+def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     urls: dict[str, Callable[[], str]] = {
         "memory": lambda: "memory:",
         "sqlite": lambda: f"sqlite:///{tmp_path}/store.db",
@@ -94,46 +94,48 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Parts]:
 # ---- what it records ------------------------------------------------------------------------------------------------------
 
 
-def test_each_deadline_is_recorded_when_it_came_and_once(parts: Parts) -> None:
-    three_deadlines(parts)
+def test_each_deadline_is_recorded_when_it_came_and_once(services: Services) -> None:
+    three_deadlines(services)
     clock = Clock(VOIDS_AT - A_MOMENT)
-    worker = DeadlineWorker(parts.desk, clock, name="night")
+    worker = DeadlineWorker(services.handler, clock, name="night")
 
     worker.work()
-    before = recorded(parts)["LabelVoided return/R-1"]
+    before = recorded(services)["LabelVoided return/R-1"]
     clock.now = VOIDS_AT
     worker.work()
-    at = recorded(parts)["LabelVoided return/R-1"]
+    at = recorded(services)["LabelVoided return/R-1"]
     clock.now = LATER
     counts = [worker.work(), worker.work()]
 
     assert (before, at) == (0, 1)
     assert counts[1] == 0
-    assert recorded(parts) == Counter(["LabelVoided return/R-1", "ContactMissed claim/C-2", "RefundOverdue order/A-3"])
-    assert worker.standing().recorded == 3
+    assert recorded(services) == Counter(
+        ["LabelVoided return/R-1", "ContactMissed claim/C-2", "RefundOverdue order/A-3"]
+    )
+    assert worker.status().recorded == 3
 
 
-def test_a_recorded_deadline_says_who_recorded_it_and_when(parts: Parts) -> None:
-    three_deadlines(parts)
+def test_a_recorded_deadline_says_who_recorded_it_and_when(services: Services) -> None:
+    three_deadlines(services)
 
-    DeadlineWorker(parts.desk, Clock(LATER), name="night").work()
+    DeadlineWorker(services.handler, Clock(LATER), name="night").work()
 
-    (voided,) = [one.fact for one in parts.store.read(0, 1000) if isinstance(one.fact, LabelVoided)]
+    (voided,) = [one.event for one in services.store.read(0, 1000) if isinstance(one.event, LabelVoided)]
     assert voided.actor == Who(role="system", id="night")
     assert (voided.occurred_at, voided.recorded_at) == (VOIDS_AT, LATER)
 
 
-def test_of_many_workers_one_records_a_deadline(parts: Parts) -> None:
-    story = Scenario(parts)
+def test_of_many_workers_one_records_a_deadline(services: Services) -> None:
+    story = Scenario(services)
     story.given(*(an_order(f"A-{nth}", delivered="2026-03-05 14:00") for nth in range(20)))
     story.given(*(a_return(f"R-{nth}", order_id=f"A-{nth}", labelled="2026-03-09 12:30") for nth in range(20)))
-    workers = [DeadlineWorker(parts.desk, Clock(LATER), name=f"worker {nth}") for nth in range(6)]
+    workers = [DeadlineWorker(services.handler, Clock(LATER), name=f"worker {nth}") for nth in range(6)]
 
     with ThreadPoolExecutor(6) as pool:
         counts = list(pool.map(lambda worker: worker.work(), workers))
 
     assert sum(counts) == 20
-    assert recorded(parts) == Counter(f"LabelVoided return/R-{nth}" for nth in range(20))
+    assert recorded(services) == Counter(f"LabelVoided return/R-{nth}" for nth in range(20))
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=15, max_size=40, unique=True), st.integers(1, 9))
@@ -146,10 +148,10 @@ def test_every_answer_is_the_same_whether_a_worker_ran_or_not(steps: Sequence[in
         _, command, _ = without.step(step)
         with_worker.at = without.at
         if nth % every == 0:
-            DeadlineWorker(with_worker.parts.desk, Clock(without.at)).work()
+            DeadlineWorker(with_worker.services.handler, Clock(without.at)).work()
         if command is not None:
             with suppress(returnable.Impossible):
-                with_worker.parts.desk.handle(command, without.at)
+                with_worker.services.handler.handle(command, without.at)
 
     # then
     def answers(world: World, at: datetime) -> list[str]:
@@ -159,7 +161,7 @@ def test_every_answer_is_the_same_whether_a_worker_ran_or_not(steps: Sequence[in
             asked += [{"query": "return", "return_id": name} for name in case.returns]
             asked += [{"query": "claim", "claim_id": name} for name in case.claims]
             asked += [{"query": "refund", "refund_id": name} for name in case.refunds]
-        desk = returnable.Desk(world.parts, Clock(at))
+        desk = returnable.Desk(world.services, Clock(at))
         # Where a ruling names a fact, its number counts the recorded deadlines before it.
         return [re.sub(r'(?<=#)\d+(?=")', "N", desk.ask(question).model_dump_json()) for question in asked]
 
@@ -170,15 +172,15 @@ def test_every_answer_is_the_same_whether_a_worker_ran_or_not(steps: Sequence[in
 
 def test_a_desk_records_by_an_instant_of_its_callers() -> None:
     with returnable.open("memory:", clock=Clock(datetime(2026, 3, 10, 15, 0, tzinfo=UTC))) as desk:
-        three_deadlines(desk.parts)
+        three_deadlines(desk.services)
 
         too_early = desk.run_deadlines(VOIDS_AT - A_MOMENT)
         outcome = desk.run_deadlines("2026-03-12T00:00:00-04:00")
         again = desk.run_deadlines(now=VOIDS_AT)
 
-    assert [fact.type for _, _, fact in outcome.facts if fact.type == "LabelVoided"] == ["LabelVoided"]
-    assert "LabelVoided" not in [fact.type for _, _, fact in too_early.facts]
-    assert again.facts == ()
+    assert [event.type for _, _, event in outcome.recorded_events if event.type == "LabelVoided"] == ["LabelVoided"]
+    assert "LabelVoided" not in [event.type for _, _, event in too_early.recorded_events]
+    assert again.recorded_events == ()
 
 
 def test_an_instant_without_an_offset_is_refused() -> None:
@@ -188,19 +190,19 @@ def test_an_instant_without_an_offset_is_refused() -> None:
 
 def test_a_worker_of_a_desk_works_by_the_clock_of_the_desk_also_a_frozen_one() -> None:
     with freeze_time("2026-03-09T16:30:00Z") as frozen, returnable.open("memory:") as desk:
-        Scenario(desk.parts).given(a_labelled_return())
+        Scenario(desk.services).given(a_labelled_return())
         worker = desk.deadline_worker(name="night")
         early = worker.work()
         frozen.move_to(VOIDS_AT)
         stop = threading.Event()
         thread = threading.Thread(target=worker.run, args=(stop,))
         thread.start()
-        wait_until(lambda: bool(recorded(desk.parts)))
+        wait_until(lambda: bool(recorded(desk.services)))
         stop.set()
         thread.join(GUARD_SECONDS)
 
         assert early == 0
-        assert recorded(desk.parts) == Counter(["LabelVoided return/R-1"])
+        assert recorded(desk.services) == Counter(["LabelVoided return/R-1"])
 
 
 # ---- trouble ------------------------------------------------------------------------------------------------------------
@@ -210,14 +212,14 @@ def test_a_store_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
     # given
     monkeypatch.setattr(working, "PAUSES", (0.001,))
     story = Scenario().given(a_labelled_return())
-    worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
+    worker = DeadlineWorker(story.services.handler, Clock(LATER), every_seconds=0.001)
     catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
 
     def sometimes(*given: Any) -> int:
         tries["all"] += 1
         if tries["all"] <= 3:
             raise StoreUnusable("the server is away")
-        if recorded(story.parts):
+        if recorded(story.services):
             stop.set()
         return catch_up(*given)
 
@@ -228,16 +230,16 @@ def test_a_store_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
         worker.run(stop)
 
     # then
-    assert recorded(story.parts) == Counter(["LabelVoided return/R-1"])
+    assert recorded(story.services) == Counter(["LabelVoided return/R-1"])
     assert [record.levelname for record in caplog.records].count("WARNING") == 3
-    assert worker.standing().failures == 3
-    assert worker.standing().last_error is None, "the last pass was sound"
+    assert worker.status().failures == 3
+    assert worker.status().last_error is None, "the last pass was sound"
 
 
 def test_a_case_that_is_busy_stays_due_and_holds_up_no_other() -> None:
     story = three_deadlines(assemble("memory:"))
     clock = Clock(LATER)
-    worker = DeadlineWorker(story.parts.desk, clock, claim_seconds=60)
+    worker = DeadlineWorker(story.services.handler, clock, claim_seconds=60)
     record_due = worker.desk.record_due
 
     def busy(case_id: str, *others: Any) -> Any:
@@ -247,7 +249,7 @@ def test_a_case_that_is_busy_stays_due_and_holds_up_no_other() -> None:
 
     worker.desk.record_due = busy  # type: ignore[method-assign]
     worker.work()
-    assert recorded(story.parts) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
+    assert recorded(story.services) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
 
     worker.desk.record_due = record_due  # type: ignore[method-assign]
     assert worker.work() == 0, "it is claimed for a while"
@@ -257,7 +259,7 @@ def test_a_case_that_is_busy_stays_due_and_holds_up_no_other() -> None:
 
 def test_a_case_whose_policy_is_lost_is_parked_and_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
     story = three_deadlines(assemble("memory:"))
-    worker = DeadlineWorker(story.parts.desk, Clock(LATER))
+    worker = DeadlineWorker(story.services.handler, Clock(LATER))
     policy_of = worker.desk.policy_of
 
     def lost(case: Any) -> Any:
@@ -270,27 +272,27 @@ def test_a_case_whose_policy_is_lost_is_parked_and_holds_up_no_other(caplog: pyt
     with caplog.at_level(logging.ERROR, "returnable"):
         worker.work()
 
-    assert worker.standing().parked == 1
+    assert worker.status().parked == 1
     assert "case 'A-1' was left out when deadlines were recorded: the policy is pinned" in caplog.text
-    assert recorded(story.parts) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
+    assert recorded(story.services) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
 
 
 def test_a_policy_that_cannot_be_read_holds_up_no_other_case_when_all_are_recorded_at_once() -> None:
     story = three_deadlines(assemble("memory:"))
-    desk = returnable.Desk(story.parts, Clock(LATER))
-    policy_of = story.parts.desk.policy_of
+    desk = returnable.Desk(story.services, Clock(LATER))
+    policy_of = story.services.handler.policy_of
 
     def unreadable(case: Any) -> Any:
         if case.case_id == "A-1":
             raise PolicyInvalid("the kept policy: a_newer_key: is not a known key")
         return policy_of(case)
 
-    story.parts.desk.policy_of = unreadable  # type: ignore[method-assign]
+    story.services.handler.policy_of = unreadable  # type: ignore[method-assign]
 
     outcome = desk.run_deadlines()
 
-    assert sorted(fact.type for _, _, fact in outcome.facts) == ["ContactMissed", "RefundOverdue"]
-    assert story.parts.desk.due.table.parked() == ["A-1"]
+    assert sorted(event.type for _, _, event in outcome.recorded_events) == ["ContactMissed", "RefundOverdue"]
+    assert story.services.handler.due.table.parked() == ["A-1"]
 
 
 @pytest.mark.parametrize("where", ["record_due", "catch_up"])
@@ -300,7 +302,7 @@ def test_what_nobody_thought_of_does_not_end_a_worker(
     # given
     monkeypatch.setattr(working, "PAUSES", (0.001,))
     story = three_deadlines(assemble("memory:"))
-    worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
+    worker = DeadlineWorker(story.services.handler, Clock(LATER), every_seconds=0.001)
     owner: Any = worker.desk if where == "record_due" else worker.desk.due
     sound, stop, tries = getattr(owner, where), threading.Event(), Counter[str]()
 
@@ -308,7 +310,7 @@ def test_what_nobody_thought_of_does_not_end_a_worker(
         tries["all"] += 1
         if tries["all"] == 1:
             raise RuntimeError("nobody thought of it")
-        if tries["all"] > 5 or len(recorded(story.parts)) > 2:
+        if tries["all"] > 5 or len(recorded(story.services)) > 2:
             stop.set()
         return sound(*given)
 
@@ -320,7 +322,7 @@ def test_what_nobody_thought_of_does_not_end_a_worker(
         worker.run(stop)
 
     # then
-    assert len(recorded(story.parts)) >= 2
+    assert len(recorded(story.services)) >= 2
     assert "RuntimeError: nobody thought of it" in caplog.text
 
 
@@ -333,9 +335,9 @@ def test_a_worker_that_is_stopped_while_it_takes_in_a_long_history_ends(monkeypa
         looks["all"] += 1
         return looks["all"] > 2
 
-    assert story.parts.desk.due.catch_up(stopped) == 0
-    assert story.parts.desk.due.catch_up() == story.parts.store.head()
-    assert story.parts.desk.due.table.standing().waiting == 3
+    assert story.services.handler.due.catch_up(stopped) == 0
+    assert story.services.handler.due.catch_up() == story.services.store.head()
+    assert story.services.handler.due.table.status().waiting == 3
 
 
 @pytest.mark.parametrize("how", ["worker", "run_deadlines", "once"])
@@ -343,7 +345,7 @@ def test_a_parked_case_that_can_be_read_by_now_is_looked_at_again(how: str, tmp_
     # given
     url = f"sqlite:///{tmp_path}/shop.db"
     story = Scenario(assemble(url)).given(a_labelled_return())
-    desk = story.parts.desk
+    desk = story.services.handler
     desk.due.catch_up()
     desk.due.table.park("A-1")
 
@@ -353,18 +355,18 @@ def test_a_parked_case_that_can_be_read_by_now_is_looked_at_again(how: str, tmp_
         threading.Timer(0.5, stop.set).start()
         DeadlineWorker(desk, Clock(LATER), every_seconds=0.01).run(stop)
     elif how == "run_deadlines":
-        returnable.Desk(story.parts, Clock(LATER)).run_deadlines()
+        returnable.Desk(story.services, Clock(LATER)).run_deadlines()
     else:
         assert run(["worker", "--once", "--store", url]) == 0
 
     # then
-    assert recorded(story.parts) == Counter(["LabelVoided return/R-1"])
+    assert recorded(story.services) == Counter(["LabelVoided return/R-1"])
     story.desk.close()
 
 
 def test_what_was_claimed_when_the_store_went_away_is_free_when_it_is_back() -> None:
     story = three_deadlines(assemble("memory:"))
-    worker = DeadlineWorker(story.parts.desk, Clock(LATER))
+    worker = DeadlineWorker(story.services.handler, Clock(LATER))
     record_due = worker.desk.record_due
 
     def away(*given: Any) -> Any:
@@ -387,7 +389,7 @@ def test_once_that_could_not_record_all_says_so_with_its_exit_status(
     def busy(*given: Any) -> Any:
         raise StoreBusy("others are faster")
 
-    monkeypatch.setattr("returnable.domain.desk.Desk.record_due", busy)
+    monkeypatch.setattr("returnable.domain.handler.Desk.record_due", busy)
 
     assert run(["worker", "--once", "--store", url]) == 1
 
@@ -397,7 +399,7 @@ def test_pauses_begin_anew_after_a_sound_look(
 ) -> None:
     monkeypatch.setattr(working, "PAUSES", (0.001, 0.002))
     story = Scenario().given(a_labelled_return())
-    worker = DeadlineWorker(story.parts.desk, Clock(LATER), every_seconds=0.001)
+    worker = DeadlineWorker(story.services.handler, Clock(LATER), every_seconds=0.001)
     catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
 
     def sometimes(*given: Any) -> int:
@@ -417,19 +419,19 @@ def test_pauses_begin_anew_after_a_sound_look(
 
 def test_a_worker_whose_first_deadline_is_late_is_not_well() -> None:
     story = Scenario().given(a_labelled_return())
-    worker = DeadlineWorker(story.parts.desk, clock := Clock(VOIDS_AT - A_MOMENT))
+    worker = DeadlineWorker(story.services.handler, clock := Clock(VOIDS_AT - A_MOMENT))
     worker.work()
 
     clock.now = VOIDS_AT + timedelta(seconds=50)
 
-    assert worker.standing().healthy(51)
-    assert not worker.standing().healthy(49.9)
+    assert worker.status().healthy(51)
+    assert not worker.status().healthy(49.9)
 
 
 def test_a_worker_that_is_stopped_finishes_the_case_at_hand_and_gives_the_others_back() -> None:
     story = three_deadlines(assemble("memory:"))
     stop = threading.Event()
-    first = DeadlineWorker(story.parts.desk, Clock(LATER))
+    first = DeadlineWorker(story.services.handler, Clock(LATER))
     record_due = first.desk.record_due
 
     def and_stop(*given: Any) -> Any:
@@ -440,12 +442,12 @@ def test_a_worker_that_is_stopped_finishes_the_case_at_hand_and_gives_the_others
     assert first.work(stop) == 1
     first.desk.record_due = record_due  # type: ignore[method-assign]
 
-    assert DeadlineWorker(story.parts.desk, Clock(LATER)).work() == 2
+    assert DeadlineWorker(story.services.handler, Clock(LATER)).work() == 2
 
 
 def test_what_a_dead_worker_had_claimed_is_recorded_by_another_when_the_claim_ends() -> None:
     story = three_deadlines(assemble("memory:"))
-    desk, clock = story.parts.desk, Clock(LATER)
+    desk, clock = story.services.handler, Clock(LATER)
     desk.due.catch_up()
     claimed = desk.due.table.claim(LATER, until=LATER + timedelta(seconds=60), limit=9)
     assert [type(one) for one in claimed] == [DueCase] * 3
@@ -462,20 +464,20 @@ def test_what_a_dead_worker_had_claimed_is_recorded_by_another_when_the_claim_en
 def test_a_worker_says_how_it_stands() -> None:
     story = Scenario().given(a_labelled_return())
     clock = Clock(VOIDS_AT + timedelta(seconds=90))
-    worker = DeadlineWorker(story.parts.desk, clock)
+    worker = DeadlineWorker(story.services.handler, clock)
 
-    at_first = worker.standing()
-    assert (at_first.behind, at_first.last_pass_at, at_first.waiting) == (story.parts.store.head(), None, 0)
+    at_first = worker.status()
+    assert (at_first.behind, at_first.last_pass_at, at_first.waiting) == (story.services.store.head(), None, 0)
     assert not at_first.healthy(60)
 
-    story.parts.desk.due.catch_up()
-    assert (worker.standing().late_seconds, worker.standing().first_due_at) == (90.0, VOIDS_AT)
+    story.services.handler.due.catch_up()
+    assert (worker.status().late_seconds, worker.status().first_due_at) == (90.0, VOIDS_AT)
     worker.work()
-    standing = worker.standing()
-    assert (standing.behind, standing.late_seconds, standing.waiting, standing.recorded) == (0, 0.0, 0, 1)
-    assert standing.healthy(60)
+    status = worker.status()
+    assert (status.behind, status.late_seconds, status.waiting, status.recorded) == (0, 0.0, 0, 1)
+    assert status.healthy(60)
     clock.now += timedelta(seconds=61)
-    assert not worker.standing().healthy(60)
+    assert not worker.status().healthy(60)
 
 
 def test_a_meter_of_opentelemetry_counts_it() -> None:
@@ -483,7 +485,7 @@ def test_a_meter_of_opentelemetry_counts_it() -> None:
     meter = MeterProvider([reader]).get_meter("shop")
     story = three_deadlines(assemble("memory:"))
 
-    DeadlineWorker(story.parts.desk, Clock(LATER), meter=meter).work()
+    DeadlineWorker(story.services.handler, Clock(LATER), meter=meter).work()
 
     data = reader.get_metrics_data()
     assert data is not None
@@ -618,7 +620,7 @@ def test_a_log_line_for_machines_is_one_object_with_what_it_is_about() -> None:
     logger.setLevel(logging.INFO)
     try:
         story = Scenario().given(a_labelled_return())
-        DeadlineWorker(story.parts.desk, Clock(LATER), name="night").work()
+        DeadlineWorker(story.services.handler, Clock(LATER), name="night").work()
         try:
             raise ValueError("out\nof sorts")
         except ValueError:

@@ -35,11 +35,11 @@ def lines_of(example: str) -> list[tuple[int, bytes]]:
 
 
 def played(example: str, url: str) -> list[Played]:
-    parts = assemble(url, policy_of(example))
+    services = assemble(url, policy_of(example))
     try:
-        return list(play(parts, lines_of(example)))
+        return list(play(services, lines_of(example)))
     finally:
-        parts.store.close()
+        services.store.close()
 
 
 def unmet(lines: list[Played]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from terminal import returnable
 
 from returnable.adapters.cli.export import FORMATS, export
-from returnable.domain.events import FACTS
+from returnable.domain.events import EVENTS
 from returnable.domain.marks import Mark
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Column
 from returnable.projections.marked import leaves, marks
@@ -149,7 +149,7 @@ def test_the_page_says_what_becomes_of_every_field(heading: str, kinds: set[Mark
 
     listed = named(text) if heading == "Kept" else {name for row in rows_of(text) for name in named(row[0])}
 
-    in_events = {name for fact in FACTS.values() for name, _ in leaves(fact, set())} | {"attachments"}
+    in_events = {name for event in EVENTS.values() for name, _ in leaves(event, set())} | {"attachments"}
     assert listed == {name for name, mark in marks().items() if mark in kinds and name in in_events}
 
 

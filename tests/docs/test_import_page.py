@@ -94,9 +94,9 @@ def blocks(language: str, text: str = PAGE) -> list[str]:
 
 
 def test_every_part_of_a_mapping_has_its_section() -> None:
-    parts = {one for one in vars(models).values() if isinstance(one, type) and issubclass(one, models.Closed)}
+    services = {one for one in vars(models).values() if isinstance(one, type) and issubclass(one, models.Closed)}
 
-    assert parts - {models.Closed} == set(SECTIONS.values())
+    assert services - {models.Closed} == set(SECTIONS.values())
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
@@ -250,17 +250,17 @@ def imported(shop: str, folder: Path) -> tuple[str, list[Any]]:
     url = f"sqlite:///{folder}/shop.db"
     status, out, err = returnable("import", str(rows), "--mapping", str(mapping), "--store", url)
     assert (status, err) == (0, "")
-    parts = assemble(url)
-    facts = [entry.fact for entry in parts.store.read()]
-    parts.store.close()
-    return out, facts
+    services = assemble(url)
+    events = [entry.event for entry in services.store.read()]
+    services.store.close()
+    return out, events
 
 
-def lines_of(facts: list[Any]) -> list[list[tuple[str, str, int, int, int]]]:
+def lines_of(events: list[Any]) -> list[list[tuple[str, str, int, int, int]]]:
     return [
-        [(line.line_id, line.sku, line.unit_price, line.quantity, line.tax) for line in fact.lines]
-        for fact in facts
-        if isinstance(fact, Confirmed)
+        [(line.line_id, line.sku, line.unit_price, line.quantity, line.tax) for line in event.lines]
+        for event in events
+        if isinstance(event, Confirmed)
     ]
 
 
@@ -274,33 +274,33 @@ def test_a_recipe_reads_every_column_of_its_table_but_totals_of_it(shop: str, tm
 
 
 def test_the_shopify_recipe_imports_its_table(tmp_path: Path) -> None:
-    out, facts = imported("Shopify", tmp_path)
+    out, events = imported("Shopify", tmp_path)
 
     assert out.startswith("4 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
     assert "confirm_order 2, record_shipment 1, request_cancellation 1" in out
-    assert lines_of(facts) == [
+    assert lines_of(events) == [
         [("1", "FERN-1", 1446, 2, 202), ("2", "Tote bag", 1808, 1, 127)],
         [("1", "MUG-1", 2500, 1, 0)],
     ]
 
 
 def test_the_woocommerce_recipe_imports_its_table(tmp_path: Path) -> None:
-    out, facts = imported("WooCommerce", tmp_path)
+    out, events = imported("WooCommerce", tmp_path)
 
     assert out.startswith("3 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
-    (parcel,) = [fact for fact in facts if isinstance(fact, Shipped)]
+    (parcel,) = [event for event in events if isinstance(event, Shipped)]
     assert sum(line.quantity for line in parcel.lines) == 5
-    assert [fact.occurred_at.isoformat() for fact in facts if isinstance(fact, Delivered)] == [
+    assert [event.occurred_at.isoformat() for event in events if isinstance(event, Delivered)] == [
         "2026-02-05T14:00:00+00:00"
     ]
-    assert [{line[1] for line in lines} for lines in lines_of(facts)] == [{"SCARF-2", "BELT-1", "FEE"}, {"BELT-1"}]
+    assert [{line[1] for line in lines} for lines in lines_of(events)] == [{"SCARF-2", "BELT-1", "FEE"}, {"BELT-1"}]
 
 
 def test_the_magento_recipe_imports_its_table(tmp_path: Path) -> None:
-    out, facts = imported("Magento-like", tmp_path)
+    out, events = imported("Magento-like", tmp_path)
 
     assert out.startswith("5 rows, 3 orders: 1 imported, 0 already imported, 2 left out by the mapping, 0 refused")
-    assert [(line[0], line[1]) for line in lines_of(facts)[0]] == [("1", "COAT-M"), ("3", "SOCKS"), ("3/2", "SOCKS")]
-    parcels = [(one.parcel_id, sum(line.quantity for line in one.lines)) for one in facts if isinstance(one, Shipped)]
+    assert [(line[0], line[1]) for line in lines_of(events)[0]] == [("1", "COAT-M"), ("3", "SOCKS"), ("3/2", "SOCKS")]
+    parcels = [(one.parcel_id, sum(line.quantity for line in one.lines)) for one in events if isinstance(one, Shipped)]
     assert parcels == [("1Z-1", 1), ("1Z-2", 2)]
-    assert len([fact for fact in facts if isinstance(fact, ReturnAuthorized)]) == 1
+    assert len([event for event in events if isinstance(event, ReturnAuthorized)]) == 1

@@ -14,7 +14,7 @@ import pytest
 from pydantic_core import to_json
 
 from returnable.adapters.scenario import play, read_scenario
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import parse_instant
@@ -62,8 +62,8 @@ def with_ids_that_lead_to_orders(content: bytes) -> bytes:
     return b"\n".join(json.dumps(line).encode() for line in lines)
 
 
-def played(parts: Any, content: bytes) -> list[dict[str, Any]]:
-    return [line.as_dict() for line in play(cast(Parts, parts), read_scenario(content, "history"))]
+def played(services: Any, content: bytes) -> list[dict[str, Any]]:
+    return [line.as_dict() for line in play(cast(Services, services), read_scenario(content, "history"))]
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -82,9 +82,9 @@ def test_three_partitions_answer_every_line_as_one_store_does(history: str, tmp_
         line["order_id"] for line in map(json.loads, content.splitlines()) if line.get("command") == "confirm_order"
     }
     assert len(orders) < 3 or len(set(map(partitions.name_of, orders))) > 1
-    for name, parts in stores.items():
-        assert set(parts.store.case_ids()) == {order for order in orders if partitions.name_of(order) == name}
-        parts.store.close()
+    for name, services in stores.items():
+        assert set(services.store.case_ids()) == {order for order in orders if partitions.name_of(order) == name}
+        services.store.close()
 
 
 def test_a_partition_more_takes_ids_from_all_and_moves_none_between_the_others() -> None:

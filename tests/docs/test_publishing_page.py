@@ -70,7 +70,7 @@ def test_the_commands_do_what_the_page_shows_and_the_event_is_one_of_them(folder
 
 def test_every_attribute_of_an_event_is_explained() -> None:
     broker = Notebook()
-    Publisher(given(an_inspected_return()).desk.parts.store, MemoryBookmarks(), broker).once()
+    Publisher(given(an_inspected_return()).desk.services.store, MemoryBookmarks(), broker).once()
     attributes = {name for message in broker.arrived for name in json.loads(message.body)}
 
     assert {*first_cells("Attribute | Meaning")} | {"specversion", "datacontenttype"} == attributes
@@ -96,7 +96,7 @@ def test_the_consumer_of_the_page_does_each_event_once() -> None:
     names: dict[str, Any] = {}
     exec(code, names)
     broker = Notebook()
-    store = given(an_inspected_return()).desk.parts.store
+    store = given(an_inspected_return()).desk.services.store
     Publisher(store, MemoryBookmarks(), broker, source="/shop").once()
 
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -138,5 +138,5 @@ def test_the_host_of_the_page_publishes_from_a_thread_of_its_own() -> None:
         names["thread"].join()
 
     assert posted == ["order/A-1#1"]
-    assert names["publisher"].standing().behind == 0
+    assert names["publisher"].status().behind == 0
     given_desk.close()

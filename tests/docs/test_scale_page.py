@@ -34,7 +34,7 @@ def test_the_years_of_a_store_are_calculated_from_what_the_page_says_of_an_order
     rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) GB \| (\d+) (years|months|weeks) \|$", PAGE, re.MULTILINE)
     assert len(rows) == 4
     sold, returned, both = (float(size) for size in re.findall(r"(\d\.\d) kB", PAGE)[:3])
-    commands, facts = 0.8 * 3 + 0.2 * 10, 0.8 * 3 + 0.2 * 12
+    commands, events = 0.8 * 3 + 0.2 * 10, 0.8 * 3 + 0.2 * 12
     assert round(0.8 * sold + 0.2 * returned, 1) == both
 
     for orders, rate, gigabytes, number, unit in rows:
@@ -42,4 +42,4 @@ def test_the_years_of_a_store_are_calculated_from_what_the_page_says_of_an_order
         assert float(rate) == float(f"{a_day * commands / 86_400:.1g}")
         assert float(gigabytes) == float(f"{a_day * DAYS * both / 1e6:.2g}")
         units = {"years": 1, "months": 12, "weeks": 52}[unit]
-        assert int(number) == round(1e7 / (a_day * DAYS * facts) * units)
+        assert int(number) == round(1e7 / (a_day * DAYS * events) * units)

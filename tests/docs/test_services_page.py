@@ -111,6 +111,6 @@ def test_the_defaults_of_the_guide_are_those_of_the_code() -> None:
     limits = Limits()
 
     assert f"| Connections of a process, at most | `connections=` | {limits.connections} |" in PAGE
-    assert f"{limits.busy:g} s for other writers" in PAGE
-    assert f"{limits.statement:g} s for one statement" in PAGE
-    assert f"{limits.patience:g} s for a server that was lost" in PAGE
+    assert f"{limits.busy_seconds:g} s for other writers" in PAGE
+    assert f"{limits.statement_seconds:g} s for one statement" in PAGE
+    assert f"{limits.patience_seconds:g} s for a server that was lost" in PAGE

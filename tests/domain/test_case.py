@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from returnable.domain.case import Case, evolve, replay, replay_as_of
+from returnable.domain.case import Case, evolve, fold, fold_as_of
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.ports import Recorded
 from returnable.testing.behaviour import World
@@ -22,12 +22,12 @@ def history(seed: int, steps: int = 45) -> list[Recorded]:
     world, dice = World(), Random(seed)
     for _ in range(steps):
         world.step(dice.getrandbits(32))
-    return max((list(facts) for _, facts in world.parts.store.cases()), key=len)
+    return max((list(events) for _, events in world.services.store.cases()), key=len)
 
 
-def told(facts: list[Recorded]) -> Case:
+def told(events: list[Recorded]) -> Case:
     """Their case."""
-    return replay(facts[0].case_id, facts)
+    return fold(events[0].case_id, events)
 
 
 def looks(case: Case) -> str:
@@ -38,75 +38,79 @@ def looks(case: Case) -> str:
 
 @given(SEEDS, st.data())
 def test_a_case_grows_by_its_facts_however_they_are_dealt_out(seed: int, data: st.DataObject) -> None:
-    facts = history(seed)
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(facts)), max_size=5)))
+    events = history(seed)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(events)), max_size=5)))
 
-    grown = Case(facts[0].case_id)
-    for begin, end in zip([0, *cuts], [*cuts, len(facts)], strict=True):
+    grown = Case(events[0].case_id)
+    for begin, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
         before = looks(grown)
-        after = evolve(grown, facts[begin:end])
+        after = evolve(grown, events[begin:end])
         assert looks(grown) == before
         grown = after
 
-    whole = told(facts)
+    whole = told(events)
     assert (grown.order, grown.returns, grown.claims, grown.refunds) == (
         whole.order,
         whole.returns,
         whole.claims,
         whole.refunds,
     )
-    assert grown.seq == len(facts)
+    assert grown.seq == len(events)
 
 
 @given(SEEDS, st.data())
 def test_a_history_with_a_fact_missing_doubled_or_out_of_place_is_read_or_broken_and_nothing_else(
     seed: int, data: st.DataObject
 ) -> None:
-    facts = history(seed)
-    place = data.draw(st.integers(0, len(facts) - 1))
-    other = data.draw(st.integers(0, len(facts) - 1))
+    events = history(seed)
+    place = data.draw(st.integers(0, len(events) - 1))
+    other = data.draw(st.integers(0, len(events) - 1))
     damage = data.draw(st.sampled_from(["drop", "double", "swap", "cut", "elsewhere"]))
     if damage == "drop":
-        facts = facts[:place] + facts[place + 1 :]
+        events = events[:place] + events[place + 1 :]
     elif damage == "double":
-        facts = facts[: place + 1] + facts[place:]
+        events = events[: place + 1] + events[place:]
     elif damage == "swap":
-        facts[place], facts[other] = facts[other], facts[place]
+        events[place], events[other] = events[other], events[place]
     elif damage == "cut":
-        facts = facts[place:]
+        events = events[place:]
     else:
-        facts[place] = replace(facts[place], stream=facts[other].stream)
+        events[place] = replace(events[place], stream=events[other].stream)
 
-    if facts:
+    if events:
         try:
-            told(facts)
+            told(events)
         except HistoryBroken as error:
             assert str(error)
 
 
 @given(SEEDS, st.data())
 def test_looking_back_takes_the_facts_that_fit_and_never_fails(seed: int, data: st.DataObject) -> None:
-    facts = history(seed)
-    instants = sorted({at for entry in facts for at in (entry.fact.occurred_at, entry.fact.recorded_at)})
+    events = history(seed)
+    instants = sorted({at for entry in events for at in (entry.event.occurred_at, entry.event.recorded_at)})
     as_of = data.draw(st.none() | st.sampled_from(instants))
     known_at = data.draw(st.none() | st.sampled_from(instants))
 
-    case = replay_as_of(facts[0].case_id, facts, as_of, known_at)
+    case = fold_as_of(events[0].case_id, events, as_of, known_at)
 
-    assert case.seq <= len(facts)
+    assert case.seq <= len(events)
     if as_of is None and known_at is None:
-        assert (case.order, case.returns, case.claims) == (told(facts).order, told(facts).returns, told(facts).claims)
+        assert (case.order, case.returns, case.claims) == (
+            told(events).order,
+            told(events).returns,
+            told(events).claims,
+        )
 
 
 @given(SEEDS)
 def test_what_had_been_recorded_by_an_instant_is_a_beginning_of_the_history(seed: int) -> None:
-    facts = history(seed)
-    for known_at in sorted({entry.fact.recorded_at for entry in facts})[:6]:
-        by_then = [entry for entry in facts if entry.fact.recorded_at <= known_at]
+    events = history(seed)
+    for known_at in sorted({entry.event.recorded_at for entry in events})[:6]:
+        by_then = [entry for entry in events if entry.event.recorded_at <= known_at]
 
-        case = replay_as_of(facts[0].case_id, facts, None, known_at)
+        case = fold_as_of(events[0].case_id, events, None, known_at)
 
-        assert by_then == facts[: len(by_then)]
+        assert by_then == events[: len(by_then)]
         assert (case.order, case.returns) == (told(by_then).order, told(by_then).returns)
 
 

@@ -18,9 +18,9 @@ from usual import a_labelled_return
 from returnable.adapters.wiring import assemble
 from returnable.domain import due
 from returnable.domain.calendar import A_MOMENT
-from returnable.domain.case import replay
+from returnable.domain.case import fold
 from returnable.domain.commands import RunDeadlines
-from returnable.domain.deciding import Moment
+from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import due_facts, next_due
 from returnable.domain.due import DueCases
 from returnable.domain.errors import Stale, StoreBusy
@@ -34,11 +34,11 @@ STEPS = st.lists(st.integers(0, 2**32 - 1), min_size=20, max_size=60, unique=Tru
 
 def everything_due(world: World, at: datetime) -> list[str]:
     """The cases with something to record, found by looking at every one."""
-    desk = world.parts.desk
+    desk = world.services.handler
     return sorted(
         case.case_id
-        for case in (replay(case_id, facts) for case_id, facts in desk.store.cases())
-        if due_facts(case, Moment(at, desk.policy_of(case)))
+        for case in (fold(case_id, events) for case_id, events in desk.store.cases())
+        if due_facts(case, DecisionContext(at, desk.policy_of(case)))
     )
 
 
@@ -49,14 +49,14 @@ def test_the_next_instant_is_the_first_at_which_there_is_something_to_record(ste
     for step in steps:
         world.step(step)
         for case in world.cases:
-            policy = world.parts.desk.policy_of(case)
+            policy = world.services.handler.policy_of(case)
             at = next_due(case)
             if at is None:
                 later = world.at + timedelta(days=3650)
-                assert due_facts(case, Moment(later, policy)) == []
+                assert due_facts(case, DecisionContext(later, policy)) == []
             else:
-                assert due_facts(case, Moment(at - A_MOMENT, policy)) == []
-                assert due_facts(case, Moment(at, policy)) != []
+                assert due_facts(case, DecisionContext(at - A_MOMENT, policy)) == []
+                assert due_facts(case, DecisionContext(at, policy)) != []
 
 
 @given(STEPS, st.integers(0, 2**32 - 1))
@@ -69,7 +69,7 @@ def test_the_table_leads_to_every_case_with_something_to_record_and_to_no_other(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(due, "POSITIONS_AT_ONCE", 3)
         patch.setattr(due, "CASES_AT_ONCE", 2)
-        kept_up = world.parts.desk.due
+        kept_up = world.services.handler.due
         for step in steps:
             world.step(step)
             if dice.random() < 0.3:
@@ -89,33 +89,33 @@ def test_recording_case_by_case_comes_to_the_same_as_recording_all_at_once(steps
         other.step(step)
     at = one.at + timedelta(days=60)
 
-    one.parts.desk.due.catch_up()
-    for case_id in one.parts.desk.due.table.due_by(at):
-        assert one.parts.desk.record_due(case_id, at) is not None
-        assert one.parts.desk.record_due(case_id, at) is None, "each once"
-    other.parts.desk.handle(RunDeadlines(command="run_deadlines"), at)
+    one.services.handler.due.catch_up()
+    for case_id in one.services.handler.due.table.due_by(at):
+        assert one.services.handler.record_due(case_id, at) is not None
+        assert one.services.handler.record_due(case_id, at) is None, "each once"
+    other.services.handler.handle(RunDeadlines(command="run_deadlines"), at)
 
     for case_id in one.order_ids:
-        facts = [(e.stream, e.version, e.fact) for e in one.parts.store.load(case_id)]
-        assert facts == [(e.stream, e.version, e.fact) for e in other.parts.store.load(case_id)]
+        events = [(e.stream, e.version, e.event) for e in one.services.store.load(case_id)]
+        assert events == [(e.stream, e.version, e.event) for e in other.services.store.load(case_id)]
 
 
 def test_one_due_case_is_recorded_with_who_did_it() -> None:
     story = Scenario().given(a_labelled_return())
 
-    outcome = story.parts.desk.record_due("A-1", LATER, Who(role="system", id="worker-1"))
+    outcome = story.services.handler.record_due("A-1", LATER, Who(role="system", id="worker-1"))
 
     assert outcome is not None
-    ((stream, _, fact),) = outcome.facts
-    assert (stream, fact.type, fact.actor) == ("return/R-1", "LabelVoided", Who(role="system", id="worker-1"))
-    assert fact.recorded_at == LATER
-    assert fact.occurred_at < LATER
+    ((stream, _, event),) = outcome.recorded_events
+    assert (stream, event.type, event.actor) == ("return/R-1", "LabelVoided", Who(role="system", id="worker-1"))
+    assert event.recorded_at == LATER
+    assert event.occurred_at < LATER
 
 
 def test_a_case_that_moves_on_while_its_deadline_is_recorded_is_looked_at_again() -> None:
     # given: another process records the hand-over between the look and the append
     story = Scenario().given(a_labelled_return())
-    desk = story.parts.desk
+    desk = story.services.handler
     story.at(LATER)
     append = desk.store.append
     moved: list[str] = []
@@ -137,7 +137,7 @@ def test_a_case_that_moves_on_while_its_deadline_is_recorded_is_looked_at_again(
 
 def test_a_store_on_which_others_are_always_faster_is_busy() -> None:
     story = Scenario().given(a_labelled_return())
-    desk = story.parts.desk
+    desk = story.services.handler
 
     def never(batches: object, **others: object) -> Sequence[int]:
         raise Stale("A-1")
@@ -150,21 +150,21 @@ def test_a_store_on_which_others_are_always_faster_is_busy() -> None:
 
 def test_a_case_that_becomes_unreadable_is_parked_and_told(caplog: pytest.LogCaptureFixture) -> None:
     story = Scenario().given(a_labelled_return())
-    kept_up = story.parts.desk.due
+    kept_up = story.services.handler.due
     kept_up.catch_up()
-    recorder: Any = story.parts.store._recorder  # type: ignore[attr-defined]
+    recorder: Any = story.services.store._recorder  # type: ignore[attr-defined]
     recorder._stored_events[0] = replace(recorder._stored_events[0], topic="order.Teleported/1")
 
     with caplog.at_level(logging.ERROR, "returnable"):
-        assert story.parts.desk.record_due("A-1", LATER) is None
+        assert story.services.handler.record_due("A-1", LATER) is None
 
-    assert (kept_up.table.parked(), kept_up.table.standing().waiting) == (["A-1"], 0)
+    assert (kept_up.table.parked(), kept_up.table.status().waiting) == (["A-1"], 0)
     assert "order.Teleported/1" in caplog.text
 
 
 def test_a_parked_case_is_looked_at_again_when_asked() -> None:
     story = Scenario().given(a_labelled_return())
-    kept_up = story.parts.desk.due
+    kept_up = story.services.handler.due
     kept_up.catch_up()
     kept_up.table.park("A-1")
 
@@ -172,14 +172,14 @@ def test_a_parked_case_is_looked_at_again_when_asked() -> None:
     assert kept_up.table.parked() == ["A-1"], "nothing new is known of it"
     kept_up.retry_parked()
 
-    assert (kept_up.table.parked(), kept_up.table.standing().waiting) == ([], 1)
+    assert (kept_up.table.parked(), kept_up.table.status().waiting) == ([], 1)
 
 
 def test_a_table_that_others_feed_at_the_same_time_is_fed_once() -> None:
     # given: another process feeds the table between the look and the feeding
     story = Scenario().given(a_labelled_return())
-    one, other = DueCases(story.parts.store), DueCases(story.parts.store)
-    feed = other.table.feed
+    one, other = DueCases(story.services.store), DueCases(story.services.store)
+    feed = other.table.update
     refused: list[bool] = []
 
     def feed_late(*window: Any) -> bool:
@@ -187,27 +187,27 @@ def test_a_table_that_others_feed_at_the_same_time_is_fed_once() -> None:
         refused.append(feed(*window))
         return refused[-1]
 
-    one.table = SimpleNamespace(fed_to=other.table.fed_to, feed=feed_late)  # type: ignore[assignment]
+    one.table = SimpleNamespace(position=other.table.position, update=feed_late)  # type: ignore[assignment]
 
     # when
     position = one.catch_up()
 
     # then
     assert refused == [False]
-    assert position == story.parts.store.head() == other.table.fed_to()
+    assert position == story.services.store.head() == other.table.position()
 
 
 def test_an_empty_store_has_nothing_due() -> None:
-    parts = assemble("memory:")
+    services = assemble("memory:")
 
-    assert parts.desk.due.catch_up() == 0
-    assert parts.desk.due.table.standing().waiting == 0
+    assert services.handler.due.catch_up() == 0
+    assert services.handler.due.table.status().waiting == 0
 
 
 def test_labels_that_were_used_or_voided_are_not_due() -> None:
     story = Scenario().given(a_labelled_return(), void_label(), issue_label("L-2"), an_order("A-2"))
     story.tell(record_return_shipment(label_id="L-2"))
 
-    story.parts.desk.due.catch_up()
+    story.services.handler.due.catch_up()
 
-    assert story.parts.desk.due.table.standing().waiting == 0
+    assert story.services.handler.due.table.status().waiting == 0

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from returnable.domain import events
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import (
-    FACTS,
+    EVENTS,
     AccountLinked,
     Allotment,
     BoughtLine,
@@ -38,9 +38,9 @@ from returnable.domain.events import (
     CustomerNotified,
     Deduction,
     Delivered,
+    Event,
     EvidenceAdded,
     ExceptionRaised,
-    Fact,
     Inspected,
     InspectedUnits,
     LabelDeclined,
@@ -77,8 +77,8 @@ from returnable.domain.events import (
     encode,
 )
 from returnable.domain.policy import CLAUSE_IDS
-from returnable.domain.ports import Receipt
-from returnable.domain.ruling import Finding
+from returnable.domain.ports import CommandReceipt
+from returnable.domain.ruling import ClauseResult
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -98,7 +98,7 @@ PINS = Pins(
     policy="allu-usa", version="2026-01", sha256="ab" * 32, calendar="us-federal/2026.1", zone="America/New_York"
 )
 RULING = (
-    Finding(
+    ClauseResult(
         clause="returns.window",
         verdict="fail",
         facts={
@@ -108,7 +108,7 @@ RULING = (
             "lines": [{"line_id": "1", "quantity": 2, "in_time": False, "undelivered": 1}],
         },
     ),
-    Finding(
+    ClauseResult(
         clause="returns.portal",
         verdict="overridden",
         facts={
@@ -122,12 +122,12 @@ RULING = (
             },
         },
     ),
-    Finding(clause="returns.account", verdict="not_applicable", facts={}),
-    Finding(clause="returns.no_exchanges", verdict="pass", facts={"resolution": "refund"}),
+    ClauseResult(clause="returns.account", verdict="not_applicable", facts={}),
+    ClauseResult(clause="returns.no_exchanges", verdict="pass", facts={"resolution": "refund"}),
 )
 DECISION: dict[str, Any] = {**ENVELOPE, "pins": PINS, "ruling": RULING}
 
-SAMPLES: list[Fact] = [
+SAMPLES: list[Event] = [
     Confirmed(
         **ENVELOPE,
         order_id="A-1001",
@@ -283,10 +283,10 @@ def golden(stored_as: str) -> Path:
 
 
 def test_there_is_a_sample_of_every_fact() -> None:
-    assert {sample.stored_as for sample in SAMPLES} == set(FACTS)
+    assert {sample.stored_as for sample in SAMPLES} == set(EVENTS)
 
 
-@pytest.mark.parametrize("stored_as", sorted(FACTS))
+@pytest.mark.parametrize("stored_as", sorted(EVENTS))
 def test_every_version_of_every_fact_has_a_golden_file(stored_as: str) -> None:
     file = golden(stored_as)
     (sample,) = [sample for sample in SAMPLES if sample.stored_as == stored_as]
@@ -299,15 +299,15 @@ def test_what_was_once_stored_is_read_and_means_the_same(file: Path) -> None:
     name, _, version = file.stem.rpartition(".")
     content = file.read_bytes().removesuffix(b"\n")
 
-    fact = decode(f"{name}/{version}", content)
+    event = decode(f"{name}/{version}", content)
 
-    assert (encode(fact) == (f"{name}/{version}", content)) or f"{name}/{version}" not in FACTS
-    (sample,) = [sample for sample in SAMPLES if sample.stored_as == fact.stored_as]
-    assert fact == sample
+    assert (encode(event) == (f"{name}/{version}", content)) or f"{name}/{version}" not in EVENTS
+    (sample,) = [sample for sample in SAMPLES if sample.stored_as == event.stored_as]
+    assert event == sample
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_a_golden_file_says_something_in_every_field(sample: Fact) -> None:
+def test_a_golden_file_says_something_in_every_field(sample: Event) -> None:
     content = json.loads(golden(sample.stored_as).read_bytes())
 
     assert set(content) == set(type(sample).model_fields)
@@ -340,10 +340,10 @@ def _coded(model: type[BaseModel], place: str) -> Iterator[tuple[str, set[str]]]
 
 def known_codes() -> dict[str, list[str]]:
     """Place → every code that is understood there."""
-    found = dict(place for stored_as, fact in FACTS.items() for place in _coded(fact, stored_as))
+    found = dict(place for stored_as, event in EVENTS.items() for place in _coded(event, stored_as))
     found["clause"] = set(CLAUSE_IDS)
-    found["receipt.outcome"] = _codes_in(get_type_hints(Receipt)["outcome"])
-    found["stored name"] = {*FACTS, *events.UPCASTERS}
+    found["receipt.outcome"] = _codes_in(get_type_hints(CommandReceipt)["outcome"])
+    found["stored name"] = {*EVENTS, *events.UPCASTERS}
     return {place: sorted(codes) for place, codes in sorted(found.items())}
 
 
@@ -362,7 +362,7 @@ def test_every_code_that_may_be_stored_is_in_the_golden_file() -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_a_field_that_was_taken_away_or_renamed_is_noticed(sample: Fact) -> None:
+def test_a_field_that_was_taken_away_or_renamed_is_noticed(sample: Event) -> None:
     content = golden(sample.stored_as).read_bytes()
     fields = {name: (field.annotation, field) for name, field in type(sample).model_fields.items()}
     create_model("Whole", __base__=events.Part, **fields).model_validate_json(content)  # type: ignore[call-overload]
@@ -379,30 +379,30 @@ def test_a_field_that_was_taken_away_or_renamed_is_noticed(sample: Fact) -> None
 
 
 def test_a_stored_name_says_where_the_fact_belongs_what_it_is_and_which_version() -> None:
-    for stored_as, fact in FACTS.items():
+    for stored_as, event in EVENTS.items():
         kind, _, rest = stored_as.partition(".")
         name, _, version = rest.partition("/")
         assert kind in ("order", "return", "label", "refund", "claim", "note")
-        assert name == fact.__name__
+        assert name == event.__name__
         assert version.isdecimal()
 
 
 def test_a_fact_cannot_be_changed() -> None:
-    fact = SAMPLES[0]
+    event = SAMPLES[0]
 
     with pytest.raises(ValidationError, match="frozen"):
-        fact.occurred_at = at("2026-01-01T00:00:00Z")
+        event.occurred_at = at("2026-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_what_is_optional_and_absent_stays_absent(sample: Fact) -> None:
+def test_what_is_optional_and_absent_stays_absent(sample: Event) -> None:
     bare = {name: getattr(sample, name) for name, field in type(sample).model_fields.items() if field.is_required()}
-    fact = type(sample)(**bare)
+    event = type(sample)(**bare)
 
-    stored_as, content = encode(fact)
+    stored_as, content = encode(event)
 
     assert b"null" not in content
-    assert decode(stored_as, content) == fact
+    assert decode(stored_as, content) == event
 
 
 def _bare_parts(part: Any) -> Any:
@@ -418,10 +418,10 @@ def _bare_parts(part: Any) -> Any:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_what_may_be_nothing_is_nothing_after_it_was_stored_however_deep(sample: Fact) -> None:
-    fact = _bare_parts(sample)
+def test_what_may_be_nothing_is_nothing_after_it_was_stored_however_deep(sample: Event) -> None:
+    event = _bare_parts(sample)
 
-    assert decode(*encode(fact)) == fact
+    assert decode(*encode(event)) == event
 
 
 # ---- damage ---------------------------------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def test_damaged_content_is_an_error_and_no_crash(stored_as: str, content: bytes
 
 
 @given(st.sampled_from(SAMPLES), st.data())
-def test_content_that_was_cut_off_is_an_error(sample: Fact, data: st.DataObject) -> None:
+def test_content_that_was_cut_off_is_an_error(sample: Event, data: st.DataObject) -> None:
     stored_as, content = encode(sample)
     cut = data.draw(st.integers(0, len(content) - 1))
 
@@ -455,21 +455,21 @@ def test_content_that_was_cut_off_is_an_error(sample: Fact, data: st.DataObject)
 
 
 @given(st.sampled_from(SAMPLES), st.data())
-def test_content_with_a_changed_byte_is_read_as_something_or_an_error(sample: Fact, data: st.DataObject) -> None:
+def test_content_with_a_changed_byte_is_read_as_something_or_an_error(sample: Event, data: st.DataObject) -> None:
     stored_as, content = encode(sample)
     place = data.draw(st.integers(0, len(content) - 1))
     changed = content[:place] + bytes([data.draw(st.integers(0, 255))]) + content[place + 1 :]
 
     try:
-        fact = decode(stored_as, changed)
+        event = decode(stored_as, changed)
     except HistoryBroken as error:
         assert len(str(error)) < 1000
     else:
-        assert encode(fact)[0] == stored_as
+        assert encode(event)[0] == stored_as
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_a_field_too_many_or_too_few_or_of_another_type_is_an_error(sample: Fact) -> None:
+def test_a_field_too_many_or_too_few_or_of_another_type_is_an_error(sample: Event) -> None:
     stored_as, content = encode(sample)
     good = json.loads(content)
 
@@ -488,7 +488,7 @@ def test_a_field_too_many_or_too_few_or_of_another_type_is_an_error(sample: Fact
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_nothing_is_coerced_when_a_fact_is_read(sample: Fact) -> None:
+def test_nothing_is_coerced_when_a_fact_is_read(sample: Event) -> None:
     stored_as, content = encode(sample)
     good = json.loads(content)
 
@@ -529,11 +529,11 @@ def test_a_frozen_clock_can_be_stored() -> None:
     with freeze_time("2026-03-02T15:00:00.000001Z"):
         now = datetime.now(UTC)
         assert type(now).__name__ == "FakeDatetime"
-        fact = AccountLinked(occurred_at=now, recorded_at=now, account_id="acc-1")
-        stored = encode(fact)
+        event = AccountLinked(occurred_at=now, recorded_at=now, account_id="acc-1")
+        stored = encode(event)
 
     assert b'"occurred_at":"2026-03-02T15:00:00.000001Z"' in stored[1]
-    assert decode(*stored) == fact
+    assert decode(*stored) == event
 
 
 def test_instants_are_stored_in_utc_to_the_microsecond() -> None:
@@ -559,10 +559,10 @@ def test_a_retired_version_is_read_as_the_next_one(monkeypatch: pytest.MonkeyPat
         "lines": [{"line_id": "1", "quantity": 1}],
     }
 
-    fact = decode("order.Shipped/0.8", json.dumps(old).encode())
+    event = decode("order.Shipped/0.8", json.dumps(old).encode())
 
-    assert isinstance(fact, Shipped)
-    assert (fact.parcel_id, fact.carrier, fact.occurred_at) == ("P-1", "unknown", at("2026-03-03T14:00:00Z"))
+    assert isinstance(event, Shipped)
+    assert (event.parcel_id, event.carrier, event.occurred_at) == ("P-1", "unknown", at("2026-03-03T14:00:00Z"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"parcel": 7}'])

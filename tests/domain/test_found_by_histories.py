@@ -60,7 +60,7 @@ def test_a_return_that_was_paid_before_inspection_cannot_be_withdrawn_and_paid_a
         story.tell(record_refund_result(refund_id=f"F-{number}"))
         story.tell(withdraw_return(name))
 
-    case = story.parts.desk.case("A-1")
+    case = story.services.handler.case("A-1")
 
     assert sum(refund.total for refund in case.refunds.values()) <= 20000
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from returnable.adapters.scenario import play
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.commands import COMMANDS, QUESTIONS, parse_command, parse_question
 from returnable.domain.errors import Impossible
 from returnable.testing import confirm_order
@@ -140,22 +140,22 @@ FIELDS = [
 ]
 every_field = pytest.mark.parametrize(("command", "place", "field"), FIELDS)
 
-PARTS = assemble("memory:")
-PARTS.desk.handle(parse_command({**confirm_order("A-1").fields}), AT)
+SERVICES = assemble("memory:")
+SERVICES.handler.handle(parse_command({**confirm_order("A-1").fields}), AT)
 
 
-def refused(fields: Any, place: Place | None = None, parts: Parts = PARTS) -> Impossible:
+def refused(fields: Any, place: Place | None = None, services: Services = SERVICES) -> Impossible:
     """Tell it and see that it is refused by name, briefly, with nothing recorded."""
-    head = parts.store.head()
+    head = services.store.head()
 
     with pytest.raises(Impossible) as error:
-        parts.desk.handle(parse_command(fields), AT)
+        services.handler.handle(parse_command(fields), AT)
 
     assert error.value.code == "command.invalid", error.value.message
     assert len(error.value.message) < LONGEST
     assert error.value.message.isprintable()
     assert error.value.field
-    assert parts.store.head() == head
+    assert services.store.head() == head
     if place is not None:
         assert error.value.field.startswith(written(place)), error.value.message
         assert error.value.message.startswith(f"{error.value.field}: ")
@@ -483,15 +483,15 @@ def test_an_override_names_a_clause_of_the_policy() -> None:
 
 
 def test_a_refusal_does_not_list_a_thousand_payments() -> None:
-    parts = assemble("memory:")
+    services = assemble("memory:")
     payments = [{"payment_id": f"{'p' * 120}{number}", "method": "card", "amount": "1.00"} for number in range(1000)]
     order = confirm_order("A-1", price="1000.00").arguments | {"payments": payments}
-    parts.desk.handle(parse_command({"command": "confirm_order", **order}), AT)
+    services.handler.handle(parse_command({"command": "confirm_order", **order}), AT)
     cancel = {"command": "request_cancellation", "order_id": "A-1", "channel": "email", "order_copy": True}
-    parts.desk.handle(parse_command(cancel), AT)
-    parts.desk.handle(parse_command({"command": "request_refund", "refund_id": "F-1", "order_id": "A-1"}), AT)
+    services.handler.handle(parse_command(cancel), AT)
+    services.handler.handle(parse_command({"command": "request_refund", "refund_id": "F-1", "order_id": "A-1"}), AT)
 
-    refused(sample("record_refund_result") | {"payment_id": "other"}, ("payment_id",), parts)
+    refused(sample("record_refund_result") | {"payment_id": "other"}, ("payment_id",), services)
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
@@ -529,7 +529,7 @@ def test_a_question_is_as_strict_as_a_command(query: str) -> None:
 
 def played(line: bytes) -> dict[str, Any]:
     """What comes of one line of a scenario."""
-    (came,) = play(PARTS, [(1, line)])
+    (came,) = play(SERVICES, [(1, line)])
     return came.as_dict()
 
 
@@ -593,13 +593,13 @@ def test_no_value_in_any_place_does_anything_but_be_refused_or_taken(command: st
             changed = put(changed, place, data.draw(VALUES))
         except (TypeError, IndexError, KeyError):
             continue
-    head = PARTS.store.head()
+    head = SERVICES.store.head()
 
     try:
-        PARTS.desk.handle(parse_command(changed), AT)
+        SERVICES.handler.handle(parse_command(changed), AT)
     except Impossible as error:
         assert len(error.message) < 1500
-        assert PARTS.store.head() == head
+        assert SERVICES.store.head() == head
 
 
 @given(st.dictionaries(st.text(max_size=15) | st.sampled_from(["command", "query", "order_id"]), VALUES, max_size=6))

@@ -19,13 +19,12 @@ from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 
 from returnable.domain import refusals
-from returnable.domain.case import Case, replay
+from returnable.domain.case import Case, fold
 from returnable.domain.commands import COMMANDS, Command, parse_command, parse_question
-from returnable.domain.desk import Desk
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     BY_TYPE,
-    FACTS,
+    EVENTS,
     ClaimOpened,
     ClaimResolved,
     Confirmed,
@@ -39,6 +38,7 @@ from returnable.domain.events import (
     SentBack,
     Shipped,
 )
+from returnable.domain.handler import CommandHandler
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, RETURN
 from returnable.domain.outcome import Outcome
 from returnable.domain.ports import Batch, EventStore, Recorded
@@ -71,7 +71,7 @@ def streams(case: Case) -> list[str]:
 def answer(world: World, question: Mapping[str, Any]) -> Any:
     """The answer as JSON values; what cannot be answered has to say so in an orderly way."""
     try:
-        view = world.parts.questions.answer(parse_question(question), world.at)
+        view = world.services.questions.answer(parse_question(question), world.at)
     except Impossible as error:
         return error.code
     return view.model_dump(mode="json", by_alias=True)
@@ -88,17 +88,17 @@ def everything(world: World) -> dict[str, Any]:
 # ---- counted a second time ------------------------------------------------------------------------------------------
 
 
-def check_money(facts: Sequence[Recorded], order: Confirmed) -> None:
+def check_money(events: Sequence[Recorded], order: Confirmed) -> None:
     """Per payment and in all, never more is paid back or promised than was captured."""
     requested: dict[str, RefundRequested] = {}
     answers: dict[tuple[str, str], str] = {}
-    for entry in facts:
-        if isinstance(entry.fact, RefundRequested):
-            requested[entry.fact.refund_id] = entry.fact
-        elif isinstance(entry.fact, RefundSettled | RefundFailed):
-            key = entry.fact.refund_id, entry.fact.payment_id
+    for entry in events:
+        if isinstance(entry.event, RefundRequested):
+            requested[entry.event.refund_id] = entry.event
+        elif isinstance(entry.event, RefundSettled | RefundFailed):
+            key = entry.event.refund_id, entry.event.payment_id
             assert key not in answers, "a tender is answered once"
-            answers[key] = entry.fact.type
+            answers[key] = entry.event.type
     gone: Counter[str] = Counter()
     for refund in requested.values():
         for tender in refund.tenders:
@@ -116,12 +116,12 @@ def check_money(facts: Sequence[Recorded], order: Confirmed) -> None:
         assert amount <= captured[payment_id], f"{amount} of {captured[payment_id]} go back to {payment_id}"
 
 
-def check_refunded_units(facts: Sequence[Recorded], order: Confirmed) -> None:
+def check_refunded_units(events: Sequence[Recorded], order: Confirmed) -> None:
     """No unit is paid back twice; the tax of a line goes back to the cent when all its units do."""
     latest: dict[str, RefundRequested] = {}
-    for entry in facts:
-        if isinstance(entry.fact, RefundRequested):
-            latest[entry.stream] = entry.fact
+    for entry in events:
+        if isinstance(entry.event, RefundRequested):
+            latest[entry.stream] = entry.event
     units: Counter[str] = Counter()
     tax: Counter[str] = Counter()
     for refund in latest.values():
@@ -136,29 +136,29 @@ def check_refunded_units(facts: Sequence[Recorded], order: Confirmed) -> None:
     assert sum(1 for refund in latest.values() if refund.shipping) <= 1, "outbound shipping is paid back twice"
 
 
-def check_held_units(facts: Sequence[Recorded], order: Confirmed) -> None:
+def check_held_units(events: Sequence[Recorded], order: Confirmed) -> None:
     """No unit is in two returns, or in a return and in a claim settled by refund; parcels hold what was bought."""
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
     claims: dict[str, ClaimOpened] = {}
     parcels: dict[str, Shipped] = {}
-    for entry in facts:
-        fact = entry.fact
-        if isinstance(fact, ReturnRequested):
-            held[entry.stream].update({line.line_id: line.quantity for line in fact.lines})
-        elif isinstance(fact, ReturnDeclined | ReturnWithdrawn):
+    for entry in events:
+        event = entry.event
+        if isinstance(event, ReturnRequested):
+            held[entry.stream].update({line.line_id: line.quantity for line in event.lines})
+        elif isinstance(event, ReturnDeclined | ReturnWithdrawn):
             held.pop(entry.stream)
-        elif isinstance(fact, SentBack):
-            for line in fact.lines:
+        elif isinstance(event, SentBack):
+            for line in event.lines:
                 held[entry.stream][line.line_id] -= line.quantity
                 assert held[entry.stream][line.line_id] >= 0
-        elif isinstance(fact, ClaimOpened):
-            claims[entry.stream] = fact
-        elif isinstance(fact, ClaimResolved) and fact.remedy != "replacement":
+        elif isinstance(event, ClaimOpened):
+            claims[entry.stream] = event
+        elif isinstance(event, ClaimResolved) and event.remedy != "replacement":
             held[entry.stream][claims[entry.stream].line_id] += claims[entry.stream].quantity
-        elif isinstance(fact, Shipped):
-            parcels.setdefault(fact.parcel_id, fact)
-        elif isinstance(fact, Delivered):
-            assert fact.parcel_id in parcels
+        elif isinstance(event, Shipped):
+            parcels.setdefault(event.parcel_id, event)
+        elif isinstance(event, Delivered):
+            assert event.parcel_id in parcels
     for line in order.lines:
         assert sum(of_stream[line.line_id] for of_stream in held.values()) <= line.quantity
         packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == line.line_id)
@@ -171,7 +171,9 @@ def check_steps(world: World, case: Case) -> None:
         kind = stream.partition("/")[0]
         entries = answer(world, {"query": "audit", "stream": stream})["entries"]
         told = [
-            (entry.version, entry.fact.type) for entry in world.parts.store.load(case.case_id) if entry.stream == stream
+            (entry.version, entry.event.type)
+            for entry in world.services.store.load(case.case_id)
+            if entry.stream == stream
         ]
         assert [(entry["version"], entry["type"]) for entry in entries] == told
         assert [version for version, _ in told] == list(range(1, len(told) + 1))
@@ -188,7 +190,7 @@ def check_steps(world: World, case: Case) -> None:
 
 def check_cache(world: World, case: Case) -> None:
     """What the desk carries on with is what the stored facts say."""
-    again = replay(case.case_id, world.parts.store.load(case.case_id))
+    again = fold(case.case_id, world.services.store.load(case.case_id))
     assert case.seq == again.seq
     assert case.order == again.order
     assert list(case.returns.items()) == list(again.returns.items())
@@ -199,12 +201,12 @@ def check_cache(world: World, case: Case) -> None:
 
 def check_case(world: World, case: Case) -> None:
     """All of the above, for one case."""
-    facts = world.parts.store.load(case.case_id)
-    assert [entry.case_seq for entry in facts] == list(range(1, len(facts) + 1))
+    events = world.services.store.load(case.case_id)
+    assert [entry.case_seq for entry in events] == list(range(1, len(events) + 1))
     order = case.order.confirmed
-    check_money(facts, order)
-    check_refunded_units(facts, order)
-    check_held_units(facts, order)
+    check_money(events, order)
+    check_refunded_units(events, order)
+    check_held_units(events, order)
     check_cache(world, case)
 
 
@@ -213,29 +215,29 @@ def check_case(world: World, case: Case) -> None:
 
 def check_outcome(world: World, head: int, came: Outcome | Impossible) -> None:
     """An outcome tells exactly what was appended; an error appends nothing."""
-    appended = [(entry.stream, entry.version, entry.fact) for entry in world.parts.store.read(head, 10_000)]
+    appended = [(entry.stream, entry.version, entry.event) for entry in world.services.store.read(head, 10_000)]
     if isinstance(came, Impossible):
         assert appended == []
     else:
-        assert list(came.facts) == appended
+        assert list(came.recorded_events) == appended
         assert (came.outcome == "declined") == bool(came.failed) or came.command == "inspect_return"
         came.as_dict()
 
 
 def check_repeated(world: World, command: Command, came: Outcome) -> None:
     """Under its id a command happens once, and the id is good for no other command."""
-    head = world.parts.store.head()
-    again = world.parts.desk.handle(command, world.at)
+    head = world.services.store.head()
+    again = world.services.handler.handle(command, world.at)
     assert again.replayed
     assert again.as_dict() == came.as_dict()
-    assert (again.facts, again.findings) == (came.facts, came.findings)
+    assert (again.recorded_events, again.findings) == (came.recorded_events, came.findings)
     other = parse_command(
         {"command": "link_account", "order_id": "A-1", "account_id": "x", "command_id": command.command_id}
     )
     with pytest.raises(Impossible) as refused:
-        world.parts.desk.handle(other, world.at)
+        world.services.handler.handle(other, world.at)
     assert refused.value.code == "command.conflict"
-    assert world.parts.store.head() == head
+    assert world.services.store.head() == head
 
 
 class Unwritten:
@@ -253,7 +255,7 @@ class Unwritten:
 
 def check_eligibility(world: World, case: Case) -> None:
     """What ``eligibility`` promises is what the commands then say."""
-    dry = Desk(Unwritten(world.parts.store), world.parts.desk.policies, cached_cases=0)  # type: ignore[arg-type]
+    dry = CommandHandler(Unwritten(world.services.store), world.services.handler.policies, cached_cases=0)  # type: ignore[arg-type]
     order_id = case.order.order_id
     promised = answer(world, {"query": "eligibility", "order_id": order_id})
 
@@ -285,7 +287,7 @@ def check_eligibility(world: World, case: Case) -> None:
 def live(world: World, seeds: Iterable[int]) -> None:
     """Let one thing after the other happen and check after each."""
     for number, seed in enumerate(seeds):
-        head = world.parts.store.head()
+        head = world.services.store.head()
         fields, command, came = world.step(seed)
         note(f"{world.at.isoformat()} {fields} -> {_told(came)}")
         check_outcome(world, head, came)
@@ -304,14 +306,14 @@ def live(world: World, seeds: Iterable[int]) -> None:
 def _told(came: Outcome | Impossible) -> str:
     if isinstance(came, Impossible):
         return f"{came.code}: {came.message}"
-    return f"{came.outcome} {[fact.type for _, _, fact in came.facts]} {list(came.failed)}"
+    return f"{came.outcome} {[event.type for _, _, event in came.recorded_events]} {list(came.failed)}"
 
 
 def _case_of(world: World, came: Outcome | Impossible) -> Case | None:
-    if isinstance(came, Impossible) or not came.facts:
+    if isinstance(came, Impossible) or not came.recorded_events:
         return None
-    last = world.parts.store.read(world.parts.store.head() - 1, 1)
-    return world.parts.desk.case(last[0].case_id)
+    last = world.services.store.read(world.services.store.head() - 1, 1)
+    return world.services.handler.case(last[0].case_id)
 
 
 @settings(max_examples=settings().max_examples * 2 // 3)
@@ -334,7 +336,7 @@ def test_the_usual_histories_reach_every_fact_and_every_kind_of_outcome() -> Non
         "command.invalid order.unknown order.exists return.unknown return.exists claim.unknown claim.exists refund.unknown "
         "refund.exists line.unknown parcel.unknown label.unknown quantity.exceeded transition.not_allowed"
     )
-    missing = {fact.__name__ for fact in FACTS.values()} | {f"accepted {command}" for command in COMMANDS}
+    missing = {event.__name__ for event in EVENTS.values()} | {f"accepted {command}" for command in COMMANDS}
     missing |= {f"declined {command}" for command in declined.split()} | {f"error {code}" for code in codes.split()}
 
     for number in range(120):
@@ -361,7 +363,7 @@ def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seed
         careless.at = punctual.at
         if command is not None and not isinstance(command, COMMANDS["run_deadlines"]):
             try:
-                other: Any = careless.parts.desk.handle(command, careless.at)
+                other: Any = careless.services.handler.handle(command, careless.at)
             except Impossible as error:
                 other = error
             note(f"{punctual.at.isoformat()} {fields} -> {_told(came)}")
@@ -369,7 +371,7 @@ def test_that_a_deadline_passed_is_true_whether_or_not_somebody_recorded_it(seed
         before = everything(punctual) if number % 10 == 0 else None
         if punctual.cases:
             note(f"{punctual.at.isoformat()} run_deadlines")
-            punctual.parts.desk.handle(parse_command({"command": "run_deadlines"}), punctual.at)
+            punctual.services.handler.handle(parse_command({"command": "run_deadlines"}), punctual.at)
         assert before is None or everything(punctual) == before
 
     assert told_apart_from_numbers(punctual) == told_apart_from_numbers(careless)
@@ -388,7 +390,7 @@ def test_every_question_can_be_answered_as_of_any_instant(seeds: list[int], look
         world.step(seed)
     dice = Random(looking_back)
     instants = [START, world.at, *world.instants()]
-    instants += [entry.fact.occurred_at for entry in world.log()] + [entry.fact.recorded_at for entry in world.log()]
+    instants += [entry.event.occurred_at for entry in world.log()] + [entry.event.recorded_at for entry in world.log()]
 
     for _ in range(4):
         back: dict[str, datetime] = {}

@@ -118,7 +118,7 @@ def test_no_state_has_the_name_of_an_event(name: str) -> None:
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_event_of_a_machine_is_a_fact(name: str) -> None:
     for event in event_ids(name):
-        assert issubclass(getattr(events, event), events.Fact)
+        assert issubclass(getattr(events, event), events.Event)
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -131,20 +131,20 @@ def test_every_guard_has_two_answers(name: str) -> None:
 def test_a_fact_says_whether_it_moves_an_order_a_return_or_a_claim() -> None:
     moving = {event for name in ("order", "return", "claim") for event in event_ids(name)}
 
-    assert {fact.__name__ for fact in events.FACTS.values() if fact.moves} == moving
+    assert {event.__name__ for event in events.EVENTS.values() if event.moves} == moving
 
 
 def test_every_fact_says_the_command_that_records_it_or_the_facts_it_follows() -> None:
     by_the_clock = {events.ContactMissed, events.RefundOverdue}
 
-    for fact in events.FACTS.values():
-        assert fact.of_command is None or fact.of_command in COMMANDS, fact
-        assert fact.of_command or fact.follows or fact in by_the_clock | {events.RefusalsCounted}, fact
+    for event in events.EVENTS.values():
+        assert event.of_command is None or event.of_command in COMMANDS, event
+        assert event.of_command or event.follows or event in by_the_clock | {events.RefusalsCounted}, event
 
 
 def test_a_fact_follows_only_facts_that_a_command_records_first() -> None:
-    for fact in events.FACTS.values():
-        assert all(first.of_command is not None for first in fact.follows), fact
+    for event in events.EVENTS.values():
+        assert all(first.of_command is not None for first in event.follows), event
 
 
 @pytest.mark.parametrize("name", MACHINES)

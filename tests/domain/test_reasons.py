@@ -16,7 +16,7 @@ from returnable.domain.events import RefundRequested
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.reasons import _REASONS, because, deduction_because, duration, is_instant, localised
-from returnable.domain.ruling import Finding, margin_seconds
+from returnable.domain.ruling import ClauseResult, margin_seconds
 from returnable.testing import a_policy
 from returnable.testing.behaviour import World
 
@@ -44,10 +44,10 @@ def test_every_finding_of_every_ruling_has_a_reason(seeds: list[int]) -> None:
             assert "{" not in text
             assert len(text) < 1000
             assert because(finding, KOLKATA)
-        for _, _, fact in came.facts:
-            if isinstance(fact, RefundRequested):
-                for deduction in fact.deductions:
-                    assert deduction_because(deduction.clause, deduction.facts).endswith(".")
+        for _, _, event in came.recorded_events:
+            if isinstance(event, RefundRequested):
+                for deduction in event.deductions:
+                    assert deduction_because(deduction.clause, deduction.grounds).endswith(".")
 
 
 def test_a_ruling_reads_the_same_after_it_was_stored() -> None:
@@ -55,19 +55,21 @@ def test_a_ruling_reads_the_same_after_it_was_stored() -> None:
     told: list[str] = []
     for _ in range(60):
         _, _, came = world.step(dice.getrandbits(32))
-        if isinstance(came, Outcome) and came.facts:
+        if isinstance(came, Outcome) and came.recorded_events:
             told += [
-                because(finding, NEW_YORK) for _, _, f in came.facts for finding in getattr(f, "ruling", None) or ()
+                because(finding, NEW_YORK)
+                for _, _, f in came.recorded_events
+                for finding in getattr(f, "ruling", None) or ()
             ]
 
-    stored = [entry.fact for entry in world.log()]
+    stored = [entry.event for entry in world.log()]
 
-    assert told == [because(finding, NEW_YORK) for fact in stored for finding in getattr(fact, "ruling", None) or ()]
+    assert told == [because(finding, NEW_YORK) for event in stored for finding in getattr(event, "ruling", None) or ()]
     assert len(told) > 20
 
 
 def test_an_override_is_cited_and_not_hidden() -> None:
-    facts = {
+    events = {
         "channel": "phone",
         "channels": ["portal"],
         "override": {
@@ -78,7 +80,7 @@ def test_an_override_is_cited_and_not_hidden() -> None:
         },
     }
 
-    text = because(Finding(clause="returns.portal", verdict="overridden", facts=facts), NEW_YORK)
+    text = because(ClauseResult(clause="returns.portal", verdict="overridden", facts=events), NEW_YORK)
 
     assert text == (
         "Set aside by Ann at Mon 2026-03-09 12:00 EDT: The portal was down. "
@@ -126,7 +128,7 @@ def test_a_margin_is_whole_seconds_where_it_can_be(microseconds: int) -> None:
 
 
 def test_instants_are_shown_in_the_zone_of_the_policy_at_any_depth() -> None:
-    facts = {
+    events = {
         "deadline": "2026-03-20T04:00:00Z",
         "approved_by": "2026-03-20T04:00:00Z",
         "proven_by": "arrival",
@@ -136,7 +138,7 @@ def test_instants_are_shown_in_the_zone_of_the_policy_at_any_depth() -> None:
         "paid": 3,
     }
 
-    assert localised(facts, NEW_YORK) == {
+    assert localised(events, NEW_YORK) == {
         "deadline": "2026-03-20T00:00:00-04:00",
         "approved_by": "2026-03-20T04:00:00Z",
         "proven_by": "arrival",
@@ -158,13 +160,13 @@ def test_which_facts_are_instants(key: str, instant: bool) -> None:
 
 def test_the_second_is_shown_only_where_it_matters() -> None:
     def said(requested_at: str) -> str:
-        facts = {
+        events = {
             "confirmed_at": "2026-03-02T15:00:00Z",
             "requested_at": requested_at,
             "deadline": "2026-03-02T17:00:00Z",
             "margin_seconds": 1,
         }
-        return because(Finding(clause="cancellation.window", verdict="pass", facts=facts), NEW_YORK)
+        return because(ClauseResult(clause="cancellation.window", verdict="pass", facts=events), NEW_YORK)
 
     assert "arrived at Mon 2026-03-02 11:00 EST;" in said("2026-03-02T16:00:00Z")
     assert "arrived at Mon 2026-03-02 11:00:07 EST;" in said("2026-03-02T16:00:07Z")

@@ -305,9 +305,9 @@ def test_a_process_killed_in_the_middle_of_a_request_leaves_all_or_nothing_and_t
         # when: it is killed as soon as the order is on record, whether it was answered or not
         with closing(Line(service.sockets[0])) as line:
             sent(line, "A-after")
-            wait_until(lambda: bool(desk.parts.store.load("A-after")))
+            wait_until(lambda: bool(desk.services.store.load("A-after")))
             killed(service)
-        recorded = [bool(desk.parts.store.load(order_id)) for order_id in ("A-before", "A-after")]
+        recorded = [bool(desk.services.store.load(order_id)) for order_id in ("A-before", "A-after")]
         answers = [client.post("/orders", order_id, an_order(order_id)) for order_id in ("A-before", "A-after")]
 
         # then
@@ -386,9 +386,9 @@ def test_a_client_that_waited_long_enough_is_told_to_repeat_it_and_then_it_happe
 
         wait_until(is_definite)
     with returnable.open(store) as desk:
-        facts = [entry.type for entry in desk.audit(stream=f"order/T-{name}").entries]
+        events = [entry.type for entry in desk.audit(stream=f"order/T-{name}").entries]
 
     assert [(each.status, each.json["code"], each.headers["Retry-After"]) for each in slow] == [
         (503, "store.slow", "1")
     ] * 4
-    assert (answers[-1].status, facts) == (201, ["Confirmed"])
+    assert (answers[-1].status, events) == (201, ["Confirmed"])

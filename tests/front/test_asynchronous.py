@@ -52,7 +52,7 @@ class Held:
     def __init__(self, desk: Desk) -> None:
         self.begun = 0
         self._free = threading.Event()
-        store: Any = desk.parts.store
+        store: Any = desk.services.store
         append = store.append
 
         def held(*args: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ class Held:
 
         store.append = held
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._free.set()
 
 
@@ -188,9 +188,9 @@ def test_an_error_keeps_its_type_and_is_raised_once() -> None:
             held = Held(desk.desk)
             lost = asyncio.create_task(desk.confirm_order(**order("A-2")))
             await until(lambda: held.begun == 1)
-            desk.desk.parts.store.close()  # what is asked of it now fails
+            desk.desk.services.store.close()  # what is asked of it now fails
             lost.cancel()
-            held.let_go()
+            held.release()
             with pytest.raises(asyncio.CancelledError):
                 await lost
         return caught.value
@@ -265,7 +265,7 @@ def test_its_threads_are_its_own_and_no_more_than_it_was_given() -> None:
             await until(lambda: held.begun == 3)
             await rounds()
             at_once = held.begun
-            held.let_go()
+            held.release()
             await asyncio.gather(*commands)
             return at_once, held.begun
 
@@ -323,7 +323,7 @@ def test_a_store_that_nobody_waits_for_any_more_is_closed_when_it_is_open(
 
     def is_closed() -> bool:
         try:
-            opened[0].parts.store.head()
+            opened[0].services.store.head()
         except StoreUnusable:
             return True
         return False
@@ -360,7 +360,7 @@ def test_a_command_that_waits_for_a_thread_is_not_begun_when_its_task_is_cancell
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
-            held.let_go()
+            held.release()
             await first
             return [view.order_id async for view in desk.orders()]
 
@@ -376,8 +376,8 @@ def test_a_command_that_runs_is_carried_out_whole_and_its_outcome_is_had_by_repe
             cut_off.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await cut_off
-            held.let_go()
-            await until(lambda: desk.desk.parts.store.receipt("c-1") is not None)
+            held.release()
+            await until(lambda: desk.desk.services.store.receipt("c-1") is not None)
             return await desk.confirm_order(**order(), command_id="c-1")
 
     again = asyncio.run(host())
@@ -392,7 +392,7 @@ def test_a_time_out_of_the_host_ends_the_wait() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
                     await desk.confirm_order(**order(), command_id="c-1")
-            held.let_go()
+            held.release()
             outcome = await desk.confirm_order(**order(), command_id="c-1")
             return outcome.accepted
 
@@ -417,7 +417,7 @@ def test_closing_waits_for_all_that_was_asked_and_takes_nothing_more(tmp_path: P
             await desk.order(order_id="A-1")
         with pytest.raises(StoreUnusable, match="the desk is closed"):
             await anext(desk.orders())
-        held.let_go()
+        held.release()
         await closing
         await desk.aclose()
         with pytest.raises(StoreUnusable, match="closed"):
@@ -440,9 +440,9 @@ def test_closing_goes_on_to_the_end_when_nobody_waits_for_it_any_more() -> None:
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-        held.let_go()
+        held.release()
         await command
-        await until(lambda: desk.desk.parts.store._recorder._closed)  # type: ignore[attr-defined]
+        await until(lambda: desk.desk.services.store._recorder._closed)  # type: ignore[attr-defined]
 
     asyncio.run(host())
 
@@ -550,7 +550,7 @@ def test_a_scope_of_anyio_that_is_cancelled_leaves_no_half_command() -> None:
             with anyio.move_on_after(0.01) as scope:
                 await desk.confirm_order(**order(), command_id="c-1")
             assert scope.cancelled_caught
-            held.let_go()
+            held.release()
             return await desk.confirm_order(**order(), command_id="c-1")
 
     assert anyio.run(host).accepted
@@ -619,7 +619,7 @@ def test_a_list_reads_a_page_at_a_time_and_no_further_than_it_is_walked(monkeypa
 
     async def host() -> None:
         with returnable.open("memory:") as desk:
-            walk = AsyncDesk(Counted(desk.parts)).orders()
+            walk = AsyncDesk(Counted(desk.services)).orders()
             assert asked == []
             async for number in walk:
                 if number == 2:

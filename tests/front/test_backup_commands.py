@@ -21,7 +21,7 @@ def shop(tmp_path: Path) -> Path:
     """A store with one order and its return."""
     path = tmp_path / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_inspected_return())
-    story.parts.store.close()
+    story.services.store.close()
     path.chmod(0o600)
     return path
 
@@ -72,7 +72,7 @@ def test_a_store_is_backed_up_restored_and_says_so(shop: Path) -> None:
     store, file = f"sqlite:///{shop}", shop.with_name("backup.db")
     backed_up = returnable("backup", str(file), "--store", store)
     story = Scenario(assemble(store)).given(an_order("A-2"))
-    story.parts.store.close()
+    story.services.store.close()
 
     # when
     restored = returnable("restore", str(file), "--store", store)
@@ -93,12 +93,12 @@ def test_a_store_is_backed_up_restored_and_says_so(shop: Path) -> None:
 
 
 def test_a_restore_that_is_refused_is_one_line(shop: Path) -> None:
-    parts = assemble(f"sqlite:///{shop}")
+    services = assemble(f"sqlite:///{shop}")
     file = shop.with_name("backup.db")
     returnable("backup", str(file), "--store", f"sqlite:///{shop}")
 
     status, out, err = returnable("restore", str(file), "--store", f"sqlite:///{shop}", "--force")
-    parts.store.close()
+    services.store.close()
 
     assert (status, out) == (2, "")
     assert "the store is in use" in one_line(err)

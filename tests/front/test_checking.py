@@ -34,7 +34,7 @@ def shop(tmp_path: Path) -> Path:
         record_delivery(order_id="A-2", at="2026-03-17 12:00"),
         declined(request_return(return_id="R-2", order_id="A-2", at="2026-04-02 12:00")),
     )
-    story.parts.store.close()
+    story.services.store.close()
     return path
 
 

@@ -23,11 +23,11 @@ BESIDE = Path(__file__).resolve().parents[3] / "shared"
 
 def played(content: bytes, name: str, url: str) -> list[Played]:
     """The lines of a scenario, played on a store."""
-    parts = assemble(url)
+    services = assemble(url)
     try:
-        return list(play(parts, read_scenario(content, name)))
+        return list(play(services, read_scenario(content, name)))
     finally:
-        parts.store.close()
+        services.store.close()
 
 
 def test_every_vector_holds_on_every_store_and_is_answered_alike_when_the_store_is_opened_again(

@@ -244,7 +244,7 @@ def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
 ) -> None:
     path = tmp_path / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(a_labelled_return())
-    story.parts.store.close()
+    story.services.store.close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE facts SET type = 'label.LabelPainted/1' WHERE stream = 'return/R-1' AND version = 3")
     connection.commit()

@@ -220,7 +220,7 @@ def test_a_report_is_made_of_a_subject() -> None:
 
     report = desk.report("return/R-1", known_at="2026-03-09T12:00:00-04:00")
 
-    assert [fact.type for fact in report.facts][-2:] == ["ReturnRequested", "ReturnAuthorized"]
+    assert [event.type for event in report.events][-2:] == ["ReturnRequested", "ReturnAuthorized"]
 
 
 def test_lists_look_back_as_single_questions_do() -> None:
@@ -251,12 +251,12 @@ def test_stored_views_are_brought_up_to_date_and_say_how_far_they_are_behind(tmp
         after = desk.views_standing()
 
     assert before == ()
-    assert {(standing.view, standing.behind) for standing in projected} >= {
+    assert {(status.view, status.behind) for status in projected} >= {
         ("orders", 0),
         ("ledger", 0),
         ("clauses", 0),
     }
-    assert {standing.behind for standing in after} == {1}
+    assert {status.behind for status in after} == {1}
 
 
 def test_an_instant_that_is_none_names_its_parameter() -> None:

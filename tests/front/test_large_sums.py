@@ -88,7 +88,7 @@ def shop_of(folder: str, currency: str, price: int, quantity: int) -> str:
         payments=payments(price * quantity, currency),
     )
     story.given(cancelled, request_cancellation("A-3", order_reference="A-3", at="2026-04-01 11:00"))
-    story.parts.store.close()
+    story.services.store.close()
     return url
 
 

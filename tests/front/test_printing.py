@@ -27,7 +27,7 @@ from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.printable import identifier, json_text, printable, visible, visible_id
 from returnable.adapters.wiring import assemble
 from returnable.domain.characters import look_alikes
-from returnable.domain.ports import Batch, Entry, Name
+from returnable.domain.ports import Batch, Entry, ReservedId
 from returnable.testing import Scenario, a_policy, an_order
 
 STEERING = "".join(map(chr, (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)))
@@ -68,16 +68,16 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "import"
 def spoilt_story(folder: Path) -> tuple[str, dict[str, str]]:
     """A store whose every text is spoilt, and what each token of the story became."""
     url = f"sqlite:///{folder}/shop.db"
-    tokens = sorted({found for entry in history()[1] for found in TOKEN.findall(f"{entry.stream} {entry.fact!r}")})
+    tokens = sorted({found for entry in history()[1] for found in TOKEN.findall(f"{entry.stream} {entry.event!r}")})
     subjects = {token(name) for name in SUBJECTS}
     texts = {one: spoil_id(one) if one in subjects else spoil(one) for one in tokens}
-    parts = assemble(url)
-    facts = retold(texts)
-    names = [Name(kind, texts[token(kind)], facts[0].case_id) for kind in ("return", "claim", "refund")]
-    entries = tuple(Entry(each.stream, each.version, each.fact) for each in facts)
-    parts.store.append([Batch(facts[0].case_id, 0, entries)], names=names)
-    case_id = facts[0].case_id
-    parts.store.close()
+    services = assemble(url)
+    events = retold(texts)
+    names = [ReservedId(kind, texts[token(kind)], events[0].case_id) for kind in ("return", "claim", "refund")]
+    entries = tuple(Entry(each.stream, each.version, each.event) for each in events)
+    services.store.append([Batch(events[0].case_id, 0, entries)], reserved_ids=names)
+    case_id = events[0].case_id
+    services.store.close()
     return url, texts | {"case": case_id}
 
 
@@ -442,7 +442,7 @@ def test_a_report_and_a_view_point_out_ids_that_look_alike(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path}/shop.db"
     lines = [{"line_id": name, "sku": "BAG", "unit_price": "10.00", "quantity": 1} for name in ("1", "1\u3164")]
     story = Scenario(assemble(url)).given(an_order(lines=lines))
-    story.parts.store.close()
+    story.services.store.close()
 
     text, page, as_json, view = (
         returnable(*call.split(), "--store", url)[1]
@@ -460,6 +460,6 @@ def test_a_report_and_a_view_point_out_ids_that_look_alike(tmp_path: Path) -> No
 
 def test_a_report_without_look_alikes_says_nothing_of_them(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    Scenario(assemble(url)).given(an_order()).parts.store.close()
+    Scenario(assemble(url)).given(an_order()).services.store.close()
 
     assert "Look alike" not in returnable("report", "A-1", "--format", "text", "-", "--store", url)[1]

@@ -82,7 +82,7 @@ def test_it_begins_where_it_is_told_to_and_never_goes_back(shop: Path) -> None:
 def test_a_second_publisher_of_the_name_does_not_run_once(shop: Path) -> None:
     store = open_store(f"sqlite:///{shop}")
     now = datetime.now(UTC)
-    store.bookmarks.hold("publish/default", "another", now=now, until=now + timedelta(minutes=1))
+    store.checkpoints.acquire("publish/default", "another", now=now, until=now + timedelta(minutes=1))
 
     status, out, err = publish(shop, "--to", "stdout:", "--once")
 
@@ -160,9 +160,9 @@ def test_it_stays_until_it_is_told_to_stop_and_then_lets_go(shop: Path, number: 
 
     assert (running.returncode, out) == (0, ""), err
     assert len(first) == 5
-    assert store.bookmarks.bookmark("publish/default") == 6
+    assert store.checkpoints.checkpoint("publish/default") == 6
     now = datetime.now(UTC)
-    assert store.bookmarks.hold("publish/default", "next", now=now, until=now) == 6, "it is free at once"
+    assert store.checkpoints.acquire("publish/default", "next", now=now, until=now) == 6, "it is free at once"
     store.close()
 
 
@@ -200,7 +200,7 @@ def test_when_nobody_reads_it_ends(shop: Path) -> None:
     running = started(shop, "--to", "stdout:")
     assert running.stdout is not None
     store = open_store(f"sqlite:///{shop}")
-    wait_until(lambda: store.bookmarks.bookmark("publish/default") == 5)
+    wait_until(lambda: store.checkpoints.checkpoint("publish/default") == 5)
     running.stdout.close()
     append(store, "C", "order/C")
 
@@ -208,7 +208,7 @@ def test_when_nobody_reads_it_ends(shop: Path) -> None:
     assert running.stderr is not None
     assert "Traceback" not in running.stderr.read()
     running.stderr.close()
-    assert store.bookmarks.bookmark("publish/default") == 5, "the last one was not read"
+    assert store.checkpoints.checkpoint("publish/default") == 5, "the last one was not read"
     store.close()
 
 
@@ -235,5 +235,5 @@ def test_a_second_interrupt_does_not_wait_for_a_broker_that_hangs(shop: Path) ->
     assert said == ["returnable: interrupted\n"]
     assert running.returncode in (130, -signal.SIGINT), "the latter: it was interrupted once more while it ended"
     store = open_store(f"sqlite:///{shop}")
-    assert store.bookmarks.bookmark("publish/default") == 0
+    assert store.checkpoints.checkpoint("publish/default") == 0
     store.close()

@@ -78,7 +78,7 @@ def shop(tmp_path: Path) -> Path:
         declined(request_cancellation(order_reference="the bag for Ruth", at="2026-04-01 10:00")),
         an_order("A-2", confirmed="2026-04-01 10:00"),
     )
-    story.parts.store.close()
+    story.services.store.close()
     return path
 
 
@@ -95,16 +95,16 @@ def personal(shop: Path, case_id: str = "A-1") -> set[str]:
         elif isinstance(value, str) and marks()[key] in (Mark.PERSONAL, Mark.FREE_TEXT):
             yield value
 
-    parts = assemble(f"sqlite:///{shop}", only_reading=True)
-    with closing(parts.store):
-        return {one for entry in parts.store.load(case_id) for one in values("", json.loads(encode(entry.fact)[1]))}
+    services = assemble(f"sqlite:///{shop}", only_reading=True)
+    with closing(services.store):
+        return {one for entry in services.store.load(case_id) for one in values("", json.loads(encode(entry.event)[1]))}
 
 
 def elsewhere(tmp_path: Path, name: str = "own.db") -> str:
     """A store whose one order was confirmed under a policy with five hours to cancel."""
     url = f"sqlite:///{tmp_path / name}"
     story = Scenario(assemble(url, FIVE_HOURS)).given(an_order(), request_cancellation(at="2026-03-02 14:00"))
-    story.parts.store.close()
+    story.services.store.close()
     return url
 
 
@@ -226,7 +226,7 @@ def test_clocks_of_several_processes_are_kept(tmp_path: Path) -> None:
         link_account(at="2026-03-05 13:59:59"),
         notify_customer(notice="It has arrived.", at="2026-03-05 13:00"),
     )
-    story.parts.store.close()
+    story.services.store.close()
 
     status, out, _ = returnable("record", "A-1", "--json", "--store", url, folder=tmp_path)
 
@@ -319,7 +319,7 @@ def test_what_would_not_play_back_is_refused_and_leaves_nothing(own_policy: bool
         story = Scenario(assemble(f"sqlite:///{shop}", FIVE_HOURS)).given(
             an_order(), declined(request_cancellation(channel="phone", order_reference="A-1", at="2026-03-02 16:00"))
         )
-        story.parts.store.close()
+        story.services.store.close()
     spoil(shop)
     (tmp_path / "old.scenario.jsonl").write_text("old", encoding="utf-8")
 
@@ -416,7 +416,7 @@ def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
 def test_an_id_that_is_no_file_name_is_recorded_under_a_safe_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
     story = Scenario(assemble(url)).given(an_order(order_id) for order_id in ("../A 1", "A/1", "a" * 128))
-    story.parts.store.close()
+    story.services.store.close()
 
     came = [
         returnable("record", f"order/{one}", "--store", url, folder=tmp_path) for one in ("../A 1", "A/1", "a" * 128)

@@ -25,9 +25,9 @@ from returnable.testing import Scenario, request_refund
 def store(tmp_path: Path) -> str:
     """A store with the usual order, whose return is inspected and whose refund is issued."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    parts = assemble(url)
-    Scenario(parts).given(an_inspected_return(), request_refund(at="2026-03-16 11:00"))
-    parts.store.close()
+    services = assemble(url)
+    Scenario(services).given(an_inspected_return(), request_refund(at="2026-03-16 11:00"))
+    services.store.close()
     return url
 
 
@@ -182,7 +182,7 @@ def test_output_is_utf_8_in_a_pipe_whatever_the_locale_says(store: str) -> None:
 def test_a_report_never_takes_the_place_of_the_store(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_authorized_return())
-    story.parts.store.close()
+    story.services.store.close()
     content = path.read_bytes()
 
     for out in (path, tmp_path / "shop-views.db", tmp_path / "shop.db-wal"):

@@ -28,7 +28,7 @@ from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import read_orders
 from returnable.adapters.imports.running import Live, Refusal, run_import
 from returnable.adapters.scenario import play, policy_beside, read_scenario
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.events import encode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,35 +36,35 @@ BESIDE = ROOT.parent / "shared"
 ORDERS = BESIDE / "tools" / "olist_to_scenario.py"
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 
-History: TypeAlias = Callable[[Parts], Iterator[Any]]
+History: TypeAlias = Callable[[Services], Iterator[Any]]
 """Tells a desk what happened; what came of it."""
 
 
-def scenario(content: bytes, name: str, parts: Parts) -> Iterator[Any]:
-    for line in play(parts, read_scenario(content, name)):
+def scenario(content: bytes, name: str, services: Services) -> Iterator[Any]:
+    for line in play(services, read_scenario(content, name)):
         yield line.as_dict(), line.mismatches
 
 
-def journeys_told_twice(parts: Parts) -> Iterator[Any]:
+def journeys_told_twice(services: Services) -> Iterator[Any]:
     # The second time the answers come out of the receipts.
     content = journeys.as_file(journeys.scenario(22))
-    yield from scenario(content, "journeys", parts)
-    yield from scenario(content, "journeys again", parts)
+    yield from scenario(content, "journeys", services)
+    yield from scenario(content, "journeys again", services)
 
 
-def real_orders(parts: Parts) -> Iterator[Any]:
+def real_orders(services: Services) -> Iterator[Any]:
     limit = os.environ.get("RETURNABLE_TEST_ORDERS", "300")
     made = subprocess.run([sys.executable, str(ORDERS), "--limit", limit], capture_output=True, check=True)
-    yield from scenario(made.stdout, "orders", parts)
+    yield from scenario(made.stdout, "orders", services)
 
 
-def webshop(parts: Parts) -> Iterator[Any]:
+def webshop(services: Services) -> Iterator[Any]:
     folder = ROOT / "examples" / "import"
     mapping = read_mapping(str(folder / "webshop.toml"))
     planner = Planner(mapping)
     refusals: list[Refusal] = []
     orders = read_orders(str(folder / "webshop.csv"), mapping, planner)
-    yield run_import(orders, planner, Live(parts, lambda: NOW), refusals.append)
+    yield run_import(orders, planner, Live(services, lambda: NOW), refusals.append)
     yield from refusals
 
 
@@ -81,25 +81,25 @@ def histories() -> Iterator[Any]:
 
 def answers(history: History, policy: Path | None, url: str) -> list[bytes]:
     """Everything that a store has to say, line by line."""
-    parts = assemble(url, policy)
-    said = [to_json(answer) for answer in history(parts)]
+    services = assemble(url, policy)
+    said = [to_json(answer) for answer in history(services)]
     if url != "memory:":
-        parts.store.close()
-        parts = assemble(url, policy, create=False)
-    for case_id, recorded in every_case(parts):
-        said += [to_json([case_id, one.case_seq, one.stream, one.version, *encode(one.fact)]) for one in recorded]
+        services.store.close()
+        services = assemble(url, policy, create=False)
+    for case_id, recorded in every_case(services):
+        said += [to_json([case_id, one.case_seq, one.stream, one.version, *encode(one.event)]) for one in recorded]
     for name in ("orders", "returns", "refunds", "claims"):
-        said += [to_json([name, values]) for values in parts.questions.listed(name, NOW)]
-    said += [to_json(["ledger", values]) for values in parts.questions.ledger()]
-    said += [to_json(["statistics", values]) for values in parts.questions.statistics()]
-    said.append(to_json(golden_views.digests_of(parts)))
-    parts.store.close()
+        said += [to_json([name, values]) for values in services.questions.listed(name, NOW)]
+    said += [to_json(["ledger", values]) for values in services.questions.ledger()]
+    said += [to_json(["statistics", values]) for values in services.questions.statistics()]
+    said.append(to_json(golden_views.digests_of(services)))
+    services.store.close()
     return said
 
 
-def every_case(parts: Parts) -> Iterator[tuple[str, Any]]:
-    for case_id in parts.store.case_ids(limit=100_000):
-        yield case_id, parts.store.load(case_id)
+def every_case(services: Services) -> Iterator[tuple[str, Any]]:
+    for case_id in services.store.case_ids(limit=100_000):
+        yield case_id, services.store.load(case_id)
 
 
 @pytest.mark.parametrize(("history", "policy"), list(histories()))

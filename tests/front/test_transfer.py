@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> str:
         an_order("A-2", confirmed="2026-04-01 10:00"),
         declined(request_cancellation("A-2", order_reference="A-2", at="2026-04-01 13:00")),
     )
-    story.parts.store.close()
+    story.services.store.close()
     return url
 
 
@@ -118,7 +118,7 @@ def test_orders_under_another_policy_play_with_the_policies_that_were_written(tm
     story = Scenario(assemble(url, policy_book(a_policy({"cancellation.window": {"hours": 5}})))).given(
         an_order(), request_cancellation(at="2026-03-02 14:00")
     )
-    story.parts.store.close()
+    story.services.store.close()
 
     warned = returnable("export", "--format", "scenario", "--store", url, str(out))
     returnable("export", "--format", "scenario", "--store", url, "--force", "--policies", str(folder), str(out))
@@ -133,7 +133,7 @@ def test_a_log_that_steps_back_in_time_is_said(tmp_path: Path) -> None:
     story = Scenario(assemble(url)).given(
         an_order("A-2", confirmed="2026-04-01 10:00"), an_order(confirmed="2026-03-01 10:00")
     )
-    story.parts.store.close()
+    story.services.store.close()
 
     _, out, err = returnable("export", "--format", "scenario", "--store", url, "-")
 
@@ -378,14 +378,14 @@ def test_one_is_not_said_as_many(tmp_path: Path) -> None:
 
     imported = returnable("import", str(table), "--mapping", MAPPING, "--store", url)
     scenario = returnable("export", "--format", "scenario", "--store", url, out)
-    facts = returnable("export", "--format", "jsonl", "--store", url, str(tmp_path / "facts.jsonl"))
+    events = returnable("export", "--format", "jsonl", "--store", url, str(tmp_path / "facts.jsonl"))
     Path(out).write_text(Path(out).read_text(encoding="utf-8").splitlines()[0].replace("accepted", "declined") + "\n")
     checked = returnable("play", "--check", out)
     played = returnable("play", out)
 
     assert imported[1].startswith("1 row, 1 order: 1 imported,")
     assert "exported 1 command and 1 view of 1 case (1 fact), of a log" in scenario[2]
-    assert "exported 1 fact, of a log" in facts[2]
+    assert "exported 1 fact, of a log" in events[2]
     assert checked[1].endswith("1 line, 1 with expectations: 1 line not as expected\n")
     assert played[2].startswith("1 line: 1 accepted, 0 declined, 0 errors, 0 questions answered; 1 event recorded\n")
     assert "expectations: 1 line, 1 not met" in played[2]
@@ -443,14 +443,14 @@ def recorded(path: Path) -> int:
 
 def timeless(path: Path) -> list[tuple[str, list[tuple[str, object]]]]:
     """Every case with its facts, without the time at which they were recorded, and decided."""
-    parts = assemble(f"sqlite:///{path}")
+    services = assemble(f"sqlite:///{path}")
     found = []
-    for case_id, facts in parts.store.cases():
-        content = [(encode(e.fact)[0], json.loads(encode(e.fact)[1])) for e in facts]
+    for case_id, events in services.store.cases():
+        content = [(encode(e.event)[0], json.loads(encode(e.event)[1])) for e in events]
         for kind, values in content:
             values.pop("recorded_at")
             if kind.startswith("return.ReturnAuthorized"):
                 values.pop("occurred_at")
         found.append((case_id, content))
-    parts.store.close()
+    services.store.close()
     return found

@@ -29,7 +29,7 @@ def shop(tmp_path: Path) -> Path:
     """A store with one order that came back and one that is on its way."""
     path = tmp_path / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_inspected_return(), request_refund(), an_order("A-2"))
-    story.parts.store.close()
+    story.services.store.close()
     return path
 
 
@@ -43,7 +43,7 @@ def returnable(capsys: pytest.CaptureFixture[str], shop: Path, *arguments: str) 
 def one_more(shop: Path, order_id: str = "A-3") -> None:
     """Another order."""
     story = Scenario(assemble(f"sqlite:///{shop}")).given(an_order(order_id))
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
@@ -94,13 +94,13 @@ def test_a_list_says_the_same_from_the_stored_view_and_from_the_facts(
     returnable(capsys, shop, "project")
 
     stored = returnable(capsys, shop, *arguments, "--json")
-    facts = returnable(capsys, shop, *arguments, "--json", "--facts")
+    events = returnable(capsys, shop, *arguments, "--json", "--facts")
     table = returnable(capsys, shop, *arguments)
 
-    assert stored[0] == facts[0] == unprojected[0] == table[0] == 0
-    assert stored[1] == facts[1] == unprojected[1]
+    assert stored[0] == events[0] == unprojected[0] == table[0] == 0
+    assert stored[1] == events[1] == unprojected[1]
     assert stored[2] == "stored view, up to date\n"
-    assert facts[2] == unprojected[2] == ""
+    assert events[2] == unprojected[2] == ""
     assert table[1] or arguments == ("claims",)
 
 
@@ -109,14 +109,14 @@ def test_a_list_says_how_far_the_stored_view_is_behind(shop: Path, capsys: pytes
     one_more(shop)
 
     stored = returnable(capsys, shop, "orders", "--json")
-    facts = returnable(capsys, shop, "orders", "--json", "--facts")
+    events = returnable(capsys, shop, "orders", "--json", "--facts")
     returnable(capsys, shop, "project")
     caught_up = returnable(capsys, shop, "orders", "--json")
 
     assert [order["order_id"] for order in json_lines(stored[1])] == ["A-1", "A-2"]
     assert stored[2] == "stored view, 1 fact behind; `returnable project` brings it up to date\n"
-    assert [order["order_id"] for order in json_lines(facts[1])] == ["A-1", "A-2", "A-3"]
-    assert caught_up[1:] == (facts[1], "stored view, up to date\n")
+    assert [order["order_id"] for order in json_lines(events[1])] == ["A-1", "A-2", "A-3"]
+    assert caught_up[1:] == (events[1], "stored view, up to date\n")
 
 
 def test_a_list_that_looks_back_is_answered_from_the_facts(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,23 +158,23 @@ def test_statistics_name_the_clause_the_verdicts_and_the_amounts(
 
 
 def test_a_damaged_fact_is_shown_and_ends_with_exit_status_1(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = assemble(f"sqlite:///{shop}")
-    poison(parts, "A-1")
-    parts.store.close()
+    services = assemble(f"sqlite:///{shop}")
+    poison(services, "A-1")
+    services.store.close()
 
     status, out, _ = returnable(capsys, shop, "project")
     as_json = returnable(capsys, shop, "project", "--status", "--json")
     stored = returnable(capsys, shop, "orders", "--json")
-    facts = returnable(capsys, shop, "orders", "--json", "--facts")
+    events = returnable(capsys, shop, "orders", "--json", "--facts")
     worklist = returnable(capsys, shop, "worklist", "--json")
 
     assert status == as_json[0] == 1
     parked = "parked: case A-1 stops before order/A-1#4 (position 12): facts of type 'order.Enchanted/1' are unknown"
     assert parked in out
     assert json.loads(as_json[1])["views"][0]["parked"][0]["stream"] == "order/A-1"
-    assert stored[0] == facts[0] == worklist[0] == 0
-    assert stored[1] == facts[1]
-    assert all(parked in err for _, _, err in (stored, facts, worklist))
+    assert stored[0] == events[0] == worklist[0] == 0
+    assert stored[1] == events[1]
+    assert all(parked in err for _, _, err in (stored, events, worklist))
 
 
 def test_one_view_can_be_built_anew(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,9 +271,9 @@ def test_following_keeps_up_until_it_is_told_to_stop(shop: Path, capsys: pytest.
         assert following.stderr.readline() == "following (Ctrl-C ends)\n"
         one_more(shop)
         wait_until(lambda: "A-3" in returnable(capsys, shop, "orders", "--json")[1])
-        parts = assemble(f"sqlite:///{shop}")
-        poison(parts, "A-2")
-        parts.store.close()
+        services = assemble(f"sqlite:///{shop}")
+        poison(services, "A-2")
+        services.store.close()
         assert following.stderr.readline().startswith("parked: case A-2 stops before order/A-2#2")
         following.send_signal(signal.SIGTERM)
         out, _ = following.communicate(timeout=GUARD_SECONDS)
@@ -287,7 +287,7 @@ def test_following_keeps_up_until_it_is_told_to_stop(shop: Path, capsys: pytest.
 
 def test_a_list_from_views_that_were_asked_for_by_name_does_not_fall_back_in_silence(tmp_path: Path) -> None:
     story = Scenario(assemble(f"sqlite:///{tmp_path}/shop.db")).given(an_order())
-    story.parts.store.close()
+    story.services.store.close()
     (tmp_path / "broken.db").write_bytes(b"no database at all" * 100)
 
     for views, says in (("views.db", "names no store"), (f"sqlite:///{tmp_path}/broken.db", "delete the file")):

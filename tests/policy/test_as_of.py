@@ -198,7 +198,7 @@ def test_a_note_that_a_slow_clock_dated_before_its_subject_does_not_bring_it_int
 ) -> None:
     now = datetime(2026, 3, 9, 16, 0, tzinfo=UTC)
     story = given(a_delivered_order())
-    desk = Desk(story.parts, clock=lambda: now)
+    desk = Desk(story.services, clock=lambda: now)
     if kind == "return":
         desk.request_return(return_id="X", order_id="A-1", lines=[{"line_id": "1", "quantity": 1}], channel="portal")
     else:

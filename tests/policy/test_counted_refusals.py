@@ -61,16 +61,16 @@ class Shop:
         return [self.ask(request(nth)) for nth in range(1, times + 1)]
 
     def of_type(self, name: str) -> list[Any]:
-        return [entry.fact for entry in self.desk.parts.store.load("A-1") if entry.fact.type == name]
+        return [entry.event for entry in self.desk.services.store.load("A-1") if entry.event.type == name]
 
     @property
-    def facts(self) -> int:
-        return len(self.desk.parts.store.load("A-1"))
+    def events(self) -> int:
+        return len(self.desk.services.store.load("A-1"))
 
     @property
     def counted(self) -> list[int]:
         """How often each counting event of the case counted, in order."""
-        return [one.times for _, one in sorted(self.desk.parts.store.refusals.of("A-1").items())]
+        return [one.times for _, one in sorted(self.desk.services.store.refusals.of("A-1").items())]
 
 
 def of_line(line_id: str, **more: Any) -> Fields:
@@ -128,13 +128,13 @@ def any_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
 def test_from_the_twenty_first_on_one_event_stands_for_all_identical_refusals(shop: Shop, request_: Request) -> None:
     # given
     recorded = shop.ask_often(request_, RECORDED_SINGLY)
-    before = shop.facts
+    before = shop.events
 
     # when
     further = shop.ask_often(lambda nth: request_(nth + RECORDED_SINGLY), 15)
 
     # then
-    assert shop.facts == before + 1
+    assert shop.events == before + 1
     assert shop.counted == [14]
     assert {outcome.outcome for outcome in (*recorded, *further)} == {"declined"}
     assert {outcome.failed for outcome in further} == {recorded[0].failed}
@@ -342,7 +342,7 @@ def test_an_id_that_another_order_has_is_refused_as_ever(any_shop: Shop, further
         }
     )
     shop.ask(late_return(77) | {"order_id": "B-1"})
-    before = shop.facts, shop.counted
+    before = shop.events, shop.counted
 
     # when
     with pytest.raises(Impossible) as error:
@@ -350,7 +350,7 @@ def test_an_id_that_another_order_has_is_refused_as_ever(any_shop: Shop, further
 
     # then
     assert (error.value.code, error.value.field) == ("return.exists", "return_id")
-    assert (shop.facts, shop.counted) == before
+    assert (shop.events, shop.counted) == before
 
 
 # ---- what people see ----------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_audit_and_report_say_how_often_and_when_the_last_time_was(any_shop: Sho
     # when
     audit = shop.desk.audit(stream="order/A-1").entries[-1]
     then = shop.desk.audit(stream="order/A-1", known_at=known_at).entries[-1]
-    (reported,) = [one for one in shop.desk.report("order/A-1").facts if one.type == "RefusalsCounted"]
+    (reported,) = [one for one in shop.desk.report("order/A-1").events if one.type == "RefusalsCounted"]
 
     # then
     assert audit.type == reported.type == then.type == "RefusalsCounted"
@@ -386,12 +386,12 @@ def test_every_question_and_every_export_knows_the_event(
     url = f"sqlite:///{tmp_path}/s.db"
     shop = Shop(url)
     shop.ask_often(request_, RECORDED_SINGLY + 4)
-    (entry,) = [one for one in shop.desk.parts.store.load("A-1") if isinstance(one.fact, RefusalsCounted)]
+    (entry,) = [one for one in shop.desk.services.store.load("A-1") if isinstance(one.event, RefusalsCounted)]
     shop.desk.close()
 
     # when
     commands = [
-        ["why", entry.event],
+        ["why", entry.event_id],
         ["replay", "order/A-1"],
         ["audit", entry.stream],
         ["report", "order/A-1", "-"],

@@ -127,7 +127,7 @@ LATER = "2026-03-10T13:00:01+00:00"
 
 
 @pytest.mark.parametrize(
-    ("fact", "field"),
+    ("event", "field"),
     [
         (receive_return(received_at=LATER), "received_at"),
         (record_return_shipment(None, shipped_at=LATER), "shipped_at"),
@@ -135,10 +135,10 @@ LATER = "2026-03-10T13:00:01+00:00"
     ],
     ids=named,
 )
-def test_a_fact_of_the_return_dated_in_the_future_is_malformed(fact: Step, field: str) -> None:
+def test_a_fact_of_the_return_dated_in_the_future_is_malformed(event: Step, field: str) -> None:
     story = given(LABELLED)
 
-    story.at("2026-03-10 09:00:00").when(fact)
+    story.at("2026-03-10 09:00:00").when(event)
 
     story.then_error("command.invalid", field=field)
 

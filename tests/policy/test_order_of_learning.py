@@ -34,7 +34,7 @@ HOURS = st.integers(1, 24 * 12)
 
 
 @dataclass(frozen=True)
-class Fact:
+class Event:
     """Something that happened, and what has to be known before it can be told."""
 
     command: str
@@ -48,28 +48,28 @@ def at(hours: float) -> str:
 
 
 @st.composite
-def journeys(draw: st.DrawFn) -> list[Fact]:
+def journeys(draw: st.DrawFn) -> list[Event]:
     """Shipments and deliveries of three units, one to a parcel."""
-    facts: list[Fact] = []
+    events: list[Event] = []
     for number in (1, 2, 3):
         parcel = {"order_id": "A-1", "parcel_id": f"P-{number}"}
         shipped = draw(HOURS)
         line = {"line_id": "1" if number < 3 else "2", "quantity": 1}
         ship = {"carrier": "fedex", "tracking_number": f"T-{number}", "lines": [line]}
-        facts.append(Fact("record_shipment", parcel | ship | {"shipped_at": at(shipped)}))
+        events.append(Event("record_shipment", parcel | ship | {"shipped_at": at(shipped)}))
         delivered = at(shipped + draw(HOURS))
-        facts.append(Fact("record_delivery", parcel | {"delivered_at": delivered}, needs=len(facts) - 1))
-    return facts
+        events.append(Event("record_delivery", parcel | {"delivered_at": delivered}, needs=len(events) - 1))
+    return events
 
 
-def learn(story: Scenario, facts: Sequence[Fact], seed: int) -> None:
+def learn(story: Scenario, events: Sequence[Event], seed: int) -> None:
     """Tell facts in an order that the seed says, each once what it needs is told."""
     dice, told = Random(seed), set[int]()
     clock = LEARNT
-    while len(told) < len(facts):
-        ready = [n for n, fact in enumerate(facts) if n not in told and (fact.needs is None or fact.needs in told)]
+    while len(told) < len(events):
+        ready = [n for n, event in enumerate(events) if n not in told and (event.needs is None or event.needs in told)]
         chosen = dice.choice(ready)
-        outcome = story.tell(facts[chosen].command, clock.isoformat(), **facts[chosen].fields)
+        outcome = story.tell(events[chosen].command, clock.isoformat(), **events[chosen].fields)
         assert outcome["outcome"] == "accepted", outcome
         told.add(chosen)
         clock += timedelta(hours=1)
@@ -84,12 +84,12 @@ def an_order_of_three() -> Scenario:
 
 @for_all(journeys(), st.integers(0, 2**32), st.integers(0, 2**32), st.integers(0, 24 * 60))
 def test_parcels_learnt_of_in_any_order_give_the_same_answers(
-    facts: list[Fact], one_order: int, another: int, hours: int
+    events: list[Event], one_order: int, another: int, hours: int
 ) -> None:
     answers = []
     for seed in (one_order, another):
         story = an_order_of_three()
-        learn(story, facts, seed)
+        learn(story, events, seed)
         story.at(LEARNT + timedelta(days=1))
         then = (START + timedelta(hours=hours)).isoformat()
         ask = [

@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
-from returnable.adapters.wiring import Parts
+from returnable.adapters.wiring import Services
 from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import Case
 from returnable.domain.commands import parse_question
@@ -45,7 +45,7 @@ HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=40, max_size=70, unique
 
 def of(story: Scenario, subject: str = "order/A-1") -> tuple[Edge, ...]:
     """The edges of the usual case, or of a part of it."""
-    return edges_of(find_subject(story.parts.store, story.parts.desk.policy, subject))
+    return edges_of(find_subject(story.services.store, story.services.handler.policy, subject))
 
 
 def when(text: str) -> datetime:
@@ -239,7 +239,7 @@ def test_a_window_of_no_days_closes_and_opens_in_the_order_of_time() -> None:
 
 def test_what_is_shown_looks_from_the_clock_and_may_leave_out_what_is_past() -> None:
     story = Scenario().given(a_labelled_return())
-    subject = find_subject(story.parts.store, story.parts.desk.policy, "A-1")
+    subject = find_subject(story.services.store, story.services.handler.policy, "A-1")
     clock = when("2026-03-10T00:00:00-04:00")
 
     every, to_come = edges_view(subject, clock), edges_view(subject, clock, to_come=True)
@@ -256,7 +256,9 @@ def test_what_is_shown_looks_from_the_clock_and_may_leave_out_what_is_past() -> 
 
 def test_as_of_leaves_out_what_had_not_happened() -> None:
     story = Scenario().given(a_delivered_order())
-    early = find_subject(story.parts.store, story.parts.desk.policy, "A-1", as_of=when("2026-03-02T11:00:00-05:00"))
+    early = find_subject(
+        story.services.store, story.services.handler.policy, "A-1", as_of=when("2026-03-02T11:00:00-05:00")
+    )
 
     assert [edge.what for edge in edges(early.case, early.policy)] == ["the cancellation window closes"]
 
@@ -272,11 +274,11 @@ def test_units_that_are_on_their_way_back_have_no_window_of_their_own() -> None:
 # ---- whatever happens -----------------------------------------------------------------------------------------------
 
 
-def shown(parts: Parts, case: Case, at: datetime) -> Any:
+def shown(services: Services, case: Case, at: datetime) -> Any:
     """What the questions answer about a case at a clock, without what runs on with every instant: an answer of its own."""
 
     def ask(**fields: Any) -> Any:
-        return parts.questions.answer(parse_question(fields), at).model_dump(by_alias=True)
+        return services.questions.answer(parse_question(fields), at).model_dump(by_alias=True)
 
     def ruling(part: Any) -> Any:
         verdicts = [(clause["clause"], clause["verdict"]) for clause in part["clauses"]]
@@ -317,7 +319,7 @@ def test_answers_differ_across_every_edge_and_are_constant_between_them(seeds: l
         world.step(step)
 
     for case in world.cases:
-        policy = world.parts.desk.policy_of(case)
+        policy = world.services.handler.policy_of(case)
         found = edges(case, policy)
         turning = sorted({edge.at for edge in found})
         for edge in found:
@@ -326,7 +328,9 @@ def test_answers_differ_across_every_edge_and_are_constant_between_them(seeds: l
             assert before != after
             assert edge.deadline == (edge.at - A_MOMENT if edge.inclusive else edge.at)
             assert all(before[c.question] == c.before and after[c.question] == c.after for c in edge.also)
-        known = {at for entry in world.parts.store.load(case.case_id) for at in instants_in(entry.fact.model_dump())}
+        known = {
+            at for entry in world.services.store.load(case.case_id) for at in instants_in(entry.event.model_dump())
+        }
         probes = {at + by * A_MOMENT for at in known for by in (-1, 0, 1)}
         first, last = min(known), max(known)
         probes |= {first + (last - first) * dice.random() for _ in range(20)}
@@ -347,13 +351,15 @@ def test_no_question_answers_otherwise_between_two_edges(seeds: list[int]) -> No
         world.step(step)
 
     for case in world.cases:
-        turning = sorted({edge.at for edge in edges(case, world.parts.desk.policy_of(case))})
-        known = {at for entry in world.parts.store.load(case.case_id) for at in instants_in(entry.fact.model_dump())}
+        turning = sorted({edge.at for edge in edges(case, world.services.handler.policy_of(case))})
+        known = {
+            at for entry in world.services.store.load(case.case_id) for at in instants_in(entry.event.model_dump())
+        }
         probes = {at + by * A_MOMENT for at in known for by in (-1, 0, 1)} | {*turning}
         constant: dict[int, Any] = {}
         for at in sorted(probes):
             between = sum(edge <= at for edge in turning)
-            now = shown(world.parts, case, at)
+            now = shown(world.services, case, at)
             assert constant.setdefault(between, now) == now, at
 
 

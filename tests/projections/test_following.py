@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from usual import a_delivered_order, an_inspected_return
 from viewing import append_raw, built_anew, digests, lived, poison, projector
 
-from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import assemble
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.events import UPCASTERS, encode
-from returnable.projections.follow import Standing, origin_of, standings
+from returnable.projections.follow import ViewStatus, origin_of, statuses
 from returnable.projections.ports import Changes, Mark
 from returnable.projections.stored import VIEWS
 from returnable.testing import Scenario, an_order, link_account, request_refund
@@ -105,13 +105,13 @@ def test_views_that_keep_up_in_any_batches_equal_views_built_at_once(seed: int) 
         for _ in range(4):
             lived(world, dice, dice.randint(0, 15))
             sizes = {"cases_in_batch": dice.randint(1, 3), "positions_in_batch": dice.randint(1, 9)}
-            projector(world.parts, views, **sizes).run()
+            projector(world.services, views, **sizes).run()
         if world.order_ids and dice.random() < 0.5:
-            poison(world.parts, dice.choice(world.order_ids), dice.choice(("unreadable", "impossible")))
-        projector(world.parts, views, positions_in_batch=2).run()
+            poison(world.services, dice.choice(world.order_ids), dice.choice(("unreadable", "impossible")))
+        projector(world.services, views, positions_in_batch=2).run()
 
-        assert digests(views) == built_anew(world.parts)
-        assert {standing.state for standing in standings(world.parts.store, views)} == {"up to date"}
+        assert digests(views) == built_anew(world.services)
+        assert {status.state for status in statuses(world.services.store, views)} == {"up to date"}
 
 
 @settings(max_examples=12)
@@ -120,13 +120,13 @@ def test_a_projector_that_is_killed_anywhere_and_started_again_leaves_the_same(s
     dice = Random(seed)
     world = lived(World(), dice, 12)
     with in_memory(Mortal(dice)) as views:
-        often(lambda: projector(world.parts, views, cases_in_batch=1).run())
+        often(lambda: projector(world.services, views, cases_in_batch=1).run())
         lived(world, dice, 25)
-        often(lambda: projector(world.parts, views, positions_in_batch=3).run())
-        often(lambda: projector(world.parts, views).rebuild(["ledger", "audit"]))
-        often(lambda: projector(world.parts, views, cases_in_batch=1).run())
+        often(lambda: projector(world.services, views, positions_in_batch=3).run())
+        often(lambda: projector(world.services, views).rebuild(["ledger", "audit"]))
+        often(lambda: projector(world.services, views, cases_in_batch=1).run())
 
-        assert digests(views) == built_anew(world.parts)
+        assert digests(views) == built_anew(world.services)
 
 
 def test_a_position_that_is_saved_before_its_rows_is_found_out() -> None:
@@ -136,8 +136,8 @@ def test_a_position_that_is_saved_before_its_rows_is_found_out() -> None:
         dice = Random(seed)
         world = lived(World(), dice, 40)
         with in_memory(Hasty(dice)) as views:
-            often(projector(world.parts, views, cases_in_batch=1).run)
-            caught += digests(views) != built_anew(world.parts)
+            often(projector(world.services, views, cases_in_batch=1).run)
+            caught += digests(views) != built_anew(world.services)
 
     assert caught, "the check cannot fail"
 
@@ -148,8 +148,8 @@ def test_two_projectors_on_the_same_views_do_no_harm(seed: int) -> None:
     dice = Random(seed)
     world = lived(World(), dice, 30)
     with in_memory() as views:
-        one = projector(world.parts, views, cases_in_batch=1, positions_in_batch=4)
-        other = projector(world.parts, views, ("ledger", "orders"), cases_in_batch=2, positions_in_batch=3)
+        one = projector(world.services, views, cases_in_batch=1, positions_in_batch=4)
+        other = projector(world.services, views, ("ledger", "orders"), cases_in_batch=2, positions_in_batch=3)
         for _ in range(60):
             dice.choice((one, other)).step()
             if dice.random() < 0.2:
@@ -157,29 +157,33 @@ def test_two_projectors_on_the_same_views_do_no_harm(seed: int) -> None:
             if dice.random() < 0.05:
                 one.rebuild(["orders"])
         if world.order_ids:
-            poison(world.parts, dice.choice(world.order_ids), dice.choice(("unreadable", "impossible")))
+            poison(world.services, dice.choice(world.order_ids), dice.choice(("unreadable", "impossible")))
         while one.step() | other.step():
             pass
 
-        assert digests(views) == built_anew(world.parts)
+        assert digests(views) == built_anew(world.services)
 
 
 def test_a_batch_that_another_projector_has_saved_meanwhile_is_not_saved_again() -> None:
     world = lived(World(), Random(5), 20)
     with in_memory() as views:
-        projector(world.parts, views).run()
+        projector(world.services, views).run()
         lived(world, Random(6), 20)
         before = views.marks()["orders"]
-        head = world.parts.store.head()
+        head = world.services.store.head()
         assert before.position < head
 
-        slow = projector(world.parts, views, ("orders",))
+        slow = projector(world.services, views, ("orders",))
         save = views.save
-        views.save = lambda *given: (setattr(views, "save", save), projector(world.parts, views).run(), save(*given))[2]  # type: ignore[method-assign,assignment,func-returns-value]
+        views.save = lambda *given: (
+            setattr(views, "save", save),
+            projector(world.services, views).run(),
+            save(*given),
+        )[2]  # type: ignore[method-assign,assignment,func-returns-value]
         slow.step()
 
         assert views.marks()["orders"].position == head
-        assert digests(views) == built_anew(world.parts)
+        assert digests(views) == built_anew(world.services)
 
 
 # ---- damaged facts -----------------------------------------------------------------------------------------------------
@@ -188,16 +192,16 @@ def test_a_batch_that_another_projector_has_saved_meanwhile_is_not_saved_again()
 @pytest.mark.parametrize("kind", ["unreadable", "impossible"])
 def test_a_damaged_fact_parks_its_case_and_the_others_go_on(kind: str) -> None:
     story = Scenario().given(an_order(), an_order("A-2"))
-    poison(story.parts, "A-1", kind)
-    append_raw(story.parts.store, "A-1", "order/A-1", "order.AccountLinked/1", b"{}")
+    poison(story.services, "A-1", kind)
+    append_raw(story.services.store, "A-1", "order/A-1", "order.AccountLinked/1", b"{}")
     story.given(link_account("A-2"))
 
     with in_memory() as views:
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
 
-        standing = next(each for each in standings(story.parts.store, views) if each.view == "audit")
-        assert standing.state == "up to date"
-        (parked,) = standing.parked
+        status = next(each for each in statuses(story.services.store, views) if each.view == "audit")
+        assert status.state == "up to date"
+        (parked,) = status.parked
         assert (parked.case_id, parked.stream, parked.version) == ("A-1", "order/A-1", 2)
         assert ("Enchanted" if kind == "unreadable" else "Confirmed") in parked.reason
         with views.reading() as reading:
@@ -207,33 +211,33 @@ def test_a_damaged_fact_parks_its_case_and_the_others_go_on(kind: str) -> None:
 
 def test_a_parked_case_is_told_once_its_fact_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     story = Scenario().given(an_order())
-    poison(story.parts, "A-1")
+    poison(story.services, "A-1")
     with in_memory() as views:
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
         assert len(views.parked("orders")) == 1
         linked = {"occurred_at": "2026-03-02T16:00:00Z", "recorded_at": "2026-03-02T16:00:00Z", "account_id": "acc-2"}
         monkeypatch.setitem(UPCASTERS, "order.Enchanted/1", lambda old: ("order.AccountLinked/1", linked))
 
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
 
         assert views.parked() == []
-        assert digests(views) == built_anew(story.parts)
+        assert digests(views) == built_anew(story.services)
 
 
 def test_a_fact_that_only_one_view_cannot_tell_parks_that_view_alone() -> None:
     story = Scenario().given(an_inspected_return(), request_refund())
-    (*_, refund) = (entry.fact for entry in story.parts.store.readable("A-1")[0])
+    (*_, refund) = (entry.event for entry in story.services.store.load_until_damage("A-1")[0])
     stored_as, content = encode(refund)
     story.given(an_order("A-2"))
-    for entry in story.parts.store.readable("A-1")[0][:-1]:
+    for entry in story.services.store.load_until_damage("A-1")[0][:-1]:
         if entry.stream == "return/R-1":
-            name, told = encode(entry.fact)
-            append_raw(story.parts.store, "A-2", "return/R-2", name, told.replace(b"R-1", b"R-2"))
+            name, told = encode(entry.event)
+            append_raw(story.services.store, "A-2", "return/R-2", name, told.replace(b"R-1", b"R-2"))
     spoilt = content.replace(b"F-1", b"F-2").replace(b'"p-1"', b'"p-9"')
-    append_raw(story.parts.store, "A-2", "return/R-2", stored_as, spoilt)
+    append_raw(story.services.store, "A-2", "return/R-2", stored_as, spoilt)
 
     with in_memory() as views:
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
 
         assert {view for view, damage in views.parked() if damage.case_id == "A-2"} == {"ledger"}
         with views.reading() as reading:
@@ -241,20 +245,20 @@ def test_a_fact_that_only_one_view_cannot_tell_parks_that_view_alone() -> None:
             assert len(list(reading.rows("refunds", ("id",)))) == 2
         alone = SQLiteViews(None)
         for name in VIEWS:
-            projector(story.parts, alone, (name,)).run()
+            projector(story.services, alone, (name,)).run()
         assert digests(alone) == digests(views)
         alone.close()
 
 
 def test_an_order_whose_policy_was_not_kept_is_parked_at_its_confirmation() -> None:
     story = Scenario().given(an_order())
-    fact = story.parts.store.readable("A-1")[0][0].fact
-    stored_as, content = encode(fact)
-    sha256 = str(getattr(fact, "pins").sha256).encode()  # noqa: B009
-    append_raw(story.parts.store, "A-2", "order/A-2", stored_as, content.replace(sha256, b"0" * 64))
+    event = story.services.store.load_until_damage("A-1")[0][0].event
+    stored_as, content = encode(event)
+    sha256 = str(getattr(event, "pins").sha256).encode()  # noqa: B009
+    append_raw(story.services.store, "A-2", "order/A-2", stored_as, content.replace(sha256, b"0" * 64))
 
     with in_memory() as views:
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
 
         ((_, damage),) = views.parked("orders")
         assert (damage.case_id, damage.version) == ("A-2", 1)
@@ -269,43 +273,43 @@ def test_views_are_missing_then_behind_then_up_to_date() -> None:
     with in_memory() as views:
 
         def states() -> set[tuple[str, int]]:
-            return {(standing.state, standing.behind) for standing in standings(story.parts.store, views)}
+            return {(status.state, status.behind) for status in statuses(story.services.store, views)}
 
         assert states() == {("missing", 1)}
-        working = projector(story.parts, views)
+        working = projector(story.services, views)
         working.step()
         assert states() == {("being built", 1)}
         working.run()
         assert states() == {("up to date", 0)}
         story.given(a_delivered_order("A-2"))
         assert states() == {("behind", 3)}
-        assert Standing("orders", Mark(9), 4, ()).state == "ahead"
+        assert ViewStatus("orders", Mark(9), 4, ()).state == "ahead"
 
 
 def test_views_of_a_store_that_lost_facts_are_refused() -> None:
     world = lived(World(), Random(1), 20)
     with in_memory() as views:
-        projector(world.parts, views).run()
+        projector(world.services, views).run()
         with views._writing() as connection:
             connection.execute("UPDATE marks SET position = position + 1")
 
         with pytest.raises(StoreUnusable, match="older copy"):
-            projector(world.parts, views).run()
+            projector(world.services, views).run()
 
 
 def test_views_of_another_store_are_refused_and_an_empty_store_is_any_store() -> None:
     one, other = Scenario(), Scenario()
     with in_memory() as views:
-        projector(one.parts, views).run()
+        projector(one.services, views).run()
         one.given(an_order())
         other.given(an_order(price="100.00"))
-        projector(one.parts, views).run()
+        projector(one.services, views).run()
 
-        for refused in (projector(other.parts, views).run, lambda: standings(other.parts.store, views)):
+        for refused in (projector(other.services, views).run, lambda: statuses(other.services.store, views)):
             with pytest.raises(StoreUnusable, match="another store"):
                 refused()
         with pytest.raises(StoreUnusable, match="another store"):
-            projector(Scenario().parts, views).run()
+            projector(Scenario().services, views).run()
 
 
 def test_following_tells_what_comes_and_stops_when_asked() -> None:
@@ -320,7 +324,7 @@ def test_following_tells_what_comes_and_stops_when_asked() -> None:
             seen.append(views.marks()["orders"].position)
             story.given(an_order(f"A-{waits + 1}"))
 
-        projector(story.parts, views).follow(wait, lambda: waits == 3)
+        projector(story.services, views).follow(wait, lambda: waits == 3)
 
         assert seen == [1, 2, 3]
 
@@ -329,7 +333,7 @@ def test_following_waits_for_views_that_another_projector_holds() -> None:
     story = Scenario().given(an_order())
     waits: list[int] = []
     with in_memory() as views:
-        working = projector(story.parts, views)
+        working = projector(story.services, views)
         working.run()
         story.given(an_order("A-2"))
         save, views.save = views.save, lambda *given: (_ for _ in ()).throw(StoreBusy("held"))  # type: ignore[method-assign]
@@ -347,12 +351,12 @@ def test_the_progress_that_is_told_adds_up_to_what_was_left() -> None:
     world = lived(World(), Random(3), 40)
     told: list[int] = []
     with in_memory() as views:
-        left = sum(standing.behind for standing in standings(world.parts.store, views))
+        left = sum(status.behind for status in statuses(world.services.store, views))
 
-        projector(world.parts, views, cases_in_batch=1).run(told.append)
+        projector(world.services, views, cases_in_batch=1).run(told.append)
         lived(world, Random(4), 20)
-        left += sum(standing.behind for standing in standings(world.parts.store, views))
-        projector(world.parts, views, positions_in_batch=3).run(told.append)
+        left += sum(status.behind for status in statuses(world.services.store, views))
+        projector(world.services, views, positions_in_batch=3).run(told.append)
 
         assert sum(told) == left
 
@@ -360,7 +364,7 @@ def test_the_progress_that_is_told_adds_up_to_what_was_left() -> None:
 def test_a_run_can_be_stopped_between_two_batches() -> None:
     world = lived(World(), Random(3), 40)
     with in_memory() as views:
-        projector(world.parts, views).run(stopped=lambda: bool(views.marks()))
+        projector(world.services, views).run(stopped=lambda: bool(views.marks()))
 
         assert {mark.built for mark in views.marks().values()} == {False}
 
@@ -368,25 +372,25 @@ def test_a_run_can_be_stopped_between_two_batches() -> None:
 def test_a_store_restored_from_an_older_copy_that_grew_again_is_noticed(tmp_path: Path) -> None:
     path, copy = tmp_path / "shop.db", tmp_path / "copy.db"
     first = Scenario(assemble(f"sqlite:///{path}")).given(an_order())
-    first.parts.store.close()
+    first.services.store.close()
     shutil.copy(path, copy)
     views = SQLiteViews(None)
     for order_id in ("B-1", "Z-1"):
         story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(order_id))
         if order_id == "B-1":
-            projector(story.parts, views).run()
-            story.parts.store.close()
+            projector(story.services, views).run()
+            story.services.store.close()
             shutil.copy(copy, path)
-    working = projector(story.parts, views)
+    working = projector(story.services, views)
 
     with pytest.raises(StoreUnusable, match="tell of facts that the store does not hold"):
         working.run()
 
-    assert {standing.state for standing in working.standings()} == {"ahead"}
+    assert {status.state for status in working.statuses()} == {"ahead"}
     working.rebuild(list(VIEWS))
     working.run()
-    assert {standing.state for standing in working.standings()} == {"up to date"}
-    story.parts.store.close()
+    assert {status.state for status in working.statuses()} == {"up to date"}
+    story.services.store.close()
     views.close()
 
 
@@ -396,13 +400,13 @@ def test_an_amount_beyond_all_bounds_parks_its_case_and_the_others_go_on(tmp_pat
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(), an_order("A-2"))
     edit(path, f"UPDATE facts SET content = {huge} WHERE case_id = 'A-1'")
     views = SQLiteViews(None)
-    working = projector(story.parts, views)
+    working = projector(story.services, views)
 
     working.run()
 
     assert {damage.case_id for _, damage in views.parked()} == {"A-1"}
-    assert all(standing.behind == 0 for standing in working.standings())
-    story.parts.store.close()
+    assert all(status.behind == 0 for status in working.statuses())
+    story.services.store.close()
     views.close()
 
 
@@ -410,16 +414,16 @@ def test_damage_to_the_first_fact_does_not_make_it_another_store(tmp_path: Path)
     path = tmp_path / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(), an_order("A-2"))
     views = SQLiteViews(None)
-    projector(story.parts, views).run()
+    projector(story.services, views).run()
     edit(path, "UPDATE facts SET content = x'7b' WHERE position = 1")
     story.given(an_order("A-3"))
 
-    working = projector(story.parts, views)
+    working = projector(story.services, views)
     working.rebuild(list(VIEWS))
     working.run()
 
     assert {damage.case_id for _, damage in views.parked()} == {"A-1"}
-    story.parts.store.close()
+    story.services.store.close()
     views.close()
 
 
@@ -428,29 +432,29 @@ def test_views_of_facts_that_say_something_else_by_now_are_refused(tmp_path: Pat
     path = tmp_path / "shop.db"
     story = Scenario(assemble(f"sqlite:///{path}")).given(an_order(), an_order("A-2"))
     views = SQLiteViews(None)
-    working = projector(story.parts, views)
+    working = projector(story.services, views)
     working.run()
     content = "CAST(replace(content, 'c-1', 'c-2') AS BLOB)"
     edit(path, f"UPDATE facts SET content = {content} WHERE case_id = 'A-2'")
 
     # then
-    assert {standing.state for standing in working.standings()} == {"ahead"}
+    assert {status.state for status in working.statuses()} == {"ahead"}
     with pytest.raises(StoreUnusable, match="an older copy"):
         working.run()
     working.rebuild(list(VIEWS))
     working.run()
-    assert {standing.state for standing in working.standings()} == {"up to date"}
-    story.parts.store.close()
+    assert {status.state for status in working.statuses()} == {"up to date"}
+    story.services.store.close()
     views.close()
 
 
 def test_a_projector_of_another_store_writes_nothing_into_views_that_became_anothers(tmp_path: Path) -> None:
     mine, other = Scenario().given(an_order()), Scenario().given(an_order("C-1"))
     views = SQLiteViews(None)
-    working = projector(mine.parts, views)
+    working = projector(mine.services, views)
     working.run()
-    anew = projector(other.parts, views)
-    views.begin(list(VIEWS), Mark(1, place=other.parts.store.place(1)), origin_of(other.parts.store))
+    anew = projector(other.services, views)
+    views.begin(list(VIEWS), Mark(1, place=other.services.store.fingerprint_at(1)), origin_of(other.services.store))
     anew.run()
     mine.given(an_order("A-2"))
 

@@ -16,7 +16,7 @@ import pytest
 from golden_views import LINES, digests
 from installed import is_compiled, link, required
 
-from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import projector
 from returnable.projections.stored import SCHEMA_VERSION, VIEWS
 from returnable.testing import Scenario
@@ -50,7 +50,7 @@ def test_the_fixed_history_has_something_to_tell_in_every_view() -> None:
         story.tell(at=at, **fields)
 
     with closing(SQLiteViews(None)) as views:
-        projector(story.parts, views).run()
+        projector(story.services, views).run()
         with views.reading() as reading:
             counts = {name: len(list(reading.rows(name, ("nth",)))) for name in VIEWS}
             verdicts = {verdict for (verdict,) in reading.rows("clauses", ("verdict",))}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from usual import a_delivered_order, an_authorized_return, an_inspected_return
 from viewing import append_raw, lived, poison, projector
 
-from returnable.adapters.eventstore.viewstore import SQLiteViews
+from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.domain.case import Case
 from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
@@ -60,9 +60,9 @@ def asked(questions: Questions, at: datetime, **fields: Any) -> dict[str, Any]:
 def test_stored_lists_at_any_moment_are_the_lists_from_the_facts(seed: int) -> None:
     dice = Random(seed)
     world = lived(World(), dice, 45)
-    questions = world.parts.questions
+    questions = world.services.questions
     with closing(SQLiteViews(None)) as views:
-        projector(world.parts, views).run()
+        projector(world.services, views).run()
         with views.reading() as reading:
             stored = StoredLists(reading)
 
@@ -88,8 +88,8 @@ def test_stored_lists_at_any_moment_are_the_lists_from_the_facts(seed: int) -> N
 def test_a_list_as_of_any_instant_says_of_each_what_the_question_about_it_says(seed: int) -> None:
     dice = Random(seed)
     world = lived(World(), dice, 45)
-    questions = world.parts.questions
-    learnt = [entry.fact.recorded_at for entry in world.log()] or [START]
+    questions = world.services.questions
+    learnt = [entry.event.recorded_at for entry in world.log()] or [START]
 
     for at in moments(world, dice):
         as_of, known_at = dice.choice((None, at)), dice.choice((None, dice.choice(learnt)))
@@ -117,7 +117,7 @@ def test_what_the_clock_adds_to_a_stored_document_is_what_the_domain_says(seed: 
 
     for at in moments(world, dice):
         listed = {
-            name: {values[f"{query}_id"]: values for values in world.parts.questions.listed(name, at)}
+            name: {values[f"{query}_id"]: values for values in world.services.questions.listed(name, at)}
             for name, query in SINGLE.items()
         }
         for case in world.cases:
@@ -147,7 +147,7 @@ def test_the_ledger_always_adds_up(seed: int) -> None:
             assert min(balance.refunded, balance.pending, balance.remaining) >= 0
             # What a refund of something new could still take: a failed tender is kept for a further attempt.
             assert left[balance.payment_id] <= balance.remaining
-        rows = list(world.parts.questions.ledger(case.order.order_id))
+        rows = list(world.services.questions.ledger(case.order.order_id))
         paid = sum(payment.amount for payment in case.order.confirmed.payments)
         assert sum(to_minor(row["captured"], row["currency"]) for row in rows) == paid
         settled = sum(refund.settled for refund in case.refunds.values())
@@ -162,7 +162,7 @@ def test_the_ledger_follows_a_refund_of_two_payments_of_which_one_fails_first() 
     story = Scenario().given(an_inspected_return(payments=payments))
 
     def amounts() -> list[tuple[str, str, str, str]]:
-        rows = story.parts.questions.ledger("A-1")
+        rows = story.services.questions.ledger("A-1")
         return [(row["captured"], row["refunded"], row["pending"], row["remaining"]) for row in rows]
 
     bought = amounts()
@@ -187,12 +187,12 @@ def test_the_statistics_count_every_clause_of_every_recorded_ruling_once(seed: i
     world = lived(World(), Random(seed), 60)
     recorded: Counter[tuple[str, str]] = Counter()
     for entry in world.log():
-        for finding in getattr(entry.fact, "ruling", None) or ():
+        for finding in getattr(entry.event, "ruling", None) or ():
             recorded[finding.clause, finding.verdict] += 1
 
     counted: Counter[tuple[str, str]] = Counter()
     names = {"failed": "fail", "passed": "pass", "overridden": "overridden", "not_applicable": "not_applicable"}
-    for row in world.parts.questions.statistics():
+    for row in world.services.questions.statistics():
         for name, verdict in names.items():
             counted[row["clause"], verdict] += row[name]["decisions"]
         assert row["alone"]["decisions"] <= row["failed"]["decisions"]
@@ -202,7 +202,7 @@ def test_the_statistics_count_every_clause_of_every_recorded_ruling_once(seed: i
 
 def statistics(story: Scenario) -> dict[str, dict[str, Any]]:
     """Clause → its row."""
-    return {row["clause"]: row for row in story.parts.questions.statistics()}
+    return {row["clause"]: row for row in story.services.questions.statistics()}
 
 
 def test_a_declined_return_counts_the_price_of_its_units_and_whether_one_clause_alone_declined_it() -> None:
@@ -244,7 +244,7 @@ def test_each_decision_has_its_own_amount_at_stake() -> None:
 def test_decisions_before_or_after_the_period_do_not_count() -> None:
     story = Scenario().given(an_authorized_return())
     at = datetime(2026, 3, 9, 16, 0, tzinfo=UTC)
-    questions = story.parts.questions
+    questions = story.services.questions
 
     def count(since: datetime | None, until: datetime | None) -> int:
         return sum(row["passed"]["decisions"] for row in questions.statistics(since, until))
@@ -255,10 +255,10 @@ def test_decisions_before_or_after_the_period_do_not_count() -> None:
 
 def test_a_clause_of_another_merchant_has_its_place_behind_the_known_ones() -> None:
     story = Scenario(policy=a_policy({"returns.portal": {"applies": False}})).given(an_authorized_return())
-    case: Case = story.parts.desk.case("A-1")
-    facts = story.parts.store.readable("A-1")[0]
+    case: Case = story.services.handler.case("A-1")
+    events = story.services.store.load_until_damage("A-1")[0]
 
-    (portal,) = [one for one in weighed(case, facts) if one.clause == "returns.portal"]
+    (portal,) = [one for one in weighed(case, events) if one.clause == "returns.portal"]
 
     assert (portal.verdict, portal.allowed, portal.alone) == ("not_applicable", True, False)
 
@@ -269,10 +269,10 @@ def test_a_clause_of_another_merchant_has_its_place_behind_the_known_ones() -> N
 @pytest.mark.parametrize("kind", ["unreadable", "impossible"])
 def test_a_damaged_fact_of_one_case_hides_no_other_from_the_lists(kind: str) -> None:
     story = Scenario().given(a_delivered_order(), a_delivered_order("A-2"))
-    poison(story.parts, "A-1", kind)
-    append_raw(story.parts.store, "A-1", "order/A-1", "order.AccountLinked/1", b"{}")
+    poison(story.services, "A-1", kind)
+    append_raw(story.services.store, "A-1", "order/A-1", "order.AccountLinked/1", b"{}")
     damaged: list[Damage] = []
-    questions = Questions(story.parts.store, story.parts.desk.policy, damaged.append)
+    questions = Questions(story.services.store, story.services.handler.policy, damaged.append)
     now = datetime(2026, 3, 12, tzinfo=UTC)
 
     for back in ({}, {"as_of": now}, {"known_at": now}):
@@ -287,7 +287,7 @@ def test_a_damaged_fact_of_one_case_hides_no_other_from_the_lists(kind: str) -> 
 
 def test_the_worklist_goes_on_where_another_case_is_damaged() -> None:
     story = Scenario().given(an_order())
-    poison(story.parts, "A-1")
+    poison(story.services, "A-1")
     story.given(an_order("A-2"))
     story.given(declined(request_cancellation("A-2", order_reference="A-2", at="2026-03-02 13:00")))
 
@@ -300,7 +300,7 @@ def test_a_list_refuses_a_status_that_none_of_its_subjects_can_have() -> None:
     story = Scenario()
 
     for ask in (
-        lambda: story.parts.questions.listed("returns", START, status="delivered"),
+        lambda: story.services.questions.listed("returns", START, status="delivered"),
         lambda: LISTS["claims"].check_status("lost"),
     ):
         with pytest.raises(Impossible, match="is none of") as refused:

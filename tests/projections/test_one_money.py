@@ -12,16 +12,16 @@ from viewing import lived
 
 import returnable
 from returnable.adapters.wiring import policy_book
-from returnable.domain.case import replay
+from returnable.domain.case import fold
 from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
-from returnable.projections.history import history
 from returnable.projections.ledger import balances
+from returnable.projections.replay import history
 from returnable.projections.reporting import make_report
 from returnable.projections.statistics import weighed
 from returnable.projections.subjects import find_subject
 from returnable.projections.views import MoneyView
-from returnable.projections.what_if import Trial, candidates_of
+from returnable.projections.what_if import DryRun, candidates_of
 from returnable.testing import a_policy
 from returnable.testing.behaviour import World
 
@@ -38,11 +38,11 @@ def amounts(money: MoneyView) -> tuple[str, ...]:
 @given(SEEDS)
 def test_ledger_report_and_replay_agree_on_the_money_of_every_history(seed: int) -> None:
     world = lived(World(), Random(seed), 60)
-    store, policy = world.parts.store, world.parts.desk.policy
+    store, policy = world.services.store, world.services.handler.policy
 
     for case in world.cases:
         order = case.order.stream
-        rows = list(world.parts.questions.ledger(case.case_id))
+        rows = list(world.services.questions.ledger(case.case_id))
         report = make_report(store, policy, order, world.at).money
         replayed = history(find_subject(store, policy, order), world.at)
 
@@ -58,8 +58,8 @@ def test_ledger_report_and_replay_agree_on_the_money_of_every_history(seed: int)
         assert pending == sum(map(Decimal, open_tenders))
         told = [step for step in replayed.steps if step.money is not None]
         for step in told:
-            facts = store.load(case.case_id)[: step.number]
-            then = [balance[4:] for balance in balances(replay(case.case_id, facts))]
+            events = store.load(case.case_id)[: step.number]
+            then = [balance[4:] for balance in balances(fold(case.case_id, events))]
             sums = [to_major(sum(column), case.order.currency) for column in zip(*then, strict=True)]
             assert step.money is not None
             assert list(amounts(step.money)) == (sums or ["0.00"] * 4)
@@ -69,13 +69,13 @@ def test_ledger_report_and_replay_agree_on_the_money_of_every_history(seed: int)
 @given(SEEDS, st.sampled_from(CLAUSE_IDS))
 def test_statistics_and_what_if_agree_on_what_is_at_stake_in_every_decision_that_flips(seed: int, clause: str) -> None:
     world = lived(World(), Random(seed), 60)
-    store, policy = world.parts.store, world.parts.desk.policy
-    trial = Trial(candidates_of(policy_book(a_policy({clause: {"applies": False}}))), policy)
+    store, policy = world.services.store, world.services.handler.policy
+    trial = DryRun(candidates_of(policy_book(a_policy({clause: {"applies": False}}))), policy)
 
     for case_id, flips in trial.run(store):
-        facts = store.load(case_id)
-        case = replay(case_id, facts)
-        counted = {(f"{one.stream}#{one.version}", one.clause): one for one in weighed(case, facts)}
+        events = store.load(case_id)
+        case = fold(case_id, events)
+        counted = {(f"{one.stream}#{one.version}", one.clause): one for one in weighed(case, events)}
         for flip in flips:
             for change in flip.clauses:
                 one = counted.get((flip.event, change.clause))

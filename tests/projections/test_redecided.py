@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain import calendar, deadlines
-from returnable.domain.events import Delivered, Fact, LabelIssued, RefundRequested, ReturnDeclined
+from returnable.domain.events import Delivered, Event, LabelIssued, RefundRequested, ReturnDeclined
 from returnable.domain.policy import bundled_policies
 from returnable.domain.ports import Recorded
 from returnable.projections.redecided import Redecided, redecide, redecide_store, redecide_stored
@@ -37,21 +37,21 @@ from returnable.testing import (
 from returnable.testing.behaviour import World
 
 
-def again(parts: Parts) -> list[Redecided]:
+def again(services: Services) -> list[Redecided]:
     """Every case of a store, decided again."""
-    return list(redecide_store(parts.store, parts.desk.policy))
+    return list(redecide_store(services.store, services.handler.policy))
 
 
-def spoilt(story: Scenario, fact: type[Fact], **changes: object) -> Redecided:
+def spoilt(story: Scenario, event: type[Event], **changes: object) -> Redecided:
     """The case of order A-1 decided again after one of its facts was changed."""
-    facts = [_changed(entry, fact, changes) for entry in story.parts.store.load("A-1")]
-    return redecide("A-1", facts, story.parts.desk.policy)
+    events = [_changed(entry, event, changes) for entry in story.services.store.load("A-1")]
+    return redecide("A-1", events, story.services.handler.policy)
 
 
-def _changed(entry: Recorded, fact: type[Fact], changes: dict[str, object]) -> Recorded:
-    if not isinstance(entry.fact, fact):
+def _changed(entry: Recorded, event: type[Event], changes: dict[str, object]) -> Recorded:
+    if not isinstance(entry.event, event):
         return entry
-    return replace(entry, fact=entry.fact.model_copy(update=changes))
+    return replace(entry, event=entry.event.model_copy(update=changes))
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60))
@@ -60,10 +60,10 @@ def test_any_history_comes_out_the_same(seeds: list[int]) -> None:
     for seed in seeds:
         world.step(seed)
 
-    found = again(world.parts)
+    found = again(world.services)
 
     assert [case.differences for case in found] == [()] * len(found)
-    assert sum(case.facts for case in found) == world.parts.store.head()
+    assert sum(case.facts for case in found) == world.services.store.head()
 
 
 def other_holidays(patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_no_holiday_table_and_no_time_zone_database_of_a_later_day_changes_a_dec
 
     with pytest.MonkeyPatch.context() as patch:
         other(patch)
-        found = again(world.parts)
+        found = again(world.services)
 
     assert [case.differences for case in found] == [()] * len(found)
 
@@ -106,7 +106,7 @@ def test_a_decision_made_now_would_be_another_one_then(
     after = Scenario().given(an_inspected_return(), request_refund())
 
     overdue_at = [
-        next(e.fact.overdue_at for e in story.parts.store.load("A-1") if isinstance(e.fact, RefundRequested))
+        next(e.event.overdue_at for e in story.services.store.load("A-1") if isinstance(e.event, RefundRequested))
         for story in (before, after)
     ]
     assert overdue_at[0] < overdue_at[1]
@@ -115,7 +115,7 @@ def test_a_decision_made_now_would_be_another_one_then(
 def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     story = Scenario(assemble(url)).given(an_inspected_return(), request_refund())
-    story.parts.store.close()
+    story.services.store.close()
     other_rules = tmp_path / "zones"
     (other_rules / "America").mkdir(parents=True)
     # The clocks of New York are made to go like those of Phoenix, which knows no daylight saving.
@@ -144,7 +144,7 @@ def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
 def test_a_deadline_that_was_tampered_with_shows_where_it_was_weighed() -> None:
     story = Scenario().given(an_authorized_return())
 
-    found = spoilt(story, Delivered, return_before=story.parts.store.load("A-1")[0].fact.occurred_at)
+    found = spoilt(story, Delivered, return_before=story.services.store.load("A-1")[0].event.occurred_at)
 
     (difference,) = found.differences
     assert (difference.event, difference.type) == ("return/R-1#1", "ReturnRequested")
@@ -153,7 +153,7 @@ def test_a_deadline_that_was_tampered_with_shows_where_it_was_weighed() -> None:
 
 def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
     story = Scenario().given(a_delivered_order(final_sale=True), declined(request_return()))
-    refusal = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, ReturnDeclined))
+    refusal = next(e.event for e in story.services.store.load("A-1") if isinstance(e.event, ReturnDeclined))
     ruling = tuple(
         finding.model_copy(update={"verdict": "pass"}) if finding.clause == "returns.final_sale" else finding
         for finding in refusal.ruling
@@ -168,7 +168,7 @@ def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
 
 def test_a_decision_of_another_engine_says_so() -> None:
     story = Scenario().given(a_labelled_return())
-    issued = next(e.fact for e in story.parts.store.load("A-1") if isinstance(e.fact, LabelIssued))
+    issued = next(e.event for e in story.services.store.load("A-1") if isinstance(e.event, LabelIssued))
 
     found = spoilt(story, LabelIssued, pins=issued.pins.model_copy(update={"engine": "0"}))
 
@@ -180,7 +180,7 @@ def test_a_decision_of_another_engine_says_so() -> None:
 
 def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
     story = Scenario().given(an_order())
-    confirmed = story.parts.store.load("A-1")[0].fact
+    confirmed = story.services.store.load("A-1")[0].event
 
     pins = confirmed.pins.model_copy(update={"sha256": "0" * 64})  # type: ignore[attr-defined]
     found = spoilt(story, type(confirmed), pins=pins)
@@ -190,9 +190,9 @@ def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
 
 def test_a_fact_that_cannot_have_happened_is_named() -> None:
     story = Scenario().given(a_delivered_order())
-    facts = [e for e in story.parts.store.load("A-1") if e.fact.type != "Shipped"]
+    events = [e for e in story.services.store.load("A-1") if e.event.type != "Shipped"]
 
-    found = redecide("A-1", facts, story.parts.desk.policy)
+    found = redecide("A-1", events, story.services.handler.policy)
 
     assert (found.differences[-1].event, found.differences[-1].type) == ("order/A-1#3", "Delivered")
     assert "cannot have happened" in found.differences[-1].differences[0]
@@ -202,10 +202,10 @@ def test_facts_that_should_be_there_or_should_not_are_told() -> None:
     story = Scenario().given(
         a_delivered_order(), record_delivery(delivered_at="2026-03-05 15:00", at="2026-03-05 16:00")
     )
-    facts = list(story.parts.store.load("A-1"))
-    without_exception = [e for e in facts if e.fact.type != "ExceptionRaised"]
+    events = list(story.services.store.load("A-1"))
+    without_exception = [e for e in events if e.event.type != "ExceptionRaised"]
 
-    missing = redecide("A-1", without_exception, story.parts.desk.policy)
+    missing = redecide("A-1", without_exception, story.services.handler.policy)
 
     assert missing.differences[0].differences == ("ExceptionRaised comes, but is not on record",)
 
@@ -220,18 +220,22 @@ def test_what_cannot_be_read_is_a_difference_and_the_rest_is_decided_again(tmp_p
     connection.commit()
     connection.close()
 
-    first, second = again(story.parts)
+    first, second = again(story.services)
 
-    assert (first.facts, first.differences[0].type, first.differences[0].event) == (2, "unreadable", "order/A-1#3")
+    assert (first.facts, first.differences[0].type, first.differences[0].event) == (
+        2,
+        "unreadable",
+        "order/A-1#3",
+    )
     assert "order.Teleported/1" in first.differences[0].differences[0]
     assert (second.facts, second.differences) == (1, ())
-    story.parts.store.close()
+    story.services.store.close()
 
 
 def test_one_stream_is_decided_again_on_the_whole_case() -> None:
     story = Scenario().given(an_inspected_return())
 
-    found = redecide_stored(story.parts.store, story.parts.desk.policy, "A-1", "return/R-1")
+    found = redecide_stored(story.services.store, story.services.handler.policy, "A-1", "return/R-1")
 
     assert (found.commands, found.facts, found.differences) == (5, 6, ())
 
@@ -247,9 +251,9 @@ def tampered(tmp_path: Path, *statements: str) -> tuple[Redecided, ...]:
             connection.execute(statement)
         connection.commit()
     try:
-        return tuple(again(story.parts))
+        return tuple(again(story.services))
     finally:
-        story.parts.store.close()
+        story.services.store.close()
 
 
 @pytest.mark.parametrize(

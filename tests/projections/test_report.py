@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
 from returnable.domain.errors import Impossible
-from returnable.domain.events import FACTS
+from returnable.domain.events import EVENTS
 from returnable.domain.fields import parse_instant
 from returnable.domain.lifecycles import MACHINES
 from returnable.projections.report import DeadlineEntry, Report, spoken
@@ -50,12 +50,12 @@ def report(
     story: Scenario, subject: str, at: str = LATER, as_of: str | None = None, known_at: str | None = None
 ) -> Report:
     """The report of a subject of the story."""
-    parts = story.parts
+    services = story.services
     then, by_then = (parse_instant(text) if text else None for text in (as_of, known_at))
-    return make_report(parts.store, parts.desk.policy, subject, parse_instant(at), then, by_then)
+    return make_report(services.store, services.handler.policy, subject, parse_instant(at), then, by_then)
 
 
-def standing(made: Report) -> dict[str, str]:
+def status(made: Report) -> dict[str, str]:
     """Deadline → how it stands."""
     return {deadline.title: deadline.state for deadline in made.deadlines}
 
@@ -68,11 +68,11 @@ def only(made: Report, title: str) -> DeadlineEntry:
 
 def events(made: Report) -> list[str]:
     """The facts of the timeline, in order."""
-    return [fact.event for fact in made.facts]
+    return [event.event for event in made.events]
 
 
 def test_every_fact_has_a_title_of_its_own() -> None:
-    assert len({fact.title for fact in FACTS.values()}) == len(FACTS)
+    assert len({event.title for event in EVENTS.values()}) == len(EVENTS)
 
 
 def test_an_order_is_reported_with_its_whole_case() -> None:
@@ -81,7 +81,7 @@ def test_an_order_is_reported_with_its_whole_case() -> None:
     made = report(story, "A-1")
 
     assert (made.subject, made.state, made.pays_for) == ("order/A-1", "delivered", None)
-    recorded = [f"{entry.stream}#{entry.version}" for entry in story.parts.store.load("A-1")]
+    recorded = [f"{entry.stream}#{entry.version}" for entry in story.services.store.load("A-1")]
     assert events(made) == recorded
     assert [(path.lifecycle, path.name, path.of) for path in made.lifecycles] == [
         ("order", "A-1", None),
@@ -90,7 +90,7 @@ def test_an_order_is_reported_with_its_whole_case() -> None:
     ]
     assert made.store.facts == len(recorded)
     assert made.store.last_fact == recorded[-1]
-    assert made.store.position == story.parts.store.head()
+    assert made.store.position == story.services.store.head()
 
 
 def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
@@ -114,7 +114,7 @@ def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
 
     made = report(story, "return/R-1")
 
-    types = [(fact.type, fact.background) for fact in made.facts]
+    types = [(event.type, event.background) for event in made.events]
     assert types == [
         ("Confirmed", True),
         ("Shipped", True),
@@ -125,10 +125,10 @@ def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
         ("ReturnRequested", False),
         ("ReturnAuthorized", False),
     ]
-    assert [fact.details.get("parcel_id") for fact in made.facts[1:4]] == ["P-1", "P-1", "P-1"]
+    assert [event.details.get("parcel_id") for event in made.events[1:4]] == ["P-1", "P-1", "P-1"]
     assert [line.line_id for line in made.goods] == ["1"]
     assert [override.clause for override in made.overrides] == ["returns.account"]
-    assert standing(made).keys() == {"Return window of parcel P-1 closes"}
+    assert status(made).keys() == {"Return window of parcel P-1 closes"}
     assert [path.lifecycle for path in made.lifecycles] == ["return"]
 
 
@@ -143,14 +143,14 @@ def test_a_refund_is_reported_as_what_it_pays_for_with_the_refund_in_focus() -> 
     made = report(story, "refund/F-2", at="2026-03-18T12:00:00-04:00")
 
     assert (made.subject, made.state, made.pays_for) == ("refund/F-2", "requested", "return/R-1")
-    assert [fact.type for fact in made.facts if fact.focus] == ["RefundRequested"]
+    assert [event.type for event in made.events if event.focus] == ["RefundRequested"]
     assert [(sheet.refund_id, sheet.status, sheet.focus) for sheet in made.money.sheets] == [
         ("F-1", "failed", False),
         ("F-2", "requested", True),
     ]
     assert [ruling.focus for ruling in made.rulings].count(True) == 1
-    assert standing(made)["Refund F-1 is overdue unless settled"] == "lifted"
-    assert standing(made)["Refund F-2 is overdue unless settled"] == "pending"
+    assert status(made)["Refund F-1 is overdue unless settled"] == "lifted"
+    assert status(made)["Refund F-2 is overdue unless settled"] == "pending"
     assert made.money.payments[0].pending == "750.00"
     assert made.money.payments[0].remaining == "0.00"
 
@@ -164,7 +164,7 @@ def test_a_late_scan_is_told_as_learnt_later_and_its_label_counts_as_used() -> N
 
     made = report(story, "R-1")
 
-    shipped = made.facts[-1]
+    shipped = made.events[-1]
     assert (shipped.type, shipped.learnt_later) == ("ReturnShipped", "3 days")
     assert [(move.lifecycle, move.before, move.after) for move in shipped.moves] == [
         ("return", "labelled", "in_transit"),
@@ -293,8 +293,8 @@ def test_the_promised_contact(command: str, at: str, state: str, note: str | Non
 
     contact = only(made, "Customer of claim C-1 to be contacted")
     assert (contact.state, contact.note) == (state, note)
-    assert "Wrong-item window of parcel P-1 closes" in standing(made)
-    assert "Return window of parcel P-1 closes" not in standing(made)
+    assert "Wrong-item window of parcel P-1 closes" in status(made)
+    assert "Return window of parcel P-1 closes" not in status(made)
 
 
 def test_what_is_due_and_not_asked_for_is_shown_as_a_sum() -> None:
@@ -335,7 +335,7 @@ def test_a_cancelled_order_owes_all_of_it_back() -> None:
         ("Outbound shipping, with its tax", "16.00"),
     ]
     assert sheet.total == "124.00"
-    assert standing(paid)["Refund F-1 is overdue unless settled"] == "met"
+    assert status(paid)["Refund F-1 is overdue unless settled"] == "met"
     assert [(tender.status, tender.reference) for tender in paid.money.sheets[0].tenders] == [("settled", "ch-1")]
     assert paid.money.total.refunded == "124.00"
 
@@ -411,8 +411,8 @@ def test_as_of_and_known_at_look_back() -> None:
     assert (as_of.moment, as_of.as_of, as_of.known_at) == (wednesday, wednesday, None)
     assert (known.as_of, known.known_at) == (wednesday, wednesday)
     assert known.generated_at == LATER
-    assert standing(as_of)["Label L-1 voids by itself"] == "met"
-    assert standing(known)["Label L-1 voids by itself"] == "pending"
+    assert status(as_of)["Label L-1 voids by itself"] == "met"
+    assert status(known)["Label L-1 voids by itself"] == "pending"
 
 
 def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
@@ -425,7 +425,7 @@ def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
     made = report(story, "R-1", as_of="2026-03-11T10:30:00-04:00")
 
     assert made.state == "labelled"
-    assert "Inspected" not in [fact.type for fact in made.facts]
+    assert "Inspected" not in [event.type for event in made.events]
     assert made.store.last_fact == "return/R-1#3"
 
 
@@ -455,10 +455,10 @@ def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
     world = World()
     for seed in seeds:
         world.step(seed)
-    store, policy = world.parts.store, world.parts.desk.policy
+    store, policy = world.services.store, world.services.handler.policy
 
     for case_id in every_case(store):
-        case = world.parts.desk.case(case_id)
+        case = world.services.handler.case(case_id)
         made = make_report(store, policy, f"order/{case_id}", world.at)
 
         # Every fact of the case is there, once, and ends where the case stands.
@@ -509,8 +509,8 @@ def test_two_labels_each_have_their_own_path_and_deadline() -> None:
 
     labels = {path.name: path.state for path in made.lifecycles if path.lifecycle == "label"}
     assert labels == {"L-1": "void_by_hand", "L-2": "used"}
-    assert standing(made)["Label L-1 voids by itself"] == "lifted"
-    assert standing(made)["Label L-2 voids by itself"] == "met"
+    assert status(made)["Label L-1 voids by itself"] == "lifted"
+    assert status(made)["Label L-2 voids by itself"] == "met"
 
 
 def test_what_ended_after_its_deadline_was_missed_and_not_lifted() -> None:

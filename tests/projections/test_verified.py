@@ -16,7 +16,7 @@ from usual import an_inspected_return
 
 from returnable.adapters.backups import verify_store
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.fields import parse_instant
 from returnable.domain.ports import Batch, Entry
@@ -31,10 +31,10 @@ class Shop:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        parts = assemble(url)
-        self.parts = parts
+        services = assemble(url)
+        self.services = services
         for nth, (at, fields) in enumerate(_commands(), start=1):
-            parts.desk.handle(parse_command({**fields, "command_id": f"k-{nth}"}), parse_instant(at))
+            services.handler.handle(parse_command({**fields, "command_id": f"k-{nth}"}), parse_instant(at))
 
     def edit(self, statement: str) -> None:
         """Change what is stored behind the back of the store; ``{}`` stands before the name of a table."""
@@ -78,7 +78,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     url = f"sqlite:///{tmp_path}/shop.db" if request.param == "sqlite" else fresh_store_url()
     shop = Shop(url)
     yield shop
-    shop.parts.store.close()
+    shop.services.store.close()
 
 
 def test_all_is_well_with_a_store_that_only_the_desk_wrote(shop: Shop) -> None:
@@ -89,9 +89,9 @@ def test_all_is_well_with_a_store_that_only_the_desk_wrote(shop: Shop) -> None:
 
 
 def test_all_is_well_with_a_store_in_memory_and_with_one_that_is_empty() -> None:
-    parts = Shop("memory:").parts
+    services = Shop("memory:").services
 
-    problems = list(Verification(parts.store, parts.desk.policy).run())
+    problems = list(Verification(services.store, services.handler.policy).run())
 
     assert problems == []
     assert verify_store("memory:").problems == ()
@@ -108,11 +108,11 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
         other.desk.due.catch_up()
 
     # when
-    problems = list(Verification(shop.parts.store, shop.parts.desk.policy).run(record))
+    problems = list(Verification(shop.services.store, shop.services.handler.policy).run(record))
     other.store.close()
 
     # then
-    assert shop.parts.store.head() > 12
+    assert shop.services.store.head() > 12
     assert problems == []
 
 
@@ -241,8 +241,8 @@ def test_an_index_that_an_administrator_adds_is_no_problem(tmp_path: Path) -> No
 
 def test_a_store_that_cannot_be_read_has_that_as_its_problem(tmp_path: Path) -> None:
     shop = Shop(f"sqlite:///{tmp_path}/shop.db")
-    shop.parts.store.close()
-    verification = Verification(shop.parts.store, shop.parts.desk.policy)
+    shop.services.store.close()
+    verification = Verification(shop.services.store, shop.services.handler.policy)
 
     verified = verification.result(list(verification.run()))
 
@@ -266,7 +266,7 @@ def refuse_often(shop: Shop, times: int) -> None:
     late = {"command": "request_cancellation", "order_id": "A-1", "channel": "email", "order_reference": "A-1"}
     for nth in range(times):
         known = {"command_id": f"late-{nth}"} if nth % 2 else {}
-        shop.parts.desk.handle(parse_command(late | known), parse_instant("2026-03-21T15:00:00Z"))
+        shop.services.handler.handle(parse_command(late | known), parse_instant("2026-03-21T15:00:00Z"))
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +275,9 @@ def with_every_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "shop.db"
     shop = Shop(f"sqlite:///{path}")
     refuse_often(shop, 30)
-    shop.parts.desk.due.catch_up()
+    shop.services.handler.due.catch_up()
     shop.edit("INSERT INTO due (case_id, at) VALUES ('A-9', 5)")
-    shop.parts.store.close()
+    shop.services.store.close()
     return path
 
 
@@ -352,7 +352,7 @@ def test_a_count_of_refusals_that_does_not_fit_is_found(shop: Shop, statement: s
 
 
 def test_a_deadline_that_is_not_in_the_due_table_is_found(shop: Shop) -> None:
-    shop.parts.desk.due.catch_up()
+    shop.services.handler.due.catch_up()
     sound = shop.problems()
     shop.edit("INSERT INTO {}due (case_id, at) VALUES ('A-9', 5)")
 
@@ -374,7 +374,7 @@ def test_a_position_beyond_the_sequence_of_the_server_is_found() -> None:
     sql(f"SELECT setval('{place_of(shop.url).schema}.positions', 3)")
 
     problems = shop.problems()
-    shop.parts.store.close()
+    shop.services.store.close()
 
     assert problems == {"the store": "the last fact stands at position 12, but the sequence has only come to 3"}
 
@@ -394,35 +394,35 @@ def test_positions_of_a_file_have_no_gap_and_none_is_given_away_for_nothing(
     shop.edit(statement)
 
     found = [problem.what for problem in verify_store(shop.url).problems]
-    shop.parts.store.close()
+    shop.services.store.close()
 
     assert any(what in each for each in found), found
 
 
 def test_the_counts_of_records_are_those_of_every_store(shop: Shop) -> None:
     memory = Shop("memory:")
-    ours, theirs = shop.parts.store.records, memory.parts.store.records
+    ours, theirs = shop.services.store.records, memory.services.store.records
 
     assert [ours.count(what) for what in ("facts", "names", "receipts")] == [12, 2, 12]  # type: ignore[arg-type]
     assert [theirs.count(what) for what in ("facts", "names", "receipts")] == [12, 2, 12]  # type: ignore[arg-type]
-    assert ours.names() == theirs.names()
-    assert ours.names(("claim", "C-1"), 1) == theirs.names(("claim", "C-1"), 1)
+    assert ours.reserved_ids() == theirs.reserved_ids()
+    assert ours.reserved_ids(("claim", "C-1"), 1) == theirs.reserved_ids(("claim", "C-1"), 1)
     assert ours.receipts() == theirs.receipts()
     assert ours.receipts("k-10", 2) == theirs.receipts("k-10", 2)
     assert ours.policies() == theirs.policies()
 
 
 def test_a_fact_without_a_command_id_needs_no_receipt() -> None:
-    parts: Parts = given(an_inspected_return(), request_refund()).parts
+    services: Services = given(an_inspected_return(), request_refund()).services
 
-    assert list(Verification(parts.store, parts.desk.policy).run()) == []
+    assert list(Verification(services.store, services.handler.policy).run()) == []
 
 
 def test_a_fact_that_no_desk_recorded_is_found(shop: Shop) -> None:
-    (last, *_), _ = shop.parts.store.readable("A-1")
-    entry = Entry("order/A-1", 4, last.fact)
-    count = len(shop.parts.store.load("A-1"))
-    shop.parts.store.append([Batch("A-1", count, (entry,))])
+    (last, *_), _ = shop.services.store.load_until_damage("A-1")
+    entry = Entry("order/A-1", 4, last.event)
+    count = len(shop.services.store.load("A-1"))
+    shop.services.store.append([Batch("A-1", count, (entry,))])
 
     problems = shop.problems()
 
@@ -444,7 +444,7 @@ def test_a_damaged_receipt_of_a_counted_refusal_is_found(shop: Shop, change: str
     wanted = {"command": "request_cancellation", "order_id": "A-1", "channel": "phone"}
     for nth in range(23):
         command = parse_command({**wanted, "command_id": f"again-{nth}"})
-        shop.parts.desk.handle(command, parse_instant("2026-03-21T15:00:00Z"))
+        shop.services.handler.handle(command, parse_instant("2026-03-21T15:00:00Z"))
     sound = shop.problems()
 
     # when

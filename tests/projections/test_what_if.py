@@ -13,7 +13,7 @@ from usual import a_delivered_order, a_labelled_return, an_authorized_return, an
 from returnable.adapters.wiring import policy_book
 from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.projections.subjects import find_subject
-from returnable.projections.what_if import Flip, Trial, WhatIf, candidates_of, keep_clauses
+from returnable.projections.what_if import DryRun, Flip, WhatIf, candidates_of, keep_clauses
 from returnable.testing import (
     Scenario,
     a_policy,
@@ -44,8 +44,8 @@ NO_CONDITION, NO_SHIP_BY = (
 
 def tried(story: Scenario, book: PolicyBook, *kept: str) -> tuple[WhatIf, list[Flip]]:
     """The whole store told again under a candidate."""
-    trial = Trial(candidates_of(book), story.parts.desk.policy, kept)
-    flips = [flip for _, of_case in trial.run(story.parts.store) for flip in of_case]
+    trial = DryRun(candidates_of(book), story.services.handler.policy, kept)
+    flips = [flip for _, of_case in trial.run(story.services.store) for flip in of_case]
     return trial.result(), flips
 
 
@@ -60,15 +60,15 @@ def test_under_the_policy_it_was_decided_by_no_decision_of_any_history_flips(see
     world = World()
     for seed in seeds:
         world.step(seed)
-    head = world.parts.store.head()
-    trial = Trial(candidates_of(bundled_policies()), world.parts.desk.policy)
+    head = world.services.store.head()
+    trial = DryRun(candidates_of(bundled_policies()), world.services.handler.policy)
 
-    flips = [flip for _, of_case in trial.run(world.parts.store) for flip in of_case]
+    flips = [flip for _, of_case in trial.run(world.services.store) for flip in of_case]
     result = trial.result()
 
     assert (flips, result.flipped, result.clauses, result.unreadable) == ([], 0, (), ())
     assert all(row.recorded_amount == row.candidate_amount for row in result.refunds)
-    assert world.parts.store.head() == head
+    assert world.services.store.head() == head
 
 
 @given(
@@ -79,10 +79,10 @@ def test_any_history_can_be_told_under_any_candidate_and_is_counted_once(seeds: 
     world = World()
     for seed in seeds:
         world.step(seed)
-    head = world.parts.store.head()
-    trial = Trial(candidates_of(book), world.parts.desk.policy)
+    head = world.services.store.head()
+    trial = DryRun(candidates_of(book), world.services.handler.policy)
 
-    flips = [flip for _, of_case in trial.run(world.parts.store) for flip in of_case]
+    flips = [flip for _, of_case in trial.run(world.services.store) for flip in of_case]
     result = trial.result()
 
     changed = sum(
@@ -91,7 +91,7 @@ def test_any_history_can_be_told_under_any_candidate_and_is_counted_once(seeds: 
     assert sum(row.same for row in result.commands) + changed == result.decisions
     assert changed == result.flipped == sum(flip.recorded != flip.candidate for flip in flips)
     assert result.unreadable == ()
-    assert world.parts.store.head() == head
+    assert world.services.store.head() == head
 
 
 def test_a_shorter_window_refuses_a_return_and_all_that_came_of_it() -> None:
@@ -213,7 +213,7 @@ def test_a_single_version_judges_orders_older_than_itself_and_several_judge_by_d
     old = a_policy(effective="2026-03-03")
     new = a_policy(effective="2026-03-02", version="other")
     story = Scenario().given(an_order())
-    at = story.parts.store.load("A-1")[0].fact.occurred_at
+    at = story.services.store.load("A-1")[0].event.occurred_at
 
     one, of_several = candidates_of(PolicyBook([old])), candidates_of(PolicyBook([old, new]))
 
@@ -232,10 +232,10 @@ def test_kept_clauses_are_as_pinned_and_the_others_are_the_candidates() -> None:
 
 def test_what_cannot_be_told_again_is_named_and_the_rest_is_counted() -> None:
     story = Scenario().given(an_authorized_return())
-    trial = Trial(candidates_of(THREE_DAYS), story.parts.desk.policy)
-    facts = story.parts.store.load("A-1")
+    trial = DryRun(candidates_of(THREE_DAYS), story.services.handler.policy)
+    events = story.services.store.load("A-1")
 
-    trial.add("A-1", [entry for entry in facts if entry.fact.type != "ReturnRequested"])
+    trial.add("A-1", [entry for entry in events if entry.event.type != "ReturnRequested"])
 
     assert trial.result().unreadable == ("A-1: return/R-1#2: ReturnAuthorized stands alone; no command records it so",)
 
@@ -255,12 +255,12 @@ def test_of_a_return_only_its_own_decisions_are_counted() -> None:
     story = Scenario().given(
         an_inspected_return(quantity=2, units=1), declined(request_return(return_id="R-2", channel="phone"))
     )
-    policy = story.parts.desk.policy
+    policy = story.services.handler.policy
     counted = {}
 
     for subject in ("return/R-1", "return/R-2", "order/A-1"):
-        trial = Trial(candidates_of(THREE_DAYS), policy)
-        list(trial.run(story.parts.store, find_subject(story.parts.store, policy, subject)))
+        trial = DryRun(candidates_of(THREE_DAYS), policy)
+        list(trial.run(story.services.store, find_subject(story.services.store, policy, subject)))
         counted[subject] = (trial.result().decisions, trial.result().flipped)
 
     assert counted == {"return/R-1": (4, 4), "return/R-2": (1, 0), "order/A-1": (5, 4)}

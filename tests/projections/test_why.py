@@ -11,12 +11,12 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
-from returnable.adapters.wiring import Parts
+from returnable.adapters.wiring import Services
 from returnable.domain.errors import Impossible
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import is_instant
-from returnable.projections.explained import ClauseWhy, FactSource, WhyView
+from returnable.projections.audit_models import ClauseWhy, FactSource, WhyView
 from returnable.projections.provenance import ABSENCE, POLICY, SOURCES
 from returnable.projections.subjects import find_subject
 from returnable.projections.why import why
@@ -51,16 +51,16 @@ from returnable.testing.behaviour import World
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
 
 
-def explain(parts: Parts, subject: str, event: int | None = None, **when: datetime) -> WhyView:
+def explain(services: Services, subject: str, event: int | None = None, **when: datetime) -> WhyView:
     """Why, as the command line asks."""
-    policy = parts.desk.policy
-    found = find_subject(parts.store, policy, subject, when.get("as_of"), when.get("known_at"))
+    policy = services.handler.policy
+    found = find_subject(services.store, policy, subject, when.get("as_of"), when.get("known_at"))
     return why(found, policy, event)
 
 
 def told(story: Scenario, subject: str, event: int | None = None) -> WhyView:
     """Why, in a story."""
-    return explain(story.parts, subject, event)
+    return explain(story.services, subject, event)
 
 
 def clause(view: WhyView, clause_id: str) -> ClauseWhy:
@@ -71,7 +71,7 @@ def clause(view: WhyView, clause_id: str) -> ClauseWhy:
 
 def sources(view: WhyView, clause_id: str, key: str) -> tuple[str, ...]:
     """What a value comes from."""
-    (found,) = [fact.sources for fact in clause(view, clause_id).facts if fact.key == key]
+    (found,) = [event.sources for event in clause(view, clause_id).facts if event.key == key]
     return found
 
 
@@ -184,11 +184,11 @@ def test_as_of_and_known_at_choose_the_decision_and_not_what_it_rested_on() -> N
     )
     then = story.clock.instant("2026-03-06 10:00")
 
-    view = explain(story.parts, "return/R-1", as_of=then, known_at=then)
+    view = explain(story.services, "return/R-1", as_of=then, known_at=then)
     with pytest.raises(Impossible) as error:
-        explain(story.parts, "return/R-1", as_of=then - timedelta(hours=1))
+        explain(story.services, "return/R-1", as_of=then - timedelta(hours=1))
     with pytest.raises(Impossible, match="return/R-1 has no event 1 that counts"):
-        explain(story.parts, "return/R-1", 1, as_of=then - timedelta(hours=1))
+        explain(story.services, "return/R-1", 1, as_of=then - timedelta(hours=1))
 
     assert view.type == "ReturnDeclined"
     assert sources(view, "returns.window", "lines[0].delivered_at") == ("order/A-1#3",)
@@ -357,7 +357,7 @@ def test_a_clause_the_merchant_does_not_have_comes_from_the_policy() -> None:
     final_sale = clause(told(story, "R-1"), "returns.final_sale")
 
     assert final_sale.verdict == "not_applicable"
-    assert [(fact.key, fact.value, fact.sources) for fact in final_sale.facts] == [("applies", False, (POLICY,))]
+    assert [(event.key, event.value, event.sources) for event in final_sale.facts] == [("applies", False, (POLICY,))]
 
 
 def test_a_claim_names_its_report_and_all_its_evidence() -> None:
@@ -537,7 +537,7 @@ def test_a_missed_contact_and_an_overdue_refund_name_the_report_and_the_issue() 
 
 def values_of(entry: Recorded) -> Iterator[object]:
     """Every value in a fact, and the name of its stream."""
-    yield from _inside(entry.fact.model_dump())
+    yield from _inside(entry.event.model_dump())
     yield entry.stream.partition("/")[2]
 
 
@@ -552,24 +552,24 @@ def _inside(value: object) -> Iterator[object]:
         yield value
 
 
-def claimed(fact: FactSource) -> list[Any]:
+def claimed(event: FactSource) -> list[Any]:
     """The instants and ids a value claims; each must stand in a source."""
-    name = fact.key.rpartition(".")[2]
-    if fact.value is None:
+    name = event.key.rpartition(".")[2]
+    if event.value is None:
         return []
     if is_instant(name):
-        return [datetime.fromisoformat(str(fact.value)).astimezone(UTC)]
+        return [datetime.fromisoformat(str(event.value)).astimezone(UTC)]
     if name.endswith("_id"):
-        return [fact.value]
-    if name in ("labels_used", "final_sale") or fact.key == "lines":
-        assert isinstance(fact.value, list)
-        return fact.value
+        return [event.value]
+    if name in ("labels_used", "final_sale") or event.key == "lines":
+        assert isinstance(event.value, list)
+        return event.value
     return []
 
 
 def check(view: WhyView, history: Sequence[Recorded]) -> None:
     """Every value has a source at or before the decision that holds what it claims."""
-    places = {entry.event: entry for entry in history}
+    places = {entry.event_id: entry for entry in history}
     decided = places[view.recorded[-1]].case_seq
     named = {one.event for one in view.events}
     for one in view.clauses:
@@ -578,7 +578,7 @@ def check(view: WhyView, history: Sequence[Recorded]) -> None:
             where = (view.event, one.clause, fact)
             assert fact.sources, where
             events = [places[source] for source in fact.sources if source not in (POLICY, ABSENCE)]
-            assert {entry.event for entry in events} <= named, where
+            assert {entry.event_id for entry in events} <= named, where
             assert all(entry.case_seq <= decided for entry in events), where
             held = {value for entry in events for value in values_of(entry)}
             assert all(value in held for value in claimed(fact)), where
@@ -589,7 +589,7 @@ def check(view: WhyView, history: Sequence[Recorded]) -> None:
                 assert isinstance(fact.value, int | float)
                 assert {at, at - timedelta(seconds=fact.value)} <= held, where
         if one.override is not None:
-            assert places[one.override.event].fact.type == "OverrideGranted"
+            assert places[one.override.event].event.type == "OverrideGranted"
     for deadline in view.deadlines:
         anchor = {*values_of(places[deadline.anchor])}
         assert datetime.fromisoformat(deadline.anchored_at).astimezone(UTC) in anchor
@@ -603,18 +603,18 @@ def test_every_value_of_every_ruling_has_a_source_that_was_on_record_and_says_it
     for seed in seeds:
         world.step(seed)
 
-    policy = world.parts.desk.policy
+    policy = world.services.handler.policy
     for case in world.cases:
-        history = world.parts.store.load(case.case_id)
+        history = world.services.store.load(case.case_id)
         for entry in history:
-            subject = find_subject(world.parts.store, policy, entry.stream)
+            subject = find_subject(world.services.store, policy, entry.stream)
             try:
                 view = why(subject, policy, entry.version)
             except Impossible:
-                assert not getattr(entry.fact, "ruling", None)
+                assert not getattr(entry.event, "ruling", None)
                 continue
             event(view.type)
-            assert getattr(entry.fact, "ruling", ()) in ((), None) or view.event == entry.event
+            assert getattr(entry.event, "ruling", ()) in ((), None) or view.event == entry.event_id
             check(view, history)
 
 
@@ -630,7 +630,7 @@ def test_the_status_a_refund_was_decided_on_is_said_by_the_fact_that_brought_it_
     view = told(story, "refund/F-2")
 
     (clause,) = [clause for clause in view.clauses if clause.clause == "returns.refund_after_inspection"]
-    (status,) = [fact for fact in clause.facts if fact.key == "status"]
+    (status,) = [event for event in clause.facts if event.key == "status"]
     assert (status.value, status.sources) == ("inspected", ("return/R-1#6",))
 
 

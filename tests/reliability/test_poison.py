@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bench.reliability.journeys import as_file, scenario
-from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.scenario import play, read_scenario
-from returnable.adapters.wiring import Parts, assemble, projector
+from returnable.adapters.views.sqlite import SQLiteViews
+from returnable.adapters.wiring import Services, assemble, projector
 from returnable.domain.commands import parse_command, parse_question
 from returnable.domain.errors import HistoryBroken
 from returnable.projections import questions
@@ -37,10 +37,10 @@ POISONS = {
 @pytest.fixture
 def told(tmp_path: Path) -> Path:
     """A store of eleven customers, as a file."""
-    parts = assemble(f"sqlite:///{tmp_path}/facts.db")
-    for _ in play(parts, read_scenario(as_file(scenario(11)), "journeys")):
+    services = assemble(f"sqlite:///{tmp_path}/facts.db")
+    for _ in play(services, read_scenario(as_file(scenario(11)), "journeys")):
         pass
-    parts.store.close()
+    services.store.close()
     return tmp_path / "facts.db"
 
 
@@ -61,20 +61,20 @@ def edit(path: Path, column: str, value: object) -> object:
 
 def answers(path: Path) -> Iterator[tuple[str, Any]]:
     """What is said of every case, by a question and by the lists."""
-    parts = assemble(f"sqlite:///{path}")
-    for case_id in parts.store.case_ids():
+    services = assemble(f"sqlite:///{path}")
+    for case_id in services.store.case_ids():
         question = parse_question({"query": "order", "order_id": case_id})
         try:
-            yield case_id, parts.questions.answer(question, NOW).model_dump(mode="json")
+            yield case_id, services.questions.answer(question, NOW).model_dump(mode="json")
         except HistoryBroken as error:
             yield case_id, str(error)
-    for values in parts.questions.listed("orders", NOW):
+    for values in services.questions.listed("orders", NOW):
         yield f"list {values['order_id']}", values
-    parts.store.close()
+    services.store.close()
 
 
-def views_of(parts: Parts, views: SQLiteViews) -> dict[str, list[Any]]:
-    projector(parts, views).run()
+def views_of(services: Services, views: SQLiteViews) -> dict[str, list[Any]]:
+    projector(services, views).run()
     with views.reading() as reading:
         return {
             name: list(reading.rows(name, ("case_id", *(column for column, _ in VIEWS[name].columns))))
@@ -86,9 +86,9 @@ def views_of(parts: Parts, views: SQLiteViews) -> dict[str, list[Any]]:
 def test_one_bad_fact_stops_its_own_case_and_no_other(told: Path, sound_answers: dict[str, Any], poison: str) -> None:
     # given
     column, value = POISONS[poison]
-    parts = assemble(f"sqlite:///{told}")
+    services = assemble(f"sqlite:///{told}")
     with closing(SQLiteViews(None)) as before:
-        sound_views = views_of(parts, before)
+        sound_views = views_of(services, before)
     old = edit(told, column, value)
 
     # then: others are answered as before, and this one says which fact it is
@@ -100,21 +100,21 @@ def test_one_bad_fact_stops_its_own_case_and_no_other(told: Path, sound_answers:
 
     # then: views park this case at that fact and hold every other
     with closing(SQLiteViews(None)) as views:
-        poisoned = views_of(parts, views)
+        poisoned = views_of(services, views)
         others = {name: [row for row in rows if row[0] != CASE] for name, rows in sound_views.items()}
         assert {name: [row for row in rows if row[0] != CASE] for name, rows in poisoned.items()} == others
-        assert {(damage.case_id, damage.event) for _, damage in views.parked()} == {(CASE, EVENT)}
+        assert {(damage.case_id, damage.event_id) for _, damage in views.parked()} == {(CASE, EVENT)}
 
         # then: deadlines and commands of others go on
-        assert parts.desk.handle(parse_command({"command": "run_deadlines"}), NOW).accepted
+        assert services.handler.handle(parse_command({"command": "run_deadlines"}), NOW).accepted
         linked = {"command": "link_account", "order_id": "A-003", "account_id": "acc-later"}
-        assert parts.desk.handle(parse_command(linked), NOW).accepted
+        assert services.handler.handle(parse_command(linked), NOW).accepted
 
         # when: it can be read again
         edit(told, column, old)
 
         # then: it is told, and everything is as if it had never been parked
-        parts.store.close()
+        services.store.close()
         mended = assemble(f"sqlite:///{told}")
         with closing(SQLiteViews(None)) as anew:
             assert views_of(mended, views) == views_of(mended, anew)
@@ -125,18 +125,18 @@ def test_one_bad_fact_stops_its_own_case_and_no_other(told: Path, sound_answers:
 def test_without_parking_one_bad_fact_stops_all(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what is asked above does not hold by itself."""
 
-    def unsound(facts: Any, damage: Any, build: Any) -> Any:
+    def unsound(events: Any, damage: Any, build: Any) -> Any:
         if damage is not None:
             raise HistoryBroken(damage.reason)
-        return build(facts), None
+        return build(events), None
 
-    monkeypatch.setattr("returnable.projections.stored.sound", unsound)
-    monkeypatch.setattr(questions, "sound", unsound)
+    monkeypatch.setattr("returnable.projections.stored.up_to_damage", unsound)
+    monkeypatch.setattr(questions, "up_to_damage", unsound)
     edit(told, *POISONS["a version that is newer"])
-    parts = assemble(f"sqlite:///{told}")
+    services = assemble(f"sqlite:///{told}")
 
     with pytest.raises(HistoryBroken):
-        list(parts.questions.listed("orders", NOW))
+        list(services.questions.listed("orders", NOW))
     with closing(SQLiteViews(None)) as views, pytest.raises(HistoryBroken):
-        views_of(parts, views)
-    parts.store.close()
+        views_of(services, views)
+    services.store.close()

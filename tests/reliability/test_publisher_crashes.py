@@ -20,7 +20,7 @@ from publishing import SOURCE, a_store, append, event_ids, first_times, in_order
 
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.publishing.open import open_broker
-from returnable.adapters.publishing.publisher import Publisher, bookmark_of
+from returnable.adapters.publishing.publisher import Publisher, checkpoint_of
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 4
@@ -124,7 +124,7 @@ def position_in(folder: Path) -> int:
     """How far the events of the shop are published."""
     store = open_store(f"sqlite:///{folder}/shop.db")
     try:
-        return store.bookmarks.bookmark(bookmark_of("default"))
+        return store.checkpoints.checkpoint(checkpoint_of("default"))
     finally:
         store.close()
 
@@ -174,7 +174,7 @@ def test_a_broker_that_is_killed_and_started_again_has_each_event_once_in_order(
     place = fresh_place(nats_server.url)
     store = a_store(("A", 1), url=f"sqlite:///{tmp_path}/shop.db")
     broker, stop, chance = open_broker(place, create=True), threading.Event(), random.Random(5)
-    publisher = Publisher(store, store.bookmarks, broker, source=SOURCE)
+    publisher = Publisher(store, store.checkpoints, broker, source=SOURCE)
     thread = threading.Thread(target=publisher.run, args=(stop,))
     thread.start()
 
@@ -185,15 +185,15 @@ def test_a_broker_that_is_killed_and_started_again_has_each_event_once_in_order(
         nats_server.kill()
         append(store, "A", "order/A")
         if nth % 2:
-            wait_until(lambda: publisher.standing().state == "failing")
+            wait_until(lambda: publisher.status().state == "failing")
         nats_server.start()
-    wait_until(lambda: store.bookmarks.bookmark(bookmark_of("default")) == store.head())
+    wait_until(lambda: store.checkpoints.checkpoint(checkpoint_of("default")) == store.head())
     stop.set()
     thread.join()
 
     ids = [json.loads(body)["id"] for _, _, body in stored(place)]
     assert sorted(ids) == sorted(event_ids(store))
     assert in_order(ids)
-    assert publisher.standing().last_error is not None, "it noticed"
+    assert publisher.status().last_error is not None, "it noticed"
     broker.close()
     store.close()

@@ -39,8 +39,8 @@ def writing(standby: Standby) -> Iterator[Desk]:
 
 @pytest.fixture
 def reading(standby: Standby) -> Iterator[Desk]:
-    parts = assemble(with_parameters(standby.url, schema=SCHEMA), create=False, only_reading=True)
-    with Desk(parts, lambda: LATER) as desk:
+    services = assemble(with_parameters(standby.url, schema=SCHEMA), create=False, only_reading=True)
+    with Desk(services, lambda: LATER) as desk:
         yield desk
 
 
@@ -52,7 +52,7 @@ def on_standby(standby: Standby, statement: bytes) -> None:
 def test_a_standby_answers_as_the_server_does_once_it_has_come_as_far(writing: Desk, reading: Desk) -> None:
     list(go_through(writing, "1"))
 
-    wait_until(lambda: reading.parts.store.head() >= writing.parts.store.head())
+    wait_until(lambda: reading.services.store.head() >= writing.services.store.head())
 
     questions: list[dict[str, Any]] = [
         {"query": "order", "order_id": "A-1"},
@@ -82,16 +82,16 @@ def test_a_standby_that_is_behind_does_not_know_yet_whatever_instant_it_is_asked
     assert writing.order(order_id="A-3", known_at=LATER).order_id == "A-3"
 
     on_standby(standby, b"SELECT pg_wal_replay_resume()")
-    wait_until(lambda: reading.parts.store.head() >= writing.parts.store.head())
+    wait_until(lambda: reading.services.store.head() >= writing.services.store.head())
     assert reading.order(order_id="A-3", known_at=LATER) == writing.order(order_id="A-3", known_at=LATER)
 
 
 def test_who_follows_a_standby_hears_of_everything(writing: Desk, reading: Desk) -> None:
-    head = writing.parts.store.head()
-    wait_until(lambda: reading.parts.store.head() >= head)
+    head = writing.services.store.head()
+    wait_until(lambda: reading.services.store.head() >= head)
 
-    with reading.parts.store.follow(head) as facts:
-        written = [fact for outcome in go_through(writing, "4") for fact in outcome.facts]
-        heard = [next(facts) for _ in written]
+    with reading.services.store.follow(head) as events:
+        written = [event for outcome in go_through(writing, "4") for event in outcome.recorded_events]
+        heard = [next(events) for _ in written]
 
-    assert [(one.stream, one.version, one.fact) for one in heard] == written
+    assert [(one.stream, one.version, one.event) for one in heard] == written

@@ -19,7 +19,7 @@ from patience import GUARD_SECONDS, wait_until
 from postgres import fresh_store_url
 
 from returnable.adapters.cli.app import run
-from returnable.adapters.wiring import Parts, assemble
+from returnable.adapters.wiring import Services, assemble
 from returnable.testing import Scenario, a_return, an_order
 
 CASES = 400
@@ -37,17 +37,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return urls[request.param]()
 
 
-def with_due_labels(url: str, cases: int = CASES) -> Parts:
+def with_due_labels(url: str, cases: int = CASES) -> Services:
     """A store in which many labels are void and nobody recorded it."""
-    parts = assemble(url)
-    story = Scenario(parts)
+    services = assemble(url)
+    story = Scenario(services)
     story.given(*(an_order(f"A-{nth}", delivered="2026-03-05 14:00") for nth in range(cases)))
     story.given(*(a_return(f"R-{nth}", order_id=f"A-{nth}", labelled="2026-03-09 12:30") for nth in range(cases)))
-    return parts
+    return services
 
 
-def voided(parts: Parts) -> Counter[str]:
-    return Counter(one.stream for one in parts.store.read(0, 100_000) if one.fact.type == "LabelVoided")
+def voided(services: Services) -> Counter[str]:
+    return Counter(one.stream for one in services.store.read(0, 100_000) if one.event.type == "LabelVoided")
 
 
 def start(url: str, log: Path, *options: str, dies: tuple[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -69,7 +69,7 @@ def health_of(url: str) -> tuple[int, dict[str, Any]]:
 
 def test_workers_that_are_killed_all_the_time_record_every_deadline_once(url: str, tmp_path: Path) -> None:
     # given
-    parts, chance, log = with_due_labels(url), random.Random(7), tmp_path / "workers.log"
+    services, chance, log = with_due_labels(url), random.Random(7), tmp_path / "workers.log"
     options = ("--every", "0.05", "--claim", "1")
     deaths = [(point, chance.randint(1, CASES // DEATHS)) for point in ("before", "after") for _ in range(DEATHS // 2)]
     chance.shuffle(deaths)
@@ -83,10 +83,10 @@ def test_workers_that_are_killed_all_the_time_record_every_deadline_once(url: st
                 point, nth = deaths.pop()
                 workers.append(start(url, log, *options, dies=(point, str(nth))))
             statuses.append(workers.pop(0).wait(GUARD_SECONDS))
-        left = CASES - len(voided(parts))
+        left = CASES - len(voided(services))
         # when: what they left is recorded by workers that live
         workers += [start(url, log, *options) for _ in range(3)]
-        wait_until(lambda: len(voided(parts)) == CASES)
+        wait_until(lambda: len(voided(services)) == CASES)
     finally:
         for worker in workers:
             worker.kill()
@@ -95,18 +95,18 @@ def test_workers_that_are_killed_all_the_time_record_every_deadline_once(url: st
     # then
     assert statuses == [-signal.SIGKILL] * DEATHS
     assert left > 0
-    assert voided(parts) == Counter({f"return/R-{nth}": 1 for nth in range(CASES)})
-    assert parts.desk.due.catch_up() == parts.store.head()
-    assert parts.desk.due.table.standing().waiting == 0
-    parts.store.close()
+    assert voided(services) == Counter({f"return/R-{nth}": 1 for nth in range(CASES)})
+    assert services.handler.due.catch_up() == services.store.head()
+    assert services.handler.due.table.status().waiting == 0
+    services.store.close()
 
 
 def test_a_worker_that_is_asked_to_end_finishes_and_tells_how_it_was(url: str, tmp_path: Path) -> None:
     # given
-    parts, log = with_due_labels(url, 5), tmp_path / "worker.log"
+    services, log = with_due_labels(url, 5), tmp_path / "worker.log"
     worker = start(url, log, "--every", "0.05", "--health", "127.0.0.1:0")
     try:
-        wait_until(lambda: len(voided(parts)) == 5)
+        wait_until(lambda: len(voided(services)) == 5)
         wait_until(lambda: '"health"' in log.read_text().rpartition("\n")[0])
         lines = log.read_text().rpartition("\n")[0].splitlines()
         told = next(said for said in map(json.loads, lines) if "health" in said)
@@ -136,23 +136,23 @@ def test_a_worker_that_is_asked_to_end_finishes_and_tells_how_it_was(url: str, t
     assert {one["stream"] for one in said if one.get("fact") == "LabelVoided"} == {
         f"return/R-{nth}" for nth in range(5)
     }
-    parts.store.close()
+    services.store.close()
 
 
 def test_once_records_what_is_due_and_status_records_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = with_due_labels(url, 3)
+    services = with_due_labels(url, 3)
 
     assert run(["worker", "--status", "--store", url]) == 0
     before = capsys.readouterr().out
-    assert not voided(parts)
+    assert not voided(services)
     assert run(["worker", "--once", "--store", url, "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
 
     assert "waiting: 3 cases, the first deadline 2026-03-12T04:00:00+00:00" in before
     assert "recorded now: 0" in before
     assert (after["recorded"], after["waiting"], after["behind"], after["late_seconds"]) == (3, 0, 0, 0.0)
-    assert len(voided(parts)) == 3
-    parts.store.close()
+    assert len(voided(services)) == 3
+    services.store.close()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_parcel_handed_over_around_the_edge_is_late_from_it_on(desk: Desk, mom
 def test_the_clock_stands_at_the_moment_and_the_desk_knows_what_was_told_by_then(
     desk: Desk, clock: FrozenClock, moment: Moment
 ) -> None:
-    told = [entry.fact.recorded_at for entry in desk.parts.store.read()]
+    told = [entry.event.recorded_at for entry in desk.services.store.read()]
 
     assert datetime.now(UTC) == clock.now == moment.at
     assert moment.at - moment.edge.at == {"before": -ONE_TICK, "at": timedelta(), "after": ONE_TICK}[moment.side]

@@ -78,12 +78,14 @@ class RefundWorker:
     def unanswered(self) -> dict[str, tuple[Tender, str]]:
         """The tenders that were asked for and have no answer, by their keys, from the facts."""
         found: dict[str, tuple[Tender, str]] = {}
-        for entry in self.desk.parts.store.read(limit=100_000):
-            fact = entry.fact
-            if isinstance(fact, RefundRequested):
-                found |= {refund_key(fact.refund_id, each.payment_id): (each, fact.currency) for each in fact.tenders}
-            elif isinstance(fact, RefundSettled | RefundFailed):
-                del found[refund_key(fact.refund_id, fact.payment_id)]
+        for entry in self.desk.services.store.read(limit=100_000):
+            event = entry.event
+            if isinstance(event, RefundRequested):
+                found |= {
+                    refund_key(event.refund_id, each.payment_id): (each, event.currency) for each in event.tenders
+                }
+            elif isinstance(event, RefundSettled | RefundFailed):
+                del found[refund_key(event.refund_id, event.payment_id)]
         return found
 
 
@@ -296,12 +298,12 @@ def test_a_call_that_arrives_late_is_found_when_nobody_made_it_again(shop: Shop)
 def test_webhooks_that_come_twice_are_recorded_once(shop: Shop) -> None:
     shop.gateway.webhooks_are_duplicated()
     RefundWorker(shop.desk, shop.gateway).run()
-    before = shop.desk.parts.store.head()
+    before = shop.desk.services.store.head()
 
     notices = shop.webhooks_come()
 
     assert [notice.event_id for notice in notices] == ["evt-1", "evt-1", "evt-2", "evt-2"]
-    assert shop.desk.parts.store.head() == before
+    assert shop.desk.services.store.head() == before
     assert is_refunded_once(shop)
     shop.world.verify()
 
@@ -383,7 +385,7 @@ def test_a_refund_that_fails_after_days_is_recorded_as_failed_with_its_reason(sh
     shop.webhooks_come()
 
     assert shop.desk.refund(refund_id="F-1").status == "failed"
-    failed = next(entry.fact for entry in shop.desk.parts.store.read() if isinstance(entry.fact, RefundFailed))
+    failed = next(entry.event for entry in shop.desk.services.store.read() if isinstance(entry.event, RefundFailed))
     assert failed.reason == "the account is closed"
     assert failed.actor is not None
     assert failed.actor.role == "payments"
@@ -471,8 +473,8 @@ def live_through(seed: int, trouble: float, orders: int = 2) -> Shop:
         a_unit_comes_back(shop, number)
     attempts = 0
     for _ in range(300):
-        standing = {f"R-{n}": shop.desk.refund(return_id=f"R-{n}").status for n in range(1, orders + 1)}
-        for return_id, status in standing.items():
+        statuses = {f"R-{n}": shop.desk.refund(return_id=f"R-{n}").status for n in range(1, orders + 1)}
+        for return_id, status in statuses.items():
             if status in ("due", "failed"):
                 attempts += 1
                 shop.desk.request_refund(refund_id=f"F-{attempts}", return_id=return_id)
@@ -482,7 +484,7 @@ def live_through(seed: int, trouble: float, orders: int = 2) -> Shop:
             continue
         shop.webhooks_come()
         ahead = shop.world.next_due()
-        if ahead is None and set(standing.values()) == {"refunded"}:
+        if ahead is None and set(status.values()) == {"refunded"}:
             return shop
         shop.clock.advance(minutes=dice.randint(1, 12 * 60))
     raise AssertionError("something was forgotten:\n" + shop.world.timeline())

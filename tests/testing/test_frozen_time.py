@@ -24,11 +24,11 @@ from pydantic_core import to_json
 
 import returnable
 from returnable.adapters.eventstore.open import open_store
-from returnable.adapters.wiring import Parts
+from returnable.adapters.wiring import Services
 from returnable.domain.calendar import first_instant
-from returnable.domain.desk import Desk as Decider
 from returnable.domain.errors import StoreBusy
 from returnable.domain.fields import parse_instant
+from returnable.domain.handler import CommandHandler
 from returnable.domain.policy import bundled_policies
 from returnable.facade import Desk
 from returnable.testing import Clock, ClockTaken, FrozenClock, Scenario, an_order, confirm_order, request_return
@@ -205,13 +205,13 @@ def test_no_instant_of_a_frozen_clock_gets_into_facts_and_answers(
         desk = returnable.open("memory:", policy=None)
         for step in flat([an_order(delivered="2026-03-05"), request_return()]):
             outcome = desk.handle(step.resolved("America/New_York"), at=dt.datetime.now(dt.UTC) + dt.timedelta(days=9))
-        facts = [entry.fact for entry in desk.parts.store.read(0, 100)]
-        found = [outcome.at, *(each for fact in facts for each in instants_in(fact)), desk.edges("order/A-1").at]
+        events = [entry.event for entry in desk.services.store.read(0, 100)]
+        found = [outcome.at, *(each for event in events for each in instants_in(event)), desk.edges("order/A-1").at]
 
     assert len(found) > 10
     assert {type(each) for each in found if not isinstance(each, str)} == {PLAIN["datetime"]}
     assert orjson.loads(orjson.dumps(outcome.at)).startswith("2026-03-")
-    assert to_json(facts)
+    assert to_json(events)
     assert pickle.loads(pickle.dumps(outcome.at)) == copy.deepcopy(outcome.at) == outcome.at
 
 
@@ -260,8 +260,8 @@ def test_a_follower_of_a_store_wakes_up_although_the_time_stands_still(tmp_path:
     with returnable.open(url) as reading, returnable.open(url) as writing:
 
         def follow() -> None:
-            with reading.parts.store.follow() as facts:
-                seen.put(next(facts).fact.type)
+            with reading.services.store.follow() as events:
+                seen.put(next(events).event.type)
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
@@ -281,7 +281,7 @@ def test_a_store_that_is_held_by_another_writer_gives_up_although_the_time_stand
     other.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(StoreBusy):
-        Desk(Parts(store, Decider(store, bundled_policies()))).handle(confirm_order().fields)
+        Desk(Services(store, CommandHandler(store, bundled_policies()))).handle(confirm_order().fields)
 
     other.close()
     store.close()

@@ -177,7 +177,7 @@ def test_of_several_things_that_happen_the_facts_are_all_and_the_last_decides() 
 
     story.then("ReturnRequested", "ReturnAuthorized", "ReturnWithdrawn", "ReturnRequested", "ReturnDeclined")
     story.then_declined()
-    assert (story.outcome, len(story.facts)) == ("declined", 5)
+    assert (story.outcome, len(story.events)) == ("declined", 5)
     assert story.ruling is not None
     assert not story.ruling["allowed"]
 
@@ -218,7 +218,7 @@ def test_a_policy_of_another_merchant_has_an_id_of_its_own() -> None:
 
 def test_a_whole_fact_can_be_expected() -> None:
     story = given(an_order(shipped="2026-03-03")).at("2026-03-05").when(record_delivery())
-    (came,) = story.facts
+    (came,) = story.events
     assert isinstance(came, Delivered)
 
     story.then(came)

@@ -47,7 +47,7 @@ def desk_with(*steps: Step) -> returnable.Desk:
 @FEW
 @given(orders(currency=st.sampled_from(("USD", "JPY", "KWD"))))
 def test_a_drawn_order_is_paid_to_the_cent(order: Step) -> None:
-    desk = assemble("memory:").desk
+    desk = assemble("memory:").handler
 
     came = desk.handle(parse_command(order.fields), START)
 
@@ -107,11 +107,11 @@ def test_a_policy_shrinks_to_the_bundled_one() -> None:
 def test_every_parameter_of_a_policy_is_varied_and_shrinks_alone(other: Callable[[Policy], bool]) -> None:
     policy = simplest(policies(), other)
 
-    changed = set(_parts(policy)) ^ set(_parts(BUNDLED))
+    changed = set(_services(policy)) ^ set(_services(BUNDLED))
     assert len({place for place, _ in changed}) == 2, "one parameter, and the version"
 
 
-def _parts(policy: Policy) -> list[tuple[str, str]]:
+def _services(policy: Policy) -> list[tuple[str, str]]:
     content = policy.model_dump(mode="json", by_alias=True)
     clauses = content.pop("clauses")
     of_clauses = [(f"{name}.{key}", str(value)) for name, clause in clauses.items() for key, value in clause.items()]
@@ -161,7 +161,7 @@ def test_of_illegal_commands_some_are_impossible() -> None:
 
 
 def test_a_command_can_be_asked_for_by_its_name_and_of_a_case_alone() -> None:
-    case = desk_with(*an_order(delivered="2026-03-05")).parts.desk.case("A-1")
+    case = desk_with(*an_order(delivered="2026-03-05")).services.handler.case("A-1")
 
     step = simplest(commands(case, only=["request_return"], at=datetime(2026, 3, 6, 17, tzinfo=UTC)))
 
@@ -182,9 +182,9 @@ def test_a_case_and_parts_have_no_clock() -> None:
     desk = desk_with(*an_order())
 
     with pytest.raises(TypeError, match="say at="):
-        simplest(commands(desk.parts))
+        simplest(commands(desk.services))
     with pytest.raises(TypeError, match="say at="):
-        simplest(commands(desk.parts.desk.case("A-1")))
+        simplest(commands(desk.services.handler.case("A-1")))
 
 
 # ---- histories ------------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_a_case_and_parts_have_no_clock() -> None:
 
 def replayed(history: History, policy: PolicyBook | None = None) -> list[str]:
     """What a fresh desk makes of every step."""
-    desk, came = assemble("memory:", policy).desk, []
+    desk, came = assemble("memory:", policy).handler, []
     for step in history:
         assert isinstance(step.when, datetime)
         try:
@@ -304,14 +304,14 @@ def test_seeded_dice_fall_the_same_way_for_the_same_seed() -> None:
 
 
 def test_the_simplest_that_happens_is_an_order_and_then_its_shipment() -> None:
-    parts = assemble("memory:")
+    services = assemble("memory:")
     dice = SimplestDice()
 
     commands_told = []
     for _ in range(2):
-        cases = [parts.desk.case(case_id) for case_id in parts.store.case_ids()]
+        cases = [services.handler.case(case_id) for case_id in services.store.case_ids()]
         fields = Behaviour(cases, START).choose(dice)
-        parts.desk.handle(parse_command(fields), START)
+        services.handler.handle(parse_command(fields), START)
         commands_told.append(fields["command"])
 
     assert commands_told == ["confirm_order", "record_shipment"]

@@ -14,7 +14,7 @@ from returnable.domain.ports import Damage, Recorded
 
 T = TypeVar("T")
 
-BROKEN = (
+CORRUPTION_ERRORS = (
     HistoryBroken,
     Impossible,
     PolicyInvalid,
@@ -30,8 +30,8 @@ BROKEN = (
 """What facts that contradict each other may raise, wherever they are looked at. Not that the store is unusable."""
 
 
-def sound(
-    facts: Sequence[Recorded], damage: Damage | None, build: Callable[[Sequence[Recorded]], T]
+def up_to_damage(
+    events: Sequence[Recorded], damage: Damage | None, build: Callable[[Sequence[Recorded]], T]
 ) -> tuple[T, Damage | None]:
     """What ``build`` makes of the facts of a case; where it cannot, of all that comes before the first fact to blame.
 
@@ -39,31 +39,31 @@ def sound(
     ``build`` must make something of no facts at all.
     """
     try:
-        return build(facts), damage
-    except BROKEN:
+        return build(events), damage
+    except CORRUPTION_ERRORS:
         pass
     built = build(())
-    for count, entry in enumerate(facts, start=1):
+    for count, entry in enumerate(events, start=1):
         try:
-            built = build(facts[:count])
-        except BROKEN as error:
+            built = build(events[:count])
+        except CORRUPTION_ERRORS as error:
             place = (entry.position, entry.case_id, entry.case_seq, entry.stream, entry.version)
-            return built, Damage(*place, said(error))
+            return built, Damage(*place, describe(error))
     return built, damage
 
 
 @contextmanager
-def telling(what: str) -> Iterator[None]:
+def explained_damage(what: str) -> Iterator[None]:
     """Name what cannot be told where its facts say what cannot be; raises ``HistoryBroken``. What is ours passes as it is."""
     try:
         yield
-    except BROKEN as error:
+    except CORRUPTION_ERRORS as error:
         if isinstance(error, Impossible | PolicyInvalid) or (isinstance(error, HistoryBroken) and what in str(error)):
             raise
-        raise HistoryBroken(f"{what} cannot be told: {said(error)}") from error
+        raise HistoryBroken(f"{what} cannot be told: {describe(error)}") from error
 
 
-def said(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """What is wrong, in our words or else in those of the error and its kind."""
     text = str(error)
     known = isinstance(error, HistoryBroken | Impossible | PolicyInvalid | CalendarInvalid | CalendarExhausted)

@@ -10,14 +10,14 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
-from returnable.adapters.wiring import Parts
-from returnable.domain.case import Case, replay, steps
+from returnable.adapters.wiring import Services
+from returnable.domain.case import Case, fold, steps
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.fields import parse_instant
 from returnable.domain.policy import INCLUSIVE
-from returnable.projections.explained import HistoryStep, HistoryView
-from returnable.projections.history import deadlines, history
+from returnable.projections.audit_models import HistoryStep, HistoryView
+from returnable.projections.replay import deadlines, history
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
     Scenario,
@@ -46,9 +46,9 @@ HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 
-def told(parts: Parts, subject: str, until: datetime | int | None = None, **when: datetime) -> HistoryView:
+def told(services: Services, subject: str, until: datetime | int | None = None, **when: datetime) -> HistoryView:
     """The history as the command line asks for it."""
-    found = find_subject(parts.store, parts.desk.policy, subject, when.get("as_of"), when.get("known_at"))
+    found = find_subject(services.store, services.handler.policy, subject, when.get("as_of"), when.get("known_at"))
     return history(found, when.get("as_of") or LATER, until)
 
 
@@ -60,7 +60,7 @@ def changes(step: HistoryStep) -> list[tuple[str, str, str]]:
 def test_an_order_replays_its_whole_case_and_every_step_names_its_stream() -> None:
     story = Scenario().given(an_inspected_return(), request_refund(command_id="pay-1"))
 
-    view = told(story.parts, "A-1")
+    view = told(story.services, "A-1")
 
     assert [(step.number, step.event, step.before, step.after) for step in view.steps[:5]] == [
         (1, "order/A-1#1", None, "confirmed"),
@@ -81,7 +81,7 @@ def test_an_order_replays_its_whole_case_and_every_step_names_its_stream() -> No
 def test_deadlines_appear_run_out_and_are_settled_where_a_fact_does_it() -> None:
     story = Scenario().given(an_inspected_return())
 
-    view = told(story.parts, "A-1")
+    view = told(story.services, "A-1")
     by_type = {step.type: changes(step) for step in view.steps}
 
     assert by_type["Confirmed"] == [("set", "cancel_by", "")]
@@ -108,7 +108,7 @@ def test_deadlines_appear_run_out_and_are_settled_where_a_fact_does_it() -> None
 def test_a_return_that_is_withdrawn_opens_the_window_again() -> None:
     story = Scenario().given(an_authorized_return(), withdraw_return())
 
-    last = told(story.parts, "A-1").steps[-1]
+    last = told(story.services, "A-1").steps[-1]
 
     assert changes(last) == [
         ("reopened", "return_before", "line 1 in parcel P-1"),
@@ -119,7 +119,7 @@ def test_a_return_that_is_withdrawn_opens_the_window_again() -> None:
 def test_a_cancellation_settles_every_deadline_of_the_order() -> None:
     story = Scenario().given(an_order(), request_cancellation(order_reference="A-1"))
 
-    assert changes(told(story.parts, "A-1").steps[-1]) == [("settled", "cancel_by", "")]
+    assert changes(told(story.services, "A-1").steps[-1]) == [("settled", "cancel_by", "")]
 
 
 def test_a_label_that_was_received_later_moves_its_deadline_from_old_to_new() -> None:
@@ -130,7 +130,7 @@ def test_a_label_that_was_received_later_moves_its_deadline_from_old_to_new() ->
         record_return_shipment(),
     )
 
-    view = told(story.parts, "return/R-1")
+    view = told(story.services, "return/R-1")
     voided, received, shipped = view.steps[3:]
 
     assert changes(voided) == [("passed", "void_at", "label L-1")]
@@ -152,7 +152,7 @@ def test_a_return_tells_its_own_stream_and_what_ran_out_in_between() -> None:
         record_return_shipment(at="2026-03-21 09:00"),
     )
 
-    view = told(story.parts, "return/R-1")
+    view = told(story.services, "return/R-1")
 
     assert [(step.number, step.event) for step in view.steps] == [
         (number, f"return/R-1#{number}") for number in (1, 2, 3, 4)
@@ -169,7 +169,7 @@ def test_a_refund_tells_the_facts_of_it_and_its_return_has_its_deadline() -> Non
         an_inspected_return(), request_refund(), run_deadlines(at="2026-06-01 09:00"), record_refund_result()
     )
 
-    view, of_return = told(story.parts, "F-1"), told(story.parts, "R-1")
+    view, of_return = told(story.services, "F-1"), told(story.services, "R-1")
 
     assert [step.type for step in view.steps] == ["RefundRequested", "RefundOverdue", "RefundSettled", "Refunded"]
     assert [changes(step) for step in view.steps] == [
@@ -189,7 +189,7 @@ def test_the_last_instant_of_an_inclusive_deadline_has_not_passed() -> None:
         declined(request_cancellation(order_copy=False, at="2026-03-02 12:00:00.000001")),
     )
 
-    assert [changes(step) for step in told(story.parts, "A-1").steps[1:]] == [
+    assert [changes(step) for step in told(story.services, "A-1").steps[1:]] == [
         [],
         [],
         [("passed", "cancel_by", "")],
@@ -204,7 +204,7 @@ def test_a_contact_settles_the_promise_of_it() -> None:
         record_claim_contact(at="2026-03-06 10:00"),
     )
 
-    view = told(story.parts, "C-1")
+    view = told(story.services, "C-1")
 
     assert [changes(step) for step in view.steps] == [[("set", "contact_by", "")], [("settled", "contact_by", "")]]
     assert [(one.name, one.state) for one in view.reached.deadlines] == [("contact_by", "settled")]
@@ -213,7 +213,7 @@ def test_a_contact_settles_the_promise_of_it() -> None:
 def test_money_is_told_where_a_step_changes_it() -> None:
     story = Scenario().given(an_inspected_return(price="100.00"), request_refund(), record_refund_result())
 
-    view = told(story.parts, "A-1")
+    view = told(story.services, "A-1")
     money = [
         (step.type, step.money.captured, step.money.pending, step.money.refunded, step.money.remaining)
         for step in view.steps
@@ -236,7 +236,7 @@ def test_a_ruling_names_the_clauses_that_failed_or_were_set_aside() -> None:
         request_return(return_id="R-2", at="2026-03-25 10:00"),
     )
 
-    rulings = [(step.failed, step.overridden) for step in told(story.parts, "A-1").steps if "Return" in step.type]
+    rulings = [(step.failed, step.overridden) for step in told(story.services, "A-1").steps if "Return" in step.type]
 
     assert rulings == [((), ()), (("returns.window", "returns.portal"), ()), ((), ()), ((), ("returns.window",))]
 
@@ -245,8 +245,8 @@ def test_until_stops_at_a_step_or_at_what_was_recorded_by_then() -> None:
     story = Scenario().given(a_labelled_return())
     noon = story.clock.instant("2026-03-09 12:00")
 
-    by_number, by_instant = told(story.parts, "A-1", 5), told(story.parts, "A-1", noon)
-    of_return = told(story.parts, "R-1", 2)
+    by_number, by_instant = told(story.services, "A-1", 5), told(story.services, "A-1", noon)
+    of_return = told(story.services, "R-1", 2)
 
     assert [step.event for step in by_number.steps] == [step.event for step in by_instant.steps]
     assert by_number.steps[-1].event == "return/R-1#2"
@@ -267,7 +267,7 @@ def test_an_until_that_leaves_nothing_is_an_error(subject: str, until: datetime 
     story = Scenario().given(an_authorized_return())
 
     with pytest.raises(Impossible, match=said) as error:
-        told(story.parts, subject, until)
+        told(story.services, subject, until)
 
     assert error.value.field == "until"
 
@@ -280,7 +280,7 @@ def test_a_late_scan_is_left_out_by_known_at_and_takes_its_consequences_with_it(
     )
     then = story.clock.instant("2026-03-03 12:00")
 
-    known, world = told(story.parts, "A-1", known_at=then), told(story.parts, "A-1", as_of=then)
+    known, world = told(story.services, "A-1", known_at=then), told(story.services, "A-1", as_of=then)
 
     assert [step.type for step in known.steps] == ["Confirmed"]
     assert [step.type for step in world.steps] == ["Confirmed", "Shipped"]
@@ -291,7 +291,7 @@ def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
     story = Scenario().given(a_labelled_return(), receive_return(at="2026-03-11 11:00"))
     inspected = story.tell(inspect_return(inspected_at="2026-03-10 10:00", at="2026-03-14 10:00"))
 
-    view = told(story.parts, "R-1", as_of=story.clock.instant("2026-03-11"))
+    view = told(story.services, "R-1", as_of=story.clock.instant("2026-03-11"))
 
     assert inspected["outcome"] == "accepted"
     assert [step.type for step in view.steps] == ["ReturnRequested", "ReturnAuthorized", "LabelIssued"]
@@ -300,9 +300,9 @@ def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
 
 def test_what_a_case_holds_is_worked_out_anew_after_each_step() -> None:
     story = Scenario().given(an_authorized_return())
-    facts, case = story.parts.store.load("A-1"), Case("A-1")
+    events, case = story.services.store.load("A-1"), Case("A-1")
 
-    held = [sum(case.held["1"].values()) for _ in steps(case, facts)]
+    held = [sum(case.held["1"].values()) for _ in steps(case, events)]
 
     assert held == [0, 0, 0, 1, 1]
 
@@ -315,11 +315,11 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
         world.step(seed)
 
     for case in world.cases:
-        facts = world.parts.store.load(case.case_id)
-        view = told(world.parts, case.order.stream)
-        assert [step.event for step in view.steps] == [f"{entry.stream}#{entry.version}" for entry in facts]
+        events = world.services.store.load(case.case_id)
+        view = told(world.services, case.order.stream)
+        assert [step.event for step in view.steps] == [f"{entry.stream}#{entry.version}" for entry in events]
         states: dict[str, str] = {}
-        standing: dict[tuple[str, str, str], tuple[str | None, bool]] = {}
+        status: dict[tuple[str, str, str], tuple[str | None, bool]] = {}
         for step in view.steps:
             stream = step.event.partition("#")[0]
             assert step.before == states.get(stream)
@@ -327,8 +327,8 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
             for change in step.deadlines:
                 event(change.change)
                 key = (change.subject, change.name, change.of)
-                assert (key in standing) == (change.change != "set"), (step.event, change)
-                at, is_open = standing.get(key, (None, True))
+                assert (key in status) == (change.change != "set"), (step.event, change)
+                at, is_open = status.get(key, (None, True))
                 assert change.before == at
                 if change.change == "passed":
                     assert is_open
@@ -337,13 +337,13 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
                 if change.change in ("settled", "reopened"):
                     assert is_open == (change.change == "settled")
                     is_open = not is_open
-                standing[key] = (change.after, is_open)
+                status[key] = (change.after, is_open)
             if step.money is not None:
                 money = step.money
-                parts = Decimal(money.pending) + Decimal(money.refunded) + Decimal(money.remaining)
-                assert Decimal(money.captured) == parts
+                services = Decimal(money.pending) + Decimal(money.refunded) + Decimal(money.remaining)
+                assert Decimal(money.captured) == services
                 assert Decimal(money.remaining) >= 0
-        assert {key: datetime.fromisoformat(str(at)) for key, (at, _) in standing.items()} == {
+        assert {key: datetime.fromisoformat(str(at)) for key, (at, _) in status.items()} == {
             key: deadline.at for key, deadline in deadlines(case).items()
         }
         assert {(one.stream, one.status) for one in view.reached.streams if "refund/" not in one.stream} == {
@@ -361,14 +361,14 @@ def test_a_history_until_a_step_is_the_beginning_of_the_whole(seeds: list[int], 
     for case in world.cases:
         names = [case.order.stream, *(ret.stream for ret in case.returns.values())]
         for name in names:
-            whole = told(world.parts, name)
+            whole = told(world.services, name)
             stop = data.draw(st.integers(1, len(whole.steps)))
-            part = told(world.parts, name, stop)
+            part = told(world.services, name, stop)
             assert part.steps == whole.steps[:stop]
             assert part.left_out == len(whole.steps) - stop
-            facts = world.parts.store.load(case.case_id)
-            last = next(e for e in facts if f"{e.stream}#{e.version}" == part.steps[-1].event)
-            then = replay(case.case_id, [e for e in facts if e.case_seq <= last.case_seq])
+            events = world.services.store.load(case.case_id)
+            last = next(e for e in events if f"{e.stream}#{e.version}" == part.steps[-1].event)
+            then = fold(case.case_id, [e for e in events if e.case_seq <= last.case_seq])
             assert then.status_of(name) == part.reached.streams[0].status
 
 
@@ -376,7 +376,7 @@ def test_a_declined_label_and_a_second_one_are_steps_too() -> None:
     story = Scenario().given(a_labelled_return())
     refused = story.tell(issue_label("L-2", at="2026-03-13 09:00"))
 
-    last = told(story.parts, "R-1").steps[-1]
+    last = told(story.services, "R-1").steps[-1]
 
     assert refused["outcome"] == "declined"
     assert (last.type, last.failed) == ("LabelDeclined", ("returns.ship_by",))
@@ -386,8 +386,8 @@ def test_until_an_instant_leaves_out_what_another_clock_recorded_later() -> None
     a_second_before = "2026-03-16T09:59:59-04:00"
     story = Scenario().given(an_inspected_return())
     slow = parse_command({"command": "request_refund", "refund_id": "F-1", "return_id": "R-1"})
-    story.parts.desk.handle(slow, parse_instant(a_second_before))
-    subject = find_subject(story.parts.store, story.parts.desk.policy, "return/R-1")
+    story.services.handler.handle(slow, parse_instant(a_second_before))
+    subject = find_subject(story.services.store, story.services.handler.policy, "return/R-1")
 
     told = history(subject, parse_instant(story.now), until=parse_instant(a_second_before))
 

@@ -13,11 +13,11 @@ from postgres import fresh_store_url, sql, with_parameters
 
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.wiring import Parts, assemble, policy_book
-from returnable.domain.desk import Desk
+from returnable.adapters.eventstore.store import CaseStore
+from returnable.adapters.wiring import Services, assemble, policy_book
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
-from returnable.domain.ports import Counted, DueCase, DueStanding, Receipt, Tip
+from returnable.domain.handler import CommandHandler
+from returnable.domain.ports import CommandReceipt, Counted, DueCase, DueStatus, Tip
 from returnable.testing import Scenario, a_return, an_order, run_deadlines
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[FactStore]:
+def store(url: str) -> Iterator[CaseStore]:
     opened = open_store(url)
     yield opened
     opened.close()
@@ -46,70 +46,70 @@ def store(url: str) -> Iterator[FactStore]:
 # ---- bookmarks ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bookmark_that_nobody_set_is_at_the_beginning(store: FactStore) -> None:
-    assert store.bookmarks.bookmark("publish/events") == 0
-    assert store.bookmarks.begun() == {}
+def test_a_bookmark_that_nobody_set_is_at_the_beginning(store: CaseStore) -> None:
+    assert store.checkpoints.checkpoint("publish/events") == 0
+    assert store.checkpoints.begun() == {}
 
 
-def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: FactStore) -> None:
-    marks = store.bookmarks
-    assert marks.hold("events", "first", now=NOON, until=SOON) == 0
+def test_who_holds_a_bookmark_moves_it_and_nobody_else_does(store: CaseStore) -> None:
+    marks = store.checkpoints
+    assert marks.acquire("events", "first", now=NOON, until=SOON) == 0
 
-    assert marks.move("events", "first", 7, after=0, until=SOON)
-    assert not marks.move("events", "second", 9, after=7, until=SOON)
-    assert marks.bookmark("events") == 7
-    assert marks.bookmark("mails") == 0
-    marks.hold("a list", "third", now=NOON, until=SOON)
+    assert marks.advance("events", "first", 7, after=0, until=SOON)
+    assert not marks.advance("events", "second", 9, after=7, until=SOON)
+    assert marks.checkpoint("events") == 7
+    assert marks.checkpoint("mails") == 0
+    marks.acquire("a list", "third", now=NOON, until=SOON)
     assert list(marks.begun().items()) == [("a list", 0), ("events", 7)]
 
 
-def test_a_bookmark_moves_only_from_where_its_holder_believes_it_stands(store: FactStore) -> None:
-    marks = store.bookmarks
-    marks.hold("events", "first", now=NOON, until=SOON)
-    marks.move("events", "first", 7, after=0, until=SOON)
+def test_a_bookmark_moves_only_from_where_its_holder_believes_it_stands(store: CaseStore) -> None:
+    marks = store.checkpoints
+    marks.acquire("events", "first", now=NOON, until=SOON)
+    marks.advance("events", "first", 7, after=0, until=SOON)
 
-    assert not marks.move("events", "first", 6, after=5, until=SOON)
-    assert not marks.move("events", "first", 12, after=9, until=SOON), (
+    assert not marks.advance("events", "first", 6, after=5, until=SOON)
+    assert not marks.advance("events", "first", 12, after=9, until=SOON), (
         "the store was put back to an older copy of itself"
     )
-    assert marks.move("events", "first", 7, after=0, until=SOON), "told again after a lost answer"
-    assert marks.bookmark("events") == 7
+    assert marks.advance("events", "first", 7, after=0, until=SOON), "told again after a lost answer"
+    assert marks.checkpoint("events") == 7
 
 
-def test_a_bookmark_is_anothers_only_when_its_holders_time_is_over(store: FactStore) -> None:
-    marks = store.bookmarks
-    marks.hold("events", "first", now=NOON, until=SOON)
-    marks.move("events", "first", 7, after=0, until=SOON + A_MINUTE)
+def test_a_bookmark_is_anothers_only_when_its_holders_time_is_over(store: CaseStore) -> None:
+    marks = store.checkpoints
+    marks.acquire("events", "first", now=NOON, until=SOON)
+    marks.advance("events", "first", 7, after=0, until=SOON + A_MINUTE)
 
-    assert marks.hold("events", "second", now=SOON, until=SOON + A_MINUTE) is None
-    assert marks.hold("events", "second", now=SOON + A_MINUTE - A_MOMENT, until=SOON + 2 * A_MINUTE) is None
-    assert marks.hold("events", "second", now=SOON + A_MINUTE, until=SOON + 2 * A_MINUTE) == 7
-    assert not marks.move("events", "first", 8, after=7, until=SOON + 3 * A_MINUTE)
-    assert marks.hold("events", "first", now=SOON + A_MINUTE, until=SOON + 3 * A_MINUTE) is None
-
-
-def test_a_holder_goes_on_holding(store: FactStore) -> None:
-    marks = store.bookmarks
-    marks.hold("events", "first", now=NOON, until=SOON)
-
-    assert marks.hold("events", "first", now=NOON, until=SOON + A_MINUTE) == 0
-    assert marks.hold("events", "second", now=SOON, until=SOON + A_MINUTE) is None
+    assert marks.acquire("events", "second", now=SOON, until=SOON + A_MINUTE) is None
+    assert marks.acquire("events", "second", now=SOON + A_MINUTE - A_MOMENT, until=SOON + 2 * A_MINUTE) is None
+    assert marks.acquire("events", "second", now=SOON + A_MINUTE, until=SOON + 2 * A_MINUTE) == 7
+    assert not marks.advance("events", "first", 8, after=7, until=SOON + 3 * A_MINUTE)
+    assert marks.acquire("events", "first", now=SOON + A_MINUTE, until=SOON + 3 * A_MINUTE) is None
 
 
-def test_a_bookmark_that_was_let_go_is_free_at_once(store: FactStore) -> None:
-    marks = store.bookmarks
-    marks.hold("events", "first", now=NOON, until=SOON)
-    marks.move("events", "first", 7, after=0, until=SOON)
+def test_a_holder_goes_on_holding(store: CaseStore) -> None:
+    marks = store.checkpoints
+    marks.acquire("events", "first", now=NOON, until=SOON)
 
-    marks.let_go("events", "second")
-    assert marks.hold("events", "second", now=NOON, until=SOON) is None
-    marks.let_go("events", "first")
-    assert marks.hold("events", "second", now=NOON, until=SOON) == 7
+    assert marks.acquire("events", "first", now=NOON, until=SOON + A_MINUTE) == 0
+    assert marks.acquire("events", "second", now=SOON, until=SOON + A_MINUTE) is None
 
 
-def test_of_many_that_want_a_bookmark_at_once_one_gets_it(store: FactStore) -> None:
+def test_a_bookmark_that_was_let_go_is_free_at_once(store: CaseStore) -> None:
+    marks = store.checkpoints
+    marks.acquire("events", "first", now=NOON, until=SOON)
+    marks.advance("events", "first", 7, after=0, until=SOON)
+
+    marks.release("events", "second")
+    assert marks.acquire("events", "second", now=NOON, until=SOON) is None
+    marks.release("events", "first")
+    assert marks.acquire("events", "second", now=NOON, until=SOON) == 7
+
+
+def test_of_many_that_want_a_bookmark_at_once_one_gets_it(store: CaseStore) -> None:
     def want(nth: int) -> int | None:
-        return store.bookmarks.hold("events", f"the {nth}th", now=NOON, until=SOON)
+        return store.checkpoints.acquire("events", f"the {nth}th", now=NOON, until=SOON)
 
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(want, range(24)))
@@ -124,40 +124,40 @@ def due(case_id: str, minutes: int = 0) -> DueCase:
     return DueCase(case_id, NOON + minutes * A_MINUTE)
 
 
-def test_a_due_table_is_fed_by_one_of_those_that_stand_at_the_same_place(store: FactStore) -> None:
+def test_a_due_table_is_fed_by_one_of_those_that_stand_at_the_same_place(store: CaseStore) -> None:
     table = store.due
-    assert table.standing() == DueStanding(0, 0, None, 0)
+    assert table.status() == DueStatus(0, 0, None, 0)
 
-    assert table.feed(0, 5, ["A"], [due("A")], [])
-    assert not table.feed(0, 9, ["B"], [due("B")], [])
-    assert table.feed(5, 9, ["C", "D"], [due("C", -1)], ["D"])
+    assert table.update(0, 5, ["A"], [due("A")], [])
+    assert not table.update(0, 9, ["B"], [due("B")], [])
+    assert table.update(5, 9, ["C", "D"], [due("C", -1)], ["D"])
 
-    assert table.standing() == DueStanding(9, 2, NOON - A_MINUTE, 1)
+    assert table.status() == DueStatus(9, 2, NOON - A_MINUTE, 1)
     assert table.parked() == ["D"]
 
 
-def test_what_was_looked_at_again_counts_as_it_was_found_last(store: FactStore) -> None:
+def test_what_was_looked_at_again_counts_as_it_was_found_last(store: CaseStore) -> None:
     table = store.due
-    table.feed(0, 5, "ABCD", [due("A"), due("B"), due("C")], ["D"])
+    table.update(0, 5, "ABCD", [due("A"), due("B"), due("C")], ["D"])
 
-    table.feed(5, 9, "ABCD", [due("B", 1), due("D", 2)], ["C"])
+    table.update(5, 9, "ABCD", [due("B", 1), due("D", 2)], ["C"])
 
     assert table.due_by(NOON + A_MINUTE) == ["B"]
-    assert table.standing() == DueStanding(9, 2, NOON + A_MINUTE, 1)
+    assert table.status() == DueStatus(9, 2, NOON + A_MINUTE, 1)
     assert table.parked() == ["C"]
 
 
-def test_a_case_is_due_from_its_instant_on(store: FactStore) -> None:
-    store.due.feed(0, 1, [], [DueCase("B", NOON), DueCase("A", NOON + A_MOMENT)], [])
+def test_a_case_is_due_from_its_instant_on(store: CaseStore) -> None:
+    store.due.update(0, 1, [], [DueCase("B", NOON), DueCase("A", NOON + A_MOMENT)], [])
 
     assert store.due.due_by(NOON - A_MOMENT) == []
     assert store.due.due_by(NOON) == ["B"]
     assert store.due.due_by(NOON + A_MOMENT) == ["B", "A"]
 
 
-def test_a_claimed_case_is_nobody_elses_until_the_claim_ends(store: FactStore) -> None:
+def test_a_claimed_case_is_nobody_elses_until_the_claim_ends(store: CaseStore) -> None:
     table = store.due
-    table.feed(0, 1, [], [due("C", -1), due("A", -3), due("B", -2), due("later", 1)], [])
+    table.update(0, 1, [], [due("C", -1), due("A", -3), due("B", -2), due("later", 1)], [])
 
     assert table.claim(NOON, until=SOON, limit=2) == [due("A", -3), due("B", -2)]
     assert table.claim(NOON, until=SOON, limit=2) == [due("C", -1)]
@@ -170,10 +170,10 @@ def test_a_claimed_case_is_nobody_elses_until_the_claim_ends(store: FactStore) -
     ]
 
 
-def test_a_claim_that_is_given_back_is_free_and_one_that_became_anothers_stays_so(store: FactStore) -> None:
+def test_a_claim_that_is_given_back_is_free_and_one_that_became_anothers_stays_so(store: CaseStore) -> None:
     # given: the first one's claim ended, and another claimed what it had
     table = store.due
-    table.feed(0, 1, [], [due("A"), due("B"), due("C")], [])
+    table.update(0, 1, [], [due("A"), due("B"), due("C")], [])
     mine = table.claim(NOON, until=SOON, limit=2)
     others = table.claim(SOON, until=SOON + A_MINUTE, limit=9)
     assert [[one.case_id for one in claimed] for claimed in (mine, others)] == [["A", "B"], ["A", "B", "C"]]
@@ -188,19 +188,19 @@ def test_a_claim_that_is_given_back_is_free_and_one_that_became_anothers_stays_s
     assert table.claim(SOON, until=SOON + 2 * A_MINUTE, limit=9) == others[:2]
 
 
-def test_a_claimed_case_that_is_fed_anew_is_free(store: FactStore) -> None:
+def test_a_claimed_case_that_is_fed_anew_is_free(store: CaseStore) -> None:
     table = store.due
-    table.feed(0, 1, [], [due("A"), due("B")], [])
+    table.update(0, 1, [], [due("A"), due("B")], [])
     table.claim(NOON, until=SOON, limit=9)
 
-    table.feed(1, 2, ["A"], [due("A")], [])
+    table.update(1, 2, ["A"], [due("A")], [])
 
     assert table.claim(NOON, until=SOON, limit=9) == [due("A")]
 
 
-def test_a_parked_case_is_not_due(store: FactStore) -> None:
+def test_a_parked_case_is_not_due(store: CaseStore) -> None:
     table = store.due
-    table.feed(0, 1, [], [due("A"), due("B")], [])
+    table.update(0, 1, [], [due("A"), due("B")], [])
 
     table.park("A")
     table.park("unknown")
@@ -209,9 +209,9 @@ def test_a_parked_case_is_not_due(store: FactStore) -> None:
     assert (table.due_by(SOON), table.parked()) == (["B"], ["A"])
 
 
-def test_of_many_that_claim_at_once_each_gets_others(store: FactStore) -> None:
+def test_of_many_that_claim_at_once_each_gets_others(store: CaseStore) -> None:
     cases = [f"A-{nth:03}" for nth in range(120)]
-    store.due.feed(0, 1, [], [DueCase(case_id, NOON) for case_id in cases], [])
+    store.due.update(0, 1, [], [DueCase(case_id, NOON) for case_id in cases], [])
 
     def claim_all(_: int) -> list[str]:
         mine: list[str] = []
@@ -227,15 +227,15 @@ def test_of_many_that_claim_at_once_each_gets_others(store: FactStore) -> None:
 
 def test_two_that_open_the_same_store_share_its_tables(url: str) -> None:
     if url == "memory:":  # is a fresh one every time
-        assert open_store(url).bookmarks is not open_store(url).bookmarks
+        assert open_store(url).checkpoints is not open_store(url).checkpoints
         return
     one, other = open_store(url), open_store(url)
 
-    one.bookmarks.hold("events", "first", now=NOON, until=SOON)
-    one.due.feed(0, 5, [], [due("A")], [])
+    one.checkpoints.acquire("events", "first", now=NOON, until=SOON)
+    one.due.update(0, 5, [], [due("A")], [])
 
-    assert other.bookmarks.hold("events", "second", now=NOON, until=SOON) is None
-    assert other.due.standing() == DueStanding(5, 1, NOON, 0)
+    assert other.checkpoints.acquire("events", "second", now=NOON, until=SOON) is None
+    assert other.due.status() == DueStatus(5, 1, NOON, 0)
     one.close()
     other.close()
 
@@ -279,19 +279,19 @@ def test_a_server_with_the_first_version_is_migrated_and_its_deadlines_are_found
 
 
 @pytest.fixture
-def with_facts(store: FactStore) -> FactStore:
+def with_facts(store: CaseStore) -> CaseStore:
     """The store, in which order A-1 has three facts and order A-2 has three more."""
-    Scenario(Parts(store, Desk(store, policy_book(None)))).given(
+    Scenario(Services(store, CommandHandler(store, policy_book(None)))).given(
         an_order("A-1", delivered="2026-03-05 14:00"), an_order("A-2", delivered="2026-03-05 14:00")
     )
     return store
 
 
-def a_receipt(command_id: str) -> Receipt:
-    return Receipt(command_id, "d" * 32, "request_return", NOON, "declined", judged_on=3)
+def a_receipt(command_id: str) -> CommandReceipt:
+    return CommandReceipt(command_id, "d" * 32, "request_return", NOON, "declined", judged_on=3)
 
 
-def test_each_event_of_each_case_has_a_number_of_its_own(with_facts: FactStore) -> None:
+def test_each_event_of_each_case_has_a_number_of_its_own(with_facts: CaseStore) -> None:
     refusals = with_facts.refusals
 
     for case_id, place, at in (("A-1", 2, SOON), ("A-1", 2, NOON), ("A-1", 3, NOON), ("A-2", 3, NOON)):
@@ -302,7 +302,7 @@ def test_each_event_of_each_case_has_a_number_of_its_own(with_facts: FactStore) 
     assert refusals.of("A-3") == {}
 
 
-def test_the_receipt_of_a_counted_refusal_points_at_the_event_that_counts_it(with_facts: FactStore) -> None:
+def test_the_receipt_of_a_counted_refusal_points_at_the_event_that_counts_it(with_facts: CaseStore) -> None:
     (event,) = [one for one in with_facts.load("A-2") if one.case_seq == 2]
 
     with_facts.refusals.count("A-2", 2, known=3, at=NOON, receipt=a_receipt("k-1"))
@@ -313,7 +313,7 @@ def test_the_receipt_of_a_counted_refusal_points_at_the_event_that_counts_it(wit
     assert (kept.digest, kept.command, kept.at, kept.outcome) == ("d" * 32, "request_return", NOON, "declined")
 
 
-def test_a_refusal_that_was_decided_on_other_facts_is_not_counted_and_leaves_no_receipt(with_facts: FactStore) -> None:
+def test_a_refusal_that_was_decided_on_other_facts_is_not_counted_and_leaves_no_receipt(with_facts: CaseStore) -> None:
     for known in (2, 4):
         with pytest.raises(Stale):
             with_facts.refusals.count("A-1", 2, known=known, at=NOON, receipt=a_receipt("k-1"))
@@ -328,7 +328,7 @@ def test_a_refusal_that_was_decided_on_other_facts_is_not_counted_and_leaves_no_
     with_facts.refusals.count("A-1", 2, known=3, tip=Tip(last.position, last.content), at=NOON, receipt=None)
 
 
-def test_a_command_that_is_on_record_is_not_counted_again_whatever_the_case_has_become(with_facts: FactStore) -> None:
+def test_a_command_that_is_on_record_is_not_counted_again_whatever_the_case_has_become(with_facts: CaseStore) -> None:
     with_facts.refusals.count("A-1", 2, known=3, at=NOON, receipt=a_receipt("k-1"))
 
     for known in (3, 7):
@@ -338,7 +338,7 @@ def test_a_command_that_is_on_record_is_not_counted_again_whatever_the_case_has_
     assert with_facts.refusals.of("A-1") == {2: Counted(1, NOON)}
 
 
-def test_threads_that_count_at_once_lose_no_refusal(with_facts: FactStore) -> None:
+def test_threads_that_count_at_once_lose_no_refusal(with_facts: CaseStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         for nth in range(80):
             receipt = a_receipt(f"k-{nth}") if nth % 2 else None
@@ -347,7 +347,7 @@ def test_threads_that_count_at_once_lose_no_refusal(with_facts: FactStore) -> No
     assert with_facts.refusals.of("A-1") == {2: Counted(80, NOON)}
 
 
-def test_nothing_is_counted_once_the_store_is_closed(with_facts: FactStore) -> None:
+def test_nothing_is_counted_once_the_store_is_closed(with_facts: CaseStore) -> None:
     with_facts.close()
 
     with pytest.raises(StoreUnusable):

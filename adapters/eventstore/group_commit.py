@@ -23,14 +23,14 @@ from returnable.domain.errors import ReturnableError
 R = TypeVar("R")
 T = TypeVar("T")
 
-AT_ONCE = 128
+BATCH_MAX = 128
 """How many requests are carried out together at most."""
 
 IDLE_SECONDS = 10.0
 """The store's own thread ends when nobody had to wait for so long. The next one who must wait starts another."""
 
 
-class Waited(Exception):
+class TurnTimedOut(Exception):
     """The turn did not come in time. Nothing was done. The text says why."""
 
 
@@ -48,7 +48,7 @@ class _Turn(Generic[R, T]):
         self.failure: BaseException | None = None
 
 
-class Together(Generic[R, T]):
+class GroupCommit(Generic[R, T]):
     """Carries requests of many threads out in batches.
 
     ``carry_out`` gets the requests of a batch in the order in which they came, and gives for each its result, or the error
@@ -76,7 +76,7 @@ class Together(Generic[R, T]):
         self._writer: Thread | None = None
 
     def do(self, request: R) -> T:
-        """The result of a request; raises its error, :class:`Waited` when its turn did not come in time, and
+        """The result of a request; raises its error, :class:`TurnTimedOut` when its turn did not come in time, and
         :class:`Interrupted`."""
         turn: _Turn[R, T] = _Turn(request)
         try:
@@ -120,7 +120,7 @@ class Together(Generic[R, T]):
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-                raise Waited(f"other threads held the store for {self._patience_seconds:g} s")
+                raise TurnTimedOut(f"other threads held the store for {self._patience_seconds:g} s")
         # The batch it is in is being carried out.
         turn.come.acquire()
 
@@ -143,7 +143,7 @@ class Together(Generic[R, T]):
         try:
             writer.start()
         except RuntimeError as error:
-            raise Waited(
+            raise TurnTimedOut(
                 f"other threads held the store, and no thread can be started to commit for all ({error})"
             ) from None
         self._writer = writer
@@ -154,7 +154,7 @@ class Together(Generic[R, T]):
             with self._lock:
                 if self._at_work is not None or not self._waiting:
                     return
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
                 self._at_work = batch
             try:
                 with AtWork(None, for_others=True):
@@ -187,7 +187,7 @@ class Together(Generic[R, T]):
             return True
 
 
-def _write(together: weakref.ref[Together[Any, Any]], calls: SimpleQueue[None]) -> None:
+def _write(together: weakref.ref[GroupCommit[Any, Any]], calls: SimpleQueue[None]) -> None:
     # Between two batches the thread keeps no store alive.
     while True:
         try:

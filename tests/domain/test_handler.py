@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from returnable.adapters.wiring import assemble, policy_book
-from returnable.domain import desk as module
-from returnable.domain.case import replay
+from returnable.domain import handler as module
+from returnable.domain.case import fold
 from returnable.domain.commands import parse_command
-from returnable.domain.desk import Desk
 from returnable.domain.errors import HistoryBroken, Impossible, NameTaken, PolicyInvalid, Stale, StoreBusy
 from returnable.domain.events import ReturnRequested
+from returnable.domain.handler import CommandHandler
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, bundled_policies
-from returnable.domain.ports import Batch, Entry, EventStore, Name
+from returnable.domain.ports import Batch, Entry, EventStore, ReservedId
 from returnable.testing import a_policy, confirm_order, finding
 
 BOOK = bundled_policies()
@@ -39,12 +39,12 @@ def at(text: str) -> datetime:
 MARCH_6 = "2026-03-06T10:00:00-05:00"
 
 
-def tell(desk: Desk, command: str, when: str = MARCH_6, **fields: Any) -> Outcome:
+def tell(desk: CommandHandler, command: str, when: str = MARCH_6, **fields: Any) -> Outcome:
     """Carry out a command."""
     return desk.handle(parse_command({"command": command, **fields}), at(when))
 
 
-def refusal(desk: Desk, command: str, when: str = MARCH_6, **fields: Any) -> Impossible:
+def refusal(desk: CommandHandler, command: str, when: str = MARCH_6, **fields: Any) -> Impossible:
     """The error of a command that cannot be carried out."""
     with pytest.raises(Impossible) as error:
         tell(desk, command, when, **fields)
@@ -53,13 +53,20 @@ def refusal(desk: Desk, command: str, when: str = MARCH_6, **fields: Any) -> Imp
 
 def a_store(*order_ids: str) -> EventStore:
     """A store with orders that were delivered on 5 March 2026."""
-    parts = assemble("memory:")
+    services = assemble("memory:")
     for order_id in order_ids or ("A-1",):
-        tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order(order_id).arguments)
+        tell(services.handler, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order(order_id).arguments)
         parcel = {"order_id": order_id, "parcel_id": "P-1"}
-        tell(parts.desk, "record_shipment", "2026-03-03T10:00:00-05:00", **parcel, carrier="ups", tracking_number="T")
-        tell(parts.desk, "record_delivery", "2026-03-05T10:00:00-05:00", **parcel)
-    return parts.store
+        tell(
+            services.handler,
+            "record_shipment",
+            "2026-03-03T10:00:00-05:00",
+            **parcel,
+            carrier="ups",
+            tracking_number="T",
+        )
+        tell(services.handler, "record_delivery", "2026-03-05T10:00:00-05:00", **parcel)
+    return services.store
 
 
 class Interrupted:
@@ -80,10 +87,10 @@ class Interrupted:
         return self._store.append(batches, **others)
 
 
-def interrupted(store: EventStore, *things: Callable[[], object]) -> tuple[Desk, Interrupted]:
+def interrupted(store: EventStore, *things: Callable[[], object]) -> tuple[CommandHandler, Interrupted]:
     """A desk on such a store."""
     wrapped = Interrupted(store, *things)
-    return Desk(wrapped, BOOK), wrapped  # type: ignore[arg-type]
+    return CommandHandler(wrapped, BOOK), wrapped  # type: ignore[arg-type]
 
 
 def failing(error: Exception) -> Callable[[], object]:
@@ -100,7 +107,7 @@ def failing(error: Exception) -> Callable[[], object]:
 
 def test_who_lost_the_race_decides_again_on_what_is_true_by_then() -> None:
     store = a_store()
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     desk, wrapped = interrupted(store, lambda: tell(other, "request_return", **{**A_RETURN, "return_id": "R-2"}))
 
     error = refusal(desk, "request_return", **A_RETURN)
@@ -110,7 +117,7 @@ def test_who_lost_the_race_decides_again_on_what_is_true_by_then() -> None:
 
 def test_a_race_about_something_else_is_run_again_and_won() -> None:
     store = a_store()
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     desk, wrapped = interrupted(
         store,
         lambda: tell(other, "link_account", order_id="A-1", account_id="acc-2"),
@@ -121,21 +128,23 @@ def test_a_race_about_something_else_is_run_again_and_won() -> None:
 
     assert (outcome.outcome, wrapped.appends) == ("accepted", 3)
     assert desk.case("A-1").seq == 3 + 2 + 2
-    assert desk.case("A-1").order == replay("A-1", store.load("A-1")).order
+    assert desk.case("A-1").order == fold("A-1", store.load("A-1")).order
 
 
 def test_a_cancellation_that_lost_the_race_to_a_shipment_is_declined_whatever_its_clock_says() -> None:
     store = assemble("memory:").store
-    tell(Desk(store, BOOK), "confirm_order", MARCH_6, **confirm_order("A-1").arguments)
+    tell(CommandHandler(store, BOOK), "confirm_order", MARCH_6, **confirm_order("A-1").arguments)
     parcel = {"order_id": "A-1", "parcel_id": "P-1", "carrier": "ups", "tracking_number": "T"}
     a_moment_later = "2026-03-06T10:30:00.001-05:00"
-    desk, wrapped = interrupted(store, lambda: tell(Desk(store, BOOK), "record_shipment", a_moment_later, **parcel))
+    desk, wrapped = interrupted(
+        store, lambda: tell(CommandHandler(store, BOOK), "record_shipment", a_moment_later, **parcel)
+    )
     by_email = {"order_id": "A-1", "channel": "email", "order_copy": True}
 
     outcome = tell(desk, "request_cancellation", "2026-03-06T10:30:00-05:00", **by_email)
 
     assert (outcome.outcome, outcome.failed, wrapped.appends) == ("declined", ("cancellation.not_shipped",), 2)
-    assert [entry.fact.type for entry in store.load("A-1")][-3:] == [
+    assert [entry.event.type for entry in store.load("A-1")][-3:] == [
         "Shipped",
         "CancellationRequested",
         "CancellationDeclined",
@@ -155,8 +164,8 @@ def test_a_race_lost_two_hundred_times_is_a_busy_store(monkeypatch: pytest.Monke
 
 
 def test_a_memory_that_fell_behind_never_makes_a_wrong_refusal() -> None:
-    parts = assemble("memory:")
-    here, there = parts.desk, Desk(parts.store, BOOK)
+    services = assemble("memory:")
+    here, there = services.handler, CommandHandler(services.store, BOOK)
     tell(here, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
     parcel = {"order_id": "A-1", "parcel_id": "P-1"}
     tell(there, "record_shipment", "2026-03-03T10:00:00-05:00", **parcel, carrier="ups", tracking_number="T")
@@ -177,7 +186,7 @@ def test_a_memory_that_fell_behind_never_makes_a_wrong_refusal() -> None:
 
 def test_a_memory_that_fell_behind_never_declines_on_record_what_is_allowed_by_now() -> None:
     store = a_store()
-    here, there = Desk(store, BOOK), Desk(store, BOOK)
+    here, there = CommandHandler(store, BOOK), CommandHandler(store, BOOK)
     by_phone = {**A_RETURN, "channel": "phone"}
     assert tell(here, "request_return", **{**by_phone, "return_id": "R-0"}).outcome == "declined"
     subject = {"kind": "order", "id": "A-1"}
@@ -188,7 +197,7 @@ def test_a_memory_that_fell_behind_never_declines_on_record_what_is_allowed_by_n
 
 def test_a_fact_told_again_to_a_desk_that_does_not_know_it_is_not_appended_twice() -> None:
     store = a_store()
-    here, there = Desk(store, BOOK), Desk(store, BOOK)
+    here, there = CommandHandler(store, BOOK), CommandHandler(store, BOOK)
     here.case("A-1")
     told = {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": "2026-03-06T09:00:00-05:00"}
     first = tell(there, "record_delivery", **told)
@@ -196,24 +205,24 @@ def test_a_fact_told_again_to_a_desk_that_does_not_know_it_is_not_appended_twice
 
     again = tell(here, "record_delivery", **told)
 
-    assert [fact.type for _, _, fact in first.facts] == ["Delivered", "ExceptionRaised"]
-    assert (again.outcome, again.facts, store.head()) == ("accepted", (), head)
+    assert [event.type for _, _, event in first.recorded_events] == ["Delivered", "ExceptionRaised"]
+    assert (again.outcome, again.recorded_events, store.head()) == ("accepted", (), head)
 
 
 def test_a_fact_that_is_news_by_now_is_appended_by_a_desk_that_fell_behind() -> None:
-    parts = assemble("memory:")
-    here, there = parts.desk, Desk(parts.store, BOOK)
+    services = assemble("memory:")
+    here, there = services.handler, CommandHandler(services.store, BOOK)
     tell(here, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
     there.case("A-1")
     tell(here, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
 
     assert refusal(there, "record_delivery", order_id="A-1", parcel_id="P-9").code == "parcel.unknown"
-    assert tell(there, "record_delivery", order_id="A-1", parcel_id="P-1").facts
+    assert tell(there, "record_delivery", order_id="A-1", parcel_id="P-1").events
 
 
 def test_a_desk_that_remembers_only_one_case_says_the_same() -> None:
     store = a_store("A-1", "A-2", "A-3")
-    desk = Desk(store, BOOK, cached_cases=1)
+    desk = CommandHandler(store, BOOK, cached_cases=1)
 
     for round_ in range(2):
         for number in (1, 2, 3):
@@ -225,7 +234,7 @@ def test_a_desk_that_remembers_only_one_case_says_the_same() -> None:
 
 def test_recording_deadlines_is_decided_again_when_a_case_has_moved_on() -> None:
     store = a_store("A-1", "A-2")
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     for number in (1, 2):
         tell(other, "report_wrong_item", claim_id=f"C-{number}", order_id=f"A-{number}", line_id="1", channel="email")
     contact = {"claim_id": "C-1", "contacted_at": "2026-03-06T11:00:00-05:00"}
@@ -233,7 +242,7 @@ def test_recording_deadlines_is_decided_again_when_a_case_has_moved_on() -> None
 
     outcome = tell(desk, "run_deadlines", "2026-03-08T10:00:00-04:00")
 
-    assert [(stream, fact.type) for stream, _, fact in outcome.facts] == [("claim/C-2", "ContactMissed")]
+    assert [(stream, event.type) for stream, _, event in outcome.recorded_events] == [("claim/C-2", "ContactMissed")]
 
 
 # ---- ids that somebody else took ------------------------------------------------------------------------------------
@@ -253,7 +262,7 @@ def test_an_id_taken_in_the_last_moment_exists_already(
     command: str, fields: dict[str, Any], elsewhere: dict[str, Any], code: str
 ) -> None:
     store = a_store("A-1", "A-2")
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     desk, _ = interrupted(store, lambda: tell(other, command, **elsewhere))
 
     assert refusal(desk, command, **fields).code == code
@@ -263,7 +272,7 @@ def test_an_id_taken_in_the_last_moment_exists_already(
 
 def test_a_refund_id_taken_in_the_last_moment_exists_already() -> None:
     store = a_store("A-1", "A-2")
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     for number in (1, 2):
         tell(other, "request_return", **{**A_RETURN, "return_id": f"R-{number}", "order_id": f"A-{number}"})
         tell(other, "receive_return", return_id=f"R-{number}")
@@ -287,7 +296,7 @@ def test_a_name_that_is_taken_and_taken_and_taken_is_a_busy_store(monkeypatch: p
 
 def test_a_command_that_somebody_else_just_carried_out_is_answered_with_what_is_stored() -> None:
     store = a_store()
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     first: list[Outcome] = []
     desk, _ = interrupted(store, lambda: first.append(tell(other, "request_return", **A_RETURN, command_id="c-1")))
 
@@ -300,7 +309,7 @@ def test_a_command_that_somebody_else_just_carried_out_is_answered_with_what_is_
 
 def test_a_command_id_that_somebody_else_just_used_for_another_command_is_a_conflict() -> None:
     store = a_store()
-    other = Desk(store, BOOK)
+    other = CommandHandler(store, BOOK)
     desk, _ = interrupted(
         store, lambda: tell(other, "link_account", order_id="A-1", account_id="acc-2", command_id="c-1")
     )
@@ -330,21 +339,21 @@ def test_a_command_repeated_under_its_id_happens_once_on_any_desk_at_any_time(
     command: str, fields: dict[str, Any]
 ) -> None:
     store = a_store()
-    desk = Desk(store, BOOK)
+    desk = CommandHandler(store, BOOK)
     first = tell(desk, command, **fields, command_id="c-1")
     head = store.head()
 
-    for again in (desk, Desk(store, BOOK), Desk(store, BOOK, cached_cases=0)):
+    for again in (desk, CommandHandler(store, BOOK), CommandHandler(store, BOOK, cached_cases=0)):
         for when in (MARCH_6, "2026-09-01T10:00:00-04:00"):
             outcome = tell(again, command, when, **fields, command_id="c-1")
             assert outcome.replayed
             assert outcome.as_dict() == first.as_dict()
-            assert outcome.facts == first.facts
+            assert outcome.recorded_events == first.recorded_events
     assert store.head() == head
 
 
 def test_the_actor_belongs_to_the_body_of_a_command_and_its_instant_does_not() -> None:
-    desk = Desk(a_store(), BOOK)
+    desk = CommandHandler(a_store(), BOOK)
     by_ann = {"role": "care", "id": "ann"}
     tell(desk, "request_return", **A_RETURN, command_id="c-1", actor=by_ann)
 
@@ -356,7 +365,7 @@ def test_the_actor_belongs_to_the_body_of_a_command_and_its_instant_does_not() -
 
 
 def test_an_impossible_command_does_not_use_up_its_id() -> None:
-    desk = Desk(a_store(), BOOK)
+    desk = CommandHandler(a_store(), BOOK)
     label = {"return_id": "R-1", "label_id": "L-1", "carrier": "ups", "tracking_number": "T"}
     assert refusal(desk, "issue_label", **label, command_id="c-1").code == "return.unknown"
     tell(desk, "request_return", **A_RETURN)
@@ -365,7 +374,7 @@ def test_an_impossible_command_does_not_use_up_its_id() -> None:
 
 
 def test_a_command_id_is_known_before_its_command_is_judged() -> None:
-    desk = Desk(a_store(), BOOK)
+    desk = CommandHandler(a_store(), BOOK)
     tell(desk, "request_return", **A_RETURN, command_id="c-1")
 
     assert refusal(desk, "receive_return", return_id="R-404", command_id="c-1").code == "command.conflict"
@@ -378,14 +387,14 @@ def test_a_command_id_is_known_before_its_command_is_judged() -> None:
 def test_a_command_told_again_to_a_clock_that_is_behind_is_answered_with_what_is_stored() -> None:
     store, a_minute_earlier = a_store(), "2026-03-06T09:59:00-05:00"
     fields = {**A_RETURN, "requested_at": MARCH_6}
-    first = tell(Desk(store, BOOK), "request_return", **fields, command_id="c-1")
+    first = tell(CommandHandler(store, BOOK), "request_return", **fields, command_id="c-1")
 
-    again = tell(Desk(store, BOOK), "request_return", a_minute_earlier, **fields, command_id="c-1")
+    again = tell(CommandHandler(store, BOOK), "request_return", a_minute_earlier, **fields, command_id="c-1")
 
     assert again.replayed
-    assert again.facts == first.facts
+    assert again.recorded_events == first.recorded_events
     for other in ({"command_id": "c-2"}, {"command_id": "c-1", "channel": "phone"}):
-        refused = refusal(Desk(store, BOOK), "request_return", a_minute_earlier, **(fields | other))
+        refused = refusal(CommandHandler(store, BOOK), "request_return", a_minute_earlier, **(fields | other))
         assert refused.code == "command.invalid", "what is dated in the future comes before a conflict"
 
 
@@ -397,7 +406,7 @@ def test_a_repeated_command_reads_the_same_under_a_book_of_several_zones() -> No
         ]
     )
     store = a_store()
-    desk = Desk(store, book)
+    desk = CommandHandler(store, book)
     tell(desk, "report_wrong_item", **A_CLAIM)
     told = {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": "2026-03-05T10:00:00-05:00"}
 
@@ -465,7 +474,7 @@ def at_once(count: int, work: Callable[[int], Outcome]) -> tuple[list[Outcome], 
 @pytest.mark.parametrize("desks", [1, 16])
 def test_of_sixteen_requests_for_the_same_unit_one_is_authorized(desks: int) -> None:
     store = a_store()
-    many = [Desk(store, BOOK) for _ in range(desks)]
+    many = [CommandHandler(store, BOOK) for _ in range(desks)]
 
     outcomes, errors = at_once(
         16, lambda number: tell(many[number % desks], "request_return", **{**A_RETURN, "return_id": f"R-{number}"})
@@ -473,13 +482,13 @@ def test_of_sixteen_requests_for_the_same_unit_one_is_authorized(desks: int) -> 
 
     assert [outcome.outcome for outcome in outcomes] == ["accepted"]
     assert {error.code for error in errors} == {"quantity.exceeded"}
-    assert len(replay("A-1", store.load("A-1")).returns) == 1
+    assert len(fold("A-1", store.load("A-1")).returns) == 1
 
 
 @pytest.mark.parametrize("desks", [1, 8])
 def test_of_two_refunds_requested_at_once_one_is_issued(desks: int) -> None:
     store = a_store()
-    many = [Desk(store, BOOK) for _ in range(desks)]
+    many = [CommandHandler(store, BOOK) for _ in range(desks)]
     tell(many[0], "request_return", **A_RETURN)
     tell(many[0], "receive_return", return_id="R-1")
     tell(many[0], "inspect_return", return_id="R-1", findings=[finding()])
@@ -490,13 +499,13 @@ def test_of_two_refunds_requested_at_once_one_is_issued(desks: int) -> None:
 
     assert [outcome.outcome for outcome in outcomes] == ["accepted"]
     assert {error.code for error in errors} == {"transition.not_allowed"}
-    (refund,) = replay("A-1", store.load("A-1")).refunds.values()
+    (refund,) = fold("A-1", store.load("A-1")).refunds.values()
     assert refund.total == 75000
 
 
 def test_sixteen_threads_with_the_same_command_id_carry_it_out_once() -> None:
     store = a_store()
-    desk = Desk(store, BOOK)
+    desk = CommandHandler(store, BOOK)
 
     outcomes, errors = at_once(16, lambda number: tell(desk, "request_return", **A_RETURN, command_id="c-1"))
 
@@ -508,20 +517,20 @@ def test_sixteen_threads_with_the_same_command_id_carry_it_out_once() -> None:
 
 def test_deadlines_recorded_by_many_at_once_are_recorded_once() -> None:
     store = a_store("A-1", "A-2", "A-3")
-    desk = Desk(store, BOOK)
+    desk = CommandHandler(store, BOOK)
     for number in (1, 2, 3):
         tell(desk, "report_wrong_item", claim_id=f"C-{number}", order_id=f"A-{number}", line_id="1", channel="email")
 
     outcomes, errors = at_once(8, lambda number: tell(desk, "run_deadlines", "2026-03-09T10:00:00-04:00"))
 
     assert errors == []
-    assert sum(len(outcome.facts) for outcome in outcomes) == 3
-    assert [entry.fact.type for entry in store.read(0)].count("ContactMissed") == 3
+    assert sum(len(outcome.recorded_events) for outcome in outcomes) == 3
+    assert [entry.event.type for entry in store.read(0)].count("ContactMissed") == 3
 
 
 def test_different_orders_do_not_disturb_each_other() -> None:
     store = a_store(*[f"A-{number}" for number in range(12)])
-    desk = Desk(store, BOOK, cached_cases=3)
+    desk = CommandHandler(store, BOOK, cached_cases=3)
 
     outcomes, errors = at_once(
         12,
@@ -539,11 +548,11 @@ def test_different_orders_do_not_disturb_each_other() -> None:
 
 def test_an_order_keeps_the_policy_it_was_confirmed_under_when_the_book_has_moved_on() -> None:
     generous = a_policy({"returns.window": {"days": 30}}, version="2025-01")
-    parts = assemble("memory:", policy_book(generous))
-    tell(parts.desk, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
-    tell(parts.desk, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
+    services = assemble("memory:", policy_book(generous))
+    tell(services.handler, "confirm_order", "2026-03-02T10:00:00-05:00", **confirm_order("A-1").arguments)
+    tell(services.handler, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
 
-    later = Desk(parts.store, BOOK)
+    later = CommandHandler(services.store, BOOK)
     tell(later, "record_delivery", order_id="A-1", parcel_id="P-1")
     outcome = tell(later, "request_return", "2026-04-01T10:00:00-04:00", **A_RETURN)
 
@@ -560,7 +569,7 @@ def test_a_policy_that_is_pinned_but_kept_nowhere_is_a_broken_history() -> None:
             return None
 
     other_book = policy_book(a_policy(version="2027-01"))
-    desk = Desk(Forgetful(store), other_book)  # type: ignore[arg-type]
+    desk = CommandHandler(Forgetful(store), other_book)  # type: ignore[arg-type]
 
     with pytest.raises(HistoryBroken, match="pinned but was not kept"):
         tell(desk, "request_return", **A_RETURN)
@@ -575,14 +584,14 @@ def test_a_kept_policy_that_was_tampered_with_is_not_judged_by() -> None:
             return document and document.replace('"days":14', '"days":99')
 
     other_book = policy_book(a_policy(version="2027-01"))
-    desk = Desk(Tampered(store), other_book)  # type: ignore[arg-type]
+    desk = CommandHandler(Tampered(store), other_book)  # type: ignore[arg-type]
 
     with pytest.raises(PolicyInvalid, match="does not have the hash"):
         tell(desk, "request_return", **A_RETURN)
 
 
 def test_an_order_confirmed_before_the_first_version_is_refused_by_name() -> None:
-    desk = Desk(assemble("memory:").store, policy_book(a_policy(effective="2026-03-02")))
+    desk = CommandHandler(assemble("memory:").store, policy_book(a_policy(effective="2026-03-02")))
 
     error = refusal(desk, "confirm_order", **confirm_order("A-1", confirmed_at="2026-03-01T23:59:59-05:00").arguments)
 
@@ -596,7 +605,7 @@ def test_a_deadline_past_the_end_of_the_calendar_is_refused_and_not_guessed() ->
     ever_closed = [date(2099, 1, 1) + timedelta(days=day) for day in range(365)]
     closed = policy_book(a_policy(closed_also=ever_closed))
     store = assemble("memory:").store
-    desk, late = Desk(store, closed), "2098-12-30T10:00:00-05:00"
+    desk, late = CommandHandler(store, closed), "2098-12-30T10:00:00-05:00"
     tell(desk, "confirm_order", late, **confirm_order("A-1").arguments)
     tell(desk, "record_shipment", late, order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
     head = store.head()
@@ -612,7 +621,7 @@ def test_a_clock_without_an_offset_is_refused() -> None:
     command = parse_command({"command": "request_return", **A_RETURN})
 
     with pytest.raises(Impossible, match="at: "):
-        Desk(store, BOOK).handle(command, datetime(2026, 3, 6, 15, 0))
+        CommandHandler(store, BOOK).handle(command, datetime(2026, 3, 6, 15, 0))
 
 
 # ---- a store that was put back to an older copy of itself ---------------------------------------------------------------
@@ -630,20 +639,22 @@ class PutBack:
     def copy(self) -> EventStore:
         """A store that holds the facts, ids and policies of this one, without receipts."""
         copied = assemble("memory:").store
-        for case_id, facts in self.store.cases():
-            entries = tuple(Entry(each.stream, each.version, each.fact) for each in facts)
-            returns = {each.fact.return_id for each in facts if isinstance(each.fact, ReturnRequested)}
-            copied.append([Batch(case_id, 0, entries)], names=[Name("return", each, case_id) for each in returns])
+        for case_id, events in self.store.cases():
+            entries = tuple(Entry(each.stream, each.version, each.event) for each in events)
+            returns = {each.event.return_id for each in events if isinstance(each.event, ReturnRequested)}
+            copied.append(
+                [Batch(case_id, 0, entries)], reserved_ids=[ReservedId("return", each, case_id) for each in returns]
+            )
         for policy in BOOK.versions:
             if self.store.policy(policy.sha256):
                 copied.keep_policy(policy.sha256, policy.document)
         return copied
 
 
-def desks_on(store: EventStore) -> tuple[PutBack, Desk]:
+def desks_on(store: EventStore) -> tuple[PutBack, CommandHandler]:
     """A store that can be put back, and a desk that runs on it all the time."""
     put_back = PutBack(store)
-    return put_back, Desk(put_back, BOOK)  # type: ignore[arg-type]
+    return put_back, CommandHandler(put_back, BOOK)  # type: ignore[arg-type]
 
 
 def test_a_refund_is_not_paid_twice_when_the_store_was_put_back_under_a_running_desk() -> None:
@@ -659,7 +670,7 @@ def test_a_refund_is_not_paid_twice_when_the_store_was_put_back_under_a_running_
 
     # when: the copy is put back, and a new desk pays with three facts, too
     place.store = copy
-    new = Desk(copy, BOOK)
+    new = CommandHandler(copy, BOOK)
     assert tell(new, "request_refund", refund_id="F-1", order_id="A-1").accepted
     tell(new, "record_refund_result", refund_id="F-1", payment_id="p-1", result="succeeded")
     assert copy.head() == 6
@@ -697,11 +708,11 @@ def test_an_id_that_leads_to_another_order_by_now_is_followed_there() -> None:
 
     # when
     place.store = copy
-    tell(Desk(copy, BOOK), "request_return", **{**A_RETURN, "order_id": "A-2"})
+    tell(CommandHandler(copy, BOOK), "request_return", **{**A_RETURN, "order_id": "A-2"})
 
     # then
     assert tell(running, "receive_return", return_id="R-1").accepted
-    assert copy.load("A-2")[-1].fact.type == "Received"
+    assert copy.load("A-2")[-1].event.type == "Received"
     assert refusal(running, "request_return", **A_RETURN).code == "return.exists"
 
 
@@ -725,8 +736,8 @@ def test_an_order_that_the_store_has_forgotten_can_be_confirmed_again_and_its_po
 def test_an_id_that_leads_to_a_case_that_does_not_know_it_is_a_broken_history() -> None:
     # given
     store = a_store()
-    store.append([], names=[Name("return", "R-1", "A-1")])
+    store.append([], reserved_ids=[ReservedId("return", "R-1", "A-1")])
 
     # then
     with pytest.raises(HistoryBroken, match="return/R-1 leads to case 'A-1'"):
-        tell(Desk(store, BOOK), "receive_return", return_id="R-1")
+        tell(CommandHandler(store, BOOK), "receive_return", return_id="R-1")

@@ -13,7 +13,7 @@ from returnable.adapters.wiring import assemble
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import encode
 from returnable.domain.ports import EventStore, Recorded
-from returnable.domain.retelling import retell
+from returnable.domain.recorded_commands import recorded_commands
 from returnable.testing import (
     Scenario,
     an_order,
@@ -42,7 +42,7 @@ def log(store: EventStore) -> Iterator[Recorded]:
 
 def facts_of(store: EventStore) -> list[tuple[object, ...]]:
     """Every fact where it stands, as it is stored."""
-    return [(e.position, e.case_id, e.case_seq, e.stream, e.version, *encode(e.fact)) for e in log(store)]
+    return [(e.position, e.case_id, e.case_seq, e.stream, e.version, *encode(e.event)) for e in log(store)]
 
 
 @given(HISTORIES)
@@ -52,11 +52,11 @@ def test_any_history_told_again_in_another_store_leaves_the_same_facts(seeds: li
         world.step(seed)
     other = assemble("memory:")
 
-    for told in retell(log(world.parts.store)):
-        outcome = other.desk.handle(told.command, told.at)
+    for told in recorded_commands(log(world.services.store)):
+        outcome = other.handler.handle(told.command, told.at)
         assert (outcome.outcome, outcome.findings) == (told.outcome, told.ruling)
 
-    assert facts_of(other.store) == facts_of(world.parts.store)
+    assert facts_of(other.store) == facts_of(world.services.store)
 
 
 @given(HISTORIES)
@@ -64,9 +64,9 @@ def test_the_facts_of_a_command_stand_together_and_none_is_left_out(seeds: list[
     world = World()
     for seed in seeds:
         world.step(seed)
-    recorded = list(log(world.parts.store))
+    recorded = list(log(world.services.store))
 
-    told = list(retell(recorded))
+    told = list(recorded_commands(recorded))
 
     assert [entry for each in told for entry in each.entries] == recorded
     accepted_or_declined = sum(world.seen[outcome] for outcome in ("accepted", "declined")) if world.seen else 0
@@ -81,7 +81,7 @@ def test_a_claim_denied_on_the_spot_is_one_command_and_one_denied_by_hand_is_ano
         deny_claim("C-2", reason="The item is the right one."),
     )
 
-    told = list(retell(log(story.parts.store)))[3:]
+    told = list(recorded_commands(log(story.services.store)))[3:]
 
     assert [each.fields["command"] for each in told] == ["report_wrong_item", "report_wrong_item", "deny_claim"]
     assert [each.outcome for each in told] == ["declined", "accepted", "accepted"]
@@ -97,10 +97,10 @@ def test_deadlines_of_many_cases_recorded_by_one_run_are_one_command() -> None:
         run_deadlines(command_id="night-1", at="2026-04-01"),
     )
 
-    last = list(retell(log(story.parts.store)))[-1]
+    last = list(recorded_commands(log(story.services.store)))[-1]
 
     assert last.fields == {"command": "run_deadlines", "command_id": "night-1"}
-    assert {entry.fact.type for entry in last.entries} == {"LabelVoided", "ContactMissed"}
+    assert {entry.event.type for entry in last.entries} == {"LabelVoided", "ContactMissed"}
 
 
 def test_what_a_declined_label_and_a_declined_refund_did_not_record_is_filled_in_harmlessly() -> None:
@@ -108,7 +108,7 @@ def test_what_a_declined_label_and_a_declined_refund_did_not_record_is_filled_in
         a_labelled_return(), declined(request_refund()), declined(issue_label("L-2", at="2026-04-01"))
     )
 
-    refund, label = [each.fields for each in retell(log(story.parts.store))][-2:]
+    refund, label = [each.fields for each in recorded_commands(log(story.services.store))][-2:]
 
     assert (label["carrier"], label["tracking_number"]) == ("not recorded", "not recorded")
     assert refund["refund_id"].startswith("declined-")
@@ -116,10 +116,10 @@ def test_what_a_declined_label_and_a_declined_refund_did_not_record_is_filled_in
 
 def test_a_fact_that_begins_no_command_is_a_broken_history() -> None:
     story = Scenario().given(an_authorized_return())
-    alone = [entry for entry in log(story.parts.store) if entry.fact.type == "ReturnAuthorized"]
+    alone = [entry for entry in log(story.services.store) if entry.event.type == "ReturnAuthorized"]
 
     with pytest.raises(HistoryBroken, match="return/R-1#2: ReturnAuthorized stands alone"):
-        list(retell(alone))
+        list(recorded_commands(alone))
 
 
 def test_an_order_of_no_price_is_refunded_by_one_command() -> None:
@@ -127,6 +127,6 @@ def test_an_order_of_no_price_is_refunded_by_one_command() -> None:
         an_order(price="0.00", payments=[]), request_cancellation(order_reference="A-1"), request_refund(order_id="A-1")
     )
 
-    last = list(retell(log(story.parts.store)))[-1]
+    last = list(recorded_commands(log(story.services.store)))[-1]
 
-    assert [entry.fact.type for entry in last.entries] == ["RefundRequested", "Refunded"]
+    assert [entry.event.type for entry in last.entries] == ["RefundRequested", "Refunded"]

@@ -206,7 +206,7 @@ class HistoryStep(Model):
     overridden: tuple[str, ...]
 
 
-class StandingDeadline(Model):
+class OpenDeadline(Model):
     """A deadline at the end of a history."""
 
     subject: str
@@ -230,7 +230,7 @@ class Reached(Model):
 
     at: str
     streams: tuple[StreamState, ...]
-    deadlines: tuple[StandingDeadline, ...]
+    deadlines: tuple[OpenDeadline, ...]
     money: MoneyView
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from returnable.domain import order
-from returnable.domain.case import Case, evolve, replay, unknown
+from returnable.domain.case import Case, evolve, fold, unknown
 from returnable.domain.commands import (
     Command,
     ConfirmOrder,
@@ -23,7 +23,7 @@ from returnable.domain.commands import (
     Override,
     RunDeadlines,
 )
-from returnable.domain.deciding import Decided, Moment
+from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.decisions import decide, due_facts
 from returnable.domain.due import DueCases
 from returnable.domain.errors import (
@@ -37,13 +37,13 @@ from returnable.domain.errors import (
     Stale,
     StoreBusy,
 )
-from returnable.domain.events import Fact, Who
+from returnable.domain.events import Event, Who
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
-from returnable.domain.ports import Batch, Entry, EventStore, Receipt, Recorded
-from returnable.domain.retelling import ruling_of
-from returnable.domain.ruling import Finding
+from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore, Recorded
+from returnable.domain.recorded_commands import ruling_of
+from returnable.domain.ruling import ClauseResult
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -52,7 +52,7 @@ ATTEMPTS = 200
 """How often a command is decided again because other writers were faster, before the store counts as busy."""
 
 
-class Desk:
+class CommandHandler:
     """Decides commands on the facts of a store, under the policies of a book. Safe to use from many threads."""
 
     def __init__(self, store: EventStore, policies: PolicyBook, cached_cases: int = 1024) -> None:
@@ -112,7 +112,7 @@ class Desk:
             raise Impossible("command.invalid", str(error), field="at") from None
         receipt = None
         if command.command_id is not None:
-            receipt = Receipt(command.command_id, command.digest, command.command, at, decided.outcome)
+            receipt = CommandReceipt(command.command_id, command.digest, command.command, at, decided.outcome)
         if decided.counted is None:
             placed = self._save(cases, decided, receipt)
         else:
@@ -120,10 +120,10 @@ class Desk:
         return Outcome(command.command, at, decided.outcome, placed, decided.ruling, policy)
 
     def _save(
-        self, cases: Sequence[Case], decided: Decided, receipt: Receipt | None
-    ) -> tuple[tuple[str, int, Fact], ...]:
+        self, cases: Sequence[Case], decided: DecisionResult, receipt: CommandReceipt | None
+    ) -> tuple[tuple[str, int, Event], ...]:
         """Append what was decided; the facts with their streams and versions."""
-        batches, after, placed = _placed(cases, decided.facts)
+        batches, after, placed = _placed(cases, decided.events)
         if batches or receipt is not None:
             stored = self._append(batches, decided, receipt)
             for case in after:
@@ -131,13 +131,15 @@ class Desk:
                 known = self._cases.get(case.case_id)
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
-            for name in decided.names:
+            for name in decided.reserved_ids:
                 self._case_ids.keep(StreamId(name.kind, name.name), name.case_id)
         return placed
 
-    def _append(self, batches: Sequence[Batch], decided: Decided, receipt: Receipt | None) -> dict[str, Recorded]:
+    def _append(
+        self, batches: Sequence[Batch], decided: DecisionResult, receipt: CommandReceipt | None
+    ) -> dict[str, Recorded]:
         """Append; the last fact of each case."""
-        append = partial(self.store.append, batches, names=decided.names, receipt=receipt)
+        append = partial(self.store.append, batches, reserved_ids=decided.reserved_ids, receipt=receipt)
         policy = decided.begun_under
         if policy is None:
             positions = append()
@@ -154,18 +156,18 @@ class Desk:
             end += len(batch.entries)
             last, seq = batch.entries[-1], batch.after + len(batch.entries)
             stored[batch.case_id] = Recorded(
-                positions[end - 1], batch.case_id, seq, last.stream, last.version, last.fact, last.encoded[1]
+                positions[end - 1], batch.case_id, seq, last.stream, last.version, last.event, last.encoded[1]
             )
         return stored
 
     def _count(
-        self, case: Case, event: Recorded, at: datetime, receipt: Receipt | None
-    ) -> tuple[tuple[str, int, Fact], ...]:
+        self, case: Case, event: Recorded, at: datetime, receipt: CommandReceipt | None
+    ) -> tuple[tuple[str, int, Event], ...]:
         """Count a refusal in the event that stands for it; that event with its stream and version."""
         if receipt is not None:
             receipt = replace(receipt, judged_on=case.seq)
         self.store.refusals.count(case.case_id, event.case_seq, known=case.seq, tip=case.tip, at=at, receipt=receipt)
-        return ((event.stream, event.version, event.fact),)
+        return ((event.stream, event.version, event.event),)
 
     def _was_told(self, command: Command) -> bool:
         """Whether this very command is on record under its id."""
@@ -187,7 +189,7 @@ class Desk:
         if receipt.last:
             count = receipt.last - receipt.first + 1
             stored = self.store.read(receipt.first - 1, count, receipt.last)
-        findings = ruling_of(entry.fact for entry in stored)
+        findings = ruling_of(entry.event for entry in stored)
         if receipt.judged_on and stored:
             findings = self._ruling_when_counted(command, receipt, stored[0].case_id)
         if stored:
@@ -196,13 +198,15 @@ class Desk:
             policy = self.policies.versions[-1]
         else:  # a fact told again: nothing was recorded, but its case is known
             policy = self.policy_of(self._case_of_command(command, fresh=True))
-        facts = tuple((entry.stream, entry.version, entry.fact) for entry in stored)
-        return Outcome(receipt.command, receipt.at, receipt.outcome, facts, findings, policy, replayed=True)
+        events = tuple((entry.stream, entry.version, entry.event) for entry in stored)
+        return Outcome(receipt.command, receipt.at, receipt.outcome, events, findings, policy, replayed=True)
 
-    def _ruling_when_counted(self, command: Command, receipt: Receipt, case_id: str) -> tuple[Finding, ...] | None:
+    def _ruling_when_counted(
+        self, command: Command, receipt: CommandReceipt, case_id: str
+    ) -> tuple[ClauseResult, ...] | None:
         """The ruling of a counted refusal: it is not kept, but comes out again on the facts the case had then."""
-        case = replay(case_id, self.store.load(case_id)[: receipt.judged_on])
-        now = Moment(receipt.at, self.policy_of(case), _who(command), command.command_id)
+        case = fold(case_id, self.store.load(case_id)[: receipt.judged_on])
+        now = DecisionContext(receipt.at, self.policy_of(case), _who(command), command.command_id)
         return decide(case, command, now).ruling
 
     # ---- what the desk knows ------------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ class Desk:
             if not stored:
                 self._cases.forget(case_id)
                 raise unknown("order", case_id)
-            case = replay(case_id, stored)
+            case = fold(case_id, stored)
             self._cases.keep(case_id, case)
         return case
 
@@ -265,28 +269,28 @@ class Desk:
 
     # ---- deciding -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, command: Command, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
+    def _decide(self, command: Command, at: datetime, fresh: bool) -> tuple[Policy, DecisionResult, list[Case]]:
         if isinstance(command, ConfirmOrder):
             return self._confirm(command, at, fresh)
         case = self._case_of_command(command, fresh)
         policy = self.policy_of(case)
-        now = Moment(at, policy, _who(command), command.command_id)
+        now = DecisionContext(at, policy, _who(command), command.command_id)
         decided = decide(case, command, now)
-        if not decided.facts and decided.counted is None and not fresh:
+        if not decided.events and decided.counted is None and not fresh:
             raise _NothingToSave
         for name in decided.free:
             if self.store.case_of(name.kind, name.name) is not None:
                 raise _exists(name.kind, name.name)
         return policy, decided, [case]
 
-    def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, Decided, list[Case]]:
+    def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, DecisionResult, list[Case]]:
         if fresh and self.store.load(command.order_id):
             raise _exists("order", command.order_id)
         try:
             policy = self.policies.in_force(command.confirmed_at or at)
         except PolicyInvalid as error:
             raise Impossible("command.invalid", str(error), field="confirmed_at") from None
-        decided = order.confirm(command, Moment(at, policy, _who(command), command.command_id))
+        decided = order.confirm(command, DecisionContext(at, policy, _who(command), command.command_id))
         decided.begun_under = policy
         return policy, decided, [Case(command.order_id)]
 
@@ -312,25 +316,25 @@ class Desk:
         except Impossible:
             raise unknown(kind, name, field) from None
 
-    def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, Decided, list[Case]]:
+    def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, DecisionResult, list[Case]]:
         """What fell due in any case, in the order in which it fell due.
 
         A case that cannot be read whole is left out and told in the log: it must not hold up the others.
         """
         self.due.catch_up()
         self.due.retry_parked()
-        due: list[tuple[str, Fact]] = []
+        due: list[tuple[str, Event]] = []
         cases: list[Case] = []
         for case_id in self.due.table.due_by(at):
-            case, facts = self._due_in(case_id, at, _who(command), command.command_id)
-            if case is not None and facts:
-                due += facts
+            case, events = self._due_in(case_id, at, _who(command), command.command_id)
+            if case is not None and events:
+                due += events
                 cases.append(case)
         if not due:
-            return self.policies.versions[-1], Decided(), []
+            return self.policies.versions[-1], DecisionResult(), []
         due.sort(key=lambda entry: (entry[1].occurred_at, entry[0]))
         first = next(case for case in cases if due[0][0] in _streams(case))
-        return self.policy_of(first), Decided(facts=due), cases
+        return self.policy_of(first), DecisionResult(events=due), cases
 
     def record_due(self, case_id: str, at: datetime, who: Who | None = None) -> Outcome | None:
         """Record what fell due in one case at or before an instant (aware); ``None`` where all of it is on record.
@@ -340,11 +344,11 @@ class Desk:
         """
         at = at.astimezone(UTC)
         for _ in range(ATTEMPTS):
-            case, facts = self._due_in(case_id, at, who, None)
-            if case is None or not facts:
+            case, events = self._due_in(case_id, at, who, None)
+            if case is None or not events:
                 return None
             try:
-                placed = self._save([case], Decided(facts=facts), None)
+                placed = self._save([case], DecisionResult(events=events), None)
             except Stale:
                 continue
             return Outcome("run_deadlines", at, "accepted", placed, None, self.policy_of(case))
@@ -352,7 +356,7 @@ class Desk:
 
     def _due_in(
         self, case_id: str, at: datetime, who: Who | None, command_id: str | None
-    ) -> tuple[Case | None, list[tuple[str, Fact]]]:
+    ) -> tuple[Case | None, list[tuple[str, Event]]]:
         """A case as it stands now and what fell due in it; ``None`` where it cannot be read: it is parked then."""
         case = self.due.sound_case(case_id)
         if case is None:
@@ -362,8 +366,8 @@ class Desk:
         except (HistoryBroken, PolicyInvalid) as error:
             self.due.park(case_id, error)
             return None, []
-        facts = due_facts(case, Moment(at, policy, who, command_id))
-        return case, sorted(facts, key=lambda entry: (entry[1].occurred_at, entry[0]))
+        events = due_facts(case, DecisionContext(at, policy, who, command_id))
+        return case, sorted(events, key=lambda entry: (entry[1].occurred_at, entry[0]))
 
 
 def _exists(kind: Kind, name: str) -> Impossible:
@@ -380,8 +384,8 @@ def _who(command: Command) -> Who | None:
 
 
 def _placed(
-    cases: Sequence[Case], facts: Sequence[tuple[str, Fact]]
-) -> tuple[list[Batch], list[Case], tuple[tuple[str, int, Fact], ...]]:
+    cases: Sequence[Case], events: Sequence[tuple[str, Event]]
+) -> tuple[list[Batch], list[Case], tuple[tuple[str, int, Event], ...]]:
     """Give every fact its place, and see that the lifecycles allow it there, before anything is saved."""
     # A fact of a stream that no case has yet begins one in the only case there is.
     owner = {stream: case for case in cases for stream in _streams(case)} if len(cases) > 1 else {}
@@ -389,8 +393,8 @@ def _placed(
     versions: dict[str, int] = {}
     entries: dict[str, list[Recorded]] = {case.case_id: [] for case in cases}
     runs: list[tuple[Case, int, list[Entry]]] = []
-    placed: list[tuple[str, int, Fact]] = []
-    for stream, fact in facts:
+    placed: list[tuple[str, int, Event]] = []
+    for stream, event in events:
         case = only or owner.get(stream)
         if case is None:
             raise AssertionError(f"{stream} belongs to none of the cases")
@@ -400,9 +404,9 @@ def _placed(
         of_case = entries[case.case_id]
         if not runs or runs[-1][0] is not case:
             runs.append((case, case.seq + len(of_case), []))
-        runs[-1][2].append(Entry(stream, version, fact))
-        of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, fact))
-        placed.append((stream, version, fact))
+        runs[-1][2].append(Entry(stream, version, event))
+        of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, event))
+        placed.append((stream, version, event))
     batches = [Batch(case.case_id, seq, tuple(run), case.tip if seq == case.seq else None) for case, seq, run in runs]
     after = [evolve(case, entries[case.case_id]) for case in cases if entries[case.case_id]]
     return batches, after, tuple(placed)

@@ -18,12 +18,12 @@ from returnable.domain.reasons import localised
 from returnable.domain.timetable import deadlines_of
 from returnable.projections import ledger
 from returnable.projections.audit import details
-from returnable.projections.explained import (
+from returnable.projections.audit_models import (
     DeadlineChange,
     HistoryStep,
     HistoryView,
+    OpenDeadline,
     Reached,
-    StandingDeadline,
     StreamState,
 )
 from returnable.projections.subjects import Subject
@@ -45,8 +45,8 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
     ``until`` stops at what was recorded by that instant, or at the step of that number; the clock then stops there, too.
     ``clock`` says which deadlines have passed at the end. Raises ``command.invalid`` when ``until`` leaves nothing.
     """
-    where = zone(subject.policy.zone)
-    counting = [entry for entry, _, _ in countable(subject.case_id, subject.facts)]
+    tz = zone(subject.policy.zone)
+    counting = [entry for entry, _, _ in countable(subject.case_id, subject.events)]
     ours = [entry for entry in counting if subject.concerns(entry)]
     kept = _until(subject, counting, ours, until)
     case = Case(subject.case_id)
@@ -57,22 +57,22 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
     for step in steps(case, kept):
         after, money_before = deadlines(case), money
         money = ledger.money(case)
-        waiting += _ran_out(before, passed, step.entry.fact.recorded_at, where)
-        changes = [*_changes(before, after, where)]
+        waiting += _ran_out(before, passed, step.entry.event.recorded_at, tz)
+        changes = [*_changes(before, after, tz)]
         passed -= {(change.subject, change.name, change.of) for change in changes}
         before = after
         if subject.concerns(step.entry):
             own = [change for change in (*waiting, *changes) if subject.owns(change.subject)]
             moved = None if money == money_before else money
-            told.append(_step(subject, step, tuple(own), moved, case, where))
+            told.append(_step(subject, step, tuple(own), moved, case, tz))
             waiting = []
-    at = until if isinstance(until, datetime) else clock if until is None else kept[-1].fact.recorded_at
+    at = until if isinstance(until, datetime) else clock if until is None else kept[-1].event.recorded_at
     return HistoryView(
         subject=str(subject),
         case_id=subject.case_id,
         steps=tuple(told),
         left_out=len(ours) - len(told),
-        reached=_reached(subject, case, before, at, where),
+        reached=_reached(subject, case, before, at, tz),
     )
 
 
@@ -89,7 +89,7 @@ def _until(
     if until is None:
         return counting
     if isinstance(until, datetime):
-        kept = [entry for entry in ours if entry.fact.recorded_at <= until]
+        kept = [entry for entry in ours if entry.event.recorded_at <= until]
         what = f"nothing of {subject} was recorded by then"
     else:
         kept = [entry for entry in ours if _number(subject, entry) <= until]
@@ -111,21 +111,21 @@ def _step(
     changes: tuple[DeadlineChange, ...],
     money: MoneyView | None,
     case: Case,
-    where: ZoneInfo,
+    tz: ZoneInfo,
 ) -> HistoryStep:
-    fact = step.entry.fact
-    ruling = fact.ruling or ()
+    event = step.entry.event
+    ruling = event.ruling or ()
     return HistoryStep(
         number=_number(subject, step.entry),
-        event=step.entry.event,
-        type=fact.type,
-        recorded_at=in_zone(fact.recorded_at, where),
-        occurred_at=in_zone(fact.occurred_at, where),
-        actor=ActorView(role=fact.actor.role, id=fact.actor.id) if fact.actor else None,
-        command_id=fact.command_id,
+        event=step.entry.event_id,
+        type=event.type,
+        recorded_at=in_zone(event.recorded_at, tz),
+        occurred_at=in_zone(event.occurred_at, tz),
+        actor=ActorView(role=event.actor.role, id=event.actor.id) if event.actor else None,
+        command_id=event.command_id,
         before=step.before,
         after=step.after,
-        details=localised(details(fact, case.order.currency), where),
+        details=localised(details(event, case.order.currency), tz),
         deadlines=changes,
         money=money,
         failed=tuple(finding.clause for finding in ruling if finding.verdict == "fail"),
@@ -134,25 +134,23 @@ def _step(
 
 
 def _ran_out(
-    before: Mapping[Key, Deadline], passed: set[Key], clock: datetime, where: ZoneInfo
+    before: Mapping[Key, Deadline], passed: set[Key], clock: datetime, tz: ZoneInfo
 ) -> Iterator[DeadlineChange]:
     for key, deadline in before.items():
         if deadline.open and key not in passed and deadline.passed(clock):
             passed.add(key)
-            at = in_zone(deadline.at, where)
+            at = in_zone(deadline.at, tz)
             yield _change(deadline, "passed", at, at)
 
 
-def _changes(
-    before: Mapping[Key, Deadline], after: Mapping[Key, Deadline], where: ZoneInfo
-) -> Iterator[DeadlineChange]:
+def _changes(before: Mapping[Key, Deadline], after: Mapping[Key, Deadline], tz: ZoneInfo) -> Iterator[DeadlineChange]:
     for key, deadline in after.items():
-        old, at = before.get(key), in_zone(deadline.at, where)
+        old, at = before.get(key), in_zone(deadline.at, tz)
         if old is None:
             yield _change(deadline, "set", None, at)
             continue
         if old.at != deadline.at:
-            yield _change(deadline, "moved", in_zone(old.at, where), at)
+            yield _change(deadline, "moved", in_zone(old.at, tz), at)
         if old.open != deadline.open:
             yield _change(deadline, "reopened" if deadline.open else "settled", at, at)
 
@@ -173,21 +171,21 @@ def _change(deadline: Deadline, change: Change, before: str | None, after: str |
 # ---- the end --------------------------------------------------------------------------------------------------------
 
 
-def _reached(subject: Subject, case: Case, standing: Mapping[Key, Deadline], at: datetime, where: ZoneInfo) -> Reached:
+def _reached(subject: Subject, case: Case, status: Mapping[Key, Deadline], at: datetime, tz: ZoneInfo) -> Reached:
     return Reached(
-        at=in_zone(at, where),
+        at=in_zone(at, tz),
         streams=tuple(StreamState(stream=name, status=status) for name, status in _statuses(subject, case)),
         deadlines=tuple(
-            StandingDeadline(
+            OpenDeadline(
                 subject=deadline.subject,
                 name=deadline.name,
                 of=deadline.part,
                 clause=deadline.clause,
                 inclusive=deadline.inclusive,
-                at=in_zone(deadline.at, where),
+                at=in_zone(deadline.at, tz),
                 state="settled" if not deadline.open else "passed" if deadline.passed(at) else "open",
             )
-            for deadline in standing.values()
+            for deadline in status.values()
             if subject.owns(deadline.subject)
         ),
         money=ledger.money(case),
