@@ -14,10 +14,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from returnable.adapters.clock import system_clock
-from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file
 from returnable.adapters.eventstore.open import copy_store, on_a_server, open_store, path_of
 from returnable.adapters.eventstore.sqlite_alone import held_alone
 from returnable.adapters.eventstore.sqlite_file import connect
+from returnable.adapters.eventstore.sqlite_schema import SCHEMA_VERSION, version_of_file
 from returnable.adapters.eventstore.sqlite_timeline import (
     BESIDE,
     begin_timeline,

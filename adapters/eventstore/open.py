@@ -41,26 +41,25 @@ def open_store(
     Raises :class:`StoreUnusable` when the URL is not understood or the file cannot be used.
     """
     if url == "memory:":
-        from returnable.adapters.eventstore.memory import MemoryCaseRecorder
+        from returnable.adapters.eventstore.memory import MemoryStore
 
-        return CaseStore(MemoryCaseRecorder())
+        return MemoryStore()
     if is_postgres(url):
         place = place_of(url)
         with _psycopg(place.shown):
-            from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+            from returnable.adapters.eventstore.postgres import PostgresStore
             from returnable.adapters.eventstore.postgres_connections import Limits
 
         limits = Limits(busy_seconds=busy_timeout_seconds, connections=connections)
-        return CaseStore(PostgresCaseRecorder(place, limits=limits, pool=pool, only_reading=only_reading))
-    from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+        return PostgresStore(place, limits=limits, pool=pool, only_reading=only_reading)
+    from returnable.adapters.eventstore.sqlite import SQLiteStore
 
     path = path_of(url)
     if not create and not os.path.exists(path):
         raise StoreUnusable(f"{path}: there is no store here")
-    recorder = SQLiteCaseRecorder(
+    return SQLiteStore(
         path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, only_reading=only_reading
     )
-    return CaseStore(recorder)
 
 
 def copy_store(url: str, target: str | os.PathLike[str]) -> None:
@@ -68,7 +67,7 @@ def copy_store(url: str, target: str | os.PathLike[str]) -> None:
 
     Damage is copied, too, so that it can be found in the copy. Raises :class:`StoreUnusable`.
     """
-    from returnable.adapters.eventstore.connections import reading_connections
+    from returnable.adapters.eventstore.sqlite_connections import reading_connections
 
     path = path_of(url)
     if not os.path.exists(path):
@@ -92,7 +91,7 @@ def migrate_store(url: str) -> tuple[int, int]:
     file is created, or brought up to date, whenever it is opened for writing.
     """
     if not is_postgres(url):
-        from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file
+        from returnable.adapters.eventstore.sqlite_schema import SCHEMA_VERSION, version_of_file
 
         before = 0 if url == "memory:" else version_of_file(path_of(url))
         open_store(url).close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from returnable.adapters.eventstore import subscription
+from returnable.adapters.eventstore import follow
 from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.postgres_connections import is_pooled
 
@@ -62,7 +62,7 @@ class Listener:
         """How long a follower may wait before it looks by itself."""
         ear = self._ear
         hears = ear is not None and ear.hears and self._thread is not None and self._thread.is_alive()
-        return HEARING_POLL_SECONDS if hears else max(DEAF_POLL_SECONDS, subscription.POLL_SECONDS)
+        return HEARING_POLL_SECONDS if hears else max(DEAF_POLL_SECONDS, follow.POLL_SECONDS)
 
     def close(self) -> None:
         """End the thread."""

@@ -100,7 +100,8 @@ BEGIN
         SELECT b.i INTO nth FROM (
             SELECT u.i, u.a, u.t, coalesce(
                 lag(u.a + u.s) OVER (PARTITION BY u.c ORDER BY u.i),
-                (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1), 0
+                (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1),
+                least(u.a, 0)
             ) AS stands_at, (
                 SELECT {tip} FROM {schema}.facts f WHERE u.t IS NOT NULL AND f.case_id = u.c AND f.case_seq = u.a
             ) AS tip
@@ -110,7 +111,7 @@ BEGIN
             refusal := 'stale';
             RETURN;
         END IF;
-    ELSE FOR i IN 1 .. coalesce(cardinality(p_cases), 0) LOOP
+    ELSE FOR i IN 1 .. cardinality(p_cases) LOOP
         v_count := NULL;
         FOR j IN REVERSE i - 1 .. 1 LOOP
             IF p_cases[j] = p_cases[i] THEN
@@ -121,7 +122,7 @@ BEGIN
         IF v_count IS NULL THEN
             SELECT f.case_seq, f.stream, f.version, {tip} INTO v_count, v_stream, v_version, v_tip
                 FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
-            v_count := coalesce(v_count, 0);
+            v_count := coalesce(v_count, least(p_afters[i], 0));
             IF v_tip <> p_tips[i] THEN
                 v_count := -1; -- as many facts, but others
             END IF;
@@ -157,44 +158,36 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'RT002', MESSAGE = 'a name is claimed twice at once', DETAIL = i::text;
         END IF;
     END LOOP;
-    IF p_cases IS NULL THEN
-        FOR i IN 1 .. v_events LOOP
-            INSERT INTO {schema}.facts VALUES (
-                first + i - 1, p_streams[i], p_versions[i], p_streams[i], p_versions[i], p_types[i], p_contents[i]
-            );
-        END LOOP;
-    ELSE
-        FOR i IN 1 .. cardinality(p_cases) LOOP
-            CONTINUE WHEN p_sizes[i] = 0;
-            IF cardinality(p_cases) > 1 THEN
-                SELECT f.stream, f.version INTO v_stream, v_version
-                    FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
+    FOR i IN 1 .. cardinality(p_cases) LOOP
+        CONTINUE WHEN p_sizes[i] = 0;
+        IF cardinality(p_cases) > 1 THEN
+            SELECT f.stream, f.version INTO v_stream, v_version
+                FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
+        END IF;
+        FOR v_known IN p_afters[i] .. p_afters[i] + p_sizes[i] - 1 LOOP
+            v_event := v_event + 1;
+            IF p_streams[v_event] = v_stream THEN
+                v_stands_at := v_version;
+            ELSIF p_versions[v_event] = 1 THEN
+                v_stands_at := 0;
+            ELSE
+                SELECT f.version INTO v_stands_at FROM {schema}.facts f
+                    WHERE f.case_id = p_cases[i] AND f.stream = p_streams[v_event]
+                    ORDER BY f.case_seq DESC LIMIT 1;
+                v_stands_at := coalesce(v_stands_at, least(v_known, 0));
             END IF;
-            FOR v_known IN p_afters[i] .. p_afters[i] + p_sizes[i] - 1 LOOP
-                v_event := v_event + 1;
-                IF p_streams[v_event] = v_stream THEN
-                    v_stands_at := v_version;
-                ELSIF p_versions[v_event] = 1 THEN
-                    v_stands_at := 0;
-                ELSE
-                    SELECT f.version INTO v_stands_at FROM {schema}.facts f
-                        WHERE f.case_id = p_cases[i] AND f.stream = p_streams[v_event]
-                        ORDER BY f.case_seq DESC LIMIT 1;
-                    v_stands_at := coalesce(v_stands_at, 0);
-                END IF;
-                IF p_versions[v_event] <> v_stands_at + 1 THEN
-                    RAISE EXCEPTION USING ERRCODE = 'RT003', MESSAGE = 'a stream has a gap',
-                        DETAIL = v_event::text, HINT = v_stands_at::text;
-                END IF;
-                INSERT INTO {schema}.facts VALUES (
-                    first + v_event - 1, p_cases[i], v_known + 1, p_streams[v_event], p_versions[v_event],
-                    p_types[v_event], p_contents[v_event]
-                );
-                v_stream := p_streams[v_event];
-                v_version := p_versions[v_event];
-            END LOOP;
+            IF p_versions[v_event] <> v_stands_at + 1 THEN
+                RAISE EXCEPTION USING ERRCODE = 'RT003', MESSAGE = 'a stream has a gap',
+                    DETAIL = v_event::text, HINT = v_stands_at::text;
+            END IF;
+            INSERT INTO {schema}.facts VALUES (
+                first + v_event - 1, p_cases[i], v_known + 1, p_streams[v_event], p_versions[v_event],
+                p_types[v_event], p_contents[v_event]
+            );
+            v_stream := p_streams[v_event];
+            v_version := p_versions[v_event];
         END LOOP;
-    END IF;
+    END LOOP;
     IF v_events > 0 THEN
         PERFORM pg_notify('{channel}', '');
     END IF;

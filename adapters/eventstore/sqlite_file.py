@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 import weakref
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from ctypes import py_object, pythonapi
 from os import getpid
 from time import time_ns
@@ -99,6 +101,50 @@ class _Process:
     def open(self) -> list[FileConnection]:
         """The connections that are open."""
         return [each for each in (one() for one in self.connections.copy().values()) if each is not None]
+
+
+_CAUSES = {
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite file",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_READONLY: "it or its folder is read-only",
+    sqlite3.SQLITE_PERM: "access is denied",
+    sqlite3.SQLITE_AUTH: "access is denied",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "reading or writing failed",
+    sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened",
+}
+
+
+def cause_of(error: sqlite3.Error, otherwise: str = "") -> str:
+    """The cause of an error of SQLite in words."""
+    return _CAUSES.get(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF, otherwise)
+
+
+@contextmanager
+def transaction(connection: FileConnection) -> Iterator[None]:
+    """A write transaction: committed at the end, rolled back after an exception."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A transaction that a child process inherited belongs to the parent.
+        if connection.in_transaction and connection.is_own:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def close_at_end(close: Callable[[], None], write_lock: threading.RLock, patience_seconds: float) -> None:
+    """Close the connections of an object that nobody refers to any more, or when the process ends.
+
+    At the end of the process a daemon thread may be in the middle of a transaction. It is waited for, because SQLite crashes
+    when its connection is closed meanwhile. If that takes too long, the connection stays open and the system closes the file.
+    """
+    if write_lock.acquire(timeout=patience_seconds):
+        try:
+            close()
+        finally:
+            write_lock.release()
 
 
 NO_LOCKS: set[int] = set()
@@ -235,12 +281,9 @@ class SQLiteFile:
         ``beside``: together with what SQLite keeps beside the file. Raises :class:`StoreUnusable` when the path leads to
         another file than at first.
         """
-        if self._opened is None:
-            try:
-                self._opened = Opened((self.path, _inode(self.path)))
-            except _GONE:
-                self._refuse(self.path, NOTHING_WAS_DONE)
         self.check_before_opening()
+        if self._opened is None:
+            self._refuse(self.path, NOTHING_WAS_DONE)
         files = list(self._opened.files)
         target = self.target
         if self._is_link:

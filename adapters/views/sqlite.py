@@ -1,8 +1,6 @@
 """Stored views in an SQLite file of their own, beside the store whose facts they tell.
 
 Projecting never takes the write lock of the store, and the file can be deleted at any time: it is made again from the facts.
-For the ``eventsourcing`` library it is a tracking recorder: each view tracks the positions of the log under its own name,
-so that a host can wait until a view has told what it just recorded.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 
-from eventsourcing.persistence import IntegrityError, Tracking, TrackingRecorder
 from pydantic_core import to_json
 
 from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
@@ -24,8 +22,10 @@ from returnable.adapters.eventstore.sqlite_file import (
     OUTCOME_UNKNOWN,
     FileConnection,
     SQLiteFile,
+    close_at_end,
     connect,
     create_for_owner,
+    transaction,
 )
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -44,7 +44,6 @@ CREATE TABLE parked (
     view TEXT NOT NULL, case_id TEXT NOT NULL, position INTEGER NOT NULL, case_seq INTEGER NOT NULL,
     stream TEXT NOT NULL, version INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (view, case_id)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE tracking (application_name TEXT PRIMARY KEY, notification_id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE origin (identity TEXT NOT NULL) STRICT;
 """
 
@@ -73,7 +72,7 @@ _CACHE_KIB = 32_000
 """The most memory SQLite keeps pages in, whatever the size of the file."""
 
 
-class SQLiteViews(TrackingRecorder):
+class SQLiteViews:
     """Keeps stored views in a file, or in memory; safe to share between threads, and between processes by the file.
 
     A batch is one transaction, there as a whole after a power failure or not at all.
@@ -81,7 +80,6 @@ class SQLiteViews(TrackingRecorder):
 
     def __init__(self, path: str | os.PathLike[str] | None, *, busy_timeout_seconds: float = 10.0) -> None:
         """``None``: in memory. Raises ``StoreUnusable`` when the file is something else or of another version."""
-        super().__init__()
         self._file = None if path is None else SQLiteFile(path)
         self.path = None if self._file is None else self._file.path
         self._busy_timeout_seconds = busy_timeout_seconds
@@ -124,43 +122,13 @@ class SQLiteViews(TrackingRecorder):
                 connection.close()
                 raise
             self._connection = connection
-            self._finalizer = weakref.finalize(self, _close_at_end, connection, self._lock, self._busy_timeout_seconds)
+            close = partial(_close, connection)
+            self._finalizer = weakref.finalize(self, close_at_end, close, self._lock, self._busy_timeout_seconds)
         return connection
 
     @property
     def _name(self) -> str:
         return self.path or "the views in memory"
-
-    # ---- the library's contract ------------------------------------------------------------------------------------------
-
-    def insert_tracking(self, tracking: Tracking) -> None:
-        """Track the position of a projection of the host's own.
-
-        The positions of stored views are saved with their rows only: for one of theirs raises ``ValueError``. Raises the
-        library's ``IntegrityError`` for a position that is tracked already.
-        """
-        if tracking.application_name in VIEWS:
-            raise ValueError(f"the position of the stored view {tracking.application_name!r} is saved with its rows")
-        with self._writing() as connection:
-            tracked = self._tracked(connection, tracking.application_name)
-            if tracked is not None and tracked >= tracking.notification_id:
-                raise IntegrityError(f"{tracking} is not above {tracked}")
-            connection.execute(
-                "INSERT OR REPLACE INTO tracking VALUES (?, ?)", (tracking.application_name, tracking.notification_id)
-            )
-
-    def max_tracking_id(self, application_name: str) -> int | None:
-        """The position that a stored view (by its name), or a projection of the host's own, has told."""
-        with self.reading() as reading:
-            mark = reading.marks().get(application_name)
-            if application_name in VIEWS:
-                return mark.position if mark is not None and mark.built else None
-            return self._tracked(reading.connection, application_name)
-
-    @staticmethod
-    def _tracked(connection: sqlite3.Connection, name: str) -> int | None:
-        row = connection.execute("SELECT notification_id FROM tracking WHERE application_name = ?", (name,)).fetchone()
-        return None if row is None else row[0]
 
     # ---- what projectors need --------------------------------------------------------------------------------------------
 
@@ -288,7 +256,7 @@ class SQLiteViews(TrackingRecorder):
         if self.path is not None and not make_durable_what_is_found(connection, self._busy_timeout_seconds):
             raise StoreBusy(f"{self._name}: another projector copied the WAL for {self._busy_timeout_seconds:g} s")
         if _is_empty(connection):
-            with _transaction(connection):
+            with transaction(connection):
                 # Another projector may have been first.
                 if _is_empty(connection):
                     for statement in (*_SYSTEM_TABLES.split(";"), *map(_table, VIEWS)):
@@ -316,7 +284,7 @@ class SQLiteViews(TrackingRecorder):
             connection = self._writer()
             if self._file is not None:
                 self._file.check_before_opening()
-            with _transaction(connection):
+            with transaction(connection):
                 yield connection
                 if self._file is not None:
                     work.check_same_process()
@@ -432,30 +400,9 @@ class SQLiteReading:
         return digest.hexdigest()
 
 
-@contextmanager
-def _transaction(connection: FileConnection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A transaction that a child process inherited is the parent's.
-        if connection.in_transaction and connection.is_own:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _close_at_end(connection: FileConnection, lock: threading.RLock, patience_seconds: float) -> None:
-    """Close the connection, after a transaction of another thread: SQLite crashes when it is closed meanwhile.
-
-    Should that take too long, the connection stays open and the system closes the file.
-    """
-    if lock.acquire(timeout=patience_seconds):
-        try:
-            with AtWork(connection), suppress(sqlite3.Error):
-                connection.close()
-        finally:
-            lock.release()
+def _close(connection: FileConnection) -> None:
+    with AtWork(connection), suppress(sqlite3.Error):
+        connection.close()
 
 
 def _alike(one: str, other: str) -> bool:

@@ -23,7 +23,7 @@ import pytest
 import returnable
 from returnable.adapters import backups
 from returnable.adapters.backups import back_up, restore, verify_store
-from returnable.adapters.eventstore import connections
+from returnable.adapters.eventstore import sqlite_connections as connections
 from returnable.adapters.eventstore.sqlite_timeline import marker_of, read_wal, take_over_copy, why_foreign
 from returnable.adapters.files import NotWritten
 from returnable.adapters.wiring import assemble, projector, stored_views

@@ -471,7 +471,7 @@ def test_a_busy_store_after_a_lost_answer_is_not_told_as_nothing_recorded() -> N
     # given: the answer is lost after the commit, and the second attempt finds another writer
     store = open_store(url := fresh_store_url(), busy_timeout_seconds=0.3)
     schema, others = place_of(url).schema, []
-    connections: Any = store._recorder._connections  # type: ignore[attr-defined]
+    connections: Any = store._connections  # type: ignore[attr-defined]
     do = connections._do
 
     def lose(work: Any) -> Any:

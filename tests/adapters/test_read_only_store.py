@@ -15,8 +15,8 @@ import pytest
 from terminal import returnable
 from usual import an_inspected_return
 
-from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.sqlite_schema import APPLICATION_ID
 from returnable.adapters.wiring import assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import StoreUnusable

@@ -7,110 +7,43 @@ and go; readers never wait for the writer, nor the writer for them, because the 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Literal
 
-from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
 from returnable.adapters.eventstore.sqlite_file import (
     OUTCOME_UNKNOWN,
     FileConnection,
     SQLiteFile,
+    cause_of,
+    close_at_end,
     connect,
     create_for_owner,
 )
+from returnable.adapters.eventstore.sqlite_schema import (
+    EFFECTIVE_IDS,
+    check_access,
+    check_writable,
+    create_tables,
+    is_write_protected,
+    kind_of,
+    look_before_opening,
+    mark,
+    stand_in_for_missing,
+)
 from returnable.adapters.eventstore.sqlite_timeline import (
-    begin_timeline,
-    cookie_of,
-    is_copy,
-    new_cookie,
     refuse_foreign_journal,
     refuse_foreign_wal,
     refuse_half_restored,
-    take_over_copy,
 )
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
-from returnable.domain.fields import to_text
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
-
-APPLICATION_ID = 0x52544E42  # "RTNB"
-"""Marks a file as a store of this library."""
-
-SCHEMA_VERSION = 2
-
-_FACTS = """
-CREATE TABLE facts (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    case_id TEXT NOT NULL, case_seq INTEGER NOT NULL,
-    stream TEXT NOT NULL, version INTEGER NOT NULL,
-    type TEXT NOT NULL, content BLOB NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX facts_by_case ON facts (case_id, case_seq);
-CREATE UNIQUE INDEX beginnings ON facts (stream) WHERE version = 1;
-CREATE TABLE names (
-    kind TEXT NOT NULL, name TEXT NOT NULL, case_id TEXT NOT NULL, PRIMARY KEY (kind, name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE commands (
-    command_id TEXT PRIMARY KEY, digest TEXT NOT NULL, command TEXT NOT NULL, at TEXT NOT NULL,
-    outcome TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, judged_on INTEGER NOT NULL DEFAULT 0
-) STRICT, WITHOUT ROWID;
-CREATE TABLE refusals (
-    case_id TEXT NOT NULL, case_seq INTEGER NOT NULL, times INTEGER NOT NULL, last_at INTEGER NOT NULL,
-    PRIMARY KEY (case_id, case_seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE policies (sha256 TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
-"""
-
-_BOOKKEEPING = """
-CREATE TABLE bookmarks (
-    name TEXT PRIMARY KEY, position INTEGER NOT NULL, holder TEXT, held_until INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE TABLE due (case_id TEXT PRIMARY KEY, at INTEGER, claimed_until INTEGER) STRICT, WITHOUT ROWID;
-CREATE INDEX due_by_instant ON due (at, case_id);
-CREATE TABLE timelines (
-    number INTEGER PRIMARY KEY, cookie INTEGER NOT NULL, began_at TEXT NOT NULL,
-    cause TEXT NOT NULL, file TEXT, sha256 TEXT, head INTEGER, replaced_head INTEGER
-) STRICT;
-"""
-
-_MIGRATIONS = (_FACTS, _BOOKKEEPING)
-"""What makes each version of the tables from the one before it."""
-
-assert len(_MIGRATIONS) == SCHEMA_VERSION
-
-_NAMED = re.compile(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)")
-
-
-def damaged_schema(ask: Callable[[str], list[Any]]) -> Iterator[str]:
-    """What is missing of the tables and indexes of a store, and what was put among them that changes what is written.
-
-    An index that an administrator adds does no harm.
-    """
-    ((version,),) = ask("PRAGMA main.user_version")
-    found = {name: (kind, sql) for kind, name, sql in ask("SELECT type, name, sql FROM main.sqlite_master")}
-    for nth, statements in enumerate(_MIGRATIONS, start=1):
-        for statement in filter(None, map(str.strip, statements.split(";"))):
-            name = _NAMED.match(statement)[1]  # type: ignore[index]
-            _, sql = found.get(name, ("", None))
-            if nth > version and sql is not None:
-                yield f"{name} is there, but the file says that it is of version {version}, which has none"
-            elif nth <= version and sql != statement:
-                yield f"{name} {'is missing' if sql is None else 'is not as it was made'}"
-    if version == SCHEMA_VERSION and "timelines" in found and not ask("SELECT 1 FROM main.timelines LIMIT 1"):
-        yield "it does not say on which timeline its file is, so that the WAL of another file would not be noticed"
-    for name, (kind, _) in found.items():
-        if kind == "trigger":
-            yield f"a trigger, {name}, may change what is written"
-
-
-_TEMPORARY = re.compile("CREATE( UNIQUE)? (TABLE|INDEX) ")
 
 CHECKPOINT_PAGES = 2000
 """Pages of WAL between two checkpoints. Measured: SQLite's 1000 costs 3 % of the appends, 8000 gains nothing and makes
@@ -119,20 +52,7 @@ the first appends into a fresh, growing WAL a third slower."""
 IDLE_READERS = 16
 """How many reading connections are kept while nobody reads; more are opened when more threads read at once."""
 
-_EFFECTIVE_IDS = os.access in os.supports_effective_ids
-
 _SYNCHRONOUS = {"NORMAL": 1, "FULL": 2, "EXTRA": 3}
-
-_CAUSES = {
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite file",
-    sqlite3.SQLITE_CORRUPT: "it is damaged",
-    sqlite3.SQLITE_READONLY: "it or its folder is read-only",
-    sqlite3.SQLITE_PERM: "access is denied",
-    sqlite3.SQLITE_AUTH: "access is denied",
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_IOERR: "reading or writing failed",
-    sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened",
-}
 
 WRONG_CALLS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.NotSupportedError)
 
@@ -149,7 +69,7 @@ class Connections:
         self._synchronous: Synchronous = synchronous
         self._begin(path, busy_timeout_seconds)
         with AtWork(self):
-            _look_before_opening(self.path)
+            look_before_opening(self.path)
             with self.explained():
                 self._held.writer = self._first_connection()
 
@@ -184,7 +104,7 @@ class Connections:
         """Whether what stands in the WAL may be seen and still not be on the disk."""
         # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
         self._finalizer = weakref.finalize(
-            self, _close_at_end, self._held, self._write_lock, self._busy_timeout_seconds
+            self, close_at_end, self._held.close, self._write_lock, self._busy_timeout_seconds
         )
 
     @contextmanager
@@ -199,14 +119,13 @@ class Connections:
 
     def explain(self, error: sqlite3.Error) -> ReturnableError:
         """Our error for one of SQLite's."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if is_busy(error):
             return StoreBusy(f"{self.path}: another writer held the store for {self._busy_timeout_seconds:g} s")
         try:
             self._file.check_before_opening(OUTCOME_UNKNOWN)
         except StoreUnusable as moved:  # that explains whatever SQLite says
             return moved
-        return StoreUnusable(f"{self.path}: {_CAUSES.get(code, 'SQLite refuses')} ({error})")
+        return StoreUnusable(f"{self.path}: {cause_of(error, 'SQLite refuses')} ({error})")
 
     def busy(self) -> StoreBusy:
         """Our error when other threads wrote for too long."""
@@ -316,12 +235,12 @@ class Connections:
         connection = connect(self.path, "mode=rwc", self._busy_timeout_seconds)
         try:
             self._file.check_opened(connection)
-            self._mark(connection)
+            mark(connection, self.path, self._busy_timeout_seconds)
             switch_to_wal(connection, self._busy_timeout_seconds)
             self._make_durable(connection)
             self._settle(connection)
-            self._create_tables(connection)
-            _check_writable(connection)
+            create_tables(connection)
+            check_writable(connection)
             self._file.remember(connection)
         except BaseException:
             connection.close()
@@ -330,7 +249,7 @@ class Connections:
 
     def _connect(self) -> FileConnection:
         self._file.check_before_opening()
-        _check_access(self.path)
+        check_access(self.path)
         # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
         connection = connect(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
@@ -363,37 +282,6 @@ class Connections:
                     raise StoreBusy(f"{self.path}: another process copied its WAL for {self._busy_timeout_seconds:g} s")
                 self._doubtful = False
 
-    def _mark(self, connection: sqlite3.Connection) -> None:
-        # On its own and before the switch to WAL, so that the mark stands in the first page of the file and nothing else
-        # does: whoever looks from outside, or after a crash at any moment, finds either an empty file or one of ours.
-        if _kind(self.path, connection) == "empty":
-            with _transaction(connection):
-                if _kind(self.path, connection) == "empty":
-                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.execute(f"PRAGMA schema_version = {new_cookie()}")
-        elif is_copy(connection):
-            take_over_copy(connection, self.path, to_text(system_clock()), self._busy_timeout_seconds)
-
-    def _create_tables(self, connection: sqlite3.Connection) -> None:
-        # Several processes may create the same store at once: the first has the lock, the others find it made.
-        if _schema_version(connection) < SCHEMA_VERSION:
-            with _transaction(connection):
-                missing = _MIGRATIONS[_schema_version(connection) :]
-                if missing:
-                    cookie = cookie_of(connection)  # as it stands in the file: every table that is made counts it up
-                    for statement in ";".join(missing).split(";"):
-                        connection.execute(statement)
-                    begin_timeline(connection, cookie, to_text(system_clock()), "created")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def is_write_protected(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file that cannot be written, or whose folder cannot be."""
-    place = os.path.abspath(path)
-    return os.path.isfile(place) and not all(
-        os.access(each, os.W_OK, effective_ids=_EFFECTIVE_IDS) for each in (place, os.path.dirname(place))
-    )
-
 
 class ReadingConnections(Connections):
     """Connections for reading alone, to a file that others may write: it is neither brought up to date nor changed.
@@ -411,7 +299,7 @@ class ReadingConnections(Connections):
                 self._held.give_back(self._connect(), sound=True)
 
     def _how_to_open(self) -> str:
-        _look_before_opening(self.path)
+        look_before_opening(self.path)
         # Not "ro": who closes the file last must be able to put the WAL beside it away.
         return "mode=rw"
 
@@ -420,15 +308,12 @@ class ReadingConnections(Connections):
         connection = connect(self.path, self._options, self._busy_timeout_seconds)
         try:
             self._file.check_opened(connection)
-            if _kind(self.path, connection) == "empty":
+            if kind_of(connection, self.path) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            missing = _MIGRATIONS[_schema_version(connection) :]
-            if missing:
-                # Whoever brings the file up to date makes the real ones, which these would hide: no connection is kept.
+            if stand_in_for_missing(connection):
+                # Another process that brings the file up to date makes the real tables, which these would hide. So no
+                # connection is kept.
                 self._held.most_readers = 0
-            for statements in missing:
-                connection.executescript(_TEMPORARY.sub(r"CREATE\1 \2 temp.", statements))
             connection.execute("PRAGMA query_only = ON")
             self._file.remember(connection, beside=self._options != _IMMUTABLE)
         except BaseException:
@@ -446,7 +331,7 @@ class ReadingConnections(Connections):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                     raise
-                raise StoreUnusable(f"{target}: {_CAUSES[sqlite3.SQLITE_FULL]} ({error})") from error
+                raise StoreUnusable(f"{target}: {cause_of(error)} ({error})") from error
             finally:
                 copy.close()
             copy = connect(target, "mode=rw", self._busy_timeout_seconds)
@@ -473,7 +358,7 @@ class ProtectedConnections(ReadingConnections):
     _refusal = "it is read-only"
 
     def _how_to_open(self) -> str:
-        if not os.access(self.path, os.R_OK, effective_ids=_EFFECTIVE_IDS):
+        if not os.access(self.path, os.R_OK, effective_ids=EFFECTIVE_IDS):
             raise StoreUnusable(f"{self.path}: access is denied")
         refuse_half_restored(self.path)
         refuse_foreign_wal(self.path)
@@ -532,136 +417,3 @@ class _Held:
                 for connection in connections:
                     with suppress(sqlite3.Error):
                         connection.close()
-
-
-def _close_at_end(held: _Held, write_lock: threading.RLock, patience_seconds: float) -> None:
-    """Close what a store had open that nobody refers to any more, or that is still open when the process ends.
-
-    Then a daemon thread may be in the middle of a transaction. It is waited for, because SQLite crashes when its
-    connection is closed meanwhile. Should it take too long, the connection stays open and the system closes the file.
-    """
-    if write_lock.acquire(timeout=patience_seconds):
-        try:
-            held.close()
-        finally:
-            write_lock.release()
-
-
-def _look_before_opening(path: str) -> None:
-    """Raise :class:`StoreUnusable` for what must not be opened for writing, without touching it."""
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise StoreUnusable(f"{path}: its folder does not exist")
-    refuse_half_restored(path)
-    if os.path.isdir(path):
-        raise StoreUnusable(f"{path}: it is a folder, not a file")
-    if not os.path.exists(path):
-        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE_IDS):
-            raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
-        return
-    if not os.path.isfile(path):
-        raise StoreUnusable(f"{path}: it is no regular file")  # to look into a pipe would wait for ever
-    _check_access(path)
-    refuse_foreign_wal(path)
-    refuse_foreign_journal(path)
-    # "immutable" reads without locks and without creating or replaying a WAL. Reading the first bytes with open() would
-    # be worse: closing any descriptor of a file drops all POSIX locks this process has on it.
-    try:
-        certain = _look(path, "mode=ro&immutable=1") == "ours" or not os.path.exists(f"{path}-wal")
-    except sqlite3.Error:
-        # Without locks a file that grows at this moment looks damaged.
-        certain = False
-    if certain:
-        return
-    # What another application wrote may still stand in its WAL only. This look takes locks and still changes nothing.
-    try:
-        try:
-            _look(path, "mode=ro")
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise
-            # A crash left a journal, for instance at the birth of a store. Nobody can read the file, whosever it is,
-            # before what stands in the journal is undone.
-            _look(path, "mode=rw")
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        cause = _CAUSES.get(code, "it cannot be read")
-        raise StoreUnusable(f"{path}: {cause} ({error})") from error
-
-
-def _check_access(path: str) -> None:
-    # SQLite would open a read-only file and give the files beside it the same permissions. They stay when the file is
-    # made writable again, and then no writing works any more.
-    for mode, cause in ((os.R_OK, "access is denied"), (os.W_OK, "it is read-only")):
-        if os.path.exists(path) and not os.access(path, mode, effective_ids=_EFFECTIVE_IDS):
-            raise StoreUnusable(f"{path}: {cause}")
-
-
-def _look(path: str, options: str) -> Literal["ours", "empty"]:
-    connection = connect(path, options, 5.0)
-    try:
-        return _kind(path, connection)
-    finally:
-        connection.close()
-
-
-def _kind(path: str, connection: sqlite3.Connection) -> Literal["ours", "empty"]:
-    # Tables are counted first: where another process creates the store between two looks, its mark is seen.
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application_id == APPLICATION_ID:
-        version = _schema_version(connection)
-        if version > SCHEMA_VERSION:
-            raise StoreUnusable(
-                f"{path}: it was written by a newer version of returnable (schema {version}, this one knows"
-                f" {SCHEMA_VERSION})"
-            )
-        return "ours"
-    if tables or application_id:
-        raise StoreUnusable(f"{path}: it is an SQLite file of another application")
-    return "empty"
-
-
-def version_of_file(path: str) -> int:
-    """The version of the tables in a file; 0 where there is no store yet. Raises :class:`StoreUnusable`."""
-    if not os.path.exists(path):
-        return 0
-    with AtWork(path):
-        _look_before_opening(path)
-        connection = connect(path, "mode=ro", 5.0)
-        try:
-            return _schema_version(connection)
-        finally:
-            connection.close()
-
-
-def _schema_version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _check_writable(connection: sqlite3.Connection) -> None:
-    # SQLite opens a read-only file, and even begins to write it, without a word; only a statement that changes something
-    # is refused. Somebody else writing is fine and not waited for.
-    timeout = connection.execute("PRAGMA busy_timeout").fetchone()[0]
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if not is_busy(error):
-            raise
-    connection.execute(f"PRAGMA busy_timeout = {timeout}")
