@@ -601,7 +601,7 @@ def test_a_writer_that_does_not_let_go_keeps_others_waiting_only_so_long() -> No
     # given: a transaction that has appended and is not committed
     url = fresh_store_url()
     with closing(opened(url)) as store, psycopg.connect(database_url()) as other:
-        nothing = ", ".join(["'{}'"] * 4 + ["NULL"] * 4 + ["'{}'"] * 3 + ["NULL", "NULL", "'0'"])
+        nothing = ", ".join(["'{}'"] * 11 + ["NULL", "NULL", "'0'"])
         other.execute(f"SELECT {schema_of(url)}.append({nothing})".encode())
 
         # when

@@ -448,12 +448,12 @@ def test_what_was_written_beside_a_wrong_append_is_told_even_if_the_next_finds_t
     line.come(lambda: store.append([batch("C", 0, "c-1")]))
     execute = postgres._execute
 
-    def disturbed(connection: Any, append: Any) -> Any:
-        if append.insert.cases[0].case_id == "C" and not connection.pgconn.pipeline_status:
+    def disturbed(connection: Any, request: Any) -> Any:
+        if request.append.batches[0].case_id == "C" and not connection.pgconn.pipeline_status:
             others.append(psycopg.connect(database_url()))
             lock = f"SELECT pg_advisory_xact_lock((1381256770::bigint << 32) | '{schema}.facts'::regclass::oid::bigint)"
             others[0].execute(lock.encode())
-        return execute(connection, append)
+        return execute(connection, request)
 
     monkeypatch.setattr(postgres, "_execute", disturbed)
 
