@@ -72,7 +72,7 @@ def test_three_partitions_answer_every_line_as_one_store_does(history: str, tmp_
     stores = {name: assemble(f"sqlite:///{tmp_path}/{name}.db") for name in NAMES}
     partitions = recipe().Partitions(stores)
     as_parts = SimpleNamespace(
-        desk=SimpleNamespace(handle=partitions.handle), questions=SimpleNamespace(answer=partitions.ask)
+        handler=SimpleNamespace(handle=partitions.handle), questions=SimpleNamespace(answer=partitions.ask)
     )
 
     in_partitions = played(as_parts, content)
