@@ -46,25 +46,25 @@ _PLACE = (
     Column("case_seq", "int", "place in the case, from 1 on without gaps"),
     Column("stream", "text", "order/ID, return/ID or claim/ID"),
     Column("version", "int", "place in the stream, from 1 on without gaps"),
-    Column("type", "text", "the type of the event"),
+    Column("type", "text", "the type of the fact"),
     Column("occurred_at", "time", "when it happened in the world"),
     Column("recorded_at", "time", "when it was recorded"),
-    Column("actor_role", "text", "the role of the person or system that reported the event"),
-    Column("actor_id", "text", "who reported it"),
-    Column("command_id", "text", "the caller's key of the command that recorded it"),
-    Column("policy", "text", "the policy that it pins, if it pins one"),
+    Column("actor_role", "text", "in which role somebody told it"),
+    Column("actor_id", "text", "who told it"),
+    Column("command_id", "text", "the caller's key of the command it came of"),
+    Column("policy", "text", "the policy it pins, where it pins one"),
     Column("policy_version", "text", "the version of that policy"),
     Column("policy_sha256", "text", "the hash of that policy"),
-    Column("outcome", "text", "accepted or declined: the outcome of that command"),
+    Column("outcome", "text", "accepted or declined: what the command it came of came to"),
 )
 
 FACT_COLUMNS: tuple[Column, ...] = (
     *_PLACE,
     Column("failed", "texts", "clauses of its ruling that failed"),
-    Column("overridden", "texts", "clauses of its ruling that failed and were overridden"),
+    Column("overridden", "texts", "clauses of its ruling that failed and were set aside by an override"),
     Column("currency", "text", "the currency of amount"),
     Column("amount", "money", "captured (Confirmed), to be refunded (RefundRequested), the tender (RefundSettled, …)"),
-    Column("content", "json", "the other fields of the event; money as decimals"),
+    Column("content", "json", "the other fields of the fact; money as decimals"),
 )
 """One row for each fact. In JSON Lines a last key ``ruling`` holds every clause with its quote and its reason."""
 
@@ -74,15 +74,13 @@ CLAUSE_COLUMNS: tuple[Column, ...] = (
     Column("clause", "text", "the id of the clause"),
     Column("verdict", "text", "pass, fail, not_applicable or overridden"),
     Column(
-        "deadline",
-        "time",
-        "the deadline of the clause, if it has one; the earliest, if lines have deadlines of their own",
+        "deadline", "time", "the instant it turned on, where there is one: the earliest, where lines have their own"
     ),
-    Column("margin_seconds", "seconds", "seconds left until the deadline; negative if too late"),
+    Column("margin_seconds", "seconds", "seconds that were left until then; negative: so much too late"),
     Column("because", "text", "the reason in plain English"),
     Column("currency", "text", "the currency of amount"),
-    Column("amount", "money", "the total of the refund (RefundRequested)"),
-    Column("facts", "json", "the grounds: the values that the verdict rests on"),
+    Column("amount", "money", "what the refund of this ruling comes to (RefundRequested)"),
+    Column("facts", "json", "what the verdict rests on"),
 )
 """One row for each clause that was weighed. In JSON Lines a last key ``quote`` holds the merchant's words."""
 
