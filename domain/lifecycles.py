@@ -124,8 +124,8 @@ class ReturnLifecycle(Lifecycle):
 
 
 class LabelLifecycle(Lifecycle):
-    """A prepaid label. That it is void from its deadline on needs no fact: ``issued`` means issued and not yet known
-    to be used or voided, and the clock says the rest."""
+    """A prepaid label. No event is needed for it to be void after its deadline: ``issued`` means issued and not known to
+    be used or voided, and the clock decides the rest."""
 
     nothing = State(initial=True)
     issued = State()

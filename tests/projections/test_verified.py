@@ -104,8 +104,8 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
     def record(count: int) -> None:
         order_id = f"B-{other.store.head()}"
         confirm = {**dict(_commands())["2026-03-02T15:00:00Z"], "order_id": order_id, "command_id": order_id}
-        other.desk.handle(parse_command(confirm), parse_instant("2026-03-21T15:00:00Z"))
-        other.desk.due.catch_up()
+        other.handler.handle(parse_command(confirm), parse_instant("2026-03-21T15:00:00Z"))
+        other.handler.due.catch_up()
 
     # when
     problems = list(Verification(shop.services.store, shop.services.handler.policy).run(record))
