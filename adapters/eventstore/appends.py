@@ -38,7 +38,7 @@ def check_kept(pinned: str | None, is_kept: bool) -> None:
 def check_next(stream: str, last: int, version: int) -> None:
     """Raise ``ValueError`` unless ``version`` follows the ``last`` version of a stream (0: it has no event)."""
     if version != last + 1:
-        raise ValueError(f"{stream} stands at version {last}: its next fact cannot be version {version}")
+        raise ValueError(f"{stream} stands at version {last}: its next event cannot be version {version}")
 
 
 def receipt_values(receipt: CommandReceipt) -> tuple[str, str, str, str, str]:
@@ -65,4 +65,4 @@ def conflict(
         if (each.kind, each.name) in reserved:
             return NameTaken(each.kind, each.name)
         reserved.add((each.kind, each.name))
-    return ValueError(f"these facts contradict each other or begin a stream of another case: {cause}")
+    return ValueError(f"these events contradict each other or begin a stream of another case: {cause}")

@@ -39,8 +39,7 @@ from returnable.domain.errors import (
 T = TypeVar("T")
 
 SPELT_OUT = 8
-"""Arrays up to this length are written out with a placeholder for each element: the driver turns a text into bytes in C, and
-a list in Python."""
+"""Arrays up to this length get a placeholder for each element: the driver encodes a text in C, but a list in Python."""
 
 
 class PostgresStore(SqlStore):
@@ -72,9 +71,9 @@ class PostgresStore(SqlStore):
         return _Request(append, *_call(self._function, append, self._patience))
 
     def _append_all(self, requests: Sequence[_Request], unanswered: int = 0) -> list[Sequence[int] | Exception]:
-        """One transaction, and one wait for the disk, for all that came together; one alone is one round trip.
+        """``unanswered``: how often the requests were sent before without an answer, so that they may be stored already.
 
-        ``unanswered``: how often they were sent before and nobody knows what came of it.
+        A single request is one round trip.
         """
         sent = 0
 
@@ -89,7 +88,7 @@ class PostgresStore(SqlStore):
         try:
             rows = self._connections.use(send)
         except StoreBusy as busy:
-            # Nothing came of the last attempt. What came of those before it is stored, or may still be.
+            # The last attempt stored nothing. Those before it may have stored the requests.
             unanswered += sent - 1
             if not unanswered:
                 raise
@@ -97,9 +96,9 @@ class PostgresStore(SqlStore):
         except ReturnableError:
             raise
         except (errors.Error, ValueError, TypeError, OverflowError) as error:
-            # Anything else, such as a time limit raised in this thread, may have come after the commit.
+            # Any other exception, such as a time limit raised in this thread, may have come after the commit.
             unanswered += sent - 1
-            if len(requests) > 1:  # one of them is wrong, and nothing is written: each for itself, then
+            if len(requests) > 1:  # one is refused, and nothing is written: now each alone
                 return [self._append_alone(request, unanswered) for request in requests]
             rows = [_raised(error, requests[0].append, self._connections.place)]
         else:
@@ -109,7 +108,7 @@ class PostgresStore(SqlStore):
         for request, row in zip(requests, rows, strict=True):
             try:
                 results.append(self._result(request.append, row, unanswered, given))
-            except ReturnableError as error:  # it cannot be asked what is stored
+            except ReturnableError as error:  # the stored rows cannot be read
                 results.append(error)
             given.update(() if isinstance(results[-1], Exception) else results[-1])
         self._wake_followers()
@@ -118,15 +117,15 @@ class PostgresStore(SqlStore):
     def _send_together(self, connection: AnyConnection, requests: Sequence[_Request]) -> list[Any]:
         try:
             with connection.pipeline() as pipeline:
-                # The COMMIT is on its way before any answer is waited for: the server, which holds the writers' lock
-                # until then, must not wait for a host that may vanish.
+                # The COMMIT is sent before any answer is read: the server holds the writers' lock until then, and must not
+                # wait for a host that may vanish.
                 connection.execute(b"BEGIN")
                 self._connections.bound(connection)
                 cursors = [_execute(connection, request) for request in requests]
                 connection.execute(b"COMMIT")
                 pipeline.sync()  # of several errors the first is raised
         finally:
-            # The COMMIT was skipped, or never sent because an append could not even be encoded.
+            # The server skipped the COMMIT, or it was never sent because a request could not be encoded.
             if connection.info.transaction_status in (TransactionStatus.INERROR, TransactionStatus.INTRANS):
                 connection.rollback()
         return [cursor.fetchone() for cursor in cursors]
@@ -139,7 +138,7 @@ class PostgresStore(SqlStore):
         return result
 
     def _result(self, append: Append, row: Any, unanswered: int, given: set[int]) -> Sequence[int] | Exception:
-        """The positions that were given, or why there are none; ``given`` are those of others in the batch."""
+        """The positions of an append, or its error; ``given`` are the positions of other requests of the batch."""
         if isinstance(row, Exception):
             refused = row
         else:
@@ -152,7 +151,7 @@ class PostgresStore(SqlStore):
                 )
             refused = _refused(refusal, nth, append)
         if unanswered:
-            # An earlier call may have gone through and its answer been lost: then this refusal is our own doing.
+            # An earlier call may have succeeded without an answer: then this refusal is its effect.
             stored = self._stored_as_sent(append)
             if stored is not None and given.isdisjoint(stored):
                 return stored
@@ -221,10 +220,10 @@ class _Records(SqlRecords):
     def damage(self) -> Iterator[str]:
         prefix = self._tables.prefix
         ((head,),) = self._tables.ask(f"SELECT coalesce(max(position), 0) FROM {prefix}facts")
-        # Asked after the facts: others may append meanwhile. It may be ahead, because a conflict gives no position back.
+        # Read after the events: others may append meanwhile. It may be ahead, because a conflict returns no position.
         ((given,),) = self._tables.ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {prefix}positions")
         if given < head:
-            yield f"the last fact stands at position {head}, but the sequence has only come to {given}"
+            yield f"the last event is at position {head}, but the sequence has only come to {given}"
         schema = prefix.removesuffix(".")
         query = (
             "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = oid WHERE indisvalid AND relnamespace ="
@@ -257,7 +256,7 @@ def _with_marks(query: str) -> bytes:
 
 
 def migrate(place: Place, limits: Limits | None = None) -> tuple[int, int]:
-    """Create the store at a place, or bring it up to date; the version of its tables before (0: none) and after.
+    """Create the store at a place, or bring it up to date. Returns the version of its tables before (0: none) and after.
 
     Safe to run from many processes at once. Raises :class:`StoreUnusable`.
     """
@@ -279,7 +278,7 @@ def _execute(connection: AnyConnection, request: _Request) -> Any:
 
 
 def _prepare(connection: AnyConnection) -> bool | None:
-    # A host that switched preparing off has a reason, such as a pooler between it and the server.
+    # A host switches preparing off for a reason, such as a pooler between it and the server.
     return None if connection.prepare_threshold is None else True
 
 
@@ -339,7 +338,7 @@ def _raised(error: Exception, append: Append, place: Place) -> Exception:
     if isinstance(error, errors.SequenceGeneratorLimitExceeded | errors.NumericValueOutOfRange):
         return StoreUnusable(
             f"{place}: the sequence of positions has come to its end, so nothing was recorded; set it back to the last "
-            f"position of a fact ({error.diag.message_primary})"
+            f"position of an event ({error.diag.message_primary})"
         )
     if isinstance(error, errors.IntegrityError):
         return conflict(append, error.diag.message_detail or str(error))

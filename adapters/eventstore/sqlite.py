@@ -162,14 +162,14 @@ class _Records(SqlRecords):
         )
         ((count, head, given),) = self._tables.ask(query)
         if head != given:
-            yield f"the last fact stands at position {head}, but {given} positions were given away"
+            yield f"the last event is at position {head}, but {given} positions were given away"
         if count != head:
             query = (
                 "SELECT position, before FROM (SELECT position, lag(position, 1, 0) OVER (ORDER BY position) AS before"
                 " FROM facts) WHERE position <> before + 1 LIMIT 20"
             )
             for position, before in self._tables.ask(query):
-                yield f"no fact stands at the positions from {before + 1} to {position - 1}"
+                yield f"there is no event at the positions from {before + 1} to {position - 1}"
 
 
 class _Statements:

@@ -1,7 +1,7 @@
-"""Connections to one SQLite file: is it ours, is it durable, who writes, who reads.
+"""The connections of a store to its SQLite file: one that writes, and some that read.
 
-One connection writes and a few that are not in use are kept for reading. They belong to no thread, so threads may come
-and go; readers never wait for the writer, nor the writer for them, because the file is in WAL mode.
+Connections belong to no thread, so threads may come and go. Readers never wait for the writer, nor the writer for them,
+because the file is in WAL mode.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ class Connections:
         in_children(self._start_afresh)
 
     def _start_afresh(self) -> None:
-        # It knows who has it: a signal may interrupt where nobody can tell any more whether the lock was taken.
+        # This lock knows its holder. A signal may interrupt a thread at a point where the thread cannot know whether it has
+        # taken the lock.
         self._write_lock = threading.RLock()
         self.release_writer = self._write_lock.release
-        """Let other threads write. The lock's own method, which no signal interrupts; ``RuntimeError``: it was not taken."""
+        """Let other threads write. No signal can interrupt it. Raises ``RuntimeError`` where the lock was not taken."""
         self._hold_nothing()
 
     def _close_before_fork(self) -> None:
@@ -99,17 +100,17 @@ class Connections:
             finalizer.detach()
         self._held = _Held(closed=self._held.closed, most_readers=self._held.most_readers)
         self.in_use = False
-        """Whether somebody is in the middle of a transaction."""
+        """Whether a thread is in the middle of a transaction."""
         self._doubtful = True
-        """Whether what stands in the WAL may be seen and still not be on the disk."""
-        # Whoever forgets to close a store leaks nothing, and Python 3.13 has no unclosed connection to warn of.
+        """Whether the WAL may hold commits that others can see and that are not on the disk yet."""
+        # A store that nobody closed leaks nothing, and Python 3.13 does not warn of unclosed connections.
         self._finalizer = weakref.finalize(
             self, close_at_end, self._held.close, self._write_lock, self._busy_timeout_seconds
         )
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn errors of SQLite into ours; those of a wrong call pass."""
+        """Turn errors of SQLite into ours, except those of a wrong call."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -118,12 +119,12 @@ class Connections:
             raise self.explain(error) from error
 
     def explain(self, error: sqlite3.Error) -> ReturnableError:
-        """Our error for one of SQLite's."""
+        """Our error for an error of SQLite."""
         if is_busy(error):
             return StoreBusy(f"{self.path}: another writer held the store for {self._busy_timeout_seconds:g} s")
         try:
             self._file.check_before_opening(OUTCOME_UNKNOWN)
-        except StoreUnusable as moved:  # that explains whatever SQLite says
+        except StoreUnusable as moved:  # the cause of any error of SQLite
             return moved
         return StoreUnusable(f"{self.path}: {cause_of(error, 'SQLite refuses')} ({error})")
 
@@ -132,11 +133,10 @@ class Connections:
         return StoreBusy(f"{self.path}: other threads held the store for {self._busy_timeout_seconds:g} s")
 
     def take_writer(self) -> sqlite3.Cursor:
-        """A cursor of the writing connection, for this thread alone until :attr:`release_writer`, to be called also after
-        this raised.
+        """A cursor of the writing connection, for this thread alone until it calls :attr:`release_writer`.
 
-        Raises :class:`StoreBusy` when other threads did not let go of it in time, or for what interrupts a thread that
-        writes.
+        The caller releases the writer also after an exception. Raises :class:`StoreBusy` when other threads did not release
+        it in time, or when a signal handler calls this in the middle of a write of its own thread.
         """
         # No context manager: this is the path of every command, and a generator costs as much as an INSERT.
         if not self._write_lock.acquire(timeout=self._busy_timeout_seconds) or self.in_use:
@@ -152,13 +152,13 @@ class Connections:
         if self._doubtful:
             with self.explained():
                 self._settle(writer)
-        if writer.in_transaction:  # whoever began it was interrupted before it could be undone
+        if writer.in_transaction:  # a thread was interrupted before it could roll back
             with self.explained():
                 writer.execute("ROLLBACK")
         return writer.cursor()
 
     def recover_writer(self, error: BaseException) -> BaseException:
-        """Undo what a failed write began and make the writer fit for the next; the error to raise."""
+        """Roll a failed write back and prepare the writer for the next; returns the error to raise."""
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, WRONG_CALLS):
             cause, error = error, self.explain(error)
             error.__cause__ = cause
@@ -171,9 +171,9 @@ class Connections:
             except sqlite3.Error:
                 sound = False
             if not sound:
-                # After a full disk or a failed write nobody knows what the connection believes. A new one asks the
-                # file. Until there is one, this one stays open if it can: as long as any connection is, none takes what
-                # a failed write left in the WAL for a commit.
+                # After a full disk or a failed write the state of the connection is unknown. A new connection reads the
+                # file. Until there is one, this one stays open if it can: while any connection is open, none takes the
+                # frames that a failed write left in the WAL for a commit.
                 self._held.writer = None
                 if writer.in_transaction:
                     self._doubtful = True
@@ -185,7 +185,7 @@ class Connections:
 
     @contextmanager
     def reading(self) -> Iterator[FileConnection]:
-        """A connection for reading, for this thread alone; it must leave no transaction open."""
+        """A connection for reading, for this thread alone. The caller must leave no transaction open."""
         work = AtWork(self)
         try:
             held = self._held
@@ -208,7 +208,7 @@ class Connections:
             work.end()
 
     def close(self) -> None:
-        """Close every connection that is not in use, and the others as soon as they are given back."""
+        """Close the connections that are not in use now, and the others when they are given back."""
         try:
             work = AtWork(self)
         except StoreUnusable:  # in a child process that could open nothing
@@ -219,7 +219,7 @@ class Connections:
         self._finalizer.detach()
 
     def check_in_place(self) -> None:
-        """Raise :class:`StoreUnusable` when what was just written went to files that were removed, renamed or replaced."""
+        """Raise :class:`StoreUnusable` when the last write went to files that were removed, renamed or replaced."""
         writer = self._held.writer
         if writer is not None:
             self._file.check(writer.opened, OUTCOME_UNKNOWN)
@@ -250,7 +250,7 @@ class Connections:
     def _connect(self) -> FileConnection:
         self._file.check_before_opening()
         check_access(self.path)
-        # "rw" creates nothing: when the file was removed under us, an empty one must not take its place.
+        # "rw" creates no file: where the file was removed, an empty one must not take its place.
         connection = connect(self.path, "mode=rw", self._busy_timeout_seconds)
         try:
             self._file.check_opened(connection)
@@ -275,7 +275,7 @@ class Connections:
             raise StoreUnusable(f"{self.path}: SQLite does not take synchronous={self._synchronous}")
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        # While nobody writes: a sync that fails here might take with it what another thread has written and not yet synced.
+        # Under the write lock: a sync that fails here may lose frames that another thread has written and not yet synced.
         with self._write_lock:
             if self._doubtful:
                 if not make_durable_what_is_found(connection, self._busy_timeout_seconds):
@@ -284,9 +284,9 @@ class Connections:
 
 
 class ReadingConnections(Connections):
-    """Connections for reading alone, to a file that others may write: it is neither brought up to date nor changed.
+    """Connections that only read, to a file that others may write: the file is neither brought up to date nor changed.
 
-    The tables of later versions are there and empty. Raises :class:`StoreUnusable` for an empty file, and for every write.
+    Tables of later versions appear as empty ones. Raises :class:`StoreUnusable` for an empty file, and for every write.
     """
 
     _refusal = "it was opened for reading alone"
@@ -300,7 +300,7 @@ class ReadingConnections(Connections):
 
     def _how_to_open(self) -> str:
         look_before_opening(self.path)
-        # Not "ro": who closes the file last must be able to put the WAL beside it away.
+        # Not "ro": the last connection must be able to remove the WAL.
         return "mode=rw"
 
     def _connect(self) -> FileConnection:
@@ -322,11 +322,11 @@ class ReadingConnections(Connections):
         return connection
 
     def copy_into(self, target: str) -> None:
-        """Copy every page, as the file stands at one moment, into an empty file that is not in WAL mode afterwards."""
+        """Copy every page, as of one moment, into an empty file, which is not in WAL mode afterwards."""
         with self.reading() as source:
             copy = connect(target, "mode=rw", self._busy_timeout_seconds)
             try:
-                copy.execute("PRAGMA synchronous = OFF")  # whoever wants it durable syncs it as a whole
+                copy.execute("PRAGMA synchronous = OFF")  # the caller syncs the whole file
                 source.backup(copy)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
@@ -341,7 +341,7 @@ class ReadingConnections(Connections):
                 copy.close()
 
     def take_writer(self) -> sqlite3.Cursor:
-        """Raises :class:`StoreUnusable`: nothing is written here."""
+        """Raises :class:`StoreUnusable`: these connections only read."""
         self._check_open()
         raise StoreUnusable(f"{self.path}: {self._refusal}")
 
@@ -350,9 +350,9 @@ _IMMUTABLE = "mode=ro&immutable=1"
 
 
 class ProtectedConnections(ReadingConnections):
-    """Connections to a store on write-protected media: nothing is created or changed beside it either.
+    """Connections to a store on write-protected media: nothing beside the file is created or changed either.
 
-    Raises :class:`StoreUnusable` when facts may still stand in a WAL that cannot be read there, and for every write.
+    Raises :class:`StoreUnusable` when events may be in a WAL that cannot be read there, and for every write.
     """
 
     _refusal = "it is read-only"
@@ -369,20 +369,20 @@ class ProtectedConnections(ReadingConnections):
             return _IMMUTABLE
         if not os.path.exists(f"{target}-shm"):
             raise StoreUnusable(
-                f"{self.path}: it is read-only, and facts may stand in {os.path.basename(wal)} beside it; copy both to a "
+                f"{self.path}: it is read-only, and events may be in {os.path.basename(wal)} beside it; copy both to a "
                 "folder that can be written"
             )
         return "mode=ro"
 
 
 def reading_connections(path: str | os.PathLike[str], busy_timeout_seconds: float = 5.0) -> ReadingConnections:
-    """Connections for reading alone, whether or not the file is write-protected."""
+    """Connections that only read, whether or not the file is write-protected."""
     kind = ProtectedConnections if is_write_protected(path) else ReadingConnections
     return kind(path, busy_timeout_seconds)
 
 
 class _Held:
-    """What is open. Apart from :class:`Connections`, so that it can be closed after that is gone."""
+    """The open connections. They are apart from :class:`Connections`, so that they can be closed after that is gone."""
 
     def __init__(self, *, closed: bool = False, most_readers: int = IDLE_READERS) -> None:
         self.writer: FileConnection | None = None

@@ -66,7 +66,7 @@ CREATE TABLE timelines (
 """
 
 _MIGRATIONS = (_FACTS, _BOOKKEEPING)
-"""What makes each version of the tables from the one before it."""
+"""The statements that make each version of the tables from the one before."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION
 
@@ -74,9 +74,9 @@ _NAMED = re.compile(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)")
 
 
 def damaged_schema(ask: Callable[[str], list[Any]]) -> Iterator[str]:
-    """What is missing of the tables and indexes of a store, and what was put among them that changes what is written.
+    """Tables and indexes that are missing or changed, and triggers, which can change what is written.
 
-    An index that an administrator adds does no harm.
+    An index that an administrator added is not damage.
     """
     ((version,),) = ask("PRAGMA main.user_version")
     found = {name: (kind, sql) for kind, name, sql in ask("SELECT type, name, sql FROM main.sqlite_master")}
@@ -145,7 +145,7 @@ def is_write_protected(path: str | os.PathLike[str]) -> bool:
 
 
 def look_before_opening(path: str) -> None:
-    """Raise :class:`StoreUnusable` for what must not be opened for writing, without touching it."""
+    """Raise :class:`StoreUnusable` for a path that must not be opened for writing. Nothing there is changed."""
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise StoreUnusable(f"{path}: its folder does not exist")
@@ -157,7 +157,7 @@ def look_before_opening(path: str) -> None:
             raise StoreUnusable(f"{path}: it does not exist and its folder is read-only")
         return
     if not os.path.isfile(path):
-        raise StoreUnusable(f"{path}: it is no regular file")  # to look into a pipe would wait for ever
+        raise StoreUnusable(f"{path}: it is no regular file")  # reading a pipe would wait for ever
     check_access(path)
     refuse_foreign_wal(path)
     refuse_foreign_journal(path)
@@ -170,15 +170,15 @@ def look_before_opening(path: str) -> None:
         certain = False
     if certain:
         return
-    # What another application wrote may still stand in its WAL only. This look takes locks and still changes nothing.
+    # The tables of another application may be in its WAL only. This look takes locks and still changes nothing.
     try:
         try:
             _look(path, "mode=ro")
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
-            # A crash left a journal, for instance at the birth of a store. Nobody can read the file, whosever it is,
-            # before what stands in the journal is undone.
+            # A crash left a journal, for instance while the store was being created. Nobody can read the file, whichever
+            # application it belongs to, before the journal is played back.
             _look(path, "mode=rw")
     except sqlite3.Error as error:
         raise StoreUnusable(f"{path}: {cause_of(error, 'it cannot be read')} ({error})") from error
@@ -186,7 +186,7 @@ def look_before_opening(path: str) -> None:
 
 def check_access(path: str) -> None:
     # SQLite would open a read-only file and give the files beside it the same permissions. They stay when the file is
-    # made writable again, and then no writing works any more.
+    # made writable again, and then every write fails.
     for mode, cause in ((os.R_OK, "access is denied"), (os.W_OK, "it is read-only")):
         if os.path.exists(path) and not os.access(path, mode, effective_ids=EFFECTIVE_IDS):
             raise StoreUnusable(f"{path}: {cause}")
@@ -201,7 +201,7 @@ def _look(path: str, options: str) -> Literal["ours", "empty"]:
 
 
 def kind_of(connection: sqlite3.Connection, path: str) -> Literal["ours", "empty"]:
-    # Tables are counted first: where another process creates the store between two looks, its mark is seen.
+    # Tables are counted first: if another process creates the store between the two queries, its mark is seen.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id == APPLICATION_ID:
@@ -236,8 +236,8 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def check_writable(connection: sqlite3.Connection) -> None:
-    # SQLite opens a read-only file, and even begins to write it, without a word; only a statement that changes something
-    # is refused. Somebody else writing is fine and not waited for.
+    # SQLite opens a read-only file, and even begins a transaction, without an error. It refuses only a statement that changes
+    # something. A busy file is fine and not waited for.
     timeout = connection.execute("PRAGMA busy_timeout").fetchone()[0]
     connection.execute("PRAGMA busy_timeout = 0")
     try:

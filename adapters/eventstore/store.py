@@ -169,7 +169,7 @@ def _until_damage(rows: Iterable[Row]) -> tuple[list[Recorded], Damage | None]:
         position, case_id, case_seq, stream, version, topic, content = row
         reason = None
         if case_seq != len(events) + 1:
-            reason = f"fact {len(events) + 1} of the case is missing before it"
+            reason = f"event {len(events) + 1} of the case is missing before it"
         elif version != versions.get(stream, 0) + 1:
             reason = f"{stream}#{versions.get(stream, 0) + 1} is missing before it"
         else:

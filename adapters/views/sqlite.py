@@ -1,6 +1,6 @@
-"""Stored views in an SQLite file of their own, beside the store whose facts they tell.
+"""Stored views in an SQLite file of their own, beside the store from whose events they are made.
 
-Projecting never takes the write lock of the store, and the file can be deleted at any time: it is made again from the facts.
+Projecting never takes the write lock of the store. The file can be deleted at any time: it is made again from the events.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ _SUMS = ", ".join(
 )
 
 CHECKPOINT_PAGES = 8000
-"""Pages of WAL between two checkpoints. Measured: with SQLite's 1000 building takes 15 % longer, and where the disk is slow
-twice as long. The price is up to 32 MB beside the file."""
+"""Pages of WAL between two checkpoints. Measured: with SQLite's 1000, building takes 15 % longer, and twice as long on a slow
+disk. The price is up to 32 MB beside the file."""
 
 _CACHE_KIB = 32_000
 """The most memory SQLite keeps pages in, whatever the size of the file."""
@@ -75,11 +75,11 @@ _CACHE_KIB = 32_000
 class SQLiteViews:
     """Keeps stored views in a file, or in memory; safe to share between threads, and between processes by the file.
 
-    A batch is one transaction, there as a whole after a power failure or not at all.
+    A batch is one transaction: after a power failure all of it is there, or nothing.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, busy_timeout_seconds: float = 10.0) -> None:
-        """``None``: in memory. Raises ``StoreUnusable`` when the file is something else or of another version."""
+        """``None``: in memory. Raises ``StoreUnusable`` when the file is of another application or of another version."""
         self._file = None if path is None else SQLiteFile(path)
         self.path = None if self._file is None else self._file.path
         self._busy_timeout_seconds = busy_timeout_seconds
@@ -133,7 +133,7 @@ class SQLiteViews:
     # ---- what projectors need --------------------------------------------------------------------------------------------
 
     def belongs_to(self, store_identity: str | None) -> None:
-        """Raise ``StoreUnusable`` when the views were made of another store; from the first fact on that is known."""
+        """Raise ``StoreUnusable`` when the views were made from another store. The first event identifies the store."""
         with self.reading() as reading:
             reading.belongs_to(store_identity)
             if store_identity is None or reading.origin() is not None:
@@ -144,17 +144,17 @@ class SQLiteViews:
                 connection.execute("INSERT INTO origin VALUES (?)", (store_identity,))
 
     def marks(self) -> Mapping[str, Mark]:
-        """How far each view is."""
+        """The position of each view."""
         with self.reading() as reading:
             return reading.marks()
 
     def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
-        """The view and the place of every case that could not be told to its end."""
+        """The view, and the damage, of every case that could not be projected to its end."""
         with self.reading() as reading:
             return reading.parked(view)
 
     def begin(self, views: Sequence[str], mark: Mark, store_identity: str | None = None) -> None:
-        """Empty these views, and mark them as to be built up to that; when it is all, they are of that store now."""
+        """Empty these views, to be built up to ``mark``. If these are all views, they belong to this store from now on."""
         with self._writing() as connection:
             for view in views:
                 connection.execute(f"DELETE FROM {VIEWS[view].name}")
@@ -170,7 +170,10 @@ class SQLiteViews:
     def save(
         self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
     ) -> bool:
-        """Take the changes over and move the views of ``before`` to ``after``, all or nothing."""
+        """Write the changes and move the views from ``before`` to ``after``, all or nothing.
+
+        Returns ``False`` where one of them is not at ``before``.
+        """
         with self._writing() as connection:
             if store_identity is not None:
                 SQLiteReading(connection, self._name).belongs_to(store_identity)
@@ -184,7 +187,7 @@ class SQLiteViews:
 
     @staticmethod
     def _save_rows(connection: sqlite3.Connection, view: str, changes: Changes, *, fresh: bool) -> None:
-        # A view that is being built comes to every case for the first time: there is nothing to take back.
+        # A view that is being built meets every case for the first time: there is nothing to delete.
         if not fresh:
             case_ids = [(case_id,) for case_id in changes.case_ids]
             connection.executemany(f"DELETE FROM {view} WHERE case_id = ?", case_ids)
@@ -209,7 +212,7 @@ class SQLiteViews:
 
     @contextmanager
     def reading(self) -> Iterator[SQLiteReading]:
-        """Rows and marks as they stand together at one moment, whatever projectors do meanwhile."""
+        """Rows and marks as of one moment, whatever projectors write meanwhile."""
         with AtWork(self):
             self._check_open()
             if self._file is None:
@@ -249,8 +252,8 @@ class SQLiteViews:
     def _prepare(self, connection: FileConnection) -> None:
         self._look(connection)
         switch_to_wal(connection, self._busy_timeout_seconds)
-        # Not for the last batch, which could be made again: a sync that fails must be heard before anything is copied from
-        # the WAL into the file. With NORMAL it is swallowed, and a power failure may leave views that lie.
+        # Not for the last batch, which could be made again: a sync that fails must raise before anything is copied from the
+        # WAL into the file. With NORMAL it is swallowed, and a power failure may leave wrong views.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if self.path is not None and not make_durable_what_is_found(connection, self._busy_timeout_seconds):
@@ -324,7 +327,7 @@ class SQLiteReading:
 
     @property
     def connection(self) -> FileConnection:
-        """The connection that reads. Raises ``StoreUnusable`` in a child process when its parent began to read."""
+        """The connection that reads. Raises ``StoreUnusable`` in a child process whose parent began to read."""
         if not self._connection.is_own:
             raise StoreUnusable(
                 f"{self._name}: this process was forked while its parent was reading; begin to read again"
@@ -332,14 +335,14 @@ class SQLiteReading:
         return self._connection
 
     def origin(self) -> str | None:
-        """The identity of the store that the views were made of; ``None`` while it had no facts."""
+        """The identity of the store that the views were made from; ``None`` while it had no events."""
         row = self.connection.execute("SELECT identity FROM origin").fetchone()
         return None if row is None else row[0]
 
     def belongs_to(self, store_identity: str | None) -> None:
-        """Raise ``StoreUnusable`` when the views were made of another store."""
+        """Raise ``StoreUnusable`` when the views were made from another store."""
         origin = self.origin()
-        # A first fact that was damaged since says nothing; where it stands still does.
+        # If the first event was damaged since, only its place identifies the store.
         if origin is not None and not (store_identity and _alike(origin, store_identity)):
             raise StoreUnusable(
                 f"{self._name}: these stored views were made of another store, or of this one before it was restored; "
@@ -347,11 +350,11 @@ class SQLiteReading:
             )
 
     def marks(self) -> Mapping[str, Mark]:
-        """How far each view is."""
+        """The position of each view."""
         return _marks(self.connection)
 
     def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
-        """The places where cases are parked, in order of view and case."""
+        """The damage for which each case is parked, in order of view and case."""
         wanted, values = ("", ()) if view is None else (" WHERE view = ?", (view,))
         rows = self.connection.execute(f"{_PARKED}{wanted} ORDER BY view, case_id", values).fetchall()
         return [(name, Damage(*place)) for name, *place in rows]
@@ -391,7 +394,7 @@ class SQLiteReading:
             )
 
     def digest(self, view: str) -> str:
-        """The SHA-256 of all rows of a view in order, and of its parked places."""
+        """The SHA-256 of all rows of a view in order, and of its parked cases."""
         digest = hashlib.sha256()
         for row in self.connection.execute(f"SELECT * FROM {VIEWS[view].name} ORDER BY case_id, nth"):
             digest.update(to_json(row) + b"\n")
@@ -468,7 +471,7 @@ def open_views(url: str, *, create: bool = True, anew: bool = False) -> SQLiteVi
 
 
 def _empty_other_version(path: str) -> None:
-    """Take every table out of a file of stored views of another version, and leave anything else alone."""
+    """Drop every table of stored views of another version; leave any other file as it is."""
     if not os.path.exists(path):
         return
     with AtWork(path):

@@ -535,7 +535,7 @@ def test_a_damaged_back_up_is_refused_and_the_store_stays(shop: Path, backup: Pa
         connection.commit()
     record(shop, "A-3")
 
-    with pytest.raises(StoreUnusable, match=r"backup.db was not restored: it is damaged: the store: no fact stands"):
+    with pytest.raises(StoreUnusable, match=r"backup.db was not restored: it is damaged: the store: there is no event"):
         restore(backup, url(shop))
 
     assert orders(shop) == ["A-1", "A-2", "A-3"]

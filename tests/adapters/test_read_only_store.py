@@ -242,7 +242,7 @@ def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None
     shutil.copy(f"{path}-wal", f"{copy}-wal")
     copy.chmod(0o444)
 
-    with nobody(folder), pytest.raises(StoreUnusable, match="facts may stand in copy.db-wal beside it"):
+    with nobody(folder), pytest.raises(StoreUnusable, match="events may be in copy.db-wal beside it"):
         open_store(f"sqlite:///{copy}", only_reading=True)
 
     story.services.store.close()
