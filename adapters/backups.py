@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.open import copy_store, on_a_server, open_store, path_of
 from returnable.adapters.eventstore.sqlite_alone import held_alone
-from returnable.adapters.eventstore.sqlite_file import connect
+from returnable.adapters.eventstore.sqlite_file import connect, transaction
 from returnable.adapters.eventstore.sqlite_schema import SCHEMA_VERSION, version_of_file
 from returnable.adapters.eventstore.sqlite_timeline import (
     BESIDE,
@@ -41,7 +41,7 @@ from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.policy import PolicyOf
-from returnable.domain.ports import EventStore
+from returnable.domain.ports import EventStore, Timeline
 from returnable.projections.follow import statuses
 from returnable.projections.verified import Problem, Verification, Verified
 
@@ -298,12 +298,9 @@ def _head_of(target: Path) -> int | None:
         return None
     try:
         refuse_foreign_wal(str(target))
-        connection = connect(str(target), "mode=ro", 5.0)
-        try:
+        with closing(connect(str(target), "mode=ro", 5.0)) as connection:
             head: int = connection.execute("SELECT coalesce(max(position), 0) FROM facts").fetchone()[0]
             return head
-        finally:
-            connection.close()
     except (sqlite3.Error, StoreUnusable):
         return None
 
@@ -311,25 +308,12 @@ def _head_of(target: Path) -> int | None:
 def _mark_restored(part: Path, name: str, sha256: str, head: int, replaced_head: int | None) -> None:
     if version_of_file(str(part)) < SCHEMA_VERSION:  # its tables may be older than the one for timelines
         open_store(_url_of(part)).close()
-    connection = connect(str(part), "mode=rw", 5.0)
-    try:
+    timeline = Timeline(new_cookie(), to_text(system_clock()), "restored", name, sha256, head, replaced_head)
+    with closing(connect(str(part), "mode=rw", 5.0)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-        cookie = new_cookie()
-        connection.execute("BEGIN IMMEDIATE")
-        begin_timeline(
-            connection,
-            cookie,
-            to_text(system_clock()),
-            "restored",
-            file=name,
-            sha256=sha256,
-            head=head,
-            replaced_head=replaced_head,
-        )
-        connection.execute(f"PRAGMA schema_version = {cookie}")
-        connection.execute("COMMIT")
-    finally:
-        connection.close()
+        with transaction(connection):
+            begin_timeline(connection, timeline)
+            connection.execute(f"PRAGMA schema_version = {timeline.cookie}")
 
 
 def _like(target: Path, part: Path) -> None:

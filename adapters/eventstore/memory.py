@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -204,12 +203,6 @@ class MemoryStore(CaseStore):
         self._closed = True
         super().close()
 
-    @contextmanager
-    def unchanged(self) -> Iterator[dict[str, CommandReceipt]]:
-        """The receipts, while nobody else writes."""
-        with self._opened():
-            yield self._receipts
-
     def _opened(self) -> ForkSafeLock:
         """The lock that keeps others from writing. Raises :class:`StoreUnusable` once the store is closed."""
         if self._closed:
@@ -234,7 +227,8 @@ class _MemoryRefusalCounts:
         receipt: CommandReceipt | None,
         tip: Tip | None = None,
     ) -> None:
-        with self._store.unchanged() as receipts:
+        with self._store._opened():
+            receipts = self._store._receipts
             if receipt is not None and receipt.command_id in receipts:
                 raise CommandSeen(receipt.command_id)
             of_case = self._store.case_rows(case_id)
@@ -247,7 +241,7 @@ class _MemoryRefusalCounts:
             self._counted[case_id][case_seq] = Counted(before.times + 1, max(before.last_at, at))
 
     def of(self, case_id: str) -> Mapping[int, Counted]:
-        with self._store.unchanged():
+        with self._store._opened():
             return dict(self._counted.get(case_id, {}))
 
 

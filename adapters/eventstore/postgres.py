@@ -274,12 +274,9 @@ class _Request(NamedTuple):
 
 def _execute(connection: AnyConnection, request: _Request) -> Any:
     cursor = connection.cursor(binary=True, row_factory=tuple_row)
-    return cursor.execute(request.statement, request.values, prepare=_prepare(connection))
-
-
-def _prepare(connection: AnyConnection) -> bool | None:
     # A host switches preparing off for a reason, such as a pooler between it and the server.
-    return None if connection.prepare_threshold is None else True
+    prepare = None if connection.prepare_threshold is None else True
+    return cursor.execute(request.statement, request.values, prepare=prepare)
 
 
 def _call(function: str, append: Append, patience: str) -> tuple[bytes, list[object]]:

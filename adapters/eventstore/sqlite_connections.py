@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Literal
 
 from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
@@ -21,6 +21,7 @@ from returnable.adapters.eventstore.sqlite_file import (
     SQLiteFile,
     cause_of,
     close_at_end,
+    closed_on_error,
     connect,
     create_for_owner,
 )
@@ -128,10 +129,6 @@ class Connections:
             return moved
         return StoreUnusable(f"{self.path}: {cause_of(error, 'SQLite refuses')} ({error})")
 
-    def busy(self) -> StoreBusy:
-        """Our error when other threads wrote for too long."""
-        return StoreBusy(f"{self.path}: other threads held the store for {self._busy_timeout_seconds:g} s")
-
     def take_writer(self) -> sqlite3.Cursor:
         """A cursor of the writing connection, for this thread alone until it calls :attr:`release_writer`.
 
@@ -140,7 +137,7 @@ class Connections:
         """
         # No context manager: this is the path of every command, and a generator costs as much as an INSERT.
         if not self._write_lock.acquire(timeout=self._busy_timeout_seconds) or self.in_use:
-            raise self.busy()
+            raise StoreBusy(f"{self.path}: other threads held the store for {self._busy_timeout_seconds:g} s")
         self._check_open()
         writer = self._held.writer
         if writer is None:
@@ -232,8 +229,7 @@ class Connections:
     def _first_connection(self) -> FileConnection:
         create_for_owner(self.path)
         self._file.check_before_opening()
-        connection = connect(self.path, "mode=rwc", self._busy_timeout_seconds)
-        try:
+        with closed_on_error(connect(self.path, "mode=rwc", self._busy_timeout_seconds)) as connection:
             self._file.check_opened(connection)
             mark(connection, self.path, self._busy_timeout_seconds)
             switch_to_wal(connection, self._busy_timeout_seconds)
@@ -242,24 +238,17 @@ class Connections:
             create_tables(connection)
             check_writable(connection)
             self._file.remember(connection)
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def _connect(self) -> FileConnection:
         self._file.check_before_opening()
         check_access(self.path)
         # "rw" creates no file: where the file was removed, an empty one must not take its place.
-        connection = connect(self.path, "mode=rw", self._busy_timeout_seconds)
-        try:
+        with closed_on_error(connect(self.path, "mode=rw", self._busy_timeout_seconds)) as connection:
             self._file.check_opened(connection)
             self._make_durable(connection)
             self._settle(connection)
             self._file.remember(connection)
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def _make_durable(self, connection: sqlite3.Connection) -> None:
@@ -305,8 +294,7 @@ class ReadingConnections(Connections):
 
     def _connect(self) -> FileConnection:
         self._file.check_before_opening()
-        connection = connect(self.path, self._options, self._busy_timeout_seconds)
-        try:
+        with closed_on_error(connect(self.path, self._options, self._busy_timeout_seconds)) as connection:
             self._file.check_opened(connection)
             if kind_of(connection, self.path) == "empty":
                 raise StoreUnusable(f"{self.path}: it is empty; there is no store here")
@@ -316,29 +304,21 @@ class ReadingConnections(Connections):
                 self._held.most_readers = 0
             connection.execute("PRAGMA query_only = ON")
             self._file.remember(connection, beside=self._options != _IMMUTABLE)
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def copy_into(self, target: str) -> None:
         """Copy every page, as of one moment, into an empty file, which is not in WAL mode afterwards."""
         with self.reading() as source:
-            copy = connect(target, "mode=rw", self._busy_timeout_seconds)
             try:
-                copy.execute("PRAGMA synchronous = OFF")  # the caller syncs the whole file
-                source.backup(copy)
+                with closing(connect(target, "mode=rw", self._busy_timeout_seconds)) as copy:
+                    copy.execute("PRAGMA synchronous = OFF")  # the caller syncs the whole file
+                    source.backup(copy)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                     raise
                 raise StoreUnusable(f"{target}: {cause_of(error)} ({error})") from error
-            finally:
-                copy.close()
-            copy = connect(target, "mode=rw", self._busy_timeout_seconds)
-            try:
+            with closing(connect(target, "mode=rw", self._busy_timeout_seconds)) as copy:
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-            finally:
-                copy.close()
 
     def take_writer(self) -> sqlite3.Cursor:
         """Raises :class:`StoreUnusable`: these connections only read."""

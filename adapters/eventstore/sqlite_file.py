@@ -134,6 +134,16 @@ def transaction(connection: FileConnection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def closed_on_error(connection: FileConnection) -> Iterator[FileConnection]:
+    """Close a connection when its preparation fails."""
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+
+
 def close_at_end(close: Callable[[], None], write_lock: threading.RLock, patience_seconds: float) -> None:
     """Close the connections of an object that nobody refers to any more, or when the process ends.
 

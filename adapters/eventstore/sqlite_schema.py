@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, Literal
 
 from returnable.adapters.clock import system_clock
@@ -24,6 +25,7 @@ from returnable.adapters.eventstore.sqlite_timeline import (
 from returnable.adapters.eventstore.wal import is_busy
 from returnable.domain.errors import StoreUnusable
 from returnable.domain.fields import to_text
+from returnable.domain.ports import Timeline
 
 APPLICATION_ID = 0x52544E42  # "RTNB"
 """Marks a file as a store of this library."""
@@ -123,7 +125,7 @@ def create_tables(connection: FileConnection) -> None:
                 cookie = cookie_of(connection)  # read before the tables are made: each of them counts it up
                 for statement in ";".join(missing).split(";"):
                     connection.execute(statement)
-                begin_timeline(connection, cookie, to_text(system_clock()), "created")
+                begin_timeline(connection, Timeline(cookie, to_text(system_clock()), "created"))
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
@@ -193,11 +195,8 @@ def check_access(path: str) -> None:
 
 
 def _look(path: str, options: str) -> Literal["ours", "empty"]:
-    connection = connect(path, options, 5.0)
-    try:
+    with closing(connect(path, options, 5.0)) as connection:
         return kind_of(connection, path)
-    finally:
-        connection.close()
 
 
 def kind_of(connection: sqlite3.Connection, path: str) -> Literal["ours", "empty"]:
@@ -223,11 +222,8 @@ def version_of_file(path: str) -> int:
         return 0
     with AtWork(path):
         look_before_opening(path)
-        connection = connect(path, "mode=ro", 5.0)
-        try:
+        with closing(connect(path, "mode=ro", 5.0)) as connection:
             return _version_of(connection)
-        finally:
-            connection.close()
 
 
 def _version_of(connection: sqlite3.Connection) -> int:

@@ -14,14 +14,16 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import astuple, dataclass
 from secrets import randbelow
 from struct import Struct, unpack_from
 from typing import Any, BinaryIO
 
-from returnable.adapters.eventstore.sqlite_file import NO_LOCKS, connect
+from returnable.adapters.eventstore.sqlite_file import NO_LOCKS, FileConnection, connect, transaction
 from returnable.adapters.eventstore.wal import attempts, is_busy
 from returnable.domain.errors import StoreBusy, StoreUnusable
+from returnable.domain.ports import Timeline
 
 BESIDE = ("-wal", "-shm", "-journal")
 """The endings of the files that SQLite keeps beside a file."""
@@ -80,19 +82,9 @@ def timeline_of(connection: sqlite3.Connection) -> int | None:
     return None if row is None else row[0]
 
 
-def begin_timeline(
-    connection: sqlite3.Connection,
-    cookie: int,
-    at: str,
-    cause: str,
-    *,
-    file: str | None = None,
-    sha256: str | None = None,
-    head: int | None = None,
-    replaced_head: int | None = None,
-) -> None:
-    """Begin a new timeline of a store, in the caller's transaction; ``at`` is RFC 3339 text in UTC."""
-    connection.execute(_BEGIN_TIMELINE, (cookie, at, cause, file, sha256, head, replaced_head))
+def begin_timeline(connection: sqlite3.Connection, timeline: Timeline) -> None:
+    """Begin a new timeline of a store, in the caller's transaction."""
+    connection.execute(_BEGIN_TIMELINE, astuple(timeline))
 
 
 def is_copy(connection: sqlite3.Connection) -> bool:
@@ -104,7 +96,7 @@ def is_copy(connection: sqlite3.Connection) -> bool:
     return not _fits(cookie, timeline) or connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
 
 
-def take_over_copy(connection: sqlite3.Connection, path: str, at: str, patience_seconds: float) -> None:
+def take_over_copy(connection: FileConnection, path: str, at: str, patience_seconds: float) -> None:
     """Give a fresh copy a timeline of its own, durably and before it has a WAL. Any other store stays as it is.
 
     Raises :class:`StoreBusy` while another process has the copy open.
@@ -114,17 +106,11 @@ def take_over_copy(connection: sqlite3.Connection, path: str, at: str, patience_
             if not is_copy(connection):
                 return
             connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(connection):
                 if is_copy(connection):
                     cookie = new_cookie()
-                    begin_timeline(connection, cookie, at, "copied")
+                    begin_timeline(connection, Timeline(cookie, at, "copied"))
                     connection.execute(f"PRAGMA schema_version = {cookie}")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
             return
         except sqlite3.OperationalError as error:
             if not is_busy(error):
@@ -262,12 +248,9 @@ def why_foreign(path: str, *, checked: bool) -> str | None:
     # Read after the WAL: the file only grows, so that pages which a WAL in use no longer holds are in the file.
     size = os.stat(path).st_size
     try:
-        connection = connect(path, "mode=ro&immutable=1", 5.0)
-        try:
+        with closing(connect(path, "mode=ro&immutable=1", 5.0)) as connection:
             page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
             cookie, timeline = cookie_of(connection), timeline_of(connection)
-        finally:
-            connection.close()
     except sqlite3.Error:
         # A checkpoint that was cut short leaves a file that is unreadable without its WAL.
         return _why_not_covered(wal, wal.page_size, size)

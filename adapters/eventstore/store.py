@@ -142,15 +142,13 @@ class CaseStore(LibraryRecorder):
 
     def _wake_followers(self) -> None:
         for follower in self._followers:
-            following = follower()
-            if following is not None:
+            if following := follower():
                 following.wake()
 
     def close(self) -> None:
         """Harmless when repeated. It also ends every iteration of :meth:`follow`."""
         for follower in self._followers:
-            following = follower()
-            if following is not None:
+            if following := follower():
                 following.stop()
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
@@ -23,6 +23,7 @@ from returnable.adapters.eventstore.sqlite_file import (
     FileConnection,
     SQLiteFile,
     close_at_end,
+    closed_on_error,
     connect,
     create_for_owner,
     transaction,
@@ -113,14 +114,11 @@ class SQLiteViews:
         """The connection that writes; opened when there is none."""
         connection = self._connection
         if connection is None:
-            connection = self._connect("rwc" if self._file is None or self._file.is_new else "rw")
-            try:
+            mode = "rwc" if self._file is None or self._file.is_new else "rw"
+            with closed_on_error(self._connect(mode)) as connection:
                 self._prepare(connection)
                 if self._file is not None:
                     self._file.remember(connection)
-            except BaseException:
-                connection.close()
-                raise
             self._connection = connection
             close = partial(_close, connection)
             self._finalizer = weakref.finalize(self, close_at_end, close, self._lock, self._busy_timeout_seconds)
@@ -219,15 +217,11 @@ class SQLiteViews:
                 with self._lock:
                     yield SQLiteReading(self._writer(), self._name)
                 return
-            with self._explained():
-                connection = self._connect("rw")
-                try:
-                    connection.execute("PRAGMA query_only = ON")
-                    connection.execute("BEGIN")
-                    self._file.remember(connection)
-                    yield SQLiteReading(connection, self._name)
-                finally:
-                    connection.close()
+            with self._explained(), closing(self._connect("rw")) as connection:
+                connection.execute("PRAGMA query_only = ON")
+                connection.execute("BEGIN")
+                self._file.remember(connection)
+                yield SQLiteReading(connection, self._name)
 
     def close(self) -> None:
         """Release the file; harmless when repeated."""
@@ -241,12 +235,8 @@ class SQLiteViews:
     def _connect(self, mode: str) -> FileConnection:
         if self._file is not None:
             self._file.check_before_opening()
-        connection = connect(self.path, f"mode={mode}", self._busy_timeout_seconds)
-        try:
+        with closed_on_error(connect(self.path, f"mode={mode}", self._busy_timeout_seconds)) as connection:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def _prepare(self, connection: FileConnection) -> None:
@@ -474,23 +464,15 @@ def _empty_other_version(path: str) -> None:
     """Drop every table of stored views of another version; leave any other file as it is."""
     if not os.path.exists(path):
         return
-    with AtWork(path):
-        _empty(path)
-
-
-def _empty(path: str) -> None:
-    connection = connect(path, "mode=rw", 10)
     try:
-        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            return
-        if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            connection.execute(f'DROP TABLE "{table}"')
-        connection.execute("PRAGMA user_version = 0")
-        connection.execute("COMMIT")
+        with AtWork(path), closing(connect(path, "mode=rw", 10)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+            if not ours or version == SCHEMA_VERSION:
+                return
+            with transaction(connection):
+                for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    connection.execute(f'DROP TABLE "{table}"')
+                connection.execute("PRAGMA user_version = 0")
     except sqlite3.Error as error:
         raise StoreUnusable(f"{path}: the stored views cannot be emptied ({error})") from error
-    finally:
-        connection.close()
