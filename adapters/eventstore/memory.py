@@ -14,16 +14,7 @@ from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
 from returnable.domain.ids import RegisteredKind
-from returnable.domain.ports import (
-    Batch,
-    CommandReceipt,
-    Counted,
-    DueCase,
-    DueStatus,
-    ReservedId,
-    Timeline,
-    Tip,
-)
+from returnable.domain.ports import Batch, CommandReceipt, Counted, DueCase, DueStatus, ReservedId, Timeline, Tip
 
 
 class MemoryStore(CaseStore):

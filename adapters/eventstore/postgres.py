@@ -50,12 +50,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(
-        self,
-        place: Place,
-        *,
-        limits: Limits | None = None,
-        pool: HostPool | None = None,
-        only_reading: bool = False,
+        self, place: Place, *, limits: Limits | None = None, pool: HostPool | None = None, only_reading: bool = False
     ) -> None:
         """Raises :class:`StoreUnusable` when the server cannot be reached or trusted, or holds no store."""
         limits = limits or Limits()

@@ -164,11 +164,6 @@ class Connections:
         # A store that nobody closed leaks nothing.
         self._finalizer = weakref.finalize(self, _release, self._held, self._watch)
 
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return self._held.closed
-
     def use(self, work: Callable[[AnyConnection], T], patience: float | None = None) -> T:
         """Run work on a connection in autocommit mode and return its result; repeat it on another one when that is lost.
 

@@ -98,10 +98,7 @@ class _Ear:
 
 
 def _listen(
-    ear: _Ear,
-    connect: Callable[[], AnyConnection],
-    channel: str,
-    wake: weakref.WeakMethod[Callable[[], None]],
+    ear: _Ear, connect: Callable[[], AnyConnection], channel: str, wake: weakref.WeakMethod[Callable[[], None]]
 ) -> None:
     try:
         while not ear.closed.is_set():

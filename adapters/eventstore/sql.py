@@ -17,16 +17,7 @@ from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.calendar import A_MOMENT, plain
 from returnable.domain.errors import CommandSeen, HistoryBroken, ReturnableError, Stale, StoreBusy, StoreUnusable
 from returnable.domain.ids import RegisteredKind
-from returnable.domain.ports import (
-    Batch,
-    CommandReceipt,
-    Counted,
-    DueCase,
-    DueStatus,
-    ReservedId,
-    Timeline,
-    Tip,
-)
+from returnable.domain.ports import Batch, CommandReceipt, Counted, DueCase, DueStatus, ReservedId, Timeline, Tip
 
 T = TypeVar("T")
 

@@ -7,25 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from returnable.adapters.eventstore.appends import (
-    Append,
-    check_kept,
-    check_next,
-    conflict,
-    receipt_values,
-)
+from returnable.adapters.eventstore.appends import Append, check_kept, check_next, conflict, receipt_values
 from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.eventstore.sql import SqlRecords, SqlStore
-from returnable.adapters.eventstore.sqlite_connections import (
-    WRONG_CALLS,
-    Connections,
-    Synchronous,
-    reading_connections,
-)
+from returnable.adapters.eventstore.sqlite_connections import WRONG_CALLS, Connections, Synchronous, reading_connections
 from returnable.adapters.eventstore.sqlite_schema import damaged_schema
 from returnable.adapters.eventstore.sqlite_timeline import damaged_pages, damaged_rows
 from returnable.domain.errors import ReturnableError, Stale, StoreBusy, StoreUnusable
-from returnable.domain.ports import Batch, CommandReceipt, ReservedId, Timeline
+from returnable.domain.ports import Batch, Timeline
 
 T = TypeVar("T")
 
@@ -84,7 +73,7 @@ class SQLiteStore(SqlStore):
     def _append_all(self, requests: Sequence[Append]) -> list[Sequence[int] | Exception]:
         results: list[Sequence[int] | Exception]
         try:
-            results = self._tables.change(lambda statements: [_insert(statements.cursor, *each) for each in requests])
+            results = self._tables.change(lambda statements: [_insert(statements.cursor, each) for each in requests])
         except (StoreBusy, StoreUnusable):
             raise
         except (*WRONG_CALLS, ReturnableError, ValueError, TypeError, OverflowError):
@@ -188,7 +177,7 @@ def _positions_or_error(cursor: sqlite3.Cursor, append: Append) -> Sequence[int]
     cursor.execute("SAVEPOINT insert_one")
     result: Sequence[int] | Exception
     try:
-        result = _insert(cursor, *append)
+        result = _insert(cursor, append)
     except Exception as error:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, WRONG_CALLS):
             raise
@@ -201,13 +190,8 @@ def _positions_or_error(cursor: sqlite3.Cursor, append: Append) -> Sequence[int]
     return result
 
 
-def _insert(
-    cursor: sqlite3.Cursor,
-    batches: Sequence[Batch],
-    reserved_ids: Sequence[ReservedId],
-    receipt: CommandReceipt | None,
-    pinned: str | None,
-) -> list[int]:
+def _insert(cursor: sqlite3.Cursor, append: Append) -> list[int]:
+    batches, reserved_ids, receipt, pinned = append
     execute = cursor.execute
     positions: list[int] = []
     if pinned is not None:

@@ -375,13 +375,8 @@ class SQLiteReading:
             values.append(sortable(until))
         counted = self.connection.execute(_CLAUSE_COUNTS.format(" AND ".join(tests), _SUMS), (*values, *values))
         for clause, currency, verdict, decisions, *limbs in counted:
-            yield (
-                clause,
-                currency,
-                verdict,
-                decisions,
-                sum(limb * 10 ** (_LIMB * nth) for nth, limb in enumerate(limbs)),
-            )
+            amount = sum(limb * 10 ** (_LIMB * nth) for nth, limb in enumerate(limbs))
+            yield clause, currency, verdict, decisions, amount
 
     def digest(self, view: str) -> str:
         """The SHA-256 of all rows of a view in order, and of its parked cases."""
