@@ -31,7 +31,6 @@ from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import Parts, assemble, policy_book, projector
-from returnable.domain import events
 from returnable.domain.commands import parse_question
 from returnable.domain.deadlines import Deadlines
 from returnable.domain.errors import ReturnableError
@@ -128,7 +127,6 @@ def _subjects(case_id: str, recorded: list[Recorded] | Any) -> Iterator[tuple[st
 
 
 def things(parts: Parts, journeys: int) -> Iterator[tuple[str, bytes]]:
-    """The kind and the bytes of everything there is."""
     for played in play(parts, read_scenario(as_file(journeys_later(journeys, timedelta(0))), "journeys")):
         yield "outcomes", to_json(played.as_dict())
     for name, answer in everything(parts, journeys, timedelta(0)):
@@ -162,21 +160,17 @@ def _exports(parts: Parts) -> Iterator[tuple[str, bytes]]:
 # ---- controls -----------------------------------------------------------------------------------------------------------
 
 
-@CONTROLS.register
-def _resolved_anew(patches: ExitStack) -> None:
+@CONTROLS.replaces(eventstore, "decode")
+def _resolved_anew(decode: Any, stored_as: str, content: bytes) -> Any:
     """Every deadline follows once more from clause, zone and calendar, whenever its fact is read."""
-
-    def decode(stored_as: str, content: bytes) -> Any:
-        fact = events.decode(stored_as, content)
-        deadlines = Deadlines(policy_book(sys.argv[5]).versions[-1])
-        if isinstance(fact, Delivered):
-            before, report = deadlines.of_delivery(fact.occurred_at)
-            return fact.model_copy(update={"return_before": before, "report_before": report})
-        if isinstance(fact, LabelIssued | LabelReceived):
-            return fact.model_copy(update={"void_at": deadlines.of_label(fact.occurred_at, None)})
-        return fact
-
-    patches.enter_context(patch.object(eventstore, "decode", decode))
+    fact = decode(stored_as, content)
+    deadlines = Deadlines(policy_book(sys.argv[5]).versions[-1])
+    if isinstance(fact, Delivered):
+        before, report = deadlines.of_delivery(fact.occurred_at)
+        return fact.model_copy(update={"return_before": before, "report_before": report})
+    if isinstance(fact, LabelIssued | LabelReceived):
+        return fact.model_copy(update={"void_at": deadlines.of_label(fact.occurred_at, None)})
+    return fact
 
 
 @CONTROLS.register
@@ -188,7 +182,6 @@ def _out_of_a_set(patches: ExitStack) -> None:
 
 
 def main(what: str, url: str, control: str, journeys: str, policy: str | None = None, shift_days: str = "0") -> None:
-    """Say everything, or its hashes."""
     if on_a_server(url):
         migrate_store(url)
     parts = assemble(url, policy)

@@ -69,12 +69,10 @@ class Wrongs(Watch):
             self._dice, self.met = dice, 0
 
     def end(self) -> None:
-        """Nothing fails."""
         self._calls = frozenset()
         self._code = self._after = self._times = self.met = 0
 
     def answer(self, call: str, path: str) -> int:
-        """The error, when it is its turn."""
         if not self._calls or not {(call, kind_of(path)), (call, "*")} & self._calls:
             return OK
         with self._lock:
@@ -119,7 +117,6 @@ FAILED = "reading or writing failed"
 
 
 def lock_holder(path: Path, name: str) -> Process:
-    """A process that carries out statements on the file."""
     return Process(path.with_name(f"{name}.out"), "bench.proofs.lock_holder", str(path))
 
 
@@ -271,7 +268,6 @@ class Life:
 
     @property
     def count(self) -> Count:
-        """Of the fault of this round."""
         return self.tally.of_fault.setdefault(self.now, Count())
 
     def live(self, rounds: Iterator[str]) -> bool:

@@ -11,15 +11,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.lifecycle import lifecycle
 from returnable.adapters.eventstore.open import open_store
 
 ORDER: dict[str, Any] = {
-    "customer": {"customer_id": "c", "account_id": None},
-    "currency": "USD",
-    "lines": [{"line_id": "1", "sku": "s", "unit_price": "1.00", "quantity": 1}],
-    "payments": [{"payment_id": "p", "method": "card", "amount": "1.00"}],
+    name: value for name, value in lifecycle("1")[0][1].items() if name in ("customer", "currency", "lines", "payments")
 }
-"""The smallest order."""
+"""An order, without its id."""
 
 
 @contextmanager

@@ -77,7 +77,6 @@ class Member:
         self.following: Any = None
 
     def live(self) -> None:
-        """Do things at random."""
         if self.depth == 0:
             self.open()
             if self.dice.random() < 0.4:
@@ -126,7 +125,6 @@ class Member:
         os.waitpid(pid, 0)
 
     def attempt(self, work: Callable[[], object]) -> None:
-        """Do something; a refusal is noted."""
         try:
             work()
         except StoreBusy:
@@ -138,7 +136,6 @@ class Member:
             self.note(f"unclear {self.name}: {type(error).__name__}: {error}")
 
     def open(self) -> None:
-        """Another desk on the file, perhaps by a link, perhaps beside the one that is open."""
         place = self.path if self.dice.random() < 0.7 else self.path.with_suffix(".link")
 
         def opened() -> None:
@@ -147,13 +144,11 @@ class Member:
         self.attempt(opened)
 
     def give(self) -> None:
-        """Give some commands."""
         for _ in range(self.dice.randint(1, 6)):
             self.given += 1
             self.confirm(f"{self.name}.{self.given}")
 
     def confirm(self, order_id: str) -> None:
-        """Give one command, and write down that it was acknowledged."""
         desk = self.desk
         if desk is None:
             return
@@ -165,22 +160,18 @@ class Member:
         self.attempt(confirmed)
 
     def ask(self) -> None:
-        """Ask for every order."""
         if (desk := self.desk) is not None:
             self.attempt(lambda: list(desk.orders()))
 
     def project(self) -> None:
-        """Bring stored views up to date."""
         if (desk := self.desk) is not None:
             self.attempt(desk.project)
 
     def close(self) -> None:
-        """Close the desk."""
         if (desk := self.desk) is not None:
             self.attempt(desk.close)
 
     def begin_threads(self) -> None:
-        """Give commands and follow the facts in threads."""
         if self.desk is None:
             return
         self.following = self.desk.parts.store.follow()
@@ -190,7 +181,6 @@ class Member:
             thread.start()
 
     def end_threads(self) -> None:
-        """Have them come to their end."""
         self.stop.set()
         if self.following is not None:
             self.following.stop()
@@ -211,7 +201,6 @@ class Member:
                 pass
 
     def fork(self) -> None:
-        """Have a child, which does things of its own."""
         if self.depth == DEEPEST:
             return
         self.given += 1

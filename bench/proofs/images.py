@@ -90,7 +90,6 @@ class Recording:
         self.files = len(self.before)
 
     def answered(self) -> list[int]:
-        """The numbers of the lines that were answered, in order."""
         return self.told + [event.line for event in self.events if isinstance(event, Told) and event.answered]
 
 
@@ -110,7 +109,6 @@ class Recorder(Watch):
         self.recording = recording or Recording({path.name: path.read_bytes() for path in _files_of(folder)})
 
     def told(self, line: int, answered: bool) -> None:
-        """A command is given, or was answered just now."""
         self.recording.events.append(Told(line, answered))
 
     def opened(self, path: str, flags: int) -> Any:
@@ -133,7 +131,6 @@ class Recorder(Watch):
             self.recording.events.append(Write(file.file, offset, data))
 
     def cut(self, file: _Open | None, size: int) -> None:
-        """As for a write."""
         if file is not None:
             self.recording.events.append(Cut(file.file, size))
 

@@ -48,7 +48,6 @@ def journey(nth: int) -> list[dict[str, Any]]:
 
 
 def as_file(lines: list[dict[str, Any]]) -> bytes:
-    """JSON Lines."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 

@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
 
 from bench.proofs.journeys import journey
+from bench.proofs.processes import in_threads
 from bench.proofs.reference import without_ids
 from returnable.adapters.eventstore import sqlite
 from returnable.adapters.eventstore.open import on_a_server
@@ -136,37 +138,23 @@ def split_appends() -> None:
     replaced.append = in_two
 
 
-def _serve(parts: Parts, customers: range, control: str, failed: list[BaseException]) -> None:
-    try:
-        for customer in customers:
-            lines = without_ids(journey(customer)) if control == "without-ids" else journey(customer)
-            for number, line in enumerate(lines, start=1):
-                (played,) = play(parts, [(number, to_json(line))])
-                # One call for a whole line: nobody else's comes in between.
-                os.write(sys.stdout.fileno(), to_json({"customer": customer} | played.as_dict()) + b"\n")
-    except BaseException as error:
-        failed.append(error)
+def _serve(parts: Parts, customers: range, control: str) -> None:
+    for customer in customers:
+        lines = without_ids(journey(customer)) if control == "without-ids" else journey(customer)
+        for number, line in enumerate(lines, start=1):
+            (played,) = play(parts, [(number, to_json(line))])
+            # One call for a whole line: nobody else's comes in between.
+            os.write(sys.stdout.fileno(), to_json({"customer": customer} | played.as_dict()) + b"\n")
 
 
 def serve(url: str, control: str, threads: int, customers: int, point: str, nth: int) -> None:
-    """Serve all customers once."""
     if control == "split":
         split_appends()
     if point != "-":
         set_points(Points(point, nth), url)
     parts = assemble(url)
-    failed: list[BaseException] = []
     with closing(parts.store):
-        served = [
-            threading.Thread(target=_serve, args=(parts, range(first, customers, threads), control, failed))
-            for first in range(threads)
-        ]
-        for thread in served:
-            thread.start()
-        for thread in served:
-            thread.join()
-    if failed:
-        raise failed[0]
+        in_threads(partial(_serve, parts, range(first, customers, threads), control) for first in range(threads))
 
 
 class PositionFirst(SQLiteViews):
@@ -185,7 +173,6 @@ class PositionFirst(SQLiteViews):
 
 
 def follow(store: str, views: str) -> None:
-    """Follow with that mistake."""
     parts = assemble(f"sqlite:///{store}", create=False)
     projector(parts, PositionFirst(Path(views))).follow(lambda: time.sleep(0.01), lambda: False)
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import returnable
 from bench.proofs.files import ORDER, Ledger, orders_in
 from bench.proofs.mutants import Mutants
-from bench.proofs.processes import forked
+from bench.proofs.processes import forked, in_threads
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main
 from returnable.adapters.eventstore.sqlite_file import SQLiteFile
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -84,11 +84,7 @@ class Host:
     def live(self) -> None:
         """Give commands until the desk refuses, then go on with another desk."""
         desk = returnable.open(f"sqlite:///{self.path}")
-        threads = [threading.Thread(target=self._give, args=(desk, f"thread-{nth}")) for nth in range(self.threads)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(partial(self._give, desk, f"thread-{nth}") for nth in range(self.threads))
         desk.close()
         if self.path.parent.exists():
             try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any
+from unittest.mock import patch
 
 Mutant = Callable[[ExitStack], None]
 """Replaces something in the code until the stack is left."""
@@ -21,6 +24,19 @@ class Mutants:
         """Register the mutant under its function name, with dashes."""
         self.by_name[mutant.__name__.strip("_").replace("_", "-")] = mutant
         return mutant
+
+    def replaces(self, owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
+        """Register a mutant that is called in place of a function of ``owner``, with the original before the arguments."""
+
+        def register(mutant: Callable[..., Any]) -> Mutant:
+            @wraps(mutant)
+            def switch_on(patches: ExitStack) -> None:
+                original = getattr(owner, name)
+                patches.enter_context(patch.object(owner, name, lambda *args, **more: mutant(original, *args, **more)))
+
+            return self.register(switch_on)
+
+        return register
 
     def described(self) -> dict[str, str]:
         """What each of them does."""

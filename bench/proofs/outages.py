@@ -16,16 +16,15 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bench.postgres import Proxy, with_parameters
 from bench.proofs.outages_worker import RetryStrategy, answer_of, lines_of
-from bench.proofs.processes import LOOK_SECONDS, Process, wait_until_begun
+from bench.proofs.processes import LOOK_SECONDS, Processes, wait_until_begun
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
 from bench.proofs.reference import without_position
 from returnable.adapters.eventstore.open import open_store
@@ -69,36 +68,29 @@ class Outages(Tally):
     undecided: int = counted("decisions that come out otherwise when decided again")
 
 
-class Hosts:
-    """Processes that serve customers at the store at ``url``, from the entrance of the context to :meth:`finish`.
+class Hosts(Processes):
+    """Processes that serve customers at the store at ``url`` until :meth:`finish`.
 
     ``folder`` is for their ledgers. A control's hosts give commands again without ids.
     """
 
     def __init__(self, url: str, folder: Path, hosts: int, *, control: bool = False) -> None:
+        super().__init__()
         self._folder = folder
         self.strategies = ["host-without-ids" if control else STRATEGIES[n % len(STRATEGIES)] for n in range(hosts)]
         self._processes = [
-            Process(folder / f"{n}.out", "bench.proofs.outages_worker", url, str(folder), str(n), str(hosts), strategy)
+            self.start(
+                folder / f"{n}.out", "bench.proofs.outages_worker", url, str(folder), str(n), str(hosts), strategy
+            )
             for n, strategy in enumerate(self.strategies)
         ]
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.push(self)
-            wait_until_begun(self._processes)
-            self.check()
-            stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for process in self._processes:
-            process.kill()
+    def begin(self) -> None:
+        """Wait until all serve. Until then the server must be sound."""
+        wait_until_begun(self._processes)
+        self.check()
 
     def check(self) -> None:
-        """Raise ``RuntimeError`` when one of them has ended."""
         for process in self._processes:
             if not process.is_running:
                 process.finish()
@@ -121,7 +113,6 @@ class Hosts:
             process.finish()
 
     def compare(self, url: str, tally: Outages) -> Outages:
-        """Compare ledgers, store and an uninterrupted run."""
         book = policy_book(None)
         with closing(open_store(url)) as store:
             for nth, strategy in enumerate(self.strategies):
@@ -192,6 +183,7 @@ def lose_answers(url: str, folder: Path, *, replies: int, hosts: int, control: b
         closing(Proxy(place.conninfo)) as proxy,
         Hosts(with_parameters(proxy.url, schema=place.schema), folder, hosts, control=control) as at_work,
     ):
+        at_work.begin()
         proxy.lose_answers_to(ACTOR, replies, but=b"stale")
         while proxy.lost < replies:
             time.sleep(LOOK_SECONDS)
@@ -206,6 +198,7 @@ def crashes(run: Run) -> Outages:
     """Crash the server again and again."""
     chance, tally, url = random.Random(run.seed), Outages(), run.new_store("crashing")
     with Hosts(url, run.folder, run.hosts, control=bool(run.control)) as at_work:
+        at_work.begin()
         for _ in range(run.rounds):
             at_work.wait_for_an_answer()
             time.sleep(chance.uniform(0, LONGEST_CALM_SECONDS))

@@ -66,7 +66,6 @@ def _serve(parts: Parts, content: bytes, number: int) -> tuple[Played, int]:
 
 
 def main(url: str, where: str, nth: str, of: str, strategy: RetryStrategy) -> None:
-    """Serve until told to stop."""
     folder = Path(where)
     limits = Limits() if strategy.startswith("store") else Limits(patience=0.0)
     store = FactStore(PostgresCaseRecorder(place_of(url), limits=limits))

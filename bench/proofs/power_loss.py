@@ -18,13 +18,12 @@ import os
 import pickle
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -35,8 +34,9 @@ from bench.proofs.disk_mutants import MUTANTS
 from bench.proofs.files import damage_in
 from bench.proofs.images import Cut, Moment, Named, Recorder, Recording, Sync, Told, Write, same_as
 from bench.proofs.journeys import journey, scenario
+from bench.proofs.processes import in_threads
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
-from bench.proofs.reference import Difference, Reference, unregistered_ids
+from bench.proofs.reference import Difference, Reference, unregistered_ids, views_unlike_a_rebuild
 from returnable.adapters.eventstore import connections, viewstore
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.viewstore import SQLiteViews
@@ -44,7 +44,6 @@ from returnable.adapters.wiring import Parts, policy_book, projector, stored_vie
 from returnable.domain.desk import Desk
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.policy import PolicyBook
-from returnable.projections.stored import VIEWS
 
 Durability = Literal["FULL", "NORMAL"]
 
@@ -65,12 +64,10 @@ TO_THE_END = 8
 
 @cache
 def book() -> PolicyBook:
-    """The policies, read once."""
     return policy_book(None)
 
 
 def opened(path: Path, durability: Durability = "FULL") -> Parts:
-    """A desk on the store in a file."""
     store = open_store(f"sqlite:///{path}", synchronous=durability)
     return Parts(store, Desk(store, book()))
 
@@ -117,12 +114,10 @@ class Host:
         return ask()
 
     def open(self) -> Parts:
-        """The store."""
         parts: Parts = self.insist(lambda: opened(self.path, self.durability))
         return parts
 
     def tell(self, parts: Parts, numbers: Sequence[int]) -> None:
-        """These lines, in order."""
         for number in numbers:
             self.recorder.told(number, answered=False)
             came = self.insist(lambda: self.reference.give(parts, number))  # noqa: B023
@@ -131,8 +126,6 @@ class Host:
             self.recorder.told(number, answered=True)
 
     def project(self, parts: Parts) -> None:
-        """Bring the stored views up to date."""
-
         def project() -> None:
             views = stored_views(f"sqlite:///{self.path}")
             assert views is not None
@@ -159,7 +152,6 @@ def _in_turns(host: Host, dice: Random, numbers: Sequence[int]) -> None:
 
 
 def one_host(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    """A store from its birth on."""
     recorder = Recorder(folder)
     with watching(recorder):
         _in_turns(Host(folder, reference, recorder, durability), dice, [*reference.outcomes])
@@ -180,26 +172,15 @@ def _together(
     recorder: Recorder, folder: Path, reference: Reference, dice: Random, durability: Durability
 ) -> Recording:
     host = Host(folder, reference, recorder, durability)
-    failures: list[BaseException] = []
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as failure:
-            failures.append(failure)
-
     with watching(recorder):
         parts = host.open()
-        work = [lambda own=own: host.tell(parts, own) for own in of_threads(reference, THREADS)]
-        threads = [threading.Thread(target=guarded, args=(each,)) for each in work]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            guarded(lambda: host.project(parts))
+
+        def project() -> None:
+            host.project(parts)
             time.sleep(0.05 * dice.random())
+
+        in_threads([partial(host.tell, parts, own) for own in of_threads(reference, THREADS)], meanwhile=project)
         parts.store.close()
-    if failures:
-        raise failures[0]
     return recorder.recording
 
 
@@ -269,7 +250,6 @@ class _Mortal(_Forgetful):
         return super().answer(call, path)
 
     def leave(self) -> None:
-        """Write down what is recorded."""
         self._leave_in.write_bytes(pickle.dumps(self.recording))
 
 
@@ -377,14 +357,10 @@ def _views(parts: Parts, path: Path, moment: Moment) -> Iterator[Difference]:
             file.unlink()
         views = stored_views(f"sqlite:///{path}")
     assert isinstance(views, SQLiteViews)
-    anew = SQLiteViews(None)
-    with closing(views), closing(anew):
+    with closing(views):
         projector(parts, views).run()
-        projector(parts, anew).run()
-        with views.reading() as kept, anew.reading() as other:
-            for view in VIEWS:
-                if kept.digest(view) != other.digest(view) or kept.parked(view):
-                    yield "views", f"the stored view {view} differs from a rebuild"
+        for what in views_unlike_a_rebuild(parts.store, parts.desk.policy, views):
+            yield "views", what
 
 
 def cuts(recording: Recording, count: int, dice: Random) -> list[int]:
@@ -436,7 +412,6 @@ class PowerLoss(Tally):
     bad: int = counted("images with any trouble")
 
     def note_run(self, recording: Recording) -> None:
-        """Count what was recorded."""
         main = {number for name, number in recording.names.items() if name.endswith(".db")}
         syncs = [event for event in recording.events if isinstance(event, Sync)]
         self.runs += 1

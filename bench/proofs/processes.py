@@ -9,6 +9,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -55,11 +57,9 @@ class Process:
         return self._process.poll() is None
 
     def lines(self) -> list[bytes]:
-        """The lines that it has printed to their end."""
         return self.output.read_bytes().split(b"\n")[:-1]
 
     def errors(self) -> str:
-        """What it has printed to stderr."""
         return self._errors.read_text(errors="replace")
 
     def ask(self, line: str) -> bytes:
@@ -95,6 +95,16 @@ class Process:
         return self.wait()
 
 
+class Processes(ExitStack):
+    """Programs that are killed with the block."""
+
+    def start(self, output: Path, module: str, *arguments: str) -> Process:
+        """Start one."""
+        process = Process(output, module, *arguments)
+        self.callback(process.kill)
+        return process
+
+
 def wait_until_begun(processes: Sequence[Process]) -> None:
     """Wait until each of them has printed something or ended."""
     while not all(process.has_begun for process in processes):
@@ -114,6 +124,18 @@ def forked(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> int
         finally:
             os._exit(status)
     return pid
+
+
+def in_threads(
+    works: Iterable[Callable[[], object]], meanwhile: Callable[[], object] = lambda: time.sleep(0.01)
+) -> None:
+    """Do all of that at the same time, and something else again and again until it is done; raises the first failure."""
+    with ThreadPoolExecutor(1000) as pool:
+        running = [pool.submit(work) for work in works]
+        while not all(work.done() for work in running):
+            meanwhile()
+    for work in running:
+        work.result()
 
 
 def in_parcels(work: Callable[[list[int]], T], numbers: Iterable[int], size: int, jobs: int) -> Iterator[T]:

@@ -58,7 +58,6 @@ class Tally:
             self.troubles.append(f"{kind}: {what}")
 
     def rows(self) -> Iterator[tuple[str, int | float]]:
-        """The rows of the table."""
         for each in fields(self):
             if label := each.metadata.get("label"):
                 value = getattr(self, each.name)
@@ -67,7 +66,6 @@ class Tally:
         yield "troubles", len(self.troubles)
 
     def show(self) -> None:
-        """Print the table and the first troubles of each kind."""
         rows = [(label, f"{count:,.1f}" if isinstance(count, float) else f"{count:,}") for label, count in self.rows()]
         print(table(("what", "count"), rows))
         shown: Counter[str] = Counter()
@@ -147,7 +145,6 @@ class Proof:
     """The seed, or the first of them, where no other is given."""
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the options."""
         controls = self.controls.described() if isinstance(self.controls, Mutants) else self.controls
         parser.set_defaults(proof=self)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -168,7 +165,6 @@ class Proof:
             parser.add_argument(name, **settings)
 
     def carry_out(self, run: Run) -> Tally:
-        """Run it in a folder of its own."""
         with ExitStack() as run.stack:
             folder = tempfile.TemporaryDirectory(prefix="returnable-", dir=run.store_dir, ignore_cleanup_errors=True)
             run.folder = Path(run.stack.enter_context(folder))

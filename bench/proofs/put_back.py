@@ -13,13 +13,12 @@ from __future__ import annotations
 import random
 import sqlite3
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
-from unittest.mock import patch
 
 import psycopg
 
@@ -27,9 +26,11 @@ from bench.postgres import OwnServer
 from bench.proofs.journeys import journey
 from bench.proofs.mutants import Mutants
 from bench.proofs.proof import Proof, Run, Tally, counted, main
+from bench.proofs.simulator.oracles import overpaid
 from returnable.adapters.eventstore.open import open_store, path_of
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.store import FactStore
+from returnable.domain.case import replay
 from returnable.domain.commands import parse_command
 from returnable.domain.desk import Desk
 from returnable.domain.errors import Impossible
@@ -65,9 +66,7 @@ class Copier(Protocol):
         """Copy the store as it is."""
         ...
 
-    def put_back(self, dice: random.Random) -> None:
-        """Put the copy in the place of the store, while it is in use."""
-        ...
+    def put_back(self, dice: random.Random) -> None: ...
 
 
 class InFile:
@@ -218,18 +217,8 @@ def _names(store: EventStore, kind: Any, name: str) -> list[Name]:
 
 def _check(store: FactStore, single: Desk, seed: int, tally: PutBack) -> None:
     for case_id, facts in store.cases():
-        facts_of: list[Any] = [entry.fact for entry in facts]
-        captured = sum(payment.amount for payment in facts_of[0].payments)
-        failed = {(fact.refund_id, fact.payment_id) for fact in facts_of if fact.type == "RefundFailed"}
-        paid = sum(
-            tender.amount
-            for fact in facts_of
-            if fact.type == "RefundRequested"
-            for tender in fact.tenders
-            if (fact.refund_id, tender.payment_id) not in failed
-        )
-        if paid > captured:
-            tally.trouble("overpaid", f"seed {seed}, order {case_id}: {paid} of {captured}")
+        for what in overpaid(replay(case_id, facts)):
+            tally.trouble("overpaid", f"seed {seed}, order {what}")
     for case in redecide_store(store, single.policy):
         for difference in case.differences:
             tally.trouble("undecided", f"seed {seed}, {difference.event}: {difference.differences}")
@@ -238,19 +227,13 @@ def _check(store: FactStore, single: Desk, seed: int, tally: PutBack) -> None:
 CONTROLS = Mutants()
 
 
-@CONTROLS.register
-def _only_counted(patches: ExitStack) -> None:
+@CONTROLS.replaces(FactStore, "append")
+def _only_counted(append: Any, self: FactStore, batches: Sequence[Batch], **others: Any) -> Any:
     """A desk knows a history by the number of its facts alone."""
-    append: Callable[..., Sequence[int]] = FactStore.append
-
-    def unmarked(self: FactStore, batches: Sequence[Batch], **others: Any) -> Sequence[int]:
-        return append(self, [replace(batch, tip=None) for batch in batches], **others)
-
-    patches.enter_context(patch.object(FactStore, "append", unmarked))
+    return append(self, [replace(batch, tip=None) for batch in batches], **others)
 
 
 def put_back(run: Run) -> PutBack:
-    """Put stores back, each once."""
     tally = PutBack()
     for seed in range(run.seed, run.seed + run.rounds):
         url = run.new_store(seed)

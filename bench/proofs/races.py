@@ -111,7 +111,6 @@ class Runner:
         self.dice = dice
 
     def run(self) -> None:
-        """Off, at once or a moment later."""
         self.shop.scheduler.sleep(self.dice.choice((0, 0, MILLISECOND, 3 * MILLISECOND)))
         if self.dice.random() < 0.3:
             self._look()
@@ -172,14 +171,12 @@ class Races(Tally):
 
 
 def race_some(numbers: Sequence[int], mutant: str | None) -> list[tuple[int, str, str | None]]:
-    """Several rounds."""
     gc.collect()
     with hurrying(), MUTANTS.switched_on(mutant):
         return [(number, *race(number)) for number in numbers]
 
 
 def races(run: Run) -> Races:
-    """Run one race after the other."""
     tally, begin = Races(), time.perf_counter()
     numbers = range(run.seed, run.seed + run.rounds)
     for outcomes in in_parcels(partial(race_some, mutant=run.control), numbers, ROUNDS_IN_PARCEL, run.jobs):

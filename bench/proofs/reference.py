@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import closing
 from typing import Any
 
 from pydantic_core import to_json
 
 from bench.proofs.journeys import as_file
+from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import Parts, assemble
 from returnable.domain.events import encode
+from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Receipt, Recorded
+from returnable.projections.follow import Projector
+from returnable.projections.stored import VIEWS
 
 Difference = tuple[str, str]
 """The kind of a trouble (``lost``, ``half`` or ``changed``), and what it is."""
@@ -99,7 +104,6 @@ class Reference:
 
 
 def without_ids(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The lines without command ids."""
     return [{name: value for name, value in line.items() if name != "command_id"} for line in lines]
 
 
@@ -130,3 +134,14 @@ def unregistered_ids(store: EventStore) -> Iterator[Difference]:
             )
             if kind and store.case_of(kind, getattr(entry.fact, f"{kind}_id")) != case_id:
                 yield "half", f"{kind} {getattr(entry.fact, f'{kind}_id')!r} is on record, and its id is free"
+
+
+def views_unlike_a_rebuild(store: EventStore, policy: PolicyOf, kept: SQLiteViews) -> Iterator[str]:
+    """Stored views that differ from what a projector makes that begins now, or have parked a case."""
+    with closing(SQLiteViews(None)) as anew:
+        Projector(store, anew, policy).run()
+        with kept.reading() as one, anew.reading() as other:
+            for view in VIEWS:
+                if one.digest(view) != other.digest(view):
+                    yield f"the stored view {view} differs from a rebuild"
+                yield from (f"{view} is parked: {damage.reason}" for _, damage in one.parked(view))

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,6 +29,7 @@ from typing import Any
 from unittest.mock import patch
 
 import returnable
+from bench.lifecycle import lifecycle
 from bench.proofs.processes import Process
 from bench.proofs.proof import FILE_OR_SERVER, Proof, Run, Tally, counted, main, option
 from returnable.adapters.eventstore.bookkeeping import SqlRefusalCounts, Statements
@@ -47,22 +48,13 @@ _LATE = datetime(2026, 5, 4, 15, 0, tzinfo=UTC)
 
 def order(url: str) -> returnable.Desk:
     """A desk whose one order was delivered long ago."""
-    now = _LATE - timedelta(days=60)
-    with closing(returnable.open(url, clock=lambda: now)) as desk:
-        desk.confirm_order(
-            order_id="A-1",
-            currency="USD",
-            customer={"customer_id": "c-1", "account_id": "acc-1"},
-            lines=[{"line_id": "1", "sku": "S", "unit_price": "1.00", "quantity": 1}],
-            payments=[{"payment_id": "p-1", "method": "card", "amount": "1.00"}],
-        )
-        desk.record_shipment(order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T-1")
-        desk.record_delivery(order_id="A-1", parcel_id="P-1")
+    with closing(returnable.open(url)) as desk:
+        for at, fields in lifecycle("1")[:3]:
+            desk.handle(fields, at=at)
     return returnable.open(url, clock=lambda: _LATE)
 
 
 def ask(desk: returnable.Desk, attempt: str) -> returnable.Outcome:
-    """One more attempt at the return that is refused."""
     line = {"line_id": "1", "quantity": 1}
     return desk.request_return(
         return_id=f"R-{attempt}", order_id="A-1", lines=[line], channel="portal", command_id=f"k-{attempt}"
@@ -70,7 +62,6 @@ def ask(desk: returnable.Desk, attempt: str) -> returnable.Outcome:
 
 
 def counts(desk: returnable.Desk) -> dict[str, int]:
-    """What the store holds of the refusals."""
     facts = [entry.fact.type for entry in desk.parts.store.load("A-1")]
     return {
         "single": facts.count("ReturnDeclined"),
@@ -225,7 +216,6 @@ class Refusals(Tally):
 
 
 def refusals(run: Run) -> Refusals:
-    """Race for refusals and count them; then see what a look costs."""
     tally = Refusals()
     for nth in range(run.rounds):
         with run.new_folder(f"round-{nth}") as folder:

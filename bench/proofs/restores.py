@@ -101,12 +101,10 @@ def content(path: Path) -> tuple[list[Any], ...] | None:
 
 
 def says_yes(path: Path) -> bool:
-    """Whether ``verify`` finds all well."""
     return not backups.verify_store(f"sqlite:///{path}").problems
 
 
 def opens(path: Path) -> bool:
-    """Whether a desk opens it for writing."""
     try:
         returnable.open(f"sqlite:///{path}").close()
     except ReturnableError:
@@ -118,7 +116,6 @@ def opens(path: Path) -> bool:
 
 
 def put_copies(run: Run, tally: Restores, chance: random.Random) -> None:
-    """Put copies over stores whose WAL was left behind."""
     for nth in range(run.rounds):
         place = run.folder / f"copy-{nth}"
         place.mkdir()
@@ -178,7 +175,6 @@ _EDITS = (
 
 
 def damage(run: Run, tally: Restores, chance: random.Random) -> None:
-    """Change rows, and put old pages back."""
     folder = run.folder
     path, older = folder / "sound.db", folder / "older.db"
     play(path, LINES[:150])
@@ -364,7 +360,6 @@ def _swap(patches: ExitStack) -> None:
 
 
 def restores(run: Run) -> Restores:
-    """Copy, damage and kill; with a control, only what it concerns."""
     tally, chance = Restores(), random.Random(run.seed)
     if run.control in (None, "wal"):
         put_copies(run, tally, chance)

@@ -52,7 +52,6 @@ class How:
     store: Literal["memory", "sqlite"] = "memory"
 
     def live(self, seed: int) -> History:
-        """The history of a seed."""
         disks = disks_in_sqlite() if self.store == "sqlite" else nullcontext()
         with MUTANTS.switched_on(self.mutant), disks:
             return live(seed)
@@ -88,7 +87,6 @@ def try_mutants(seeds: range, tally: Simulated) -> None:
 
 
 def simulate(run: Run) -> Simulated:
-    """Live many histories and look for violations."""
     tally, how = Simulated(), How(run.control, run.store)  # type: ignore[arg-type]
     seeds = range(run.seed, run.seed + run.rounds)
     if run.show:

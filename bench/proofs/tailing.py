@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.proofs.processes import LOOK_SECONDS, Process, wait_until_begun
+from bench.proofs.processes import LOOK_SECONDS, Processes, wait_until_begun
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from bench.proofs.reference import log_of
 from bench.proofs.tailing_worker import LAST, batch, line_of
@@ -45,30 +45,6 @@ class Tailing(Tally):
     doubled: int = counted("facts seen twice by followers")
     out_of_order: int = counted("facts seen out of order by followers")
     otherwise: int = counted("facts seen that are not so in the log")
-    seconds: float = 0.0
-    """Until the writers were done."""
-    behind: float = 0.0
-    """How many seconds later the last follower was."""
-    progress: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
-    """After how many seconds there were how many facts."""
-
-    def speed(self) -> str:
-        """How fast it was from beginning to end, as ratios to the first tenth."""
-        tenth = self.events // 10
-        first, *later = (self.rate(tenth * n, tenth * (n + 1)) for n in range(10))
-        curve = ", ".join(f"{rate / first:.2f}" for rate in later)
-        few = min(20_000, tenth)
-        last = self.rate(self.events - few, self.events) / self.rate(0, few)
-        return (
-            f"{self.events / self.seconds:,.0f} facts/s over {self.seconds:,.0f} s, the followers {self.behind:.1f} s later."
-            f" Relative to the first tenth: {curve}. The last {few:,} facts relative to the first: {last:.2f}."
-        )
-
-    def rate(self, after: int, upto: int) -> float:
-        """Facts a second between two counts of facts, as well as that was looked at."""
-        begin = max(seen for seen in self.progress if seen[1] <= after)
-        end = next((seen for seen in self.progress if seen[1] >= upto), self.progress[-1])
-        return (end[1] - begin[1]) / (end[0] - begin[0])
 
 
 # ---- the processes ------------------------------------------------------------------------------------------------------
@@ -92,27 +68,24 @@ def write_and_follow(
     each = events // writers
     if control and on_a_server(url):
         take_the_lock_away(url)
-    with ExitStack() as stack:
-        following = [Process(folder / f"reader-{n}.out", WORKER, "tail", url) for n in range(readers)]
-        for process in following:
-            stack.callback(process.kill)
+    with Processes() as processes:
+        following = [processes.start(folder / f"reader-{n}.out", WORKER, "tail", url) for n in range(readers)]
         writing = [
-            Process(folder / f"writer-{n}.out", WORKER, *_how_to_write(url, f"w{n}", each, control))
+            processes.start(folder / f"writer-{n}.out", WORKER, *_how_to_write(url, f"w{n}", each, control))
             for n in range(writers)
         ]
-        for process in writing:
-            stack.callback(process.kill)
         wait_until_begun([*following, *writing])
         tally = Tailing(each * writers, writers, readers)
         with closing(open_store(url)) as store:
-            _wait(store, writing, trouble, tally)
-            begin = time.monotonic()
-            store.append([batch(LAST, 0, [LAST])])
-            for process in following:
+            while any(process.is_running for process in writing):
+                trouble()
+                time.sleep(LOOK_SECONDS)
+            for process in writing:
                 process.finish()
-            tally.behind = time.monotonic() - begin
+            store.append([batch(LAST, 0, [LAST])])
             prints = _check_log(store, each, tally)
             for process in following:
+                process.finish()
                 _check_follower(process.output, prints, tally)
     return tally
 
@@ -122,20 +95,6 @@ def _how_to_write(url: str, name: str, events: int, control: bool) -> list[str]:
         return ["write-unordered", path_of(url), name, str(events)]
     # Without the lock a lost race is an error of the database, which the library knows nothing of.
     return ["write", url, name, str(events), str(0 if control else RACES)]
-
-
-def _wait(store: FactStore, writing: Sequence[Process], trouble: Callable[[], None], tally: Tailing) -> None:
-    """Wait for the writers, and see how fast they are."""
-    begin = time.monotonic()
-    running = True
-    while running:
-        running = any(process.is_running for process in writing)
-        tally.progress.append((time.monotonic() - begin, store.head()))
-        trouble()
-        time.sleep(LOOK_SECONDS)
-    tally.seconds, _ = tally.progress[-1]
-    for process in writing:
-        process.finish()
 
 
 # ---- comparing ----------------------------------------------------------------------------------------------------------
@@ -193,14 +152,10 @@ def _print_of(line: str) -> int:
 
 
 def tailing(run: Run) -> Tailing:
-    """Write to a store and follow it."""
     url = run.new_store("facts")
     migrate_store(url)
     counts = {"events": run.events, "writers": run.writers, "readers": run.readers}
-    tally = write_and_follow(url, run.folder, **counts, control=bool(run.control))
-    if not run.control:
-        print(f"{tally.speed()}\n")
-    return tally
+    return write_and_follow(url, run.folder, **counts, control=bool(run.control))
 
 
 if __name__ == "__main__":

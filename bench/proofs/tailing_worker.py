@@ -103,7 +103,6 @@ def _opened(url: str) -> FactStore:
 
 
 def main(what: str, where: str, *more: str) -> None:
-    """Do as the arguments say."""
     if what == "tail":
         _tail(where)
     elif what == "write":

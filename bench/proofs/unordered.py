@@ -60,5 +60,4 @@ class UnorderedFile:
         execute("COMMIT")
 
     def close(self) -> None:
-        """Release the file."""
         self._connection.close()

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 
-from bench.proofs.processes import LOOK_SECONDS, Process, wait_until_begun
+from bench.proofs.processes import LOOK_SECONDS, Process, in_threads, wait_until_begun
 from bench.proofs.proof import Proof, Run, Tally, counted, main
 from bench.proofs.tailing_worker import MOMENT, batch
 from bench.proofs.vanished_worker import BOOKMARK, POINTS
@@ -65,12 +65,10 @@ class Link:
         _ip("-n", self._name, "addr", "flush", "dev", self._theirs)
 
     def mend(self) -> None:
-        """Let everything through."""
         _ip("-n", self._name, "addr", "replace", f"{HOST}/24", "dev", self._theirs)
         _ip("-n", self._name, "link", "set", self._theirs, "up")
 
     def close(self) -> None:
-        """Take both away."""
         _ip("link", "del", self._ours)
         _ip("netns", "del", self._name)
 
@@ -122,15 +120,10 @@ def _write_beside(url: str, nth: int, point: str, tally: Vanished) -> None:
                 tally.written += 1
             tally.slowest_seconds = max(tally.slowest_seconds, time.monotonic() - began)
 
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(partial(write, writer) for writer in range(WRITERS))
 
 
 def vanished(run: Run) -> Vanished:
-    """At each point, so often, a host vanishes while others write."""
     if os.geteuid() != 0:
         raise SystemExit("network namespaces need root")
     tally, server = Vanished(), run.server

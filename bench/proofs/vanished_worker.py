@@ -78,7 +78,6 @@ def _write(store: FactStore, name: str) -> None:
 
 
 def main(url: str, point: str, *control: str) -> None:
-    """Work until it is at the point."""
     if control:
         postgres_connections._against_vanishing = lambda connection, limits: {}
     with closing(open_store(url)) as store:

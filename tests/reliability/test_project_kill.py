@@ -26,4 +26,4 @@ def test_the_harness_notices_when_a_position_is_saved_before_its_rows(tmp_path: 
 
     assert status == 1, output
     assert counts["troubles"] > 0
-    assert "differs from one that is built at once" in output
+    assert "differs from a rebuild" in output

@@ -52,7 +52,6 @@ class Role:
                 self.round()
 
     def round(self) -> None:
-        """What there is to do now."""
         raise NotImplementedError
 
 
@@ -127,7 +126,6 @@ class Alone(Role):
             self.scheduler.note("is cut off")
 
     def work(self) -> None:
-        """One round, through which it may be killed."""
         raise NotImplementedError
 
     def tell_for_sure(self, command: Command) -> None:

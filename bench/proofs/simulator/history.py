@@ -13,15 +13,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from bench.proofs.simulator.actors import (
-    Conductor,
-    Following,
-    Host,
-    NoticeReader,
-    PaymentWorker,
-    Reader,
-    Timer,
-)
+from bench.proofs.simulator.actors import Conductor, Following, Host, NoticeReader, PaymentWorker, Reader, Timer
 from bench.proofs.simulator.machine import CALM
 from bench.proofs.simulator.oracles import ORACLES, digest_of, readers_saw_everything
 from bench.proofs.simulator.scheduler import DAY, HOUR
@@ -70,7 +62,6 @@ class Cast:
         self.conductor = Conductor("conductor", shop, dice.choice((4, 8, 8, 12)))
 
     def act(self, shop: Shop) -> None:
-        """All of them, until the shop closes."""
         alone = [*self.workers, *self.notices, *self.timers, *self.following, *self.readers]
         for actor in (*self.hosts, *alone, self.conductor):
             shop.scheduler.add(actor.name, actor.play)

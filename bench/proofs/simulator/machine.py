@@ -135,12 +135,10 @@ class Disk:
         self.written.clear()
 
     def keep_policy(self, sha256: str, document: str) -> None:
-        """A transaction of its own, durable as well."""
         self._policies[sha256] = document
         self.store.keep_policy(sha256, document)
 
     def lose_power(self) -> None:
-        """Start again with what is durable."""
         self.written.clear()
         self.writer = None
         self.store = self._opened()
@@ -210,7 +208,6 @@ class Process:
         self.scheduler.note(f"the clock of {self.name} is wrong by {self.skew}")
 
     def clock(self) -> datetime:
-        """What time this process believes it is (UTC)."""
         return START + timedelta(microseconds=self.scheduler.now + self.skew)
 
 
@@ -222,28 +219,18 @@ def _call(name: str) -> Callable[..., Any]:
     return call
 
 
-def _due_call(name: str) -> Callable[..., Any]:
-    def call(self: DueLine, *args: Any, **kwargs: Any) -> Any:
-        self.line.yield_point(f"due {name} {args[0] if args else ''}")
-        return getattr(self.line.process.disk.store.due, name)(*args, **kwargs)
-
-    return call
-
-
 class DueLine:
     """The due table as one life of a process sees it. A power loss leaves none of it, and it is made anew."""
 
-    fed_to = _due_call("fed_to")
-    feed = _due_call("feed")
-    due_by = _due_call("due_by")
-    claim = _due_call("claim")
-    give_back = _due_call("give_back")
-    parked = _due_call("parked")
-    park = _due_call("park")
-    standing = _due_call("standing")
-
     def __init__(self, line: Line) -> None:
-        self.line = line
+        self._line = line
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._line.yield_point(f"due {name} {args[0] if args else ''}")
+            return getattr(self._line.process.disk.store.due, name)(*args, **kwargs)
+
+        return call
 
 
 class RecordsLine:
@@ -301,7 +288,6 @@ class Line:
         return positions
 
     def keep_policy(self, sha256: str, document: str) -> None:
-        """Keep the document of a policy."""
         self.yield_point("keep_policy")
         self.process.disk.keep_policy(sha256, document)
 
@@ -326,7 +312,6 @@ class Line:
 
 
 def lose_power(disk: Disk, processes: Iterable[Process]) -> None:
-    """The machine goes down with everything on it."""
     for process in processes:
         process.kill()
     disk.lose_power()

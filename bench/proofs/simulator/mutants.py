@@ -31,7 +31,6 @@ from returnable.domain.effects import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Fact, LabelIssued
 from returnable.domain.ports import Batch, Entry, Receipt
-from returnable.domain.timetable import promises_of
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
 from returnable.testing.fakes import FakeGateway
@@ -42,74 +41,58 @@ MUTANTS = Mutants()
 # ---- in the store -----------------------------------------------------------------------------------------------------
 
 
-@MUTANTS.register
-def command_id_check_dropped(patches: ExitStack) -> None:
+@MUTANTS.replaces(MemoryCaseRecorder, "_check_conflicts")
+def command_id_check_dropped(
+    check: Any, self: Any, events: Any, places: Any, cases: Any, names: Any, receipt: Any
+) -> None:
     """That a command is on record already is not noticed when it is appended."""
-    check = MemoryCaseRecorder._check_conflicts
-
-    def unaware(self: MemoryCaseRecorder, events: Any, places: Any, cases: Any, names: Any, receipt: Any) -> None:
-        check(self, events, places, cases, names, None)
-
-    patches.enter_context(patch.object(MemoryCaseRecorder, "_check_conflicts", unaware))
+    check(self, events, places, cases, names, None)
 
 
-@MUTANTS.register
-def conflict_check_dropped(patches: ExitStack) -> None:
+@MUTANTS.replaces(FactStore, "append")
+def conflict_check_dropped(append: Any, self: FactStore, batches: Sequence[Batch], **others: Any) -> Any:
     """The last writer wins: what was decided on an old state of the case is appended to the new one."""
-    append = FactStore.append
-
-    def anyway(self: FactStore, batches: Sequence[Batch], **others: Any) -> Sequence[int]:
-        try:
-            return append(self, batches, **others)
-        except Stale:
-            moved: list[Batch] = []
-            versions: dict[str, int] = {}
-            counts: dict[str, int] = {}
-            for batch in batches:
-                stored = self.load(batch.case_id)
-                for entry in stored:
-                    versions[entry.stream] = max(entry.version, versions.get(entry.stream, 0))
-                after = counts.setdefault(batch.case_id, len(stored))
-                entries: list[Entry] = []
-                for late in batch.entries:
-                    versions[late.stream] = versions.get(late.stream, 0) + 1
-                    entries.append(replace(late, version=versions[late.stream]))
-                moved.append(Batch(batch.case_id, after, tuple(entries)))
-                counts[batch.case_id] += len(entries)
-            return append(self, moved, **others)
-
-    patches.enter_context(patch.object(FactStore, "append", anyway))
+    try:
+        return append(self, batches, **others)
+    except Stale:
+        moved: list[Batch] = []
+        versions: dict[str, int] = {}
+        counts: dict[str, int] = {}
+        for batch in batches:
+            stored = self.load(batch.case_id)
+            for entry in stored:
+                versions[entry.stream] = max(entry.version, versions.get(entry.stream, 0))
+            after = counts.setdefault(batch.case_id, len(stored))
+            entries: list[Entry] = []
+            for late in batch.entries:
+                versions[late.stream] = versions.get(late.stream, 0) + 1
+                entries.append(replace(late, version=versions[late.stream]))
+            moved.append(Batch(batch.case_id, after, tuple(entries)))
+            counts[batch.case_id] += len(entries)
+        return append(self, moved, **others)
 
 
-@MUTANTS.register
-def receipt_outside_the_transaction(patches: ExitStack) -> None:
+@MUTANTS.replaces(Disk, "append")
+def receipt_outside_the_transaction(_: Any, self: Disk, append: Append, yield_point: YieldPoint) -> Sequence[int]:
     """The facts are durable before the receipt is: two transactions, and a crash may come between them."""
-
-    def in_two(self: Disk, append: Append, yield_point: YieldPoint) -> Sequence[int]:
-        if append.receipt is not None and self.store.receipt(append.receipt.command_id) is not None:
-            raise CommandSeen(append.receipt.command_id)
-        positions = self.commit(replace(append, receipt=None))
-        yield_point("writes the receipt")
-        if append.receipt is not None:
-            first, last = (positions[0], positions[-1]) if positions else (0, 0)
-            self.commit(Append((), (), append.receipt))
-            recorder: Any = self.store._recorder
-            recorder._receipts[append.receipt.command_id] = replace(append.receipt, first=first, last=last)
-        return positions
-
-    patches.enter_context(patch.object(Disk, "append", in_two))
+    if append.receipt is not None and self.store.receipt(append.receipt.command_id) is not None:
+        raise CommandSeen(append.receipt.command_id)
+    positions = self.commit(replace(append, receipt=None))
+    yield_point("writes the receipt")
+    if append.receipt is not None:
+        first, last = (positions[0], positions[-1]) if positions else (0, 0)
+        self.commit(Append((), (), append.receipt))
+        recorder: Any = self.store._recorder
+        recorder._receipts[append.receipt.command_id] = replace(append.receipt, first=first, last=last)
+    return positions
 
 
-@MUTANTS.register
-def synchronous_normal(patches: ExitStack) -> None:
+@MUTANTS.replaces(Disk, "flush")
+def synchronous_normal(flush: Any, self: Disk) -> None:
     """What is acknowledged is made durable later, with some of what comes after it."""
-
-    def later(self: Disk) -> None:
-        if len(self.written) >= 4:
-            self.durable += self.written
-            self.written.clear()
-
-    patches.enter_context(patch.object(Disk, "flush", later))
+    if len(self.written) >= 4:
+        self.durable += self.written
+        self.written.clear()
 
 
 @MUTANTS.register
@@ -175,31 +158,21 @@ class _OutOfOrder(MemoryCaseRecorder):
 # ---- at the desk ------------------------------------------------------------------------------------------------------
 
 
-@MUTANTS.register
-def conflict_surfaced_to_author(patches: ExitStack) -> None:
+@MUTANTS.replaces(Desk, "_answer_again")
+def conflict_surfaced_to_author(again: Any, self: Desk, command: Command) -> Any:
     """Whose first try was recorded is told at the second that it is impossible, instead of what came of it."""
-    again = Desk._answer_again
-
-    def refused(self: Desk, command: Command) -> Any:
-        came = again(self, command)
-        raise Impossible("command.conflict", f"{came.command} is on record already", field="command_id")
-
-    patches.enter_context(patch.object(Desk, "_answer_again", refused))
+    came = again(self, command)
+    raise Impossible("command.conflict", f"{came.command} is on record already", field="command_id")
 
 
-@MUTANTS.register
-def refused_on_an_old_picture(patches: ExitStack) -> None:
+@MUTANTS.replaces(Desk, "handle")
+def refused_on_an_old_picture(handle: Any, self: Desk, command: Command, at: datetime) -> Any:
     """What looks impossible is refused without a fresh look at the store."""
-    handle = Desk.handle
-
-    def hasty(self: Desk, command: Command, at: datetime) -> Any:
-        answered = command.command_id is not None and self.store.receipt(command.command_id) is not None
-        if not answered and not isinstance(command, RunDeadlines):
-            with suppress(desk._NothingToSave):
-                self._decide(command, at, False)
-        return handle(self, command, at)
-
-    patches.enter_context(patch.object(Desk, "handle", hasty))
+    answered = command.command_id is not None and self.store.receipt(command.command_id) is not None
+    if not answered and not isinstance(command, RunDeadlines):
+        with suppress(desk._NothingToSave):
+            self._decide(command, at, False)
+    return handle(self, command, at)
 
 
 @MUTANTS.register
@@ -217,50 +190,38 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
     patches.enter_context(patch.object(returns, "apply", now_and_then))
 
 
-@MUTANTS.register
-def deadline_recorded_again(patches: ExitStack) -> None:
+@MUTANTS.replaces(decisions, "promises_of")
+def deadline_recorded_again(promises_of: Any, case: Case, **others: Any) -> Any:
     """That a missed contact or an overdue refund is on record already is forgotten."""
-
-    def forgetful(case: Case, **others: Any) -> Any:
-        forgotten = evolve(case, ())
-        for claim_id, claim in case.claims.items():
-            forgotten.claims[claim_id] = claim.clone()
-            forgotten.claims[claim_id].contact_missed = None
-        for refund_id, refund in case.refunds.items():
-            forgotten.refunds[refund_id] = refund.clone()
-            forgotten.refunds[refund_id].overdue_by = None
-        return promises_of(forgotten, **others)
-
-    patches.enter_context(patch.object(decisions, "promises_of", forgetful))
+    forgotten = evolve(case, ())
+    for claim_id, claim in case.claims.items():
+        forgotten.claims[claim_id] = claim.clone()
+        forgotten.claims[claim_id].contact_missed = None
+    for refund_id, refund in case.refunds.items():
+        forgotten.refunds[refund_id] = refund.clone()
+        forgotten.refunds[refund_id].overdue_by = None
+    return promises_of(forgotten, **others)
 
 
 # ---- with followers ---------------------------------------------------------------------------------------------------
 
 
-@MUTANTS.register
-def position_saved_before_rows(patches: ExitStack) -> None:
+@MUTANTS.replaces(Views, "save")
+def position_saved_before_rows(
+    save: Any, self: Views, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
+) -> bool:
     """A projector's position is durable before its rows are."""
-
-    def hasty(
-        self: Views,
-        before: Mapping[str, Mark],
-        after: Mark,
-        changes: Changes,
-        store_identity: str | None = None,
-    ) -> bool:
-        marks = self.marks()
-        if any(marks.get(view) != mark for view, mark in before.items()):
-            return False
-        with self._writing() as connection:
-            for view in before:
-                SQLiteViews._save_mark(connection, view, after)
-        self.die()
-        with self._writing() as connection:
-            for view, mark in before.items():
-                self._save_rows(connection, view, changes, fresh=not mark.built)
-        return True
-
-    patches.enter_context(patch.object(Views, "save", hasty))
+    marks = self.marks()
+    if any(marks.get(view) != mark for view, mark in before.items()):
+        return False
+    with self._writing() as connection:
+        for view in before:
+            SQLiteViews._save_mark(connection, view, after)
+    self.die()
+    with self._writing() as connection:
+        for view, mark in before.items():
+            self._save_rows(connection, view, changes, fresh=not mark.built)
+    return True
 
 
 @MUTANTS.register
@@ -282,11 +243,7 @@ def refund_rekeyed_on_retry(patches: ExitStack) -> None:
     patches.enter_context(patch.object(FakeGateway, "webhooks", of_any_try))
 
 
-@MUTANTS.register
-def unknown_told_as_failed(patches: ExitStack) -> None:
+@MUTANTS.replaces(actors.PaymentWorker, "when_unknown")
+def unknown_told_as_failed(when_unknown: Any, self: Any, key: str) -> RefundReceipt:
     """A call without an answer counts as one that failed: the customer is paid again under another refund."""
-
-    def failed(self: Any, key: str) -> RefundReceipt:
-        return RefundReceipt(key, "", 1, "USD", "failed", reason="time-out")
-
-    patches.enter_context(patch.object(actors.PaymentWorker, "when_unknown", failed))
+    return RefundReceipt(key, "", 1, "USD", "failed", reason="time-out")

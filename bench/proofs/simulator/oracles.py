@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from bench.proofs.reference import views_unlike_a_rebuild
 from bench.proofs.simulator.shop import Shop, answer_of, book, payment_at_the_gateway
 from returnable.adapters.eventstore.store import FactStore
-from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.domain.case import Case, replay
 from returnable.domain.commands import RunDeadlines
 from returnable.domain.deciding import Moment
@@ -35,13 +35,11 @@ from returnable.domain.events import (
 )
 from returnable.domain.money import to_major
 from returnable.domain.ports import Batch, Entry, Receipt, Recorded
-from returnable.projections.follow import Projector
 from returnable.projections.redecided import redecide_store
 from returnable.projections.stored import VIEWS
 
 
 def log_of(shop: Shop) -> Sequence[Recorded]:
-    """Every fact on record."""
     return shop.disk.store.read(0, 1_000_000)
 
 
@@ -139,7 +137,6 @@ def _by_command(log: Sequence[Recorded]) -> Iterator[tuple[str, list[Recorded]]]
 
 
 def redecided_is_the_same(shop: Shop) -> Iterator[str]:
-    """The library's own check finds nothing."""
     for case in redecide_store(shop.disk.store, Desk(shop.disk.store, book()).policy):
         for difference in case.differences:
             yield f"decided again it comes out otherwise: {difference.event} {difference.differences}"
@@ -182,6 +179,11 @@ def _one_winner(case: Case, facts: Sequence[Recorded]) -> Iterator[str]:
         labels = case.returns[last.stream.partition("/")[2]].labels.values()
         if sum(label.status_at(last.fact.recorded_at) == "issued" for label in labels) > 1:
             yield f"two live labels of {last.stream}"
+    yield from overpaid(case)
+
+
+def overpaid(case: Case) -> Iterator[str]:
+    """Payments to which more goes back than was captured."""
     promised: Counter[str] = Counter()
     for refund in case.refunds.values():
         for tender in refund.requested.tenders:
@@ -263,7 +265,6 @@ def _sums_agree(shop: Shop, case: Case) -> Iterator[str]:
 
 
 def readers_saw_everything(shop: Shop, seen: Sequence[Sequence[Recorded]]) -> Iterator[str]:
-    """Every reader saw every fact, in order."""
     log = [(entry.position, entry.event) for entry in log_of(shop)]
     for nth, entries in enumerate(seen, start=1):
         read = [(entry.position, entry.event) for entry in entries]
@@ -274,14 +275,7 @@ def readers_saw_everything(shop: Shop, seen: Sequence[Sequence[Recorded]]) -> It
 
 def views_equal_a_rebuild(shop: Shop) -> Iterator[str]:
     """The stored views are what a projector makes that begins now."""
-    anew = SQLiteViews(None)
-    Projector(shop.disk.store, anew, Desk(shop.disk.store, book()).policy).run()
-    with shop.views.reading() as kept, anew.reading() as other:
-        for view in VIEWS:
-            if kept.digest(view) != other.digest(view):
-                yield f"the stored view {view} differs from a rebuild"
-            yield from (f"{view} is parked: {damage.reason}" for _, damage in kept.parked(view))
-    anew.close()
+    yield from views_unlike_a_rebuild(shop.disk.store, Desk(shop.disk.store, book()).policy, shop.views)
 
 
 ORACLES: tuple[Callable[[Shop], Iterator[str]], ...] = (

@@ -75,7 +75,6 @@ class Scheduler:
             self._pass_on(self.running)
 
     def sleep(self, microseconds: int) -> None:
-        """Go on so much later."""
         if self.running is None:
             self.now += microseconds
             return
@@ -93,13 +92,11 @@ class Scheduler:
                 actor.wakes_at = self.now + later()
 
     def note(self, what: str) -> None:
-        """Write into the trace what the running actor does."""
         self.trace.append(f"{self.now} {self.running.name if self.running else '-'} {what}")
 
     # ---- the run ----------------------------------------------------------------------------------------------------------
 
     def add(self, name: str, play: Callable[[], None]) -> None:
-        """Somebody who is to act in the next run."""
         self._actors.append(Actor(name, play))
 
     def run(self) -> None:

@@ -38,7 +38,6 @@ class Violation(Exception):
 
 @cache
 def book() -> PolicyBook:
-    """The bundled policy."""
     return policy_book(None)
 
 
@@ -67,7 +66,6 @@ class Views(SQLiteViews):
         self._in_memory.backup(self._on_disk)
 
     def lose_power(self) -> None:
-        """The last transactions are gone as a whole."""
         self._on_disk.backup(self._in_memory)
 
     def close(self) -> None:
@@ -125,13 +123,11 @@ class Shop:
         return Random(f"{self.seed}/{of}")
 
     def process(self, name: str) -> Process:
-        """A process of this machine."""
         process = Process(name, self.scheduler, self.disk, book(), self.dice(name), self.troubles)
         self.processes.append(process)
         return process
 
     def now(self) -> datetime:
-        """The true time (UTC)."""
         return START + timedelta(microseconds=self.scheduler.now)
 
     def set_troubles(self, troubles: Troubles) -> None:
@@ -141,7 +137,6 @@ class Shop:
             process.troubles = troubles
 
     def new(self, kind: str) -> str:
-        """The next free id of a kind."""
         self._numbers[kind] += 1
         return f"{kind}-{self._numbers[kind]}"
 
