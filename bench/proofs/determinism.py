@@ -73,7 +73,7 @@ def printed_by_a_worker(run: Run, *arguments: str, python: str = sys.executable,
 class Replays(Tally):
     """What the readers said."""
 
-    answers: Counter[str] = counted_each("answers read: {}")  # noqa: RUF009
+    answers: Counter[str] = counted_each("answers read: {}")
     local_times: int = counted("answers that say other local times")
     changed: int = counted("answers that changed")
 

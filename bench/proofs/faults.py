@@ -101,16 +101,8 @@ class Fault:
     """Part of what a refusal says (a pattern)."""
     calls: tuple[tuple[str, str], ...] = ()
     code: int = OK
-    outside: Callable[[Round], Any] | None = None
+    outside: Callable[[Life], Any] | None = None
     """A context in which it is so, for what is not an answer of the disk."""
-
-
-@dataclass
-class Round:
-    """What a fault is given to work with: the file, and another process that can hold a lock, or a snapshot."""
-
-    path: Path
-    holder: Process
 
 
 FAILED = "reading or writing failed"
@@ -120,26 +112,24 @@ def lock_holder(path: Path, name: str) -> Process:
     return Process(path.with_name(f"{name}.out"), "bench.proofs.lock_holder", str(path))
 
 
-@contextmanager
-def _write_lock(round_: Round) -> Iterator[None]:
-    round_.holder.ask("BEGIN IMMEDIATE")
-    yield
-    round_.holder.ask("ROLLBACK")
+def _held(begin: str) -> Callable[[Life], Any]:
+    """Another process has begun a transaction with those statements."""
+
+    @contextmanager
+    def held(life: Life) -> Iterator[None]:
+        life.holder.ask(begin)
+        yield
+        life.holder.ask("ROLLBACK")
+
+    return held
 
 
 @contextmanager
-def _write_lock_of_a_process_that_is_killed(round_: Round) -> Iterator[None]:
-    holder = lock_holder(round_.path, "killed")
+def _write_lock_of_a_process_that_is_killed(life: Life) -> Iterator[None]:
+    holder = lock_holder(life.path, "killed")
     holder.ask("BEGIN IMMEDIATE; CREATE TABLE half_done (id); INSERT INTO half_done VALUES (1)")
     yield
     holder.kill()
-
-
-@contextmanager
-def _snapshot(round_: Round) -> Iterator[None]:
-    round_.holder.ask("BEGIN; SELECT count(*) FROM facts")
-    yield
-    round_.holder.ask("ROLLBACK")
 
 
 @contextmanager
@@ -153,13 +143,13 @@ def _limited(what: int, limit: int) -> Iterator[None]:
 
 
 @contextmanager
-def _no_room(round_: Round) -> Iterator[None]:
+def _no_room(life: Life) -> Iterator[None]:
     with _limited(resource.RLIMIT_FSIZE, 512):
         yield
 
 
 @contextmanager
-def _no_descriptors(round_: Round) -> Iterator[None]:
+def _no_descriptors(life: Life) -> Iterator[None]:
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
     with _limited(resource.RLIMIT_NOFILE, lowest):
@@ -188,9 +178,9 @@ FAULTS: dict[str, Fault] = {
     "cannot be opened": Fault("cannot be opened", (("open", "*"),), sqlite3.SQLITE_CANTOPEN),
     "file size limit": Fault(FAILED, outside=_no_room),
     "no descriptors": Fault("cannot be opened", outside=_no_descriptors),
-    "write lock of another process": Fault("held the store", outside=_write_lock),
+    "write lock of another process": Fault("held the store", outside=_held("BEGIN IMMEDIATE")),
     "… that is killed": Fault("held the store", outside=_write_lock_of_a_process_that_is_killed),
-    "reader that holds back checkpoints": Fault("nothing", outside=_snapshot),
+    "reader that holds back checkpoints": Fault("nothing", outside=_held("BEGIN; SELECT count(*) FROM facts")),
 }
 """By name. Those without calls are real: limits of the process, and another process."""
 
@@ -274,21 +264,21 @@ class Life:
         """Round after round until all is told; whether the store came through it."""
         with often_checkpointed(), watching(self.wrongs):
             parts = self._opened()
-            holder = lock_holder(self.path, "holder")
+            self.holder = lock_holder(self.path, "holder")
             try:
                 while any(self.hosts):
                     name = next(rounds, None)
                     if name is None:
                         break
                     self.now = name
-                    if not self._round(parts, Round(self.path, holder)):
+                    if not self._round(parts):
                         return False
                     parts = self._looked_at(parts)
             except (StoreBusy, StoreUnusable, RuntimeError) as error:
                 self.tally.trouble("wedged", f"{self.now}: between two rounds: {error}")
                 return False
             finally:
-                holder.wait()
+                self.holder.wait()
             parts.store.close()
             self.tally.finished += not any(self.hosts)
         return True
@@ -297,7 +287,7 @@ class Life:
         store = open_store(f"sqlite:///{self.path}", busy_timeout_seconds=BUSY_SECONDS)
         return Parts(store, Desk(store, book()))
 
-    def _round(self, parts: Parts, round_: Round) -> bool:
+    def _round(self, parts: Parts) -> bool:
         """One fault, until every host has got its next lines answered; whether they have."""
         if self.dice.random() < 0.6:
             _cold(parts)
@@ -327,7 +317,7 @@ class Life:
             self._over.set()
 
         if fault.outside is not None:
-            with fault.outside(round_):
+            with fault.outside(self):
                 run()
             self.count.met += bool(self._refused) or self.now.startswith("reader")
             after()

@@ -51,9 +51,9 @@ class Forks(Tally):
     """What came of it."""
 
     families: int = counted("families")
-    forks: Counter[str] = counted_each("forks {}")  # noqa: RUF009
+    forks: Counter[str] = counted_each("forks {}")
     acknowledged: int = counted("acknowledged orders")
-    answers: Counter[str] = counted_each("commands and questions {}")  # noqa: RUF009
+    answers: Counter[str] = counted_each("commands and questions {}")
     lost: int = counted("acknowledged orders that are not in the file")
     hung: int = counted("processes that hung")
     damaged: int = counted("damaged files")

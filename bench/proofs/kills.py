@@ -59,7 +59,7 @@ class Kills(Tally):
     kills: int = counted("kills (SIGKILL)")
     at_birth: int = counted("… within 20 ms of the birth of the store")
     among_threads: int = counted("… of a process whose threads append together")
-    points: Counter[str] = counted_each("… at the point: {}")  # noqa: RUF009
+    points: Counter[str] = counted_each("… at the point: {}")
     while_writing: int = counted("… while new commands were being written")
     unacknowledged: int = counted("… that left a committed but unacknowledged command")
     several: int = counted("… that left several of them")

@@ -24,6 +24,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from bench.proofs.journeys import journey
+from bench.proofs.mutants import Mutants
 from bench.proofs.processes import in_threads
 from bench.proofs.reference import without_ids
 from returnable.adapters.eventstore import sqlite
@@ -110,32 +111,32 @@ def set_points(points: Points, url: str) -> None:
         recorder._Tables.change = watched_change
 
 
-def split_appends() -> None:
-    """The mistake: the first fact of a command goes into a transaction of its own."""
-    append = FactStore.append
+CONTROLS = Mutants()
 
-    def in_two(
-        self: FactStore,
-        batches: Sequence[Batch],
-        *,
-        names: Sequence[Name] = (),
-        receipt: Receipt | None = None,
-        **others: Any,
-    ) -> Sequence[int]:
-        if len(batches) != 1 or len(batches[0].entries) < 2:
-            return append(self, batches, names=names, receipt=receipt, **others)
-        if receipt is not None and self.receipt(receipt.command_id) is not None:
-            raise CommandSeen(receipt.command_id)
-        for name in names:
-            if self.case_of(name.kind, name.name) is not None:
-                raise NameTaken(name.kind, name.name)
-        (batch,) = batches
-        begun = append(self, [Batch(batch.case_id, batch.after, batch.entries[:1])])
-        rest = Batch(batch.case_id, batch.after + 1, batch.entries[1:])
-        return [*begun, *append(self, [rest], names=names, receipt=receipt)]
 
-    replaced: Any = FactStore
-    replaced.append = in_two
+@CONTROLS.replaces(FactStore, "append")
+def split(
+    append: Any,
+    self: FactStore,
+    batches: Sequence[Batch],
+    *,
+    names: Sequence[Name] = (),
+    receipt: Receipt | None = None,
+    **others: Any,
+) -> Sequence[int]:
+    """The first fact of a command goes into a transaction of its own."""
+    if len(batches) != 1 or len(batches[0].entries) < 2:
+        positions: Sequence[int] = append(self, batches, names=names, receipt=receipt, **others)
+        return positions
+    if receipt is not None and self.receipt(receipt.command_id) is not None:
+        raise CommandSeen(receipt.command_id)
+    for name in names:
+        if self.case_of(name.kind, name.name) is not None:
+            raise NameTaken(name.kind, name.name)
+    (batch,) = batches
+    begun = append(self, [Batch(batch.case_id, batch.after, batch.entries[:1])])
+    rest = Batch(batch.case_id, batch.after + 1, batch.entries[1:])
+    return [*begun, *append(self, [rest], names=names, receipt=receipt)]
 
 
 def _serve(parts: Parts, customers: range, control: str) -> None:
@@ -148,13 +149,12 @@ def _serve(parts: Parts, customers: range, control: str) -> None:
 
 
 def serve(url: str, control: str, threads: int, customers: int, point: str, nth: int) -> None:
-    if control == "split":
-        split_appends()
-    if point != "-":
-        set_points(Points(point, nth), url)
-    parts = assemble(url)
-    with closing(parts.store):
-        in_threads(partial(_serve, parts, range(first, customers, threads), control) for first in range(threads))
+    with CONTROLS.switched_on("split" if control == "split" else None):
+        if point != "-":
+            set_points(Points(point, nth), url)
+        parts = assemble(url)
+        with closing(parts.store):
+            in_threads(partial(_serve, parts, range(first, customers, threads), control) for first in range(threads))
 
 
 class PositionFirst(SQLiteViews):

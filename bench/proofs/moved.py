@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 60.0
 class Moved(Tally):
     """What came of it."""
 
-    kinds: Counter[str] = counted_each("{}")  # noqa: RUF009
+    kinds: Counter[str] = counted_each("{}")
     acknowledged: int = counted("acknowledged orders")
     refusals: int = counted("refusals")
     lost: int = counted("acknowledged orders that cannot be found")

@@ -51,7 +51,7 @@ class Outages(Tally):
     """What came of the hosts' work."""
 
     crashes: int = counted("crashes of the server")
-    kinds: Counter[str] = counted_each("lost answers: {}")  # noqa: RUF009
+    kinds: Counter[str] = counted_each("lost answers: {}")
     answers_lost: int = counted("answers to appends that were lost")
     customers: int = counted("customers served to the end")
     commands: int = counted("commands answered")

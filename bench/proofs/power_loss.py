@@ -98,107 +98,64 @@ def of_threads(reference: Reference, threads: int) -> list[list[int]]:
 
 
 class Host:
-    """Tells the lines of a scenario to a store and notes what it was told; repeats what it got no answer to."""
+    """Gives the lines of a scenario to a store and notes what it was answered; repeats what it got no answer to."""
 
-    def __init__(self, folder: Path, reference: Reference, recorder: Recorder, durability: Durability) -> None:
-        self.path = folder / "shop.db"
-        self.reference = reference
+    recorder: Recorder
+
+    def __init__(self, folder: Path, reference: Reference, dice: Random, durability: Durability) -> None:
+        self.folder, self.path = folder, folder / "shop.db"
+        self.reference, self.dice, self.durability = reference, dice, durability
+
+    def one_by_one(self, recorder: Recorder, numbers: Sequence[int] | None = None) -> Recording:
+        """One thread; now and then the views are brought up to date, or the store is closed and opened again."""
         self.recorder = recorder
-        self.durability: Durability = durability
+        left = [*(self.reference.outcomes if numbers is None else numbers)]
+        with watching(recorder):
+            while left:
+                parts = self._insist(lambda: opened(self.path, self.durability))
+                lap = self.dice.randint(25, 60)
+                for number in left[:lap]:
+                    self._give(parts, [number])
+                    if self.dice.random() < 0.1:
+                        self._insist(lambda: self._project(parts))  # noqa: B023
+                del left[:lap]
+                parts.store.close()
+        return recorder.recording
 
-    def insist(self, ask: Callable[[], Any]) -> Any:
+    def together(self, recorder: Recorder) -> Recording:
+        """Threads on one desk, each with customers of its own, and one that reads for the stored views."""
+        self.recorder = recorder
+        with watching(recorder):
+            parts = self._insist(lambda: opened(self.path, self.durability))
+
+            def project() -> None:
+                self._insist(lambda: self._project(parts))
+                time.sleep(0.05 * self.dice.random())
+
+            in_threads([partial(self._give, parts, own) for own in of_threads(self.reference, THREADS)], project)
+            parts.store.close()
+        return recorder.recording
+
+    def _insist(self, ask: Callable[[], Any]) -> Any:
         """What comes of it, when it is tried until the store can be used."""
         for _ in range(TRIES):
             with suppress(StoreBusy, StoreUnusable):
                 return ask()
         return ask()
 
-    def open(self) -> Parts:
-        parts: Parts = self.insist(lambda: opened(self.path, self.durability))
-        return parts
-
-    def tell(self, parts: Parts, numbers: Sequence[int]) -> None:
+    def _give(self, parts: Parts, numbers: Sequence[int]) -> None:
         for number in numbers:
             self.recorder.told(number, answered=False)
-            came = self.insist(lambda: self.reference.give(parts, number))  # noqa: B023
+            came = self._insist(lambda: self.reference.give(parts, number))  # noqa: B023
             if came != self.reference.outcomes[number]:
                 raise RuntimeError(f"line {number} came to {came.decode()[:300]}")
             self.recorder.told(number, answered=True)
 
-    def project(self, parts: Parts) -> None:
-        def project() -> None:
-            views = stored_views(f"sqlite:///{self.path}")
-            assert views is not None
-            try:
-                projector(parts, views).run()
-            finally:
-                views.close()
-
-        self.insist(project)
-
-
-def _in_turns(host: Host, dice: Random, numbers: Sequence[int]) -> None:
-    """One thread; now and then the views are brought up to date, or the store is closed and opened again."""
-    at = 0
-    while at < len(numbers):
-        parts = host.open()
-        lap = dice.randint(25, 60)
-        for number in numbers[at : at + lap]:
-            host.tell(parts, [number])
-            if dice.random() < 0.1:
-                host.project(parts)
-        at += lap
-        parts.store.close()
-
-
-def one_host(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    recorder = Recorder(folder)
-    with watching(recorder):
-        _in_turns(Host(folder, reference, recorder, durability), dice, [*reference.outcomes])
-    return recorder.recording
-
-
-def committing_together(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    """Threads on one desk, each with customers of its own, and one that reads for the stored views."""
-    return _together(Recorder(folder), folder, reference, dice, durability)
-
-
-def failing_together(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    """The same, on a disk whose syncs fail now and then."""
-    return _together(_ForgetfulOfWals(folder, dice), folder, reference, dice, durability)
-
-
-def _together(
-    recorder: Recorder, folder: Path, reference: Reference, dice: Random, durability: Durability
-) -> Recording:
-    host = Host(folder, reference, recorder, durability)
-    with watching(recorder):
-        parts = host.open()
-
-        def project() -> None:
-            host.project(parts)
-            time.sleep(0.05 * dice.random())
-
-        in_threads([partial(host.tell, parts, own) for own in of_threads(reference, THREADS)], meanwhile=project)
-        parts.store.close()
-    return recorder.recording
-
-
-def brought_up_to_date(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    """A store of the first version, with some commands in it."""
-    numbers = [*reference.outcomes]
-    before = numbers[: dice.randint(1, len(numbers) // 2)]
-    parts = opened(folder / "shop.db")
-    for number in before:
-        reference.give(parts, number)
-    parts.store.close()
-    with closing(sqlite3.connect(folder / "shop.db")) as connection:
-        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; DROP TABLE timelines; PRAGMA user_version = 1")
-    recorder = Recorder(folder)
-    recorder.recording.told += before
-    with watching(recorder):
-        _in_turns(Host(folder, reference, recorder, durability), dice, numbers[len(before) :])
-    return recorder.recording
+    def _project(self, parts: Parts) -> None:
+        views = stored_views(f"sqlite:///{self.path}")
+        assert isinstance(views, SQLiteViews)
+        with closing(views):
+            projector(parts, views).run()
 
 
 class _Forgetful(Recorder):
@@ -253,26 +210,54 @@ class _Mortal(_Forgetful):
         self._leave_in.write_bytes(pickle.dumps(self.recording))
 
 
-def _live_until_killed(
-    folder: Path, reference: Reference, durability: Durability, kept: Path, seed: str, lives: int, mutant: str | None
-) -> None:
-    dice = Random(seed)
+def one_host(host: Host) -> Recording:
+    return host.one_by_one(Recorder(host.folder))
+
+
+def committing_together(host: Host) -> Recording:
+    return host.together(Recorder(host.folder))
+
+
+def failing_together(host: Host) -> Recording:
+    return host.together(_ForgetfulOfWals(host.folder, host.dice))
+
+
+def failing_syncs(host: Host) -> Recording:
+    return host.one_by_one(_Forgetful(host.folder, host.dice))
+
+
+def brought_up_to_date(host: Host) -> Recording:
+    """A store of the first version, with some commands in it."""
+    numbers = [*host.reference.outcomes]
+    before = numbers[: host.dice.randint(1, len(numbers) // 2)]
+    parts = opened(host.path)
+    for number in before:
+        host.reference.give(parts, number)
+    parts.store.close()
+    with closing(sqlite3.connect(host.path)) as connection:
+        connection.executescript("DROP TABLE due; DROP TABLE bookmarks; DROP TABLE timelines; PRAGMA user_version = 1")
+    recorder = Recorder(host.folder)
+    recorder.recording.told += before
+    return host.one_by_one(recorder, numbers[len(before) :])
+
+
+def _live_until_killed(host: Host, kept: Path, seed: str, lives: int, mutant: str | None) -> None:
+    host.dice = Random(seed)
     recording: Recording = pickle.loads(kept.read_bytes())
-    recorder = _Mortal(folder, dice, recording, kept, dice.randint(2, 14) if lives else 0)
+    recorder = _Mortal(host.folder, host.dice, recording, kept, host.dice.randint(2, 14) if lives else 0)
     done = set(recording.answered())
-    with MUTANTS.switched_on(mutant), often_checkpointed(), watching(recorder):
-        host = Host(folder, reference, recorder, durability)
-        _in_turns(host, dice, [number for number in reference.outcomes if number not in done])
+    with MUTANTS.switched_on(mutant), often_checkpointed():
+        host.one_by_one(recorder, [number for number in host.reference.outcomes if number not in done])
     recorder.leave()
 
 
-def killed_first(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
+def killed_first(host: Host) -> Recording:
     """Processes that are killed, each followed by one that repeats what was not answered."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+    with tempfile.TemporaryDirectory(dir=host.folder.parent) as beside:
         kept = Path(beside) / "recording"
         kept.write_bytes(pickle.dumps(Recording()))
         for lives in reversed(range(DEATHS + 1)):
-            values = (folder, reference, durability, kept, f"{dice.random()}", lives, MUTANTS.active)
+            values = (host, kept, f"{host.dice.random()}", lives, MUTANTS.active)
             process = multiprocessing.get_context("spawn").Process(target=_live_until_killed, args=values)
             process.start()
             process.join()
@@ -284,24 +269,7 @@ def killed_first(folder: Path, reference: Reference, dice: Random, durability: D
         return recording
 
 
-def failing_syncs(folder: Path, reference: Reference, dice: Random, durability: Durability) -> Recording:
-    """One host that repeats what was refused."""
-    recorder = _Forgetful(folder, dice)
-    with watching(recorder):
-        _in_turns(Host(folder, reference, recorder, durability), dice, [*reference.outcomes])
-    return recorder.recording
-
-
-Story = Callable[[Path, Reference, Random, Durability], Recording]
-
-STORIES: tuple[Story, ...] = (
-    one_host,
-    committing_together,
-    brought_up_to_date,
-    killed_first,
-    failing_syncs,
-    failing_together,
-)
+STORIES = (one_host, committing_together, brought_up_to_date, killed_first, failing_syncs, failing_together)
 
 TOGETHER = (committing_together, failing_together)
 
@@ -422,7 +390,7 @@ class PowerLoss(Tally):
         self.failed += sum(event.failed for event in syncs)
 
 
-def fail(run: Run, story: Story, folder: Path, seed: str, images: int, tally: PowerLoss) -> None:
+def fail(run: Run, story: Callable[[Host], Recording], folder: Path, seed: str, images: int, tally: PowerLoss) -> None:
     """Record one story and look at so many images of it; only while it is recorded the control is at work."""
     dice = Random(seed)
     reference = Reference(side_by_side(run.journeys) if story in TOGETHER else scenario(run.journeys))
@@ -431,7 +399,7 @@ def fail(run: Run, story: Story, folder: Path, seed: str, images: int, tally: Po
     normal = run.control == SYNCHRONOUS_NORMAL
     try:
         with MUTANTS.switched_on(None if normal else run.control), often_checkpointed():
-            recording = story(place, reference, dice, "NORMAL" if normal else "FULL")
+            recording = story(Host(place, reference, dice, "NORMAL" if normal else "FULL"))
     except RuntimeError as error:
         tally.trouble("changed", f"{story.__name__} {seed}: {error}")
         return

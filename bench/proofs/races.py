@@ -166,7 +166,7 @@ def _violations(shop: Shop, kind: Race, facts: Sequence[Recorded]) -> Iterator[s
 class Races(Tally):
     """What came of all rounds."""
 
-    rounds: Counter[str] = counted_each("{}")  # noqa: RUF009
+    rounds: Counter[str] = counted_each("{}")
     violations: int = counted("violations")
 
 

@@ -39,7 +39,7 @@ MUTANT_SECONDS = 300.0
 class Simulated(Tally):
     """What was seen in all histories."""
 
-    seen: Counter[str] = counted_each("{}")  # noqa: RUF009
+    seen: Counter[str] = counted_each("{}")
     violations: int = counted("histories with a violation")
     unnoticed: int = counted("mutants that were not noticed")
 

@@ -130,7 +130,7 @@ def vanished(run: Run) -> Vanished:
     migrate_store(server.url)
     with closing(Link(f"rt{os.getpid() % 1_000_000}")) as link:
         url_there = server.listen(SERVER, NETWORK)
-        for nth, point in enumerate(list(POINTS) * run.rounds):
+        for nth, point in enumerate([*POINTS.by_name] * run.rounds):
             _vanish(run, link, server.url, url_there, nth, point, tally)
     return tally
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from bench.proofs.mutants import Mutants
 from bench.proofs.tailing_worker import MOMENT, batch
 from returnable.adapters.eventstore import postgres, postgres_connections
 from returnable.adapters.eventstore.open import open_store
@@ -30,46 +31,31 @@ def _vanish() -> None:
     threading.Event().wait()
 
 
-def _between_two_appends() -> None:
-    execute = postgres._execute
-
-    def vanish_after_one(connection: Any, append: Any) -> Any:
-        cursor = execute(connection, append)
-        if connection.pgconn.pipeline_status:
-            _vanish()
-        return cursor
-
-    postgres._execute = vanish_after_one
+POINTS = Mutants()
+"""Where a host vanishes."""
 
 
-def _before_the_commit() -> None:
-    execute = psycopg.Connection.execute
-
-    def vanish_before_commit(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
-        if query == b"COMMIT":
-            _vanish()
-        return execute(self, query, *arguments, **options)
-
-    psycopg.Connection.execute = vanish_before_commit  # type: ignore[method-assign]
+@POINTS.replaces(postgres, "_execute")
+def between_two_appends(execute: Any, connection: Any, append: Any) -> Any:
+    cursor = execute(connection, append)
+    if connection.pgconn.pipeline_status:
+        _vanish()
+    return cursor
 
 
-def _in_the_books() -> None:
-    execute = postgres._Statements.execute
-
-    def vanish_after_one(self: Any, query: str, *values: Any) -> Any:
-        found = execute(self, query, *values)
-        if "bookmarks" in query:
-            _vanish()
-        return found
-
-    postgres._Statements.execute = vanish_after_one  # type: ignore[assignment, method-assign]
+@POINTS.replaces(psycopg.Connection, "execute")
+def before_the_commit(execute: Any, self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+    if query == b"COMMIT":
+        _vanish()
+    return execute(self, query, *arguments, **options)
 
 
-POINTS = {
-    "between two appends of a batch": _between_two_appends,
-    "before the COMMIT of a batch": _before_the_commit,
-    "in a transaction of the bookkeeping": _in_the_books,
-}
+@POINTS.replaces(postgres._Statements, "execute")
+def in_the_bookkeeping(execute: Any, self: Any, query: str, *values: Any) -> Any:
+    found = execute(self, query, *values)
+    if "bookmarks" in query:
+        _vanish()
+    return found
 
 
 def _write(store: FactStore, name: str) -> None:
@@ -82,12 +68,12 @@ def main(url: str, point: str, *control: str) -> None:
         postgres_connections._against_vanishing = lambda connection, limits: {}
     with closing(open_store(url)) as store:
         store.bookmarks.hold(BOOKMARK, "before", now=MOMENT, until=MOMENT)
-        POINTS[point]()
-        if "bookkeeping" in point:
-            store.bookmarks.hold(BOOKMARK, "vanishing", now=MOMENT, until=MOMENT + timedelta(seconds=1))
-        for nth in range(THREADS):
-            threading.Thread(target=_write, args=(store, f"vanishing-{os.getpid()}-{nth}"), daemon=True).start()
-        threading.Event().wait()
+        with POINTS.switched_on(point):
+            if point == "in-the-bookkeeping":
+                store.bookmarks.hold(BOOKMARK, "vanishing", now=MOMENT, until=MOMENT + timedelta(seconds=1))
+            for nth in range(THREADS):
+                threading.Thread(target=_write, args=(store, f"vanishing-{os.getpid()}-{nth}"), daemon=True).start()
+            threading.Event().wait()
 
 
 if __name__ == "__main__":
