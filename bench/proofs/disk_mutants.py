@@ -15,19 +15,6 @@ from returnable.adapters.eventstore.together import Together
 MUTANTS = Mutants()
 
 
-@MUTANTS.replaces(Connections, "_settle")
-def _wal_trusted_when_opened(settle: Any, self: Any, connection: Any) -> None:
-    """What a killed process wrote is told as done before it is durable."""
-
-
-@MUTANTS.replaces(Connections, "recover_writer")
-def _failed_writer_closed_first(recover: Any, self: Any, error: BaseException) -> BaseException:
-    """A connection that failed is closed before there is another, and what it could not commit is not asked for."""
-    error = recover(self, error)
-    self._held.close_failed_writer()
-    return error
-
-
 @MUTANTS.replaces(_Tables, "change")
 def _failed_commit_told_as_done(change: Any, self: Any, work: Any) -> Any:
     """The error of a sync is taken for a warning."""
@@ -43,6 +30,19 @@ def _failed_commit_told_as_done(change: Any, self: Any, work: Any) -> Any:
     finally:
         self._connections.release_writer()
     return result
+
+
+@MUTANTS.replaces(Connections, "_settle")
+def _wal_trusted_when_opened(settle: Any, self: Any, connection: Any) -> None:
+    """What a killed process wrote is told as done before it is durable."""
+
+
+@MUTANTS.replaces(Connections, "recover_writer")
+def _failed_writer_closed_first(recover: Any, self: Any, error: BaseException) -> BaseException:
+    """A connection that failed is closed before there is another, and what it could not commit is not asked for."""
+    error = recover(self, error)
+    self._held.close_failed_writer()
+    return error
 
 
 @MUTANTS.replaces(Connections, "recover_writer")

@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import psycopg
 
@@ -55,18 +55,6 @@ class PutBack(Tally):
     unclear: int = counted("unclear errors")
     overpaid: int = counted("overpaid")
     undecided: int = counted("undecided")
-
-
-class Copier(Protocol):
-    """Takes a copy of a store, and puts it back."""
-
-    url: str
-
-    def take(self) -> None:
-        """Copy the store as it is."""
-        ...
-
-    def put_back(self, dice: random.Random) -> None: ...
 
 
 class InFile:
@@ -126,6 +114,10 @@ class OnServer:
     def _run(self, program: str, *arguments: str) -> None:
         where = ["-h", self._server.socket_folder, "-U", "postgres"]
         subprocess.run([self._server.program(program), *where, *arguments], check=True, capture_output=True)
+
+
+Copier: TypeAlias = InFile | OnServer
+"""Takes a copy of a store, and puts it back while the store is in use."""
 
 
 def one_round(copier: Copier, seed: int, tally: PutBack) -> None:

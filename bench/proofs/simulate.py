@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from bench.measure import table
 from bench.proofs.processes import in_parcels
@@ -44,26 +43,19 @@ class Simulated(Tally):
     unnoticed: int = counted("mutants that were not noticed")
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """What all histories of a run have in common."""
-
-    mutant: str | None = None
-    store: Literal["memory", "sqlite"] = "memory"
-
-    def live(self, seed: int) -> History:
-        disks = disks_in_sqlite() if self.store == "sqlite" else nullcontext()
-        with MUTANTS.switched_on(self.mutant), disks:
-            return live(seed)
+def live_one(seed: int, mutant: str | None, store: str = "memory") -> History:
+    disks = disks_in_sqlite() if store == "sqlite" else nullcontext()
+    with MUTANTS.switched_on(mutant), disks:
+        return live(seed)
 
 
-def live_some(seeds: Sequence[int], how: How) -> list[History]:
+def live_some(seeds: Sequence[int], mutant: str | None, store: str = "memory") -> list[History]:
     """Their histories, without the traces: those can be had again."""
     gc.collect()
     lived: list[History] = []
     with hurrying():
         for seed in seeds:
-            lived.append(how.live(seed))
+            lived.append(live_one(seed, mutant, store))
             lived[-1].trace.clear()
     return lived
 
@@ -74,7 +66,7 @@ def try_mutants(seeds: range, tally: Simulated) -> None:
     for name in MUTANTS.by_name:
         begin = time.perf_counter()
         for seed in seeds:
-            (history,) = live_some([seed], How(name))
+            (history,) = live_some([seed], name)
             if history.violations or time.perf_counter() - begin > MUTANT_SECONDS:
                 break
         took = f"{time.perf_counter() - begin:.1f}"
@@ -87,17 +79,17 @@ def try_mutants(seeds: range, tally: Simulated) -> None:
 
 
 def simulate(run: Run) -> Simulated:
-    tally, how = Simulated(), How(run.control, run.store)  # type: ignore[arg-type]
+    tally = Simulated()
     seeds = range(run.seed, run.seed + run.rounds)
     if run.show:
-        history = how.live(run.seed)
+        history = live_one(run.seed, run.control, run.store)
         print("\n".join([*history.trace, f"digest {history.digest}", *history.violations]))
         sys.exit(1 if history.violations else 0)
     if run.mutants:
         try_mutants(seeds, tally)
         return tally
     digest, begin = hashlib.sha256(), time.perf_counter()
-    for histories in in_parcels(partial(live_some, how=how), seeds, AT_ONCE, run.jobs):
+    for histories in in_parcels(partial(live_some, mutant=run.control, store=run.store), seeds, AT_ONCE, run.jobs):
         for history in histories:
             tally.seen += history.seen
             digest.update(history.digest.encode())
