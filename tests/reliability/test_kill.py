@@ -9,7 +9,7 @@ from proving import prove
 
 
 def _kill(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
-    return prove("kill", "--journeys", "6", "--store-dir", str(tmp_path), *options)
+    return prove("kills", "commands", "--journeys", "6", "--store-dir", str(tmp_path), *options)
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])

@@ -8,7 +8,7 @@ from proving import prove
 
 
 def _kill(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
-    return prove("project_kill", "--store-dir", str(tmp_path), *options)
+    return prove("kills", "projectors", "--store-dir", str(tmp_path), *options)
 
 
 def test_killed_projectors_leave_views_that_equal_a_rebuild(tmp_path: Path) -> None:
@@ -26,4 +26,4 @@ def test_the_harness_notices_when_a_position_is_saved_before_its_rows(tmp_path: 
 
     assert status == 1, output
     assert counts["troubles"] > 0
-    assert "differs from one that is built at once" in output
+    assert "differs from a rebuild" in output

@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 def writers(folder: Path, nth: int) -> list[subprocess.Popen[bytes]]:
     """Processes that write to the store, now and then to one case that they race for."""
-    command = [sys.executable, "-m", "bench.reliability.tailing_worker", "write", f"sqlite:///{folder}/shop.db"]
+    command = [sys.executable, "-m", "bench.proofs.tailing_worker", "write", f"sqlite:///{folder}/shop.db"]
     return [
         subprocess.Popen([*command, f"w{nth}-{n}", str(FACTS_EACH), "0.1"], cwd=ROOT, stdout=subprocess.DEVNULL)
         for n in range(WRITERS)
