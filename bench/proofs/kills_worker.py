@@ -120,23 +120,23 @@ def split(
     self: CaseStore,
     batches: Sequence[Batch],
     *,
-    names: Sequence[ReservedId] = (),
+    reserved_ids: Sequence[ReservedId] = (),
     receipt: CommandReceipt | None = None,
     **others: Any,
 ) -> Sequence[int]:
     """The first fact of a command goes into a transaction of its own."""
     if len(batches) != 1 or len(batches[0].entries) < 2:
-        positions: Sequence[int] = append(self, batches, names=names, receipt=receipt, **others)
+        positions: Sequence[int] = append(self, batches, reserved_ids=reserved_ids, receipt=receipt, **others)
         return positions
     if receipt is not None and self.receipt(receipt.command_id) is not None:
         raise CommandSeen(receipt.command_id)
-    for name in names:
+    for name in reserved_ids:
         if self.case_of(name.kind, name.name) is not None:
             raise NameTaken(name.kind, name.name)
     (batch,) = batches
     begun = append(self, [Batch(batch.case_id, batch.after, batch.entries[:1])])
     rest = Batch(batch.case_id, batch.after + 1, batch.entries[1:])
-    return [*begun, *append(self, [rest], names=names, receipt=receipt)]
+    return [*begun, *append(self, [rest], reserved_ids=reserved_ids, receipt=receipt)]
 
 
 def _serve(services: Services, customers: range, control: str) -> None:

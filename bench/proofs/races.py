@@ -54,6 +54,13 @@ Fields = dict[str, Any]
 ORDER, SHIPPED, DELIVERED, RETURN, LABEL, SENT, RECEIVED, INSPECTED, REFUND, PAID = (
     fields for _, fields in lifecycle("1")
 )
+ORDER = ORDER | {
+    "payments": [
+        {"payment_id": "p-1", "method": "card", "amount": "716.56"},
+        {"payment_id": "p-2", "method": "gift_card", "amount": "100.00"},
+    ]
+}
+"""Paid in two ways, so that a refund has two tenders."""
 CANCEL: Fields = {"command": "request_cancellation", "order_id": "A-1", "channel": "email", "order_copy": True}
 RUN: Fields = {"command": "run_deadlines"}
 

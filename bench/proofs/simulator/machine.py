@@ -93,7 +93,7 @@ class Append:
     """One transaction."""
 
     batches: Sequence[Batch]
-    names: Sequence[ReservedId]
+    reserved_ids: Sequence[ReservedId]
     receipt: CommandReceipt | None
     pinned: str | None = None
 
@@ -125,7 +125,7 @@ class Disk:
     def commit(self, append: Append) -> Sequence[int]:
         """Check it, write it and flush it, all or nothing."""
         positions = self.store.append(
-            append.batches, reserved_ids=append.names, receipt=append.receipt, pinned=append.pinned
+            append.batches, reserved_ids=append.reserved_ids, receipt=append.receipt, pinned=append.pinned
         )
         self.written.append(append)
         self.flush()
@@ -158,7 +158,7 @@ class Disk:
         for sha256, document in self._policies.items():
             store.keep_policy(sha256, document)
         for each in self.durable:
-            store.append(each.batches, reserved_ids=each.names, receipt=each.receipt)
+            store.append(each.batches, reserved_ids=each.reserved_ids, receipt=each.receipt)
         return store
 
 
@@ -272,7 +272,7 @@ class Line:
         self,
         batches: Sequence[Batch],
         *,
-        names: Sequence[ReservedId] = (),
+        reserved_ids: Sequence[ReservedId] = (),
         receipt: CommandReceipt | None = None,
         pinned: str | None = None,
     ) -> Sequence[int]:
@@ -282,7 +282,9 @@ class Line:
         if self._chance(self.process.troubles.refusals):
             self.process.scheduler.note("is refused")
             raise StoreBusy("the store is busy")
-        positions = self.process.disk.append(Append(tuple(batches), tuple(names), receipt, pinned), self._yield_point)
+        positions = self.process.disk.append(
+            Append(tuple(batches), tuple(reserved_ids), receipt, pinned), self._yield_point
+        )
         self.yield_point(f"appended {told} at {list(positions)}")
         if self._chance(self.process.troubles.lost_answers):
             self.process.scheduler.note("is not told")
