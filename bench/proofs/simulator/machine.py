@@ -251,15 +251,15 @@ class Line:
     """
 
     load = _call("load")
-    readable = _call("readable")
-    stretch = _call("stretch")
+    load_until_damage = _call("load_until_damage")
+    load_page = _call("load_page")
     case_ids = _call("case_ids")
-    touched = _call("touched")
+    changed_cases = _call("changed_cases")
     case_of = _call("case_of")
     receipt = _call("receipt")
     read = _call("read")
-    place = _call("place")
-    identity = _call("identity")
+    fingerprint_at = _call("fingerprint_at")
+    store_id = _call("store_id")
     head = _call("head")
     policy = _call("policy")
 
