@@ -1,6 +1,6 @@
 """Followers of stores that several processes write to see every fact once and in order.
 
-``RETURNABLE_TEST_EVENTS`` says how many facts are written (6,000 where it is not said).
+``RETURNABLE_TEST_EVENTS`` says how many facts are written (4,000 where it is not said).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from proving import prove
 from bench.reliability.tailing import run
 from returnable.adapters.eventstore.open import migrate_store
 
-EVENTS = int(os.environ.get("RETURNABLE_TEST_EVENTS", "6000"))
+EVENTS = int(os.environ.get("RETURNABLE_TEST_EVENTS", "4000"))
 
 
 def test_followers_of_many_writers_to_a_server_miss_nothing(tmp_path: Path) -> None:

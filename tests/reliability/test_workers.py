@@ -22,8 +22,8 @@ from returnable.adapters.cli.app import run
 from returnable.adapters.wiring import Parts, assemble
 from returnable.testing import Scenario, a_return, an_order
 
-CASES = 400
-DEATHS = 12
+CASES = 96
+DEATHS = 8
 
 MORTAL = Path(__file__).parents[1] / "mortal.py"
 
