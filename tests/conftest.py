@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # Tests start hundreds of interpreters: each would compile the library anew.
 sys.dont_write_bytecode = False
@@ -20,7 +20,7 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
@@ -33,11 +33,23 @@ settings.register_profile(
 settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep" else "ci")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders of long tests come first, so that no process is left with a long one in the end."""
-    long = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
+LONG = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
+"""Folders of long tests."""
+
+COVERS = ("tests/domain/", "tests/policy/", "tests/projections/", "tests/front/", "returnable/")
+"""Folders whose tests count for coverage. It more than doubles the time of a test, and only the domain and the projections
+are measured, which these tests reach. Their Hypothesis tests do not count: a line that only a search reaches has no test
+that says what it is for."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests come first, so that no process is left with one in the end; coverage is measured by some folders only."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if not item.nodeid.startswith(COVERS) or is_hypothesis_test(getattr(item, "function", None)):
+                item.add_marker("no_cover")
     items.sort(
-        key=lambda item: next((nth for nth, folder in enumerate(long) if item.nodeid.startswith(folder)), len(long))
+        key=lambda item: next((nth for nth, folder in enumerate(LONG) if item.nodeid.startswith(folder)), len(LONG))
     )
 
 
