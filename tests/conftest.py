@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# So few examples show that a property is a property. `bench` simulates, races and fuzzes at full size, and "deep" searches.
 settings.register_profile(
     "ci",
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=40,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
