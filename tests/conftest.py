@@ -35,7 +35,8 @@ settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep
 
 
 LONG = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
-"""Folders of long tests."""
+"""Folders of long tests. Those of reliability run proofs of ``bench`` at sizes at which each still meets every trouble that
+it counts, and notices what it is to notice. docs/reliability.md tells of the runs at full size."""
 
 COVERS = ("tests/domain/", "tests/policy/", "tests/projections/", "tests/front/", "returnable/")
 """Folders whose tests count for coverage. It more than doubles the time of a test, and only the domain and the projections

@@ -42,7 +42,7 @@ def test_the_comparison_notices_what_followers_miss_when_a_server_does_not_lock(
 
 
 def test_the_comparison_notices_what_followers_miss_when_a_file_gives_positions_without_its_lock() -> None:
-    status, counts, output = prove("tailing", "--control", "--store", "sqlite", "--events", "4000", "--writers", "4")
+    status, counts, output = prove("tailing", "--control", "--store", "sqlite", "--events", "2000", "--writers", "4")
 
     assert status == 1, output
     assert counts["facts missed by followers"] > 0
