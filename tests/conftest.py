@@ -38,10 +38,14 @@ LONG = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain
 """Folders of long tests. Those of reliability run proofs of ``bench`` at sizes at which each still meets every trouble that
 it counts, and notices what it is to notice. docs/reliability.md tells of the runs at full size."""
 
-COVERS = ("tests/domain/", "tests/policy/", "tests/projections/", "tests/front/", "returnable/")
-"""Folders whose tests count for coverage. It more than doubles the time of a test, and only the domain and the projections
-are measured, which these tests reach. Their Hypothesis tests do not count: a line that only a search reaches has no test
-that says what it is for."""
+COVERS = (
+    *("tests/domain/", "tests/policy/", "tests/projections/", "tests/front/", "returnable/"),
+    "tests/testing/test_fakes.py",  # of domain/effects.py
+    "tests/adapters/test_export.py",  # of projections/exports.py
+)
+"""Tests that count for coverage, which more than doubles the time of a test. Only the domain and the projections are
+measured, and these tests reach them. Their Hypothesis tests do not count: a line that only a search reaches has no test that
+says what it is for."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
