@@ -18,11 +18,11 @@ def _fail(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
 
 
 def test_power_failures_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    status, counts, output = _fail(tmp_path, "--rounds", f"{RUNS * 8}", "--per-run", "8", "--seed", "2")
+    status, counts, output = _fail(tmp_path, "--rounds", f"{RUNS * 4}", "--per-run", "4", "--seed", "2")
 
     assert status == 0, output
     assert counts["runs"] == RUNS
-    assert counts["images"] == RUNS * 8
+    assert counts["images"] == RUNS * 4
     assert counts["… with changes that were not durable"] > RUNS
     assert counts["… that failed"] > 0
     assert counts["… of a database file: checkpoints"] > RUNS

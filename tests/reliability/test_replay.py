@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proving import prove
 
-SHORT = ("--journeys", "4", "--tzdata", "", "--zone", "America/New_York")
+SHORT = ("--journeys", "2", "--tzdata", "", "--zone", "America/New_York")
 
 
 def test_a_store_says_the_same_in_other_surroundings() -> None:

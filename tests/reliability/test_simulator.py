@@ -42,11 +42,11 @@ def _counts(output: str) -> dict[str, float]:
 
 
 def test_in_shops_where_everything_fails_nothing_is_lost_doubled_or_forgotten() -> None:
-    status, output = _run("simulate", "--rounds", "30")
+    status, output = _run("simulate", "--rounds", "20")
 
     counts = _counts(output)
     assert status == 0, output
-    assert counts["histories"] == 30
+    assert counts["histories"] == 20
     assert counts["histories with a violation"] == 0
     for trouble in ("processes killed", "power losses", "answers unknown", "calls of the gateway that timed out"):
         assert counts[trouble] > 0, trouble
@@ -89,7 +89,7 @@ def test_the_same_seed_is_the_same_history_whatever_the_hash_seed() -> None:
 
 
 def test_the_same_seeds_are_the_same_histories_in_memory_and_in_sqlite_files() -> None:
-    memory, sqlite = (_run("simulate", "--rounds", "6", "--store", store) for store in ("memory", "sqlite"))
+    memory, sqlite = (_run("simulate", "--rounds", "4", "--store", store) for store in ("memory", "sqlite"))
 
     digests = [re.findall(r"^digest of all ([0-9a-f]{64})$", output, re.MULTILINE) for _, output in (memory, sqlite)]
     assert memory[0] == sqlite[0] == 0, sqlite[1]
@@ -97,10 +97,10 @@ def test_the_same_seeds_are_the_same_histories_in_memory_and_in_sqlite_files() -
 
 
 def test_races_have_one_winner() -> None:
-    status, output = _run("races", "--rounds", "140")
+    status, output = _run("races", "--rounds", "70")
 
     assert status == 0, output
-    assert re.findall(r"^\| (\S+/\S+|the same twice) \| 20 \|$", output, re.MULTILINE) == [
+    assert re.findall(r"^\| (\S+/\S+|the same twice) \| 10 \|$", output, re.MULTILINE) == [
         "answer/webhook",
         "cancel/ship",
         "label/label",
@@ -114,7 +114,7 @@ def test_races_have_one_winner() -> None:
 
 @pytest.mark.parametrize("mutant", ["command-id-check-dropped", "conflict-check-dropped"])
 def test_a_race_that_two_may_win_is_noticed(mutant: str) -> None:
-    status, output = _run("races", "--rounds", "70", "--control", mutant)
+    status, output = _run("races", "--rounds", "35", "--control", mutant)
 
     assert status == 1, output
     assert "trouble: violations: round " in output
