@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue
 
 from returnable.domain.ruling import ClauseResult
+from returnable.domain.wording import instant_in_words, margin_in_words, units
 
 Grounds = Mapping[str, Any]
 Say = Callable[[str], str]
@@ -43,38 +44,11 @@ def _localised(key: str, value: JsonValue, tz: ZoneInfo) -> JsonValue:
     return value
 
 
-def duration(seconds: float) -> str:
-    """A length of time for people; fractions of a second only where nothing larger is there.
-
-    >>> duration(90061.5), duration(1), duration(-0.25)
-    ('1 day 1 h 1 min 1 s', '1 s', '0.25 s')
-    """
-    seconds = abs(seconds)
-    if seconds < 60:
-        return f"{seconds:.6f}".rstrip("0").rstrip(".") + " s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count)
-
-
-def units(count: int) -> str:
-    """A number of units.
-
-    >>> units(1), units(2)
-    ('1 unit', '2 units')
-    """
-    return f"{count} unit" if count == 1 else f"{count} units"
-
-
 def because(finding: ClauseResult, tz: ZoneInfo) -> str:
     """Why the clause was judged so."""
 
     def say(instant: str) -> str:
-        local = datetime.fromisoformat(instant).astimezone(tz)
-        clock = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
-        return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
+        return instant_in_words(datetime.fromisoformat(instant), tz)
 
     grounds: dict[str, Any] = {**finding.grounds}
     if grounds.get("applies") is False:
@@ -89,10 +63,6 @@ def because(finding: ClauseResult, tz: ZoneInfo) -> str:
     return text
 
 
-def _late(margin: float) -> str:
-    return f"{duration(margin)} late" if margin else "at that very instant it was over"
-
-
 def _names(values: object) -> str:
     return ", ".join(str(value) for value in values) if isinstance(values, list) else str(values)
 
@@ -102,7 +72,7 @@ def _cancellation_window(verdict: str, grounds: Grounds, say: Say) -> str:
     if "first_incomplete_at" in grounds:
         arrived += f" and completes the one of {say(grounds['first_incomplete_at'])}, which counts"
     in_time = grounds["margin_seconds"] >= 0
-    measure = f"{duration(grounds['margin_seconds'])} {'left' if in_time else 'late'}"
+    measure = margin_in_words(grounds["margin_seconds"], inclusive=True)
     return f"{arrived}; {'in time' if in_time else 'too late'}: the last instant was {say(grounds['deadline'])} ({measure})."
 
 
@@ -156,12 +126,12 @@ def _returns_window(verdict: str, grounds: Grounds, say: Say) -> str:
         elif line["in_time"]:
             sentences.append(
                 f"line {line['line_id']} could be returned before {say(line['return_before'])} "
-                f"({duration(line['margin_seconds'])} left)"
+                f"({margin_in_words(line['margin_seconds'])})"
             )
         elif line["margin_seconds"] <= 0:
             sentences.append(
                 f"line {line['line_id']} had to be returned before {say(line['return_before'])} "
-                f"({_late(line['margin_seconds'])})"
+                f"({margin_in_words(line['margin_seconds'])})"
             )
         else:
             sentences.append(f"line {line['line_id']} was delivered only at {say(line['delivered_at'])}")
@@ -203,10 +173,9 @@ def _ship_by(verdict: str, grounds: Grounds, say: Say) -> str:
         return f"The parcel must be handed over before {say(grounds['deadline'])}; then label {grounds['label_id']} is void."
     how = "arrived without a recorded hand-over" if grounds["proven_by"] == "arrival" else "was handed over"
     margin = grounds["margin_seconds"]
-    measure = f"{duration(margin)} left" if margin > 0 else _late(margin)
     return (
         f"The parcel {how} at {say(grounds['sent_at'])}, {'in time' if margin > 0 else 'too late'}: it had to be sent "
-        f"before {say(grounds['deadline'])} ({measure})."
+        f"before {say(grounds['deadline'])} ({margin_in_words(margin)})."
     )
 
 
@@ -294,7 +263,7 @@ def _wrong_item_window(verdict: str, grounds: Grounds, say: Say) -> str:
         return f"{reported}; delivered only at {say(grounds['delivered_at'])}."
     return (
         f"{reported}; {'in time' if margin > 0 else 'too late'}: it had to be reported before "
-        f"{say(grounds['deadline'])} ({f'{duration(margin)} left' if margin > 0 else _late(margin)})."
+        f"{say(grounds['deadline'])} ({margin_in_words(margin)})."
     )
 
 

@@ -37,11 +37,12 @@ from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Counted, Damage, EventStore, Recorded
-from returnable.domain.reasons import because, duration, localised
+from returnable.domain.reasons import because, localised
 from returnable.domain.recorded_commands import outcome_of
 from returnable.domain.refunds import Refund, of_subject
 from returnable.domain.returns import Return
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import duration_in_words
 from returnable.projections import ledger
 from returnable.projections.audit import details, refusals_counted
 from returnable.projections.damage import explained_damage
@@ -400,7 +401,7 @@ def _fact_entry(scene: _Scene, past: _TimelineEvent) -> FactEntry:
         title=title,
         occurred_at=in_zone(event.occurred_at, tz),
         recorded_at=in_zone(event.recorded_at, tz),
-        learnt_later=duration(later) if later > 0 else None,
+        learnt_later=duration_in_words(later) if later > 0 else None,
         actor=_actor(event),
         command_id=event.command_id,
         outcome=outcome_of([event]) if event.ruling else None,
@@ -457,7 +458,7 @@ def _outcome(
     event = f"({settled.event}{', declined' if settled.refused else ''})"
     if settled.how == "lifted":
         return "lifted", f"{settled.what} {event}"
-    apart = duration((settled.at - deadline.at).total_seconds())
+    apart = duration_in_words((settled.at - deadline.at).total_seconds())
     if settled.how == "missed":
         return "missed", f"{settled.what} {apart} after {event}"
     # While an opportunity lasts it can be used again.

@@ -25,6 +25,7 @@ from random import Random
 from threading import RLock
 from typing import Literal, TypeVar
 
+from returnable.domain import calendar
 from returnable.domain.effects import (
     Carrier,
     CarrierRefused,
@@ -46,8 +47,8 @@ from returnable.domain.effects import (
 )
 from returnable.domain.fields import parse_instant
 from returnable.domain.money import to_major, to_minor
+from returnable.domain.wording import instant_in_words
 from returnable.projections.views import LedgerEntry
-from returnable.testing.instants import said
 
 Delivery = RefundNotice | Scan | Mail
 """What comes in from outside."""
@@ -920,9 +921,10 @@ class FakeWorld:
 
     def timeline(self, zone: str = "UTC") -> str:
         """Everything that happened outside, a line each, in order of time, on the wall of a zone."""
+        tz = calendar.zone(zone)
         with self._outside.lock:
             self.gateway._catch_up()
-            return "\n".join(f"{said(at, zone)}  {who:<8} {what}" for at, who, what in self._outside.diary())
+            return "\n".join(f"{instant_in_words(at, tz)}  {who:<8} {what}" for at, who, what in self._outside.diary())
 
     def verify(self) -> None:
         """Raise ``AssertionError`` that names every script that never came to pass."""

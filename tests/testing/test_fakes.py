@@ -484,7 +484,7 @@ def live_through(seed: int, trouble: float, orders: int = 2) -> Shop:
             continue
         shop.webhooks_come()
         ahead = shop.world.next_due()
-        if ahead is None and set(status.values()) == {"refunded"}:
+        if ahead is None and set(statuses.values()) == {"refunded"}:
             return shop
         shop.clock.advance(minutes=dice.randint(1, 12 * 60))
     raise AssertionError("something was forgotten:\n" + shop.world.timeline())
