@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from returnable.domain import claims, order, refunds, refusals, returns
+from returnable.domain import claims, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.commands import (
@@ -42,9 +41,20 @@ from returnable.domain.commands import (
     WithdrawReturn,
 )
 from returnable.domain.deciding import DecisionContext, DecisionResult
-from returnable.domain.events import CancellationRequested, CustomerNotified, Event, OverrideGranted, RefusalsCounted
+from returnable.domain.events import (
+    AccountLinked,
+    CancellationRequested,
+    CustomerNotified,
+    Event,
+    OverrideGranted,
+    RefusalsCounted,
+)
+from returnable.domain.order import cancellation, confirm, parcels
 from returnable.domain.ports import Recorded
-from returnable.domain.timetable import promises_of
+from returnable.domain.refunds import request as refunds
+from returnable.domain.returns import labels, request, way_back
+from returnable.domain.returns.state import Return
+from returnable.domain.timetable import due_events
 
 
 def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult:
@@ -102,27 +112,10 @@ def _changes_more(case: Case, events: Sequence[tuple[str, Event]]) -> bool:
     return since is None or request.occurred_at < since
 
 
-def due_facts(case: Case, now: DecisionContext) -> list[tuple[str, Event]]:
-    """The deadlines of a case that came and are not on record: each *occurs* at its instant."""
-    return [
-        (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
-        for deadline in promises_of(case, unrecorded=True)
-        if deadline.lapse is not None and deadline.passed(now.at)
-    ]
-
-
-def next_due(case: Case) -> datetime | None:
-    """The first instant at which :func:`due_facts` finds something, if nothing else happens; ``None``: never."""
-    return min(
-        (deadline.passes_at for deadline in promises_of(case, unrecorded=True) if deadline.lapse is not None),
-        default=None,
-    )
-
-
 Decision = Callable[[Case, Any, DecisionContext], DecisionResult]
 
 
-def _ret(case: Case, command: Any) -> returns.Return:
+def _ret(case: Case, command: Any) -> Return:
     return case.returns[command.return_id]
 
 
@@ -132,46 +125,40 @@ def _claim(case: Case, command: Any) -> Claim:
 
 def _inspect(case: Case, command: InspectReturn, now: DecisionContext) -> DecisionResult:
     ret = _ret(case, command)
-    refund_asked = bool(refunds.of_subject(case.refunds.values(), ret.stream))
-    return returns.inspect_return(ret, case.order, command, now, refund_asked)
-
-
-def _request_refund(case: Case, command: RequestRefund, now: DecisionContext) -> DecisionResult:
-    return refunds.request_refund(case.refund_subject(str(command.target)), command, now)
+    return way_back.inspect_return(ret, case.order, command, now, bool(case.refund_subject(ret.stream).attempts))
 
 
 def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> DecisionResult:
-    stream = case.stream_with(command.target)
-    return DecisionResult(events=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
+    return now.record(case.stream_with(command.target), CustomerNotified, notice=command.notice)
 
 
 def _override(case: Case, command: Override, now: DecisionContext) -> DecisionResult:
-    granted = OverrideGranted(
-        **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
-    )
-    return DecisionResult(events=[(str(command.target), granted)])
+    fields = command.model_dump(include={"clause", "reason", "approved_by"})
+    return now.record(str(command.target), OverrideGranted, **fields)
 
 
 _DECISIONS: dict[type[Command], Decision] = {
-    ConfirmOrder: lambda case, command, now: order.confirm(command, now),
-    RunDeadlines: lambda case, command, now: DecisionResult(events=due_facts(case, now)),
-    RequestCancellation: lambda case, command, now: order.request_cancellation(
+    ConfirmOrder: lambda case, command, now: confirm.confirm(command, now),
+    RunDeadlines: lambda case, command, now: DecisionResult(events=due_events(case, now)),
+    RequestCancellation: lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
-    RecordShipment: lambda case, command, now: order.record_shipment(case.order, command, now),
-    RecordDelivery: lambda case, command, now: order.record_delivery(case.order, command, now),
-    LinkAccount: lambda case, command, now: order.link_account(case.order, command, now),
-    RequestReturn: lambda case, command, now: returns.request_return(case.order, command, now, case.held),
-    IssueLabel: lambda case, command, now: returns.issue_label(_ret(case, command), case.order, command, now),
-    RecordLabelReceived: lambda case, command, now: returns.record_label_received(_ret(case, command), command, now),
-    VoidLabel: lambda case, command, now: returns.void_label(_ret(case, command), command, now),
-    RecordReturnShipment: lambda case, command, now: returns.record_return_shipment(_ret(case, command), command, now),
-    ReceiveReturn: lambda case, command, now: returns.receive_return(_ret(case, command), case.order, command, now),
+    RecordShipment: lambda case, command, now: parcels.record_shipment(case.order, command, now),
+    RecordDelivery: lambda case, command, now: parcels.record_delivery(case.order, command, now),
+    LinkAccount: lambda case, command, now: now.record(case.order.stream, AccountLinked, account_id=command.account_id),
+    RequestReturn: lambda case, command, now: request.request_return(case.order, command, now, case.held),
+    IssueLabel: lambda case, command, now: labels.issue_label(_ret(case, command), case.order, command, now),
+    RecordLabelReceived: lambda case, command, now: labels.record_label_received(_ret(case, command), command, now),
+    VoidLabel: lambda case, command, now: labels.void_label(_ret(case, command), command, now),
+    RecordReturnShipment: lambda case, command, now: way_back.record_return_shipment(_ret(case, command), command, now),
+    ReceiveReturn: lambda case, command, now: way_back.receive_return(_ret(case, command), case.order, command, now),
     InspectReturn: _inspect,
-    RecordSendBack: lambda case, command, now: returns.record_send_back(_ret(case, command), command, now),
-    ReportReturnLost: lambda case, command, now: returns.report_lost(_ret(case, command), command, now),
-    WithdrawReturn: lambda case, command, now: returns.withdraw(_ret(case, command), command, now),
-    RequestRefund: _request_refund,
+    RecordSendBack: lambda case, command, now: way_back.record_send_back(_ret(case, command), command, now),
+    ReportReturnLost: lambda case, command, now: way_back.report_lost(_ret(case, command), command, now),
+    WithdrawReturn: lambda case, command, now: way_back.withdraw(_ret(case, command), command, now),
+    RequestRefund: lambda case, command, now: refunds.request_refund(
+        case.refund_subject(str(command.target)), command, now
+    ),
     RecordRefundResult: lambda case, command, now: refunds.record_result(case.refunds[command.refund_id], command, now),
     ReportWrongItem: lambda case, command, now: claims.report_wrong_item(case.order, command, now, case.held),
     AddClaimEvidence: lambda case, command, now: claims.add_evidence(_claim(case, command), command, now),

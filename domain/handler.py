@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Generic, TypeVar
 
-from returnable.domain import order
 from returnable.domain.case import Case, evolve, fold, unknown
 from returnable.domain.commands import (
     Command,
@@ -24,7 +23,7 @@ from returnable.domain.commands import (
     RunDeadlines,
 )
 from returnable.domain.deciding import DecisionContext, DecisionResult
-from returnable.domain.decisions import decide, due_facts
+from returnable.domain.decisions import decide
 from returnable.domain.due import DueCases
 from returnable.domain.errors import (
     CalendarExhausted,
@@ -39,11 +38,13 @@ from returnable.domain.errors import (
 )
 from returnable.domain.events import Event, Who
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
+from returnable.domain.order.confirm import confirm
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore, Recorded
 from returnable.domain.recorded_commands import ruling_of
 from returnable.domain.ruling import ClauseResult
+from returnable.domain.timetable import due_events
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -290,7 +291,7 @@ class CommandHandler:
             policy = self.policies.in_force(command.confirmed_at or at)
         except PolicyInvalid as error:
             raise Impossible("command.invalid", str(error), field="confirmed_at") from None
-        decided = order.confirm(command, DecisionContext(at, policy, _who(command), command.command_id))
+        decided = confirm(command, DecisionContext(at, policy, _who(command), command.command_id))
         decided.begun_under = policy
         return policy, decided, [Case(command.order_id)]
 
@@ -366,7 +367,7 @@ class CommandHandler:
         except (HistoryBroken, PolicyInvalid) as error:
             self.due.park(case_id, error)
             return None, []
-        events = due_facts(case, DecisionContext(at, policy, who, command_id))
+        events = due_events(case, DecisionContext(at, policy, who, command_id))
         return case, sorted(events, key=lambda entry: (entry[1].occurred_at, entry[0]))
 
 

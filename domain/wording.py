@@ -56,13 +56,22 @@ def margin_in_words(seconds: float, *, inclusive: bool = False) -> str:
     return f"{duration_in_words(seconds)} {'left' if seconds > 0 else 'late'}"
 
 
+def plural(count: int, one: str, many: str) -> str:
+    """The word that agrees with a number.
+
+    >>> plural(1, "line", "lines"), plural(0, "is", "are")
+    ('line', 'are')
+    """
+    return one if count == 1 else many
+
+
 def units(count: int) -> str:
     """A number of units.
 
     >>> units(1), units(2)
     ('1 unit', '2 units')
     """
-    return f"{count} unit" if count == 1 else f"{count} units"
+    return f"{count} {plural(count, 'unit', 'units')}"
 
 
 def listed(names: Iterable[object]) -> str:
