@@ -74,11 +74,11 @@ def units(count: int) -> str:
     return f"{count} {plural(count, 'unit', 'units')}"
 
 
-def listed(names: Iterable[object]) -> str:
+def listed(names: Iterable[object], last_joined_by: str = "and") -> str:
     """Names in a sentence.
 
-    >>> listed(["1"]), listed(["1", "2"]), listed(["1", "2", "3"])
-    ('1', '1 and 2', '1, 2 and 3')
+    >>> listed(["1"]), listed(["1", "2", "3"]), listed(["email", "phone"], "or")
+    ('1', '1, 2 and 3', 'email or phone')
     """
     *most, last = [str(name) for name in names] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {last_joined_by} {last}" if most else last

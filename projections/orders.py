@@ -153,6 +153,6 @@ def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
 def _ruling(weighing: Weighing, policy: Policy, error: Impossible | None) -> EligibilityRuling:
     return EligibilityRuling(
         allowed=weighing.allowed and error is None,
-        clauses=clause_views(weighing.findings, policy),
+        clauses=clause_views(weighing.findings, policy, asked=False),
         error=error_view(error) if error else None,
     )
