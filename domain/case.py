@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
@@ -134,9 +135,8 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str]) -> None:
     kind, name = StreamId.parse(stream)
-    known: Mapping[str, Order | Return | Claim]
-    known = {name: case.order} if kind == "order" else case.returns if kind == "return" else case.claims
-    subject = known.get(name)
+    known: dict[str, Any] = case.returns if kind == "return" else case.claims
+    subject: Order | Return | Claim | None = case.order if kind == "order" else known.get(name)
     if subject is None:
         subject = Return(name) if kind == "return" else Claim(name)
     elif stream not in owned:
@@ -144,10 +144,8 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     subject.apply(event, version)
     if isinstance(subject, Order):
         case.order = subject
-    elif isinstance(subject, Return):
-        case.returns[name] = subject
     else:
-        case.claims[name] = subject
+        known[name] = subject
     owned.add(stream)
     refund_id = event.refund_id
     if refund_id is not None:
