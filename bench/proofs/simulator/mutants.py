@@ -23,17 +23,18 @@ from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.views.sqlite import SQLiteViews
-from returnable.domain import decisions, handler, returns
+from returnable.domain import handler
 from returnable.domain.case import Case, evolve
 from returnable.domain.commands import Command, RunDeadlines
-from returnable.domain.effects import RefundNotice, RefundReceipt
+from returnable.domain.effects.payments import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Event, LabelIssued
 from returnable.domain.handler import CommandHandler
 from returnable.domain.ports import Batch, CommandReceipt, Entry
+from returnable.domain.returns.state import Return
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
-from returnable.testing.fakes import FakeGateway
+from returnable.testing.fakes.payments import FakeGateway
 
 MUTANTS = Mutants()
 
@@ -178,19 +179,19 @@ def refused_on_an_old_picture(handle: Any, self: CommandHandler, command: Comman
 @MUTANTS.register
 def deadline_from_wall_clock(patches: ExitStack) -> None:
     """The fold of a label's deadline reads the clock of the machine."""
-    apply = returns.apply
+    apply = Return.apply
 
-    def now_and_then(ret: Any, event: Event) -> None:
-        apply(ret, event)
+    def now_and_then(ret: Return, event: Event, version: int) -> None:
+        apply(ret, event, version)
         if isinstance(event, LabelIssued):
             void_at = START + timedelta(days=2, minutes=next(minutes))
             ret.labels[event.label_id] = replace(ret.labels[event.label_id], void_at=void_at)
 
     minutes = count()  # a clock that goes on from look to look, and is the same in every run
-    patches.enter_context(patch.object(returns, "apply", now_and_then))
+    patches.enter_context(patch.object(Return, "apply", now_and_then))
 
 
-@MUTANTS.replaces(decisions, "promises_of")
+@MUTANTS.replaces(timetable, "promises_of")
 def deadline_recorded_again(promises_of: Any, case: Case, **others: Any) -> Any:
     """That a missed contact or an overdue refund is on record already is forgotten."""
     forgotten = evolve(case, ())

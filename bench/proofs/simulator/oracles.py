@@ -16,7 +16,6 @@ from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.case import Case, fold
 from returnable.domain.commands import RunDeadlines
 from returnable.domain.deciding import DecisionContext
-from returnable.domain.decisions import due_facts
 from returnable.domain.errors import ReturnableError
 from returnable.domain.events import (
     Cancelled,
@@ -35,6 +34,7 @@ from returnable.domain.events import (
 from returnable.domain.handler import CommandHandler
 from returnable.domain.money import to_major
 from returnable.domain.ports import Batch, CommandReceipt, Entry, Recorded
+from returnable.domain.timetable import due_events
 from returnable.projections.redecided import redecide_store
 from returnable.projections.stored import VIEWS
 
@@ -130,7 +130,7 @@ def _record_due(
         case = fold(case_id, store.load(case_id))
         actor = of_case[0].event.actor
         now = DecisionContext(receipt.at, desk.policy_of(case), actor and Who(**actor.model_dump()), receipt.command_id)
-        due = sorted(due_facts(case, now), key=lambda each: (each[1].occurred_at, each[0]))
+        due = sorted(due_events(case, now), key=lambda each: (each[1].occurred_at, each[0]))
         if due != [(entry.stream, entry.event) for entry in of_case]:
             yield f"{receipt.command_id}: what it records of {case_id} is not what was due there"
         entries = tuple(Entry(entry.stream, entry.version, entry.event) for entry in of_case)
@@ -215,7 +215,7 @@ def deadlines_are_recorded_once(shop: Shop) -> Iterator[str]:
     for case_id in shop.disk.store.case_ids():
         case = shop.stored_case(case_id)
         policy = book().by_sha256(case.order.confirmed.pins.sha256)
-        if policy is not None and (due := due_facts(case, DecisionContext(shop.now(), policy))):
+        if policy is not None and (due := due_events(case, DecisionContext(shop.now(), policy))):
             yield f"deadlines of {case_id} are not recorded: {due}"
 
 
