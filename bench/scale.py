@@ -26,10 +26,9 @@ from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import psycopg
-from eventsourcing.persistence import StoredEvent
 
 import returnable
 from bench.lifecycle import Copies, copies, go_through, numbered, payload
@@ -37,14 +36,16 @@ from bench.measure import seconds, table
 from bench.postgres import OwnServer, with_parameters
 from bench.projecting import rebuild
 from bench.raw import RawLog, file_bytes
+from returnable.adapters.eventstore.library import StoredEntry
 from returnable.adapters.eventstore.open import migrate_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.recorder import CaseRecorder, Placement
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
-from returnable.adapters.wiring import Parts, assemble, stored_views
-from returnable.domain.desk import Desk
+from returnable.adapters.eventstore.sqlite import SQLiteStore
+from returnable.adapters.eventstore.store import CaseStore
+from returnable.adapters.wiring import Services, assemble, stored_views
+from returnable.domain.handler import CommandHandler
 from returnable.domain.policy import bundled_policies
+from returnable.domain.ports import Batch
 from returnable.projections.lists import StoredLists
 from returnable.projections.stored import VIEWS
 from returnable.projections.views import WorklistView
@@ -73,7 +74,7 @@ def lives(events: int) -> int:
     return -(-events // _facts_of_lifecycle())
 
 
-def build(recorder: CaseRecorder, keep_receipts: KeepReceipts, events: int, together: int) -> None:
+def build(recorder: CaseStore, keep_receipts: KeepReceipts, events: int, together: int) -> None:
     """Fill a store up to so many events. What an earlier run left unfinished is gone on with."""
     policy = bundled_policies().versions[-1]
     recorder.keep_policy(policy.sha256, policy.document)
@@ -84,13 +85,20 @@ def build(recorder: CaseRecorder, keep_receipts: KeepReceipts, events: int, toge
             _append(recorder, keep_receipts, round_of)
 
 
-def _append(recorder: CaseRecorder, keep_receipts: KeepReceipts, round_of: Copies) -> None:
-    events = [StoredEvent(*entry) for _, _, entries in round_of.batches for entry in entries]
-    placements = [Placement(case_id, after, len(entries)) for case_id, after, entries in round_of.batches]
-    positions = recorder.insert_events(events, cases=placements, names=round_of.names)
+def _append(recorder: CaseStore, keep_receipts: KeepReceipts, round_of: Copies) -> None:
+    batches: list[Any] = [
+        Batch(
+            case_id,
+            after,
+            tuple(StoredEntry(stream, version, (name, content)) for stream, version, name, content in entries),
+        )  # type: ignore[misc]
+        for case_id, after, entries in round_of.batches
+    ]
+    positions = recorder.append(batches, reserved_ids=round_of.names)
     receipts: list[KeptReceipt] = []
     nth = 0
-    for case_id, after, size in placements:
+    for batch in batches:
+        case_id, after, size = batch.case_id, batch.after, len(batch.entries)
         first, last = positions[nth], positions[nth + size - 1]
         nth += size
         digest = hashlib.sha256(f"{case_id}{after}".encode()).hexdigest()[:32]
@@ -111,7 +119,7 @@ class OnSQLite:
         path = self._path(size)
         if size == 0:
             path.unlink(missing_ok=True)
-        recorder = SQLiteCaseRecorder(path, synchronous="NORMAL")
+        recorder = SQLiteStore(path, synchronous="NORMAL")
         if size:
             with sqlite3.connect(path) as connection:
                 build(recorder, lambda receipts: _keep_in_file(connection, receipts), size, together=500)
@@ -163,7 +171,7 @@ class OnPostgres:
         schema = f"of_{size}"
         url = with_parameters(self._server.url, schema=schema)
         migrate_store(url)
-        recorder = PostgresCaseRecorder(place_of(url))
+        recorder = PostgresStore(place_of(url))
         if size:
             # The append looks through its batches for earlier ones of the same case: few at a time are faster.
             build(recorder, lambda receipts: self._keep(schema, receipts), size, together=40)
@@ -200,7 +208,7 @@ class Sized:
 
     size: int
     url: str
-    parts: Parts = field(init=False)
+    services: Services = field(init=False)
     desk: returnable.Desk = field(init=False)
     forgetful: returnable.Desk = field(init=False)
     events: int = field(init=False)
@@ -209,10 +217,12 @@ class Sized:
     """Lifecycles to ask about, where none were filled in."""
 
     def __post_init__(self) -> None:
-        self.parts = assemble(self.url, create=False)
-        self.desk = returnable.Desk(self.parts, url=self.url)
-        self.forgetful = returnable.Desk(Parts(self.parts.store, Desk(self.parts.store, bundled_policies(), 1)))
-        self.events = self.parts.store.head()
+        self.services = assemble(self.url, create=False)
+        self.desk = returnable.Desk(self.services, url=self.url)
+        self.forgetful = returnable.Desk(
+            Services(self.services.store, CommandHandler(self.services.store, bundled_policies(), 1))
+        )
+        self.events = self.services.store.head()
         # Above all that were filled in, and above those of an earlier run on the same store.
         self.numbers = map(numbered, count(50_000_000 + self.events))
 
@@ -333,8 +343,8 @@ def deadlines(stores: Sequence[Sized], rounds: int, figures: Figures) -> Iterato
     """The due table made from all facts; then ``run_deadlines``, each time with ten lifecycles to take in."""
     chance = random.Random(4)
     for sized in stores:
-        due = sized.parts.desk.due
-        is_new = due.table.fed_to() == 0
+        due = sized.services.handler.due
+        is_new = due.table.position() == 0
         spent = seconds(due.catch_up)
         if sized.size and is_new:
             yield f"due table of {sized.events:,} events, made anew: {sized.events / spent:,.0f} events/s"
@@ -351,7 +361,7 @@ def deadlines(stores: Sequence[Sized], rounds: int, figures: Figures) -> Iterato
 def whole(stores: Sequence[Sized], folder: Path) -> Iterator[str]:
     """What reads everything: stored views made anew, the worklist from the facts and from the stored view."""
     for sized in stores:
-        events = sized.parts.store.head()
+        events = sized.services.store.head()
         views = f"sqlite:///{folder}/views-{sized.size}.db"
         spent = seconds(lambda s=sized, v=views: rebuild(s.url, tuple(VIEWS), v))  # type: ignore[misc]
         yield f"all eight views of {events:,} events, made anew: {events / spent:,.0f} events/s"

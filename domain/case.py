@@ -1,6 +1,6 @@
 """A case: an order with its returns, its claims and their refunds; loaded, judged and appended to as one.
 
-``evolve`` is the only way from facts to state, live and in replay.
+States come from events here and nowhere else, live and in replay.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from returnable.domain import claims, order, refunds, returns
 from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
@@ -21,15 +21,15 @@ from returnable.domain.events import (
 )
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.order import Order
+from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import Recorded, ReservedId, Tip
-from returnable.domain.refunds import Refund, RefundSubject
+from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.refusals import REFUSALS, Refusal
-from returnable.domain.returns import Return
+from returnable.domain.returns.state import Return
 
 
 class Case:
-    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built."""
+    """An order with its returns, claims and refunds after ``seq`` events. It never changes once it is built."""
 
     __slots__ = ("__dict__", "case_id", "claims", "last", "order", "refunds", "refusal", "returns", "seq")
 
@@ -41,13 +41,13 @@ class Case:
         self.claims: dict[str, Claim] = {}
         self.refunds: dict[str, Refund] = {}
         self.last: Recorded | None = None
-        """The fact that was recorded last."""
+        """The event that was recorded last."""
         self.refusal: Refusal | None = None
-        """The refusal that was recorded last; it leads to those before it."""
+        """The refusal that was recorded last, with a link to those before it."""
 
     @property
     def tip(self) -> Tip | None:
-        """The last fact as the store holds it; ``None`` where it is not stored."""
+        """The last event as the store holds it; ``None`` where it is not stored."""
         last = self.last
         return Tip(last.position, last.content) if last is not None and last.content else None
 
@@ -62,18 +62,18 @@ class Case:
         return found
 
     def stream_with(self, subject: StreamId) -> str:
-        """The stream in which the facts of a subject stand: a refund's stand with what it pays for."""
+        """The stream with the events of a subject. Those of a refund are in the stream of what it pays for."""
         return self.refunds[subject.id].stream if subject.kind == "refund" else str(subject)
 
     def version_of(self, stream: str) -> int:
-        """How many facts the stream has; 0 when it is not in this case."""
+        """How many events the stream has; 0 when it is not in this case."""
         try:
             return self.stream_of(stream).version
         except HistoryBroken:
             return 0
 
     def status_of(self, stream: str) -> str | None:
-        """The state of the lifecycle of a stream; ``None`` before its first fact."""
+        """The state of the lifecycle of a stream; ``None`` before its first event."""
         try:
             status = self.stream_of(stream).status
         except HistoryBroken:
@@ -95,11 +95,11 @@ class Case:
         ]
 
     @cached_property
-    def held(self) -> Mapping[str, Mapping[str | None, int]]:
+    def held(self) -> Mapping[str, Held]:
         """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""
         return {line_id: self._held(line_id) for line_id in self.order.lines}
 
-    def _held(self, line_id: str) -> Mapping[str | None, int]:
+    def _held(self, line_id: str) -> Held:
         total: dict[str | None, int] = {}
         holders: list[Return | Claim] = [*self.returns.values(), *self.claims.values()]
         for holder in holders:
@@ -109,36 +109,22 @@ class Case:
 
     def refund_subject(self, stream: str) -> RefundSubject:
         """What a refund for that stream is decided on."""
-        subject = self.stream_of(stream)
-        return RefundSubject(
-            self.order,
-            list(self.refunds.values()),
-            self.held,
-            subject if isinstance(subject, Return) else None,
-            subject if isinstance(subject, Claim) else None,
-        )
+        return RefundSubject(self.stream_of(stream), self.order, list(self.refunds.values()), self.held)
 
 
 def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
-    """The case after more facts; ``case`` itself stays as it was.
-
-    Raises :class:`HistoryBroken` when a fact is not possible where it stands.
-    """
+    """The case after more events; ``case`` itself does not change. Raises :class:`HistoryBroken` for an impossible event."""
     new = Case.__new__(Case)
     new.case_id, new.seq = case.case_id, case.seq
-    new.order, new.returns, new.claims, new.refunds = (
-        case.order,
-        dict(case.returns),
-        dict(case.claims),
-        dict(case.refunds),
-    )
+    new.order, new.returns = case.order, dict(case.returns)
+    new.claims, new.refunds = dict(case.claims), dict(case.refunds)
     new.last, new.refusal = case.last, case.refusal
     _apply_all(new, recorded, set())
     return new
 
 
 def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> None:
-    """Apply facts to a case nobody else holds yet; ``owned``: its streams that are no copies of anybody's either."""
+    """Apply events to a case that nobody else holds; ``owned`` names the streams that are not shared with another case."""
     for entry in recorded:
         _apply(case, entry.stream, entry.version, entry.event, owned)
         case.seq = entry.case_seq
@@ -149,30 +135,18 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str]) -> None:
     kind, name = StreamId.parse(stream)
-    subject: Order | Return | Claim
-    if kind == "order":
-        if stream not in owned:
-            case.order = case.order.clone()
-        subject = case.order
-        order.apply(case.order, event)
-    elif kind == "return":
-        ret = case.returns.get(name)
-        if ret is None:
-            ret = Return(name)
-        elif stream not in owned:
-            ret = ret.clone()
-        returns.apply(ret, event)
-        subject = case.returns[name] = ret
+    known: dict[str, Any] = case.returns if kind == "return" else case.claims
+    subject: Order | Return | Claim | None = case.order if kind == "order" else known.get(name)
+    if subject is None:
+        subject = Return(name) if kind == "return" else Claim(name)
+    elif stream not in owned:
+        subject = subject.clone()
+    subject.apply(event, version)
+    if isinstance(subject, Order):
+        case.order = subject
     else:
-        claim = case.claims.get(name)
-        if claim is None:
-            claim = Claim(name)
-        elif stream not in owned:
-            claim = claim.clone()
-        claims.apply(claim, event)
-        subject = case.claims[name] = claim
+        known[name] = subject
     owned.add(stream)
-    subject.version = version
     refund_id = event.refund_id
     if refund_id is not None:
         key = str(StreamId("refund", refund_id))
@@ -181,13 +155,13 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
             refund = Refund(refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
-        refunds.apply(refund, event, version)
+        refund.apply(event, version)
         case.refunds[refund_id] = refund
         owned.add(key)
 
 
 def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:
-    """The case after all its stored facts."""
+    """The case after all its stored events."""
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
     return case
@@ -195,7 +169,7 @@ def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A fact of a replay, and the state of its stream before and after it (``None``: nothing yet)."""
+    """An event of a replay, and the state of its stream before (``None``: nothing yet) and after it."""
 
     entry: Recorded
     before: str | None
@@ -203,20 +177,20 @@ class Step:
 
 
 def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
-    """Apply facts one by one to a case nobody else holds: look at ``case`` after each step, and keep nothing of it.
+    """Apply events one by one to a case that nobody else holds. Read ``case`` after each step, and keep nothing of it.
 
-    Raises :class:`HistoryBroken` when a fact is not possible where it stands; ``case`` is then not to be used.
+    Raises :class:`HistoryBroken` for an impossible event; ``case`` must not be used after that.
     """
     owned = {case.order.stream}
     for entry in recorded:
         before = case.status_of(entry.stream)
         _apply_all(case, (entry,), owned)
-        case.__dict__.pop("held", None)  # what was worked out after the step before does not hold any more
+        case.__dict__.pop("held", None)  # computed after the step before
         yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
 
 
 def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
-    """Whether a fact had occurred by ``as_of`` and was recorded by ``known_at``."""
+    """Whether an event had occurred by ``as_of`` and was recorded by ``known_at``."""
     return (as_of is None or entry.event.occurred_at <= as_of) and (
         known_at is None or entry.event.recorded_at <= known_at
     )
@@ -225,10 +199,9 @@ def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -
 def countable(
     case_id: str, recorded: Iterable[Recorded], as_of: datetime | None = None, known_at: datetime | None = None
 ) -> Iterator[tuple[Recorded, Case, Case]]:
-    """The facts that count, in the order in which they were recorded, each with the case before and after it.
+    """The events that count, in the order of recording, each with the case before and after it.
 
-    A fact that is dated before the one it builds on (an inspection dated before the arrival) does not count until that one
-    does.
+    An inspection may be dated before the arrival. Such an event does not count until the event it builds on counts.
     """
     case = Case(case_id)
     for entry in recorded:
@@ -242,7 +215,7 @@ def countable(
 
 
 def fold_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
-    """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``."""
+    """The case as it was in the world at ``as_of``, as far as it was recorded by ``known_at``."""
     after = Case(case_id)
     for _, _, case in countable(case_id, recorded, as_of, known_at):
         after = case
@@ -250,7 +223,7 @@ def fold_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | Non
 
 
 def reserved_ids_in(recorded: Iterable[Recorded]) -> Iterator[ReservedId]:
-    """The ids of returns, claims and refunds that facts give, each of which must be unique in the whole store."""
+    """The ids of returns, claims and refunds in these events. Each must be unique in the whole store."""
     for entry in recorded:
         event = entry.event
         if isinstance(event, ReturnRequested):

@@ -1,7 +1,7 @@
-"""The timetable of a case: every deadline there is or was, what set it, and what became of it.
+"""The timetable of a case: every deadline there is or was, what set it, and how it ended.
 
-This is the only place that knows which deadlines there are. To record, explain, report, list and replay them is to map
-what stands here. Where an instant lies is not worked out here: it stands in the event that set it.
+Only this module knows which deadlines there are. Everything that records, explains, reports, lists or replays deadlines maps
+them from here. The instant itself is in the event that set it.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from typing import Literal
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Anchor, Deadline, Happened, Settlement, passed
-from returnable.domain.events import ContactMissed, LabelVoided, RefundOverdue
+from returnable.domain.deciding import DecisionContext
+from returnable.domain.events import ContactMissed, Event, LabelVoided, RefundOverdue
 from returnable.domain.ids import StreamId
-from returnable.domain.order import Order, Parcel
-from returnable.domain.refunds import Refund
-from returnable.domain.returns import Label, Return
+from returnable.domain.order.state import Order, Parcel
+from returnable.domain.refunds.state import Refund
+from returnable.domain.returns.state import Label, Return
 
 
 def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
-    """Every deadline of a case in a steady order; with the ``stream`` of a return or a claim only those it rests on.
+    """Every deadline of a case in a steady order; with the ``stream`` of a return or claim, only those it depends on.
 
-    A window of a line is open while a unit of it in that parcel is in no return and no claim; a label until it was used or
-    voided by hand; the promise of contact until it was kept or the claim settled; a refund until it has its answers. A
-    deadline that was moved stands before the one that it was moved to, as lifted.
+    A window of a line is open while a unit of the line in that parcel is in no return and no claim; a label until it is used
+    or voided by hand; the promise of contact until it is kept or the claim settled; a refund until it has its answers. A
+    moved deadline comes before the one it was moved to, as lifted.
     """
     if stream is None:
         yield _cancel_by(case.order)
     for parcel in case.order.parcels.values():
-        if parcel.delivered_at is not None:
-            yield from _windows(case, parcel, parcel.delivered_at, stream)
+        if parcel.delivered is not None:
+            yield from _windows(case, parcel, parcel.delivered, stream)
     yield from promises_of(case, stream)
 
 
 def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False) -> Iterator[Deadline]:
-    """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only where it still may be.
+    """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only those still to be recorded.
 
-    These are asked for whenever a case has moved on, so nothing is worked out for the others.
+    The handler needs these after every change of a case, so nothing is computed for the others.
     """
     for ret in case.returns.values():
         if stream is None or stream == ret.stream:
@@ -56,6 +57,23 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
             yield _overdue(refund)
 
 
+def due_events(case: Case, now: DecisionContext) -> list[tuple[str, Event]]:
+    """The events for the deadlines of a case that passed and are not recorded; each *occurs* at its deadline."""
+    return [
+        (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
+        for deadline in promises_of(case, unrecorded=True)
+        if deadline.lapse is not None and deadline.passed(now.at)
+    ]
+
+
+def next_due(case: Case) -> datetime | None:
+    """The first instant at which :func:`due_events` finds something, if nothing else happens; ``None``: never."""
+    return min(
+        (deadline.passes_at for deadline in promises_of(case, unrecorded=True) if deadline.lapse is not None),
+        default=None,
+    )
+
+
 # ---- windows --------------------------------------------------------------------------------------------------------
 
 
@@ -67,9 +85,9 @@ def _cancel_by(order: Order) -> Deadline:
     return Deadline(clause, "cancel_by", stream, "", at, anchors, title, awaited, waits, settled, optional=True)
 
 
-def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | None) -> Iterator[Deadline]:
+def _windows(case: Case, parcel: Parcel, delivered: Happened, stream: str | None) -> Iterator[Deadline]:
     order, parcel_id = case.order, parcel.parcel_id
-    anchors = (Anchor(f"{order.stream}#{parcel.delivered_by}", delivered_at, f"the delivery of parcel {parcel_id}"),)
+    delivery = Anchor(f"{order.stream}#{delivered.version}", delivered.at, f"the delivery of parcel {parcel_id}")
     windows: tuple[tuple[str, str, datetime | None, str, str, Iterable[Return | Claim]], ...] = (
         ("returns.window", "return_before", parcel.return_before, "Return", "asked for", case.returns.values()),
         ("wrong_item.window", "report_before", parcel.report_before, "Wrong-item", "reported", case.claims.values()),
@@ -84,7 +102,7 @@ def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | N
                 asked = (each for each in askers if parcel_id in each.parcels_of(line_id))
                 settled = _first_of(clause, at, asked, awaited)
                 yield Deadline(
-                    clause, name, order.stream, part, at, anchors, title, awaited, waits, settled, optional=True
+                    clause, name, order.stream, part, at, (delivery,), title, awaited, waits, settled, optional=True
                 )
 
 
@@ -96,7 +114,7 @@ def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
 
 
 def _first_of(clause: str, end: datetime, asked: Iterable[Return | Claim], what: str) -> Settlement | None:
-    """The first of those that asked for units, and whether it was refused."""
+    """The first request for the units, and whether it was refused."""
     first = min(asked, key=lambda each: (each.asked_at, each.stream), default=None)
     if first is None:
         return None
@@ -119,14 +137,14 @@ def _ship_by(ret: Return, label: Label) -> Deadline:
         if settled is None or settled.how == "missed":
             settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
     part, title, anchors = f"label {name}", f"Label {name} voids by itself", _anchors(stream, label)
-    waits = label.status in ("issued", "void")  # one that voided by itself may turn out to have been used
+    waits = label.status in ("issued", "void")  # a void label may turn out to have been used in time
     lapse = partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None
     by = f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None
     return Deadline(clause, "void_at", stream, part, at, anchors, title, awaited, waits, settled, lapse, by)
 
 
 def _moved(ret: Return, label: Label, received: Happened) -> Deadline:
-    """The deadline that a label had before its receipt gave it another."""
+    """The deadline of a label before its receipt moved it."""
     issue, receipt = _anchors(ret.stream, label)
     settled = Settlement(received.at, receipt.event, "lifted", "the clock runs from its receipt")
     return _ship_by(ret, label)._replace(
@@ -172,7 +190,7 @@ def _overdue(refund: Refund) -> Deadline:
 def _done(
     clause: str, end: datetime, stream: str, done: Happened | None, what: str, refused: bool = False
 ) -> Settlement | None:
-    """What was waited for was done, in time or not."""
+    """What the deadline waits for was done, in time or not."""
     if done is None:
         return None
     how: Literal["met", "missed"] = "missed" if passed(clause, end, done.at) else "met"
@@ -180,7 +198,7 @@ def _done(
 
 
 def _lifted(clause: str, end: datetime, stream: str, by: Happened | None, what: str) -> Settlement | None:
-    """Nothing was waited for any more, if that was so before the deadline came."""
+    """The deadline no longer applied, if that was so before it came."""
     if by is None or passed(clause, end, by.at):
         return None
     return Settlement(by.at, f"{stream}#{by.version}", "lifted", what)

@@ -19,12 +19,12 @@ from returnable.domain.case import Case
 from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.ids import StreamId
-from returnable.domain.order import Parcel
+from returnable.domain.order.state import Parcel
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import INCLUSIVE, Policy
-from returnable.domain.reasons import duration
-from returnable.domain.returns import Label, Return
+from returnable.domain.returns.state import Label, Return
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import duration_in_words
 from returnable.projections.audit_models import AnswerChange, EdgesView, EdgeView
 from returnable.projections.orders import eligibility_view
 from returnable.projections.subjects import Subject
@@ -363,6 +363,6 @@ def distance(at: datetime, clock: datetime) -> str:
     seconds = (at - clock).total_seconds()
     if seconds == 0:
         return "now"
-    words = duration(seconds).split()
+    words = duration_in_words(seconds).split()
     far = " ".join(words[:2] if abs(seconds) >= _FORTNIGHT.total_seconds() else words[:4])
     return f"in {far}" if seconds > 0 else f"{far} ago"

@@ -41,7 +41,7 @@ from returnable.domain.ids import StreamId
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.recorded_commands import RecordedCommand
-from returnable.domain.returns import Return
+from returnable.domain.returns.state import Return
 from returnable.domain.ruling import ClauseResult
 
 POLICY: Final = "policy"

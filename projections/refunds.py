@@ -15,7 +15,9 @@ from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
-from returnable.domain.refunds import Refund, RefundSubject, allocate, settled_so_far
+from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.state import Refund, RefundSubject
+from returnable.domain.refunds.tenders import allocate
 from returnable.projections.views import RefundView
 
 
@@ -63,11 +65,9 @@ def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
 def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> RefundView:
     """What would be paid if the refund were requested at ``now``; nothing where the policy owes nothing yet."""
     currency = subject.order.currency
-    weighing = subject.weighing(now)
-    kind, name = StreamId.parse(subject.stream)
-    owed = subject.owed(weighing)
+    due = owed(subject, subject.weighing(now))
     allocation = policy.clauses.returns_original_tender.allocation
-    split = allocate(subject.order, owed.total, subject.refunds, subject.stream, allocation) if owed.items else ()
+    split = allocate(subject, due.total, allocation) if due.items else ()
     tenders = [
         {
             "payment_id": tender.payment_id,
@@ -77,17 +77,16 @@ def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> Re
         }
         for tender in split
     ]
-    before = settled_so_far(subject.refunds, subject.stream)
     return RefundView.model_validate(
         _values(
             None,
             "due",
-            (kind, name),
+            StreamId.parse(subject.stream),
             currency,
-            owed.items,
-            owed.shipping,
-            owed.deductions,
-            before,
+            due.items,
+            due.shipping,
+            due.deductions,
+            subject.settled,
             sum(tender.amount for tender in split),
             tenders,
             None,

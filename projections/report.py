@@ -16,7 +16,8 @@ from pydantic import JsonValue
 
 from returnable.domain.fields import Model
 from returnable.domain.outcome import ClauseView
-from returnable.domain.reasons import duration, is_instant
+from returnable.domain.reasons import is_instant
+from returnable.domain.wording import duration_in_words
 from returnable.projections.lookalikes import LookAlike
 from returnable.projections.views import ActorView, LedgerEntry, MoneyView, SubjectView, TenderView, WorkItem
 
@@ -334,7 +335,7 @@ def _in_words(key: str, value: JsonValue, tz: ZoneInfo) -> str:
     if isinstance(value, list):
         return "; ".join(_in_words(key, entry, tz) for entry in value) or "none"
     if key == "margin_seconds" and isinstance(value, int | float):
-        return f"{duration(value)} {'left' if value > 0 else 'late'}" if value else "none left"
+        return f"{duration_in_words(value)} {'left' if value > 0 else 'late'}" if value else "none left"
     if isinstance(value, str) and is_instant(key):
         return spoken(value, tz)
     if value is None:

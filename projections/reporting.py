@@ -37,11 +37,14 @@ from returnable.domain.money import sum_to_minor, to_major
 from returnable.domain.outcome import clause_views, in_zone
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Counted, Damage, EventStore, Recorded
-from returnable.domain.reasons import because, duration, localised
+from returnable.domain.reasons import because, localised
 from returnable.domain.recorded_commands import outcome_of
-from returnable.domain.refunds import Refund, of_subject
-from returnable.domain.returns import Return
+from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.request import check_may_request
+from returnable.domain.refunds.state import Refund
+from returnable.domain.returns.state import Return
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import duration_in_words
 from returnable.projections import ledger
 from returnable.projections.audit import details, refusals_counted
 from returnable.projections.damage import explained_damage
@@ -400,7 +403,7 @@ def _fact_entry(scene: _Scene, past: _TimelineEvent) -> FactEntry:
         title=title,
         occurred_at=in_zone(event.occurred_at, tz),
         recorded_at=in_zone(event.recorded_at, tz),
-        learnt_later=duration(later) if later > 0 else None,
+        learnt_later=duration_in_words(later) if later > 0 else None,
         actor=_actor(event),
         command_id=event.command_id,
         outcome=outcome_of([event]) if event.ruling else None,
@@ -457,7 +460,7 @@ def _outcome(
     event = f"({settled.event}{', declined' if settled.refused else ''})"
     if settled.how == "lifted":
         return "lifted", f"{settled.what} {event}"
-    apart = duration((settled.at - deadline.at).total_seconds())
+    apart = duration_in_words((settled.at - deadline.at).total_seconds())
     if settled.how == "missed":
         return "missed", f"{settled.what} {apart} after {event}"
     # While an opportunity lasts it can be used again.
@@ -586,21 +589,21 @@ def _money(scene: _Scene) -> Money:
 def _due(scene: _Scene, stream: str, now: DecisionContext) -> RefundView | NothingDue | None:
     """What is due for a stream and not asked for, or why nothing is; ``None`` tz no refund can be asked for."""
     case = scene.case
-    asked = of_subject(case.refunds.values(), stream)
-    subject = case.refund_subject(stream)
-    if subject.ret is not None and not RETURN.allows(subject.ret.status, "RefundRequested"):
+    about = case.refund_subject(stream)
+    subject = about.subject
+    if isinstance(subject, Return) and not RETURN.allows(subject.status, "RefundRequested"):
         return None
     try:
-        subject.may_request("refund")
-        weighing = subject.weighing(now)
-        if subject.owed(weighing).items and weighing.allowed:
-            return due_view(subject, scene.policy, now)
+        check_may_request(about, "refund")
+        weighing = about.weighing(now)
+        if owed(about, weighing).items and weighing.allowed:
+            return due_view(about, scene.policy, now)
         reasons = [because(finding, scene.tz) for finding in weighing.findings if finding.verdict == "fail"]
     except Impossible as error:
         if error.code == "transition.not_allowed":
             return None
         reasons = [error.message]
-    if asked or not reasons:
+    if about.attempts or not reasons:
         return None
     kind, name = StreamId.parse(stream)
     return NothingDue.model_validate({"for_": {"kind": kind, "id": name}, "reasons": tuple(reasons)})

@@ -17,10 +17,11 @@ from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import CLAUSE_IDS, INCLUSIVE, Clause, DayCounted, Elapsed, Policy, PolicyOf
 from returnable.domain.ports import Recorded
-from returnable.domain.reasons import because, deduction_because, duration, localised
+from returnable.domain.reasons import because, deduction_because, localised
 from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
 from returnable.domain.ruling import ClauseResult
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import duration_in_words
 from returnable.projections.audit_models import (
     ClauseWhy,
     EventRef,
@@ -253,7 +254,7 @@ def margin_in_words(seconds: float, inclusive: bool) -> str:
     """
     if seconds == 0:
         return "at the very last instant" if inclusive else "late by nothing: that very instant was too late"
-    return f"{duration(seconds)} {'left' if seconds > 0 else 'late'}"
+    return f"{duration_in_words(seconds)} {'left' if seconds > 0 else 'late'}"
 
 
 def _override(finding: ClauseResult, tz: ZoneInfo) -> OverrideWhy | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.reliability import disk
-from bench.reliability.disk import OK, Unwatchable, Watch, kind_of, watching
-from bench.reliability.images import Moment, Recorder, Recording, Sync, Write, same_as
+from bench.proofs import disk
+from bench.proofs.disk import OK, Unwatchable, Watch, kind_of, watching
+from bench.proofs.images import Moment, Recorder, Recording, Sync, Write, same_as
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.sqlite_schema import APPLICATION_ID
 from returnable.adapters.views.sqlite import open_views

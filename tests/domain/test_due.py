@@ -20,10 +20,10 @@ from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import fold
 from returnable.domain.commands import RunDeadlines
 from returnable.domain.deciding import DecisionContext
-from returnable.domain.decisions import due_facts, next_due
 from returnable.domain.due import DueCases
 from returnable.domain.errors import Stale, StoreBusy
 from returnable.domain.events import Who
+from returnable.domain.timetable import due_events, next_due
 from returnable.testing import Scenario, an_order, issue_label, record_return_shipment, void_label
 from returnable.testing.behaviour import World
 
@@ -37,12 +37,12 @@ def everything_due(world: World, at: datetime) -> list[str]:
     return sorted(
         case.case_id
         for case in (fold(case_id, events) for case_id, events in desk.store.cases())
-        if due_facts(case, DecisionContext(at, desk.policy_of(case)))
+        if due_events(case, DecisionContext(at, desk.policy_of(case)))
     )
 
 
 @given(STEPS)
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples // 2)
 def test_the_next_instant_is_the_first_at_which_there_is_something_to_record(steps: Sequence[int]) -> None:
     world = World()
     for step in steps:
@@ -52,14 +52,14 @@ def test_the_next_instant_is_the_first_at_which_there_is_something_to_record(ste
             at = next_due(case)
             if at is None:
                 later = world.at + timedelta(days=3650)
-                assert due_facts(case, DecisionContext(later, policy)) == []
+                assert due_events(case, DecisionContext(later, policy)) == []
             else:
-                assert due_facts(case, DecisionContext(at - A_MOMENT, policy)) == []
-                assert due_facts(case, DecisionContext(at, policy)) != []
+                assert due_events(case, DecisionContext(at - A_MOMENT, policy)) == []
+                assert due_events(case, DecisionContext(at, policy)) != []
 
 
 @given(STEPS, st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples // 2)
 def test_the_table_leads_to_every_case_with_something_to_record_and_to_no_other(
     steps: Sequence[int], seed: int
 ) -> None:
@@ -80,7 +80,7 @@ def test_the_table_leads_to_every_case_with_something_to_record_and_to_no_other(
 
 
 @given(STEPS)
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 3)
 def test_recording_case_by_case_comes_to_the_same_as_recording_all_at_once(steps: Sequence[int]) -> None:
     one, other = World(), World()
     for step in steps:

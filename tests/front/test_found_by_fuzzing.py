@@ -1,4 +1,4 @@
-"""What ``bench.reliability.fuzz`` once found: each came to an error of somebody else's, or to one that nobody can read."""
+"""What ``bench.proofs.fuzz`` once found: each came to an error of somebody else's, or to one that nobody can read."""
 
 from __future__ import annotations
 

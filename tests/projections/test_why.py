@@ -597,7 +597,7 @@ def check(view: WhyView, history: Sequence[Recorded]) -> None:
 
 
 @given(HISTORIES)
-@settings(max_examples=8)
+@settings(max_examples=4)
 def test_every_value_of_every_ruling_has_a_source_that_was_on_record_and_says_it(seeds: list[int]) -> None:
     world = World()
     for seed in seeds:
