@@ -23,7 +23,7 @@ from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.views.sqlite import SQLiteViews
-from returnable.domain import handler
+from returnable.domain import handler, timetable
 from returnable.domain.case import Case, evolve
 from returnable.domain.commands import Command, RunDeadlines
 from returnable.domain.effects.payments import RefundNotice, RefundReceipt
