@@ -189,7 +189,7 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
 
 
 @MUTANTS.replaces(timetable, "promises_of")
-def deadline_recorded_again(promises_of: Any, case: Case, **others: Any) -> Any:
+def deadline_recorded_again(promises_of: Any, case: Case, stream: str | None = None, unrecorded: bool = False) -> Any:
     """That a missed contact or an overdue refund is on record already is forgotten."""
     forgotten = evolve(case, ())
     for claim_id, claim in case.claims.items():
@@ -198,7 +198,7 @@ def deadline_recorded_again(promises_of: Any, case: Case, **others: Any) -> Any:
     for refund_id, refund in case.refunds.items():
         forgotten.refunds[refund_id] = refund.clone()
         forgotten.refunds[refund_id].overdue_by = None
-    return promises_of(forgotten, **others)
+    return promises_of(forgotten, stream, unrecorded)
 
 
 # ---- with followers ---------------------------------------------------------------------------------------------------
