@@ -266,9 +266,13 @@ class SQLiteFile:
 
     def check_before_opening(self, what_came_of_it: str = NOTHING_WAS_DONE) -> None:
         """Raise :class:`StoreUnusable` unless the path leads to the file that it led to at the first call."""
-        if self._opened is not None:
-            self.check(self._opened, what_came_of_it)
+        if self._opened is None:
+            self._note()
         else:
+            self.check(self._opened, what_came_of_it)
+
+    def _note(self) -> None:
+        if self._opened is None:
             with suppress(OSError):
                 self._opened = Opened((self.path, _inode(self.path)))
 
@@ -291,9 +295,10 @@ class SQLiteFile:
         ``beside``: also the WAL and the shared memory. Raises :class:`StoreUnusable` when the path leads to another file than
         at first.
         """
-        self.check_before_opening()
+        self._note()
         if self._opened is None:
             self._refuse(self.path, NOTHING_WAS_DONE)
+        self.check_before_opening()
         files = list(self._opened.files)
         target = self.target
         if self._is_link:
