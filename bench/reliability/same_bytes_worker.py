@@ -27,7 +27,7 @@ from returnable.adapters.scenario import play
 from returnable.adapters.wiring import Parts, assemble
 from returnable.projections import stored
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
 
 
 def things(parts: Parts, journeys: int) -> Iterator[tuple[str, bytes]]:
