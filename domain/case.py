@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from returnable.domain import claims, order, refunds, returns
 from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
@@ -21,11 +20,11 @@ from returnable.domain.events import (
 )
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.order import Order
+from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import Recorded, ReservedId, Tip
-from returnable.domain.refunds import Refund, RefundSubject
+from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.refusals import REFUSALS, Refusal
-from returnable.domain.returns import Return
+from returnable.domain.returns.state import Return
 
 
 class Case:
@@ -95,11 +94,11 @@ class Case:
         ]
 
     @cached_property
-    def held(self) -> Mapping[str, Mapping[str | None, int]]:
+    def held(self) -> Mapping[str, Held]:
         """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""
         return {line_id: self._held(line_id) for line_id in self.order.lines}
 
-    def _held(self, line_id: str) -> Mapping[str | None, int]:
+    def _held(self, line_id: str) -> Held:
         total: dict[str | None, int] = {}
         holders: list[Return | Claim] = [*self.returns.values(), *self.claims.values()]
         for holder in holders:
@@ -109,14 +108,7 @@ class Case:
 
     def refund_subject(self, stream: str) -> RefundSubject:
         """What a refund for that stream is decided on."""
-        subject = self.stream_of(stream)
-        return RefundSubject(
-            self.order,
-            list(self.refunds.values()),
-            self.held,
-            subject if isinstance(subject, Return) else None,
-            subject if isinstance(subject, Claim) else None,
-        )
+        return RefundSubject(self.stream_of(stream), self.order, list(self.refunds.values()), self.held)
 
 
 def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
@@ -126,12 +118,8 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
     """
     new = Case.__new__(Case)
     new.case_id, new.seq = case.case_id, case.seq
-    new.order, new.returns, new.claims, new.refunds = (
-        case.order,
-        dict(case.returns),
-        dict(case.claims),
-        dict(case.refunds),
-    )
+    new.order, new.returns = case.order, dict(case.returns)
+    new.claims, new.refunds = dict(case.claims), dict(case.refunds)
     new.last, new.refusal = case.last, case.refusal
     _apply_all(new, recorded, set())
     return new
@@ -149,30 +137,21 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str]) -> None:
     kind, name = StreamId.parse(stream)
-    subject: Order | Return | Claim
-    if kind == "order":
-        if stream not in owned:
-            case.order = case.order.clone()
-        subject = case.order
-        order.apply(case.order, event)
-    elif kind == "return":
-        ret = case.returns.get(name)
-        if ret is None:
-            ret = Return(name)
-        elif stream not in owned:
-            ret = ret.clone()
-        returns.apply(ret, event)
-        subject = case.returns[name] = ret
+    known: Mapping[str, Order | Return | Claim]
+    known = {name: case.order} if kind == "order" else case.returns if kind == "return" else case.claims
+    subject = known.get(name)
+    if subject is None:
+        subject = Return(name) if kind == "return" else Claim(name)
+    elif stream not in owned:
+        subject = subject.clone()
+    subject.apply(event, version)
+    if isinstance(subject, Order):
+        case.order = subject
+    elif isinstance(subject, Return):
+        case.returns[name] = subject
     else:
-        claim = case.claims.get(name)
-        if claim is None:
-            claim = Claim(name)
-        elif stream not in owned:
-            claim = claim.clone()
-        claims.apply(claim, event)
-        subject = case.claims[name] = claim
+        case.claims[name] = subject
     owned.add(stream)
-    subject.version = version
     refund_id = event.refund_id
     if refund_id is not None:
         key = str(StreamId("refund", refund_id))
@@ -181,7 +160,7 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
             refund = Refund(refund_id, stream)
         elif key not in owned:
             refund = refund.clone()
-        refunds.apply(refund, event, version)
+        refund.apply(event, version)
         case.refunds[refund_id] = refund
         owned.add(key)
 

@@ -1,7 +1,4 @@
-"""Claim: the wrong item came. From the first notice to the settlement.
-
-Clauses: ``wrong_item.*``.
-"""
+"""Claim: the wrong item came. From the first notice to the settlement. Clauses: ``wrong_item.*``."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from returnable.domain.aggregate import Aggregate, not_allowed
 from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     AddClaimEvidence,
@@ -17,10 +15,9 @@ from returnable.domain.commands import (
     ReportWrongItem,
     ResolveClaim,
 )
-from returnable.domain.copying import shallow_copy
 from returnable.domain.deadlines import Happened, passed
-from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing, not_allowed
-from returnable.domain.errors import HistoryBroken
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing
+from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     Allotment,
     ClaimContacted,
@@ -30,27 +27,25 @@ from returnable.domain.events import (
     ContactMissed,
     Event,
     EvidenceAdded,
-    OverrideGranted,
     RefundRequested,
     ResolutionDeclined,
 )
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
-from returnable.domain.lifecycles import CLAIM, NOTHING
-from returnable.domain.order import Order, aside, ask_window, known_lines, must_not_be_cancelled
+from returnable.domain.lifecycles import CLAIM
+from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import ReservedId
-from returnable.domain.returns import check_quantity
-from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
-
-# ---- states ---------------------------------------------------------------------------------------------------------
+from returnable.domain.ruling import Grounds, margin_seconds
 
 
 @dataclass
-class Claim:
-    """A wrong-item claim as its facts tell it."""
+class Claim(Aggregate):
+    """A wrong-item claim as its events make it."""
+
+    kind = "claim"
+    lifecycle = CLAIM
 
     claim_id: str
-    status: str = NOTHING
     opened: ClaimOpened = field(init=False)
     evidence: frozenset[str] = frozenset()
     contacted: Happened | None = None
@@ -59,22 +54,15 @@ class Claim:
     resolved: Happened | None = None
     denied: Happened | None = None
     refund_id: str | None = None
-    asides: tuple[OverrideInForce, ...] = ()
-    version: int = 0
-
-    @property
-    def stream(self) -> str:
-        """The stream of the claim's facts."""
-        return str(StreamId("claim", self.claim_id))
 
     @property
     def line_id(self) -> str:
-        """The line of the order it is about."""
+        """The line of the order whose units were wrong."""
         return self.opened.line_id
 
     @property
     def quantity(self) -> int:
-        """How many units it is about."""
+        """How many units were wrong."""
         return self.opened.quantity
 
     @property
@@ -82,15 +70,11 @@ class Claim:
         """When the customer reported it."""
         return self.opened.occurred_at
 
-    def clone(self) -> Claim:
-        """A copy that can be changed without touching this one."""
-        return shallow_copy(self)
-
     def parcels_of(self, line_id: str) -> set[str | None]:
         """The parcels in which its units of a line came."""
         return {taken.parcel_id for taken in self.opened.parcels} if line_id == self.line_id else set()
 
-    def held(self, line_id: str) -> Mapping[str | None, int]:
+    def held(self, line_id: str) -> Held:
         """The units of a line that are settled by refund, by the parcel they came in; an open claim holds nothing."""
         if self.remedy not in ("refund", "both") or line_id != self.line_id:
             return {}
@@ -119,36 +103,29 @@ class Claim:
         """Whether a missed contact is still to be recorded, once its deadline has come."""
         return self.contact_missed is None and self.status != "denied" and not self.contact_was_made
 
+    # ---- events -----------------------------------------------------------------------------------------------------
 
-# ---- facts change states --------------------------------------------------------------------------------------------
+    def not_allowed(self, command: str, why: str = "") -> Impossible:
+        allowed = () if self.remedy == "replacement" else CLAIM
+        return not_allowed(command, self.name, self.status, allowed, why)
 
-
-def apply(claim: Claim, event: Event) -> None:
-    """Change ``claim`` (a private copy) by one fact; raises ``HistoryBroken`` where its lifecycle forbids it."""
-    kind = event.type
-    if not event.moves:
-        if claim.status == NOTHING:
-            raise HistoryBroken(f"{claim.stream}: {kind} stands before its first fact")
-        if isinstance(event, OverrideGranted):
-            claim.asides += (aside(event, claim.stream, claim.version + 1),)
-        return
-    claim.status = CLAIM.after(claim.status, kind)
-    if isinstance(event, ClaimOpened):
-        claim.opened = event
-        claim.evidence = frozenset(event.evidence)
-    elif isinstance(event, EvidenceAdded):
-        claim.evidence |= frozenset(event.evidence)
-    elif isinstance(event, ClaimContacted):
-        happened = Happened(event.occurred_at, claim.version + 1)
-        claim.contacted = min(happened, claim.contacted or happened)
-    elif isinstance(event, ContactMissed):
-        claim.contact_missed = Happened(event.occurred_at, claim.version + 1)
-    elif isinstance(event, ClaimResolved):
-        claim.remedy, claim.resolved = event.remedy, Happened(event.occurred_at, claim.version + 1)
-    elif isinstance(event, ClaimDenied):
-        claim.denied = Happened(event.occurred_at, claim.version + 1)
-    elif isinstance(event, RefundRequested):
-        claim.refund_id = event.refund_id
+    def _move(self, event: Event, happened: Happened) -> None:
+        self.status = CLAIM.after(self.status, event.type)
+        if isinstance(event, ClaimOpened):
+            self.opened = event
+            self.evidence = frozenset(event.evidence)
+        elif isinstance(event, EvidenceAdded):
+            self.evidence |= frozenset(event.evidence)
+        elif isinstance(event, ClaimContacted):
+            self.contacted = min(happened, self.contacted or happened)
+        elif isinstance(event, ContactMissed):
+            self.contact_missed = happened
+        elif isinstance(event, ClaimResolved):
+            self.remedy, self.resolved = event.remedy, happened
+        elif isinstance(event, ClaimDenied):
+            self.denied = happened
+        elif isinstance(event, RefundRequested):
+            self.refund_id = event.refund_id
 
 
 # ---- decisions ------------------------------------------------------------------------------------------------------
@@ -163,10 +140,10 @@ def weigh_report(
     channel: str,
     evidence: frozenset[str],
 ) -> Weighing:
-    """Every clause that a wrong-item report is judged by; the evidence may still follow."""
+    """Weigh every clause on a wrong-item report; the evidence may still follow."""
     clauses = now.policy.clauses
-    weighing = now.weighing(order.asides)
-    window = ask_window(order, parcels, reported_at, lambda parcel: parcel.report_before)
+    weighing = now.weighing(order.overrides)
+    window = order.ask_window(parcels, reported_at, lambda parcel: parcel.report_before)
     grounds: Grounds = {"line_id": line_id, "reported_at": to_text(reported_at)}
     if window.undelivered:
         grounds["undelivered"] = window.undelivered
@@ -178,8 +155,8 @@ def weigh_report(
     weighing.weigh("wrong_item.window", window.in_time, grounds)
     channels = clauses.wrong_item_by_email.channels
     weighing.weigh("wrong_item.by_email", channel in channels, {"channel": channel, "channels": list(channels)})
-    complete, evidence_facts = _evidence(now, evidence)
-    weighing.weigh("wrong_item.evidence", True if complete else None, evidence_facts)
+    complete, shown = _evidence(now, evidence)
+    weighing.weigh("wrong_item.evidence", True if complete else None, shown)
     contact_by = elapsed_end(reported_at, clauses.wrong_item_contact.hours)
     weighing.weigh("wrong_item.contact", True, {"contact_by": to_text(contact_by)})
     return weighing
@@ -193,13 +170,13 @@ def _evidence(now: DecisionContext, evidence: frozenset[str]) -> tuple[bool, Gro
 
 
 def report_wrong_item(
-    order: Order, command: ReportWrongItem, now: DecisionContext, held: Mapping[str, Mapping[str | None, int]]
+    order: Order, command: ReportWrongItem, now: DecisionContext, held: Mapping[str, Held]
 ) -> DecisionResult:
-    """Open a claim; a report that is late or came another way is denied on the record."""
-    known_lines(order, [command.line_id], "line_id")
-    must_not_be_cancelled(order, command.command)
+    """Open a claim. A report that is late, or came by another channel, is denied at once."""
+    order.check_lines([command.line_id], "line_id")
+    order.check_not_cancelled(command.command)
     taken = held[command.line_id]
-    check_quantity(order, command.line_id, command.quantity, sum(taken.values()), "quantity")
+    order.check_quantity(command.line_id, command.quantity, sum(taken.values()), "quantity")
     parcels = order.allot(command.line_id, command.quantity, taken)
     reported_at = command.reported_at or now.at
     evidence = frozenset(command.attachments)
@@ -224,23 +201,16 @@ def report_wrong_item(
     return DecisionResult(events=[(stream, opened)], ruling=weighing.ruling, reserved_ids=reserved_ids)
 
 
-def _check(claim: Claim, event: str, command: str) -> None:
-    if not CLAIM.allows(claim.status, event):
-        allowed = CLAIM if claim.remedy != "replacement" else ()
-        raise not_allowed(command, f"claim {claim.claim_id}", claim.status, allowed)
-
-
 def add_evidence(claim: Claim, command: AddClaimEvidence, now: DecisionContext) -> DecisionResult:
     """Evidence came later; the first notice keeps its time."""
-    _check(claim, "EvidenceAdded", command.command)
-    event = EvidenceAdded(**now.envelope(), evidence=tuple(dict.fromkeys(command.attachments)))
-    return DecisionResult(events=[(claim.stream, event)])
+    claim.check_allows("EvidenceAdded", command.command)
+    return now.record(claim.stream, EvidenceAdded, evidence=tuple(dict.fromkeys(command.attachments)))
 
 
 def record_contact(claim: Claim, command: RecordClaimContact, now: DecisionContext) -> DecisionResult:
     """Customer care contacted the customer."""
-    _check(claim, "ClaimContacted", command.command)
-    return DecisionResult(events=[(claim.stream, ClaimContacted(**now.envelope(command.contacted_at)))])
+    claim.check_allows("ClaimContacted", command.command)
+    return now.record(claim.stream, ClaimContacted, command.contacted_at)
 
 
 def resolve(
@@ -248,17 +218,17 @@ def resolve(
     order: Order,
     command: ResolveClaim,
     now: DecisionContext,
-    held: Mapping[str, Mapping[str | None, int]],
+    held: Mapping[str, Held],
 ) -> DecisionResult:
-    """Settle the claim: not without evidence, and never by refund for a unit that is paid back otherwise."""
-    _check(claim, "ClaimResolved", command.command)
+    """Settle the claim: only with its evidence, and by refund only for units that are not paid back otherwise."""
+    claim.check_allows("ClaimResolved", command.command)
     if command.remedy != "replacement":
-        must_not_be_cancelled(order, command.command)
+        order.check_not_cancelled(command.command)
         taken = sum(held[claim.line_id].values())
-        check_quantity(order, claim.line_id, claim.quantity, taken, "remedy")
-    weighing = now.weighing((*order.asides, *claim.asides))
-    complete, events = _evidence(now, claim.evidence)
-    weighing.weigh("wrong_item.evidence", complete, events)
+        order.check_quantity(claim.line_id, claim.quantity, taken, "remedy")
+    weighing = now.weighing(order.overrides, claim.overrides)
+    complete, evidence = _evidence(now, claim.evidence)
+    weighing.weigh("wrong_item.evidence", complete, evidence)
     weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})
     verdict = ClaimResolved if weighing.allowed else ResolutionDeclined
     return now.decide(claim.stream, weighing, verdict, remedy=command.remedy)
@@ -266,5 +236,5 @@ def resolve(
 
 def deny(claim: Claim, command: DenyClaim, now: DecisionContext) -> DecisionResult:
     """Customer care denies the claim, with a reason."""
-    _check(claim, "ClaimDenied", command.command)
-    return DecisionResult(events=[(claim.stream, ClaimDenied(**now.envelope(), reason=command.reason))])
+    claim.check_allows("ClaimDenied", command.command)
+    return now.record(claim.stream, ClaimDenied, reason=command.reason)

@@ -1,7 +1,7 @@
 """The commands and questions of the scenario format: one set of models for files, the Python API and the schema.
 
-A command says what somebody wants or what happened; ``at``, the system's clock, is not part of it. A fact's own time
-(``shipped_at``, ``requested_at``, …) defaults to the clock and must not be later.
+A command says what somebody wants or what happened. ``at``, the system's clock, is not part of it. The time at which
+something happened (``shipped_at``, ``requested_at``, …) defaults to the clock and must not be later.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ from returnable.domain.policy import CLAUSE_IDS
 
 M = TypeVar("M", bound=Input)
 
+OwnTime = Instant | None
+"""When something happened, where that was before the command was given."""
+
 
 def _known_clause(clause: str) -> str:
     if clause not in CLAUSE_IDS:
@@ -55,18 +58,33 @@ def _stream(stream: str) -> str:
     named = StreamId.meant_by(stream)
     if named is None or named.kind == "refund":
         raise PydanticCustomError(
-            "stream", "must be order/ID, return/ID or claim/ID (a refund's facts stand with what it pays for)"
+            "stream",
+            "must be order/ID, return/ID or claim/ID (the events of a refund are in the stream of what it pays for)",
         )
     return stream
 
 
+def _unique(name: str) -> AfterValidator:
+    """Refuses a list in which two elements have the same id."""
+
+    def check(parts: tuple[Input, ...]) -> tuple[Input, ...]:
+        ids = [getattr(part, name) for part in parts]
+        if len(set(ids)) != len(ids):
+            twice = next(one for index, one in enumerate(ids) if one in ids[:index])
+            field = f"[{len(ids) - 1 - ids[::-1].index(twice)}].{name}"
+            raise PydanticCustomError("duplicate", "{id} appears more than once", {"field": field, "id": repr(twice)})
+        return parts
+
+    return AfterValidator(check)
+
+
 class _About(Input):
     about: ClassVar[Kind | None] = None
-    """What it is about: the field ``order_id``, ``return_id``, … says which one."""
+    """The kind of its target. The field ``order_id``, ``return_id``, … says which one."""
 
     @property
     def target(self) -> StreamId | None:
-        """The order, return, claim or refund it is about; ``None`` where it is about none that exists."""
+        """The order, return, claim or refund that it is about; ``None`` where there is none yet."""
         return None if self.about is None else StreamId(self.about, getattr(self, f"{self.about}_id"))
 
 
@@ -76,29 +94,32 @@ class Command(_About):
     command: Any
     """The command's name; each model narrows it to its own."""
     command_id: PersonalId | None = None
-    """Idempotency key: the same id with the same body gives the stored outcome again and appends nothing."""
+    """Idempotency key: the same id with the same body returns the stored outcome and appends nothing."""
     actor: Actor | None = None
-    """Who acts; recorded with every fact."""
+    """Who acts; recorded with every event."""
 
     creates: ClassVar[RegisteredKind | Literal["label"] | None] = None
-    """What gets a new id by it, in the field ``return_id``, ``claim_id``, …; an order is confirmed, not created."""
+    """What it gives a new id to, in the field ``return_id``, ``claim_id``, …. An order is confirmed, not created."""
     own_times: ClassVar[tuple[str, ...]] = ()
+    """The fields that date what happened."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        cls.own_times = tuple(name for name, field in cls.model_fields.items() if field.annotation == OwnTime)
 
     def check_own_times(self, at: datetime) -> None:
-        """Raise ``command.invalid`` when a fact is dated later than ``at``."""
+        """Raise ``command.invalid`` when something is dated later than ``at``."""
         for name in self.own_times:
             own: datetime | None = getattr(self, name)
             if own is not None and own > at:
-                raise Impossible(
-                    "command.invalid",
-                    f"{own.isoformat()} is later than the clock ({at.isoformat()}): a fact cannot be dated in "
-                    "the future",
-                    field=name,
+                reason = (
+                    f"{own.isoformat()} is later than the clock ({at.isoformat()}): an event cannot be in the future"
                 )
+                raise Impossible("command.invalid", reason, field=name)
 
     @property
     def digest(self) -> str:
-        """Identifies the body: everything but ``command_id`` (``at`` and ``expect`` are no part of a command)."""
+        """Identifies the body: everything but ``command_id`` (``at`` and ``expect`` are not part of a command)."""
         body = self.__pydantic_serializer__.to_json(self, exclude={"command_id"})
         return hashlib.sha256(body).hexdigest()[:32]
 
@@ -152,17 +173,13 @@ class ConfirmOrder(Command):
     order_id: Id
     customer: Customer
     currency: Currency
-    lines: Many[OrderLine] = Field(min_length=1)
+    lines: Annotated[Many[OrderLine], _unique("line_id")] = Field(min_length=1)
     shipping: ShippingCharge = ShippingCharge(charged="0")
-    payments: Many[OrderPayment]
-    confirmed_at: Instant | None = None
-
-    own_times = ("confirmed_at",)
+    payments: Annotated[Many[OrderPayment], _unique("payment_id")]
+    confirmed_at: OwnTime = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines])
-        _no_duplicates("payments", "payment_id", [payment.payment_id for payment in self.payments])
         for index, line in enumerate(self.lines):
             _fits(f"lines[{index}].unit_price", line.unit_price, self.currency)
             _fits(f"lines[{index}].tax", line.tax, self.currency)
@@ -182,9 +199,7 @@ class RequestCancellation(Command):
     channel: Channel
     order_reference: Reference | None = None
     order_copy: Flag = False
-    requested_at: Instant | None = None
-
-    own_times = ("requested_at",)
+    requested_at: OwnTime = None
 
 
 class LineQuantity(Input):
@@ -203,15 +218,8 @@ class RecordShipment(Command):
     parcel_id: PersonalId
     carrier: Id
     tracking_number: PersonalId
-    lines: Annotated[Many[LineQuantity], Field(min_length=1)] | None = None
-    shipped_at: Instant | None = None
-
-    own_times = ("shipped_at",)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines or ()])
-        return self
+    lines: Annotated[Many[LineQuantity], Field(min_length=1), _unique("line_id")] | None = None
+    shipped_at: OwnTime = None
 
 
 class RecordDelivery(Command):
@@ -221,9 +229,7 @@ class RecordDelivery(Command):
     command: Literal["record_delivery"] = "record_delivery"
     order_id: Id
     parcel_id: PersonalId
-    delivered_at: Instant | None = None
-
-    own_times = ("delivered_at",)
+    delivered_at: OwnTime = None
 
 
 class LinkAccount(Command):
@@ -254,17 +260,10 @@ class RequestReturn(Command):
     command: Literal["request_return"] = "request_return"
     return_id: Id
     order_id: Id
-    lines: Many[ReturnedLine] = Field(min_length=1)
+    lines: Annotated[Many[ReturnedLine], _unique("line_id")] = Field(min_length=1)
     channel: Channel
     resolution: Literal["refund", "exchange"] = "refund"
-    requested_at: Instant | None = None
-
-    own_times = ("requested_at",)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines])
-        return self
+    requested_at: OwnTime = None
 
 
 class IssueLabel(Command):
@@ -277,10 +276,8 @@ class IssueLabel(Command):
     label_id: PersonalId
     carrier: Id
     tracking_number: PersonalId
-    issued_at: Instant | None = None
-    received_at: Instant | None = None
-
-    own_times = ("issued_at", "received_at")
+    issued_at: OwnTime = None
+    received_at: OwnTime = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -296,9 +293,7 @@ class RecordLabelReceived(Command):
     command: Literal["record_label_received"] = "record_label_received"
     return_id: Id
     label_id: PersonalId
-    received_at: Instant | None = None
-
-    own_times = ("received_at",)
+    received_at: OwnTime = None
 
 
 class VoidLabel(Command):
@@ -319,10 +314,8 @@ class RecordReturnShipment(Command):
     return_id: Id
     tracking_number: PersonalId | None = None
     label_id: PersonalId | None = None
-    shipped_at: Instant | None = None
+    shipped_at: OwnTime = None
     proof: Literal["carrier_scan", "counter_receipt"] | None = None
-
-    own_times = ("shipped_at",)
 
 
 class ReceiveReturn(Command):
@@ -331,9 +324,7 @@ class ReceiveReturn(Command):
     about = "return"
     command: Literal["receive_return"] = "receive_return"
     return_id: Id
-    received_at: Instant | None = None
-
-    own_times = ("received_at",)
+    received_at: OwnTime = None
 
 
 class InspectionFinding(Input):
@@ -354,9 +345,7 @@ class InspectReturn(Command):
     command: Literal["inspect_return"] = "inspect_return"
     return_id: Id
     findings: Many[InspectionFinding] = Field(min_length=1)
-    inspected_at: Instant | None = None
-
-    own_times = ("inspected_at",)
+    inspected_at: OwnTime = None
 
 
 class RequestRefund(Command):
@@ -398,16 +387,9 @@ class RecordSendBack(Command):
     about = "return"
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
-    lines: Many[LineQuantity] = Field(min_length=1)
+    lines: Annotated[Many[LineQuantity], _unique("line_id")] = Field(min_length=1)
     tracking_number: PersonalId | None = None
-    sent_at: Instant | None = None
-
-    own_times = ("sent_at",)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        _no_duplicates("lines", "line_id", [line.line_id for line in self.lines])
-        return self
+    sent_at: OwnTime = None
 
 
 class ReportReturnLost(Command):
@@ -416,9 +398,7 @@ class ReportReturnLost(Command):
     about = "return"
     command: Literal["report_return_lost"] = "report_return_lost"
     return_id: Id
-    reported_at: Instant | None = None
-
-    own_times = ("reported_at",)
+    reported_at: OwnTime = None
 
 
 class WithdrawReturn(Command):
@@ -444,9 +424,7 @@ class ReportWrongItem(Command):
     quantity: Quantity = 1
     channel: Channel
     attachments: Many[Evidence] = ()
-    reported_at: Instant | None = None
-
-    own_times = ("reported_at",)
+    reported_at: OwnTime = None
 
 
 class AddClaimEvidence(Command):
@@ -464,9 +442,7 @@ class RecordClaimContact(Command):
     about = "claim"
     command: Literal["record_claim_contact"] = "record_claim_contact"
     claim_id: Id
-    contacted_at: Instant | None = None
-
-    own_times = ("contacted_at",)
+    contacted_at: OwnTime = None
 
 
 class ResolveClaim(Command):
@@ -584,7 +560,7 @@ class Question(_About):
 
 
 class AskOrder(Question):
-    """How an order stands."""
+    """The state of an order."""
 
     about = "order"
     query: Literal["order"] = "order"
@@ -592,7 +568,7 @@ class AskOrder(Question):
 
 
 class AskReturn(Question):
-    """How a return stands."""
+    """The state of a return."""
 
     about = "return"
     query: Literal["return"] = "return"
@@ -600,7 +576,7 @@ class AskReturn(Question):
 
 
 class AskRefund(Question):
-    """How a refund stands, or what is due for a return, a cancelled order or a claim before it is requested."""
+    """The state of a refund, or what is due for a return, a cancelled order or a claim before it is requested."""
 
     query: Literal["refund"] = "refund"
     refund_id: Id | None = None
@@ -620,7 +596,7 @@ class AskRefund(Question):
 
 
 class AskClaim(Question):
-    """How a wrong-item claim stands."""
+    """The state of a wrong-item claim."""
 
     about = "claim"
     query: Literal["claim"] = "claim"
@@ -648,14 +624,14 @@ WorkKind = Literal[
 
 
 class AskWorklist(Question):
-    """What waits for somebody."""
+    """What somebody has to do."""
 
     query: Literal["worklist"] = "worklist"
     kinds: Many[WorkKind] | None = None
 
 
 class AskAudit(Question):
-    """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
+    """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), event by event."""
 
     query: Literal["audit"] = "audit"
     stream: Annotated[
@@ -715,7 +691,8 @@ def invalid(error: ValidationError) -> Impossible:
     """The one clear error of a failed validation: the first field that is wrong, and why."""
     first = error.errors(include_url=False, include_input=False)[0]
     context = first.get("ctx") or {}
-    field = str(context.get("field") or _path(first["loc"]))
+    within = str(context.get("field", ""))
+    field = _path(first["loc"]) + within if first["loc"] or not within else within
     kind, message = first["type"], first["msg"]
     if kind == "missing":
         message = "is missing"
@@ -731,15 +708,6 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part[:60]}" if text else part[:60]
     return text if text.strip() and text.isprintable() else ascii(text)
-
-
-def _no_duplicates(where: str, name: str, ids: list[str]) -> None:
-    if len(set(ids)) != len(ids):
-        twice = next(one for index, one in enumerate(ids) if one in ids[:index])
-        index = len(ids) - 1 - ids[::-1].index(twice)
-        raise PydanticCustomError(
-            "duplicate", "{id} stands there twice", {"field": f"{where}[{index}].{name}", "id": repr(twice)}
-        )
 
 
 def _fits(where: str, amount: str, currency: str) -> None:

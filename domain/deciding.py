@@ -1,28 +1,27 @@
-"""What every decision is given, and what it gives back."""
+"""What every decision takes and returns: the context, the clauses as they are weighed, and the result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, Literal, TypedDict
 
 from returnable.domain.deadlines import AsRecorded, Deadlines
-from returnable.domain.errors import Impossible
-from returnable.domain.events import BY_TYPE, Event, Who
+from returnable.domain.events import Event, Who
 from returnable.domain.fields import to_text
-from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded, ReservedId
 from returnable.domain.ruling import ClauseResult, Grounds, OverrideInForce, Verdict
 
 
 class Weighing:
-    """Weighs clause after clause under one policy; what an override sets aside does not fail."""
+    """Weighs clause after clause under one policy. A clause with an override does not fail."""
 
-    def __init__(self, policy: Policy, asides: Iterable[OverrideInForce] = ()) -> None:
+    def __init__(self, policy: Policy, overrides: Iterable[OverrideInForce] = ()) -> None:
         self.policy = policy
-        self._asides = {aside.clause: aside for aside in asides}
+        self._overrides = {override.clause: override for override in overrides}
         self.findings: list[ClauseResult] = []
 
     @property
@@ -31,7 +30,7 @@ class Weighing:
         return all(finding.verdict != "fail" for finding in self.findings)
 
     def weigh(self, clause: str, holds: bool | None, grounds: Grounds) -> Verdict:
-        """Judge a clause: ``holds`` is ``None`` where it has nothing to say. The verdict also goes on the list."""
+        """Judge a clause and add the verdict to the ruling; ``holds`` is ``None`` where the clause does not apply."""
         verdict: Verdict
         if not self.policy.clause(clause).applies:
             verdict = "not_applicable"
@@ -41,21 +40,21 @@ class Weighing:
         elif holds:
             verdict = "pass"
         else:
-            aside = self._asides.get(clause)
-            verdict = "overridden" if aside else "fail"
-            if aside:
+            override = self._overrides.get(clause)
+            verdict = "overridden" if override else "fail"
+            if override:
                 grounds["override"] = {
-                    "approved_by": aside.approved_by,
-                    "reason": aside.reason,
-                    "granted_at": to_text(aside.granted_at),
-                    "fact": aside.event,
+                    "approved_by": override.approved_by,
+                    "reason": override.reason,
+                    "granted_at": to_text(override.granted_at),
+                    "fact": override.event,
                 }
         self.findings.append(ClauseResult.model_construct(clause=clause, verdict=verdict, grounds=grounds))
         return verdict
 
-    def set_aside(self, clause: str) -> bool:
+    def overridden(self, clause: str) -> bool:
         """Whether an override sets the clause aside."""
-        return clause in self._asides
+        return clause in self._overrides
 
     @property
     def ruling(self) -> tuple[ClauseResult, ...]:
@@ -64,7 +63,7 @@ class Weighing:
 
 
 class Envelope(TypedDict):
-    """The fields that every fact of one command shares."""
+    """The fields that every event of one command shares."""
 
     occurred_at: datetime
     recorded_at: datetime
@@ -81,7 +80,7 @@ class DecisionContext:
     actor: Who | None = None
     command_id: str | None = None
     recorded: Event | None = None
-    """When a decision is made again: the fact it is recorded as. The deadlines it gave stand, however they came about."""
+    """The event that recorded a decision which is made again. The deadlines in it hold, however they were computed."""
 
     @property
     def deadlines(self) -> Deadlines:
@@ -89,7 +88,7 @@ class DecisionContext:
         return Deadlines(self.policy) if self.recorded is None else AsRecorded(self.policy, self.recorded)
 
     def envelope(self, occurred_at: datetime | None = None) -> Envelope:
-        """The shared fields of a fact that occurred then (default: now)."""
+        """The shared fields of an event that occurred then (default: now)."""
         return {
             "occurred_at": occurred_at if occurred_at is not None else self.at,
             "recorded_at": self.at,
@@ -108,9 +107,9 @@ class DecisionContext:
         reserved_ids: Iterable[ReservedId] = (),
         **fields: Any,
     ) -> DecisionResult:
-        """What a command comes to that was weighed: the fact of its verdict with the ruling, after the facts ``before`` it.
+        """The result of a command that was weighed: the events ``before``, then the verdict with its ruling.
 
-        ``fields`` are those of the fact besides its envelope, its pins and its ruling.
+        ``fields`` are those of the verdict besides its envelope, its pins and its ruling.
         """
         judged: dict[str, Any] = {**self.envelope(occurred_at), "pins": self.policy.pins, "ruling": weighing.ruling}
         events = [(stream, event) for event in (*before, verdict(**judged, **fields))]
@@ -118,42 +117,28 @@ class DecisionContext:
             "declined" if verdict.declines else "accepted", events, weighing.ruling, list(reserved_ids)
         )
 
-    def weighing(self, asides: Iterable[OverrideInForce] = ()) -> Weighing:
-        """A fresh list of clauses under this policy."""
-        return Weighing(self.policy, asides)
+    def record(
+        self, stream: str, event: type[Event], occurred_at: datetime | None = None, **fields: Any
+    ) -> DecisionResult:
+        """The result of a command that no clause judges: one event."""
+        return DecisionResult(events=[(stream, event(**self.envelope(occurred_at), **fields))])
+
+    def weighing(self, *overrides: Iterable[OverrideInForce]) -> Weighing:
+        """An empty ruling under this policy, with the overrides in force."""
+        return Weighing(self.policy, chain(*overrides))
 
 
 @dataclass(slots=True)
 class DecisionResult:
-    """What a command comes to: its facts with their streams, the ruling, and the ids it takes."""
+    """The result of a command: its events with their streams, the ruling, and the ids it takes."""
 
     outcome: Literal["accepted", "declined"] = "accepted"
     events: list[tuple[str, Event]] = field(default_factory=list)
     ruling: tuple[ClauseResult, ...] | None = None
     reserved_ids: list[ReservedId] = field(default_factory=list)
     begun_under: Policy | None = None
-    """The policy of a case that begins: the store may not keep it yet."""
+    """The policy of a new case; the store may not keep it yet."""
     free: list[ReservedId] = field(default_factory=list)
-    """Ids that the command would have taken; it is impossible where they exist, but it does not take them."""
+    """Ids that the command does not take, although it is impossible where they exist already."""
     counted: Recorded | None = None
-    """Of a refusal that records no facts: the event in which it is counted."""
-
-
-def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
-    """The commands that the lifecycle allows in that state."""
-    commands = (BY_TYPE[event].of_command for event in table.events(state))
-    return tuple(dict.fromkeys(name for name in commands if name is not None))
-
-
-def not_allowed(command: str, subject: str, state: str, allowed: Table | tuple[str, ...], why: str = "") -> Impossible:
-    """``transition.not_allowed``: names the command, the subject, its state, and what is ``allowed`` now.
-
-    Of a lifecycle that is what it allows in that state besides the command.
-    """
-    if isinstance(allowed, Table):
-        allowed = tuple(name for name in allowed_commands(allowed, state) if name != command)
-    now = f"allowed now: {', '.join(allowed)}" if allowed else "no further command is allowed"
-    because = f" ({why})" if why else ""
-    shown = "not there yet" if state == NOTHING else state
-    message = f"{command}: {subject} is {shown}{because}; {now}"
-    return Impossible("transition.not_allowed", message, state=state, allowed=allowed)
+    """The event in which a refusal is counted, where the refusal itself records no events."""

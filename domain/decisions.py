@@ -1,65 +1,48 @@
-"""Which decision a command leads to: pure, on one case, under one policy, at one instant.
+"""Which function decides which command: pure, on one case, under one policy, at one instant.
 
-The desk decides live with it, and whoever explains, checks or asks "what if" decides again with it.
+The command handler decides live with it. Explanations, checks and "what if" decide again with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from returnable.domain import claims, order, refunds, refusals, returns
+from returnable.domain import claims, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
-from returnable.domain.commands import (
-    AddClaimEvidence,
-    Command,
-    ConfirmOrder,
-    DenyClaim,
-    InspectReturn,
-    IssueLabel,
-    LinkAccount,
-    NotifyCustomer,
-    Override,
-    ReceiveReturn,
-    RecordClaimContact,
-    RecordDelivery,
-    RecordLabelReceived,
-    RecordRefundResult,
-    RecordReturnShipment,
-    RecordSendBack,
-    RecordShipment,
-    ReportReturnLost,
-    ReportWrongItem,
-    RequestCancellation,
-    RequestRefund,
-    RequestReturn,
-    ResolveClaim,
-    RunDeadlines,
-    VoidLabel,
-    WithdrawReturn,
-)
+from returnable.domain.commands import Command, InspectReturn, NotifyCustomer, Override
 from returnable.domain.deciding import DecisionContext, DecisionResult
-from returnable.domain.events import CancellationRequested, CustomerNotified, Event, OverrideGranted, RefusalsCounted
+from returnable.domain.events import (
+    AccountLinked,
+    CancellationRequested,
+    CustomerNotified,
+    Event,
+    OverrideGranted,
+    RefusalsCounted,
+)
+from returnable.domain.order import cancellation, confirm, parcels
 from returnable.domain.ports import Recorded
-from returnable.domain.timetable import promises_of
+from returnable.domain.refunds import request as refunds
+from returnable.domain.returns import labels, request, way_back
+from returnable.domain.returns.state import Return
+from returnable.domain.timetable import due_events
 
 
 def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult:
-    """What the command comes to on that case; raises :class:`Impossible` where its lifecycle or its data do not allow it.
+    """The result of a command on a case; raises :class:`Impossible` where the lifecycle or the data do not allow it.
 
-    ``run_deadlines`` comes to what fell due in this one case.
+    ``run_deadlines`` is decided for this one case.
     """
-    decided = _DECISIONS[type(command)](case, command, now)
+    decided = _DECISIONS[command.command](case, command, now)
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 
 
 def _counted(case: Case, decided: DecisionResult, now: DecisionContext) -> DecisionResult:
-    """The same refusal, but counted instead of recorded where enough identical ones are on record.
+    """The same refusal; but where enough identical ones are recorded, it is counted and not recorded.
 
-    The first one that is not recorded as usual is recorded as :class:`RefusalsCounted`; the ones after it record nothing.
+    The first refusal that is not recorded as usual is recorded as :class:`RefusalsCounted`. Later ones record nothing.
     """
     if (
         type(decided.events[-1][1]) not in refusals.REFUSALS
@@ -89,40 +72,23 @@ def _counted(case: Case, decided: DecisionResult, now: DecisionContext) -> Decis
         repeats=first.entries[0].event_id,
         request=refused.request(),
     )
-    # What the request would have created has no stream.
-    where = stream if case.version_of(stream) else case.order.stream
-    return replace(decided, events=[(where, event)], reserved_ids=[], free=decided.reserved_ids)
+    # What the request would have created has no stream, so its order's is taken.
+    into = stream if case.version_of(stream) else case.order.stream
+    return replace(decided, events=[(into, event)], reserved_ids=[], free=decided.reserved_ids)
 
 
 def _changes_more(case: Case, events: Sequence[tuple[str, Event]]) -> bool:
-    """Whether the refused request counts later on: the first incomplete cancellation keeps its time."""
+    """Whether the refused request matters later: the first incomplete cancellation keeps its time."""
     request, since = events[0][1], case.order.incomplete_since
     if not isinstance(request, CancellationRequested) or not request.incomplete:
         return False
     return since is None or request.occurred_at < since
 
 
-def due_facts(case: Case, now: DecisionContext) -> list[tuple[str, Event]]:
-    """The deadlines of a case that came and are not on record: each *occurs* at its instant."""
-    return [
-        (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
-        for deadline in promises_of(case, unrecorded=True)
-        if deadline.lapse is not None and deadline.passed(now.at)
-    ]
-
-
-def next_due(case: Case) -> datetime | None:
-    """The first instant at which :func:`due_facts` finds something, if nothing else happens; ``None``: never."""
-    return min(
-        (deadline.passes_at for deadline in promises_of(case, unrecorded=True) if deadline.lapse is not None),
-        default=None,
-    )
-
-
 Decision = Callable[[Case, Any, DecisionContext], DecisionResult]
 
 
-def _ret(case: Case, command: Any) -> returns.Return:
+def _ret(case: Case, command: Any) -> Return:
     return case.returns[command.return_id]
 
 
@@ -132,52 +98,54 @@ def _claim(case: Case, command: Any) -> Claim:
 
 def _inspect(case: Case, command: InspectReturn, now: DecisionContext) -> DecisionResult:
     ret = _ret(case, command)
-    refund_asked = bool(refunds.of_subject(case.refunds.values(), ret.stream))
-    return returns.inspect_return(ret, case.order, command, now, refund_asked)
-
-
-def _request_refund(case: Case, command: RequestRefund, now: DecisionContext) -> DecisionResult:
-    return refunds.request_refund(case.refund_subject(str(command.target)), command, now)
+    return way_back.inspect_return(ret, case.order, command, now, bool(case.refund_subject(ret.stream).attempts))
 
 
 def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> DecisionResult:
-    stream = case.stream_with(command.target)
-    return DecisionResult(events=[(stream, CustomerNotified(**now.envelope(), notice=command.notice))])
+    return now.record(case.stream_with(command.target), CustomerNotified, notice=command.notice)
 
 
 def _override(case: Case, command: Override, now: DecisionContext) -> DecisionResult:
-    granted = OverrideGranted(
-        **now.envelope(), clause=command.clause, reason=command.reason, approved_by=command.approved_by
-    )
-    return DecisionResult(events=[(str(command.target), granted)])
+    fields = command.model_dump(include={"clause", "reason", "approved_by"})
+    return now.record(str(command.target), OverrideGranted, **fields)
 
 
-_DECISIONS: dict[type[Command], Decision] = {
-    ConfirmOrder: lambda case, command, now: order.confirm(command, now),
-    RunDeadlines: lambda case, command, now: DecisionResult(events=due_facts(case, now)),
-    RequestCancellation: lambda case, command, now: order.request_cancellation(
+_DECISIONS: dict[str, Decision] = {
+    "confirm_order": lambda case, command, now: confirm.confirm(command, now),
+    "run_deadlines": lambda case, command, now: DecisionResult(events=due_events(case, now)),
+    "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
-    RecordShipment: lambda case, command, now: order.record_shipment(case.order, command, now),
-    RecordDelivery: lambda case, command, now: order.record_delivery(case.order, command, now),
-    LinkAccount: lambda case, command, now: order.link_account(case.order, command, now),
-    RequestReturn: lambda case, command, now: returns.request_return(case.order, command, now, case.held),
-    IssueLabel: lambda case, command, now: returns.issue_label(_ret(case, command), case.order, command, now),
-    RecordLabelReceived: lambda case, command, now: returns.record_label_received(_ret(case, command), command, now),
-    VoidLabel: lambda case, command, now: returns.void_label(_ret(case, command), command, now),
-    RecordReturnShipment: lambda case, command, now: returns.record_return_shipment(_ret(case, command), command, now),
-    ReceiveReturn: lambda case, command, now: returns.receive_return(_ret(case, command), case.order, command, now),
-    InspectReturn: _inspect,
-    RecordSendBack: lambda case, command, now: returns.record_send_back(_ret(case, command), command, now),
-    ReportReturnLost: lambda case, command, now: returns.report_lost(_ret(case, command), command, now),
-    WithdrawReturn: lambda case, command, now: returns.withdraw(_ret(case, command), command, now),
-    RequestRefund: _request_refund,
-    RecordRefundResult: lambda case, command, now: refunds.record_result(case.refunds[command.refund_id], command, now),
-    ReportWrongItem: lambda case, command, now: claims.report_wrong_item(case.order, command, now, case.held),
-    AddClaimEvidence: lambda case, command, now: claims.add_evidence(_claim(case, command), command, now),
-    RecordClaimContact: lambda case, command, now: claims.record_contact(_claim(case, command), command, now),
-    ResolveClaim: lambda case, command, now: claims.resolve(_claim(case, command), case.order, command, now, case.held),
-    DenyClaim: lambda case, command, now: claims.deny(_claim(case, command), command, now),
-    NotifyCustomer: _notify,
-    Override: _override,
+    "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
+    "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
+    "link_account": lambda case, command, now: now.record(
+        case.order.stream, AccountLinked, account_id=command.account_id
+    ),
+    "request_return": lambda case, command, now: request.request_return(case.order, command, now, case.held),
+    "issue_label": lambda case, command, now: labels.issue_label(_ret(case, command), case.order, command, now),
+    "record_label_received": lambda case, command, now: labels.record_label_received(_ret(case, command), command, now),
+    "void_label": lambda case, command, now: labels.void_label(_ret(case, command), command, now),
+    "record_return_shipment": lambda case, command, now: way_back.record_return_shipment(
+        _ret(case, command), command, now
+    ),
+    "receive_return": lambda case, command, now: way_back.receive_return(_ret(case, command), case.order, command, now),
+    "inspect_return": _inspect,
+    "record_send_back": lambda case, command, now: way_back.record_send_back(_ret(case, command), command, now),
+    "report_return_lost": lambda case, command, now: way_back.report_lost(_ret(case, command), command, now),
+    "withdraw_return": lambda case, command, now: way_back.withdraw(_ret(case, command), command, now),
+    "request_refund": lambda case, command, now: refunds.request_refund(
+        case.refund_subject(str(command.target)), command, now
+    ),
+    "record_refund_result": lambda case, command, now: refunds.record_result(
+        case.refunds[command.refund_id], command, now
+    ),
+    "report_wrong_item": lambda case, command, now: claims.report_wrong_item(case.order, command, now, case.held),
+    "add_claim_evidence": lambda case, command, now: claims.add_evidence(_claim(case, command), command, now),
+    "record_claim_contact": lambda case, command, now: claims.record_contact(_claim(case, command), command, now),
+    "resolve_claim": lambda case, command, now: claims.resolve(
+        _claim(case, command), case.order, command, now, case.held
+    ),
+    "deny_claim": lambda case, command, now: claims.deny(_claim(case, command), command, now),
+    "notify_customer": _notify,
+    "override": _override,
 }

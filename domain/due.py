@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from returnable.domain.case import Case, fold
-from returnable.domain.decisions import next_due
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.ports import Damage, DueCase, EventStore, Recorded
+from returnable.domain.timetable import next_due
 
 POSITIONS_AT_ONCE = 2000
 """The width of the window of the log that is taken in by one transaction."""

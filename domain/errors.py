@@ -1,4 +1,19 @@
-"""One specific error each: what was impossible, said in terms of the field, the id or the state."""
+"""The errors. Each names the field, the id or the state that was wrong. Those marked * are public::
+
+ReturnableError *
+  Impossible *        a command or question that cannot be carried out
+  StoreBusy *         another writer held the store too long
+  StoreUnusable *     the store cannot be opened or trusted
+  PolicyInvalid *     a policy file is wrong
+  HistoryBroken *     stored events are damaged, or contradict each other
+  CalendarInvalid     a calendar is unknown or malformed
+  CalendarExhausted   a deadline lies outside the dates of its calendar
+  Stale               another writer was faster: decide again
+  PolicyMissing       the store lacks the policy: send it along
+  NameTaken           an id is in use: decide again
+  CommandSeen         a command id is recorded already: return its outcome
+  ...                 for calls to the world outside: ``effects/``
+"""
 
 from __future__ import annotations
 
@@ -34,9 +49,8 @@ class ReturnableError(Exception):
 class Impossible(ReturnableError):
     """A command or question that cannot be carried out; nothing was recorded.
 
-    ``code`` is stable. ``field`` names the field of the command where one is to blame, and ``reason`` says what is wrong;
-    ``message`` is both, for people. ``state`` and ``allowed`` say where the lifecycle stands and which commands it allows
-    now.
+    ``code`` is stable. ``field`` names the wrong field, if there is one, and ``reason`` says what is wrong; ``message`` is
+    both, for people. ``state`` is the state of the lifecycle, and ``allowed`` the commands that it allows now.
     """
 
     def __init__(
@@ -58,14 +72,14 @@ class Impossible(ReturnableError):
 
 
 def checked_text(field: str, given: object, longest: int) -> str:
-    """A text that can be an id, from outside; raises ``command.invalid``."""
+    """Validate an id given by the caller; raises ``command.invalid``."""
     if not isinstance(given, str) or not 1 <= len(given) <= longest or not given.isprintable():
         raise Impossible("command.invalid", f"must be a text of 1 to {longest} printable characters", field=field)
     return given
 
 
 def short(text: object) -> str:
-    """What was given, fit to be repeated in an error: on one line, and not much of it.
+    """A given text as an error can repeat it: on one line, and at most 60 characters.
 
     >>> short("r\u00f4le\\n" + 99 * "x")
     "'r\u00f4le\\\\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
@@ -83,7 +97,7 @@ def place_of(steps: Iterable[object]) -> str:
 
 
 class PolicyInvalid(ReturnableError):
-    """A policy file does not say what a policy must say; the message names the file and the place."""
+    """A policy file is wrong; the message names the file and the place."""
 
 
 class CalendarInvalid(ReturnableError):
@@ -95,7 +109,7 @@ class CalendarExhausted(ReturnableError):
 
 
 class HistoryBroken(ReturnableError):
-    """Recorded facts contradict their lifecycle or cannot be read: stored history was damaged. Never ignored."""
+    """Stored events cannot be read, or contradict their lifecycle. Never ignored."""
 
 
 class StoreUnusable(ReturnableError):
@@ -107,7 +121,7 @@ class StoreBusy(ReturnableError):
 
 
 class Stale(ReturnableError):
-    """Another writer recorded facts of the same case first: load it again and decide again."""
+    """Another writer recorded events of the same case first: load it again and decide again."""
 
     def __init__(self, case_id: str) -> None:
         super().__init__(f"case {case_id!r} has moved on")
@@ -115,7 +129,7 @@ class Stale(ReturnableError):
 
 
 class PolicyMissing(ReturnableError):
-    """The store does not keep the policy to which facts are pinned: nothing was appended."""
+    """The store does not keep the policy that an event pins; nothing was appended."""
 
 
 class NameTaken(ReturnableError):
@@ -128,8 +142,8 @@ class NameTaken(ReturnableError):
 
 
 class CommandSeen(ReturnableError):
-    """A command with this id is on record already: read it back."""
+    """A command with this id is recorded already: return its outcome."""
 
     def __init__(self, command_id: str) -> None:
-        super().__init__(f"command {command_id!r} is on record already")
+        super().__init__(f"command {command_id!r} is recorded already")
         self.command_id = command_id

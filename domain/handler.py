@@ -1,8 +1,8 @@
-"""The returns desk: the one place where commands enter. Load, decide, save.
+"""The command handler: load, decide, append.
 
-``handle`` loads the case a command is about, lets the policy and the lifecycles judge it, and appends what came of it in
-one transaction. When somebody else was faster it loads again and decides again; when the command is on record already
-it answers with what is stored. No command can half-happen, and none happens twice under one id.
+``handle`` loads the case of a command, lets the policy and the lifecycles judge it, and appends the resulting events in one
+transaction. When another writer was faster, it loads and decides again. When the command id is recorded already, it returns
+the stored outcome. A command is recorded completely or not at all, and at most once under one id.
 """
 
 from __future__ import annotations
@@ -14,17 +14,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Generic, TypeVar
 
-from returnable.domain import order
 from returnable.domain.case import Case, evolve, fold, unknown
-from returnable.domain.commands import (
-    Command,
-    ConfirmOrder,
-    NotifyCustomer,
-    Override,
-    RunDeadlines,
-)
+from returnable.domain.commands import Command, ConfirmOrder, NotifyCustomer, Override, RunDeadlines
 from returnable.domain.deciding import DecisionContext, DecisionResult
-from returnable.domain.decisions import decide, due_facts
+from returnable.domain.decisions import decide
 from returnable.domain.due import DueCases
 from returnable.domain.errors import (
     CalendarExhausted,
@@ -39,21 +32,23 @@ from returnable.domain.errors import (
 )
 from returnable.domain.events import Event, Who
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
+from returnable.domain.order.confirm import confirm
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import Policy, PolicyBook, policy_of_document
 from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore, Recorded
 from returnable.domain.recorded_commands import ruling_of
 from returnable.domain.ruling import ClauseResult
+from returnable.domain.timetable import due_events
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 ATTEMPTS = 200
-"""How often a command is decided again because other writers were faster, before the store counts as busy."""
+"""How often a command is decided again because other writers were faster, before the handler raises ``StoreBusy``."""
 
 
 class CommandHandler:
-    """Decides commands on the facts of a store, under the policies of a book. Safe to use from many threads."""
+    """Decides commands on the events of a store, under the policies of a book. Safe to use from many threads."""
 
     def __init__(self, store: EventStore, policies: PolicyBook, cached_cases: int = 1024) -> None:
         self.store = store
@@ -68,8 +63,8 @@ class CommandHandler:
     def handle(self, command: Command, at: datetime) -> Outcome:
         """Carry out a command at an instant (aware; the system's clock).
 
-        Raises :class:`Impossible` when it is malformed or impossible, and :class:`StoreBusy` when the store could not
-        be written in time; then nothing was recorded.
+        Raises :class:`Impossible` for a malformed or impossible command, and :class:`StoreBusy` when the store could not be
+        written in time. Then nothing was recorded.
         """
         if at.utcoffset() is None:
             raise Impossible("command.invalid", "is naive: an instant needs an offset", field="at")
@@ -77,22 +72,24 @@ class CommandHandler:
         try:
             command.check_own_times(at)
         except Impossible:
-            # Told again to a clock that is behind the first one's.
-            if not self._was_told(command):
+            # The command may be recorded already, if this clock is behind the clock of the first time.
+            receipt = self._receipt(command)
+            if receipt is None or receipt.digest != command.digest:
                 raise
             return self._answer_again(command)
-        # First on what this desk remembers, then on what the store holds. Saving compares both, so only what saves nothing
-        # (an impossible command, a fact told again) must be judged on the store.
+        # Judged first on the cached case, then on the store. The append compares both, so only a command that appends
+        # nothing (an impossible one, or one that repeats a known report) must be judged on the store.
         fresh = isinstance(command, RunDeadlines)  # it reads every case from the store
         for _ in range(ATTEMPTS):
             try:
                 return self._decide_and_save(command, at, fresh)
             except CommandSeen:
                 return self._answer_again(command)
-            except Impossible:
-                if fresh:
-                    # What the first time did may make the second time impossible: its receipt comes before the refusal.
-                    if command.command_id is not None and self.store.receipt(command.command_id) is not None:
+            except Impossible as error:
+                # An unknown order has been looked up in the store.
+                if fresh or error.code == "order.unknown":
+                    # The first run of a command may make the second impossible, so its receipt comes first.
+                    if self._receipt(command) is not None:
                         return self._answer_again(command)
                     raise
             except Stale as stale:
@@ -122,7 +119,7 @@ class CommandHandler:
     def _save(
         self, cases: Sequence[Case], decided: DecisionResult, receipt: CommandReceipt | None
     ) -> tuple[tuple[str, int, Event], ...]:
-        """Append what was decided; the facts with their streams and versions."""
+        """Append the events of a decision; returns them with their streams and versions."""
         batches, after, placed = _placed(cases, decided.events)
         if batches or receipt is not None:
             stored = self._append(batches, decided, receipt)
@@ -138,7 +135,7 @@ class CommandHandler:
     def _append(
         self, batches: Sequence[Batch], decided: DecisionResult, receipt: CommandReceipt | None
     ) -> dict[str, Recorded]:
-        """Append; the last fact of each case."""
+        """Append; returns the last event of each case."""
         append = partial(self.store.append, batches, reserved_ids=decided.reserved_ids, receipt=receipt)
         policy = decided.begun_under
         if policy is None:
@@ -147,7 +144,7 @@ class CommandHandler:
             try:
                 positions = append(pinned=policy.sha256)
             except PolicyMissing:
-                # Sent only now: it is long and nearly always there. One that is kept and never used does no harm.
+                # Sent only now, because a policy is long and nearly always there. A kept policy without an order is harmless.
                 self.store.keep_policy(policy.sha256, policy.document)
                 positions = append(pinned=policy.sha256)
         stored: dict[str, Recorded] = {}
@@ -163,21 +160,21 @@ class CommandHandler:
     def _count(
         self, case: Case, event: Recorded, at: datetime, receipt: CommandReceipt | None
     ) -> tuple[tuple[str, int, Event], ...]:
-        """Count a refusal in the event that stands for it; that event with its stream and version."""
+        """Count a refusal in the event that counts it; returns that event with its stream and version."""
         if receipt is not None:
             receipt = replace(receipt, judged_on=case.seq)
         self.store.refusals.count(case.case_id, event.case_seq, known=case.seq, tip=case.tip, at=at, receipt=receipt)
         return ((event.stream, event.version, event.event),)
 
-    def _was_told(self, command: Command) -> bool:
-        """Whether this very command is on record under its id."""
-        receipt = None if command.command_id is None else self.store.receipt(command.command_id)
-        return receipt is not None and receipt.digest == command.digest
+    def _receipt(self, command: Command) -> CommandReceipt | None:
+        """The receipt under the id of a command, if there is one."""
+        return None if command.command_id is None else self.store.receipt(command.command_id)
 
     def _answer_again(self, command: Command) -> Outcome:
-        receipt = self.store.receipt(command.command_id or "")
+        """The stored outcome of a command that is recorded already."""
+        receipt = self._receipt(command)
         if receipt is None:
-            raise HistoryBroken(f"command {command.command_id!r} is on record, but its receipt cannot be found")
+            raise HistoryBroken(f"command {command.command_id!r} is recorded, but its receipt is missing")
         if receipt.digest != command.digest:
             raise Impossible(
                 "command.conflict",
@@ -196,7 +193,7 @@ class CommandHandler:
             policy = self.policy_of(self.case(stored[0].case_id, fresh=True))
         elif isinstance(command, RunDeadlines):
             policy = self.policies.versions[-1]
-        else:  # a fact told again: nothing was recorded, but its case is known
+        else:  # it repeated a known report: nothing was recorded, but its case is known
             policy = self.policy_of(self._case_of_command(command, fresh=True))
         events = tuple((entry.stream, entry.version, entry.event) for entry in stored)
         return Outcome(receipt.command, receipt.at, receipt.outcome, events, findings, policy, replayed=True)
@@ -204,19 +201,18 @@ class CommandHandler:
     def _ruling_when_counted(
         self, command: Command, receipt: CommandReceipt, case_id: str
     ) -> tuple[ClauseResult, ...] | None:
-        """The ruling of a counted refusal: it is not kept, but comes out again on the facts the case had then."""
+        """The ruling of a counted refusal. It is not stored; it is decided again on the events the case had then."""
         case = fold(case_id, self.store.load(case_id)[: receipt.judged_on])
         now = DecisionContext(receipt.at, self.policy_of(case), _who(command), command.command_id)
         return decide(case, command, now).ruling
 
-    # ---- what the desk knows ------------------------------------------------------------------------------------------
+    # ---- cases and policies -------------------------------------------------------------------------------------------
 
     def case(self, case_id: str, *, fresh: bool = False) -> Case:
         """The case of an order; raises ``order.unknown``.
 
-        Unless a ``fresh`` look is asked for, it may be as this desk remembers it: saving finds out. What is remembered can be
-        behind the store, and it can also be of a history that is no more, where the store was put back to an older copy of
-        itself.
+        Unless ``fresh``, it may come from the cache. The cache can be behind the store, or hold a history that no longer
+        exists because the store was restored to an older copy. The append notices both.
         """
         case = None if fresh else self._cases.get(case_id)
         if case is None:
@@ -229,9 +225,9 @@ class CommandHandler:
         return case
 
     def case_with(self, kind: RegisteredKind, name: str, *, fresh: bool = False) -> Case:
-        """The case in which a return, claim or refund is known; raises ``return.unknown`` and so on.
+        """The case of a return, claim or refund; raises ``return.unknown`` and so on.
 
-        ``fresh`` is as in :meth:`case`. Raises ``HistoryBroken`` when the store leads to a case that does not know it.
+        ``fresh`` is as in :meth:`case`. Raises ``HistoryBroken`` when the store names a case that does not hold it.
         """
         key = StreamId(kind, name)
         case_id = None if fresh else self._case_ids.get(key)
@@ -240,7 +236,7 @@ class CommandHandler:
                 case = self.case(case_id)
                 if case.knows(kind, name):
                     return case
-            except Impossible:  # the case is no more
+            except Impossible:  # the case no longer exists
                 pass
         case_id = self.store.case_of(kind, name)
         if case_id is None:
@@ -248,7 +244,7 @@ class CommandHandler:
             raise unknown(kind, name)
         case = self.case(case_id, fresh=True)
         if not case.knows(kind, name):
-            raise HistoryBroken(f"{key} leads to case {case_id!r}, which holds no facts of it")
+            raise HistoryBroken(f"{key} leads to case {case_id!r}, which holds no events of it")
         self._case_ids.keep(key, case_id)
         return case
 
@@ -257,7 +253,7 @@ class CommandHandler:
         return self.policy(case.order.confirmed.pins.sha256)
 
     def policy(self, sha256: str) -> Policy:
-        """The policy with that hash, from the book or as it was kept with the facts."""
+        """The policy with that hash, from the book or as the store keeps it."""
         policy = self._policies.get(sha256) or self.policies.by_sha256(sha256)
         if policy is None:
             document = self.store.policy(sha256)
@@ -290,36 +286,31 @@ class CommandHandler:
             policy = self.policies.in_force(command.confirmed_at or at)
         except PolicyInvalid as error:
             raise Impossible("command.invalid", str(error), field="confirmed_at") from None
-        decided = order.confirm(command, DecisionContext(at, policy, _who(command), command.command_id))
+        decided = confirm(command, DecisionContext(at, policy, _who(command), command.command_id))
         decided.begun_under = policy
         return policy, decided, [Case(command.order_id)]
 
     def _case_of_command(self, command: Command, fresh: bool) -> Case:
-        """The case of what a command is about; raises ``return.exists`` and so on where its new id is taken."""
+        """The case of a command's target; raises ``return.exists`` and so on where its new id is taken."""
         target, new = command.target, command.creates
         if target is None:
-            raise AssertionError(f"{command.command} is about nothing")
-        if new is None or new == "label":
-            return self._case_of(
-                target, fresh, "subject.id" if isinstance(command, NotifyCustomer | Override) else None
-            )
-        name: str = getattr(command, f"{new}_id")
-        case = self._case_of(target, fresh)
-        if case.knows(new, name) or (fresh and self.store.case_of(new, name) is not None):
-            raise _exists(new, name)
-        return case
-
-    def _case_of(self, target: StreamId, fresh: bool, field: str | None = None) -> Case:
+            raise AssertionError(f"{command.command} has no target")
         kind, name = target
         try:
-            return self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
+            case = self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
         except Impossible:
+            field = "subject.id" if isinstance(command, NotifyCustomer | Override) else None
             raise unknown(kind, name, field) from None
+        if new is not None and new != "label":
+            new_id: str = getattr(command, f"{new}_id")
+            if case.knows(new, new_id) or (fresh and self.store.case_of(new, new_id) is not None):
+                raise _exists(new, new_id)
+        return case
 
     def _run_deadlines(self, command: Command, at: datetime) -> tuple[Policy, DecisionResult, list[Case]]:
-        """What fell due in any case, in the order in which it fell due.
+        """The deadlines that passed in any case, in their order.
 
-        A case that cannot be read whole is left out and told in the log: it must not hold up the others.
+        A case with unreadable events is skipped and logged, so that it does not block the others.
         """
         self.due.catch_up()
         self.due.retry_parked()
@@ -337,10 +328,10 @@ class CommandHandler:
         return self.policy_of(first), DecisionResult(events=due), cases
 
     def record_due(self, case_id: str, at: datetime, who: Who | None = None) -> Outcome | None:
-        """Record what fell due in one case at or before an instant (aware); ``None`` where all of it is on record.
+        """Record the deadlines of one case that passed at or before an instant (aware); ``None`` if all are recorded.
 
-        What ``run_deadlines`` does for all cases in one transaction, for workers that share the cases among them. Raises
-        :class:`StoreBusy`.
+        ``run_deadlines`` does this for all cases in one transaction; workers share the cases among them and use this.
+        Raises :class:`StoreBusy`.
         """
         at = at.astimezone(UTC)
         for _ in range(ATTEMPTS):
@@ -357,7 +348,7 @@ class CommandHandler:
     def _due_in(
         self, case_id: str, at: datetime, who: Who | None, command_id: str | None
     ) -> tuple[Case | None, list[tuple[str, Event]]]:
-        """A case as it stands now and what fell due in it; ``None`` where it cannot be read: it is parked then."""
+        """A case as the store has it, and its deadlines that passed. A case that cannot be read is parked: ``None``."""
         case = self.due.sound_case(case_id)
         if case is None:
             return None, []
@@ -366,7 +357,7 @@ class CommandHandler:
         except (HistoryBroken, PolicyInvalid) as error:
             self.due.park(case_id, error)
             return None, []
-        events = due_facts(case, DecisionContext(at, policy, who, command_id))
+        events = due_events(case, DecisionContext(at, policy, who, command_id))
         return case, sorted(events, key=lambda entry: (entry[1].occurred_at, entry[0]))
 
 
@@ -375,7 +366,7 @@ def _exists(kind: Kind, name: str) -> Impossible:
 
 
 class _NothingToSave(Exception):
-    """Judge once more, on what the store holds now."""
+    """Judge once more, on the store instead of the cache."""
 
 
 def _who(command: Command) -> Who | None:
@@ -386,30 +377,30 @@ def _who(command: Command) -> Who | None:
 def _placed(
     cases: Sequence[Case], events: Sequence[tuple[str, Event]]
 ) -> tuple[list[Batch], list[Case], tuple[tuple[str, int, Event], ...]]:
-    """Give every fact its place, and see that the lifecycles allow it there, before anything is saved."""
-    # A fact of a stream that no case has yet begins one in the only case there is.
+    """Number each new event within its stream and case, and apply it, so that an event its lifecycle forbids fails here.
+
+    Returns the batches to append, the cases after them, and the numbered events.
+    """
+    # An event whose stream is in no case yet begins that stream in the only case there is.
     owner = {stream: case for case in cases for stream in _streams(case)} if len(cases) > 1 else {}
     only = cases[0] if len(cases) == 1 else None
     versions: dict[str, int] = {}
     entries: dict[str, list[Recorded]] = {case.case_id: [] for case in cases}
     runs: list[tuple[Case, int, list[Entry]]] = []
-    placed: list[tuple[str, int, Event]] = []
     for stream, event in events:
         case = only or owner.get(stream)
         if case is None:
-            raise AssertionError(f"{stream} belongs to none of the cases")
-        if stream not in versions:
-            versions[stream] = case.version_of(stream)
-        version = versions[stream] = versions[stream] + 1
+            raise AssertionError(f"{stream} is in none of the cases")
+        version = versions[stream] = versions.get(stream, case.version_of(stream)) + 1
         of_case = entries[case.case_id]
         if not runs or runs[-1][0] is not case:
             runs.append((case, case.seq + len(of_case), []))
         runs[-1][2].append(Entry(stream, version, event))
         of_case.append(Recorded(0, case.case_id, case.seq + len(of_case) + 1, stream, version, event))
-        placed.append((stream, version, event))
     batches = [Batch(case.case_id, seq, tuple(run), case.tip if seq == case.seq else None) for case, seq, run in runs]
     after = [evolve(case, entries[case.case_id]) for case in cases if entries[case.case_id]]
-    return batches, after, tuple(placed)
+    placed = tuple((entry.stream, entry.version, entry.event) for batch in batches for entry in batch.entries)
+    return batches, after, placed
 
 
 def _streams(case: Case) -> list[str]:
@@ -421,11 +412,11 @@ def _streams(case: Case) -> list[str]:
 
 
 class _Cache(Generic[K, V]):
-    """What was used last, of immutable things: a copy that fell behind does no harm, because saving notices."""
+    """An LRU cache of immutable values, safe for threads. A stale value is harmless, because the append notices it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # Without a lock, which a child process could inherit locked: each operation is one of the interpreter's own, and
+        # Without a lock, because a forked child could inherit it locked. Each operation is atomic in the interpreter;
         # between two of them another thread may drop the key.
         self._kept: OrderedDict[K, V] = OrderedDict()
 

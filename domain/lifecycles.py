@@ -1,29 +1,46 @@
 """The lifecycles: one explicit state machine each for orders, returns, labels, refunds and claims.
 
-The machine *class* is the specification: diagrams come from it, and the library's own engine is the oracle in tests. What
-runs, live and in replay, is the table compiled from it (:func:`compile_table`), because building a machine object for
-every fact costs a thousand times a dictionary lookup.
+The machine *class* is the specification: diagrams come from it, and the library's own engine is the oracle in tests. The
+table compiled from it runs, live and in replay (:func:`compile_table`), because a machine object for every event would cost
+a thousand times a dictionary lookup.
 
-Event ids equal the names of the facts. A guard names what must hold once the fact is applied; without it the second
-target is taken. Facts that do not move an order, return or claim are not in their machines.
+Event ids equal the names of the events. A guard names what must hold once the event is applied; where it does not hold, the
+event leads to the second target. Events that do not move an order, return or claim are not in their machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from statemachine import State, StateMachine
+from statemachine.transition_list import TransitionList
 
 from returnable.domain.errors import HistoryBroken
+
+
+def _stay(*states: State) -> TransitionList:
+    """The event leaves each of these states as it is."""
+    return _joined(state.to(state) for state in states)
+
+
+def _move(target: State, *sources: State, cond: str | None = None) -> TransitionList:
+    """The event leads from each of the sources to the target."""
+    return _joined(source.to(target, cond=cond) for source in sources)
+
+
+def _joined(transitions: Iterable[TransitionList]) -> TransitionList:
+    return reduce(or_, transitions)
 
 
 class Lifecycle(StateMachine):
     """The base of the five machines: flat and strict.
 
-    Ends are states that no fact leaves; some of them still take late facts, which the library would not allow a final
-    state to do. That every state is reachable and comes to an end is a test of ours.
+    An end is a state that no event leaves. Some ends still accept late events, which the library would not allow a final
+    state to do. A test of ours checks that every state is reachable and leads to an end.
     """
 
     validate_final_reachability = False
@@ -40,18 +57,13 @@ class OrderLifecycle(Lifecycle):
     cancelled = State()
 
     Confirmed = nothing.to(confirmed)
-    Shipped = confirmed.to(shipped) | shipped.to(shipped) | delivered.to(delivered) | cancelled.to(cancelled)
-    Delivered = (
-        shipped.to(delivered, cond="every_unit_delivered")
-        | shipped.to(shipped)
-        | delivered.to(delivered)
-        | cancelled.to(cancelled)
-    )
-    CancellationRequested = confirmed.to(confirmed) | shipped.to(shipped) | delivered.to(delivered)
-    CancellationDeclined = confirmed.to(confirmed) | shipped.to(shipped) | delivered.to(delivered)
-    Cancelled = confirmed.to(cancelled) | shipped.to(cancelled) | delivered.to(cancelled)
-    RefundRequested = cancelled.to(cancelled)
-    Refunded = cancelled.to(cancelled)
+    Shipped = confirmed.to(shipped) | _stay(shipped, delivered, cancelled)
+    Delivered = shipped.to(delivered, cond="every_unit_delivered") | _stay(shipped, delivered, cancelled)
+    CancellationRequested = _stay(confirmed, shipped, delivered)
+    CancellationDeclined = _stay(confirmed, shipped, delivered)
+    Cancelled = _move(cancelled, confirmed, shipped, delivered)
+    RefundRequested = _stay(cancelled)
+    Refunded = _stay(cancelled)
 
 
 class ReturnLifecycle(Lifecycle):
@@ -74,58 +86,28 @@ class ReturnLifecycle(Lifecycle):
     ReturnRequested = nothing.to(requested)
     ReturnAuthorized = requested.to(authorized)
     ReturnDeclined = requested.to(declined)
-    LabelIssued = authorized.to(labelled) | labelled.to(labelled)
-    LabelDeclined = labelled.to(labelled)
-    LabelReceived = labelled.to(labelled) | in_transit.to(in_transit) | lost.to(lost)
-    LabelVoided = (
-        labelled.to(labelled)
-        | in_transit.to(in_transit)
-        | received.to(received)
-        | inspected.to(inspected)
-        | refunded.to(refunded)
-        | rejected.to(rejected)
-        | sent_back.to(sent_back)
-        | lost.to(lost)
-        | withdrawn.to(withdrawn)
-    )
-    ReturnShipped = authorized.to(in_transit) | labelled.to(in_transit)
-    Received = authorized.to(received) | labelled.to(received) | in_transit.to(received) | lost.to(received)
-    ParcelRejected = labelled.to(rejected) | in_transit.to(rejected) | lost.to(rejected)
+    LabelIssued = _move(labelled, authorized, labelled)
+    LabelDeclined = _stay(labelled)
+    LabelReceived = _stay(labelled, in_transit, lost)
+    LabelVoided = _stay(labelled, in_transit, received, inspected, refunded, rejected, sent_back, lost, withdrawn)
+    ReturnShipped = _move(in_transit, authorized, labelled)
+    Received = _move(received, authorized, labelled, in_transit, lost)
+    ParcelRejected = _move(rejected, labelled, in_transit, lost)
     ParcelLost = in_transit.to(lost)
-    ReturnWithdrawn = authorized.to(withdrawn) | labelled.to(withdrawn)
-    Inspected = received.to(inspected) | inspected.to(inspected)
-    SentBack = (
-        rejected.to(sent_back, cond="nothing_left_to_keep_or_send")
-        | rejected.to(rejected)
-        | inspected.to(sent_back, cond="nothing_left_to_keep_or_send")
-        | inspected.to(inspected)
-        | refunded.to(refunded)
+    ReturnWithdrawn = _move(withdrawn, authorized, labelled)
+    Inspected = _move(inspected, received, inspected)
+    SentBack = _move(sent_back, rejected, inspected, cond="nothing_left_to_keep_or_send") | _stay(
+        rejected, inspected, refunded
     )
-    RefundRequested = (
-        authorized.to(authorized)
-        | labelled.to(labelled)
-        | in_transit.to(in_transit)
-        | received.to(received)
-        | inspected.to(inspected)
-        | rejected.to(rejected)
-        | lost.to(lost)
-    )
-    Refunded = (
-        authorized.to(refunded)
-        | labelled.to(refunded)
-        | in_transit.to(refunded)
-        | received.to(refunded)
-        | inspected.to(refunded)
-        | rejected.to(refunded)
-        | lost.to(refunded)
-        | sent_back.to(sent_back)
-        | withdrawn.to(withdrawn)
+    RefundRequested = _stay(authorized, labelled, in_transit, received, inspected, rejected, lost)
+    Refunded = _move(refunded, authorized, labelled, in_transit, received, inspected, rejected, lost) | _stay(
+        sent_back, withdrawn
     )
 
 
 class LabelLifecycle(Lifecycle):
-    """A prepaid label. That it is void from its deadline on needs no fact: ``issued`` means issued and not yet known
-    to be used or voided, and the clock says the rest."""
+    """A prepaid label. It voids at its deadline without an event: ``issued`` means issued, and not yet known to be used or
+    voided. The clock decides the rest."""
 
     nothing = State(initial=True)
     issued = State()
@@ -134,23 +116,10 @@ class LabelLifecycle(Lifecycle):
     void_by_hand = State()
 
     LabelIssued = nothing.to(issued)
-    LabelReceived = (
-        issued.to(used, cond="in_time")
-        | issued.to(issued)
-        | void.to(used, cond="in_time")
-        | void.to(issued)
-        | used.to(used)
-    )
+    LabelReceived = _move(used, issued, void, cond="in_time") | _stay(issued, used) | void.to(issued)
     LabelVoided = issued.to(void_by_hand, cond="by_hand") | issued.to(void)
-    ReturnShipped = (
-        issued.to(used, cond="in_time")
-        | issued.to(issued)
-        | void.to(used, cond="in_time")
-        | void.to(void)
-        | void_by_hand.to(used, cond="in_time")
-        | void_by_hand.to(void_by_hand)
-    )
-    Received = issued.to(used, cond="in_time") | issued.to(issued) | void.to(used, cond="in_time") | void.to(void)
+    ReturnShipped = _move(used, issued, void, void_by_hand, cond="in_time") | _stay(issued, void, void_by_hand)
+    Received = _move(used, issued, void, cond="in_time") | _stay(issued, void)
 
 
 class RefundLifecycle(Lifecycle):
@@ -165,7 +134,7 @@ class RefundLifecycle(Lifecycle):
     RefundSettled = requested.to(failed, cond="all_answered_and_one_failed") | requested.to(requested)
     RefundFailed = requested.to(failed, cond="all_answered_and_one_failed") | requested.to(requested)
     Refunded = requested.to(refunded)
-    RefundOverdue = requested.to(requested)
+    RefundOverdue = _stay(requested)
 
 
 class ClaimLifecycle(Lifecycle):
@@ -177,23 +146,23 @@ class ClaimLifecycle(Lifecycle):
     denied = State(final=True)
 
     ClaimOpened = nothing.to(open)
-    EvidenceAdded = open.to(open)
-    ClaimContacted = open.to(open)
-    ContactMissed = open.to(open) | resolved.to(resolved)
-    ResolutionDeclined = open.to(open)
+    EvidenceAdded = _stay(open)
+    ClaimContacted = _stay(open)
+    ContactMissed = _stay(open, resolved)
+    ResolutionDeclined = _stay(open)
     ClaimResolved = open.to(resolved)
     ClaimDenied = open.to(denied)
-    RefundRequested = resolved.to(resolved)
-    Refunded = resolved.to(resolved)
+    RefundRequested = _stay(resolved)
+    Refunded = _stay(resolved)
 
 
 NOTHING = "nothing"
-"""The state before the first fact."""
+"""The state before the first event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where a fact leads: to ``then`` when the guard holds (or there is none), else to ``otherwise``."""
+    """Where an event leads: to ``then`` when the guard holds (or there is none), else to ``otherwise``."""
 
     then: str
     guard: str | None = None
@@ -201,21 +170,21 @@ class Move:
 
 
 class Table:
-    """The compiled lifecycle: what runs, live and in replay."""
+    """A compiled lifecycle."""
 
     def __init__(self, name: str, moves: Mapping[tuple[str, str], Move]) -> None:
         self.name = name
         self.moves = dict(moves)
 
     def allows(self, state: str, event: str) -> bool:
-        """Whether the fact may be recorded in that state."""
+        """Whether the event may be recorded in that state."""
         return (state, event) in self.moves
 
     def after(self, state: str, event: str, holds: bool = False) -> str:
-        """The state after the fact; ``holds`` answers the move's guard.
+        """The state after the event; ``holds`` says whether the guard of the move holds.
 
-        Raises :class:`HistoryBroken` where the lifecycle has no such move: decisions ask :meth:`allows` first, so this
-        is a damaged history.
+        Raises :class:`HistoryBroken` where the lifecycle has no such move. Decisions ask :meth:`allows` first, so the history
+        is then damaged.
         """
         move = self.moves.get((state, event))
         if move is None:
@@ -225,7 +194,7 @@ class Table:
         return move.otherwise or state
 
     def events(self, state: str) -> tuple[str, ...]:
-        """The facts that may be recorded in that state, in the order of the specification."""
+        """The events that may be recorded in that state, in the order of the specification."""
         return tuple(event for source, event in self.moves if source == state)
 
 

@@ -86,27 +86,28 @@ def in_zone(instant: datetime, tz: ZoneInfo) -> str:
     return instant.astimezone(tz).isoformat()
 
 
-def clause_views(findings: Iterable[ClauseResult], policy: Policy) -> tuple[ClauseView, ...]:
-    """Findings with the words of the policy and the reasons, their instants in its zone.
+def clause_views(findings: Iterable[ClauseResult], policy: Policy, *, asked: bool = True) -> tuple[ClauseView, ...]:
+    """Clause results with the words of the policy and the reasons, their instants in its zone.
 
-    Raises :class:`~returnable.domain.errors.HistoryBroken` for a finding that cannot be told: what is stored was damaged.
+    ``asked=False``: nobody made the request yet, so the reasons are in the conditional. Raises
+    :class:`~returnable.domain.errors.HistoryBroken` for a stored result that is damaged.
     """
     tz = zone(policy.zone)
-    return tuple(_clause_view(finding, policy, tz) for finding in findings)
+    return tuple(_clause_view(finding, policy, tz, asked) for finding in findings)
 
 
-def _clause_view(finding: ClauseResult, policy: Policy, tz: ZoneInfo) -> ClauseView:
+def _clause_view(finding: ClauseResult, policy: Policy, tz: ZoneInfo, asked: bool) -> ClauseView:
     try:
         return ClauseView(
             clause=finding.clause,
             verdict=finding.verdict,
             quote=policy.clause(finding.clause).quote,
-            because=because(finding, tz),
+            because=because(finding, tz, asked=asked),
             facts=localised(finding.grounds, tz),
         )
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         cause = f"{type(error).__name__}: {short(str(error))}"
-        raise HistoryBroken(f"a finding on {short(finding.clause)} says what cannot be ({cause})") from error
+        raise HistoryBroken(f"the result of clause {short(finding.clause)} is damaged ({cause})") from error
 
 
 def ruling_view(findings: Sequence[ClauseResult], policy: Policy, allowed: bool) -> RulingView:

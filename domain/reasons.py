@@ -1,22 +1,22 @@
-"""The reason of every verdict in plain English, from the clause and the facts alone.
+"""The reason for every verdict in plain English, from the clause and its grounds alone.
 
-A decision stores clause, verdict and facts; what it says to people is derived here, so that it reads the same on the day
-of the decision and ten years later.
+A decision stores clause, verdict and grounds. The sentence is derived here, so it reads the same on the day of the decision
+and ten years later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue
 
 from returnable.domain.ruling import ClauseResult
+from returnable.domain.wording import instant_in_words, listed, margin_in_words, plural, units
 
 Grounds = Mapping[str, Any]
-Say = Callable[[str], str]
 
 _INSTANT_ENDINGS = ("_at", "_by", "_before")
 _INSTANT_KEYS = frozenset({"deadline"})
@@ -24,12 +24,12 @@ _NOT_INSTANTS = frozenset({"approved_by", "proven_by", "settled_before"})
 
 
 def is_instant(key: str) -> bool:
-    """Whether the fact of that name is an instant."""
+    """Whether the value of that name in some grounds is an instant."""
     return key in _INSTANT_KEYS or (key.endswith(_INSTANT_ENDINGS) and key not in _NOT_INSTANTS)
 
 
 def localised(grounds: Mapping[str, JsonValue], tz: ZoneInfo) -> dict[str, JsonValue]:
-    """The facts with every instant in that zone."""
+    """The grounds with every instant in that zone."""
     return {key: _localised(key, value, tz) for key, value in grounds.items()}
 
 
@@ -43,179 +43,192 @@ def _localised(key: str, value: JsonValue, tz: ZoneInfo) -> JsonValue:
     return value
 
 
-def duration(seconds: float) -> str:
-    """A length of time for people; fractions of a second only where nothing larger is there.
+class _Speech(NamedTuple):
+    """How a reason is told: the verdict, the zone of its instants, and whether anybody asked."""
 
-    >>> duration(90061.5), duration(1), duration(-0.25)
-    ('1 day 1 h 1 min 1 s', '1 s', '0.25 s')
+    verdict: str
+    tz: ZoneInfo
+    asked: bool
+
+    def at(self, instant: str) -> str:
+        return instant_in_words(datetime.fromisoformat(instant), self.tz)
+
+    def will(self, fact: str, conditional: str) -> str:
+        """The form of a verb: a fact, or the conditional where nobody asked yet."""
+        return fact if self.asked else conditional
+
+
+Reason = Callable[[Grounds, _Speech], str]
+
+
+def because(finding: ClauseResult, tz: ZoneInfo, *, asked: bool = True) -> str:
+    """Why the clause was judged so.
+
+    With ``asked=False`` nobody made the request yet. What rests on the request is then in the conditional; what rests on
+    recorded events reads the same.
     """
-    seconds = abs(seconds)
-    if seconds < 60:
-        return f"{seconds:.6f}".rstrip("0").rstrip(".") + " s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count)
-
-
-def units(count: int) -> str:
-    """A number of units.
-
-    >>> units(1), units(2)
-    ('1 unit', '2 units')
-    """
-    return f"{count} unit" if count == 1 else f"{count} units"
-
-
-def because(finding: ClauseResult, tz: ZoneInfo) -> str:
-    """Why the clause was judged so."""
-
-    def say(instant: str) -> str:
-        local = datetime.fromisoformat(instant).astimezone(tz)
-        clock = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
-        return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"
-
     grounds: dict[str, Any] = {**finding.grounds}
     if grounds.get("applies") is False:
         return "The policy has no such rule."
-    text = _REASONS[finding.clause](finding.verdict, grounds, say)
+    speech = _Speech(finding.verdict, tz, asked)
+    text = _REASONS[finding.clause](grounds, speech)
     override = grounds.get("override")
     if finding.verdict == "overridden" and isinstance(override, dict):
-        return (
-            f"Set aside by {override['approved_by']} at {say(override['granted_at'])}: {override['reason']}. "
-            f"Otherwise: {text}"
+        granted = (
+            f"Set aside by {override['approved_by']} at {speech.at(override['granted_at'])}: {override['reason']}."
         )
+        return f"{granted} Otherwise: {text}"
     return text
 
 
-def _late(margin: float) -> str:
-    return f"{duration(margin)} late" if margin else "at that very instant it was over"
+def _lines(ids: Sequence[object], line: str = "line") -> str:
+    return f"{plural(len(ids), line, f'{line}s')} {listed(ids)}"
 
 
-def _names(values: object) -> str:
-    return ", ".join(str(value) for value in values) if isinstance(values, list) else str(values)
+def _labels(ids: Sequence[object]) -> str:
+    return f"{plural(len(ids), 'Label', 'Labels')} {listed(ids)} {plural(len(ids), 'was', 'were')} used"
 
 
-def _cancellation_window(verdict: str, grounds: Grounds, say: Say) -> str:
-    arrived = f"The request arrived at {say(grounds['requested_at'])}"
-    if "first_incomplete_at" in grounds:
-        arrived += f" and completes the one of {say(grounds['first_incomplete_at'])}, which counts"
-    in_time = grounds["margin_seconds"] >= 0
-    measure = f"{duration(grounds['margin_seconds'])} {'left' if in_time else 'late'}"
-    return f"{arrived}; {'in time' if in_time else 'too late'}: the last instant was {say(grounds['deadline'])} ({measure})."
+def _shipping_included(grounds: Grounds) -> str:
+    return f", outbound shipping of {grounds['shipping']} included" if grounds["shipping"].strip("0.") else ""
 
 
-def _cancellation_not_shipped(verdict: str, grounds: Grounds, say: Say) -> str:
-    parcels = grounds["parcels"]
-    if not parcels:
+# ---- cancellations --------------------------------------------------------------------------------------------------
+
+
+def _cancellation_window(grounds: Grounds, speech: _Speech) -> str:
+    margin = grounds["margin_seconds"]
+    first = grounds.get("first_incomplete_at")
+    in_time = "in time" if margin >= 0 else "too late"
+    last = f"the last instant {speech.will('was', 'is')} {speech.at(grounds['deadline'])}"
+    end = f"{in_time}: {last} ({margin_in_words(margin, inclusive=True)})."
+    if speech.asked:
+        arrived = f"The request arrived at {speech.at(grounds['requested_at'])}"
+        return f"{arrived}{f' and completes the one of {speech.at(first)}, which counts' if first else ''}; {end}"
+    request = f"A request at {speech.at(grounds['requested_at'])}"
+    return f"{request}{f', which would complete the one of {speech.at(first)},' if first else ''} would be {end}"
+
+
+def _cancellation_not_shipped(grounds: Grounds, speech: _Speech) -> str:
+    if not grounds["parcels"]:
         return "No parcel was in the carrier's possession."
-    first = parcels[0]
+    first = grounds["parcels"][0]
     return (
-        f"Parcel {first['parcel_id']} was handed to the carrier at {say(first['shipped_at'])}; the order can be returned "
-        f"instead{'' if grounds['delivered'] else ', once it is delivered'}."
+        f"Parcel {first['parcel_id']} was handed to the carrier at {speech.at(first['shipped_at'])}; the order can be "
+        f"returned instead{'' if grounds['delivered'] else ', once it is delivered'}."
     )
 
 
-def _cancellation_by_email(verdict: str, grounds: Grounds, say: Say) -> str:
+_PIECES = {"order_reference": "the order confirmation number", "order_copy": "a copy of the order"}
+
+
+def _cancellation_by_email(grounds: Grounds, speech: _Speech) -> str:
+    channels = listed(grounds["channels"], "or")
+    if not speech.asked:
+        pieces = listed((_PIECES[name] for name in grounds["requires_one_of"]), "or")
+        return f"The request would have to come by {channels}{f' with {pieces}' if pieces else ''}."
     if grounds["channel"] not in grounds["channels"]:
-        return f"The request came by {grounds['channel']}; it must come by {_names(grounds['channels'])}."
+        return f"The request came by {grounds['channel']}; it must come by {channels}."
     if grounds["incomplete"]:
         return (
             "The mail has neither the order confirmation number nor a copy of the order; it is incomplete, and "
             "completing it keeps its time."
         )
-    given = " and ".join(_GIVEN[name] for name in grounds["given"])
+    given = listed(_PIECES[name] for name in grounds["given"])
     return f"The request came by {grounds['channel']}{f' with {given}' if given else ''}."
 
 
-_GIVEN = {"order_reference": "the order confirmation number", "order_copy": "a copy of the order"}
+def _notice(grounds: Grounds, speech: _Speech) -> str:
+    return f"The customer {speech.will('is', 'would be')} owed a notice of this decision."
 
 
-def _always(text: str) -> Callable[[str, Grounds, Say], str]:
-    return lambda verdict, grounds, say: text
+def _full_refund(grounds: Grounds, speech: _Speech) -> str:
+    goes_back = speech.will("goes back", "would go back")
+    return f"The order is cancelled: {grounds['amount']} {goes_back}{_shipping_included(grounds)}."
 
 
-def _full_refund(verdict: str, grounds: Grounds, say: Say) -> str:
-    shipping = f", outbound shipping of {grounds['shipping']} included" if grounds["shipping"].strip("0.") else ""
-    return f"The order is cancelled: {grounds['amount']} goes back{shipping}."
+# ---- returns --------------------------------------------------------------------------------------------------------
 
 
-def _final_sale(verdict: str, grounds: Grounds, say: Say) -> str:
-    if grounds["final_sale"]:
-        return f"Line {_names(grounds['final_sale'])} was bought as final sale."
-    return f"Line {_names(grounds['lines'])} was not marked as final sale when the order was confirmed."
+def _final_sale(grounds: Grounds, speech: _Speech) -> str:
+    marked, lines = grounds["final_sale"], grounds["lines"]
+    if marked:
+        return f"{_lines(marked, 'Line')} {plural(len(marked), 'was', 'were')} bought as final sale."
+    was_not = plural(len(lines), "was not", "were not")
+    return f"{_lines(lines, 'Line')} {was_not} marked as final sale when the order was confirmed."
 
 
-def _returns_window(verdict: str, grounds: Grounds, say: Say) -> str:
-    asked = f"Requested at {say(grounds['requested_at'])}"
+def _returns_window(grounds: Grounds, speech: _Speech) -> str:
     sentences = []
     for line in grounds["lines"]:
+        name, margin = f"line {line['line_id']}", line.get("margin_seconds", 0)
         if line.get("undelivered"):
-            sentences.append(f"{units(line['undelivered'])} of line {line['line_id']} without a delivery on record")
-        elif line["in_time"]:
-            sentences.append(
-                f"line {line['line_id']} could be returned before {say(line['return_before'])} "
-                f"({duration(line['margin_seconds'])} left)"
-            )
-        elif line["margin_seconds"] <= 0:
-            sentences.append(
-                f"line {line['line_id']} had to be returned before {say(line['return_before'])} "
-                f"({_late(line['margin_seconds'])})"
-            )
+            sentences.append(f"{units(line['undelivered'])} of {name} without a delivery on record")
+        elif not line["in_time"] and margin > 0:
+            sentences.append(f"{name} was delivered only at {speech.at(line['delivered_at'])}")
         else:
-            sentences.append(f"line {line['line_id']} was delivered only at {say(line['delivered_at'])}")
-    return f"{asked}; {'; '.join(sentences)}."
+            could = speech.will("could be", "can be") if line["in_time"] else "had to be"
+            sentences.append(
+                f"{name} {could} returned before {speech.at(line['return_before'])} ({margin_in_words(margin)})"
+            )
+    asked_at = speech.at(grounds["requested_at"])
+    return f"{speech.will('Requested at', 'If requested at')} {asked_at}; {'; '.join(sentences)}."
 
 
-def _account(verdict: str, grounds: Grounds, say: Say) -> str:
-    if verdict == "not_applicable":
+def _account(grounds: Grounds, speech: _Speech) -> str:
+    if speech.verdict == "not_applicable":
         return "The policy asks for no account."
     if "account_since_at" not in grounds:
         return "The customer has no account."
-    if verdict == "pass":
+    if speech.verdict == "pass":
         return f"The customer has the account {grounds['account_id']}."
-    return (
-        f"The account {grounds['account_id']} was linked at {say(grounds['account_since_at'])}, after the request of "
-        f"{say(grounds['requested_at'])}."
-    )
+    since, asked_at = speech.at(grounds["account_since_at"]), speech.at(grounds["requested_at"])
+    request = speech.will("the request of", "a request at")
+    return f"The account {grounds['account_id']} was linked at {since}, after {request} {asked_at}."
 
 
-def _channel(verdict: str, grounds: Grounds, say: Say) -> str:
-    if grounds["channel"] in grounds["channels"]:
-        return f"It came by {grounds['channel']}."
-    return f"It came by {grounds['channel']}; it must come by {_names(grounds['channels'])}."
+def _channel(grounds: Grounds, speech: _Speech) -> str:
+    channels = listed(grounds["channels"], "or")
+    if not speech.asked:
+        return f"It would have to come by {channels}."
+    wrong = "" if grounds["channel"] in grounds["channels"] else f"; it must come by {channels}"
+    return f"It came by {grounds['channel']}{wrong}."
 
 
-def _no_exchanges(verdict: str, grounds: Grounds, say: Say) -> str:
+def _no_exchanges(grounds: Grounds, speech: _Speech) -> str:
+    if not speech.asked:
+        return "It would have to ask for a refund and not for an exchange."
     return "An exchange was asked for." if grounds["resolution"] == "exchange" else "A refund is asked for."
 
 
-def _ship_by(verdict: str, grounds: Grounds, say: Say) -> str:
+def _ship_by(grounds: Grounds, speech: _Speech) -> str:
     if "deadline" not in grounds:
         return "No prepaid label was issued, so no clock runs."
+    deadline = speech.at(grounds["deadline"])
     if "voided_label_id" in grounds:
         return (
-            f"Label {grounds['voided_label_id']} voided by itself at {say(grounds['deadline'])} and can be replaced only by "
-            "an override."
+            f"Label {grounds['voided_label_id']} voided at its deadline, {deadline}; only an override can replace it."
         )
     if "label_id" in grounds:
-        return f"The parcel must be handed over before {say(grounds['deadline'])}; then label {grounds['label_id']} is void."
+        must, is_void = speech.will("must", "would have to"), speech.will("is", "would be")
+        return f"The parcel {must} be handed over before {deadline}; then label {grounds['label_id']} {is_void} void."
     how = "arrived without a recorded hand-over" if grounds["proven_by"] == "arrival" else "was handed over"
     margin = grounds["margin_seconds"]
-    measure = f"{duration(margin)} left" if margin > 0 else _late(margin)
     return (
-        f"The parcel {how} at {say(grounds['sent_at'])}, {'in time' if margin > 0 else 'too late'}: it had to be sent "
-        f"before {say(grounds['deadline'])} ({measure})."
+        f"The parcel {how} at {speech.at(grounds['sent_at'])}, {'in time' if margin > 0 else 'too late'}: it had to be sent "
+        f"before {deadline} ({margin_in_words(margin)})."
     )
 
 
-def _tracking(verdict: str, grounds: Grounds, say: Say) -> str:
-    proof = {"carrier_scan": "the carrier's scan", "counter_receipt": "a counter receipt"}
-    return f"The hand-over of {say(grounds['sent_at'])} is proven by {proof.get(grounds['proven_by'], 'what was recorded')}."
+_PROOFS = {"carrier_scan": "the carrier's scan", "counter_receipt": "a counter receipt"}
 
 
-def _own_label(verdict: str, grounds: Grounds, say: Say) -> str:
+def _tracking(grounds: Grounds, speech: _Speech) -> str:
+    proof = _PROOFS.get(grounds["proven_by"], "what was recorded")
+    return f"The hand-over of {speech.at(grounds['sent_at'])} is proven by {proof}."
+
+
+def _own_label(grounds: Grounds, speech: _Speech) -> str:
     if grounds["own_label"]:
         return "The parcel came on the customer's own label: no fee, and its cost is not refunded."
     return "A prepaid label was used."
@@ -228,99 +241,112 @@ _LACKING = {
 }
 
 
-def _condition(verdict: str, grounds: Grounds, say: Say) -> str:
+def _condition(grounds: Grounds, speech: _Speech) -> str:
     if "units" not in grounds:
         return f"At inspection {units(grounds['accepted'])} accepted, {grounds['rejected']} rejected."
-    rejected = [unit for unit in grounds["units"] if unit["missing"]]
+    rejected = [
+        f"{units(unit['quantity'])} of line {unit['line_id']}: {', '.join(_LACKING[name] for name in unit['missing'])}"
+        for unit in grounds["units"]
+        if unit["missing"]
+    ]
     if not rejected:
         return "Every unit inspected is in the same condition, in its original packaging, with all tags attached."
-    return (
-        "; ".join(
-            f"{units(unit['quantity'])} of line {unit['line_id']}: {_names([_LACKING[name] for name in unit['missing']])}"
-            for unit in rejected
-        )
-        + "."
-    )
+    return f"{'; '.join(rejected)}."
 
 
-def _label_fee(verdict: str, grounds: Grounds, say: Say) -> str:
+# ---- refunds --------------------------------------------------------------------------------------------------------
+
+
+def _label_fee(grounds: Grounds, speech: _Speech) -> str:
     if "stated_in" in grounds:
         return f"The fee is stated in {grounds['stated_in']}, the order was paid in {grounds['currency']}."
-    used = grounds["labels_used"]
-    if not used:
+    if not grounds["labels_used"]:
         return "No prepaid label was used."
     if grounds["amount"].strip("0.") == "":
         return f"No accepted unit was below {grounds['threshold']}."
-    return (
-        f"Label {_names(used)} was used for units below {grounds['threshold']}: {grounds['fee']} for each label, "
-        f"{grounds['amount']} in all."
-    )
+    fee = f"{grounds['fee']} for each label, {grounds['amount']} in all"
+    return f"{_labels(grounds['labels_used'])} for units below {grounds['threshold']}: {fee}."
 
 
-def _shipping(verdict: str, grounds: Grounds, say: Say) -> str:
-    if verdict == "not_applicable":
+def _shipping(grounds: Grounds, speech: _Speech) -> str:
+    if speech.verdict == "not_applicable":
         return "There is no outbound shipping to keep or to pay back."
-    return f"Outbound shipping of {grounds['shipping']} stays with the merchant."
+    return f"Outbound shipping of {grounds['shipping']} {speech.will('stays', 'would stay')} with the merchant."
 
 
-def _after_inspection(verdict: str, grounds: Grounds, say: Say) -> str:
-    if verdict == "not_applicable":
+def _after_inspection(grounds: Grounds, speech: _Speech) -> str:
+    if speech.verdict == "not_applicable":
         return "The parcel was lost at the merchant's risk, so there is nothing to inspect."
     if grounds["inspected"]:
         return f"Received and inspected: {units(grounds['inspected'])}."
     if "lost_at" in grounds:
-        return f"The parcel was reported lost at {say(grounds['lost_at'])}, before anything was received and inspected."
+        lost_at = speech.at(grounds["lost_at"])
+        return f"The parcel was reported lost at {lost_at}, before anything was received and inspected."
     return f"Nothing was inspected: the return is {str(grounds['status']).replace('_', ' ')}."
 
 
-def _tender(verdict: str, grounds: Grounds, say: Say) -> str:
-    shares = _names([f"{tender['amount']} to {tender['payment_id']}" for tender in grounds["tenders"]])
-    return f"{grounds['total']} goes back the way it was paid: {shares or 'nothing was paid'}."
+def _tender(grounds: Grounds, speech: _Speech) -> str:
+    shares = ", ".join(f"{tender['amount']} to {tender['payment_id']}" for tender in grounds["tenders"])
+    goes_back = speech.will("goes back", "would go back")
+    return f"{grounds['total']} {goes_back} the way it was paid: {shares or 'nothing was paid'}."
 
 
-def _timing(verdict: str, grounds: Grounds, say: Say) -> str:
+def _timing(grounds: Grounds, speech: _Speech) -> str:
     return (
-        f"Issued at {say(grounds['issued_at'])}: expected from {grounds['expected_from']} to {grounds['expected_to']}, "
-        f"overdue from {say(grounds['deadline'])} on."
+        f"{speech.will('Issued', 'If issued')} at {speech.at(grounds['issued_at'])}: expected from "
+        f"{grounds['expected_from']} to {grounds['expected_to']}, overdue from {speech.at(grounds['deadline'])} on."
     )
 
 
-def _wrong_item_window(verdict: str, grounds: Grounds, say: Say) -> str:
-    reported = f"Reported at {say(grounds['reported_at'])}"
+def _transit_risk(grounds: Grounds, speech: _Speech) -> str:
+    lost_at = speech.at(grounds["lost_at"])
+    return f"The parcel was reported lost at {lost_at}, before it was inspected: the customer's risk."
+
+
+# ---- claims ---------------------------------------------------------------------------------------------------------
+
+
+def _wrong_item_window(grounds: Grounds, speech: _Speech) -> str:
+    reported = f"{speech.will('Reported at', 'If reported at')} {speech.at(grounds['reported_at'])}"
     if grounds.get("undelivered"):
         return f"{reported}; {units(grounds['undelivered'])} of line {grounds['line_id']} without a delivery on record."
     margin = grounds["margin_seconds"]
-    if margin > 0 and verdict != "pass":
-        return f"{reported}; delivered only at {say(grounds['delivered_at'])}."
+    if margin > 0 and speech.verdict != "pass":
+        return f"{reported}; delivered only at {speech.at(grounds['delivered_at'])}."
+    must = "has to be" if margin > 0 and not speech.asked else "had to be"
     return (
-        f"{reported}; {'in time' if margin > 0 else 'too late'}: it had to be reported before "
-        f"{say(grounds['deadline'])} ({f'{duration(margin)} left' if margin > 0 else _late(margin)})."
+        f"{reported}; {'in time' if margin > 0 else 'too late'}: it {must} reported before "
+        f"{speech.at(grounds['deadline'])} ({margin_in_words(margin)})."
     )
 
 
-def _evidence(verdict: str, grounds: Grounds, say: Say) -> str:
+def _evidence(grounds: Grounds, speech: _Speech) -> str:
+    if not speech.asked:
+        needed = listed(grounds["requires"]).replace("_", " ")
+        return f"The claim would have to show: {needed}." if needed else "The claim would need no evidence."
     if not grounds["missing"]:
         return "All the evidence is there."
-    missing = _names(grounds["missing"]).replace("_", " ")
+    missing = listed(grounds["missing"]).replace("_", " ")
     return f"Still missing: {missing}. It can be supplied later; the claim is not settled without it."
 
 
-def _contact(verdict: str, grounds: Grounds, say: Say) -> str:
-    return f"Customer care is to contact the customer by {say(grounds['contact_by'])}."
+def _contact(grounds: Grounds, speech: _Speech) -> str:
+    return f"Customer care {speech.will('is', 'would have')} to contact the customer by {speech.at(grounds['contact_by'])}."
 
 
-def _remedy(verdict: str, grounds: Grounds, say: Say) -> str:
+def _remedy(grounds: Grounds, speech: _Speech) -> str:
     if "amount" not in grounds:
-        return f"The remedy is {'refund and replacement' if grounds['remedy'] == 'both' else grounds['remedy']}."
-    shipping = f", outbound shipping of {grounds['shipping']} included" if grounds["shipping"].strip("0.") else ""
-    return f"The claim was upheld: {grounds['amount']} goes back{shipping}; no fee is due."
+        remedy = "refund and replacement" if grounds["remedy"] == "both" else grounds["remedy"]
+        return f"The remedy {speech.will('is', 'would be')} {remedy}."
+    goes_back, is_due = speech.will("goes back", "would go back"), speech.will("is", "would be")
+    return f"The claim was upheld: {grounds['amount']} {goes_back}{_shipping_included(grounds)}; no fee {is_due} due."
 
 
-_REASONS: dict[str, Callable[[str, Grounds, Say], str]] = {
+_REASONS: dict[str, Reason] = {
     "cancellation.window": _cancellation_window,
     "cancellation.not_shipped": _cancellation_not_shipped,
     "cancellation.by_email": _cancellation_by_email,
-    "cancellation.notice": _always("The customer is owed a notice of this decision."),
+    "cancellation.notice": _notice,
     "cancellation.full_refund": _full_refund,
     "returns.final_sale": _final_sale,
     "returns.window": _returns_window,
@@ -336,22 +362,17 @@ _REASONS: dict[str, Callable[[str, Grounds, Say], str]] = {
     "returns.refund_after_inspection": _after_inspection,
     "returns.original_tender": _tender,
     "returns.refund_timing": _timing,
-    "returns.transit_risk": lambda verdict, grounds, say: (
-        f"The parcel was reported lost at {say(grounds['lost_at'])}, before it was inspected: the customer's risk."
-    ),
+    "returns.transit_risk": _transit_risk,
     "wrong_item.window": _wrong_item_window,
     "wrong_item.by_email": _channel,
     "wrong_item.evidence": _evidence,
     "wrong_item.contact": _contact,
     "wrong_item.remedy": _remedy,
 }
-"""Clause id → what to say. Every clause a ruling can hold is here."""
+"""Clause id → its reason. Every clause a ruling can hold is here."""
 
 
 def deduction_because(clause: str, grounds: Grounds) -> str:
     """Why a deduction was made."""
-    lines = _names(grounds["lines"])
-    return (
-        f"Label {_names(grounds['labels_used'])} was used for line {lines}, below {grounds['threshold']}: "
-        f"{grounds['fee']} for each label, never more than the units' price."
-    )
+    used = f"{_labels(grounds['labels_used'])} for {_lines(grounds['lines'])}, below {grounds['threshold']}"
+    return f"{used}: {grounds['fee']} for each label, never more than the units' price."

@@ -1,14 +1,14 @@
-"""From recorded facts back to the commands they came of: what was asked, when, and what it came to.
+"""From recorded events back to their commands: what was asked, when, and the outcome.
 
-A history can so be decided again, played into another store, or tried under another policy. Three things a command said
-are not in its facts and are filled in without changing what comes of it: carrier and tracking number of a label that was
-declined, and the id of a refund that was declined, because it was never taken.
+So a history can be decided again, played into another store, or tried under another policy. Three values of a command are
+not in its events, and are filled in without an effect: carrier and tracking number of a label that was declined, and the id
+of a refund that was declined, because it was never taken.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -16,39 +16,22 @@ from typing import Any, Literal
 from returnable.domain.commands import COMMANDS, Command, parse_command
 from returnable.domain.errors import HistoryBroken, short
 from returnable.domain.events import (
-    AccountLinked,
     CancellationRequested,
-    ClaimContacted,
     ClaimDenied,
     ClaimOpened,
-    ClaimResolved,
     Confirmed,
     ContactMissed,
-    CustomerNotified,
-    Delivered,
     Event,
-    EvidenceAdded,
-    Inspected,
     LabelDeclined,
     LabelIssued,
-    LabelReceived,
     LabelVoided,
-    OverrideGranted,
-    ParcelLost,
-    ParcelRejected,
-    Received,
+    Part,
     RefundDeclined,
     RefundFailed,
     RefundOverdue,
     RefundRequested,
     RefundSettled,
     RefusalsCounted,
-    ResolutionDeclined,
-    ReturnRequested,
-    ReturnShipped,
-    ReturnWithdrawn,
-    SentBack,
-    Shipped,
 )
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
@@ -64,12 +47,12 @@ NOT_IN_EVENTS: dict[str, tuple[str, ...]] = {
 """Command → the fields that are not in the events of its refusal."""
 
 NOT_RECORDED = "not recorded"
-"""What stands in a command told again where its facts do not tell."""
+"""The value of a field that the events do not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCommand:
-    """A command as its facts tell it, the instant at which the desk handled it, and these facts where they stand."""
+    """A command as its events show it, the instant at which the desk handled it, and these events as recorded."""
 
     at: datetime
     fields: Fields
@@ -78,7 +61,7 @@ class RecordedCommand:
 
     @property
     def command(self) -> Command:
-        """The command. Raises ``command.invalid`` when it would not be accepted any more."""
+        """The command. Raises ``command.invalid`` when it is not valid any more."""
         return parse_command(self.fields)
 
     @property
@@ -88,27 +71,27 @@ class RecordedCommand:
 
     @property
     def decision(self) -> Event:
-        """The fact that carries the ruling, or else the first."""
+        """The event with the ruling, or else the first."""
         return self.decided.event
 
     @property
     def ruling(self) -> tuple[ClauseResult, ...] | None:
-        """How the policy judged, clause by clause; ``None`` where nothing was weighed."""
+        """The result of every clause; ``None`` where nothing was weighed."""
         return ruling_of(entry.event for entry in self.entries)
 
     @property
     def outcome(self) -> Literal["accepted", "declined"]:
-        """What the command came to."""
+        """Whether the policy said yes."""
         return outcome_of(entry.event for entry in self.entries)
 
 
 def outcome_of(events: Iterable[Event]) -> Literal["accepted", "declined"]:
-    """What a command came to that recorded these facts. A claim that care denies by hand is a command accepted."""
+    """The outcome of the command that recorded these events. When care denies a claim by hand, the command is accepted."""
     return "declined" if any(event.declines and event.ruling is not None for event in events) else "accepted"
 
 
 def ruling_of(events: Iterable[Event]) -> tuple[ClauseResult, ...] | None:
-    """The ruling among the facts of one command; ``None`` where nothing was weighed."""
+    """The ruling among the events of one command; ``None`` where nothing was weighed."""
     found: tuple[ClauseResult, ...] | None = None
     for event in events:
         found = event.ruling or found
@@ -118,21 +101,21 @@ def ruling_of(events: Iterable[Event]) -> tuple[ClauseResult, ...] | None:
 def recorded_commands(recorded: Iterable[Recorded]) -> Iterator[RecordedCommand]:
     """The commands of a history, in order: of one case, or of a whole log in order of position.
 
-    Facts that one command recorded stand together and become one command again. Raises :class:`HistoryBroken` for a fact
-    that begins no command.
+    The events that one command recorded follow each other, and become one command again. Raises :class:`HistoryBroken` for
+    an event that begins no command.
     """
     group: list[Recorded] = []
     for entry in recorded:
         if group and not _continues(group, entry):
-            yield _told(group)
+            yield _rebuilt(group)
             group = []
         group.append(entry)
     if group:
-        yield _told(group)
+        yield _rebuilt(group)
 
 
 def is_deadline(event: Event) -> bool:
-    """Whether the fact records that a deadline passed: only ``run_deadlines`` does that."""
+    """Whether the event records that a deadline passed: only ``run_deadlines`` does that."""
     return isinstance(event, ContactMissed | RefundOverdue) or (
         isinstance(event, LabelVoided) and event.cause == "deadline"
     )
@@ -153,16 +136,19 @@ def _continues(group: list[Recorded], entry: Recorded) -> bool:
     return True
 
 
-def _told(group: list[Recorded]) -> RecordedCommand:
+def _rebuilt(group: list[Recorded]) -> RecordedCommand:
     first = group[0]
     event = first.event
     if is_deadline(event):
         fields: Fields = {"command": "run_deadlines"}
+    elif isinstance(event, RefusalsCounted):
+        fields = _counted(first, event)
+    elif event.of_command is None:
+        raise HistoryBroken(f"{first.event_id}: {event.type} stands alone; no command records it so")
+    elif isinstance(event, Confirmed):
+        fields = {"command": event.of_command} | _confirm(event)
     else:
-        tell = _REBUILD.get(type(event))
-        if tell is None:
-            raise HistoryBroken(f"{first.event_id}: {event.type} stands alone; no command records it so")
-        fields = {"command": event.of_command} | tell(first, event)
+        fields = {"command": event.of_command} | _fields(first, event.of_command)
     if event.command_id is not None:
         fields["command_id"] = event.command_id
     if event.actor is not None:
@@ -170,23 +156,43 @@ def _told(group: list[Recorded]) -> RecordedCommand:
     return RecordedCommand(event.recorded_at, fields, tuple(group))
 
 
-def _own_time(event: Event, name: str) -> Fields:
-    return {} if event.occurred_at == event.recorded_at else {name: event.occurred_at}
+def _fields(entry: Recorded, command: str) -> Fields:
+    """The fields of a command: those of its first event under the same names, and the ids in the name of the stream."""
+    event, stream, model = entry.event, StreamId.parse(entry.stream), COMMANDS[command]
+    known: Fields = {"subject": stream._asdict(), f"{stream.kind}_id": stream.id} | dict(event)
+    if model.about == "order":
+        known["order_id"] = entry.case_id
+    if "evidence" in known:
+        known["attachments"] = known["evidence"]
+    if isinstance(event, LabelDeclined):
+        known |= dict.fromkeys(NOT_IN_EVENTS[command], NOT_RECORDED)
+    elif isinstance(event, RefundDeclined):
+        known["refund_id"] = _stand_in(entry)
+    elif isinstance(event, RefundSettled | RefundFailed):
+        known["result"] = "succeeded" if isinstance(event, RefundSettled) else "failed"
+    elif isinstance(event, CancellationRequested):
+        known["order_copy"] = event.order_copy or None
+    # Without a time of its own a label counts as issued no later than it was received.
+    dated = event.occurred_at != event.recorded_at or (isinstance(event, LabelIssued) and event.received_at is not None)
+    for name in model.own_times[:1]:
+        known[name] = event.occurred_at if dated else None
+    names = [name for name in model.model_fields if name not in ("command", "command_id", "actor")]
+    return {name: _as_asked(known[name]) for name in names if known.get(name) is not None}
 
 
-def _present(**fields: Any) -> Fields:
-    return {name: value for name, value in fields.items() if value is not None}
+def _as_asked(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_asked(each) for each in value]
+    if isinstance(value, Part):
+        return {name: each for name, each in value if each is not None and name not in _DECIDED}
+    return value
 
 
-def _name(entry: Recorded) -> str:
-    return StreamId.parse(entry.stream).id
+_DECIDED = ("parcels", "accepted")
+"""Fields of lines and findings that the decision adds to what was asked."""
 
 
-def _subject(entry: Recorded) -> Fields:
-    return {"subject": StreamId.parse(entry.stream)._asdict()}
-
-
-def _confirm(entry: Recorded, event: Confirmed) -> Fields:
+def _confirm(event: Confirmed) -> Fields:
     currency = event.currency
     customer = event.customer
     fields: Fields = {
@@ -220,101 +226,12 @@ def _confirm(entry: Recorded, event: Confirmed) -> Fields:
     return fields | _own_time(event, "confirmed_at")
 
 
-def _cancellation(entry: Recorded, event: CancellationRequested) -> Fields:
-    return (
-        {"order_id": entry.case_id, "channel": event.channel}
-        | _present(order_reference=event.order_reference, order_copy=event.order_copy or None)
-        | _own_time(event, "requested_at")
-    )
+def _own_time(event: Event, name: str) -> Fields:
+    return {} if event.occurred_at == event.recorded_at else {name: event.occurred_at}
 
 
-def _units(lines: Iterable[Any]) -> list[Fields]:
-    return [{"line_id": line.line_id, "quantity": line.quantity} for line in lines]
-
-
-def _shipment(entry: Recorded, event: Shipped) -> Fields:
-    return {
-        "order_id": entry.case_id,
-        "parcel_id": event.parcel_id,
-        "carrier": event.carrier,
-        "tracking_number": event.tracking_number,
-        "lines": _units(event.lines),
-    } | _own_time(event, "shipped_at")
-
-
-def _delivery(entry: Recorded, event: Delivered) -> Fields:
-    given = {"order_id": entry.case_id, "parcel_id": event.parcel_id}
-    return given | _own_time(event, "delivered_at")
-
-
-def _return(entry: Recorded, event: ReturnRequested) -> Fields:
-    lines = [
-        {"line_id": line.line_id, "quantity": line.quantity} | _present(reason=line.reason) for line in event.lines
-    ]
-    given = {"return_id": event.return_id, "order_id": event.order_id, "lines": lines, "channel": event.channel}
-    return given | {"resolution": event.resolution} | _own_time(event, "requested_at")
-
-
-def _label(entry: Recorded, event: LabelIssued) -> Fields:
-    given: Fields = {
-        "return_id": _name(entry),
-        "label_id": event.label_id,
-        "carrier": event.carrier,
-        "tracking_number": event.tracking_number,
-    }
-    if event.received_at is not None:  # without a time of its own a label counts as issued no later than it came
-        return given | {"issued_at": event.occurred_at, "received_at": event.received_at}
-    return given | _own_time(event, "issued_at")
-
-
-def _of_label(entry: Recorded, event: LabelDeclined | LabelReceived | LabelVoided) -> Fields:
-    return {"return_id": _name(entry), "label_id": event.label_id}
-
-
-def _label_declined(entry: Recorded, event: LabelDeclined) -> Fields:
-    return _of_label(entry, event) | {"carrier": NOT_RECORDED, "tracking_number": NOT_RECORDED}
-
-
-def _return_shipment(entry: Recorded, event: ReturnShipped) -> Fields:
-    return (
-        {"return_id": _name(entry)}
-        | _present(label_id=event.label_id, tracking_number=event.tracking_number, proof=event.proof)
-        | _own_time(event, "shipped_at")
-    )
-
-
-def _arrival(entry: Recorded, event: Event) -> Fields:
-    return {"return_id": _name(entry)} | _own_time(event, "received_at")
-
-
-def _inspection(entry: Recorded, event: Inspected) -> Fields:
-    findings = [
-        {
-            "line_id": finding.line_id,
-            "quantity": finding.quantity,
-            "same_condition": finding.same_condition,
-            "original_packaging": finding.original_packaging,
-            "tags_attached": finding.tags_attached,
-        }
-        | _present(notes=finding.notes)
-        for finding in event.findings
-    ]
-    given = {"return_id": _name(entry), "findings": findings}
-    return given | _own_time(event, "inspected_at")
-
-
-def _sent_back(entry: Recorded, event: SentBack) -> Fields:
-    given = {"return_id": _name(entry), "lines": _units(event.lines)}
-    return given | _present(tracking_number=event.tracking_number) | _own_time(event, "sent_at")
-
-
-def _refund(entry: Recorded, refund_id: str) -> Fields:
-    kind, name = StreamId.parse(entry.stream)
-    return {"refund_id": refund_id, f"{kind}_id": name}
-
-
-def _refund_declined(entry: Recorded, event: RefundDeclined) -> Fields:
-    return _refund(entry, _stand_in(entry))
+def _present(**fields: Any) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _stand_in(entry: Recorded) -> str:
@@ -332,66 +249,3 @@ def _counted(entry: Recorded, event: RefusalsCounted) -> Fields:
     elif event.command == "issue_label":
         fields |= {"carrier": NOT_RECORDED, "tracking_number": NOT_RECORDED}
     return fields | (_own_time(event, model.own_times[0]) if model.own_times else {})
-
-
-def _result(entry: Recorded, event: RefundSettled | RefundFailed) -> Fields:
-    return {
-        "refund_id": event.refund_id,
-        "payment_id": event.payment_id,
-        "result": "succeeded" if isinstance(event, RefundSettled) else "failed",
-    } | _present(reference=event.reference, reason=getattr(event, "reason", None))
-
-
-def _claim(entry: Recorded, event: ClaimOpened) -> Fields:
-    return {
-        "claim_id": event.claim_id,
-        "order_id": event.order_id,
-        "line_id": event.line_id,
-        "quantity": event.quantity,
-        "channel": event.channel,
-        "attachments": list(event.evidence),
-    } | _own_time(event, "reported_at")
-
-
-def _of_claim(entry: Recorded, **fields: Any) -> Fields:
-    return {"claim_id": _name(entry), **fields}
-
-
-_REBUILD: dict[type[Event], Callable[[Recorded, Any], Fields]] = {
-    Confirmed: _confirm,
-    CancellationRequested: _cancellation,
-    Shipped: _shipment,
-    Delivered: _delivery,
-    AccountLinked: lambda entry, event: {"order_id": entry.case_id, "account_id": event.account_id},
-    ReturnRequested: _return,
-    LabelIssued: _label,
-    LabelDeclined: _label_declined,
-    LabelReceived: lambda entry, event: _of_label(entry, event) | _own_time(event, "received_at"),
-    LabelVoided: lambda entry, event: _of_label(entry, event) | {"reason": event.reason},
-    ReturnShipped: _return_shipment,
-    Received: _arrival,
-    ParcelRejected: _arrival,
-    Inspected: _inspection,
-    SentBack: _sent_back,
-    ParcelLost: lambda entry, event: {"return_id": _name(entry)} | _own_time(event, "reported_at"),
-    ReturnWithdrawn: lambda entry, event: {"return_id": _name(entry)},
-    RefundRequested: lambda entry, event: _refund(entry, event.refund_id),
-    RefundDeclined: _refund_declined,
-    RefusalsCounted: _counted,
-    RefundSettled: _result,
-    RefundFailed: _result,
-    ClaimOpened: _claim,
-    EvidenceAdded: lambda entry, event: _of_claim(entry, attachments=list(event.evidence)),
-    ClaimContacted: lambda entry, event: _of_claim(entry) | _own_time(event, "contacted_at"),
-    ClaimResolved: lambda entry, event: _of_claim(entry, remedy=event.remedy),
-    ResolutionDeclined: lambda entry, event: _of_claim(entry, remedy=event.remedy),
-    ClaimDenied: lambda entry, event: _of_claim(entry, reason=event.reason),
-    CustomerNotified: lambda entry, event: {**_subject(entry), "notice": event.notice},
-    OverrideGranted: lambda entry, event: {
-        **_subject(entry),
-        "clause": event.clause,
-        "reason": event.reason,
-        "approved_by": event.approved_by,
-    },
-}
-"""The first fact of a command → the command."""

@@ -14,11 +14,12 @@ from typing import Literal
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Anchor, Deadline, Happened, Settlement, passed
-from returnable.domain.events import ContactMissed, LabelVoided, RefundOverdue
+from returnable.domain.deciding import DecisionContext
+from returnable.domain.events import ContactMissed, Event, LabelVoided, RefundOverdue
 from returnable.domain.ids import StreamId
-from returnable.domain.order import Order, Parcel
-from returnable.domain.refunds import Refund
-from returnable.domain.returns import Label, Return
+from returnable.domain.order.state import Order, Parcel
+from returnable.domain.refunds.state import Refund
+from returnable.domain.returns.state import Label, Return
 
 
 def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
@@ -31,8 +32,8 @@ def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
     if stream is None:
         yield _cancel_by(case.order)
     for parcel in case.order.parcels.values():
-        if parcel.delivered_at is not None:
-            yield from _windows(case, parcel, parcel.delivered_at, stream)
+        if parcel.delivered is not None:
+            yield from _windows(case, parcel, parcel.delivered, stream)
     yield from promises_of(case, stream)
 
 
@@ -56,6 +57,23 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
             yield _overdue(refund)
 
 
+def due_events(case: Case, now: DecisionContext) -> list[tuple[str, Event]]:
+    """The events for the deadlines of a case that passed and are not recorded; each *occurs* at its deadline."""
+    return [
+        (deadline.stream, deadline.lapse(**now.envelope(deadline.at)))
+        for deadline in promises_of(case, unrecorded=True)
+        if deadline.lapse is not None and deadline.passed(now.at)
+    ]
+
+
+def next_due(case: Case) -> datetime | None:
+    """The first instant at which :func:`due_events` finds something, if nothing else happens; ``None``: never."""
+    return min(
+        (deadline.passes_at for deadline in promises_of(case, unrecorded=True) if deadline.lapse is not None),
+        default=None,
+    )
+
+
 # ---- windows --------------------------------------------------------------------------------------------------------
 
 
@@ -67,9 +85,9 @@ def _cancel_by(order: Order) -> Deadline:
     return Deadline(clause, "cancel_by", stream, "", at, anchors, title, awaited, waits, settled, optional=True)
 
 
-def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | None) -> Iterator[Deadline]:
+def _windows(case: Case, parcel: Parcel, delivered: Happened, stream: str | None) -> Iterator[Deadline]:
     order, parcel_id = case.order, parcel.parcel_id
-    anchors = (Anchor(f"{order.stream}#{parcel.delivered_by}", delivered_at, f"the delivery of parcel {parcel_id}"),)
+    delivery = Anchor(f"{order.stream}#{delivered.version}", delivered.at, f"the delivery of parcel {parcel_id}")
     windows: tuple[tuple[str, str, datetime | None, str, str, Iterable[Return | Claim]], ...] = (
         ("returns.window", "return_before", parcel.return_before, "Return", "asked for", case.returns.values()),
         ("wrong_item.window", "report_before", parcel.report_before, "Wrong-item", "reported", case.claims.values()),
@@ -84,7 +102,7 @@ def _windows(case: Case, parcel: Parcel, delivered_at: datetime, stream: str | N
                 asked = (each for each in askers if parcel_id in each.parcels_of(line_id))
                 settled = _first_of(clause, at, asked, awaited)
                 yield Deadline(
-                    clause, name, order.stream, part, at, anchors, title, awaited, waits, settled, optional=True
+                    clause, name, order.stream, part, at, (delivery,), title, awaited, waits, settled, optional=True
                 )
 
 

@@ -19,16 +19,16 @@ from returnable.domain.case import Case
 from returnable.domain.deadlines import Happened
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.ids import StreamId
-from returnable.domain.order import Parcel
+from returnable.domain.order.state import Parcel
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import INCLUSIVE, Policy
-from returnable.domain.returns import Label, Return
+from returnable.domain.returns.state import Label, Return
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import duration_in_words
 from returnable.projections.audit_models import AnswerChange, EdgesView, EdgeView
 from returnable.projections.orders import eligibility_view
 from returnable.projections.subjects import Subject
 from returnable.projections.views import EligibilityRuling
-from returnable.projections.wording import duration_in_words
 from returnable.projections.worklist import Waiting, waiting_in
 
 _FORTNIGHT = timedelta(days=14)

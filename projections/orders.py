@@ -7,14 +7,13 @@ from typing import Any
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.claims import weigh_report
-from returnable.domain.deciding import DecisionContext, Weighing, not_allowed
+from returnable.domain.deciding import DecisionContext, Weighing
 from returnable.domain.errors import Impossible
-from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import to_major
-from returnable.domain.order import must_not_be_cancelled, nothing_on_its_way_back, weigh_cancellation
+from returnable.domain.order.cancellation import weigh_cancellation
 from returnable.domain.outcome import clause_views, error_view, in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.returns import Wanted, check_quantity, weigh_request
+from returnable.domain.returns.request import Wanted, weigh_request
 from returnable.projections.views import (
     EligibilityRuling,
     EligibilityView,
@@ -121,12 +120,10 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
 
 
 def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
-    order = case.order
-    if not ORDER.allows(order.status, "CancellationRequested"):
-        return not_allowed("request_cancellation", f"order {order.order_id}", order.status, ORDER)
     try:
+        case.order.check_allows("CancellationRequested", "request_cancellation")
         if weighing.allowed:
-            nothing_on_its_way_back(order, case.open_returns(), "request_cancellation")
+            case.order.check_no_open_returns(case.open_returns(), "request_cancellation")
     except Impossible as error:
         return error
     return None
@@ -135,8 +132,8 @@ def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
 def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
     order = case.order
     try:
-        must_not_be_cancelled(order, "request_return")
-        check_quantity(order, line_id, 1, taken, "quantity")
+        order.check_not_cancelled("request_return")
+        order.check_quantity(line_id, 1, taken, "quantity")
     except Impossible as error:
         return error
     return None
@@ -145,6 +142,6 @@ def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
 def _ruling(weighing: Weighing, policy: Policy, error: Impossible | None) -> dict[str, Any]:
     return {
         "allowed": weighing.allowed and error is None,
-        "clauses": clause_views(weighing.findings, policy),
+        "clauses": clause_views(weighing.findings, policy, asked=False),
         "error": error_view(error) if error else None,
     }

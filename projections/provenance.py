@@ -42,7 +42,7 @@ from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
 from returnable.domain.recorded_commands import RecordedCommand
-from returnable.domain.returns import Return
+from returnable.domain.returns.state import Return
 from returnable.domain.ruling import ClauseResult
 from returnable.projections.audit_models import EventSource
 

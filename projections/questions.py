@@ -21,7 +21,7 @@ from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import checked_text
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
-from returnable.domain.refunds import of_subject
+from returnable.domain.refunds.request import check_may_request
 from returnable.projections.audit import audit_view, refusals_counted
 from returnable.projections.claims import claim_view
 from returnable.projections.damage import pinned, up_to_damage
@@ -87,12 +87,10 @@ class Questions:
         if question.refund_id is not None:
             return refund_view(case.refunds[question.refund_id], policy, moment)
         stream = str(question.target)
-        asked = of_subject(case.refunds.values(), stream)
-        if asked:
-            return refund_view(asked[-1], policy, moment)
         subject = case.refund_subject(stream)
-        if subject.ret is None:
-            subject.may_request("refund")
+        if subject.attempts:
+            return refund_view(subject.attempts[-1], policy, moment)
+        check_may_request(subject, "refund")
         return due_view(subject, policy, DecisionContext(moment, policy))
 
     def _audit(self, question: AskAudit, case_id: str, policy: Policy) -> AnyView:

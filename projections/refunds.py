@@ -15,7 +15,9 @@ from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
-from returnable.domain.refunds import Owed, Refund, RefundSubject, allocate, settled_so_far
+from returnable.domain.refunds.owed import Owed, owed
+from returnable.domain.refunds.state import Refund, RefundSubject
+from returnable.domain.refunds.tenders import allocate
 from returnable.projections.views import RefundView
 
 
@@ -52,17 +54,17 @@ def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
 
 def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> RefundView:
     """What would be paid if the refund were requested at ``now``; nothing as long as the policy owes nothing."""
-    currency, stream = subject.order.currency, subject.stream
-    owed = subject.owed(subject.weighing(now))
+    currency = subject.order.currency
+    due = owed(subject, subject.weighing(now))
     allocation = policy.clauses.returns_original_tender.allocation
-    split = allocate(subject.order, owed.total, subject.refunds, stream, allocation) if owed.items else ()
+    split = allocate(subject, due.total, allocation) if due.items else ()
     total = sum(tender.amount for tender in split)
     return RefundView.model_validate(
         {
             "refund_id": None,
             "status": "due",
-            "for": StreamId.parse(stream)._asdict(),
-            **amounts(owed, currency, settled_so_far(subject.refunds, stream), total),
+            "for": StreamId.parse(subject.stream)._asdict(),
+            **amounts(due, currency, subject.settled, total),
             "tenders": [_tender(tender, currency, "due") for tender in split],
             "issued_at": None,
             "expected_between": None,

@@ -10,7 +10,7 @@ from returnable.domain.calendar import zone
 from returnable.domain.deadlines import passed
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.returns import Label, Return
+from returnable.domain.returns.state import Label, Return
 from returnable.projections.views import ReturnView
 
 

@@ -10,7 +10,7 @@ from returnable.domain.case import Case
 from returnable.domain.events import Event, Inspected, RefundRequested, RefusalsCounted
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_minor
-from returnable.domain.refunds import tax_of_units
+from returnable.domain.refunds.owed import tax_of_units
 from returnable.domain.ruling import ClauseResult
 
 _OWN_AMOUNT = {"returns.label_fee": "amount", "returns.shipping_non_refundable": "shipping"}

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from returnable.domain.case import fold, reserved_ids_in
-from returnable.domain.decisions import next_due
 from returnable.domain.errors import PolicyInvalid, ReturnableError
 from returnable.domain.events import RefusalsCounted
 from returnable.domain.fields import Model
 from returnable.domain.policy import PolicyOf, policy_of_document
 from returnable.domain.ports import CommandReceipt, EventStore, Recorded, Timeline
 from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
+from returnable.domain.timetable import next_due
 from returnable.projections.damage import CORRUPTION_ERRORS, describe
 from returnable.projections.redecided import redecide
 from returnable.projections.subjects import every_loaded_case

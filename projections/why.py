@@ -21,6 +21,7 @@ from returnable.domain.reasons import because
 from returnable.domain.recorded_commands import RecordedCommand, is_deadline, recorded_commands
 from returnable.domain.ruling import ClauseResult
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import instant_in_words, margin_in_words
 from returnable.projections.audit import envelope, turning_point
 from returnable.projections.audit_models import (
     ClauseWhy,
@@ -37,7 +38,6 @@ from returnable.projections.damage import explained_damage
 from returnable.projections.provenance import Record, sourced
 from returnable.projections.refunds import amounts
 from returnable.projections.subjects import Subject
-from returnable.projections.wording import instant_in_words, margin_in_words
 
 
 def why(subject: Subject, policy_of: PolicyOf, event: int | None = None) -> WhyView:

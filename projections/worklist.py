@@ -18,7 +18,9 @@ from returnable.domain.errors import Impossible
 from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.returns import Return
+from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.request import check_may_request
+from returnable.domain.returns.state import Return
 from returnable.domain.timetable import promises_of
 from returnable.projections.views import SubjectView, WorkItem, WorklistView
 
@@ -120,10 +122,10 @@ def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
 def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
     subject = case.refund_subject(stream)
     try:
-        subject.may_request("request_refund")
+        check_may_request(subject, "request_refund")
     except Impossible:
         return False
     # The amount owed does not depend on the instant of the request: any instant will do.
     weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
-    subject.owed(weighing)
+    owed(subject, weighing)
     return weighing.allowed

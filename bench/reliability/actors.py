@@ -16,7 +16,7 @@ from bench.reliability.machine import Process, lose_power
 from bench.reliability.shop import NOT_TOLD, Shop, Views, Violation, payment_at_the_gateway
 from returnable.domain.case import Case, replay
 from returnable.domain.commands import Command, ConfirmOrder, parse_command
-from returnable.domain.effects import GatewayRefused, GatewayTimeout, RefundNotice, RefundReceipt, refund_key
+from returnable.domain.effects.payments import GatewayRefused, GatewayTimeout, RefundNotice, RefundReceipt, refund_key
 from returnable.domain.errors import Impossible
 from returnable.domain.events import RefundRequested
 from returnable.domain.outcome import Outcome

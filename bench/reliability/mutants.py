@@ -23,18 +23,19 @@ from returnable.adapters.eventstore.memory import MemoryCaseRecorder
 from returnable.adapters.eventstore.recorder import Row
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.eventstore.viewstore import SQLiteViews
-from returnable.domain import decisions, desk, returns
+from returnable.domain import desk, timetable
 from returnable.domain.case import Case, evolve
 from returnable.domain.commands import Command, RunDeadlines
 from returnable.domain.desk import Desk
-from returnable.domain.effects import RefundNotice, RefundReceipt
+from returnable.domain.returns.state import Return
+from returnable.domain.effects.payments import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Event, LabelIssued
 from returnable.domain.ports import Batch, Entry, Receipt
 from returnable.domain.timetable import promises_of
 from returnable.projections.ports import Changes, Mark
 from returnable.testing.behaviour import START
-from returnable.testing.fakes import FakeGateway
+from returnable.testing.fakes.payments import FakeGateway
 
 _MISTAKES = Mistakes()
 _mutant = _MISTAKES.known_as_it_is_named
@@ -208,16 +209,16 @@ def refused_on_an_old_picture(patches: ExitStack) -> None:
 @_mutant
 def deadline_from_wall_clock(patches: ExitStack) -> None:
     """The fold of a label's deadline reads the clock of the machine."""
-    apply = returns.apply
+    apply = Return.apply
 
-    def now_and_then(ret: Any, event: Event) -> None:
-        apply(ret, event)
+    def now_and_then(ret: Return, event: Event, version: int) -> None:
+        apply(ret, event, version)
         if isinstance(event, LabelIssued):
             void_at = START + timedelta(days=2, minutes=next(minutes))
             ret.labels[event.label_id] = replace(ret.labels[event.label_id], void_at=void_at)
 
     minutes = count()  # a clock that goes on from look to look, and is the same in every run
-    patches.enter_context(patch.object(returns, "apply", now_and_then))
+    patches.enter_context(patch.object(Return, "apply", now_and_then))
 
 
 @_mutant
@@ -234,7 +235,7 @@ def deadline_recorded_again(patches: ExitStack) -> None:
             forgotten.refunds[refund_id].overdue_by = None
         return promises_of(forgotten, **others)
 
-    patches.enter_context(patch.object(decisions, "promises_of", forgetful))
+    patches.enter_context(patch.object(timetable, "promises_of", forgetful))
 
 
 # ---- with followers ---------------------------------------------------------------------------------------------------

@@ -16,14 +16,14 @@ from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.domain.case import Case, replay
 from returnable.domain.commands import RunDeadlines
 from returnable.domain.deciding import Moment
-from returnable.domain.decisions import due_facts
+from returnable.domain.timetable import due_events
 from returnable.domain.desk import Desk
 from returnable.domain.errors import ReturnableError
 from returnable.domain.events import (
     Cancelled,
     ContactMissed,
-    ExceptionRaised,
     Event,
+    ExceptionRaised,
     LabelIssued,
     LabelVoided,
     OverrideGranted,
@@ -130,7 +130,7 @@ def _record_due(store: FactStore, desk: Desk, events: Sequence[Recorded], receip
         case = replay(case_id, store.load(case_id))
         actor = of_case[0].event.actor
         now = Moment(receipt.at, desk.policy_of(case), actor and Who(**actor.model_dump()), receipt.command_id)
-        due = sorted(due_facts(case, now), key=lambda each: (each[1].occurred_at, each[0]))
+        due = sorted(due_events(case, now), key=lambda each: (each[1].occurred_at, each[0]))
         if due != [(entry.stream, entry.event) for entry in of_case]:
             yield f"{receipt.command_id}: what it records of {case_id} is not what was due there"
         entries = tuple(Entry(entry.stream, entry.version, entry.event) for entry in of_case)
@@ -211,7 +211,7 @@ def deadlines_are_recorded_once(shop: Shop) -> Iterator[str]:
     for case_id in shop.disk.store.case_ids():
         case = shop.stored_case(case_id)
         policy = book().by_sha256(case.order.confirmed.pins.sha256)
-        if policy is not None and (due := due_facts(case, Moment(shop.now(), policy))):
+        if policy is not None and (due := due_events(case, Moment(shop.now(), policy))):
             yield f"deadlines of {case_id} are not recorded: {due}"
 
 

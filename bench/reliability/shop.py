@@ -24,7 +24,7 @@ from returnable.domain.ids import StreamId
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook
 from returnable.testing.behaviour import START
-from returnable.testing.fakes import FakeGateway
+from returnable.testing.fakes.payments import FakeGateway
 
 NOT_TOLD = (Killed, NoAnswer, StoreBusy)
 """What a caller sees who does not learn what became of it."""

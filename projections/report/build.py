@@ -39,9 +39,12 @@ from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, localised
 from returnable.domain.recorded_commands import outcome_of
-from returnable.domain.refunds import Refund, of_subject
-from returnable.domain.returns import Return
+from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.request import check_may_request
+from returnable.domain.refunds.state import Refund
+from returnable.domain.returns.state import Return
 from returnable.domain.timetable import deadlines_of
+from returnable.domain.wording import duration_in_words
 from returnable.projections import ledger
 from returnable.projections.audit import details, envelope, refusals_counted
 from returnable.projections.damage import explained_damage
@@ -71,7 +74,6 @@ from returnable.projections.report.model import (
 from returnable.projections.report.wording import spoken
 from returnable.projections.subjects import Subject, find_subject
 from returnable.projections.views import ActorView, RefundView, WorkItem
-from returnable.projections.wording import duration_in_words
 from returnable.projections.worklist import waiting_in, worklist_view
 
 _Owned = TypeVar("_Owned", Return, Claim, Refund)
@@ -514,20 +516,21 @@ def _money(scene: _Scene) -> Money:
 def _due(scene: _Scene, stream: str, now: DecisionContext) -> RefundView | NothingDue | None:
     """The refund that a stream is owed and nobody requested, or why none is; ``None`` if none can be requested."""
     case = scene.case
-    subject = case.refund_subject(stream)
-    if subject.ret is not None and not RETURN.allows(subject.ret.status, "RefundRequested"):
+    about = case.refund_subject(stream)
+    subject = about.subject
+    if isinstance(subject, Return) and not RETURN.allows(subject.status, "RefundRequested"):
         return None
     try:
-        subject.may_request("refund")
-        weighing = subject.weighing(now)
-        if subject.owed(weighing).items and weighing.allowed:
-            return due_view(subject, scene.policy, now)
+        check_may_request(about, "refund")
+        weighing = about.weighing(now)
+        if owed(about, weighing).items and weighing.allowed:
+            return due_view(about, scene.policy, now)
         reasons = [because(result, scene.tz) for result in weighing.findings if result.verdict == "fail"]
     except Impossible as error:
         if error.code == "transition.not_allowed":
             return None
         reasons = [error.message]
-    if of_subject(case.refunds.values(), stream) or not reasons:
+    if about.attempts or not reasons:
         return None
     return NothingDue.model_validate({"for": StreamId.parse(stream)._asdict(), "reasons": tuple(reasons)})
 

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue
 
 from returnable.domain.reasons import is_instant
+from returnable.domain.wording import instant_in_words, margin_in_words
 from returnable.projections.report.model import Report
-from returnable.projections.wording import instant_in_words, margin_in_words
 
 
 def spoken(instant: str, tz: ZoneInfo, whole_seconds: bool = False) -> str:

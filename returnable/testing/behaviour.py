@@ -266,7 +266,7 @@ class Behaviour:
             on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
             often = 0.05 if parcel.delivered_at else 14
             yield self._timed(often, "record_delivery", "delivered_at", 0.1, case, **on_parcel)
-        pardoned = any(aside.clause == "cancellation.not_shipped" for aside in order.asides)
+        pardoned = any(override.clause == "cancellation.not_shipped" for override in order.overrides)
         often = 2.5 if order.status == "confirmed" or pardoned else 0.4
         yield self._made(often, "request_cancellation", self._cancellation, case, order_id)
         if order.status == "cancelled":
@@ -303,7 +303,7 @@ class Behaviour:
         if status in ("received", "inspected") and ret.anything_uninspected():
             yield self._made(8, "inspect_return", self._inspection, case, return_id)
         if open_:
-            asides = (*case.order.asides, *ret.asides)
+            asides = (*case.order.overrides, *ret.overrides)
             pardoned = any(aside.clause == "returns.refund_after_inspection" for aside in asides)
             ripe = (status == "inspected" or pardoned) and _refundable(case, ret.stream)
             yield self._made(6 if ripe else 0.4, "request_refund", self._refund, case, on_return)

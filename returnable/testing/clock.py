@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from returnable.adapters.wiring import AnyPolicy, policy_book
 from returnable.domain.calendar import Calendar, local_date, plain, zone
 from returnable.domain.policy import Policy
-from returnable.testing.instants import ONE_TICK, When, instant, said, wall_time
+from returnable.domain.wording import instant_in_words
+from returnable.testing.instants import ONE_TICK, When, instant, wall_time
 from returnable.testing.steps import MONDAY_MORNING
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Clock:
         return self._now
 
     def __str__(self) -> str:
-        return said(self.now, self.zone_name)
+        return instant_in_words(self.now, zone(self.zone_name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"

@@ -103,15 +103,3 @@ def wall_time(wall: datetime, zone_name: str) -> datetime:
     '2026-03-08T07:30:00+00:00'
     """
     return wall.replace(tzinfo=zone(zone_name), fold=0).astimezone(UTC)
-
-
-def said(at: datetime, zone_name: str) -> str:
-    """An instant as people read it, on the wall of a zone.
-
-    >>> said(parse_instant("2026-03-20T04:00:00Z"), "America/New_York")
-    'Fri 2026-03-20 00:00 EDT'
-    """
-    local = at.astimezone(zone(zone_name))
-    seconds = "%S.%f" if local.microsecond else "%S"
-    clock = f"{local:%H:%M}" if local.second == local.microsecond == 0 else f"{local:%H:%M}:{local:{seconds}}"
-    return f"{local:%a %Y-%m-%d} {clock} {local:%Z}"

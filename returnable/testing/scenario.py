@@ -19,6 +19,7 @@ from pydantic_core import to_json
 from returnable.adapters.files import written_whole
 from returnable.adapters.scenario import Played, differences, play, policies_folder, read_scenario
 from returnable.adapters.wiring import AnyPolicy, Services, policy_book
+from returnable.domain.calendar import zone
 from returnable.domain.errors import Impossible
 from returnable.domain.events import EVENTS, Event
 from returnable.domain.outcome import Outcome, ruling_view
@@ -325,7 +326,7 @@ class Scenario:
                 _known(one)
         problems = list(_unlike(expected, events, self.clock.zone_name))
         if problems:
-            past = list(fact_lines((event for _, event in events), self.clock.zone_name)) or ["nothing"]
+            past = list(fact_lines((event for _, event in events), zone(self.clock.zone_name))) or ["nothing"]
             self._fail(says, came, [*problems, "recorded was:", *(f"  {line}" for line in past)])
 
     def then_accepted(self) -> Self:
@@ -485,7 +486,7 @@ class Scenario:
     @property
     def timeline(self) -> str:
         """The history, the clock and the deadlines, in order of time."""
-        return timeline(self.desk, self.clock.now, self.clock.zone_name)
+        return timeline(self.desk, self.clock.now, zone(self.clock.zone_name))
 
     def as_scenario(self) -> str:
         """What was told, as a scenario with what came as expectations: save it as ``….scenario.jsonl``, and it is a test."""
@@ -544,10 +545,10 @@ class Scenario:
 
     def _report(self, says: str, problems: Iterable[str], came: _Came | None = None) -> str:
         policy = self.clock.policy
-        tz = self.clock.zone_name
+        name = self.clock.zone_name
         now_says = f"{came.past} → {came.outcome}" if came else ""
-        head = f"{says}\n\n{indented(problems)}\n\nThe history ({policy.id} {policy.version}, {tz}):\n"
-        return head + timeline(self.desk, came.at if came else self.clock.now, tz, now_says)
+        head = f"{says}\n\n{indented(problems)}\n\nThe history ({policy.id} {policy.version}, {name}):\n"
+        return head + timeline(self.desk, came.at if came else self.clock.now, zone(name), now_says)
 
 
 def _known(type_: str) -> None:

@@ -14,18 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hypothesis import strategies as st
 
-from returnable.adapters.wiring import Services, assemble, policy_book
+from returnable.adapters.wiring import AnyPolicy, Services, assemble, policy_book
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.commands import COMMANDS, parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.money import minor_unit_digits, to_minor
-from returnable.domain.policy import CLAUSE_IDS, Policy, PolicyBook, bundled_policies
+from returnable.domain.policy import CLAUSE_IDS, Policy, bundled_policies
 from returnable.testing.behaviour import (
     PRICES,
     START,
@@ -213,37 +212,28 @@ def orders(
     """
     if max_lines < 1:
         raise ValueError("an order has at least one line")
-    return _orders(order_id, currency, max_lines, prices, account, final_sale, at)
 
+    @st.composite
+    def order(draw: DrawFn) -> Step:
+        code = _drawn(draw, currency)
+        name = _drawn(draw, order_id)
+        random = DrawnDice(draw)
 
-@st.composite
-def _orders(
-    draw: DrawFn,
-    order_id: str | SearchStrategy[str],
-    currency: str | SearchStrategy[str],
-    max_lines: int,
-    prices: SearchStrategy[str] | Sequence[str] | None,
-    account: bool | None,
-    final_sale: bool | None,
-    at: When | None,
-) -> Step:
-    code = _drawn(draw, currency)
-    name = _drawn(draw, order_id)
-    random = DrawnDice(draw)
+        def price(random: Dice) -> int:
+            if prices is None:
+                return random.integer(0, 200_000) if random.chance(0.2) else random.choice(_prices_in(code))
+            said = draw(prices) if isinstance(prices, st.SearchStrategy) else random.choice(prices)
+            return to_minor(said, code)
 
-    def price(random: Dice) -> int:
-        if prices is None:
-            return random.integer(0, 200_000) if random.chance(0.2) else random.choice(_prices_in(code))
-        said = draw(prices) if isinstance(prices, st.SearchStrategy) else random.choice(prices)
-        return to_minor(said, code)
+        fields = order_fields(random, name, currency=code, max_lines=max_lines, price=price)
+        if account is not None:
+            fields["customer"]["account_id"] = "acc-1" if account else None
+        if final_sale is not None:
+            fields["lines"] = [line | {"final_sale": final_sale} for line in fields["lines"]]
+        step = _step(fields, None, "UTC")
+        return step if at is None else step.at(at)
 
-    fields = order_fields(random, name, currency=code, max_lines=max_lines, price=price)
-    if account is not None:
-        fields["customer"]["account_id"] = "acc-1" if account else None
-    if final_sale is not None:
-        fields["lines"] = [line | {"final_sale": final_sale} for line in fields["lines"]]
-    step = _step(fields, None, "UTC")
-    return step if at is None else step.at(at)
+    return order()
 
 
 def _prices_in(currency: str, threshold: int | None = None) -> Sequence[int]:
@@ -298,38 +288,40 @@ def policies(
     and the days on which the merchant is closed besides. Shrinks to the bundled policy itself; of another one the version
     is called ``drawn``.
     """
-    return _policies(tuple(zones), tuple(currencies))
 
+    @st.composite
+    def drawn(draw: DrawFn) -> Policy:
+        bundled = bundled_policies().versions[-1]
+        random = DrawnDice(draw)
+        content = bundled.model_dump(by_alias=True)
+        clauses: dict[str, Any] = content["clauses"]
+        # Which clauses are varied is drawn first: a policy that fails shrinks to the one clause that matters.
+        for clause in _some(random, [*_ONE_OF, *_PARTS_OF], 0.25):
+            for name, options in _ONE_OF.get(clause, {}).items():
+                clauses[clause][name] = random.choice(options)
+            for name, parts in _PARTS_OF.get(clause, {}).items():
+                some = tuple(_some(random, parts, 0.5))
+                clauses[clause][name] = some or ((parts[0],) if name == "channels" else ())
+        for clause in _some(random, CLAUSE_IDS, 0.06):
+            clauses[clause]["applies"] = False
+        content["currency"] = random.choice(currencies) if random.chance(0.2) else bundled.currency
+        if content["currency"] != bundled.currency or random.chance(0.25):
+            cent = Decimal(1).scaleb(-minor_unit_digits(content["currency"]))
+            for name, amounts in (("threshold", (500, 0, 1, 300, 10_000)), ("fee", (20, 0, 1, 500))):
+                less = cent if random.chance(0.4) else Decimal(0)
+                clauses["returns.label_fee"][name] = max(Decimal(0), Decimal(random.choice(amounts)) - less).quantize(
+                    cent
+                )
+        content["zone"] = random.choice(zones) if random.chance(0.3) else bundled.zone
+        if random.chance(0.2):
+            closed = {random.integer(0, 60) for _ in range(random.integer(1, 5))}
+            content["calendar"]["closed_also"] = tuple(date(2026, 3, 2) + timedelta(days=day) for day in sorted(closed))
+        policy = Policy.model_validate(content)
+        if policy == bundled:
+            return bundled
+        return Policy.model_validate(content | {"version": "drawn"})
 
-@st.composite
-def _policies(draw: DrawFn, zones: Sequence[str], currencies: Sequence[str]) -> Policy:
-    bundled = bundled_policies().versions[-1]
-    random = DrawnDice(draw)
-    content = bundled.model_dump(by_alias=True)
-    clauses: dict[str, Any] = content["clauses"]
-    # Which clauses are varied is drawn first: a policy that fails shrinks to the one clause that matters.
-    for clause in _some(random, [*_ONE_OF, *_PARTS_OF], 0.25):
-        for name, options in _ONE_OF.get(clause, {}).items():
-            clauses[clause][name] = random.choice(options)
-        for name, parts in _PARTS_OF.get(clause, {}).items():
-            some = tuple(_some(random, parts, 0.5))
-            clauses[clause][name] = some or ((parts[0],) if name == "channels" else ())
-    for clause in _some(random, CLAUSE_IDS, 0.06):
-        clauses[clause]["applies"] = False
-    content["currency"] = random.choice(currencies) if random.chance(0.2) else bundled.currency
-    if content["currency"] != bundled.currency or random.chance(0.25):
-        cent = Decimal(1).scaleb(-minor_unit_digits(content["currency"]))
-        for name, amounts in (("threshold", (500, 0, 1, 300, 10_000)), ("fee", (20, 0, 1, 500))):
-            less = cent if random.chance(0.4) else Decimal(0)
-            clauses["returns.label_fee"][name] = max(Decimal(0), Decimal(random.choice(amounts)) - less).quantize(cent)
-    content["zone"] = random.choice(zones) if random.chance(0.3) else bundled.zone
-    if random.chance(0.2):
-        closed = {random.integer(0, 60) for _ in range(random.integer(1, 5))}
-        content["calendar"]["closed_also"] = tuple(date(2026, 3, 2) + timedelta(days=day) for day in sorted(closed))
-    policy = Policy.model_validate(content)
-    if policy == bundled:
-        return bundled
-    return Policy.model_validate(content | {"version": "drawn"})
+    return drawn()
 
 
 def _some(random: Dice, of: Sequence[T], share: float) -> list[T]:
@@ -346,7 +338,7 @@ def commands(
     only: Collection[str] | None = None,
     at: datetime | None = None,
     later: bool = False,
-    policy: PolicyBook | Policy | str | Path | None = None,
+    policy: AnyPolicy = None,
 ) -> SearchStrategy[Step]:
     """What somebody might tell next, as a desk or a case stands: a :class:`~returnable.testing.steps.Step` told at ``at``.
 
@@ -359,24 +351,16 @@ def commands(
     The strategy is of the state as it is when it draws. Ids are the next ones: ``R-2`` after ``R-1``. Raises
     ``LookupError`` when none of ``only`` is possible there.
     """
-    return _commands(state, legal, None if only is None else frozenset(only), at, later, policy)
 
+    @st.composite
+    def command(draw: DrawFn) -> Step:
+        situation = Situation.of(state, at, policy)
+        if later:
+            situation.move(DrawnDice(draw))
+        fields = situation.choose_legal(draw, only) if legal else situation.choose_any(draw, only)
+        return _step(fields, situation.behaviour.at, situation.zone_name)
 
-@st.composite
-def _commands(
-    draw: DrawFn,
-    state: Desk | Services | Case,
-    legal: bool,
-    only: frozenset[str] | None,
-    at: datetime | None,
-    later: bool,
-    policy: PolicyBook | Policy | str | Path | None,
-) -> Step:
-    situation = Situation.of(state, at, policy)
-    if later:
-        situation.move(DrawnDice(draw))
-    fields = situation.choose_legal(draw, only) if legal else situation.choose_any(draw, only)
-    return _step(fields, situation.behaviour.at, situation.zone_name)
+    return command()
 
 
 def _found(likely: Sequence[Possibility], only: Collection[str] | None) -> Sequence[Possibility]:
@@ -420,7 +404,7 @@ class Situation:
     def of(
         state: Desk | Services | Case,
         at: datetime | None,
-        policy: PolicyBook | Policy | str | Path | None = None,
+        policy: AnyPolicy = None,
         max_orders: int = 1,
     ) -> Situation:
         """How it stands at ``at``, or at the clock of a desk."""
@@ -478,7 +462,7 @@ def histories(
     min_size: int = 1,
     max_size: int = 20,
     max_orders: int = 1,
-    policy: PolicyBook | Policy | str | Path | SearchStrategy[Policy] | None = None,
+    policy: AnyPolicy | SearchStrategy[Policy] = None,
 ) -> SearchStrategy[tuple[Step, ...]]:
     """What happened to an order (or up to ``max_orders``), step by step, as ``given(*history)`` takes it.
 
@@ -491,31 +475,24 @@ def histories(
     """
     if not 0 <= min_size <= max_size:
         raise ValueError("a history has at least min_size steps, and at most max_size")
-    return _histories(legal, min_size, max_size, max_orders, policy)
 
+    @st.composite
+    def history(draw: DrawFn) -> tuple[Step, ...]:
+        book = policy_book(draw(policy) if isinstance(policy, st.SearchStrategy) else policy)
+        services = assemble("memory:", book)
+        steps: list[Step] = []
+        at = START
+        while len(steps) < max_size:
+            # Whether there is one more step and what it is are drawn as one, so that a search can leave a step out whole.
+            step = draw(_next_steps(services, at, legal, max_orders, len(steps) >= min_size))
+            if step is None:
+                break
+            steps.append(step)
+            at = cast(datetime, step.when)
+        services.store.close()
+        return tuple(steps)
 
-@st.composite
-def _histories(
-    draw: DrawFn,
-    legal: bool,
-    min_size: int,
-    max_size: int,
-    max_orders: int,
-    policy: PolicyBook | Policy | str | Path | SearchStrategy[Policy] | None,
-) -> tuple[Step, ...]:
-    book = policy_book(draw(policy) if isinstance(policy, st.SearchStrategy) else policy)
-    services = assemble("memory:", book)
-    steps: list[Step] = []
-    at = START
-    while len(steps) < max_size:
-        # Whether there is one more step and what it is are drawn as one, so that a search can leave a step out whole.
-        step = draw(_next_steps(services, at, legal, max_orders, len(steps) >= min_size))
-        if step is None:
-            break
-        steps.append(step)
-        at = cast(datetime, step.when)
-    services.store.close()
-    return tuple(steps)
+    return history()
 
 
 @st.composite

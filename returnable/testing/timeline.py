@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from returnable.domain.errors import ReturnableError
 from returnable.domain.events import Event
+from returnable.domain.wording import instant_in_words
 from returnable.testing.clock import all_edges
-from returnable.testing.instants import said
 
 if TYPE_CHECKING:
     from returnable.domain.ports import Recorded
@@ -34,27 +35,27 @@ class _Mark:
     text: str
 
 
-def timeline(desk: Desk, now: datetime, zone_name: str, now_says: str = "") -> str:
+def timeline(desk: Desk, now: datetime, tz: ZoneInfo, now_says: str = "") -> str:
     """The facts of a desk, the instants at which answers flip, and the clock, in order of time.
 
     ``*`` is a fact, ``>`` the clock, and ``|`` a deadline or another edge. A fact that was learnt later says when.
     """
     entries = desk.services.store.read(0, 1_000_000)
     shown = entries[-EVENTS:]
-    marks = [_fact(entry, zone_name) for entry in shown]
+    marks = [_fact(entry, tz) for entry in shown]
     last = shown[-1].position if shown else 0
     marks += _edges(desk, now, {entry.event.occurred_at for entry in entries}, last + 1)
     marks.append(_Mark(now, last + 2, ">", f"the clock{': ' + now_says if now_says else ''}"))
-    lines = [f"  {mark.sign} {said(mark.at, zone_name)}  {mark.text}" for mark in sorted(marks)]
+    lines = [f"  {mark.sign} {instant_in_words(mark.at, tz)}  {mark.text}" for mark in sorted(marks)]
     if len(entries) > len(shown):
         lines.insert(0, f"    … {len(entries) - len(shown)} earlier facts")
     return "\n".join(lines)
 
 
-def _fact(entry: Recorded, zone_name: str) -> _Mark:
+def _fact(entry: Recorded, tz: ZoneInfo) -> _Mark:
     event = entry.event
     told = [str(getattr(event, name)) for name in _NAMES if isinstance(getattr(event, name, None), str)]
-    late = f"  (learnt {said(event.recorded_at, zone_name)})" if event.recorded_at != event.occurred_at else ""
+    late = f"  (learnt {instant_in_words(event.recorded_at, tz)})" if event.recorded_at != event.occurred_at else ""
     return _Mark(
         event.occurred_at,
         entry.position,
@@ -90,17 +91,17 @@ def ruling_lines(ruling: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"{clause['verdict']:<14} {clause['clause']}: {clause['because']}"
 
 
-def fact_lines(events: Iterable[Event], zone_name: str) -> Iterator[str]:
+def fact_lines(events: Iterable[Event], tz: ZoneInfo) -> Iterator[str]:
     """Facts with all that they say, one a line, times on the wall of a zone."""
     for event in events:
         said_of = {name: value for name, value in event if name not in ("occurred_at", "recorded_at", "ruling", "pins")}
         times = {
-            name: said(value, zone_name) if isinstance(value, datetime) else repr(value)
+            name: instant_in_words(value, tz) if isinstance(value, datetime) else repr(value)
             for name, value in said_of.items()
             if value not in (None, (), "", timedelta())
         }
         fields = ", ".join(f"{name}={value}" for name, value in times.items())
-        yield f"{event.type} at {said(event.occurred_at, zone_name)}: {fields}" if fields else event.type
+        yield f"{event.type} at {instant_in_words(event.occurred_at, tz)}: {fields}" if fields else event.type
 
 
 def indented(lines: Iterable[str], by: str = "    ") -> str:

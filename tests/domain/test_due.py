@@ -21,10 +21,10 @@ from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import fold
 from returnable.domain.commands import RunDeadlines
 from returnable.domain.deciding import DecisionContext
-from returnable.domain.decisions import due_facts, next_due
 from returnable.domain.due import DueCases
 from returnable.domain.errors import Stale, StoreBusy
 from returnable.domain.events import Who
+from returnable.domain.timetable import due_events, next_due
 from returnable.testing import Scenario, an_order, issue_label, record_return_shipment, void_label
 from returnable.testing.behaviour import World
 
@@ -38,7 +38,7 @@ def everything_due(world: World, at: datetime) -> list[str]:
     return sorted(
         case.case_id
         for case in (fold(case_id, events) for case_id, events in desk.store.cases())
-        if due_facts(case, DecisionContext(at, desk.policy_of(case)))
+        if due_events(case, DecisionContext(at, desk.policy_of(case)))
     )
 
 
@@ -53,10 +53,10 @@ def test_the_next_instant_is_the_first_at_which_there_is_something_to_record(ste
             at = next_due(case)
             if at is None:
                 later = world.at + timedelta(days=3650)
-                assert due_facts(case, DecisionContext(later, policy)) == []
+                assert due_events(case, DecisionContext(later, policy)) == []
             else:
-                assert due_facts(case, DecisionContext(at - A_MOMENT, policy)) == []
-                assert due_facts(case, DecisionContext(at, policy)) != []
+                assert due_events(case, DecisionContext(at - A_MOMENT, policy)) == []
+                assert due_events(case, DecisionContext(at, policy)) != []
 
 
 @given(STEPS, st.integers(0, 2**32 - 1))

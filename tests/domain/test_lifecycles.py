@@ -10,8 +10,8 @@ import pytest
 from statemachine.exceptions import TransitionNotAllowed
 
 from returnable.domain import events
+from returnable.domain.aggregate import allowed_commands
 from returnable.domain.commands import COMMANDS
-from returnable.domain.deciding import allowed_commands
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.lifecycles import (
     CLAIM,

@@ -18,7 +18,7 @@ from returnable.domain.money import (
     to_major,
     to_minor,
 )
-from returnable.domain.refunds import tax_of_units
+from returnable.domain.refunds.owed import tax_of_units
 
 CURRENCIES = st.sampled_from(sorted(MINOR_UNIT_DIGITS))
 WEIGHTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=12)

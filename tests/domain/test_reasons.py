@@ -15,8 +15,9 @@ from returnable.domain.deciding import Weighing
 from returnable.domain.events import RefundRequested
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import CLAUSE_IDS
-from returnable.domain.reasons import _REASONS, because, deduction_because, duration, is_instant, localised
+from returnable.domain.reasons import _REASONS, because, deduction_because, is_instant, localised
 from returnable.domain.ruling import ClauseResult, margin_seconds
+from returnable.domain.wording import duration_in_words
 from returnable.testing import a_policy
 from returnable.testing.behaviour import World
 
@@ -106,12 +107,12 @@ def test_an_override_is_cited_and_not_hidden() -> None:
     ],
 )
 def test_a_length_of_time_for_people(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert duration_in_words(seconds) == text
 
 
 @given(st.integers(0, 10**15))
 def test_a_length_of_time_reads_like_a_clock(microseconds: int) -> None:
-    text = duration(microseconds / 10**6)
+    text = duration_in_words(microseconds / 10**6)
 
     assert re.fullmatch(r"(\d+ days? ?)?(\d\d? h ?)?(\d\d? min ?)?(\d\d?(\.\d+)? s)?", text), text
     assert "60 s" not in text

@@ -20,7 +20,7 @@ from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
 from returnable.domain.money import to_minor
 from returnable.domain.ports import Damage
-from returnable.domain.refunds import left_for
+from returnable.domain.refunds.tenders import left_for
 from returnable.projections.ledger import balances
 from returnable.projections.lists import LISTS, StoredLists
 from returnable.projections.questions import Questions

@@ -9,8 +9,9 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from returnable.domain.calendar import zone
+from returnable.domain.wording import instant_in_words
 from returnable.testing import Clock, a_policy, a_return, an_order, given
-from returnable.testing.instants import ONE_TICK, instant, said, wall_time
+from returnable.testing.instants import ONE_TICK, instant, wall_time
 
 NEW_YORK = "America/New_York"
 INSTANTS = st.datetimes(datetime(2020, 1, 1), datetime(2030, 12, 1), timezones=st.just(UTC))
@@ -81,8 +82,8 @@ def test_what_the_wall_shows_is_that_instant_or_is_refused(at: datetime, zone_na
 def test_an_instant_is_told_to_the_second_and_further_only_where_it_has_more() -> None:
     at = datetime(2026, 3, 20, 4, 0, tzinfo=UTC)
 
-    assert said(at + timedelta(seconds=5), NEW_YORK) == "Fri 2026-03-20 00:00:05 EDT"
-    assert said(at - ONE_TICK, NEW_YORK) == "Thu 2026-03-19 23:59:59.999999 EDT"
+    assert instant_in_words(at + timedelta(seconds=5), zone(NEW_YORK)) == "Fri 2026-03-20 00:00:05 EDT"
+    assert instant_in_words(at - ONE_TICK, zone(NEW_YORK)) == "Thu 2026-03-19 23:59:59.999999 EDT"
 
 
 # ---- moving ----------------------------------------------------------------------------------------------------------

@@ -15,23 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import returnable
-from returnable.domain.effects import (
-    Carrier,
-    CarrierRefused,
-    CarrierTimeout,
+from returnable.domain.effects.answers import KeyReused, OutcomeUnknown
+from returnable.domain.effects.mails import Mail, Mailbox, MailRefused, MailTimeout
+from returnable.domain.effects.parcels import Carrier, CarrierRefused, CarrierTimeout, LabelBought, Scan
+from returnable.domain.effects.payments import (
     GatewayRefused,
     GatewayTimeout,
-    KeyReused,
-    LabelBought,
-    Mail,
-    Mailbox,
-    MailRefused,
-    MailTimeout,
-    OutcomeUnknown,
     PaymentGateway,
     RefundNotice,
     RefundReceipt,
-    Scan,
     refund_key,
     tender_of,
 )
@@ -40,7 +32,10 @@ from returnable.domain.events import RefundFailed, RefundRequested, RefundSettle
 from returnable.domain.money import to_minor
 from returnable.facade import Desk
 from returnable.testing.clock import Clock
-from returnable.testing.fakes import FakeCarrier, FakeGateway, FakeMailbox, FakeWorld
+from returnable.testing.fakes.carrier import FakeCarrier
+from returnable.testing.fakes.mailbox import FakeMailbox
+from returnable.testing.fakes.payments import FakeGateway
+from returnable.testing.fakes.world import FakeWorld
 from returnable.testing.steps import Step, a_return, an_order, flat, request_refund, request_return
 
 # ---- what a host has -------------------------------------------------------------------------------------------------
@@ -484,7 +479,7 @@ def live_through(seed: int, trouble: float, orders: int = 2) -> Shop:
             continue
         shop.webhooks_come()
         ahead = shop.world.next_due()
-        if ahead is None and set(status.values()) == {"refunded"}:
+        if ahead is None and set(statuses.values()) == {"refunded"}:
             return shop
         shop.clock.advance(minutes=dice.randint(1, 12 * 60))
     raise AssertionError("something was forgotten:\n" + shop.world.timeline())
@@ -972,7 +967,7 @@ def test_all_that_comes_in_comes_in_order_and_the_timeline_tells_it(clock: Clock
         "Mon 2026-03-02 10:00 EST  carrier  scan scan-1: T-1 accepted\n"
         "Mon 2026-03-02 12:00 EST  gateway  refund F-1/p-1 of 60.00 USD to p-1: succeeded, re-1\n"
         "Mon 2026-03-02 12:00 EST  gateway  webhook evt-1: F-1/p-1 succeeded\n"
-        "Mon 2026-03-02 12:00 EST  carrier  scan scan-1 is told: T-1 accepted\n"
+        "Mon 2026-03-02 12:00 EST  carrier  scan scan-1 is reported: T-1 accepted\n"
         "Mon 2026-03-02 12:00 EST  mailbox  mail-1 is read"
     )
 

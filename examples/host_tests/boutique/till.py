@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import returnable
-from returnable.domain.effects import GatewayRefused, GatewayTimeout, PaymentGateway, RefundReceipt, refund_key
+from returnable.domain.effects.payments import GatewayRefused, GatewayTimeout, PaymentGateway, RefundReceipt, refund_key
 from returnable.domain.money import to_minor
 
 

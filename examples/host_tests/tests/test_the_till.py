@@ -4,7 +4,7 @@ import pytest
 from boutique.till import Till
 
 from returnable.testing import a_return, an_order, request_refund
-from returnable.testing.fakes import FakeGateway
+from returnable.testing.fakes.payments import FakeGateway
 
 INSPECTED = (an_order(price="150.00", delivered="2026-11-02"), a_return(inspected="2026-11-09"))
 

@@ -1,0 +1,1 @@
+"""Orders by story: the confirmation, the cancellation, the parcels on their way out."""

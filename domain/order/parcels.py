@@ -1,0 +1,112 @@
+"""Parcels on their way out: shipments and deliveries as the carrier reports them.
+
+A delivery resolves the ends of ``returns.window`` and ``wrong_item.window``.
+"""
+
+from __future__ import annotations
+
+from returnable.domain.commands import RecordDelivery, RecordShipment
+from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.errors import Impossible
+from returnable.domain.events import Delivered, Event, ExceptionRaised, Shipped, Units
+from returnable.domain.fields import to_text
+from returnable.domain.order.state import Order, Parcel
+from returnable.domain.wording import plural
+
+
+def record_shipment(order: Order, command: RecordShipment, now: DecisionContext) -> DecisionResult:
+    """Record what the carrier did; where that conflicts with what is known, an exception is raised beside it."""
+    shipped_at, parcel_id = command.shipped_at or now.at, command.parcel_id
+    known = order.parcels.get(parcel_id)
+    event = Shipped(
+        **now.envelope(shipped_at),
+        parcel_id=parcel_id,
+        carrier=command.carrier,
+        tracking_number=command.tracking_number,
+        lines=_shipped_units(order, command, known),
+    )
+    if known is not None and any(_same_shipment(event, earlier) for earlier in known.shipments):
+        return DecisionResult()
+    reasons: list[str] = []
+    if shipped_at < order.confirmed.occurred_at:
+        reasons.append(
+            f"parcel {parcel_id} was shipped at {to_text(shipped_at)}, before the order was confirmed at "
+            f"{to_text(order.confirmed.occurred_at)}"
+        )
+    if known is not None:
+        reasons.append(
+            f"parcel {parcel_id} is already known to be shipped at {to_text(known.shipped_at)} by "
+            f"{known.carrier} {known.tracking_number}; now told: {to_text(shipped_at)} by {command.carrier} "
+            f"{command.tracking_number}"
+        )
+    if order.cancelled_at is not None:
+        reasons.append(
+            f"the shipment of parcel {parcel_id} at {to_text(shipped_at)} was learnt after the cancellation "
+            f"was granted at {to_text(order.cancelled_at)}"
+        )
+    return _with_exception(order, event, reasons, now)
+
+
+def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) -> tuple[Units, ...]:
+    order.check_lines((line.line_id for line in command.lines or ()), "lines[{}].line_id")
+    left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
+    if command.lines is None:
+        units = known.units if known else {line_id: count for line_id, count in left.items() if count}
+        if not units:
+            reason = f"every unit of {order.name} is in another parcel already"
+            raise Impossible("quantity.exceeded", reason, field="parcel_id")
+        return tuple(Units(line_id=line_id, quantity=count) for line_id, count in units.items())
+    for index, line in enumerate(command.lines):
+        left_of_line = left[line.line_id]
+        if known is None and line.quantity > left_of_line:
+            reason = (
+                f"{line.quantity} units of line {line.line_id} were shipped, but {left_of_line} "
+                f"{plural(left_of_line, 'is', 'are')} left to ship"
+            )
+            raise Impossible("quantity.exceeded", reason, field=f"lines[{index}].quantity")
+    return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
+
+
+def _same_shipment(one: Shipped, other: Shipped) -> bool:
+    def values(event: Shipped) -> object:
+        units = {units.line_id: units.quantity for units in event.lines}
+        return event.occurred_at, event.carrier, event.tracking_number, units
+
+    return values(one) == values(other)
+
+
+def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext) -> DecisionResult:
+    """The parcel reached the customer. The windows of its units are resolved here, for good."""
+    delivered_at = command.delivered_at or now.at
+    parcel = order.parcels.get(command.parcel_id)
+    if parcel is None:
+        raise Impossible("parcel.unknown", f"{order.name} has no parcel {command.parcel_id!r}", field="parcel_id")
+    if delivered_at in parcel.deliveries:
+        return DecisionResult()
+    reasons: list[str] = []
+    if delivered_at < parcel.shipped_at:
+        reasons.append(
+            f"parcel {parcel.parcel_id} was delivered at {to_text(delivered_at)}, before it was shipped at "
+            f"{to_text(parcel.shipped_at)}"
+        )
+    if parcel.delivered_at is not None:
+        reasons.append(
+            f"parcel {parcel.parcel_id} is already known to be delivered at {to_text(parcel.delivered_at)}; now told: "
+            f"{to_text(delivered_at)}"
+        )
+    return_before, report_before = now.deadlines.of_delivery(delivered_at)
+    event = Delivered(
+        **now.envelope(delivered_at),
+        parcel_id=command.parcel_id,
+        return_before=return_before,
+        report_before=report_before,
+        pins=now.policy.pins,
+    )
+    return _with_exception(order, event, reasons, now)
+
+
+def _with_exception(order: Order, event: Event, reasons: list[str], now: DecisionContext) -> DecisionResult:
+    events: list[tuple[str, Event]] = [(order.stream, event)]
+    if reasons:
+        events.append((order.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
+    return DecisionResult(events=events)

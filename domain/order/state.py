@@ -1,0 +1,248 @@
+"""Order: its state, how events change it, and what commands of several stories check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from returnable.domain.aggregate import Aggregate
+from returnable.domain.deadlines import Happened
+from returnable.domain.errors import HistoryBroken, Impossible, short
+from returnable.domain.events import (
+    AccountLinked,
+    Allotment,
+    BoughtLine,
+    CancellationDeclined,
+    CancellationRequested,
+    Cancelled,
+    Confirmed,
+    CustomerNotified,
+    Delivered,
+    Event,
+    ExceptionRaised,
+    RefusalsCounted,
+    Shipped,
+)
+from returnable.domain.lifecycles import ORDER
+from returnable.domain.money import MINOR_UNIT_DIGITS
+from returnable.domain.wording import plural
+
+Held = Mapping[str | None, int]
+"""Parcel → the units of a line in it that are in a return or claim; ``None`` stands for units not delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A parcel on its way out. The first report of its shipment and of its delivery counts; later ones are kept beside."""
+
+    parcel_id: str
+    carrier: str
+    tracking_number: str
+    units: Mapping[str, int]
+    shipped_at: datetime
+    delivered: Happened | None = None
+    return_before: datetime | None = None
+    report_before: datetime | None = None
+    shipments: tuple[Shipped, ...] = ()
+    """Every report of its shipment."""
+    deliveries: tuple[datetime, ...] = ()
+    """Every reported time of its delivery."""
+
+    @property
+    def delivered_at(self) -> datetime | None:
+        """When it reached the customer."""
+        return self.delivered.at if self.delivered else None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAsked:
+    """Whether units were inside their window when something was asked for, and the parcel that decides it.
+
+    ``parcel`` is the first parcel whose window was not open, or else the one whose window closes first; ``None`` where
+    nothing is delivered.
+    """
+
+    in_time: bool
+    undelivered: int
+    parcel: str | None = None
+    delivered_at: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass
+class Order(Aggregate):
+    """An order as its events make it."""
+
+    kind = "order"
+    lifecycle = ORDER
+
+    order_id: str
+    confirmed: Confirmed = field(init=False)
+    lines: dict[str, BoughtLine] = field(default_factory=dict)
+    account_id: str | None = None
+    account_since: datetime | None = None
+    parcels: dict[str, Parcel] = field(default_factory=dict)
+    incomplete_since: datetime | None = None
+    cancellation_asked: Happened | None = None
+    """The earliest request to cancel, accepted or declined."""
+    cancelled_at: datetime | None = None
+    notices_owed: int = 0
+    exceptions: tuple[str, ...] = ()
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217."""
+        return self.confirmed.currency
+
+    def clone(self) -> Order:
+        new = super().clone()
+        new.parcels = dict(self.parcels)
+        return new
+
+    # ---- parcels and units ------------------------------------------------------------------------------------------
+
+    def parcels_by_shipment(self) -> list[Parcel]:
+        """The parcels in the order of their hand-over, whichever was reported first."""
+        return sorted(self.parcels.values(), key=lambda parcel: (parcel.shipped_at, parcel.parcel_id))
+
+    def in_parcels(self, line_id: str) -> int:
+        """How many units of a line are in parcels."""
+        return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values())
+
+    def delivered(self, line_id: str) -> int:
+        """How many units of a line were delivered."""
+        return sum(parcel.units[line_id] for parcel in self._delivered(line_id))
+
+    def return_before(self, line_id: str) -> datetime | None:
+        """The latest end of the return window among the line's delivered units (exclusive)."""
+        return max((p.return_before for p in self._delivered(line_id) if p.return_before), default=None)
+
+    def report_before(self, line_id: str) -> datetime | None:
+        """The latest end of the wrong-item window among the line's delivered units (exclusive)."""
+        return max((p.report_before for p in self._delivered(line_id) if p.report_before), default=None)
+
+    def _delivered(self, line_id: str) -> list[Parcel]:
+        return [p for p in self.parcels.values() if p.delivered and p.units.get(line_id)]
+
+    def allot(self, line_id: str, quantity: int, held: Held) -> tuple[Allotment, ...]:
+        """Take units of a line that nobody holds: those with the latest deadline first, undelivered ones last."""
+        taken: list[Allotment] = []
+        for parcel in sorted(self._delivered(line_id), key=_latest_deadline, reverse=True):
+            free = min(quantity, parcel.units[line_id] - held.get(parcel.parcel_id, 0))
+            if free > 0:
+                taken.append(Allotment(parcel_id=parcel.parcel_id, quantity=free))
+                quantity -= free
+        if quantity:
+            taken.append(Allotment(parcel_id=None, quantity=quantity))
+        return tuple(taken)
+
+    def ask_window(
+        self, units: Iterable[Allotment], asked_at: datetime, end_of: Callable[[Parcel], datetime | None]
+    ) -> WindowAsked:
+        """Whether all units were delivered by then, and their windows, which end (exclusively) at ``end_of``, open."""
+        undelivered = 0
+        windows: list[tuple[str, datetime, datetime, bool]] = []
+        for taken in units:
+            if taken.parcel_id is None:
+                undelivered += taken.quantity
+                continue
+            parcel = self.parcels[taken.parcel_id]
+            delivered_at, before = parcel.delivered_at, end_of(parcel)
+            if delivered_at is None or before is None:
+                raise HistoryBroken(f"{self.stream}: parcel {short(parcel.parcel_id)} was allotted but not delivered")
+            windows.append((parcel.parcel_id, delivered_at, before, delivered_at <= asked_at < before))
+        if not windows:
+            return WindowAsked(not undelivered, undelivered)
+        failing = next((window for window in windows if not window[3]), None)
+        parcel_id, delivered_at, before, _ = failing or min(windows, key=lambda window: window[2])
+        return WindowAsked(not undelivered and failing is None, undelivered, parcel_id, delivered_at, before)
+
+    # ---- checks -----------------------------------------------------------------------------------------------------
+
+    def check_lines(self, line_ids: Iterable[str], field: str) -> None:
+        """Raise ``line.unknown`` for the first id that is not a line of the order; ``field`` has ``{}`` for its place."""
+        for index, line_id in enumerate(line_ids):
+            if line_id not in self.lines:
+                raise Impossible("line.unknown", f"{self.name} has no line {line_id!r}", field=field.format(index))
+
+    def check_quantity(self, line_id: str, quantity: int, taken: int, field: str) -> None:
+        """Raise ``quantity.exceeded`` where more units of a line are asked for than are free."""
+        bought = self.lines[line_id].quantity
+        if quantity > bought - taken:
+            of_them = f"{taken} of them {plural(taken, 'is', 'are')}" if bought > 1 else "it is"
+            held = f", and {of_them} in another return or claim" if taken else ""
+            reason = (
+                f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought{held}"
+            )
+            raise Impossible("quantity.exceeded", reason, field=field)
+
+    def check_not_cancelled(self, command: str) -> None:
+        """Raise ``transition.not_allowed`` for a cancelled order: its cancellation pays everything back."""
+        if self.status == "cancelled":
+            raise self.not_allowed(command)
+
+    def check_no_open_returns(self, open_returns: Sequence[str], command: str) -> None:
+        """Raise ``transition.not_allowed`` where a return of the order is not settled: cancelling pays for the whole order.
+
+        Only overrides lead here, because nothing comes back of what was not delivered.
+        """
+        if open_returns:
+            raise self.not_allowed(command, f"return {', '.join(open_returns[:10])} of it is not settled")
+
+    # ---- events -----------------------------------------------------------------------------------------------------
+
+    def _move(self, event: Event, happened: Happened) -> None:
+        if isinstance(event, Delivered):
+            self._deliver(event, happened)
+            return
+        self.status = ORDER.after(self.status, event.type)
+        if isinstance(event, Confirmed):
+            if event.currency not in MINOR_UNIT_DIGITS:
+                raise HistoryBroken(f"{self.stream}: {short(event.currency)} is not a currency")
+            self.confirmed = event
+            self.lines = {line.line_id: line for line in event.lines}
+            self.account_id = event.customer.account_id
+            self.account_since = event.occurred_at if self.account_id is not None else None
+        elif isinstance(event, Shipped):
+            known = self.parcels.get(event.parcel_id)
+            if known is None:
+                units = {units.line_id: units.quantity for units in event.lines}
+                known = Parcel(event.parcel_id, event.carrier, event.tracking_number, units, event.occurred_at)
+            self.parcels[event.parcel_id] = replace(known, shipments=(*known.shipments, event))
+        elif isinstance(event, Cancelled):
+            self.cancelled_at = event.occurred_at
+            self.notices_owed += 1
+        elif isinstance(event, CancellationDeclined):
+            self.notices_owed += 1
+        elif isinstance(event, CancellationRequested):
+            self.cancellation_asked = min(happened, self.cancellation_asked or happened)
+            if event.incomplete:
+                self.incomplete_since = min(event.occurred_at, self.incomplete_since or event.occurred_at)
+
+    def _deliver(self, event: Delivered, happened: Happened) -> None:
+        parcel = self.parcels.get(event.parcel_id)
+        if parcel is None:
+            raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was delivered but never shipped")
+        if parcel.delivered is None:
+            parcel = replace(
+                parcel, delivered=happened, return_before=event.return_before, report_before=event.report_before
+            )
+        self.parcels[event.parcel_id] = replace(parcel, deliveries=(*parcel.deliveries, event.occurred_at))
+        everything = all(self.delivered(line.line_id) >= line.quantity for line in self.lines.values())
+        self.status = ORDER.after(self.status, event.type, everything)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, AccountLinked):
+            self.account_since = self.account_since or event.occurred_at
+            self.account_id = event.account_id
+        elif isinstance(event, CustomerNotified):
+            self.notices_owed = 0
+        elif isinstance(event, ExceptionRaised):
+            self.exceptions += event.reasons
+        elif isinstance(event, RefusalsCounted) and event.command == "request_cancellation":
+            self.notices_owed += 1
+
+
+def _latest_deadline(parcel: Parcel) -> tuple[datetime, datetime, str]:
+    return parcel.return_before or parcel.shipped_at, parcel.delivered_at or parcel.shipped_at, parcel.parcel_id

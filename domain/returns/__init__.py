@@ -1,0 +1,1 @@
+"""Returns by story: the request, its labels, the way back."""

@@ -1,0 +1,119 @@
+"""The request to return units.
+
+Clauses: ``returns.window``, ``returns.final_sale``, ``returns.account``, ``returns.portal``, ``returns.no_exchanges``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from returnable.domain.commands import RequestReturn
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing
+from returnable.domain.events import Allotment, ReturnAuthorized, ReturnDeclined, ReturnLine, ReturnRequested
+from returnable.domain.fields import to_text
+from returnable.domain.ids import StreamId
+from returnable.domain.order.state import Held, Order
+from returnable.domain.ports import ReservedId
+from returnable.domain.ruling import Grounds, margin_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Units of a line that the customer wants to return, and the parcels they came in."""
+
+    line_id: str
+    quantity: int
+    parcels: tuple[Allotment, ...]
+    reason: str | None = None
+
+
+def weigh_request(
+    order: Order,
+    wanted: Sequence[Wanted],
+    now: DecisionContext,
+    requested_at: datetime,
+    channel: str,
+    resolution: str,
+) -> Weighing:
+    """Weigh every clause on a return request as a whole: one failing line fails its clause."""
+    clauses = now.policy.clauses
+    weighing = now.weighing(order.overrides)
+
+    lines = [_window_of(order, want, requested_at) for want in wanted]
+    ends = [str(line["return_before"]) for line in lines if "return_before" in line]
+    grounds: Grounds = {"requested_at": to_text(requested_at)}
+    if ends:
+        tightest = min(ends)
+        grounds["deadline"] = tightest
+        grounds["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
+    grounds["lines"] = list(lines)
+    weighing.weigh("returns.window", all(line.get("in_time") for line in lines), grounds)
+
+    marked: list[str] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
+    checked: list[str] = [want.line_id for want in wanted]
+    weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked})
+
+    since = order.account_since
+    account: Grounds = {"requested_at": to_text(requested_at)}
+    if since is not None:
+        account["account_id"] = order.account_id
+        account["account_since_at"] = to_text(since)
+    # An account that came with the order was there before any request, however the clocks of the systems differ.
+    with_order = order.confirmed.customer.account_id is not None
+    had_account = with_order or (since is not None and since <= requested_at)
+    weighing.weigh("returns.account", had_account if clauses.returns_account.required else None, account)
+
+    channels = clauses.returns_portal.channels
+    weighing.weigh("returns.portal", channel in channels, {"channel": channel, "channels": list(channels)})
+    weighing.weigh("returns.no_exchanges", resolution != "exchange", {"resolution": resolution})
+    return weighing
+
+
+def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Grounds:
+    grounds: Grounds = {"line_id": want.line_id, "quantity": want.quantity}
+    window = order.ask_window(want.parcels, requested_at, lambda parcel: parcel.return_before)
+    if window.undelivered:
+        grounds["undelivered"] = window.undelivered
+    if window.delivered_at is not None and window.before is not None:
+        grounds["parcel_id"] = window.parcel
+        grounds["delivered_at"] = to_text(window.delivered_at)
+        grounds["return_before"] = to_text(window.before)
+        grounds["margin_seconds"] = margin_seconds(window.before, requested_at)
+    grounds["in_time"] = window.in_time
+    return grounds
+
+
+def request_return(
+    order: Order,
+    command: RequestReturn,
+    now: DecisionContext,
+    held: Mapping[str, Held],
+) -> DecisionResult:
+    """Authorize or decline the return; ``held`` says which units of each line are taken elsewhere."""
+    order.check_lines((line.line_id for line in command.lines), "lines[{}].line_id")
+    order.check_not_cancelled(command.command)
+    wanted: list[Wanted] = []
+    for index, line in enumerate(command.lines):
+        taken = held[line.line_id]
+        order.check_quantity(line.line_id, line.quantity, sum(taken.values()), f"lines[{index}].quantity")
+        parcels = order.allot(line.line_id, line.quantity, taken)
+        wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason))
+    requested_at = command.requested_at or now.at
+    weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution)
+    stream = str(StreamId("return", command.return_id))
+    request = ReturnRequested(
+        **now.envelope(requested_at),
+        return_id=command.return_id,
+        order_id=order.order_id,
+        lines=tuple(
+            ReturnLine(line_id=want.line_id, quantity=want.quantity, reason=want.reason, parcels=want.parcels)
+            for want in wanted
+        ),
+        channel=command.channel,
+        resolution=command.resolution,
+    )
+    verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
+    reserved_ids = [ReservedId("return", command.return_id, order.order_id)]
+    return now.decide(stream, weighing, verdict, before=[request], reserved_ids=reserved_ids)
