@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 T = TypeVar("T")
 
 
-class cached_property(Generic[T]):  # noqa: N801 (it stands for the one of functools)
+class cached_property(Generic[T]):  # noqa: N801 (used like the one of functools)
     """A property whose value is computed when it is first asked for, and kept by the object.
 
     ``functools.cached_property`` holds a lock meanwhile in Python 3.11. A child process that is forked then inherits it

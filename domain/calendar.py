@@ -25,7 +25,7 @@ A_MOMENT = timedelta(microseconds=1)
 """The smallest step between two instants."""
 
 _PLAIN: tuple[type[datetime]] = (next(kind for kind in datetime.__mro__ if kind.__module__ == "datetime"),)
-"""``datetime`` itself, inside a tuple: what freezes the clock of a test puts a class of its own in every place it finds."""
+"""The real ``datetime`` class. It is in a tuple, because freezegun replaces it in every module but not in containers."""
 
 Counting = Literal["calendar", "business"]
 
@@ -33,7 +33,7 @@ Counting = Literal["calendar", "business"]
 def plain(instant: datetime) -> datetime:
     """The same aware instant as a ``datetime`` of the standard library, not of a class made of it.
 
-    Frozen clocks and some libraries of dates have classes of their own, which serialisers refuse; none gets into a fact.
+    Frozen clocks and some date libraries have subclasses, which serialisers refuse; none of them gets into an event.
     """
     (kind,) = _PLAIN
     if type(instant) is kind:
@@ -110,7 +110,7 @@ class Calendar:
         return hashlib.sha256(to_json(content)).hexdigest()
 
     def closed_also(self, name: str, version: str, days: Iterable[date]) -> Calendar:
-        """This calendar with more days off, under a name of its own."""
+        """This calendar with more days off, under another name."""
         return Calendar(
             name=name,
             version=version,

@@ -1,6 +1,6 @@
 """A case: an order with its returns, its claims and their refunds; loaded, judged and appended to as one.
 
-``evolve`` is the only way from facts to state, live and in replay.
+States come from events here and nowhere else, live and in replay.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
@@ -28,7 +29,7 @@ from returnable.domain.returns.state import Return
 
 
 class Case:
-    """What is known of an order and all that came of it, after ``seq`` facts. Never changed once it is built."""
+    """An order with its returns, claims and refunds after ``seq`` events. It never changes once it is built."""
 
     __slots__ = ("__dict__", "case_id", "claims", "last", "order", "refunds", "refusal", "returns", "seq")
 
@@ -40,13 +41,13 @@ class Case:
         self.claims: dict[str, Claim] = {}
         self.refunds: dict[str, Refund] = {}
         self.last: Recorded | None = None
-        """The fact that was recorded last."""
+        """The event that was recorded last."""
         self.refusal: Refusal | None = None
-        """The refusal that was recorded last; it leads to those before it."""
+        """The refusal that was recorded last, with a link to those before it."""
 
     @property
     def tip(self) -> Tip | None:
-        """The last fact as the store holds it; ``None`` where it is not stored."""
+        """The last event as the store holds it; ``None`` where it is not stored."""
         last = self.last
         return Tip(last.position, last.content) if last is not None and last.content else None
 
@@ -61,18 +62,18 @@ class Case:
         return found
 
     def stream_with(self, subject: StreamId) -> str:
-        """The stream in which the facts of a subject stand: a refund's stand with what it pays for."""
+        """The stream with the events of a subject. Those of a refund are in the stream of what it pays for."""
         return self.refunds[subject.id].stream if subject.kind == "refund" else str(subject)
 
     def version_of(self, stream: str) -> int:
-        """How many facts the stream has; 0 when it is not in this case."""
+        """How many events the stream has; 0 when it is not in this case."""
         try:
             return self.stream_of(stream).version
         except HistoryBroken:
             return 0
 
     def status_of(self, stream: str) -> str | None:
-        """The state of the lifecycle of a stream; ``None`` before its first fact."""
+        """The state of the lifecycle of a stream; ``None`` before its first event."""
         try:
             status = self.stream_of(stream).status
         except HistoryBroken:
@@ -112,10 +113,7 @@ class Case:
 
 
 def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
-    """The case after more facts; ``case`` itself stays as it was.
-
-    Raises :class:`HistoryBroken` when a fact is not possible where it stands.
-    """
+    """The case after more events; ``case`` itself does not change. Raises :class:`HistoryBroken` for an impossible event."""
     new = Case.__new__(Case)
     new.case_id, new.seq = case.case_id, case.seq
     new.order, new.returns = case.order, dict(case.returns)
@@ -126,7 +124,7 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
 
 
 def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> None:
-    """Apply facts to a case nobody else holds yet; ``owned``: its streams that are no copies of anybody's either."""
+    """Apply events to a case that nobody else holds; ``owned`` names the streams that are not shared with another case."""
     for entry in recorded:
         _apply(case, entry.stream, entry.version, entry.event, owned)
         case.seq = entry.case_seq
@@ -137,9 +135,8 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str]) -> None:
     kind, name = StreamId.parse(stream)
-    known: Mapping[str, Order | Return | Claim]
-    known = {name: case.order} if kind == "order" else case.returns if kind == "return" else case.claims
-    subject = known.get(name)
+    known: dict[str, Any] = case.returns if kind == "return" else case.claims
+    subject: Order | Return | Claim | None = case.order if kind == "order" else known.get(name)
     if subject is None:
         subject = Return(name) if kind == "return" else Claim(name)
     elif stream not in owned:
@@ -147,10 +144,8 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     subject.apply(event, version)
     if isinstance(subject, Order):
         case.order = subject
-    elif isinstance(subject, Return):
-        case.returns[name] = subject
     else:
-        case.claims[name] = subject
+        known[name] = subject
     owned.add(stream)
     refund_id = event.refund_id
     if refund_id is not None:
@@ -166,7 +161,7 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
 
 
 def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:
-    """The case after all its stored facts."""
+    """The case after all its stored events."""
     case = Case(case_id)
     _apply_all(case, recorded, {case.order.stream})
     return case
@@ -174,7 +169,7 @@ def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A fact of a replay, and the state of its stream before and after it (``None``: nothing yet)."""
+    """An event of a replay, and the state of its stream before (``None``: nothing yet) and after it."""
 
     entry: Recorded
     before: str | None
@@ -182,20 +177,20 @@ class Step:
 
 
 def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
-    """Apply facts one by one to a case nobody else holds: look at ``case`` after each step, and keep nothing of it.
+    """Apply events one by one to a case that nobody else holds. Read ``case`` after each step, and keep nothing of it.
 
-    Raises :class:`HistoryBroken` when a fact is not possible where it stands; ``case`` is then not to be used.
+    Raises :class:`HistoryBroken` for an impossible event; ``case`` must not be used after that.
     """
     owned = {case.order.stream}
     for entry in recorded:
         before = case.status_of(entry.stream)
         _apply_all(case, (entry,), owned)
-        case.__dict__.pop("held", None)  # what was worked out after the step before does not hold any more
+        case.__dict__.pop("held", None)  # computed after the step before
         yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
 
 
 def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -> bool:
-    """Whether a fact had occurred by ``as_of`` and was recorded by ``known_at``."""
+    """Whether an event had occurred by ``as_of`` and was recorded by ``known_at``."""
     return (as_of is None or entry.event.occurred_at <= as_of) and (
         known_at is None or entry.event.recorded_at <= known_at
     )
@@ -204,10 +199,9 @@ def counts(entry: Recorded, as_of: datetime | None, known_at: datetime | None) -
 def countable(
     case_id: str, recorded: Iterable[Recorded], as_of: datetime | None = None, known_at: datetime | None = None
 ) -> Iterator[tuple[Recorded, Case, Case]]:
-    """The facts that count, in the order in which they were recorded, each with the case before and after it.
+    """The events that count, in the order of recording, each with the case before and after it.
 
-    A fact that is dated before the one it builds on (an inspection dated before the arrival) does not count until that one
-    does.
+    An inspection may be dated before the arrival. Such an event does not count until the event it builds on counts.
     """
     case = Case(case_id)
     for entry in recorded:
@@ -221,7 +215,7 @@ def countable(
 
 
 def fold_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | None, known_at: datetime | None) -> Case:
-    """The case as it was in the world at ``as_of``, as far as recorded by ``known_at``."""
+    """The case as it was in the world at ``as_of``, as far as it was recorded by ``known_at``."""
     after = Case(case_id)
     for _, _, case in countable(case_id, recorded, as_of, known_at):
         after = case
@@ -229,7 +223,7 @@ def fold_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | Non
 
 
 def reserved_ids_in(recorded: Iterable[Recorded]) -> Iterator[ReservedId]:
-    """The ids of returns, claims and refunds that facts give, each of which must be unique in the whole store."""
+    """The ids of returns, claims and refunds in these events. Each must be unique in the whole store."""
     for entry in recorded:
         event = entry.event
         if isinstance(event, ReturnRequested):

@@ -1,7 +1,7 @@
-"""What a deadline is; where the day-counted windows of a policy become instants, and a decision made again finds them.
+"""What a deadline is, and how the windows of a policy become instants.
 
-The first time, an instant follows from the clause, the zone and the calendar. It is recorded, and from then on the record
-says what it is: a time zone database or a holiday table of a later day moves no deadline that was given.
+The instant of a new deadline follows from the clause, the zone and the calendar. It is recorded, and then the record counts:
+a later time zone database or holiday table moves no deadline that was given.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
 
 class Happened(NamedTuple):
-    """When something happened in the world, and the version of the fact that says so in its stream."""
+    """When something happened in the world, and the version of its event in the stream."""
 
     at: datetime
     version: int
 
 
 class Anchor(NamedTuple):
-    """What a deadline is counted from, and what that is called: ``the delivery of parcel P-1``."""
+    """What a deadline is counted from: an event, its instant, and its name: ``the delivery of parcel P-1``."""
 
     event: str
     at: datetime
@@ -32,9 +32,9 @@ class Anchor(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """How a deadline came to its end by something that happened, and in which event.
+    """How a deadline ended, and by which event.
 
-    ``met``: what it waits for was done in time. ``missed``: it was done, but too late. ``lifted``: it no longer ran.
+    ``met``: done in time. ``missed``: done, but too late. ``lifted``: the deadline no longer applied.
     """
 
     at: datetime
@@ -43,14 +43,11 @@ class Settlement(NamedTuple):
     what: str
     """What happened, in words: ``handed over``."""
     refused: bool = False
-    """Whether what was asked for in that event was declined."""
+    """Whether the request in that event was declined."""
 
 
 class Deadline(NamedTuple):
-    """A deadline that an event set.
-
-    :func:`returnable.domain.timetable.deadlines_of` says which ones a case has.
-    """
+    """A deadline that an event set; :func:`returnable.domain.timetable.deadlines_of` returns those of a case."""
 
     clause: str
     name: str
@@ -58,23 +55,23 @@ class Deadline(NamedTuple):
     subject: str
     """The order, return, claim or refund that it is about: ``return/R-1``."""
     part: str
-    """What of the subject: ``label L-1``, ``line 1 in parcel P-1``; empty where the subject has only one."""
+    """Which part of the subject: ``label L-1``, ``line 1 in parcel P-1``; empty where the subject has one deadline."""
     at: datetime
     anchors: tuple[Anchor, ...]
-    """What it may be counted from: the policy says which one. The last one set it."""
+    """What it may be counted from, which the policy decides. The last anchor set it."""
     title: str
-    """What comes at the deadline, in words."""
+    """What happens at the deadline, in words."""
     awaited: str
     """What it waits for, in words: ``handed over``."""
     open: bool
     """Whether something still depends on it."""
     settled: Settlement | None = None
     lapse: Callable[..., Event] | None = None
-    """The event that is to be recorded once it has passed; ``None``: there is none, or it is on record."""
+    """The event to record once it has passed; ``None`` where there is none, or where it is recorded."""
     lapsed_by: str | None = None
-    """The event on record that says it passed."""
+    """The recorded event that says it passed."""
     optional: bool = False
-    """Whether it ends an opportunity: nobody fails who lets it pass."""
+    """Whether it ends an opportunity, so that nobody fails by letting it pass."""
 
     @property
     def set_by(self) -> str:
@@ -83,7 +80,7 @@ class Deadline(NamedTuple):
 
     @property
     def stream(self) -> str:
-        """The stream in which that event stands, and in which the passing is recorded."""
+        """The stream of that event, in which the passing is recorded, too."""
         return self.set_by.rpartition("#")[0]
 
     @property
@@ -146,28 +143,28 @@ class Deadlines:
 
 
 class AsRecorded(Deadlines):
-    """The deadlines as a recorded fact has them; what it does not have is resolved."""
+    """The deadlines as a recorded event has them; any other is resolved."""
 
-    __slots__ = ("_fact",)
+    __slots__ = ("_event",)
 
     def __init__(self, policy: Policy, event: Event) -> None:
         super().__init__(policy)
-        self._fact = event
+        self._event = event
 
     def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
-        event = self._fact
+        event = self._event
         if isinstance(event, Delivered):
             return event.return_before, event.report_before
         return super().of_delivery(delivered_at)
 
     def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
-        event = self._fact
+        event = self._event
         if isinstance(event, LabelIssued | LabelReceived):
             return event.void_at
         return super().of_label(issued_at, received_at)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
-        event = self._fact
+        event = self._event
         if isinstance(event, RefundRequested):
             return RefundTiming(event.expected_from, event.expected_to, event.overdue_at)
         return super().of_refund(issued_at)

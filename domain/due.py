@@ -1,6 +1,6 @@
-"""Which cases have a deadline to record by an instant: the due table of a store, kept up with its facts.
+"""Which cases have a deadline to record by an instant: the due table of a store, kept up to date with its events.
 
-The table is an index and nothing more. A case that it leads to is looked at again, and what its facts say is what counts.
+The table is only an index. A case that it names is loaded again, and its events decide.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from returnable.domain.ports import Damage, DueCase, EventStore, Recorded
 from returnable.domain.timetable import next_due
 
 POSITIONS_AT_ONCE = 2000
-"""The width of the window of the log that is taken in by one transaction."""
+"""How many positions of the log one transaction covers."""
 
 CASES_AT_ONCE = 500
 
@@ -22,14 +22,14 @@ _log = logging.getLogger("returnable")
 
 
 class DueCases:
-    """Keeps the due table of a store up with its facts. Any number may do so at once: one does it, the others notice."""
+    """Updates the due table of a store. Any number may do so at once: one succeeds, and the others notice."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self.table = store.due
 
     def catch_up(self, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Take in all facts that are recorded by now, or until ``stopped`` says so; the position it is fed up to then."""
+        """Process all events recorded by now, or until ``stopped`` returns true; returns the position of the table then."""
         head = self._store.head()
         while (position := self.table.position()) < head and not stopped():
             if position == 0:
@@ -40,15 +40,15 @@ class DueCases:
         return position
 
     def retry_parked(self) -> None:
-        """Look again at the cases that could not be read: a later version may be able to."""
+        """Load the parked cases again: a later version may be able to read them."""
         position = self.table.position()
         parked = self.table.parked()
         if parked:
             self._take_in(position, position, parked)
 
     def _build(self, head: int, stopped: Callable[[], bool]) -> None:
-        # Case by case, because a window of the log would lead to every case again and again. Whoever is ended meanwhile
-        # begins again: it is once in the life of a store, and a million facts take 13 s (docs/scale.md).
+        # Case by case, because windows of the log would load every case again and again. A process that ends meanwhile begins
+        # again: this happens once in the life of a store, and a million events take 13 s (docs/scale.md).
         after = ""
         due: list[DueCase] = []
         parked: list[str] = []
@@ -69,14 +69,14 @@ class DueCases:
         self.table.update(position, upto, case_ids, due, parked)
 
     def sound_case(self, case_id: str) -> Case | None:
-        """A case as it stands now; ``None``, told in the log, where it cannot be read whole: it is parked then."""
+        """A case as it is now. A case with unreadable events is logged and parked: ``None``."""
         case = _sound(case_id, *self._store.load_until_damage(case_id))
         if case is None:
             self.table.park(case_id)
         return case
 
     def park(self, case_id: str, why: Exception) -> None:
-        """Set a case apart, and say why: it must not hold up the others."""
+        """Park a case and log why, so that it does not block the others."""
         _leave_out(case_id, why)
         self.table.park(case_id)
 

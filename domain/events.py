@@ -1,14 +1,14 @@
-"""The facts. Each has a stable stored name with a version, and stays readable for ever.
+"""The events. Each has a stable stored name with a version, and stays readable for ever.
 
-Every fact knows when it happened in the world (``occurred_at``), when this system learnt it (``recorded_at``), who told
-it, and under which command id. A *decision* also carries its pins (which policy, calendar, zone and engine judged it)
-and its ruling, and facts that start a clock carry the deadline as it was resolved, so that no later change of policy,
-holiday table or time zone database moves it. Money is in minor units, instants are UTC.
+Every event holds when it happened in the world (``occurred_at``), when this system recorded it (``recorded_at``), who
+reported it, and under which command id. A *decision* also holds its pins (which policy, calendar, zone and engine judged it)
+and its ruling. An event that starts a clock holds the resolved deadline, so that no later change of policy, holiday table or
+time zone database moves it. Money is in minor units, instants are UTC.
 
-A released class is never changed: a new shape is a new version with an upcaster (:data:`UPCASTERS`).
+A released class never changes: a new shape is a new version with an upcaster (:data:`UPCASTERS`).
 """
 
-# Fields narrow what Fact answers of their name.
+# Fields narrow the properties of Event that have their names.
 # pyright: reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Part(BaseModel):
 
 
 class Who(Part):
-    """Who told the fact."""
+    """Who reported the event."""
 
     role: Role
     id: Personal
@@ -56,20 +56,20 @@ class Pins(Part):
 
 
 class Event(Part):
-    """What every fact says."""
+    """What every event holds."""
 
     stored_as: ClassVar[str]
     """The stable stored name with its version, such as ``order.Shipped/1``."""
     title: ClassVar[str]
     """What it is called in a report."""
     of_command: ClassVar[str | None] = None
-    """The command that records it first; ``None`` where it only follows another fact, or the clock records it."""
+    """The command whose first event it is; ``None`` where it follows another event, or a deadline records it."""
     follows: ClassVar[tuple[builtins.type[Event], ...]] = ()
-    """The first facts of a command after which the same command may record it."""
+    """The first events of a command after which the same command may record it."""
     moves: ClassVar[bool] = True
-    """Whether it moves an order, return or claim; one that does not may stand in any of them at any time."""
+    """Whether it moves an order, return or claim. One that does not is possible in any state of them."""
     declines: ClassVar[bool] = False
-    """Whether the policy says no with it; :attr:`ruling` is ``None`` where a person does."""
+    """Whether it says no. :attr:`ruling` is ``None`` where a person says no, and not the policy."""
 
     occurred_at: AwareDatetime
     recorded_at: AwareDatetime
@@ -82,21 +82,21 @@ class Event(Part):
         return type(self).__name__
 
     if TYPE_CHECKING:
-        # Most facts have no field of these names; they answer ``None``.
+        # ``None`` for most events, which have no fields of these names.
         @property
         def pins(self) -> Pins | None: ...
         @property
         def ruling(self) -> tuple[ClauseResult, ...] | None: ...
         @property
         def refund_id(self) -> str | None: ...
-    else:  # no properties: pydantic would take them for the defaults of the fields
+    else:  # not properties: pydantic would take them for the defaults of the fields
 
         def __getattr__(self, name: str) -> Any:
             return None if name in ("pins", "ruling", "refund_id") else super().__getattr__(name)
 
 
 class Decision(Event):
-    """A fact that says how the policy judged."""
+    """An event that says how the policy judged."""
 
     pins: Pins
     ruling: tuple[ClauseResult, ...]
@@ -404,7 +404,7 @@ class RefundItem(Part):
 
 
 class Deduction(Part):
-    """What a clause takes off, and the facts that say why."""
+    """What a clause takes off, and on what grounds."""
 
     clause: Harmless
     amount: Minor
@@ -567,7 +567,7 @@ class ResolutionDeclined(Decision):
     remedy: Remedy
 
 
-# ---- notes: they stand in the stream of their subject and move no lifecycle ------------------------------------------
+# ---- notes: in the stream of their subject, outside its lifecycle ----------------------------------------------------
 
 
 class CustomerNotified(Event):
@@ -593,7 +593,7 @@ class OverrideGranted(Event):
 
 
 class ExceptionRaised(Event):
-    """A fact conflicts with what was known; a person has to look."""
+    """An event conflicts with what was known; a person has to look."""
 
     stored_as = "note.ExceptionRaised/1"
     title = "Conflict with what was known"
@@ -603,10 +603,9 @@ class ExceptionRaised(Event):
 
 
 class RefusalsCounted(Decision):
-    """The same request was refused once more than is recorded one by one; from here on its refusals are only counted.
+    """The same request was refused again. From here on its refusals are only counted, outside the events.
 
-    ``repeats`` is the id of the event of the first one, ``request`` what was asked in the one that is recorded here,
-    without its times. How many came after it is counted beside the events.
+    ``repeats`` is the id of the first event of the first refusal, ``request`` what was asked this time, without its times.
     """
 
     stored_as = "note.RefusalsCounted/1"
@@ -621,7 +620,7 @@ class RefusalsCounted(Decision):
 # ---- the registry -----------------------------------------------------------------------------------------------------
 
 
-def _fact_classes() -> list[type[Event]]:
+def _event_classes() -> list[type[Event]]:
     abstract = (Event, Decision)
     return [
         entry
@@ -630,7 +629,7 @@ def _fact_classes() -> list[type[Event]]:
     ]
 
 
-EVENTS: dict[str, type[Event]] = {event.stored_as: event for event in _fact_classes()}
+EVENTS: dict[str, type[Event]] = {event.stored_as: event for event in _event_classes()}
 """Stored name → class, for every version this code writes or reads."""
 
 BY_TYPE: dict[str, type[Event]] = {event.__name__: event for event in EVENTS.values()}
@@ -641,12 +640,12 @@ UPCASTERS: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
 
 
 def encode(event: Event) -> tuple[str, bytes]:
-    """The stored name and the stored JSON of a fact; absent optional fields take no room."""
+    """The stored name and the stored JSON of an event, without absent optional fields."""
     return event.stored_as, type(event).__pydantic_serializer__.to_json(event, exclude_none=True)
 
 
 def decode(stored_as: str, content: bytes) -> Event:
-    """The fact of a stored row; raises :class:`HistoryBroken` for an unknown type or damaged content."""
+    """The event of a stored row; raises :class:`HistoryBroken` for an unknown type or damaged content."""
     known = EVENTS.get(stored_as)
     try:
         if known is not None:
@@ -658,14 +657,9 @@ def decode(stored_as: str, content: bytes) -> Event:
         first = error.errors(include_url=False, include_input=False)[0]
         place = place_of(first["loc"]) or "its content"
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {place}: {first['msg']}") from None
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:  # the latter from upcasters of damaged content
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # from the upcaster of damaged content
         raise HistoryBroken(f"a stored {stored_as} cannot be read: {error}") from None
-    raise HistoryBroken(f"facts of type {short(stored_as)} are unknown to this version of returnable")
+    raise HistoryBroken(f"events of type {short(stored_as)} are unknown to this version of returnable")
 
 
 def _upcast(stored_as: str, content: bytes) -> Event:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from returnable.domain.case import Case, evolve, fold, unknown
@@ -122,9 +123,15 @@ class CommandHandler:
         """Append the events of a decision; returns them with their streams and versions."""
         batches, after, placed = _placed(cases, decided.events)
         if batches or receipt is not None:
-            stored = self._append(batches, decided, receipt)
+            positions = self._append(batches, decided, receipt)
+            ends = accumulate(len(batch.entries) for batch in batches)
+            tips = {
+                batch.case_id: (positions[end - 1], batch.entries[-1].encoded[1])
+                for batch, end in zip(batches, ends, strict=True)
+            }
             for case in after:
-                case.last = stored[case.case_id]
+                position, content = tips[case.case_id]
+                case.last = case.last and replace(case.last, position=position, content=content)
                 known = self._cases.get(case.case_id)
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
@@ -134,28 +141,18 @@ class CommandHandler:
 
     def _append(
         self, batches: Sequence[Batch], decided: DecisionResult, receipt: CommandReceipt | None
-    ) -> dict[str, Recorded]:
-        """Append; returns the last event of each case."""
+    ) -> Sequence[int]:
+        """Append; returns the positions of the events."""
         append = partial(self.store.append, batches, reserved_ids=decided.reserved_ids, receipt=receipt)
         policy = decided.begun_under
         if policy is None:
-            positions = append()
-        else:
-            try:
-                positions = append(pinned=policy.sha256)
-            except PolicyMissing:
-                # Sent only now, because a policy is long and nearly always there. A kept policy without an order is harmless.
-                self.store.keep_policy(policy.sha256, policy.document)
-                positions = append(pinned=policy.sha256)
-        stored: dict[str, Recorded] = {}
-        end = 0
-        for batch in batches:
-            end += len(batch.entries)
-            last, seq = batch.entries[-1], batch.after + len(batch.entries)
-            stored[batch.case_id] = Recorded(
-                positions[end - 1], batch.case_id, seq, last.stream, last.version, last.event, last.encoded[1]
-            )
-        return stored
+            return append()
+        try:
+            return append(pinned=policy.sha256)
+        except PolicyMissing:
+            # Sent only now, because a policy is long and nearly always there. A kept policy without an order is harmless.
+            self.store.keep_policy(policy.sha256, policy.document)
+            return append(pinned=policy.sha256)
 
     def _count(
         self, case: Case, event: Recorded, at: datetime, receipt: CommandReceipt | None

@@ -1,4 +1,4 @@
-"""What a command came to: the public form of outcomes, facts and rulings."""
+"""The outcome of a command, and the public form of outcomes, events and rulings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from returnable.domain.ruling import ClauseResult, Verdict
 
 
 class EventView(Model):
-    """A recorded fact: where it stands and when it happened and was learnt (in the policy's zone)."""
+    """A recorded event: its stream and version, and when it happened and was recorded (in the policy's zone)."""
 
     stream: str
     version: int
@@ -118,10 +118,10 @@ def ruling_view(findings: Sequence[ClauseResult], policy: Policy, allowed: bool)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command came to. Accepted and declined ones are on record; impossible ones raise instead.
+    """The outcome of a command. Accepted and declined commands are recorded; impossible ones raise instead.
 
-    ``recorded_events`` are the events with their stream and version. ``replayed`` says that the command id was known and
-    this is the stored outcome again.
+    ``recorded_events`` are the events with their stream and version. ``replayed``: the command id was known, and this is the
+    stored outcome.
     """
 
     command: str
@@ -134,7 +134,7 @@ class Outcome:
 
     @property
     def accepted(self) -> bool:
-        """Whether it was done."""
+        """Whether the policy said yes."""
         return self.outcome == "accepted"
 
     @property
@@ -144,7 +144,7 @@ class Outcome:
 
     @cached_property
     def events(self) -> tuple[EventView, ...]:
-        """The recorded facts."""
+        """The recorded events."""
         tz = zone(self.policy.zone)
         return tuple(
             EventView(
@@ -159,7 +159,7 @@ class Outcome:
 
     @cached_property
     def ruling(self) -> RulingView | None:
-        """Every clause that was weighed, with its quote, its reason and its facts; ``None`` where none was."""
+        """Every clause that was weighed, with its quote, its reason and its grounds; ``None`` where none was."""
         if self.findings is None:
             return None
         return ruling_view(self.findings, self.policy, self.accepted)

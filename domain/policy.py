@@ -239,7 +239,7 @@ INCLUSIVE: frozenset[str] = frozenset(
 
 
 class CalendarChoice(Closed):
-    """A bundled calendar by name and version, and the days on which this merchant is closed besides."""
+    """A bundled calendar by name and version, and the further days on which this merchant is closed."""
 
     name: str
     version: str

@@ -44,7 +44,7 @@ def _localised(key: str, value: JsonValue, tz: ZoneInfo) -> JsonValue:
 
 
 class _Speech(NamedTuple):
-    """How a reason is told: the verdict, the zone of its instants, and whether anybody asked."""
+    """What a sentence depends on besides the grounds: the verdict, the zone of its instants, and whether anybody asked."""
 
     verdict: str
     tz: ZoneInfo

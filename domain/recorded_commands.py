@@ -145,8 +145,6 @@ def _rebuilt(group: list[Recorded]) -> RecordedCommand:
         fields = _counted(first, event)
     elif event.of_command is None:
         raise HistoryBroken(f"{first.event_id}: {event.type} stands alone; no command records it so")
-    elif isinstance(event, Confirmed):
-        fields = {"command": event.of_command} | _confirm(event)
     else:
         fields = {"command": event.of_command} | _fields(first, event.of_command)
     if event.command_id is not None:
@@ -170,6 +168,8 @@ def _fields(entry: Recorded, command: str) -> Fields:
         known["refund_id"] = _stand_in(entry)
     elif isinstance(event, RefundSettled | RefundFailed):
         known["result"] = "succeeded" if isinstance(event, RefundSettled) else "failed"
+    elif isinstance(event, Confirmed):
+        known |= _order(event)
     elif isinstance(event, CancellationRequested):
         known["order_copy"] = event.order_copy or None
     # Without a time of its own a label counts as issued no later than it was received.
@@ -192,46 +192,27 @@ _DECIDED = ("parcels", "accepted")
 """Fields of lines and findings that the decision adds to what was asked."""
 
 
-def _confirm(event: Confirmed) -> Fields:
-    currency = event.currency
-    customer = event.customer
-    fields: Fields = {
-        "order_id": event.order_id,
-        "customer": {"customer_id": customer.customer_id, "account_id": customer.account_id}
-        | _present(name=customer.name, email=customer.email),
-        "currency": currency,
-        "lines": [
-            {
-                "line_id": line.line_id,
-                "sku": line.sku,
-                "unit_price": to_major(line.unit_price, currency),
-                "quantity": line.quantity,
-                "tax": to_major(line.tax, currency),
-                "final_sale": line.final_sale,
-            }
-            | _present(description=line.description)
-            for line in event.lines
-        ],
-        "payments": [
-            {"payment_id": one.payment_id, "method": one.method, "amount": to_major(one.amount, currency)}
-            for one in event.payments
-        ],
+def _order(event: Confirmed) -> Fields:
+    """The parts of an order, with amounts in major units."""
+
+    def asked(part: Part) -> Fields:
+        values = {name: value for name, value in part if value is not None}
+        return values | {name: to_major(values[name], event.currency) for name in _AMOUNTS if name in values}
+
+    charged, tax = (to_major(amount, event.currency) for amount in (event.shipping_charged, event.shipping_tax))
+    return {
+        "customer": asked(event.customer) | {"account_id": event.customer.account_id},
+        "lines": [asked(line) for line in event.lines],
+        "shipping": {"charged": charged, "tax": tax} if event.shipping_charged or event.shipping_tax else None,
+        "payments": [asked(payment) for payment in event.payments],
     }
-    if event.shipping_charged or event.shipping_tax:
-        shipping = {
-            "charged": to_major(event.shipping_charged, currency),
-            "tax": to_major(event.shipping_tax, currency),
-        }
-        fields["shipping"] = shipping
-    return fields | _own_time(event, "confirmed_at")
+
+
+_AMOUNTS = ("unit_price", "tax", "amount")
 
 
 def _own_time(event: Event, name: str) -> Fields:
     return {} if event.occurred_at == event.recorded_at else {name: event.occurred_at}
-
-
-def _present(**fields: Any) -> Fields:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _stand_in(entry: Recorded) -> str:

@@ -1,7 +1,7 @@
-"""Identical refusals: the first of them are recorded one by one, all others are counted in one event.
+"""Identical refusals: the first ones are recorded one by one, all others are counted in one event.
 
-A customer, or a program that retries, may ask for the same thing thousands of times. Each look at a case reads all its
-facts, so facts that say nothing new would make every later look at the case slower.
+A customer, or a program that retries, may ask for the same thing thousands of times. A case is loaded with all its events, so
+events that say nothing new would make every later load slower.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ REFUSALS: dict[type[Event], type[Event] | None] = {
     for event in EVENTS.values()
     if event.declines and event is not ParcelRejected
 }
-"""The facts that refuse a request and change nothing else → the fact of the same command that stands before them.
+"""The events that refuse a request and change nothing else → the event of the same command before them.
 
-A ``ParcelRejected`` is not one of them: it moves the return.
+A ``ParcelRejected`` is not one of them, because it moves the return.
 """
 
 
@@ -40,11 +40,11 @@ class Refusal:
 
     @classmethod
     def of(cls, entry: Recorded, last: Recorded | None, before: Refusal | None) -> Refusal | None:
-        """The refusal that ends with ``entry``, where ``last`` is the fact before it; ``before`` where it is none."""
+        """The refusal that ends with ``entry``, after the event ``last``; ``before`` where it does not end one."""
         request = REFUSALS[type(entry.event)]
         if request is None:
             return cls((entry,), before)
-        # A claim that care denies by hand comes of no request that was refused.
+        # A claim that care denies by hand is not the refusal of a request.
         if last is None or type(last.event) is not request or last.stream != entry.stream or not _ruling(entry):
             return before
         return cls((last, entry), before)
@@ -53,8 +53,8 @@ class Refusal:
     def identity(self) -> object:
         """What identical refusals have in common.
 
-        That is the request without its command id, its times and the id it would have created; who asked; the clauses
-        that failed; and the policy that judged.
+        The request without its command id, its times and the id it would have created; who asked; the clauses that failed;
+        and the policy that judged.
         """
         request = self.request()
         request.pop(f"{COMMANDS[self.command].creates}_id", None)  # a caller takes a new one for each attempt
@@ -73,7 +73,7 @@ class Refusal:
         return next(recorded_commands(self.entries))
 
     def request(self) -> dict[str, Any]:
-        """What was asked, as far as events keep it, without its times, its command id and who asked."""
+        """What was asked, as far as events keep it, without times, command id and actor."""
         own_times, lost = COMMANDS[self.command].own_times, NOT_IN_EVENTS.get(self.command, ())
         left_out = {"command", "command_id", "actor", *own_times, *lost}
         return {name: value for name, value in self._told.fields.items() if name not in left_out}

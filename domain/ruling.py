@@ -1,4 +1,4 @@
-"""A decision with every clause it weighed: passed, failed, set aside or not applicable, and on which facts."""
+"""The values of a ruling: the result of each clause, and the grounds it rests on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Verdict = Literal["pass", "fail", "not_applicable", "overridden"]
 
 
 class Grounds(TypedDict, total=False):
-    """All that verdicts may rest on. Instants and dates are text as it is stored, amounts decimals, margins seconds."""
+    """Every value that a verdict may rest on. Instants and dates are stored text, amounts decimals, margins seconds."""
 
     accepted: Count
     account_id: Personal | None
@@ -87,7 +87,7 @@ class Grounds(TypedDict, total=False):
 
 
 class ClauseResult(BaseModel):
-    """How one clause was judged, and on what grounds. The quote and the reason in plain English follow from these."""
+    """How one clause was judged, and on what grounds. The quote and the reason in plain English follow from both."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, defer_build=True, validate_by_name=True, serialize_by_alias=True
@@ -101,7 +101,7 @@ class ClauseResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OverrideInForce:
-    """An override in force: who set the clause aside, why, and the fact that says so."""
+    """An override in force: who set the clause aside, why, and the event that says so."""
 
     clause: str
     approved_by: str

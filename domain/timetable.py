@@ -1,7 +1,7 @@
-"""The timetable of a case: every deadline there is or was, what set it, and what became of it.
+"""The timetable of a case: every deadline there is or was, what set it, and how it ended.
 
-This is the only place that knows which deadlines there are. To record, explain, report, list and replay them is to map
-what stands here. Where an instant lies is not worked out here: it stands in the event that set it.
+Only this module knows which deadlines there are. Everything that records, explains, reports, lists or replays deadlines maps
+them from here. The instant itself is in the event that set it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from returnable.domain.returns.state import Label, Return
 
 
 def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
-    """Every deadline of a case in a steady order; with the ``stream`` of a return or a claim only those it rests on.
+    """Every deadline of a case in a steady order; with the ``stream`` of a return or claim, only those it depends on.
 
-    A window of a line is open while a unit of it in that parcel is in no return and no claim; a label until it was used or
-    voided by hand; the promise of contact until it was kept or the claim settled; a refund until it has its answers. A
-    deadline that was moved stands before the one that it was moved to, as lifted.
+    A window of a line is open while a unit of the line in that parcel is in no return and no claim; a label until it is used
+    or voided by hand; the promise of contact until it is kept or the claim settled; a refund until it has its answers. A
+    moved deadline comes before the one it was moved to, as lifted.
     """
     if stream is None:
         yield _cancel_by(case.order)
@@ -38,9 +38,9 @@ def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
 
 
 def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False) -> Iterator[Deadline]:
-    """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only where it still may be.
+    """The deadlines of :func:`deadlines_of` whose passing is recorded; ``unrecorded``: only those still to be recorded.
 
-    These are asked for whenever a case has moved on, so nothing is worked out for the others.
+    The handler needs these after every change of a case, so nothing is computed for the others.
     """
     for ret in case.returns.values():
         if stream is None or stream == ret.stream:
@@ -114,7 +114,7 @@ def _spoken_for(case: Case, line_id: str, parcel_id: str) -> int:
 
 
 def _first_of(clause: str, end: datetime, asked: Iterable[Return | Claim], what: str) -> Settlement | None:
-    """The first of those that asked for units, and whether it was refused."""
+    """The first request for the units, and whether it was refused."""
     first = min(asked, key=lambda each: (each.asked_at, each.stream), default=None)
     if first is None:
         return None
@@ -137,14 +137,14 @@ def _ship_by(ret: Return, label: Label) -> Deadline:
         if settled is None or settled.how == "missed":
             settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
     part, title, anchors = f"label {name}", f"Label {name} voids by itself", _anchors(stream, label)
-    waits = label.status in ("issued", "void")  # one that voided by itself may turn out to have been used
+    waits = label.status in ("issued", "void")  # a void label may turn out to have been used in time
     lapse = partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None
     by = f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None
     return Deadline(clause, "void_at", stream, part, at, anchors, title, awaited, waits, settled, lapse, by)
 
 
 def _moved(ret: Return, label: Label, received: Happened) -> Deadline:
-    """The deadline that a label had before its receipt gave it another."""
+    """The deadline of a label before its receipt moved it."""
     issue, receipt = _anchors(ret.stream, label)
     settled = Settlement(received.at, receipt.event, "lifted", "the clock runs from its receipt")
     return _ship_by(ret, label)._replace(
@@ -190,7 +190,7 @@ def _overdue(refund: Refund) -> Deadline:
 def _done(
     clause: str, end: datetime, stream: str, done: Happened | None, what: str, refused: bool = False
 ) -> Settlement | None:
-    """What was waited for was done, in time or not."""
+    """What the deadline waits for was done, in time or not."""
     if done is None:
         return None
     how: Literal["met", "missed"] = "missed" if passed(clause, end, done.at) else "met"
@@ -198,7 +198,7 @@ def _done(
 
 
 def _lifted(clause: str, end: datetime, stream: str, by: Happened | None, what: str) -> Settlement | None:
-    """Nothing was waited for any more, if that was so before the deadline came."""
+    """The deadline no longer applied, if that was so before it came."""
     if by is None or passed(clause, end, by.at):
         return None
     return Settlement(by.at, f"{stream}#{by.version}", "lifted", what)

@@ -15,7 +15,7 @@ from returnable.domain.wording import plural
 
 
 def record_shipment(order: Order, command: RecordShipment, now: DecisionContext) -> DecisionResult:
-    """Record what the carrier did; where that conflicts with what is known, an exception is raised beside it."""
+    """Record what the carrier did. If that conflicts with what is known, record an exception as well."""
     shipped_at, parcel_id = command.shipped_at or now.at, command.parcel_id
     known = order.parcels.get(parcel_id)
     event = Shipped(

@@ -29,12 +29,12 @@ from returnable.domain.money import MINOR_UNIT_DIGITS
 from returnable.domain.wording import plural
 
 Held = Mapping[str | None, int]
-"""Parcel → the units of a line in it that are in a return or claim; ``None`` stands for units not delivered."""
+"""Parcel → the units of a line in it that are in a return or claim; ``None`` for units not delivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A parcel on its way out. The first report of its shipment and of its delivery counts; later ones are kept beside."""
+    """A parcel on its way out. The first report of its shipment and of its delivery counts; later ones are only kept."""
 
     parcel_id: str
     carrier: str
