@@ -22,8 +22,8 @@ from returnable.domain.errors import ReturnableError
 from returnable.domain.events import (
     Cancelled,
     ContactMissed,
-    Event,
     ExceptionRaised,
+    Event,
     LabelIssued,
     LabelVoided,
     OverrideGranted,
