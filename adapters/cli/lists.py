@@ -27,7 +27,7 @@ from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
-from returnable.projections.follow import ViewStatus, standing_of
+from returnable.projections.follow import ViewStatus, status_of
 from returnable.projections.lists import StoredLists, Values
 from returnable.projections.questions import Questions
 
@@ -134,7 +134,7 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
             return None
         stack.callback(kept.close)
         reading = stack.enter_context(kept.reading())
-        status = standing_of(view, questions.store, reading)
+        status = status_of(view, questions.store, reading)
     except (StoreUnusable, StoreBusy) as error:
         if views is not None and kept is None:  # what was asked for by name cannot even be opened
             raise
