@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol, cast
 
 from pydantic_core import to_json
 
+from returnable.adapters.extras import extra
 from returnable.adapters.files import NotWritten, Sink
 from returnable.domain.fields import to_text
 from returnable.projections.exports import Column, Kind, Row
@@ -143,11 +144,9 @@ class Parquet:
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         """Raises :class:`NotWritten` when ``pyarrow`` is not installed."""
-        try:
+        with extra("parquet", "pyarrow", "Parquet", NotWritten):
             import pyarrow as pa
             import pyarrow.parquet as pq
-        except ImportError:
-            raise NotWritten("Parquet needs pyarrow: pip install 'returnable[parquet]'") from None
         types: dict[Kind, Any] = {
             "int": pa.int64(),
             "text": pa.string(),
