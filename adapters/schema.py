@@ -26,7 +26,7 @@ VIEWS = (OrderView, ReturnView, RefundView, ClaimView, EligibilityView, Worklist
 
 
 def scenario_schema() -> str:
-    """JSON Schema (2020-12) of a line, with outcomes and views among its definitions; indented JSON text."""
+    """The JSON Schema (2020-12) of a line, with outcomes and views among its definitions, as indented JSON text."""
     definitions: dict[str, Any] = {}
     inputs: list[type[BaseModel]] = [*COMMANDS.values(), *QUESTIONS.values(), Expectation]
     template = "#/$defs/{model}"
@@ -45,7 +45,7 @@ def scenario_schema() -> str:
     steps_back = {
         "type": "boolean",
         "default": False,
-        "description": "The clock of this line may be before the line above: another process with another clock told it",
+        "description": "The clock of this line may be before the line above: another process with another clock recorded it",
     }
     for tag, models in (("command", COMMANDS), ("query", QUESTIONS)):
         for model in models.values():

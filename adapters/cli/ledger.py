@@ -22,7 +22,7 @@ _LEDGER_COLUMNS = ("order_id", "payment_id", "method", "currency", *_MONEY_COLUM
 def ledger(order_id: str | None, as_json: bool, **where: Any) -> None:
     """The money of every payment: captured, refunded, remaining. With an ORDER_ID, only the payments of that order.
 
-    captured = refunded + remaining; requested is the part of remaining whose refund was requested and has no answer yet.
+    remaining = captured - refunded - pending. Pending is money whose refund was requested and has no answer yet.
 
     \b
     returnable ledger

@@ -22,9 +22,7 @@ from returnable.domain.errors import ReturnableError
 
 @click.command()
 @click.argument("file")
-@click.option(
-    "--store", metavar="URL", default="memory:", show_default=True, help="The store that the facts are recorded in."
-)
+@click.option("--store", metavar="URL", default="memory:", show_default=True, help="The store that records the events.")
 @policy_option
 @click.option("--check", is_flag=True, help="Report expectations that are not met; exit status 1 if there are any.")
 @click.option("--explain", is_flag=True, help="Describe what happened in words instead of JSON Lines.")
@@ -84,7 +82,7 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
 
 def _play_folder(folder: str, store: str, policy: str | None, check: bool) -> int:
     if not check:
-        raise click.UsageError(f"{folder}: Is a directory; --check plays the scenarios below it")
+        raise click.UsageError(f"{folder}: is a directory; --check plays the scenarios below it")
     if store != "memory:":
         raise click.UsageError(
             "--store is for one scenario; each scenario below a directory is played on a fresh store in memory"
@@ -93,12 +91,12 @@ def _play_folder(folder: str, store: str, policy: str | None, check: bool) -> in
 
 
 def _check_folder(folder: str, policy: str | None) -> int:
-    """Play them, say what is not as expected, and return the exit status: 1 if anything is not, 2 if a file cannot be
-    played, which is said when all the others were. Raises :class:`ScenarioUnreadable` where there is no scenario."""
+    """Play the scenarios, print each unmet expectation, and return the exit status: 1 if there is one, 2 if a file cannot be
+    played. The reasons for the latter are printed at the end. Raises :class:`ScenarioUnreadable` without a scenario."""
     book = None if policy is None else policy_book(policy)
     files, unplayed = _scenarios_below(folder)
     if not files and not unplayed:
-        raise ScenarioUnreadable(f"{folder}: there is no scenario below this directory: no *.jsonl that is not hidden")
+        raise ScenarioUnreadable(f"{folder}: there is no scenario below this directory: no visible *.jsonl")
     total, played_files = Summary(), 0
     for file in files:
         name = str(file)
@@ -108,7 +106,7 @@ def _check_folder(folder: str, policy: str | None) -> int:
         except ReturnableError as error:
             unplayed.append(_named(name, str(error)))
             continue
-        except OSError as error:  # what lies beside it may not even be looked at
+        except OSError as error:  # a policy next to it may not be readable
             unplayed.append(f"{error.filename or name}: {error.strerror or error}")
             continue
         played_files += 1
@@ -127,7 +125,7 @@ def _check_folder(folder: str, policy: str | None) -> int:
 
 
 def _scenarios_below(folder: str) -> tuple[list[Path], list[str]]:
-    """The scenarios in order, and why a folder cannot be looked into."""
+    """The scenarios in order, and the reason for each folder that cannot be read."""
     files: list[Path] = []
     closed: list[str] = []
 

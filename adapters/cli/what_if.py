@@ -1,4 +1,4 @@
-"""``returnable what-if``: history judged by another policy."""
+"""``returnable what-if``: decides the recorded history under another policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from returnable.adapters.cli.console import console_for_output
 from returnable.adapters.cli.options import json_option, opened, store_option
-from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import identifier, printable
@@ -46,7 +46,7 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
     """What another policy would have decided. Lists which decisions change, by which clause, and the money at stake.
 
     Every case, or one SUBJECT, is decided again from its beginning under the candidate policy; nothing is recorded.
-    Deadlines end where the candidate sets them, and a request that the candidate declines has no consequences. A single
+    The candidate sets the deadlines, and a request that the candidate declines has no consequences. A single
     version judges every order, whenever it takes effect; from a directory, the version in force judges. Exit status 1
     if a case cannot be read.
 
@@ -75,7 +75,7 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
         content = result.model_dump(mode="json")
         if flips:
             content["flips"] = [flip.model_dump(mode="json") for flip in listed]
-        say_json(to_json(content, indent=2))
+        print_json(to_json(content, indent=2))
     else:
         _show(result, listed)
     return 1 if result.unreadable else 0

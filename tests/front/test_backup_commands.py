@@ -30,7 +30,7 @@ def test_verify_says_that_all_is_well(shop: Path) -> None:
     status, out, err = returnable("verify", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (0, "")
-    assert one_line(out) == "9 facts of 1 case, 8 commands with 4 rulings, up to position 9: all is well"
+    assert one_line(out) == "9 events of 1 case, 8 commands with 4 rulings, up to position 9: all is well"
 
 
 def test_verify_ends_with_status_1_and_names_every_problem(shop: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_store_is_backed_up_restored_and_says_so(shop: Path) -> None:
     done, gone = restored[1].splitlines()
     kept = rf"; the old store is kept as {shop}\.before-restore-\d{{8}}T\d{{6}}Z"
     assert re.fullmatch(f"restored: 1 case up to position 9, sha256 {made[1]}{kept}", done)
-    assert gone.startswith("the old store ended at position 10: facts recorded after the back-up are no longer")
+    assert gone.startswith("the old store ended at position 10: events recorded after the back-up are no longer")
     assert (backed_up[0], restored[0], verified[0]) == (0, 0, 0)
     note = verified[1].splitlines()[0]
     assert note.startswith("note: restored at ")

@@ -53,7 +53,7 @@ def test_redecide_says_that_all_comes_out_the_same(shop: Path) -> None:
     status, out, err = returnable("redecide", "--all", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (0, "")
-    expected = "15 facts of 2 cases, 13 commands with 6 rulings decided again: no differences"
+    expected = "15 events of 2 cases, 13 commands with 6 rulings decided again: no differences"
     assert one_line(out) == expected
 
 

@@ -141,7 +141,7 @@ def test_as_of_and_known_at_look_back(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (("order", "nope"), "order_id: there is no order 'nope'"),
-        (("order", "A-1", "--as-of", "2026-03-03"), "as_of: is not an RFC 3339 instant"),
+        (("order", "A-1", "--as-of", "2026-03-03"), "--as-of: '2026-03-03' is not an RFC 3339 instant"),
         (("audit", "A-1"), "stream: "),
         (("worklist", "--kind", "dance"), "kinds[0]: "),
         (("refund",), "refund_id: exactly one of"),
@@ -152,7 +152,7 @@ def test_as_of_and_known_at_look_back(tmp_path: Path) -> None:
         (("order", "A-1", "--store", "sqlite:///not/there.db"), "there is no store here"),
         (("policy", "check", "nope.toml"), "nope.toml: cannot be read"),
         (("play", "nope.jsonl"), "nope.jsonl: No such file or directory"),
-        (("play", "."), "Is a directory"),
+        (("play", "."), "is a directory"),
         (("play", "x.jsonl", "--check", "--explain"), "exclude each other"),
         (("audit", "refund/F-1"), "must be order/ID, return/ID or claim/ID"),
     ],

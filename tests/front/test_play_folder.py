@@ -151,8 +151,8 @@ def test_a_name_that_would_steer_a_terminal_is_spelt_out(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("cases",), "cases: Is a directory; --check plays the scenarios below it"),
-        (("cases", "--explain"), "cases: Is a directory; --check plays the scenarios below it"),
+        (("cases",), "cases: is a directory; --check plays the scenarios below it"),
+        (("cases", "--explain"), "cases: is a directory; --check plays the scenarios below it"),
         (("cases", "--check", "--store", "sqlite:///shop.db"), "--store is for one scenario"),
         (("cases", "--check", "--policy", "nowhere.toml"), "nowhere.toml: cannot be read: No such file"),
         (("empty", "--check"), "empty: there is no scenario below this directory"),
