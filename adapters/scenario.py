@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -28,7 +29,8 @@ from returnable.projections.marked import marks
 DEEPEST = 64
 """A line nested deeper than this is refused; no command needs more than five levels."""
 
-_COLON = re.compile(rb"\s*:")
+_TOKEN = re.compile(rb'[\[\]{}]|"(?P<text>(?:[^"\\]|\\.?)*+)(?:"(?P<colon>\s*:)?)?', re.DOTALL)
+"""A bracket or a string of JSON. A string without an end reaches to the end of the line, so that the scan stays linear."""
 
 
 class ScenarioUnreadable(ReturnableError):
@@ -186,10 +188,8 @@ def play_fresh(content: bytes, name: str, policy: PolicyBook | str | Path | None
     """Like :func:`play_file`, for a scenario in memory. Errors call it ``name``; there is no policy next to it."""
     lines = read_scenario(content, name)
     services = assemble("memory:", policy)
-    try:
+    with closing(services.store):
         return list(play(services, lines))
-    finally:
-        services.store.close()
 
 
 # ---- playing ---------------------------------------------------------------------------------------------------------
@@ -267,28 +267,17 @@ def _deepest(line: bytes) -> tuple[int, str]:
     """How deep a line is nested, and under which of its keys."""
     if line.count(b"[") + line.count(b"{") <= DEEPEST:
         return 1, ""
-    depth = deepest = 0
-    key, deepest_key, text_start = "", "", -1
-    index, end = 0, len(line)
-    while index < end:
-        byte = line[index]
-        if text_start >= 0:
-            if byte == 0x5C:
-                index += 1
-            elif byte == 0x22:
-                if depth == 1 and _COLON.match(line, index + 1):
-                    key = line[text_start:index].decode("utf-8", "replace")
-                text_start = -1
-        elif byte == 0x22:
-            text_start = index + 1
-        elif byte in b"[{":
+    depth, deepest, key, deepest_key = 0, 0, b"", b""
+    for token in _TOKEN.finditer(line):
+        if token[0] in b"[{":
             depth += 1
             if depth > deepest:
                 deepest, deepest_key = depth, key
-        elif byte in b"]}":
+        elif token[0] in b"]}":
             depth -= 1
-        index += 1
-    return deepest, deepest_key
+        elif token["colon"] is not None and depth == 1:
+            key = token["text"]
+    return deepest, deepest_key.decode("utf-8", "replace")
 
 
 def _at(value: object, clock: datetime | None, steps_back: object) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
@@ -12,17 +12,9 @@ from returnable.adapters.scenario import Expectation
 from returnable.domain.commands import COMMANDS, QUESTIONS
 from returnable.domain.fields import Instant
 from returnable.domain.outcome import OutcomeView
-from returnable.projections.views import (
-    AuditView,
-    ClaimView,
-    EligibilityView,
-    OrderView,
-    RefundView,
-    ReturnView,
-    WorklistView,
-)
+from returnable.projections.views import AnyView
 
-VIEWS = (OrderView, ReturnView, RefundView, ClaimView, EligibilityView, WorklistView, AuditView)
+VIEWS: tuple[type[BaseModel], ...] = get_args(AnyView)
 
 
 def scenario_schema() -> str:
@@ -31,9 +23,8 @@ def scenario_schema() -> str:
     inputs: list[type[BaseModel]] = [*COMMANDS.values(), *QUESTIONS.values(), Expectation]
     template = "#/$defs/{model}"
     _, of_inputs = models_json_schema([(model, "validation") for model in inputs], ref_template=template)
-    _, of_outputs = models_json_schema(
-        [(model, "serialization") for model in (OutcomeView, *VIEWS)], ref_template=template
-    )
+    outputs: list[type[BaseModel]] = [OutcomeView, *VIEWS]
+    _, of_outputs = models_json_schema([(model, "serialization") for model in outputs], ref_template=template)
     definitions |= of_inputs["$defs"] | of_outputs["$defs"]
     at = TypeAdapter(
         Annotated[

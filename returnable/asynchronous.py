@@ -20,7 +20,7 @@ from datetime import datetime
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import in_children, notice
@@ -117,7 +117,7 @@ def _named_as_ours(method: Callable[P, T]) -> Callable[P, T]:
     return method
 
 
-class AsyncDesk:
+class AsyncDesk(AbstractAsyncContextManager["AsyncDesk"]):
     """A returns desk whose methods are awaited. Safe to use from many tasks, event loops and threads.
 
     Each method does the same as the one of :class:`~returnable.facade.Desk`. It runs in one of the desk's ``threads``
@@ -145,9 +145,6 @@ class AsyncDesk:
     def _start_afresh(self) -> None:
         self._door = threading.Lock()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="returnable")
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -10,6 +10,7 @@ A test keeps the signatures equal to the models.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -197,12 +198,7 @@ class Desk:
         return self._do("record_delivery", locals())
 
     def link_account(
-        self,
-        *,
-        order_id: str,
-        account_id: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, order_id: str, account_id: str, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """The customer has an account now."""
         return self._do("link_account", locals())
@@ -250,13 +246,7 @@ class Desk:
         return self._do("record_label_received", locals())
 
     def void_label(
-        self,
-        *,
-        return_id: str,
-        label_id: str,
-        reason: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, return_id: str, label_id: str, reason: str, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """A live label is voided by hand."""
         return self._do("void_label", locals())
@@ -349,13 +339,7 @@ class Desk:
         """The parcel was reported lost on its way back."""
         return self._do("report_return_lost", locals())
 
-    def withdraw_return(
-        self,
-        *,
-        return_id: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
-    ) -> Outcome:
+    def withdraw_return(self, *, return_id: str, command_id: str | None = None, actor: Who | None = None) -> Outcome:
         """The customer keeps the goods after all."""
         return self._do("withdraw_return", locals())
 
@@ -376,12 +360,7 @@ class Desk:
         return self._do("report_wrong_item", locals())
 
     def add_claim_evidence(
-        self,
-        *,
-        claim_id: str,
-        attachments: Sequence[Evidence],
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, claim_id: str, attachments: Sequence[Evidence], command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Evidence was supplied later."""
         return self._do("add_claim_evidence", locals())
@@ -398,23 +377,13 @@ class Desk:
         return self._do("record_claim_contact", locals())
 
     def resolve_claim(
-        self,
-        *,
-        claim_id: str,
-        remedy: Remedy,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, claim_id: str, remedy: Remedy, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Settle an upheld claim."""
         return self._do("resolve_claim", locals())
 
     def deny_claim(
-        self,
-        *,
-        claim_id: str,
-        reason: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, claim_id: str, reason: str, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Deny a claim by hand."""
         return self._do("deny_claim", locals())
@@ -444,11 +413,7 @@ class Desk:
         return self._do("override", locals())
 
     def run_deadlines(
-        self,
-        now: When | None = None,
-        *,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, now: When | None = None, *, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Record the deadlines due at or before ``now`` (default: the clock) in every case, each once, in one transaction.
 
@@ -483,23 +448,11 @@ class Desk:
 
     # ---- questions ------------------------------------------------------------------------------------------
 
-    def order(
-        self,
-        *,
-        order_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> OrderView:
+    def order(self, *, order_id: str, as_of: When | None = None, known_at: When | None = None) -> OrderView:
         """The state of an order."""
         return self._ask(OrderView, "order", locals())
 
-    def return_(
-        self,
-        *,
-        return_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> ReturnView:
+    def return_(self, *, return_id: str, as_of: When | None = None, known_at: When | None = None) -> ReturnView:
         """The state of a return."""
         return self._ask(ReturnView, "return", locals())
 
@@ -516,23 +469,11 @@ class Desk:
         """The state of a refund, or the amount due for a return, a cancelled order or a claim before it is requested."""
         return self._ask(RefundView, "refund", locals())
 
-    def claim(
-        self,
-        *,
-        claim_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> ClaimView:
+    def claim(self, *, claim_id: str, as_of: When | None = None, known_at: When | None = None) -> ClaimView:
         """The state of a wrong-item claim."""
         return self._ask(ClaimView, "claim", locals())
 
-    def eligibility(
-        self,
-        *,
-        order_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> EligibilityView:
+    def eligibility(self, *, order_id: str, as_of: When | None = None, known_at: When | None = None) -> EligibilityView:
         """What could be cancelled, returned or claimed now, with the rulings that the commands would get."""
         return self._ask(EligibilityView, "eligibility", locals())
 
@@ -558,13 +499,7 @@ class Desk:
         """The work that waits for somebody, the most urgent first."""
         return self._ask(WorklistView, "worklist", locals())
 
-    def audit(
-        self,
-        *,
-        stream: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> AuditView:
+    def audit(self, *, stream: str, as_of: When | None = None, known_at: When | None = None) -> AuditView:
         """The events of a stream (``order/ID``, ``return/ID`` or ``claim/ID``)."""
         return self._ask(AuditView, "audit", locals())
 
@@ -625,22 +560,18 @@ class Desk:
         """
         stored = stored_views(self.url, views)
         assert stored is not None
-        try:
+        with closing(stored):
             work = projector(self.services, stored)
             work.run()
             return tuple(work.statuses())
-        finally:
-            stored.close()
 
     def views_status(self, *, views: str | None = None) -> tuple[ViewStatus, ...]:
-        """The status of every stored view: its position, its distance to the head, its parked cases. Empty if there is none."""
+        """The status of every stored view: position, distance to the head, parked cases. Empty without stored views."""
         stored = stored_views(self.url, views, create=False)
         if stored is None:
             return ()
-        try:
+        with closing(stored):
             return tuple(projector(self.services, stored).statuses())
-        finally:
-            stored.close()
 
     def _list(
         self, view: type[V], name: str, status: str | None, as_of: When | None, known_at: When | None
@@ -663,12 +594,7 @@ class Desk:
         return why(self._find(subject, as_of, known_at), self.services.handler.policy, event)
 
     def replay(
-        self,
-        subject: str,
-        *,
-        until: When | int | None = None,
-        as_of: When | None = None,
-        known_at: When | None = None,
+        self, subject: str, *, until: When | int | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> HistoryView:
         """The history of a subject, event by event: states, deadlines and money before and after.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,7 @@ from returnable.adapters.cli.options import (
     store_option,
 )
 from returnable.adapters.cli.printing import print_json, say
-from returnable.adapters.cli.progress import progress
+from returnable.adapters.cli.progress import Advance, progress
 from returnable.adapters.cli.words import counted
 from returnable.adapters.export.scenario import bundled_suffices, why_policies_conflict, write_policies, write_scenario
 from returnable.adapters.export.tables import table
@@ -124,13 +123,7 @@ def _choice(services: Services, subjects: tuple[str, ...], since: datetime | Non
 
 
 def _table(
-    sink: Sink,
-    form: str,
-    view: str,
-    services: Services,
-    history: History,
-    choice: Choice,
-    advance: Callable[[int], None],
+    sink: Sink, form: str, view: str, services: Services, history: History, choice: Choice, advance: Advance
 ) -> dict[str, Any]:
     rows = Rows(history, services.handler.policy)
     chosen, columns = (rows.events, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
@@ -150,7 +143,7 @@ def _scenario(
     choice: Choice,
     views: bool,
     policies: str | None,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> dict[str, Any]:
     policy = services.handler.policy
     written = write_scenario(sink, history, WholeCases(history, choice), policy, views, advance)
@@ -173,10 +166,7 @@ def _scenario(
     return {
         "format": "scenario",
         "cases": written.cases,
-        "commands": written.commands,
-        "facts": written.facts,
-        "views": written.views,
-        "steps_back": written.steps_back,
+        **written.counts(),
         "policies": needed,
         "bundled_policy": bundled,
         "policy_files": files,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -90,10 +90,8 @@ def _command_sink(
         yield DryRun(None, book, clock)
         return
     services = assemble(store, book, create=not dry_run)
-    try:
+    with closing(services.store):
         yield DryRun(services.store, book, clock) if dry_run else Live(services, clock)
-    finally:
-        services.store.close()
 
 
 def _absent(store: str) -> bool:
@@ -127,9 +125,8 @@ def _report(report: str | None, force: bool) -> Iterator[tuple[Callable[[Refusal
     if report is None:
         yield remember, first
         return
-    kinds = {"row": "int"}
-    names = ("row", "order_id", "command", "field", "code", "reason")
-    columns = [Column(name, "int" if name in kinds else "text", name) for name in names]
+    names = ("order_id", "command", "field", "code", "reason")
+    columns = [Column("row", "int", "row"), *(Column(name, "text", name) for name in names)]
     with written_whole(report, force) as out:
         rows = table("jsonl" if report.endswith((".jsonl", ".ndjson")) else "csv", out, columns)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from secrets import token_bytes
 from typing import Any, TypeVar
@@ -159,10 +159,8 @@ def question_options(command: F) -> F:
 def opened(store: str, policy: str | None = None) -> Iterator[Services]:
     """Open a store for reading; it must exist, except for ``memory:``, which is a fresh one."""
     services = assemble(store, policy, create=store == "memory:", only_reading=True)
-    try:
+    with closing(services.store):
         yield services
-    finally:
-        services.store.close()
 
 
 def find(services: Services, subject: str, as_of: datetime | None, known_at: datetime | None) -> Subject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     if file == "-" and sys.stdin is None:
         raise click.UsageError("there is no standard input to read from")
     if file != "-" and Path(file).is_dir():
-        return _play_folder(file, store, policy, check)
+        return _check_folder(file, store, policy, check)
     name = "standard input" if file == "-" else file
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     lines = scenario.read_scenario(content, name)
@@ -57,21 +58,21 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
         policy = None if beside is None else str(beside)
     services = assemble(store, policy)
     summary = Summary()
-    try:
-        with printing_progress(len(lines), acknowledge=store != "memory:") as (print_line, advance):
-            for played in scenario.play(services, lines):
-                summary.add(played)
-                if check:
-                    for mismatch in played.mismatches:
-                        print_line(f"{name}:{played.line}: {mismatch}")
-                elif explain:
-                    for line in explained(played):
-                        print_line(line)
-                else:
-                    print_line(json_text(to_json(played.as_dict()).decode()))
-                advance()
-    finally:
-        services.store.close()
+    with (
+        closing(services.store),
+        printing_progress(len(lines), acknowledge=store != "memory:") as (print_line, advance),
+    ):
+        for played in scenario.play(services, lines):
+            summary.add(played)
+            if check:
+                for mismatch in played.mismatches:
+                    print_line(f"{name}:{played.line}: {mismatch}")
+            elif explain:
+                for line in explained(played):
+                    print_line(line)
+            else:
+                print_line(json_text(to_json(played.as_dict()).decode()))
+            advance()
     if check:
         click.echo(checked(name, counted(summary.lines, "line"), summary))
         return 1 if summary.unmet else 0
@@ -80,19 +81,15 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     return 0
 
 
-def _play_folder(folder: str, store: str, policy: str | None, check: bool) -> int:
+def _check_folder(folder: str, store: str, policy: str | None, check: bool) -> int:
+    """Play the scenarios, print each unmet expectation, and return the exit status: 1 if there is one, 2 if a file cannot be
+    played. The reasons for the latter are printed at the end. Raises :class:`ScenarioUnreadable` without a scenario."""
     if not check:
         raise click.UsageError(f"{folder}: is a directory; --check plays the scenarios below it")
     if store != "memory:":
         raise click.UsageError(
             "--store is for one scenario; each scenario below a directory is played on a fresh store in memory"
         )
-    return _check_folder(folder, policy)
-
-
-def _check_folder(folder: str, policy: str | None) -> int:
-    """Play the scenarios, print each unmet expectation, and return the exit status: 1 if there is one, 2 if a file cannot be
-    played. The reasons for the latter are printed at the end. Raises :class:`ScenarioUnreadable` without a scenario."""
     book = None if policy is None else policy_book(policy)
     files, unplayed = _scenarios_below(folder)
     if not files and not unplayed:

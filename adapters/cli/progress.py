@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,9 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from returnable.adapters.cli.console import console_for_progress
 from returnable.adapters.cli.printing import guarded_streams
 
+Advance: TypeAlias = Callable[[int], None]
+"""Advances a bar by a number of steps."""
+
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None) -> Iterator[Advance]:
     """Show a bar on stderr if it is a terminal; yields a function that advances the bar. ``None``: the total is unknown."""
     if not sys.stderr.isatty():
         yield lambda count: None
@@ -46,7 +50,7 @@ def printing_progress(total: int, *, acknowledge: bool) -> Iterator[tuple[Callab
 
 
 @contextmanager
-def _bar(what: str, total: int | None, console: Console) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int | None, console: Console) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Output to a file or a pipe is not redirected: rich would print it on the terminal.
     with (

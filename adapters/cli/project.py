@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +16,6 @@ from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.service import stopped_by_signal
 from returnable.adapters.wiring import projector, stored_views
-from returnable.domain.ports import Damage
 from returnable.projections.follow import Projector, ViewStatus
 from returnable.projections.stored import VIEWS
 
@@ -24,6 +23,8 @@ POLL_SECONDS = 0.05
 """How long ``--follow`` waits before it looks for new events again."""
 
 SHOWN_PARKED = 20
+
+_DAMAGE = ("case_id", "stream", "version", "position", "reason")
 
 
 @click.command()
@@ -111,47 +112,26 @@ class _ParkedReporter:
 
 def _print_statuses(statuses: Sequence[ViewStatus], as_json: bool) -> int:
     parked = {(d.case_id, d.position): d for status in statuses for d in status.parked}
+    rows: list[dict[str, Any]] = [
+        {
+            "view": status.view,
+            "state": status.state,
+            "position": status.mark.position if status.mark else 0,
+            "head": status.head,
+            "behind": status.behind,
+            "parked": [{name: getattr(damage, name) for name in _DAMAGE} for damage in status.parked],
+        }
+        for status in statuses
+    ]
     if as_json:
-        rows = [
-            {
-                "view": status.view,
-                "state": status.state,
-                "position": status.mark.position if status.mark else 0,
-                "head": status.head,
-                "behind": status.behind,
-                "parked": [_damage_values(damage) for damage in status.parked],
-            }
-            for status in statuses
-        ]
         print_json(to_json({"views": rows}, indent=2))
         return 1 if parked else 0
-    columns = ("view", "state", "position", "behind", "parked")
-    print_table(
-        columns,
-        (
-            {
-                "view": status.view,
-                "state": status.state,
-                "position": f"{status.mark.position if status.mark else 0:,}",
-                "behind": f"{status.behind:,}",
-                "parked": f"{len(status.parked):,}",
-            }
-            for status in statuses
-        ),
-        right=("position", "behind", "parked"),
-    )
+    numbers = ("position", "behind", "parked")
+    flat = ({**row, "parked": len(row["parked"])} for row in rows)
+    cells = (row | {name: f"{row[name]:,}" for name in numbers} for row in flat)
+    print_table(("view", "state", *numbers), cells, right=numbers)
     for damage in list(parked.values())[:SHOWN_PARKED]:
         report_damage(damage, err=False)
     if len(parked) > SHOWN_PARKED:
         click.echo(f"… and {len(parked) - SHOWN_PARKED:,} more parked cases (--json has all)")
     return 1 if parked else 0
-
-
-def _damage_values(damage: Damage) -> Mapping[str, Any]:
-    return {
-        "case_id": damage.case_id,
-        "stream": damage.stream,
-        "version": damage.version,
-        "position": damage.position,
-        "reason": damage.reason,
-    }

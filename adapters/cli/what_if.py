@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import click
 from pydantic_core import to_json
@@ -32,13 +32,7 @@ CHANNELS = ("cancellation.by_email", "returns.portal", "wrong_item.by_email")
     required=True,
     help="The candidate: a policy (TOML), a directory of versions, or the name of a bundled one (allu-usa-earlier).",
 )
-@click.option(
-    "--keep",
-    "kept",
-    multiple=True,
-    metavar="CLAUSE",
-    help="Keep this clause as it was; may be repeated.",
-)
+@click.option("--keep", "kept", multiple=True, metavar="CLAUSE", help="Keep this clause as it was; may be repeated.")
 @click.option("--flips", is_flag=True, help="List every decision that changes.")
 @store_option
 @json_option
@@ -92,22 +86,20 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
     )
     for flip in flips:
         _flip(flip)
-    if result.clauses:
-        table = Table(title="Clauses (where both decided on the same state)", title_justify="left")
-        for name in ("clause", "passes → fails", "at stake", "fails → passes", "at stake"):
-            table.add_column(name, justify="left" if name == "clause" else "right")
-        for row in result.clauses:
-            table.add_row(
-                row.clause, _count(row.refuses), _sum(row.refuses_amounts), _count(row.allows), _sum(row.allows_amounts)
-            )
-        console.print(table)
-    if result.commands:
-        table = Table(title="Decisions", title_justify="left")
-        columns = ("command", "same", "accepted → declined", "at stake", "declined → accepted", "at stake")
-        for name in (*columns, "not possible", "of these follow from another"):
-            table.add_column(name, justify="left" if name == "command" else "right")
-        for line in result.commands:
-            table.add_row(
+    _print_table(
+        "Clauses (where both decided on the same state)",
+        ("clause", "passes → fails", "at stake", "fails → passes", "at stake"),
+        [
+            (row.clause, _count(row.refuses), _sum(row.refuses_amounts), _count(row.allows), _sum(row.allows_amounts))
+            for row in result.clauses
+        ],
+    )
+    columns = ("command", "same", "accepted → declined", "at stake", "declined → accepted", "at stake")
+    _print_table(
+        "Decisions",
+        (*columns, "not possible", "of these follow from another"),
+        [
+            (
                 line.command,
                 f"{line.same:,}",
                 _count(line.accepted_to_declined),
@@ -117,13 +109,14 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
                 _count(line.no_longer_possible),
                 _count(line.consequences),
             )
-        console.print(table)
-    if result.refunds:
-        table = Table(title="Refunds requested", title_justify="left")
-        for name in ("currency", "on record", "amount", "candidate", "amount", "difference", "of another amount"):
-            table.add_column(name, justify="left" if name == "currency" else "right")
-        for each in result.refunds:
-            table.add_row(
+            for line in result.commands
+        ],
+    )
+    _print_table(
+        "Refunds requested",
+        ("currency", "on record", "amount", "candidate", "amount", "difference", "of another amount"),
+        [
+            (
                 each.currency,
                 f"{each.recorded:,}",
                 each.recorded_amount,
@@ -132,7 +125,9 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
                 each.difference,
                 _count(each.amount_changed),
             )
-        console.print(table)
+            for each in result.refunds
+        ],
+    )
     for clause in result.clauses:
         if clause.clause in CHANNELS and clause.refuses:
             console.print(
@@ -142,6 +137,17 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
             )
     for reason in result.unreadable:
         say(f"not decided again: {reason}")
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left")
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="right" if at else "left")
+    for row in rows:
+        table.add_row(*row)
+    console_for_output().print(table)
 
 
 def _flip(flip: Flip) -> None:

@@ -41,6 +41,10 @@ class Written:
     policies: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """Hash of a pinned policy → the first and the last confirmation under it."""
 
+    def counts(self) -> dict[str, int]:
+        """The counts of commands, events, views and steps back."""
+        return {name: getattr(self, name) for name in ("commands", "facts", "views", "steps_back")}
+
 
 def write_scenario(
     sink: Sink,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, cast
 
 from pydantic_core import to_json
 
@@ -35,19 +36,18 @@ _PUT = re.compile(rf"""(\A|[;|])'(?='*[ "]*{_FORMULA})|([;|])'(?='*[ "]*\Z)""")
 _SPELT = re.compile(r"\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 
 
-class Table(Protocol):
+class Table(ABC):
     """A writer of rows."""
 
+    @abstractmethod
     def write(self, row: Row) -> None:
         """Write one row."""
-        ...
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027  (most formats keep no row back)
         """Write the remaining rows."""
-        ...
 
 
-class JsonLines:
+class JsonLines(Table):
     """One JSON object for each row: the columns in their order, then other values of the row."""
 
     def __init__(self, sink: Sink, columns: Sequence[Column]) -> None:
@@ -57,15 +57,12 @@ class JsonLines:
         """Write one row."""
         self._sink.write(to_json({name: _plain(value) for name, value in row.items()}) + b"\n")
 
-    def end(self) -> None:
-        """Do nothing: every row is written."""
-
 
 def _plain(value: Any) -> Any:
     return to_text(value.astimezone(UTC)) if isinstance(value, datetime) else value
 
 
-class Csv:
+class Csv(Table):
     """RFC 4180 in UTF-8: a header, CRLF, every text quoted, an empty cell for no value.
 
     A spreadsheet that opens the file runs no formula, whether it splits at ``,``, ``;``, ``|`` or tab (:func:`harmless`).
@@ -80,9 +77,6 @@ class Csv:
     def write(self, row: Row) -> None:
         """Write one row."""
         self._line(",".join(csv_cell(row[name], kind) for name, kind in self._columns))
-
-    def end(self) -> None:
-        """Do nothing: every row is written."""
 
     def _line(self, text: str) -> None:
         self._sink.write(f"{text}\r\n".encode())
@@ -136,7 +130,7 @@ def _spelt(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-class Parquet:
+class Parquet(Table):
     """Typed columns in row groups, each written as soon as it is full.
 
     Times are microseconds in UTC, money and seconds are decimals, lists of ids are lists, structures are JSON text.

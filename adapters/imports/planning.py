@@ -267,10 +267,12 @@ class Planner:
         self, order_id: str, rows: Sequence[SourceRow], section: AccountSection, must: bool, at: datetime
     ) -> list[_Step]:
         if not self._values.holds(section.when, rows, "account_id"):
-            return _unmet(must, rows, "account_id", "link_account")
+            _absent(must, rows, "account_id", "link_account", met=False)
+            return []
         account_id = self._values.text(section.account_id, rows, "account_id")
         if account_id is None:
-            return _missing(must, rows, "account_id", "link_account")
+            _absent(must, rows, "account_id", "link_account")
+            return []
         fields: Fields = {"command": "link_account", "order_id": order_id, "account_id": account_id}
         return [_Step(at, 1, rows[0].number, "link_account", fields)]
 
@@ -278,11 +280,9 @@ class Planner:
         self, order_id: str, rows: Sequence[SourceRow], section: CancellationSection, must: bool
     ) -> list[_Step]:
         values = self._values
-        if not values.holds(section.when, rows, "requested_at"):
-            return _unmet(must, rows, "requested_at", "request_cancellation")
-        at = values.instant(section.requested_at, rows, "requested_at")
+        at = self._requested_at(section, rows, must, "request_cancellation")
         if at is None:
-            return _missing(must, rows, "requested_at", "request_cancellation")
+            return []
         fields: Fields = {
             "command": "request_cancellation",
             "order_id": order_id,
@@ -294,6 +294,15 @@ class Planner:
         fields |= {} if reference is None else {"order_reference": reference}
         fields |= {} if copy is None else {"order_copy": copy}
         return [_Step(at, 0, rows[0].number, "request_cancellation", fields)]
+
+    def _requested_at(
+        self, section: CancellationSection | ReturnSection, rows: Sequence[SourceRow], must: bool, command: str
+    ) -> datetime | None:
+        met = self._values.holds(section.when, rows, "requested_at")
+        at = self._values.instant(section.requested_at, rows, "requested_at") if met else None
+        if at is None:
+            _absent(must, rows, "requested_at", command, met=met)
+        return at
 
     def _parcels(
         self, order_id: str, rows: Sequence[SourceRow], of_row: dict[int, list[Fields]], allowed: dict[str, bool]
@@ -371,17 +380,17 @@ class Planner:
         sections = self._mapping.returns
         alone = must and len(sections) == 1
         steps = [step for section in sections for step in self._return(order_id, rows, section, bought, alone)]
-        return steps or _missing(must, rows, "requested_at", "request_return")
+        if not steps:
+            _absent(must, rows, "requested_at", "request_return")
+        return steps
 
     def _return(
         self, order_id: str, rows: Sequence[SourceRow], section: ReturnSection, bought: _Bought, must: bool
     ) -> list[_Step]:
         values = self._values
-        if not values.holds(section.when, rows, "return_id"):
-            return _unmet(must, rows, "requested_at", "request_return")
-        at = values.instant(section.requested_at, rows, "requested_at")
+        at = self._requested_at(section, rows, must, "request_return")
         if at is None:
-            return _missing(must, rows, "requested_at", "request_return")
+            return []
         lines: list[Fields] = []
         for row in rows:
             for wanted in section.lines:
@@ -398,7 +407,8 @@ class Planner:
                     {"line_id": part, "quantity": units} | why for part, units in bought.go_back(line_id, quantity)
                 ]
         if not lines:
-            return _missing(must, rows, "lines", "request_return")
+            _absent(must, rows, "lines", "request_return")
+            return []
         return_id = self._needed(values.text, section.return_id, rows, "return_id")
         fields: Fields = {
             "command": "request_return",
@@ -417,17 +427,15 @@ def _escaped(part: str) -> str:
     return part.replace("%", "%25").replace("/", "%2F")
 
 
-def _missing(must: bool, rows: Sequence[SourceRow], field: str, command: str) -> list[_Step]:
+def _absent(must: bool, rows: Sequence[SourceRow], field: str, command: str, *, met: bool = True) -> None:
+    """Refuse rows without a step that must have happened; ``met``: whether the condition of the step is."""
     if must:
-        raise Refused(rows[0].number, field, "is empty, but the status says that it happened", command=command)
-    return []
-
-
-def _unmet(must: bool, rows: Sequence[SourceRow], field: str, command: str) -> list[_Step]:
-    if must:
-        reason = "its condition is not met, but the status says that it happened"
+        reason = (
+            "is empty, but the status says that it happened"
+            if met
+            else "its condition is not met, but the status says that it happened"
+        )
         raise Refused(rows[0].number, field, reason, command=command)
-    return []
 
 
 def _same(known: _Step, given: Fields, row: int, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -153,33 +154,24 @@ class _Asked:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._lock = threading.Lock()
-        self._under_way: _Pending | None = None
+        self._under_way: Future[Health] | None = None
 
     def answer(self) -> Health:
         with self._lock:
             pending = self._under_way
-            if pending is None or pending.done.is_set():
-                pending = _Pending()
-                threading.Thread(target=pending.work, args=(self._report,), daemon=True).start()
+            if pending is None or pending.done():
+                pending = Future()
+                threading.Thread(target=self._make, args=(pending,), daemon=True).start()
                 self._under_way = pending  # only after start(): without a thread it would never be done
-        if pending.done.wait(PATIENCE_SECONDS):
-            return pending.health
-        return False, {"last_error": f"the store has not answered for {PATIENCE_SECONDS:g} s"}
-
-
-class _Pending:
-    """A report that is being made."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.health: Health = (False, {})
-
-    def work(self, report: Report) -> None:
         try:
-            self.health = report()
+            return pending.result(PATIENCE_SECONDS)
+        except TimeoutError:
+            return False, {"last_error": f"the store has not answered for {PATIENCE_SECONDS:g} s"}
+
+    def _make(self, pending: Future[Health]) -> None:
+        try:
+            pending.set_result(self._report())
         except ReturnableError as error:
-            self.health = False, {"last_error": str(error)}
-        except Exception as error:  # an unforeseen error is only named: its text may hold private data
-            self.health = False, {"last_error": f"unexpected {type(error).__name__}"}
-        finally:
-            self.done.set()
+            pending.set_result((False, {"last_error": str(error)}))
+        except BaseException as error:  # an unforeseen error is only named: its text may hold private data
+            pending.set_result((False, {"last_error": f"unexpected {type(error).__name__}"}))

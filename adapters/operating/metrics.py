@@ -12,31 +12,15 @@ from typing import Any, Protocol
 Attributes = Mapping[str, str]
 
 
-class Counter(Protocol):
-    """Counts up."""
-
-    def add(self, amount: int, attributes: Attributes | None = None) -> None:
-        """Add to the count."""
-        ...
-
-
-class Gauge(Protocol):
-    """Shows the value that was set last."""
-
-    def set(self, amount: float, attributes: Attributes | None = None) -> None:
-        """Set the value."""
-        ...
-
-
 class Meter(Protocol):
     """Makes counters and gauges, like a meter of OpenTelemetry."""
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> Any:
-        """A :class:`Counter`."""
+        """A counter, with ``add(amount, attributes)``."""
         ...
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> Any:
-        """A :class:`Gauge`."""
+        """A gauge, with ``set(amount, attributes)``."""
         ...
 
 

@@ -89,7 +89,7 @@ def test_a_store_is_backed_up_restored_and_says_so(shop: Path) -> None:
     assert (backed_up[0], restored[0], verified[0]) == (0, 0, 0)
     note = verified[1].splitlines()[0]
     assert note.startswith("note: restored at ")
-    assert note.endswith(f"from backup.db up to position 9 (sha256 {made[1]}), in the place of position 10")
+    assert note.endswith(f"from backup.db up to position 9 (sha256 {made[1]}), in place of position 10")
 
 
 def test_a_restore_that_is_refused_is_one_line(shop: Path) -> None:

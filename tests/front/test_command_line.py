@@ -178,7 +178,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(
         (lines(confirm()) + b'{"at": "2026-03-02T10:', ":2: not JSON"),
         (lines(confirm()) + b'{"a": "\xff"}\n', ":2: not UTF-8"),
         (lines(confirm()) + b"[1, 2]\n", ":2: not a JSON object"),
-        (lines(confirm()) + b'{"at": "x", "at": "y"}\n', ":2: not JSON: the key 'at' stands there twice"),
+        (lines(confirm()) + b'{"at": "x", "at": "y"}\n', ":2: not JSON: the key 'at' appears more than once"),
         (lines(confirm()) + b'{"at": NaN}\n', ":2: not JSON: NaN"),
         (b"\x00\x01\x02", ":1: not JSON"),
     ],

@@ -210,8 +210,8 @@ def test_two_policies_beside_a_scenario_are_one_too_many(tmp_path: Path) -> None
     status, out, err = returnable("play", "--check", "late.scenario.jsonl", folder=tmp_path)
 
     assert (status, out) == (2, "")
-    assert "both late.policies and late.policy.toml lie beside it; leave one" in one_line(err)
-    with pytest.raises(PolicyInvalid, match="leave one"):
+    assert "both late.policies and late.policy.toml are next to it; keep one" in one_line(err)
+    with pytest.raises(PolicyInvalid, match="keep one"):
         policy_beside(file)
 
 
