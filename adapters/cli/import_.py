@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
-from urllib.parse import unquote
 
 import click
 from pydantic_core import to_json
@@ -95,8 +93,8 @@ def _command_sink(
 
 
 def _absent(store: str) -> bool:
-    path = unquote(store.removeprefix("sqlite:///"), errors="surrogateescape")
-    return store.startswith("sqlite:///") and "\0" not in path and not Path(path).exists()
+    files = store_files(store)
+    return bool(files) and not files[0].exists()
 
 
 def _check_report(report: str | None, force: bool, file: str, mapping_file: str, store: str) -> None:

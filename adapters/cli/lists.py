@@ -67,9 +67,9 @@ def _list_command(name: str, text: str, columns: tuple[str, ...], example: str) 
     @click.option("--status", metavar="STATUS", help="Only entries in this state.")
     @click.option("--limit", type=click.IntRange(0), metavar="N", help="Only the first N.")
     @list_options
-    def command(status: str | None, limit: int | None, as_json: bool, **where: Any) -> None:
+    def command(status: str | None, limit: int | None, as_json: bool, **source: Any) -> None:
         at = system_clock()
-        with answering(name, **where) as (stored, questions, as_of, known_at):
+        with answering(name, **source) as (stored, questions, as_of, known_at):
             if stored is not None:
                 found = stored.listed(name, at, status, limit)
             else:

@@ -88,22 +88,19 @@ def print_json(document: str | bytes, err: bool = False) -> None:
     )
 
 
-def shown(key: str, value: Any) -> str:
-    """A value of an answer, made safe. Only free text keeps the invisible characters that its script needs."""
-    return printable(str(value), keep="\n") if key in _FREE_TEXT else identifier(str(value))
-
-
 def shown_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an answer, made safe."""
-    return {key: _shown(key, value) for key, value in values.items()}
+    """The values of an answer, made safe. Only free text keeps the invisible characters that its script needs."""
+    return {key: _safe(key, value) for key, value in values.items()}
 
 
-def _shown(key: str, value: Any) -> Any:
+def _safe(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {_shown("", name): _shown(name, entry) for name, entry in value.items()}
+        return {_safe("", name): _safe(name, entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_shown(key, entry) for entry in value]
-    return shown(key, value) if isinstance(value, str) else value
+        return [_safe(key, entry) for entry in value]
+    if isinstance(value, str):
+        return printable(value, keep="\n") if key in _FREE_TEXT else identifier(value)
+    return value
 
 
 def cell(value: Any) -> str:

@@ -16,7 +16,7 @@ from returnable.adapters.cli.options import instant_option
 @instant_option("--from", "since", "Only decisions at this instant or later")
 @instant_option("--to", "until", "Only decisions before this instant")
 @list_options
-def statistics(since: datetime | None, until: datetime | None, as_json: bool, **where: Any) -> None:
+def statistics(since: datetime | None, until: datetime | None, as_json: bool, **source: Any) -> None:
     """How often each clause failed or passed. Also how often it was set aside or did not apply, and the amounts at stake.
 
     "alone" counts decisions that only this clause declined. The amount is the price of the units for a return, a label,
@@ -27,7 +27,7 @@ def statistics(since: datetime | None, until: datetime | None, as_json: bool, **
     returnable statistics
     returnable statistics --from 2026-01-01T00:00:00-05:00 --to 2026-04-01T00:00:00-04:00 --json
     """
-    with answering("clauses", **where) as (stored, questions, as_of, known_at):
+    with answering("clauses", **source) as (stored, questions, as_of, known_at):
         asked = (
             stored.statistics if stored is not None else partial(questions.statistics, as_of=as_of, known_at=known_at)
         )

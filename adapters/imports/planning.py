@@ -181,10 +181,11 @@ class Planner:
             },
             "lines": bought.lines,
         }
-        for name in ("name", "email"):
-            text = values.text(getattr(customer, name), rows, f"customer.{name}")
-            if text is not None:
-                fields["customer"][name] = text
+        name, email = (
+            values.text(customer.name, rows, "customer.name"),
+            values.text(customer.email, rows, "customer.email"),
+        )
+        fields["customer"] |= _known(name=name, email=email)
         if order.shipping is not None:
             charged = values.amount(order.shipping.charged, rows, currency, "shipping.charged")
             tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")
@@ -228,8 +229,7 @@ class Planner:
             "tax": values.amount(section.tax, rows, currency, f"{place}.tax") or "0",
             "final_sale": values.flag(section.final_sale, rows, f"{place}.final_sale") or False,
         }
-        description = values.text(section.description, rows, f"{place}.description")
-        return line if description is None else line | {"description": description}
+        return line | _known(description=values.text(section.description, rows, f"{place}.description"))
 
     def _payments(self, rows: Sequence[SourceRow], currency: str, order: Fields) -> list[Fields]:
         values = self._values
@@ -289,10 +289,8 @@ class Planner:
             "requested_at": at,
             "channel": self._needed(values.text, section.channel, rows, "channel"),
         }
-        reference = values.text(section.order_reference, rows, "order_reference")
-        copy = values.flag(section.order_copy, rows, "order_copy")
-        fields |= {} if reference is None else {"order_reference": reference}
-        fields |= {} if copy is None else {"order_copy": copy}
+        fields |= _known(order_reference=values.text(section.order_reference, rows, "order_reference"))
+        fields |= _known(order_copy=values.flag(section.order_copy, rows, "order_copy"))
         return [_Step(at, 0, rows[0].number, "request_cancellation", fields)]
 
     def _requested_at(
@@ -401,8 +399,7 @@ class Planner:
                 if not quantity:
                     continue
                 line_id = values.text(wanted.line_id, [row], f"{place}.line_id") or bought.only_line(row, place)
-                reason = values.text(wanted.reason, [row], f"{place}.reason")
-                why: Fields = {} if reason is None else {"reason": reason}
+                why = _known(reason=values.text(wanted.reason, [row], f"{place}.reason"))
                 lines += [
                     {"line_id": part, "quantity": units} | why for part, units in bought.go_back(line_id, quantity)
                 ]
@@ -418,9 +415,12 @@ class Planner:
             "channel": self._needed(values.text, section.channel, rows, "channel"),
             "lines": lines,
         }
-        resolution = values.text(section.resolution, rows, "resolution")
-        fields |= {} if resolution is None else {"resolution": resolution}
+        fields |= _known(resolution=values.text(section.resolution, rows, "resolution"))
         return [_Step(at, 3, rows[0].number, f"request_return\0{return_id}", fields)]
+
+
+def _known(**fields: Any) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _escaped(part: str) -> str:

@@ -16,7 +16,7 @@ from returnable.domain.case import reserved_ids_in
 from returnable.domain.commands import Command
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.policy import PolicyBook
-from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore
+from returnable.domain.ports import Batch, Entry, EventStore
 
 Clock = Callable[[], datetime]
 
@@ -47,9 +47,8 @@ class Live:
 
     def carry_out(self, command: Command) -> CommandResult:
         """Carry out a command, unless it is on record; raises ``Impossible``."""
-        receipt = self._services.store.receipt(command.command_id or "")
-        if receipt is not None:
-            return _on_record(command, receipt)
+        if _is_on_record(self._services.store, command):
+            return CommandResult("already")
         outcome = self._services.handler.handle(command, self._clock())
         if outcome.replayed:  # another import was faster
             return CommandResult("already")
@@ -69,9 +68,8 @@ class DryRun:
     def carry_out(self, command: Command) -> CommandResult:
         """The result that the command would have; raises ``Impossible``."""
         if self._store is not None:
-            receipt = self._store.receipt(command.command_id or "")
-            if receipt is not None:
-                return _on_record(command, receipt)
+            if _is_on_record(self._store, command):
+                return CommandResult("already")
             fields: Any = command
             self._copy_case(self._store, fields.order_id)
             return_id = getattr(command, "return_id", None)
@@ -96,14 +94,15 @@ class DryRun:
         self._scratch.store.append([Batch(case_id, 0, entries)], reserved_ids=list(reserved_ids_in(events)))
 
 
-def _on_record(command: Command, receipt: CommandReceipt) -> CommandResult:
-    if receipt.digest != command.digest:
+def _is_on_record(store: EventStore, command: Command) -> bool:
+    receipt = store.receipt(command.command_id or "")
+    if receipt is not None and receipt.digest != command.digest:
         raise Impossible(
             "command.conflict",
             f"it was imported at {receipt.at.isoformat()} with other values; the record stays as it is",
             field="",
         )
-    return CommandResult("already")
+    return receipt is not None
 
 
 @dataclass(slots=True)
