@@ -161,7 +161,7 @@ class _Asked:
             pending = self._under_way
             if pending is None or pending.done():
                 pending = Future()
-                threading.Thread(target=self._make, args=(pending,), daemon=True).start()
+                threading.Thread(target=self._make, args=(pending,), name="returnable-health", daemon=True).start()
                 self._under_way = pending  # only after start(): without a thread it would never be done
         try:
             return pending.result(PATIENCE_SECONDS)

@@ -567,7 +567,7 @@ def test_health_is_answered_again_after_there_was_no_room_for_a_thread(monkeypat
     may_begin, begin = [False], threading.Thread.start
 
     def begun(thread: threading.Thread) -> None:
-        if thread.name.endswith("(work)") and not may_begin[0]:
+        if thread.name == "returnable-health" and not may_begin[0]:
             raise RuntimeError("can't start new thread")
         begin(thread)
 
