@@ -157,7 +157,7 @@ def test_replay_stops_where_it_is_told_to(store: str) -> None:
     assert [step["event"] for step in by_number["steps"]] == ["order/A-1#1", "order/A-1#2", "order/A-1#3"]
     assert by_instant["steps"] == by_number["steps"]
     assert by_number["reached"]["streams"] == [{"stream": "order/A-1", "status": "delivered"}]
-    assert "… 1 later facts are left out" in text
+    assert "… 1 later events are left out" in text
 
 
 @pytest.mark.at("2026-03-10")
