@@ -122,7 +122,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
                     self._called(call, f"timed out; known already: {known.told}")
                     raise GatewayTimeout(key, "refund")
                 return self._answer(call, known, "known already: ")
-            plan = self._outside.scripted("next_refund", payment_id) or self._trouble(key)
+            plan = self._outside.scripted("next_refund", payment_id) or self._trouble(f"refund {key}")
             if plan.ending == "call lost":
                 self._called(call, "timed out before charging")
                 raise GatewayTimeout(key, "refund")
@@ -269,8 +269,8 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
             return None if self._stands("forgets_keys") else known
         return known
 
-    def _trouble(self, key: str) -> Plan:
-        random = self._outside.random(f"refund {key}")
+    def _trouble(self, what: str) -> Plan:
+        random = self._outside.random(what)
         if random is None:
             return Plan()
         wait = timedelta(minutes=random.randint(1, 6 * 60))
