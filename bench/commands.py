@@ -15,8 +15,8 @@ import returnable
 from bench.lifecycle import go_through, lifecycle, numbered, payload
 from bench.measure import Row, Sizes, p99, seconds
 from bench.postgres import OwnServer
+from bench.proofs.disk import Watch, watching
 from bench.raw import RawLog, RawServerLog
-from bench.reliability.disk import Watch, watching
 from returnable.adapters.wiring import migrate_store
 
 _SEGMENT = 1_000

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import returnable
 from returnable.domain.events import decode, encode
 from returnable.domain.policy import bundled_policies
-from returnable.domain.ports import Batch, Entry, EventStore, Name
+from returnable.domain.ports import Batch, Entry, EventStore, ReservedId
 
 Step: TypeAlias = tuple[datetime, dict[str, Any]]
 """A command and the instant at which it is given."""
@@ -118,7 +118,7 @@ class Copies:
 
     batches: Sequence[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]]
     """Each command: its case, how many facts the case held, and its facts (stream, version, stored name, content)."""
-    names: Sequence[Name]
+    names: Sequence[ReservedId]
     numbers: Sequence[str]
 
 
@@ -130,13 +130,13 @@ def copies(events: int, together: int = 500, unfinished_every: int = 0) -> Itera
     """
     with returnable.open("memory:") as desk:
         steps = [outcome.recorded_events for outcome in go_through(desk, PLACEHOLDER)]
-    stored = [[(stream, version, *encode(event)) for stream, version, event in events] for events in steps]
+    stored = [[(stream, version, *encode(event)) for stream, version, event in recorded] for recorded in steps]
     number_of_copies = -(-events // sum(map(len, stored)))
     for first in range(0, number_of_copies, together):
         nths = range(first, min(first + together, number_of_copies))
         batches: list[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]] = []
         after = 0
-        for step, events in enumerate(stored):
+        for step, recorded in enumerate(stored):
             for nth in nths:
                 if unfinished_every and nth % unfinished_every == 0 and step >= _STOPS[nth // unfinished_every % 2]:
                     continue
@@ -148,17 +148,17 @@ def copies(events: int, together: int = 500, unfinished_every: int = 0) -> Itera
                         kind,
                         content.replace(PLACEHOLDER.encode(), number.encode()),
                     )
-                    for stream, version, kind, content in events
+                    for stream, version, kind, content in recorded
                 ]
                 batches.append((f"A-{number}", after, entries))
-            after += len(events)
+            after += len(recorded)
         numbers = [numbered(nth) for nth in nths]
         names = [
             name
             for number in numbers
             for name in (
-                Name("return", f"R-{number}", f"A-{number}"),
-                Name("refund", f"F-{number}", f"A-{number}"),
+                ReservedId("return", f"R-{number}", f"A-{number}"),
+                ReservedId("refund", f"F-{number}", f"A-{number}"),
             )
         ]
         yield Copies(batches, names, numbers)
@@ -185,6 +185,6 @@ def fill(store: EventStore, events: int, together: int = 500) -> int:
             )
             for case_id, after, entries in round_of.batches
         ]
-        store.append(batches, names=round_of.names)
+        store.append(batches, reserved_ids=round_of.names)
         filled += len(round_of.numbers)
     return filled

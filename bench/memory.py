@@ -12,7 +12,7 @@ from bench.lifecycle import fill
 from bench.measure import Row, Sizes
 from bench.projecting import rebuild
 from returnable.adapters.cli.entry import main as returnable_command
-from returnable.domain.case import replay
+from returnable.domain.case import fold
 from returnable.projections.stored import VIEWS
 
 
@@ -22,8 +22,8 @@ def peaks(sizes: Sizes, folder: Path) -> Iterator[Row]:
     events: list[int] = []
     for store, size in zip(stores, (sizes.memory_events // 10, sizes.memory_events), strict=True):
         with returnable.open(f"sqlite:///{store}") as desk:
-            fill(desk.parts.store, size)
-            events.append(desk.parts.store.head())
+            fill(desk.services.store, size)
+            events.append(desk.services.store.head())
     for name in _WORK:
         small, large = (_peak_kib(name, store) for store in stores)
         yield Row(
@@ -43,8 +43,8 @@ def _peak_kib(name: str, store: Path) -> int:
 
 def _replay(store: str) -> None:
     with returnable.open(f"sqlite:///{store}") as desk:
-        events = desk.parts.store
-        assert sum(replay(case_id, recorded).seq for case_id, recorded in events.cases()) == events.head()
+        events = desk.services.store
+        assert sum(fold(case_id, recorded).seq for case_id, recorded in events.cases()) == events.head()
 
 
 def _export(form: str) -> Callable[[str], None]:

@@ -51,20 +51,20 @@ def rebuilding(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 def rebuild(store_url: str, views: Sequence[str], views_url: str | None = None) -> None:
     """Build views of a store anew, in a file beside it or in the one that is named."""
-    parts = assemble(store_url, create=False)
+    services = assemble(store_url, create=False)
     kept = stored_views(store_url, views_url)
     assert kept is not None
     try:
-        working = projector(parts, kept, views)
+        working = projector(services, kept, views)
         working.rebuild(views)
         working.run()
-        assert all(mark.position == parts.store.head() for mark in (kept.marks()[view] for view in views))
+        assert all(mark.position == services.store.head() for mark in (kept.marks()[view] for view in views))
     finally:
         kept.close()
-        parts.store.close()
+        services.store.close()
 
 
 def _filled(path: Path, events: int) -> int:
     with returnable.open(f"sqlite:///{path}") as desk:
-        fill(desk.parts.store, events)
-        return desk.parts.store.head()
+        fill(desk.services.store, events)
+        return desk.services.store.head()

@@ -18,7 +18,7 @@ import returnable
 from bench.lifecycle import fill, go_through, lifecycle, numbered
 from bench.measure import Row, Sizes, in_turns, seconds
 from bench.raw import RawLog, file_bytes, stream_copy
-from returnable.domain.case import replay
+from returnable.domain.case import fold
 from returnable.domain.events import encode
 
 LATER = datetime.fromisoformat("2026-04-01T12:00:00-04:00")
@@ -28,13 +28,13 @@ def replay_everything(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Fold every stream of a store beside a plain read of the same rows with every content decoded."""
     path = folder / "replay.db"
     with returnable.open(f"sqlite:///{path}") as desk:
-        store = desk.parts.store
+        store = desk.services.store
         fill(store, sizes.replay_events)
         events = store.head()
         connection = sqlite3.connect(path)
 
         def ours() -> None:
-            folded = sum(replay(case_id, recorded).seq for case_id, recorded in store.cases())
+            folded = sum(fold(case_id, recorded).seq for case_id, recorded in store.cases())
             assert folded == events
 
         def raw() -> None:
@@ -73,8 +73,8 @@ def questions(sizes: Sizes, folder: Path) -> Iterator[Row]:
     for size in sizes.question_events:
         path = folder / f"{size}.db"
         desk = returnable.open(f"sqlite:///{path}")
-        copies = fill(desk.parts.store, size)
-        events = desk.parts.store.head()
+        copies = fill(desk.services.store, size)
+        events = desk.services.store.head()
         stores.append(_Asked(desk, copies, stream_copy(path, folder / f"{size}-raw.db"), events))
     ours: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     raw: defaultdict[tuple[str, int], list[float]] = defaultdict(list)

@@ -42,8 +42,8 @@ from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.recorder import CaseRecorder, Placement
 from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
-from returnable.adapters.wiring import Parts, assemble, stored_views
-from returnable.domain.desk import Desk
+from returnable.adapters.wiring import Services, assemble, stored_views
+from returnable.domain.handler import CommandHandler
 from returnable.domain.policy import bundled_policies
 from returnable.projections.lists import StoredLists
 from returnable.projections.stored import VIEWS
@@ -200,7 +200,7 @@ class Sized:
 
     size: int
     url: str
-    parts: Parts = field(init=False)
+    services: Services = field(init=False)
     desk: returnable.Desk = field(init=False)
     forgetful: returnable.Desk = field(init=False)
     events: int = field(init=False)
@@ -209,10 +209,12 @@ class Sized:
     """Lifecycles to ask about, where none were filled in."""
 
     def __post_init__(self) -> None:
-        self.parts = assemble(self.url, create=False)
-        self.desk = returnable.Desk(self.parts, url=self.url)
-        self.forgetful = returnable.Desk(Parts(self.parts.store, Desk(self.parts.store, bundled_policies(), 1)))
-        self.events = self.parts.store.head()
+        self.services = assemble(self.url, create=False)
+        self.desk = returnable.Desk(self.services, url=self.url)
+        self.forgetful = returnable.Desk(
+            Services(self.services.store, CommandHandler(self.services.store, bundled_policies(), 1))
+        )
+        self.events = self.services.store.head()
         # Above all that were filled in, and above those of an earlier run on the same store.
         self.numbers = map(numbered, count(50_000_000 + self.events))
 
@@ -333,8 +335,8 @@ def deadlines(stores: Sequence[Sized], rounds: int, figures: Figures) -> Iterato
     """The due table made from all facts; then ``run_deadlines``, each time with ten lifecycles to take in."""
     chance = random.Random(4)
     for sized in stores:
-        due = sized.parts.desk.due
-        is_new = due.table.fed_to() == 0
+        due = sized.services.handler.due
+        is_new = due.table.position() == 0
         spent = seconds(due.catch_up)
         if sized.size and is_new:
             yield f"due table of {sized.events:,} events, made anew: {sized.events / spent:,.0f} events/s"
@@ -351,7 +353,7 @@ def deadlines(stores: Sequence[Sized], rounds: int, figures: Figures) -> Iterato
 def whole(stores: Sequence[Sized], folder: Path) -> Iterator[str]:
     """What reads everything: stored views made anew, the worklist from the facts and from the stored view."""
     for sized in stores:
-        events = sized.parts.store.head()
+        events = sized.services.store.head()
         views = f"sqlite:///{folder}/views-{sized.size}.db"
         spent = seconds(lambda s=sized, v=views: rebuild(s.url, tuple(VIEWS), v))  # type: ignore[misc]
         yield f"all eight views of {events:,} events, made anew: {events / spent:,.0f} events/s"

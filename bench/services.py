@@ -459,8 +459,8 @@ def verify(store: str, load: Load, overdue: int) -> dict[str, int]:
         found["deadlines recorded by workers"] = sum(voided)
         found["deadlines not recorded once"] = sum(number != 1 for number in voided)
         events = {
-            entry.event: entry.event.type
-            for case_id, case in desk.parts.store.cases()
+            entry.event_id: entry.event.type
+            for case_id, case in desk.services.store.cases()
             if not case_id.startswith(OLD)
             for entry in case
         }

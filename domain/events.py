@@ -404,7 +404,7 @@ class RefundItem(Part):
 
 
 class Deduction(Part):
-    """What a clause takes off, and on what grounds."""
+    """What a clause deducts from a refund, and the grounds."""
 
     clause: Harmless
     amount: Minor
@@ -593,7 +593,7 @@ class OverrideGranted(Event):
 
 
 class ExceptionRaised(Event):
-    """An event conflicts with what was known; a person has to look."""
+    """An event contradicts earlier ones; a person has to look at it."""
 
     stored_as = "note.ExceptionRaised/1"
     title = "Conflict with what was known"

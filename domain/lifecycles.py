@@ -106,8 +106,8 @@ class ReturnLifecycle(Lifecycle):
 
 
 class LabelLifecycle(Lifecycle):
-    """A prepaid label. It voids at its deadline without an event: ``issued`` means issued, and not yet known to be used or
-    voided. The clock decides the rest."""
+    """A prepaid label. No event is needed for it to be void after its deadline: ``issued`` means issued and not known to
+    be used or voided, and the clock decides the rest."""
 
     nothing = State(initial=True)
     issued = State()

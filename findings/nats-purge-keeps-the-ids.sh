@@ -1,10 +1,11 @@
 #!/bin/sh
-# A purge of a JetStream stream takes the messages away and not their ids. Until the duplicate window is over, a message that
-# is published again under its Nats-Msg-Id is acknowledged, with "duplicate" and the number of the message that is gone, and
-# it is not stored. So a publisher that only waits for acknowledgements believes in a stream that stays empty. It is the same
-# after the deletion of one message, a limit that discards old messages, and in a work queue. When the stream is deleted and
-# made again, and when the server was restarted in between, the message is stored.
-# Exits with 1 when this is not so any more.
+# A purge of a JetStream stream removes the messages, but the server still remembers their ids (Nats-Msg-Id). If a message is
+# published again under its id before the duplicate window ends, the server acknowledges it with "duplicate" and the number
+# of the removed message, and does not store it. A publisher that only waits for acknowledgements then believes that the
+# message is in the stream, and the stream stays empty. The same happens if one message was deleted, if a limit discarded old
+# messages, and in a work queue. If the stream was deleted and made again, or the server was restarted after the purge, the
+# message is stored.
+# Exit status 0: the server still behaves like this. 1: it does not.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,10 @@
 #!/bin/sh
-# A PostgreSQL session that waits for the rest of a pipeline counts as active until the Sync comes. Neither
-# idle_in_transaction_session_timeout nor statement_timeout ends it, and its locks stay. So a client that reads results inside a
-# pipeline and then vanishes before the COMMIT holds its locks for as long as the connection lives (two hours and more with the
-# usual keep-alives). transaction_timeout, which PostgreSQL has from version 17 on, does end it. Outside a pipeline the limit for
-# idle transactions works as one expects.
-# Exits with 1 when this is not so any more.
+# PostgreSQL counts a session that waits for the rest of a pipeline as active until the Sync arrives. Neither
+# idle_in_transaction_session_timeout nor statement_timeout ends such a session, and it keeps its locks. Suppose a client reads
+# results inside a pipeline and vanishes before the COMMIT. Its locks then stay as long as the connection lives: two hours and
+# more with the usual keep-alives. transaction_timeout, which exists from PostgreSQL 17 on, does end the session. Without a
+# pipeline, the limit for idle transactions works as expected.
+# Exit status 0: PostgreSQL still behaves like this. 1: it does not.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,11 @@
 #!/bin/sh
-# A deferred constraint is checked at the commit. In autocommit mode a pipeline of psycopg ends with an implicit commit. When the
-# constraint is violated there, psycopg raises "cannot exit pipeline mode while busy": an OperationalError without SQLSTATE, as
-# after a lost connection. The connection does not say that it is closed, but every further statement fails. With BEGIN and COMMIT of one's own in the same pipeline it is a
-# UniqueViolation (23505), and the connection can be used on. Nothing is stored either way. It hurts code that retries after an
-# OperationalError: a refund that breaks a rule of the database is sent again and again.
-# Exits with 1 when this is not so any more.
+# PostgreSQL checks a deferred constraint at the commit. In autocommit mode a pipeline of psycopg ends with an implicit commit.
+# If the constraint is violated there, psycopg raises "cannot exit pipeline mode while busy". That is an OperationalError
+# without an SQLSTATE, as after a lost connection. The connection does not report that it is closed, but every further
+# statement fails. With an explicit BEGIN and COMMIT in the same pipeline, psycopg raises UniqueViolation (23505) instead, and
+# the connection can still be used. In both cases nothing is stored. The wrong error misleads code that retries after an
+# OperationalError: it sends a refund that breaks a rule of the database again and again.
+# Exit status 0: psycopg still behaves like this. 1: it does not.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from returnable.projections.audit_models import EdgesView, HistoryView, WhyView
     from returnable.projections.follow import ViewStatus
     from returnable.projections.redecided import Difference
-    from returnable.projections.report import Report
+    from returnable.projections.report.model import Report
     from returnable.projections.subjects import Subject
     from returnable.projections.verified import Verified
     from returnable.projections.what_if import WhatIf
@@ -689,7 +689,7 @@ class Desk:
 
     def report(self, subject: str, *, as_of: When | None = None, known_at: When | None = None) -> Report:
         """The audit report of a subject; :mod:`returnable.adapters.report` makes a page or a text of it."""
-        from returnable.projections.reporting import make_report
+        from returnable.projections.report.build import make_report
 
         times = self._times(as_of, known_at)
         return make_report(self.services.store, self.services.handler.policy, subject, self._at(None), *times)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # Tests start hundreds of interpreters: each would compile the library anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# So few examples show that a property is a property. `bench` simulates, races and fuzzes at full size, and "deep" searches.
 settings.register_profile(
     "ci",
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=60,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
@@ -32,11 +34,28 @@ settings.register_profile(
 settings.load_profile("deep" if os.environ.get("RETURNABLE_HYPOTHESIS") == "deep" else "ci")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders of long tests come first, so that no process is left with a long one in the end."""
-    long = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
+LONG = ("tests/reliability/", "tests/examples/", "tests/testing/", "tests/domain/")
+"""Folders of long tests. Those of reliability run proofs of ``bench`` at sizes at which each still meets every trouble that
+it counts, and notices what it is to notice. docs/reliability.md tells of the runs at full size."""
+
+COVERS = (
+    *("tests/domain/", "tests/policy/", "tests/projections/", "tests/front/", "returnable/"),
+    "tests/testing/test_fakes.py",  # of domain/effects.py
+    "tests/adapters/test_export.py",  # of projections/exports.py
+)
+"""Tests that count for coverage, which more than doubles the time of a test. Only the domain and the projections are
+measured, and these tests reach them. Their Hypothesis tests do not count: a line that only a search reaches has no test that
+says what it is for."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests come first, so that no process is left with one in the end; coverage is measured by some folders only."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if not item.nodeid.startswith(COVERS) or is_hypothesis_test(getattr(item, "function", None)):
+                item.add_marker("no_cover")
     items.sort(
-        key=lambda item: next((nth for nth, folder in enumerate(long) if item.nodeid.startswith(folder)), len(long))
+        key=lambda item: next((nth for nth, folder in enumerate(LONG) if item.nodeid.startswith(folder)), len(LONG))
     )
 
 
@@ -53,6 +72,15 @@ class SharedOut:
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(SharedOut())
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging for the process; it ends with the test."""
+    log = logging.getLogger("returnable")
+    before = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = before
 
 
 @pytest.fixture(scope="session", autouse=True)

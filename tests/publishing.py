@@ -120,7 +120,7 @@ def event_ids(store: CaseStore) -> list[str]:
     found: list[str] = []
     after = 0
     while page := store.read(after):
-        found += [one.event for one in page]
+        found += [one.event_id for one in page]
         after = page[-1].position
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import subprocess
 import sys
@@ -21,14 +20,11 @@ def returnable(*arguments: str, given: bytes = b"", folder: Path | None = None, 
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RETURNABLE_S")}
     os.environ.update(env)
     stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given))
-    log = logging.getLogger("returnable")
-    logged = log.handlers[:], log.level, log.propagate
     try:
         with redirect_stdout(out), redirect_stderr(err), chdir(folder or "."):
             status = run(list(arguments))
     finally:
         sys.stdin = stdin
-        log.handlers[:], log.level, log.propagate = logged
         for name in env:
             del os.environ[name]
         os.environ.update(before)

@@ -179,7 +179,7 @@ def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
         return
     if came["format"] == "scenario":
         commands, views = counted(came["commands"], "command"), counted(came["views"], "view")
-        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['events'], 'event')})"
+        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['facts'], 'event')})"
     else:
         what = counted(came["rows"], came["view"].removesuffix("s"))
     where = "standard output" if came["out"] == "-" else came["out"]

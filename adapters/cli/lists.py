@@ -27,7 +27,7 @@ from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
-from returnable.projections.follow import ViewStatus, standing_of
+from returnable.projections.follow import ViewStatus, status_of
 from returnable.projections.lists import StoredLists, Values
 from returnable.projections.questions import Questions
 
@@ -49,8 +49,10 @@ def views_option(command: F) -> F:
 
 def list_options(command: F) -> F:
     """What every list takes."""
-    events = click.option("--facts", is_flag=True, help="Answer from the facts, even if there is a stored view.")
-    return store_option(views_option(events(as_of_options(json_lines_option(command)))))
+    from_events = click.option(
+        "--facts", "from_events", is_flag=True, help="Answer from the events, even if there is a stored view."
+    )
+    return store_option(views_option(from_events(as_of_options(json_lines_option(command)))))
 
 
 def _list_command(name: str, text: str, columns: tuple[str, ...], example: str) -> click.Command:
@@ -105,7 +107,7 @@ claims = _list_command(
 
 @contextmanager
 def answering(
-    view: str, store: str, views: str | None, events: bool, as_of: str | None, known_at: str | None
+    view: str, store: str, views: str | None, from_events: bool, as_of: str | None, known_at: str | None
 ) -> Iterator[Answering]:
     """What answers: the stored lists where they can, and the questions; on stderr, which it is, and what is parked."""
     moments = instant("as-of", as_of), instant("known-at", known_at)
@@ -114,7 +116,7 @@ def answering(
         questions = services.questions
         questions.damaged = damaged.append
         stored = None
-        if not events and moments == (None, None):
+        if not from_events and moments == (None, None):
             stored = _stored(stack, view, store, views, questions)
         yield stored, questions, *moments
         for damage in damaged:
@@ -132,7 +134,7 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
             return None
         stack.callback(kept.close)
         reading = stack.enter_context(kept.reading())
-        status = standing_of(view, questions.store, reading)
+        status = status_of(view, questions.store, reading)
     except (StoreUnusable, StoreBusy) as error:
         if views is not None and kept is None:  # what was asked for by name cannot even be opened
             raise

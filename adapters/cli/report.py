@@ -16,8 +16,8 @@ from returnable.adapters.files import check_apart, check_free, store_files, writ
 from returnable.adapters.printable import json_text, printable
 from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
-from returnable.projections.report import Report
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
+from returnable.projections.report.model import Report
 
 FORMATS = ("html", "text", "json")
 _FORMAT_OF_SUFFIX = {".html": "html", ".htm": "html", ".txt": "text", ".json": "json"}

@@ -14,7 +14,7 @@ from returnable.adapters.cli.options import instant, opened, question_options, s
 from returnable.adapters.cli.printing import say_json
 from returnable.adapters.wiring import Services
 from returnable.domain.errors import Impossible
-from returnable.projections.audit_models import ClauseWhy, FactSource, RefundWhy, ResolvedDeadline, WhyView
+from returnable.projections.audit_models import ClauseWhy, EventSource, RefundWhy, ResolvedDeadline, WhyView
 from returnable.projections.subjects import Subject, find_subject
 from returnable.projections.why import why as explain
 
@@ -127,7 +127,7 @@ def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None
             events.add(_fact(event, types))
 
 
-def _fact(event: FactSource, types: Mapping[str, str]) -> str:
+def _fact(event: EventSource, types: Mapping[str, str]) -> str:
     sources = ", ".join(
         f"{safe(source)} {types[source]}" if source in types else _MARKS[source] for source in event.sources
     )

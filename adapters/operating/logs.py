@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,12 +42,16 @@ class Lines(logging.Formatter):
         return printable(super().format(record), keep="\n")
 
 
+_ON_STDERR = logging.StreamHandler()
+"""The one handler of the process: with a second one, each record would be told twice."""
+
+
 def log_to_stderr(form: str, level: int = logging.INFO) -> None:
-    """Send what this package logs to stderr, as ``text`` or ``json``."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form == "json" else Lines())
+    """Send what this package logs to stderr, as ``text`` or ``json``. The last call decides the form and the stream."""
+    _ON_STDERR.stream = sys.stderr
+    _ON_STDERR.setFormatter(JsonLines() if form == "json" else Lines())
     logger = logging.getLogger("returnable")
-    logger.addHandler(handler)
+    logger.addHandler(_ON_STDERR)
     logger.setLevel(level)
     logger.propagate = False
 

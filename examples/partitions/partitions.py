@@ -89,9 +89,9 @@ def _ids(asked: Command | Question) -> Iterator[tuple[str, str]]:
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome of deadlines recorded in several stores, in the order in which they fell due."""
     events = sorted(
-        (event for one in outcomes for event in one.events), key=lambda event: (event[2].occurred_at, event[0])
+        (event for one in outcomes for event in one.recorded_events), key=lambda event: (event[2].occurred_at, event[0])
     )
-    policy = next((one.policy for one in outcomes if one.events), outcomes[0].policy)
+    policy = next((one.policy for one in outcomes if one.recorded_events), outcomes[0].policy)
     first, replayed = outcomes[0], all(one.replayed for one in outcomes)
     return Outcome(first.command, first.at, "accepted", tuple(events), None, policy, replayed)
 

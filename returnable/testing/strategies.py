@@ -294,13 +294,16 @@ def policies(
         random = DrawnDice(draw)
         content = bundled.model_dump(by_alias=True)
         clauses: dict[str, Any] = content["clauses"]
-        # The varied clauses are drawn first, so that a failing policy shrinks to the one clause that matters.
-        for clause in _some(random, [*_ONE_OF, *_PARTS_OF], 0.25):
-            for name, options in _ONE_OF.get(clause, {}).items():
-                clauses[clause][name] = random.choice(options)
+        # Every policy takes the same draws, used or not. So leaving one clause as it is moves no other, and a policy that
+        # fails shrinks to the one clause that matters.
+        for clause in (*_ONE_OF, *_PARTS_OF):
+            varied = random.chance(0.25)
+            changes = {name: random.choice(options) for name, options in _ONE_OF.get(clause, {}).items()}
             for name, parts in _PARTS_OF.get(clause, {}).items():
                 some = tuple(_some(random, parts, 0.5))
-                clauses[clause][name] = some or ((parts[0],) if name == "channels" else ())
+                changes[name] = some or ((parts[0],) if name == "channels" else ())
+            if varied:
+                clauses[clause].update(changes)
         for clause in _some(random, CLAUSE_IDS, 0.06):
             clauses[clause]["applies"] = False
         content["currency"] = random.choice(currencies) if random.chance(0.2) else bundled.currency

@@ -776,7 +776,7 @@ from datetime import UTC, datetime
 from returnable.adapters.eventstore.open import open_store
 from returnable.domain.errors import Stale
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, Receipt
+from returnable.domain.ports import Batch, Entry, CommandReceipt
 
 at = datetime(2026, 3, 2, 15, tzinfo=UTC)
 store = open_store(f"sqlite:///{sys.argv[1]}", busy_timeout_seconds=30)
@@ -784,7 +784,7 @@ store = open_store(f"sqlite:///{sys.argv[1]}", busy_timeout_seconds=30)
 def append(case_id, after, account, command_id, count=1):
     facts = [AccountLinked(occurred_at=at, recorded_at=at, account_id=account) for _ in range(count)]
     entries = tuple(Entry(f"order/{case_id}", after + nth, fact) for nth, fact in enumerate(facts, 1))
-    receipt = Receipt(command_id, "d", "link_account", at, "accepted")
+    receipt = CommandReceipt(command_id, "d", "link_account", at, "accepted")
     return store.append([Batch(case_id, after, entries)], receipt=receipt)
 """
 

@@ -727,8 +727,8 @@ def test_a_ruling_without_a_policy_is_broken_history() -> None:
     rows = Rows(History(story.services.store), story.services.handler.policy)
     denied = ClaimDenied(occurred_at=AT, recorded_at=AT, ruling=(ClauseResult(clause="x", verdict="fail", facts={}),))
 
-    with pytest.raises(HistoryBroken, match="has a ruling and says no policy"):
-        rows._clauses(denied, denied.ruling or ())
+    with pytest.raises(HistoryBroken, match="has a ruling but pins no policy"):
+        rows._weighed(denied)
 
 
 def test_times_are_utc_whatever_the_policy_says() -> None:

@@ -61,7 +61,7 @@ def test_silent_connections_are_few_and_hold_nobody_up(monkeypatch: pytest.Monke
     monkeypatch.setattr(health, "CONNECTION_SECONDS", PATIENCE_SECONDS)
     most = 0
     with ExitStack() as stack, serving() as server:
-        for _ in range(6):
+        for _ in range(3):
             # when: no more come than wait to be accepted
             for _ in range(MOST_CONNECTIONS - 1):
                 silent(stack, server.server_address[1])

@@ -215,7 +215,7 @@ def test_an_import_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> 
     left = iter(range(8))
 
     class CutOff(Live):
-        def tell(self, command: Any) -> Any:
+        def carry_out(self, command: Any) -> Any:
             next(left)  # StopIteration after eight commands
             return live.carry_out(command)
 

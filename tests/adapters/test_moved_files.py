@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import returnable
-from bench.reliability.moved import KINDS
+from bench.proofs.moved import KINDS
 from returnable.adapters.eventstore import sqlite_file
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.views.sqlite import SQLiteViews

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import Tracking
 
-from bench.reliability import disk
-from bench.reliability.disk import OK, Unwatchable, Watch, kind_of, watching
-from bench.reliability.images import Moment, Recorder, Recording, Sync, Write, same_as
+from bench.proofs import disk
+from bench.proofs.disk import OK, Unwatchable, Watch, kind_of, watching
+from bench.proofs.images import Moment, Recorder, Recording, Sync, Write, same_as
 from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.views.sqlite import open_views

@@ -1,6 +1,6 @@
 """A host that vanishes, or stands still, while the PostgreSQL server holds a lock for it: the others go on.
 
-``python -m bench.reliability.vanished_seconds`` cuts real links. Here its parts are looked at one by one, without root.
+``python -m bench.proofs.vanished`` cuts real links. Here its parts are looked at one by one, without root.
 """
 
 from __future__ import annotations

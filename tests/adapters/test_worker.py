@@ -389,7 +389,7 @@ def test_once_that_could_not_record_all_says_so_with_its_exit_status(
     def busy(*given: Any) -> Any:
         raise StoreBusy("others are faster")
 
-    monkeypatch.setattr("returnable.domain.handler.Desk.record_due", busy)
+    monkeypatch.setattr("returnable.domain.handler.CommandHandler.record_due", busy)
 
     assert run(["worker", "--once", "--store", url]) == 1
 

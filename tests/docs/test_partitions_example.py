@@ -71,11 +71,11 @@ def test_three_partitions_answer_every_line_as_one_store_does(history: str, tmp_
     content = with_ids_that_lead_to_orders(HISTORIES[history])
     stores = {name: assemble(f"sqlite:///{tmp_path}/{name}.db") for name in NAMES}
     partitions = recipe().Partitions(stores)
-    as_parts = SimpleNamespace(
-        desk=SimpleNamespace(handle=partitions.handle), questions=SimpleNamespace(answer=partitions.ask)
+    as_services = SimpleNamespace(
+        handler=SimpleNamespace(handle=partitions.handle), questions=SimpleNamespace(answer=partitions.ask)
     )
 
-    in_partitions = played(as_parts, content)
+    in_partitions = played(as_services, content)
 
     assert in_partitions == played(assemble("memory:"), content)
     orders = {

@@ -43,7 +43,7 @@ def everything_due(world: World, at: datetime) -> list[str]:
 
 
 @given(STEPS)
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples // 2)
 def test_the_next_instant_is_the_first_at_which_there_is_something_to_record(steps: Sequence[int]) -> None:
     world = World()
     for step in steps:
@@ -60,7 +60,7 @@ def test_the_next_instant_is_the_first_at_which_there_is_something_to_record(ste
 
 
 @given(STEPS, st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples // 2)
 def test_the_table_leads_to_every_case_with_something_to_record_and_to_no_other(
     steps: Sequence[int], seed: int
 ) -> None:
@@ -81,7 +81,7 @@ def test_the_table_leads_to_every_case_with_something_to_record_and_to_no_other(
 
 
 @given(STEPS)
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 3)
 def test_recording_case_by_case_comes_to_the_same_as_recording_all_at_once(steps: Sequence[int]) -> None:
     one, other = World(), World()
     for step in steps:

@@ -316,7 +316,7 @@ def _case_of(world: World, came: Outcome | Impossible) -> Case | None:
     return world.services.handler.case(last[0].case_id)
 
 
-@settings(max_examples=settings().max_examples * 2 // 3)
+@settings(max_examples=settings().max_examples // 2)
 @given(HISTORIES)
 def test_whatever_happens_no_money_and_no_unit_is_counted_twice(seeds: list[int]) -> None:
     world = World()

@@ -30,7 +30,7 @@ def test_verify_says_that_all_is_well(shop: Path) -> None:
     status, out, err = returnable("verify", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (0, "")
-    assert one_line(out) == "9 facts of 1 case, 8 commands with 4 rulings, up to position 9: all is well"
+    assert one_line(out) == "9 events of 1 case, 8 commands with 4 rulings, up to position 9: all is well"
 
 
 def test_verify_ends_with_status_1_and_names_every_problem(shop: Path) -> None:

@@ -53,7 +53,7 @@ def test_redecide_says_that_all_comes_out_the_same(shop: Path) -> None:
     status, out, err = returnable("redecide", "--all", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (0, "")
-    expected = "15 facts of 2 cases, 13 commands with 6 rulings decided again: no differences"
+    expected = "15 events of 2 cases, 13 commands with 6 rulings decided again: no differences"
     assert one_line(out) == expected
 
 
@@ -63,7 +63,7 @@ def test_redecide_ends_with_status_1_and_names_the_fact_and_the_clause(shop: Pat
     status, out, err = returnable("redecide", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (1, "")
-    assert "return/R-2#1 ReturnRequested:\n    ruling[returns.window].verdict: on record pass, comes fail" in out
+    assert "return/R-2#1 ReturnRequested:\n    ruling[returns.window].verdict: recorded pass, now fail" in out
     assert "1 difference" in out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from contextlib import closing, redirect_stderr
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from publishing import a_store, append, damage, event_ids
 from terminal import one_line, returnable
 
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.operating.logs import log_to_stderr
 
 
 @pytest.fixture
@@ -100,6 +103,15 @@ def test_a_parked_case_is_told_and_is_exit_status_1(shop: Path) -> None:
     assert [one for one in ids(out) if "/A" in one] == ["order/A#1", "order/A#2/damaged"]
     (parked,) = [said for said in map(json.loads, err.splitlines()) if said["level"] == "error"]
     assert (parked["publisher"], parked["case_id"], parked["event"]) == ("default", "A", "order/A#2")
+
+
+def test_logging_that_is_set_up_again_tells_each_record_once_in_the_last_form_on_the_stderr_of_then(shop: Path) -> None:
+    with closing(io.StringIO()) as gone, redirect_stderr(gone):
+        log_to_stderr("text")
+
+    _, _, err = publish(shop, "--to", "stdout:", "--once", "--log-format", "json")
+
+    assert json.loads(one_line(err))["message"] == "default: publishing from position 1 on"
 
 
 def test_redacted_events_have_the_same_pseudonyms_every_time(shop: Path) -> None:

@@ -22,7 +22,7 @@ import pytest
 from postgres import fresh_store_url
 from pydantic_core import to_json
 
-from bench.reliability import journeys
+from bench.proofs import journeys
 from returnable.adapters.imports.mapping import read_mapping
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import read_orders

@@ -384,7 +384,7 @@ def test_one_is_not_said_as_many(tmp_path: Path) -> None:
     played = returnable("play", out)
 
     assert imported[1].startswith("1 row, 1 order: 1 imported,")
-    assert "exported 1 command and 1 view of 1 case (1 fact), of a log" in scenario[2]
+    assert "exported 1 command and 1 view of 1 case (1 event), of a log" in scenario[2]
     assert "exported 1 fact, of a log" in events[2]
     assert checked[1].endswith("1 line, 1 with expectations: 1 line not as expected\n")
     assert played[2].startswith("1 line: 1 accepted, 0 declined, 0 errors, 0 questions answered; 1 event recorded\n")

@@ -55,7 +55,7 @@ def asked(questions: Questions, at: datetime, **fields: Any) -> dict[str, Any]:
     return questions.answer(parse_question(fields), at).model_dump(mode="json", by_alias=True)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_stored_lists_at_any_moment_are_the_lists_from_the_facts(seed: int) -> None:
     dice = Random(seed)
@@ -83,7 +83,7 @@ def test_stored_lists_at_any_moment_are_the_lists_from_the_facts(seed: int) -> N
             assert list(stored.statistics()) == list(questions.statistics())
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_a_list_as_of_any_instant_says_of_each_what_the_question_about_it_says(seed: int) -> None:
     dice = Random(seed)
@@ -109,7 +109,7 @@ def test_a_list_as_of_any_instant_says_of_each_what_the_question_about_it_says(s
                 assert order_id in counted
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_what_the_clock_adds_to_a_stored_document_is_what_the_domain_says(seed: int) -> None:
     dice = Random(seed)
@@ -135,7 +135,7 @@ def test_what_the_clock_adds_to_a_stored_document_is_what_the_domain_says(seed: 
 # ---- the ledger --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(SEEDS)
 def test_the_ledger_always_adds_up(seed: int) -> None:
     world = lived(World(), Random(seed), 60)
@@ -181,7 +181,7 @@ def test_the_ledger_follows_a_refund_of_two_payments_of_which_one_fails_first() 
 # ---- clause statistics -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(SEEDS)
 def test_the_statistics_count_every_clause_of_every_recorded_ruling_once(seed: int) -> None:
     world = lived(World(), Random(seed), 60)

@@ -17,7 +17,7 @@ from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.projections.ledger import balances
 from returnable.projections.replay import history
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
 from returnable.projections.statistics import weighed
 from returnable.projections.subjects import find_subject
 from returnable.projections.views import MoneyView
@@ -34,7 +34,7 @@ def amounts(money: MoneyView) -> tuple[str, ...]:
     return tuple(getattr(money, name) for name in COUNTED)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_ledger_report_and_replay_agree_on_the_money_of_every_history(seed: int) -> None:
     world = lived(World(), Random(seed), 60)
@@ -65,7 +65,7 @@ def test_ledger_report_and_replay_agree_on_the_money_of_every_history(seed: int)
             assert list(amounts(step.money)) == (sums or ["0.00"] * 4)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from(CLAUSE_IDS))
 def test_statistics_and_what_if_agree_on_what_is_at_stake_in_every_decision_that_flips(seed: int, clause: str) -> None:
     world = lived(World(), Random(seed), 60)

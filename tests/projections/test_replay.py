@@ -308,7 +308,7 @@ def test_what_a_case_holds_is_worked_out_anew_after_each_step() -> None:
 
 
 @given(HISTORIES)
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
     world = World()
     for seed in seeds:
@@ -352,7 +352,7 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
 
 
 @given(HISTORIES, st.data())
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_a_history_until_a_step_is_the_beginning_of_the_whole(seeds: list[int], data: st.DataObject) -> None:
     world = World()
     for seed in seeds:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from proving import prove
 
-from bench.reliability.faults import FAULTS
+from bench.proofs.faults import FAULTS
 
 ROUNDS = 2 * len(FAULTS)
 
@@ -46,7 +46,7 @@ def test_what_is_left_out_of_the_store_is_noticed(tmp_path: Path, mutant: str, f
         "16",
         "--only",
         fault,
-        "--mutant",
+        "--control",
         mutant,
         "--store-dir",
         str(tmp_path),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.reliability.journeys import as_file, scenario
+from bench.proofs.journeys import as_file, scenario
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import Services, assemble, projector

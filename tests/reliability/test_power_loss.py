@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from proving import prove
 
-from bench.reliability.images import Cut, FolderSync, Moment, Named, Recording, Sync, Told, Write
+from bench.proofs.images import Cut, FolderSync, Moment, Named, Recording, Sync, Told, Write
 
 RUNS = 6
 
@@ -18,11 +18,11 @@ def _fail(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
 
 
 def test_power_failures_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    status, counts, output = _fail(tmp_path, "--images", f"{RUNS * 8}", "--per-run", "8", "--seed", "2")
+    status, counts, output = _fail(tmp_path, "--rounds", f"{RUNS * 4}", "--per-run", "4", "--seed", "2")
 
     assert status == 0, output
     assert counts["runs"] == RUNS
-    assert counts["images"] == RUNS * 8
+    assert counts["images"] == RUNS * 4
     assert counts["… with changes that were not durable"] > RUNS
     assert counts["… that failed"] > 0
     assert counts["… of a database file: checkpoints"] > RUNS
@@ -31,7 +31,7 @@ def test_power_failures_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
 
 
 def test_without_full_durability_acknowledged_commands_are_seen_to_be_lost(tmp_path: Path) -> None:
-    status, counts, output = _fail(tmp_path, "--images", "24", "--only", "one_host", "--control")
+    status, counts, output = _fail(tmp_path, "--rounds", "24", "--only", "one_host", "--control")
 
     assert status == 1, output
     assert counts["images with acknowledged commands lost"] > 3

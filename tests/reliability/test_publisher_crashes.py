@@ -1,8 +1,12 @@
-"""Publishers and brokers that are killed while facts come in: every event arrives, first in order, and nothing else."""
+"""Publishers and brokers that are killed while facts come in: every event arrives, first in order, and nothing else.
+
+``RETURNABLE_TEST_EVENTS`` says how many events are published in a test (400 where it is not said).
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -23,9 +27,9 @@ from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher, checkpoint_of
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 4
+ROUNDS = 2
 WRITERS = 2
-FACTS_EACH = 150
+FACTS_EACH = int(os.environ.get("RETURNABLE_TEST_EVENTS", "400")) // (ROUNDS * WRITERS)
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 def writers(folder: Path, nth: int) -> list[subprocess.Popen[bytes]]:
     """Processes that write to the store, now and then to one case that they race for."""
-    command = [sys.executable, "-m", "bench.reliability.tailing_worker", "write", f"sqlite:///{folder}/shop.db"]
+    command = [sys.executable, "-m", "bench.proofs.tailing_worker", "write", f"sqlite:///{folder}/shop.db"]
     return [
         subprocess.Popen([*command, f"w{nth}-{n}", str(FACTS_EACH), "0.1"], cwd=ROOT, stdout=subprocess.DEVNULL)
         for n in range(WRITERS)
@@ -76,11 +80,13 @@ def _has_begun(out: Path, process: subprocess.Popen[bytes]) -> bool:
     return (out.exists() and out.stat().st_size > 0) or process.poll() is not None
 
 
-def killed_again_and_again(folder: Path, start: Callable[..., subprocess.Popen[bytes]]) -> list[bytes]:
+def killed_again_and_again(
+    folder: Path, start: Callable[..., subprocess.Popen[bytes]], rounds: int = ROUNDS
+) -> list[bytes]:
     """The lines of publishers that were killed at random instants while others wrote, and of one that was left alone."""
     chance = random.Random(7)
     files: list[Path] = []
-    for nth in range(ROUNDS):
+    for nth in range(rounds):
         writing = writers(folder, nth)
         files.append(folder / f"out-{nth}")
         process = start(folder, "stdout:", out=files[-1])
@@ -115,9 +121,9 @@ def test_a_publisher_that_is_killed_loses_nothing_and_keeps_the_order(folder: Pa
 
 
 def test_the_harness_notices_when_the_place_is_kept_before_the_events_are_sent(folder: Path) -> None:
-    lines = killed_again_and_again(folder, early_publisher)
+    lines = killed_again_and_again(folder, early_publisher, rounds=1)
 
-    assert len({json.loads(line)["id"] for line in lines}) < ROUNDS * WRITERS * FACTS_EACH
+    assert len({json.loads(line)["id"] for line in lines}) < WRITERS * FACTS_EACH
 
 
 def position_in(folder: Path) -> int:
@@ -178,7 +184,7 @@ def test_a_broker_that_is_killed_and_started_again_has_each_event_once_in_order(
     thread = threading.Thread(target=publisher.run, args=(stop,))
     thread.start()
 
-    for nth in range(4):
+    for nth in range(2):
         for _ in range(20):
             case = f"C{chance.randrange(5)}"
             append(store, case, f"order/{case}")

@@ -13,13 +13,13 @@ def _prove(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
 
 
 def test_no_copy_and_no_damage_is_taken_for_a_sound_store_and_no_kill_mixes_two(tmp_path: Path) -> None:
-    status, counts, output = _prove(tmp_path, "--rounds", "8", "--every", "5", "--seed", "3")
+    status, counts, output = _prove(tmp_path, "--rounds", "6", "--every", "9", "--seed", "3")
 
     assert status == 0, output
-    assert counts["copies put over a store beside a WAL"] >= 8
-    assert counts["damaged stores"] >= 5
+    assert counts["copies put over a store beside a WAL"] >= 6
+    assert counts["damaged stores"] >= 4
     assert counts["damaged stores"] == counts["… to which verify says no"]
-    assert counts["kills of backup and restore"] >= 8
+    assert counts["kills of backup and restore"] >= 5
     assert counts["… after which opening was refused until the restore was run again"] >= 1
     assert counts["troubles"] == 0
 

@@ -10,7 +10,7 @@ SHORT = ("--journeys", "4", "--python", sys.executable)
 
 
 def test_hash_seeds_zones_locales_and_stores_change_no_byte() -> None:
-    status, counts, output = prove("same_bytes", *SHORT, "--seeds", "3", "--in-turns")
+    status, counts, output = prove("determinism", "same-bytes", *SHORT, "--rounds", "3", "--in-turns")
 
     assert status == 0, output
     assert counts["processes"] == 3
@@ -19,8 +19,10 @@ def test_hash_seeds_zones_locales_and_stores_change_no_byte() -> None:
 
 
 def test_the_comparison_notices_a_view_that_comes_out_of_a_set() -> None:
-    status, counts, output = prove("same_bytes", *SHORT, "--seeds", "2", "--stores", "memory", "--control")
+    status, counts, output = prove(
+        "determinism", "same-bytes", *SHORT, "--rounds", "2", "--stores", "memory", "--control"
+    )
 
     assert status == 1, output
     assert counts["hashes that differ"] > 0
-    assert "differs: stored audit" in output
+    assert "differ: stored audit" in output

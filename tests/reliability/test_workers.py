@@ -1,8 +1,13 @@
-"""Deadline workers in processes of their own: many at once, killed at named points, stopped with grace."""
+"""Deadline workers in processes of their own: many at once, killed at named points, stopped with grace.
+
+``RETURNABLE_TEST_EVENTS`` says how many deadlines are recorded (48 where it is not said). For every twelve of them a worker
+is killed.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -22,8 +27,8 @@ from returnable.adapters.cli.app import run
 from returnable.adapters.wiring import Services, assemble
 from returnable.testing import Scenario, a_return, an_order
 
-CASES = 400
-DEATHS = 12
+CASES = int(os.environ.get("RETURNABLE_TEST_EVENTS", "48"))
+DEATHS = CASES // 24 * 2
 
 MORTAL = Path(__file__).parents[1] / "mortal.py"
 

@@ -107,11 +107,11 @@ def test_a_policy_shrinks_to_the_bundled_one() -> None:
 def test_every_parameter_of_a_policy_is_varied_and_shrinks_alone(other: Callable[[Policy], bool]) -> None:
     policy = simplest(policies(), other)
 
-    changed = set(_services(policy)) ^ set(_services(BUNDLED))
+    changed = set(_parts(policy)) ^ set(_parts(BUNDLED))
     assert len({place for place, _ in changed}) == 2, "one parameter, and the version"
 
 
-def _services(policy: Policy) -> list[tuple[str, str]]:
+def _parts(policy: Policy) -> list[tuple[str, str]]:
     content = policy.model_dump(mode="json", by_alias=True)
     clauses = content.pop("clauses")
     of_clauses = [(f"{name}.{key}", str(value)) for name, clause in clauses.items() for key, value in clause.items()]
@@ -264,7 +264,8 @@ def test_a_declined_return_shrinks_to_four_steps() -> None:
         "record_delivery",
         "request_return",
     ]
-    assert {repr(step.when) for step in history} == {"'2026-03-02T10:00:00-05:00'"}
+    assert repr(history[0].when) == "'2026-03-02T10:00:00-05:00'"
+    assert len({step.when for step in history}) <= 2, "the time moves once, if the window is what declines it"
     (line,) = history[0].fields["lines"]
     assert (line["unit_price"], line["quantity"]) == ("750.00", 1)
 

@@ -1,0 +1,1 @@
+"""Proofs of what must never happen, one command each; ``tests/reliability`` runs short versions of them."""
