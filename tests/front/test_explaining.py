@@ -236,7 +236,7 @@ def test_text_of_the_record_is_no_markup(command: str, tmp_path: Path) -> None:
         (("why", "return/R-1"), "ReturnAuthorized"),
         (("replay", "order/A-1"), "return/R-1#2"),
         (("edges", "order/A-1"), "the cancellation window closes"),
-        (("report", "return/R-1", "--format", "text"), "nothing counts from here on: return/R-1#3: facts of type"),
+        (("report", "return/R-1", "--format", "text"), "nothing counts from here on: return/R-1#3: events of type"),
     ],
 )
 def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
@@ -254,4 +254,4 @@ def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
 
     assert status == 0
     assert says in out
-    assert "parked: case A-1 stops before return/R-1#3 (position 6): facts of type 'label.LabelPainted/1'" in err
+    assert "parked: case A-1 stops before return/R-1#3 (position 6): events of type 'label.LabelPainted/1'" in err

@@ -169,7 +169,7 @@ def test_a_damaged_fact_is_shown_and_ends_with_exit_status_1(shop: Path, capsys:
     worklist = returnable(capsys, shop, "worklist", "--json")
 
     assert status == as_json[0] == 1
-    parked = "parked: case A-1 stops before order/A-1#4 (position 12): facts of type 'order.Enchanted/1' are unknown"
+    parked = "parked: case A-1 stops before order/A-1#4 (position 12): events of type 'order.Enchanted/1' are unknown"
     assert parked in out
     assert json.loads(as_json[1])["views"][0]["parked"][0]["stream"] == "order/A-1"
     assert stored[0] == events[0] == worklist[0] == 0
