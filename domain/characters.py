@@ -12,7 +12,7 @@ _BLANK = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00013441\U00013442\U00016fe4\U0001d159"
     + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
-"""Characters that Python calls printable although nothing is seen of them: fillers, blanks and variation selectors."""
+"""Invisible characters that Python calls printable: fillers, blanks and variation selectors."""
 
 _JOINERS = "\u200c\u200d"
 _JOINING = (
