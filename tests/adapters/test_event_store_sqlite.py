@@ -325,25 +325,24 @@ def test_a_store_can_be_opened_while_its_file_grows(path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("asked", "level"), [("FULL", 2), ("EXTRA", 3), ("NORMAL", 1)])
 def test_every_connection_is_as_durable_as_asked(path: Path, asked: connections.Synchronous, level: int) -> None:
     # given
-    recorder = SQLiteStore(path, synchronous=asked)
+    store = SQLiteStore(path, synchronous=asked)
 
     # when
-    with recorder._connections.reading() as reader:
+    with store._connections.reading() as reader:
         seen = [reader.execute("PRAGMA synchronous").fetchone()]
-    cursor = recorder._connections.take_writer()
+    cursor = store._connections.take_writer()
     seen.append(cursor.execute("PRAGMA synchronous").fetchone())
     seen.append(cursor.execute("PRAGMA journal_mode").fetchone())
-    recorder._connections.release_writer()
+    store._connections.release_writer()
 
     # then
     assert seen == [(level,), (level,), ("wal",)]
-    recorder.close()
+    store.close()
 
 
 def test_durability_is_full_unless_something_else_is_asked_for_by_name(path: Path, store: CaseStore) -> None:
-    recorder = store
-    assert isinstance(recorder, SQLiteStore)
-    with recorder._connections.reading() as reader:
+    assert isinstance(store, SQLiteStore)
+    with store._connections.reading() as reader:
         assert reader.execute("PRAGMA synchronous").fetchone() == (2,)
     with pytest.raises(ValueError, match="OFF"):
         SQLiteStore(path, synchronous="OFF")  # type: ignore[arg-type]
@@ -527,11 +526,10 @@ def test_a_full_disk_is_said_and_writing_works_once_there_is_room(path: Path, st
 
 def test_a_store_that_may_not_grow_says_full_and_goes_on_with_a_new_connection(path: Path, store: CaseStore) -> None:
     # given
-    recorder = store
-    assert isinstance(recorder, SQLiteStore)
-    cursor = recorder._connections.take_writer()
+    assert isinstance(store, SQLiteStore)
+    cursor = store._connections.take_writer()
     cursor.execute("PRAGMA max_page_count = 1")
-    recorder._connections.release_writer()
+    store._connections.release_writer()
 
     # when
     with pytest.raises(StoreUnusable, match="disk is full"):
@@ -546,9 +544,8 @@ def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
     path: Path, store: CaseStore, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given: a disk that fails once
-    recorder = store
-    assert isinstance(recorder, SQLiteStore)
-    take_writer = recorder._connections.take_writer
+    assert isinstance(store, SQLiteStore)
+    take_writer = store._connections.take_writer
     fail = [True]
 
     class FailingCursor:
@@ -567,7 +564,7 @@ def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
         def lastrowid(self) -> int | None:
             return self._cursor.lastrowid
 
-    monkeypatch.setattr(recorder._connections, "take_writer", lambda: FailingCursor(take_writer()))
+    monkeypatch.setattr(store._connections, "take_writer", lambda: FailingCursor(take_writer()))
 
     # when
     with pytest.raises(StoreUnusable, match="disk I/O error"):
@@ -599,11 +596,10 @@ def open_files(path: Path) -> int:
 def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store: CaseStore) -> None:
     # given: many more readers at once than are kept
     together = threading.Barrier(64)
-    recorder = store
-    assert isinstance(recorder, SQLiteStore)
+    assert isinstance(store, SQLiteStore)
 
     def read() -> None:
-        with recorder._connections.reading() as reader:
+        with store._connections.reading() as reader:
             together.wait(GUARD_SECONDS)
             reader.execute("SELECT count(*) FROM facts").fetchone()
 
@@ -618,7 +614,7 @@ def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store:
         opened.append(open_files(path))
 
     # then: SQLite keeps the descriptors of closed connections for the next, so that no lock of the process is lost
-    assert len(recorder._connections._held.readers) == IDLE_READERS
+    assert len(store._connections._held.readers) == IDLE_READERS
     assert opened[1:] == opened[:1] * 2
     store.close()
     assert open_files(path) == 0
@@ -744,24 +740,23 @@ def test_a_child_process_opens_its_own_connections(path: Path, store: CaseStore)
     # given: a parent with an open writer, an open reader and a lock that some thread held at the time of the fork
     store.append([batch("O-1", 0, "A")])
     store.load("O-1")
-    recorder = store
-    assert isinstance(recorder, SQLiteStore)
-    inherited = recorder._connections._held.writer
-    recorder._connections.take_writer()
+    assert isinstance(store, SQLiteStore)
+    inherited = store._connections._held.writer
+    store._connections.take_writer()
 
     # when
     child = os.fork()
     if child == 0:
         try:
             store.append([batch("O-1", 1, "B")])
-            own = recorder._connections._held.writer
+            own = store._connections._held.writer
             fine = own is not inherited and len(store.load("O-1")) == 2
             store.close()
             os._exit(0 if fine else 1)
         finally:
             os._exit(2)
     _, status = os.waitpid(child, 0)
-    recorder._connections.release_writer()
+    store._connections.release_writer()
 
     # then
     assert os.waitstatus_to_exitcode(status) == 0
@@ -981,10 +976,9 @@ def test_no_question_reads_through_the_whole_log(
     store: CaseStore, path: Path, ask: Callable[[CaseStore], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
-    recorder = store
-    assert isinstance(recorder, SQLiteStore)
+    assert isinstance(store, SQLiteStore)
     statements: list[str] = []
-    with recorder._connections.reading() as reader:
+    with store._connections.reading() as reader:
         reader.set_trace_callback(statements.append)
 
     # when
@@ -1001,19 +995,19 @@ def test_no_question_reads_through_the_whole_log(
 
 def test_the_end_of_the_process_waits_for_a_transaction_of_a_daemon_thread(path: Path) -> None:
     # given: a thread in the middle of a transaction
-    recorder = SQLiteStore(path, busy_timeout_seconds=GUARD_SECONDS)
-    writer = recorder._connections.take_writer()
+    store = SQLiteStore(path, busy_timeout_seconds=GUARD_SECONDS)
+    writer = store._connections.take_writer()
     writer.execute("BEGIN IMMEDIATE")
 
     # when: the process ends, as in "weakref.finalize" at exit
-    end = threading.Thread(target=recorder._connections._finalizer)
+    end = threading.Thread(target=store._connections._finalizer)
     end.start()
     end.join(0.2)
 
     # then: SQLite, which crashes where a connection is closed under it, may go on
     writer.execute("SELECT 1")
     writer.execute("COMMIT")
-    recorder._connections.release_writer()
+    store._connections.release_writer()
     end.join()
     with pytest.raises(StoreUnusable, match="closed"):
-        recorder.append([batch("O-1", 0, "A")])
+        store.append([batch("O-1", 0, "A")])
