@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.beside import others
-from bench.commands import in_a_file, in_a_file_by_threads, on_a_server, on_a_server_by_threads
-from bench.measure import QUICK, Row, Sizes, table
-from bench.memory import peaks
-from bench.projecting import rebuilding
-from bench.reading import bytes_on_disk, questions, replay_everything
-from bench.starting import import_profile, processes
+from bench.speed.beside import others
+from bench.speed.commands import in_a_file, in_a_file_by_threads, on_a_server, on_a_server_by_threads
+from bench.speed.measure import QUICK, Row, Sizes, table
+from bench.speed.memory import peaks
+from bench.speed.projecting import rebuilding
+from bench.speed.reading import bytes_on_disk, questions, replay_everything
+from bench.speed.starting import import_profile, processes
 
 ROWS: dict[str, Callable[[Sizes, Path], Iterator[Row]]] = {
     "commands": in_a_file,

@@ -29,11 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.measure import table
 from bench.reliability.disk import OK, Watch, kind_of, watching
 from bench.reliability.disk_mutants import MISTAKES
 from bench.reliability.kill import SHOWN, Telling
 from bench.reliability.power_loss import Standard, book, of_threads, often_checkpointed, side_by_side
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.wiring import Parts
 from returnable.domain.desk import Desk

@@ -32,7 +32,7 @@ from typing import Any
 from unittest.mock import patch
 
 import returnable
-from bench.measure import table
+from bench.speed.measure import table
 from returnable.adapters.eventstore import forks, sqlite_file
 from returnable.adapters.eventstore.connections import Connections
 from returnable.adapters.eventstore.open import open_store

@@ -30,10 +30,10 @@ from unittest.mock import patch
 from pydantic_core import from_json, to_json
 
 import returnable
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
 from bench.reliability.hostile import CELLS, TOML_TOKENS, line_of, spoilt, spoilt_bytes, value
 from bench.reliability.journeys import journey
+from bench.speed.measure import table
 from returnable.adapters import scenario
 from returnable.adapters.eventstore import store
 from returnable.adapters.eventstore.open import migrate_store

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.measure import table
 from bench.reliability.host_worker import Manner, answer_of, lines_of
 from bench.reliability.processes import LOOK_SECONDS, Process, wait_until_begun
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.store import FactStore
 from returnable.adapters.scenario import play

@@ -33,10 +33,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import psycopg
 from pydantic_core import from_json, to_json
 
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
 from bench.reliability.journeys import as_file, journey, scenario
 from bench.reliability.kill_worker import IN_A_FILE, ON_A_SERVER
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import migrate_store
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import Parts, assemble

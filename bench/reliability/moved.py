@@ -24,8 +24,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import returnable
-from bench.measure import table
 from bench.reliability.forks import ORDER, ends_here
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.sqlite_file import SQLiteFile
 from returnable.domain.errors import StoreBusy, StoreUnusable

@@ -33,12 +33,12 @@ from random import Random
 from typing import Any, Literal
 from unittest.mock import patch
 
-from bench.measure import table
 from bench.reliability.disk import OK, kind_of, watching
 from bench.reliability.disk_mutants import MISTAKES
 from bench.reliability.images import Cut, Moment, Named, Recorder, Recording, Sync, Told, Write, same_as
 from bench.reliability.journeys import journey, scenario
 from bench.reliability.kill import SHOWN, Telling, names_that_are_free, without_positions
+from bench.speed.measure import table
 from returnable.adapters.eventstore import connections, viewstore
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.eventstore.viewstore import SQLiteViews

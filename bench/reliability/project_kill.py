@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import returnable
-from bench.lifecycle import fill, lifecycle, numbered
-from bench.measure import table
+from bench.speed.lifecycle import fill, lifecycle, numbered
+from bench.speed.measure import table
 from returnable.adapters.eventstore.viewstore import SQLiteViews
 from returnable.adapters.wiring import Parts, assemble, projector
 from returnable.projections.ports import Changes, Mark

@@ -27,9 +27,9 @@ from unittest.mock import patch
 
 import psycopg
 
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
 from bench.reliability.journeys import journey
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.store import FactStore

@@ -20,7 +20,6 @@ from functools import cache, partial
 from random import Random
 from typing import Any
 
-from bench.measure import table
 from bench.reliability.baton import DAY, HOUR, MILLISECOND
 from bench.reliability.history import hurrying
 from bench.reliability.machine import Disk, Process, Troubles
@@ -33,6 +32,7 @@ from bench.reliability.oracles import (
     races_have_one_winner,
 )
 from bench.reliability.shop import Shop, Violation
+from bench.speed.measure import table
 from returnable.domain.commands import Command, ConfirmOrder, parse_command
 from returnable.domain.events import (
     CancellationDeclined,

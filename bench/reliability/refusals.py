@@ -31,9 +31,9 @@ from typing import Any
 from unittest.mock import patch
 
 import returnable
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
 from bench.reliability.processes import ROOT
+from bench.speed.measure import table
 from returnable.adapters.eventstore.bookkeeping import SqlRefusalCounts, Statements
 from returnable.adapters.eventstore.open import migrate_store
 from returnable.domain import refusals

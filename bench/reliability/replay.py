@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 
-from bench.measure import table
 from bench.reliability.journeys import as_file
 from bench.reliability.replay_reader import told
+from bench.speed.measure import table
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
 

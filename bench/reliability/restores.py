@@ -31,8 +31,8 @@ from typing import Any
 from unittest.mock import patch
 
 import returnable
-from bench.measure import table
 from bench.reliability.journeys import scenario
+from bench.speed.measure import table
 from returnable.adapters import backups
 from returnable.adapters.eventstore import connections
 from returnable.domain.errors import Impossible, ReturnableError

@@ -21,8 +21,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
+from bench.speed.measure import table
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,10 +25,10 @@ from functools import partial
 from itertools import islice
 from typing import Literal
 
-from bench.measure import table
 from bench.reliability.history import History, hurrying, live
 from bench.reliability.machine import disks_in_sqlite
 from bench.reliability.mutants import MUTANTS, switched_on
+from bench.speed.measure import table
 
 AT_ONCE = 25
 """Histories between two looks for garbage, and in one parcel of a process."""

@@ -16,11 +16,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.measure import table
 from bench.postgres import OwnServer
 from bench.reliability.processes import LOOK_SECONDS, Process, wait_until_begun
 from bench.reliability.tailing_worker import LAST, batch, line_of
 from bench.reliability.unordered import take_the_lock_away
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import migrate_store, on_a_server, open_store, path_of
 from returnable.adapters.eventstore.store import FactStore
 from returnable.domain.ports import Recorded

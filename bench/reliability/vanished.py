@@ -24,11 +24,11 @@ from pathlib import Path
 
 import psycopg
 
-from bench.measure import table
 from bench.postgres import OwnServer
 from bench.reliability.processes import LOOK_SECONDS, Process, wait_until_begun
 from bench.reliability.tailing_worker import MOMENT, batch
 from bench.reliability.vanished_worker import BOOKMARK, POINTS
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import migrate_store, open_store
 from returnable.domain.errors import StoreBusy
 

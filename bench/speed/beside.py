@@ -17,9 +17,9 @@ from time import perf_counter
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from bench.lifecycle import numbered
-from bench.measure import Row, Sizes, seconds
-from bench.raw import RawLog
+from bench.speed.lifecycle import numbered
+from bench.speed.measure import Row, Sizes, seconds
+from bench.speed.raw import RawLog
 
 _STEPS = (
     ("order", "nothing", "confirmed"),

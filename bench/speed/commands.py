@@ -12,11 +12,11 @@ from time import perf_counter, sleep
 from typing import Any
 
 import returnable
-from bench.lifecycle import go_through, lifecycle, numbered, payload
-from bench.measure import Row, Sizes, p99, seconds
 from bench.postgres import OwnServer
-from bench.raw import RawLog, RawServerLog
 from bench.reliability.disk import Watch, watching
+from bench.speed.lifecycle import go_through, lifecycle, numbered, payload
+from bench.speed.measure import Row, Sizes, p99, seconds
+from bench.speed.raw import RawLog, RawServerLog
 from returnable.adapters.wiring import migrate_store
 
 _SEGMENT = 1_000

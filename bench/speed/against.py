@@ -1,4 +1,4 @@
-"""``python -m bench.against COMMIT``: commands a second of this checkout, as a ratio to those of an earlier commit.
+"""``python -m bench.speed.against COMMIT``: commands a second of this checkout, as a ratio to those of an earlier commit.
 
 Both run in processes of their own that live as long as the measurement, each on a store of its own, and take turns block by
 block. So whatever slows the machine down slows both. Above 1.00 this checkout is faster. A figure without a second run, or on
@@ -23,7 +23,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 
 KINDS = ("sqlite", "sqlite-threads", "postgres", "postgres-threads")
 THREADS = 64
@@ -32,7 +32,7 @@ THREADS = 64
 def serve(url: str, threads: int) -> None:
     """For each number that comes in, go through as many lifecycles and say how many seconds that took."""
     import returnable
-    from bench.lifecycle import go_through, numbered
+    from bench.speed.lifecycle import go_through, numbered
 
     numbers = map(numbered, count())
     with returnable.open(url) as desk, ThreadPoolExecutor(threads) as pool:
@@ -125,10 +125,10 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    from bench.measure import Row, table
     from bench.postgres import OwnServer
+    from bench.speed.measure import Row, table
 
-    parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.against", description=__doc__)
     parser.add_argument("commit", help="what this checkout is compared with")
     parser.add_argument("--only", action="append", choices=KINDS, help="one of these kinds of store and client")
     parser.add_argument("--blocks", type=int, default=40, help="how many turns each takes")

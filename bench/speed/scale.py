@@ -1,4 +1,4 @@
-"""``python -m bench.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
+"""``python -m bench.speed.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
 
 Stores of all sizes are built first, with a receipt for every command and one lifecycle in a hundred unfinished. Those on
 SQLite are kept in ``--dir``, where there is one, and found again. A figure is a speed, divided by that of the store that was
@@ -32,11 +32,11 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 
 import returnable
-from bench.lifecycle import Copies, copies, go_through, numbered, payload
-from bench.measure import seconds, table
 from bench.postgres import OwnServer, with_parameters
-from bench.projecting import rebuild
-from bench.raw import RawLog, file_bytes
+from bench.speed.lifecycle import Copies, copies, go_through, numbered, payload
+from bench.speed.measure import seconds, table
+from bench.speed.projecting import rebuild
+from bench.speed.raw import RawLog, file_bytes
 from returnable.adapters.eventstore.open import migrate_store
 from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_place import place_of
@@ -379,7 +379,7 @@ def _shuffled(stores: Sequence[Sized], chance: random.Random) -> list[Sized]:
 
 def main() -> None:
     """Build, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.scale", description=__doc__)
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="events, 0 first, such as 0,100000,1000000")
     parser.add_argument("--rounds", type=int, default=40, help="how often every store has its turn")

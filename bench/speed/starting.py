@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from bench.measure import Row, Sizes, in_turns, table
+from bench.speed.measure import Row, Sizes, in_turns, table
 
 FIRST_COMMAND = """\
 import sys, returnable

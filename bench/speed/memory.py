@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import returnable
-from bench.lifecycle import fill
-from bench.measure import Row, Sizes
-from bench.projecting import rebuild
+from bench.speed.lifecycle import fill
+from bench.speed.measure import Row, Sizes
+from bench.speed.projecting import rebuild
 from returnable.adapters.cli.entry import main as returnable_command
 from returnable.domain.case import replay
 from returnable.projections.stored import VIEWS
@@ -36,8 +36,8 @@ def peaks(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 
 def _peak_kib(name: str, store: Path) -> int:
-    command = [sys.executable, "-m", "bench.memory", name, str(store)]
-    ran = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "bench.speed.memory", name, str(store)]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
     return int(ran.stdout.splitlines()[-1])
 
 

@@ -15,9 +15,9 @@ from statistics import median
 import orjson
 
 import returnable
-from bench.lifecycle import fill, go_through, lifecycle, numbered
-from bench.measure import Row, Sizes, in_turns, seconds
-from bench.raw import RawLog, file_bytes, stream_copy
+from bench.speed.lifecycle import fill, go_through, lifecycle, numbered
+from bench.speed.measure import Row, Sizes, in_turns, seconds
+from bench.speed.raw import RawLog, file_bytes, stream_copy
 from returnable.domain.case import replay
 from returnable.domain.events import encode
 

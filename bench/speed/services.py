@@ -1,6 +1,6 @@
 """Load on the example services: several processes on one PostgreSQL store, and clients that repeat, race and hang up.
 
-    python -m bench.services --cases 300 --clients 8 [--service fastapi] [--store postgresql://…]
+    python -m bench.speed.services --cases 300 --clients 8 [--service fastapi] [--store postgresql://…]
 
 Every command is sent once or up to three times at once under one Idempotency-Key, some to be hung up on before the answer and
 sent again. At the end the store is asked whether all that was answered is there, nothing else is, and no unit and no cent
@@ -32,9 +32,9 @@ from time import perf_counter, sleep
 from typing import Any
 
 import returnable
-from bench.measure import p99, table
+from bench.speed.measure import p99, table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 REPEATS = 200
 """How often a client repeats a request before it gives up."""
@@ -558,7 +558,7 @@ def a_store(url: str | None) -> Iterator[str]:
 
 def main() -> None:
     """Run and print; the exit status is 1 when anything is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.services", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.services", description=__doc__)
     parser.add_argument("--service", action="append", choices=SERVICES, help="default: all of them")
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument(

@@ -10,8 +10,8 @@ from statistics import median
 import orjson
 
 import returnable
-from bench.lifecycle import fill
-from bench.measure import Row, Sizes, in_turns
+from bench.speed.lifecycle import fill
+from bench.speed.measure import Row, Sizes, in_turns
 from returnable.adapters.wiring import assemble, projector, stored_views
 from returnable.projections.stored import VIEWS
 
