@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from os.path import commonprefix
 from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
@@ -105,7 +106,7 @@ _MORE_KEYS = st.sampled_from(
 
 
 @st.composite
-def spoilt(draw: DrawFn, fields: Mapping[str, Any], values: SearchStrategy[Any] = IN_JSON) -> dict[str, Any]:
+def spoilt(draw: DrawFn, fields: Mapping[str, Any], python: bool = False) -> dict[str, Any]:
     """The same with something wrong somewhere, sometimes in several places. What was given is left as it is."""
     tree = deepcopy(dict(fields))
     for _ in range(draw(_FEW)):
@@ -119,7 +120,7 @@ def spoilt(draw: DrawFn, fields: Mapping[str, Any], values: SearchStrategy[Any] 
             last = draw(_MORE_KEYS)
         old = target.get(last) if isinstance(target, dict) else target[last]
         close_to = _close_to(old) | st.just(_GONE) | st.sampled_from([place[-1] for place in found])
-        new = draw(close_to if 6 <= kind <= 8 else values)
+        new = draw(close_to if 6 <= kind <= 8 else IN_PYTHON if python else IN_JSON)
         if new is not _GONE:
             target[last] = new
         elif last in target or isinstance(target, list):
@@ -154,30 +155,37 @@ JSON_TOKENS = (
 
 
 class Spoilt(bytes):
-    """The bytes of a file, which are shown as the lines that are new in it."""
+    """The bytes of a file, which are shown as what is in the place of what was there before."""
 
-    new: bytes
+    before: bytes
 
     def __repr__(self) -> str:
-        return f"<a file of {len(self)} bytes with {self.new!r}>"
+        begin = len(commonprefix((self.before, self)))  # noqa: RUF071
+        behind = len(commonprefix((self.before[begin:][::-1], self[begin:][::-1])))  # noqa: RUF071
+        old, new = (each[begin : len(each) - behind][:100] for each in (self.before, bytes(self)))
+        return f"<the file with {new!r} in the place of {old!r} from byte {begin} on>"
 
 
 def _spoilt(before: bytes, content: bytes) -> Spoilt:
-    made, lines = Spoilt(content), before.split(b"\n")
-    made.new = b"\n".join(line for line in content.split(b"\n") if line not in lines)
+    made = Spoilt(content)
+    made.before = before
     return made
 
 
 @st.composite
-def spoilt_bytes(draw: DrawFn, content: bytes, tokens: Sequence[bytes] = JSON_TOKENS) -> Spoilt:
+def spoilt_bytes(draw: DrawFn, content: bytes, tokens: Sequence[bytes] = ()) -> Spoilt:
     """The same with some bytes changed, taken out, put in or doubled; often in the place of a whole value."""
     before = content
     for _ in range(draw(_FEW)):
         at = draw(st.sampled_from([0, *_ends(content, b":=")]) | st.integers(0, len(content)))
         value = next((end for end in _ends(content, b",}\n") if end > at), len(content)) - 1
         upto = draw(st.sampled_from((value, value, at, at + 1, at + 2, at + 8, at + 40, len(content))))
-        new = draw(st.sampled_from(tokens) | st.sampled_from((b"", content[at:upto] * 2)) | st.binary(max_size=2))
-        content = content[:at] + new + content[upto:]
+        new = (
+            st.sampled_from(tokens or JSON_TOKENS)
+            | st.sampled_from((b"", content[at:upto] * 2))
+            | st.binary(max_size=2)
+        )
+        content = content[:at] + draw(new) + content[upto:]
     return _spoilt(before, content)
 
 
