@@ -120,7 +120,7 @@ def spoilt(draw: DrawFn, fields: Mapping[str, Any], python: bool = False) -> dic
             last = draw(_MORE_KEYS)
         old = target.get(last) if isinstance(target, dict) else target[last]
         close_to = _close_to(old) | st.just(_GONE) | st.sampled_from([place[-1] for place in found])
-        new = draw(close_to if 6 <= kind <= 8 else IN_PYTHON if python else IN_JSON)
+        new = draw(close_to if 5 <= kind <= 8 else IN_PYTHON if python else IN_JSON)
         if new is not _GONE:
             target[last] = new
         elif last in target or isinstance(target, list):
@@ -138,7 +138,7 @@ def _close_to(old: Any) -> SearchStrategy[Any]:
     if not isinstance(old, str) or len(old) > LONG:
         return st.just([old])
     years = (old.replace("2026", year) for year in ("1990", "2098", "2101", "0001", "9999"))
-    alike = (old.upper(), old.lower(), f"{old} ", f" {old}", old * 40, [old], {old: old}, *years)
+    alike = (f"{old}x", old.upper(), old.lower(), f"{old} ", f" {old}", old * 40, [old], {old: old}, *years)
     cut = st.builds(lambda at, text: old[:at] + text + old[at:], st.integers(0, len(old)), _TEXTS)
     return st.sampled_from((*alike, old.encode("utf-8", "surrogatepass"), old[: len(old) // 2])) | cut
 
