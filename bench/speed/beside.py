@@ -18,7 +18,7 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
 from bench.speed.lifecycle import numbered
-from bench.speed.measure import Row, Sizes, seconds
+from bench.speed.measure import Measured, Row, Sizes, seconds, show
 from bench.speed.raw import RawLog
 
 _STEPS = (
@@ -154,3 +154,9 @@ class Shop(Application):
             assert subject.status == before
             subject.move(after=after, details=_DETAILS)
         self.save(subject)
+
+
+ROWS: dict[str, Measured] = {"others": others}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.beside", ROWS, __doc__)

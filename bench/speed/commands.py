@@ -15,7 +15,7 @@ import returnable
 from bench.postgres import OwnServer
 from bench.reliability.disk import Watch, watching
 from bench.speed.lifecycle import go_through, lifecycle, numbered, payload
-from bench.speed.measure import Row, Sizes, p99, seconds
+from bench.speed.measure import Measured, Row, Sizes, p99, seconds, show
 from bench.speed.raw import RawLog, RawServerLog
 from returnable.adapters.wiring import migrate_store
 
@@ -129,3 +129,14 @@ def _many_threads(sizes: Sizes, desk: returnable.Desk, log: RawLog | RawServerLo
         f"{median(raw_rates):,.0f} commits/s (one client)",
         f"{len(ratios) * sizes.threads * 10:,} commands in {len(ratios)} blocks",
     )
+
+
+ROWS: dict[str, Measured] = {
+    "commands": in_a_file,
+    "threads": in_a_file_by_threads,
+    "postgres": on_a_server,
+    "postgres-threads": on_a_server_by_threads,
+}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.commands", ROWS, __doc__)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import argparse
+import os
+import platform
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -27,23 +35,14 @@ class Sizes:
     def scaled(self, factor: float) -> Sizes:
         """So much more or less of everything."""
 
-        def scale(value: int, least: int) -> int:
-            return max(least, round(value * factor))
+        def scale(value: int) -> int:
+            return max(2, round(value * factor))
 
-        return Sizes(
-            scale(self.command_blocks, 2),
-            scale(self.lifecycles_in_block, 1),
-            scale(self.thread_blocks, 1),
-            scale(self.threads, 2),
-            scale(self.replay_events, 100),
-            scale(self.replay_rounds, 1),
-            tuple(scale(events, 50) for events in self.question_events),
-            scale(self.questions, 5),
-            scale(self.stored_lifecycles, 5),
-            scale(self.processes, 2),
-            scale(self.memory_events, 1000),
-        )
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Sizes(**{n: tuple(map(scale, v)) if isinstance(v, tuple) else scale(v) for n, v in values.items()})
 
+
+QUICK_TAKES = "about three minutes"
 
 QUICK = Sizes(
     command_blocks=20,
@@ -70,18 +69,62 @@ class Row:
     """What was counted."""
 
     def cells(self) -> tuple[str, ...]:
-        """The columns: the figure is the median, with the middle half of the ratios where there are several."""
-        figure = f"{median(self.ratios):.2f}"
-        if len(self.ratios) >= 4:
-            low, _, high = quantiles(self.ratios, n=4)
-            figure += f" ({low:.2f}–{high:.2f})"
-        return self.name, figure, self.goal, self.raw, self.n
+        """The columns."""
+        return self.name, figure(self.ratios), self.goal, self.raw, self.n
+
+
+def figure(ratios: Sequence[float]) -> str:
+    """The median, with the middle half of the ratios where there are several."""
+    if len(ratios) < 4:
+        return f"{median(ratios):.2f}" if ratios else "–"
+    low, middle, high = quantiles(ratios, n=4)
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+Measured: TypeAlias = Callable[[Sizes, Path], Iterator[Row]]
+"""Measures some rows, with stores in a folder."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def show(prog: str, rows: Mapping[str, Measured], described: str | None, more: Callable[[], str] | None = None) -> None:
+    """The command line of rows: measure them, and print one table."""
+    parser = argparse.ArgumentParser(prog=prog, description=described)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_TAKES}, no store of a million events")
+    parser.add_argument("--only", action="append", choices=rows, metavar="ROW", help=f"one of {', '.join(rows)}")
+    parser.add_argument("--scale", type=float, default=1.0, help="measure so much more or less of everything")
+    parser.add_argument(
+        "--dir", type=Path, help="where the stores are made and removed (default: the temporary folder)"
+    )
+    if more is not None:
+        parser.add_argument("--importtime", action="store_true", help="also where the imports spend their time")
+    options = parser.parse_args()
+    sizes = (QUICK if options.quick else Sizes()).scaled(options.scale)
+    measured: list[Row] = []
+    for name in options.only or rows:
+        say(f"measuring: {name}")
+        with tempfile.TemporaryDirectory(prefix="returnable-bench-", dir=options.dir) as folder:
+            measured += rows[name](sizes, Path(folder))
+    print(
+        f"{machine(f'SQLite {sqlite3.sqlite_version}')}. Ratios are medians of interleaved runs (middle half in brackets).\n"
+    )
+    print(table(("row", "ratio to raw", "goal", "raw, same run", "n"), [row.cells() for row in measured]))
+    if more is not None and options.importtime:
+        print(f"\n{more()}")
+
+
+def machine(store: str) -> str:
+    """What is measured on."""
+    return f"{platform.python_implementation()} {platform.python_version()}, {store}, {os.cpu_count()} processors"
+
+
+def say(what: str) -> None:
+    """Tell whoever waits."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def seconds(action: Callable[[], object]) -> float:

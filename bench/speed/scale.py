@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import platform
 import random
 import sqlite3
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +22,7 @@ from datetime import datetime
 from functools import cache
 from itertools import count
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter
 from typing import TypeAlias
 
@@ -34,7 +32,7 @@ from eventsourcing.persistence import StoredEvent
 import returnable
 from bench.postgres import OwnServer, with_parameters
 from bench.speed.lifecycle import Copies, copies, go_through, numbered, payload
-from bench.speed.measure import seconds, table
+from bench.speed.measure import figure, machine, say, seconds, table
 from bench.speed.projecting import rebuild
 from bench.speed.raw import RawLog, file_bytes
 from returnable.adapters.eventstore.open import migrate_store
@@ -90,7 +88,7 @@ def _append(recorder: CaseRecorder, keep_receipts: KeepReceipts, round_of: Copie
     positions = recorder.insert_events(events, cases=placements, names=round_of.names)
     receipts: list[KeptReceipt] = []
     nth = 0
-    for case_id, after, size in placements:
+    for case_id, after, size, _ in placements:
         first, last = positions[nth], positions[nth + size - 1]
         nth += size
         digest = hashlib.sha256(f"{case_id}{after}".encode()).hexdigest()[:32]
@@ -243,12 +241,7 @@ class Figures:
             base = of_size[0]
             cells = [f"{self.amounts[what] / median(base):,.0f}/s"]
             for size in sizes:
-                ratios = [of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]
-                if not ratios:
-                    cells.append("–")
-                    continue
-                low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
-                cells.append(f"{median(ratios):.2f} ({low:.2f}–{high:.2f})")
+                cells.append(figure([of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]))
             yield what, *cells, str(len(base))
 
 
@@ -400,7 +393,7 @@ def main() -> None:
             kind = OnPostgres(stack.enter_context(OwnServer()))
         stores = []
         for size in sizes:
-            _say(f"building: {size:,} events")
+            say(f"building: {size:,} events")
             url = kind.build(size)
             stores.append(Sized(size, url))
             if isinstance(kind, OnSQLite):
@@ -411,35 +404,31 @@ def main() -> None:
             f"{sized.events:,} events: {weight:,} bytes, {weight / sized.events:,.0f} an event, all told"
             for sized, weight in weights
         ]
-        _say("measuring: commands")
+        say("measuring: commands")
         commands(stores, kind.raw(), options.rounds, figures)
-        _say("measuring: threads")
+        say("measuring: threads")
         threads(stores, max(5, options.rounds // 4), options.threads, figures)
-        _say("measuring: questions")
+        say("measuring: questions")
         questions(stores, options.rounds * 2, figures)
-        _say("measuring: deadlines")
+        say("measuring: deadlines")
         said += deadlines(stores, options.rounds, figures)
         if isinstance(kind, OnSQLite):
-            _say("measuring: from the disk")
+            say("measuring: from the disk")
             from_the_disk(stores, kind.put_out_of_memory, options.rounds * 2, figures)
         print(
-            f"{platform.python_implementation()} {platform.python_version()}, {kind.name}, {os.cpu_count()} processors, load"
-            f" {os.getloadavg()[1]:.0f}. Speeds, as fractions of the empty store's; medians (middle half).\n"
+            f"{machine(kind.name)}, load {os.getloadavg()[1]:.0f}. "
+            "Speeds, as fractions of the empty store's; medians (middle half).\n"
         )
         header = ("what", "empty store", *(f"{sized.events:,} events" for sized in stores[1:]), "rounds")
         print(table(header, list(figures.rows(sizes[1:]))), flush=True)
         print()
         for line in said:
             print(f"- {line}")
-        _say("measuring: what reads everything")
+        say("measuring: what reads everything")
         for line in whole([sized for sized in stores if 0 < sized.size <= options.whole_up_to], folder):
             print(f"- {line}", flush=True)
         for sized in stores:
             sized.desk.close()
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

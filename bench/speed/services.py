@@ -23,7 +23,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,9 @@ from time import perf_counter, sleep
 from typing import Any
 
 import returnable
+from bench.postgres import OwnServer, with_parameters
 from bench.speed.measure import p99, table
+from returnable.adapters.wiring import migrate_store
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
@@ -543,17 +545,11 @@ def run(name: str, store: str, *, cases: int, clients: int, seed: int = 1) -> Re
 @contextmanager
 def a_store(url: str | None) -> Iterator[str]:
     """An empty store: in a schema of its own on the server that is given, else on one of our own."""
-    from returnable.adapters.wiring import migrate_store
-    from tests.postgres import OwnServer, with_parameters
-
-    server = None if url else OwnServer()
-    try:
-        where = with_parameters(url or (server.url if server else ""), schema=f"load_{random.getrandbits(40):010x}")
+    with ExitStack() as stack:
+        server = url or stack.enter_context(OwnServer()).url
+        where = with_parameters(server, schema=f"load_{random.getrandbits(40):010x}")
         migrate_store(where)
         yield where
-    finally:
-        if server:
-            server.stop()
 
 
 def main() -> None:
