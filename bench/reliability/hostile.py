@@ -84,7 +84,7 @@ IN_JSON: SearchStrategy[Any] = st.one_of(
     *(st.sampled_from(SHAPES).map(deepcopy), _RARE),
 )
 """Something hostile that JSON has a word for."""
-IN_PYTHON = IN_JSON | st.sampled_from(OBJECTS)
+IN_PYTHON = IN_JSON | st.sampled_from(OBJECTS).map(deepcopy)
 
 Place: TypeAlias = tuple[str | int, ...]
 
