@@ -12,7 +12,7 @@ import pytest
 from postgres import database_url, fresh_store_url, sql, with_parameters
 
 import returnable
-from bench.services import with_labels_long_void
+from bench.speed.services import with_labels_long_void
 from returnable.adapters.http_status import http_status
 from returnable.domain.errors import ErrorCode, Impossible
 
