@@ -31,12 +31,8 @@ from unittest.mock import patch
 import returnable
 from bench.proofs.processes import Process
 from bench.proofs.proof import FILE_OR_SERVER, Proof, Run, Tally, counted, main, option
-<<<<<<< HEAD
-from returnable.adapters.eventstore.sql import SqlRefusalCounts, Statements
-=======
 from bench.speed.lifecycle import lifecycle
-from returnable.adapters.eventstore.bookkeeping import SqlRefusalCounts, Statements
->>>>>>> main
+from returnable.adapters.eventstore.sql import SqlRefusalCounts, Statements
 from returnable.domain import refusals as domain_refusals
 
 PROCESSES = 3
