@@ -351,7 +351,7 @@ def _wal(patches: ExitStack) -> None:
 @CONTROLS.register
 def _checks(patches: ExitStack) -> None:
     """Damage, without the checks beside redecide."""
-    for check in ("_medium", "_policies", "_beside", "_receipt_of", "_told"):
+    for check in ("_medium", "_policies", "_other_tables", "_receipt_of", "_compare"):
         patches.enter_context(patch.object(Verification, check, lambda self, *told: iter(())))
 
 
