@@ -1,4 +1,4 @@
-"""Questions: answered from the events of the store, as of any instant and as far as known then. They record nothing."""
+"""Answers questions from the events of a store, as of any instant and as known at any instant. They record nothing."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def ignore_damage(damage: Damage) -> None:
 class Questions:
     """Answers questions on the events of a store; ``policy_of`` finds a pinned policy by its hash.
 
-    A question about one subject raises ``HistoryBroken`` if an event of its case cannot be read. A list answers from the
-    events before such an event, and calls ``damaged`` with its place.
+    A question about one subject raises ``HistoryBroken`` if an event of its case cannot be read. A list uses only the
+    events before the damaged one, and calls ``damaged`` with the damage.
     """
 
     def __init__(
@@ -58,9 +58,10 @@ class Questions:
         self._policy_of = policy_of
 
     def answer(self, question: Question, at: datetime) -> AnyView:
-        """The answer at the instant ``at``; ``as_of`` and ``known_at`` of the question look back from there.
+        """The answer as of ``question.as_of``, or as of ``at`` (now, with any offset) if the question has no ``as_of``.
 
-        Raises ``order.unknown`` and so on if the subject did not exist there and then.
+        Raises ``Impossible`` with the code ``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown`` if
+        the subject did not exist as of that instant, or was not known at ``question.known_at``.
         """
         moment = question.as_of or at.astimezone(UTC)
         if isinstance(question, AskWorklist):
@@ -109,8 +110,8 @@ class Questions:
         if case_id is None or not stored:
             raise unknown(kind, name)
         as_of, known_at = question.as_of, question.known_at
-        now = as_of is None and known_at is None
-        case = fold(case_id, stored) if now else fold_as_of(case_id, stored, as_of, known_at)
+        all_count = as_of is None and known_at is None
+        case = fold(case_id, stored) if all_count else fold_as_of(case_id, stored, as_of, known_at)
         return case, policy_for(case, kind, name, self._policy_of)
 
     def _of_cases(
@@ -182,7 +183,7 @@ class Questions:
         as_of: datetime | None = None,
         known_at: datetime | None = None,
     ) -> Iterator[Values]:
-        """How often each clause decided, in the decisions from ``since`` on and before ``until``."""
+        """The statistics of each clause, over the decisions that occurred at ``since`` or later and before ``until``."""
         tally = Tally()
         found: Iterator[Weighed] = self._of_cases(
             lambda case, policy, events: list(weighed(case, events)), as_of, known_at

@@ -15,12 +15,16 @@ from returnable.projections.views import ReturnView
 
 
 def return_view(ret: Return, policy: Policy, moment: datetime) -> ReturnView:
-    """The state of the return at ``moment``: a label is void from its deadline on, recorded or not."""
+    """The state of the return at ``moment``. A label is void from its deadline on, even if no event records that."""
     return ReturnView.model_validate(return_at(return_values(ret, policy), moment))
 
 
 def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
-    """The state of the return by its events alone: an unused label is ``issued``, a recorded receipt has happened."""
+    """The part of the view that depends on the events alone, not on the instant of the question.
+
+    An unused label is ``issued`` even after its deadline, and a label has its ``received_at`` even if that is still to come.
+    :func:`return_at` corrects both.
+    """
     tz = zone(policy.zone)
 
     def shown(instant: datetime | None) -> str | None:

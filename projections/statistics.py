@@ -20,7 +20,7 @@ class Weighed(NamedTuple):
 
     stream: str
     version: int
-    """With the stream: the event that holds the ruling."""
+    """The place in the stream of the event that holds the ruling."""
     clause: str
     verdict: str
     allowed: bool
@@ -36,7 +36,7 @@ class Weighed(NamedTuple):
 
 
 def weighed(case: Case, events: Iterable[Recorded]) -> Iterator[Weighed]:
-    """The clauses of every decision among ``events``, which are all of ``case`` or the first of them."""
+    """The clauses of every decision among ``events``: all events of ``case``, or those that count as of some instant."""
     currency = case.order.currency
     for entry in events:
         event = entry.event
@@ -62,19 +62,19 @@ class Tally:
     """Clause, currency and verdict (or ``alone``) → decisions and minor units."""
 
     def add(self, clause: str, currency: str, verdict: str, decisions: int, amount: int) -> None:
-        """Count some decisions."""
+        """Add a number of decisions, and their amount at stake in minor units."""
         key = clause, currency, verdict
         before = self.counts.get(key, (0, 0))
         self.counts[key] = before[0] + decisions, before[1] + amount
 
     def add_weighed(self, one: Weighed) -> None:
-        """Count a clause of a decision."""
+        """Add one decision for its clause."""
         self.add(one.clause, one.currency, one.verdict, 1, one.amount)
         if one.alone:
             self.add(one.clause, one.currency, "alone", 1, one.amount)
 
     def values(self) -> Iterator[dict[str, Any]]:
-        """The public form, in the order of the policy's clauses."""
+        """JSON values for each clause and currency, in the order of the policy's clauses. Amounts are decimal strings."""
         groups = sorted({(clause, currency) for clause, currency, _ in self.counts}, key=_place)
         for clause, currency in groups:
             yield {

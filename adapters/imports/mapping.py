@@ -60,18 +60,18 @@ class Value(Closed):
     template: str | None = None
     """Text with columns in braces; empty if one of them is empty."""
     sum: Annotated[tuple[Number, ...], Field(min_length=1, strict=False, fail_fast=True)] | None = None
-    """Numbers to add up. An empty one counts as 0; if all are empty, so is the sum."""
+    """Numbers to add up. An empty number counts as 0. If all numbers are empty, the sum is empty, too."""
     due: Literal[True] | None = None
-    """For a payment: the price of the order less the other payments."""
+    """Only for the amount of a payment: the price of the order less the other payments."""
 
     minus: Annotated[tuple[Number, ...], Field(strict=False, fail_fast=True)] = ()
     times: Number | None = None
     divided_by: Number | None = None
 
     match: str | None = None
-    """A regular expression: the value becomes its first group, or the whole match without a group."""
+    """A regular expression. The value becomes its first group, or the whole match if the expression has no group."""
     values: dict[str, str] | None = None
-    """The meaning of each text; other texts are refused, unless there is a default."""
+    """The text to use for each text of the table. Texts that are not listed are refused, unless there is a default."""
     default: str | None = None
     """Replaces an empty value, and a text that ``values`` does not list."""
 
@@ -169,7 +169,7 @@ class CustomerSection(Closed):
 
 
 class LineSection(Closed):
-    """A line of the order; left out if its quantity is empty or 0. Lines without an id are numbered."""
+    """A line of the order. A line whose quantity is empty or 0 is left out. Lines without an id are numbered."""
 
     when: When | None = None
     line_id: Given | None = None
@@ -189,7 +189,7 @@ class ShippingSection(Closed):
 
 
 class PaymentSection(Closed):
-    """A payment; left out if its amount is empty or 0. Payments without an id are numbered."""
+    """A payment. A payment whose amount is empty or 0 is left out. Payments without an id are numbered."""
 
     when: When | None = None
     payment_id: Given | None = None
@@ -198,7 +198,7 @@ class PaymentSection(Closed):
 
 
 class OrderSection(Closed):
-    """``confirm_order``."""
+    """The fields of the command ``confirm_order``."""
 
     order_id: Given
     confirmed_at: Given
@@ -228,14 +228,17 @@ class OrderSection(Closed):
 
 
 class AccountSection(Closed):
-    """``link_account``, for hosts whose customers get an account after the order. It occurs at the time of the import."""
+    """The fields of ``link_account``, for shops whose customers get an account after the order.
+
+    The event occurs at the time of the import.
+    """
 
     when: When | None = None
     account_id: Given
 
 
 class ParcelSection(Closed):
-    """``record_shipment`` and ``record_delivery``. A parcel without an id is named by its tracking number."""
+    """The fields of ``record_shipment`` and ``record_delivery``. A parcel without an id is named by its tracking number."""
 
     when: When | None = None
     parcel_id: Given | None = None
@@ -248,7 +251,7 @@ class ParcelSection(Closed):
 
 
 class CancellationSection(Closed):
-    """``request_cancellation``."""
+    """The fields of the command ``request_cancellation``."""
 
     when: When | None = None
     requested_at: Given
@@ -258,7 +261,7 @@ class CancellationSection(Closed):
 
 
 class ReturnLineSection(Closed):
-    """Units of a line to return; left out if the quantity is empty or 0."""
+    """Units of a line to return. If their quantity is empty or 0, the line is not returned."""
 
     when: When | None = None
     line_id: Given | None = None
@@ -268,7 +271,7 @@ class ReturnLineSection(Closed):
 
 
 class ReturnSection(Closed):
-    """``request_return``."""
+    """The fields of the command ``request_return``."""
 
     when: When | None = None
     return_id: Given
@@ -355,8 +358,8 @@ _STEP = re.compile(r"(confirmed|account|shipped|delivered|cancelled|returned)\??
 class StatusSection(Closed):
     """The steps that each status of the host implies. A status that is not listed is refused.
 
-    ``skip`` leaves the order out. ``shipped`` must have happened: without its time the order is refused. ``shipped?`` may
-    have happened: it did if it has a time.
+    ``skip`` leaves the order out. The step ``shipped`` says that the shipment happened: if its time is empty, the order is
+    refused. ``shipped?`` says that the shipment may have happened: it happened if its time is not empty.
     """
 
     column: ColumnName
@@ -396,7 +399,10 @@ STEPS: tuple[StepName, ...] = ("confirmed", "account", "shipped", "delivered", "
 
 
 class Mapping(Closed):
-    """A whole mapping. ``name`` is part of the ids of the commands: keep it, and a repeated import records nothing twice."""
+    """A whole mapping.
+
+    ``name`` is part of the ids of the commands. A repeated import records nothing twice if its ``name`` is the same.
+    """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9._-]+$")]
     rows: Literal["orders", "lines"]
@@ -416,7 +422,7 @@ class Mapping(Closed):
     def _consistent(self) -> Self:
         if self.rows == "orders" and any(parcel.holds == "row" for parcel in self.parcels):
             raise ValueError('parcels: holds = "row" is for rows = "lines"')
-        there = {
+        present = {
             "account": self.account is not None,
             "shipped": bool(self.parcels),
             "delivered": any(parcel.delivered_at is not None for parcel in self.parcels),
@@ -425,7 +431,7 @@ class Mapping(Closed):
         }
         for status, steps in (self.status.means if self.status is not None else {}).items():
             for step in steps if isinstance(steps, list) else ():
-                if not there.get(step, True):
+                if not present.get(step, True):
                     raise ValueError(
                         f"status.means: {status}: {step} must have happened, but there is no {_SECTION_OF[step]}"
                     )
@@ -483,7 +489,7 @@ def read_mapping(path: str) -> Mapping:
         raise MappingInvalid(f"{path}: not UTF-8") from None
     except OSError as error:
         raise MappingInvalid(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise MappingInvalid(f"{path}: not TOML: {error}") from None
     try:
         return Mapping.model_validate(content)
@@ -494,6 +500,7 @@ def read_mapping(path: str) -> Mapping:
 
 
 _BRANCHES = ("literal['skip']", "list[str]")
+"""What pydantic adds to the place of an error in ``means``: the type that it tried, which is not a key of the mapping."""
 
 
 def _reason(error: Any) -> str:

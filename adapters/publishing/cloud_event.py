@@ -1,6 +1,6 @@
 """An event as a CloudEvent: CloudEvents 1.0 in the JSON format, with extensions for partitions, order and two times.
 
-Its content depends on the event and its position, not on a clock: published again it is the same, byte for byte.
+The content depends on the event and its position, not on a clock. If an event is published again, its bytes are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DAMAGED_TYPE = "returnable.store.FactDamaged.v1"
 """The type of the CloudEvent that replaces an event that cannot be read."""
 
 MOST_BYTES = 900_000
-"""A larger event is sent with ``dataref`` instead of its data: brokers accept a megabyte or less."""
+"""An event of more bytes is sent with ``dataref`` instead of its data, because a broker may accept at most a megabyte."""
 
 _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 
@@ -39,16 +39,16 @@ def cloud_event(entry: Recorded, source: str) -> Message:
     }
     body = to_json(event)
     if len(body) > MOST_BYTES:
-        # A broker would refuse it every time. A consumer that needs the data asks the store.
+        # A broker would refuse the whole event at every attempt. A consumer that needs the data reads the event in the store.
         del event["data"], event["datacontenttype"]
         body = to_json(event | {"dataref": f"#{quote(entry.event_id, safe='/')}"})
     return Message(source, entry.event_id, entry.stream, entry.case_id, entry.event.type, body)
 
 
 def damaged_event(damage: Damage, source: str) -> Message:
-    """The message that reports an event that cannot be read; from there on nothing of its case is published.
+    """The message that reports an event that cannot be read. No event after it in its case is published.
 
-    It has an id of its own, because the event may be repaired and is then published under the event's id.
+    The message has an id of its own, because the damaged event may be repaired, and is then published under its own id.
     """
     event = _attributes(damage, source, f"{damage.event_id}/damaged", DAMAGED_TYPE)
     return Message(source, f"{damage.event_id}/damaged", damage.stream, damage.case_id, "FactDamaged", to_json(event))
@@ -78,10 +78,10 @@ def type_of(stored_as: str) -> str:
 
 
 def own_source(store: EventStore) -> str:
-    """The default source of a store. It is derived from the first event, so that no two stores have the same.
+    """The default source of a store, derived from its first event.
 
-    A copy of a store has the same source. Raises ``HistoryBroken`` if the first event cannot be read, and ``ValueError``
-    for an empty store.
+    Stores with different first events have different sources. A copy of a store has the source of the store. Raises
+    ``HistoryBroken`` if the first event cannot be read, and ``ValueError`` for an empty store.
     """
     identity = store.store_id()
     if identity is None:

@@ -27,7 +27,7 @@ from returns_api.answers import decided, explain_errors
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """The desk is open for as long as the process serves; at the end, what is under way is carried out."""
+    """Keep the desk open while the process serves. At the end, the desk carries out every command that it has accepted."""
     connections = int(os.environ.get("RETURNABLE_CONNECTIONS", "8"))
     async with returnable.open_async(os.environ["RETURNABLE_STORE"], connections=connections) as desk:
         yield {"desk": desk}
