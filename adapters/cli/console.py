@@ -49,7 +49,7 @@ def safe(text: str) -> str:
 
 def in_words(text: str) -> str:
     """What people wrote in their own words, as it may go to a terminal."""
-    return escape(printable(text, keep="\n"))
+    return escape(printable(text))
 
 
 def plain(value: Any) -> str:

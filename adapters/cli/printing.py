@@ -90,7 +90,7 @@ def say_json(document: str | bytes, err: bool = False) -> None:
 
 def shown(key: str, value: Any) -> str:
     """A value of an answer: only what people wrote in their own words may hold what a script needs and nobody sees."""
-    return printable(str(value), keep="\n") if key in _FREE_TEXT else identifier(str(value))
+    return printable(str(value)) if key in _FREE_TEXT else identifier(str(value))
 
 
 def shown_in(values: Mapping[str, Any]) -> dict[str, Any]:

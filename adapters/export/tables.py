@@ -11,6 +11,7 @@ from typing import IO, Any, Protocol, cast
 from pydantic_core import to_json
 
 from returnable.adapters.files import NotWritten, Sink
+from returnable.domain.characters import NOT_IN_ID, UNSEEN, is_needed, is_unseen
 from returnable.domain.fields import to_text
 from returnable.projections.exports import Column, Kind, Row
 
@@ -20,7 +21,10 @@ ROWS_IN_A_GROUP = 5_000
 _FORMULA = r"[=+\-@＝＋－＠﹦﹢﹣﹫\t\r\n]"
 """What a spreadsheet takes for the beginning of a formula, also in full width and in small form."""
 
-_BEGINS = re.compile(rf"""\A(?='*[ "]*{_FORMULA})|[;|](?='*[ "]*(?:{_FORMULA}|\Z))""")
+_BEFORE = rf"""'*[ "{UNSEEN}]*"""
+"""What a spreadsheet may pass over in front of one."""
+
+_BEGINS = re.compile(rf"\A(?={_BEFORE}{_FORMULA})|[;|](?={_BEFORE}(?:{_FORMULA}|\Z))")
 """Where an apostrophe is put.
 
 A spreadsheet that splits at another separator than the comma does not see our quotes, so that a cell of its own begins after
@@ -28,7 +32,7 @@ every ``;``. There it may still take a ``"`` for the beginning of a quoted cell.
 would hold the line break and what comes behind it.
 """
 
-_PUT = re.compile(rf"""(\A|[;|])'(?='*[ "]*{_FORMULA})|([;|])'(?='*[ "]*\Z)""")
+_PUT = re.compile(rf"(\A|[;|])'(?={_BEFORE}{_FORMULA})|([;|])'(?={_BEFORE}\Z)")
 """Where :data:`_BEGINS` put one, or would put another: the inverse."""
 
 _SPELT = re.compile(r"\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
@@ -104,10 +108,10 @@ def csv_cell(value: Any, kind: Kind) -> str:
 
 
 def harmless(text: str) -> str:
-    r"""The text as a spreadsheet may have it: no formula, no control character. :func:`original` gives the text back.
+    r"""The text as a spreadsheet may have it: no formula, nothing unseen. :func:`original` gives the text back.
 
-    An apostrophe goes in front of what would begin a formula, at the beginning of the text and after each ``;`` and ``|``. A
-    control character is spelt out, and so is a backslash that would read as one.
+    An apostrophe goes in front of what would begin a formula, at the beginning of the text and after each ``;`` and ``|``. An
+    unseen character is spelt out unless the writing around it needs it, and so is a backslash that would read as one.
 
     >>> harmless("x;=1+1;y"), harmless("a - b; c"), harmless("\t")
     ("x;'=1+1;y", 'a - b; c', "'\\u0009")
@@ -115,9 +119,9 @@ def harmless(text: str) -> str:
     text = _BEGINS.sub(r"\g<0>'", text)
     if "\\" in text:
         text = text.replace("\\u", "\\u005cu").replace("\\U", "\\u005cU")
-    if text.isprintable():
+    if NOT_IN_ID.search(text) is None:
         return text
-    return "".join(one if one.isprintable() else _spelt(one) for one in text)
+    return "".join(_spelt(one) if is_unseen(one) and not is_needed(text, at) else one for at, one in enumerate(text))
 
 
 def original(cell: str) -> str:
@@ -127,6 +131,9 @@ def original(cell: str) -> str:
     ('x;=1+1;y', '\t')
     """
     text = _SPELT.sub(lambda code: chr(int(code[1] or code[2], 16)), cell)
+    text = text.encode("utf-16-le", "surrogatepass").decode(
+        "utf-16-le", "surrogatepass"
+    )  # pairs, as stdout spells them
     return _PUT.sub(lambda begin: begin[1] or begin[2] or "", text)
 
 

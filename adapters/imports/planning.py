@@ -218,7 +218,7 @@ class Planner:
         quantity = values.count(section.quantity, rows, f"{place}.quantity")
         if not quantity:
             return None
-        price = values.number(section.unit_price, rows, f"{place}.unit_price")
+        price = values.number(section.unit_price, rows, f"{place}.unit_price", currency)
         if price is None:
             raise Refused(row.number, f"{place}.unit_price", "is empty")
         line: Fields = {
