@@ -50,6 +50,7 @@ NOT_IN_ID = re.compile(f"[{UNSEEN}]")
 """What no id may hold: nothing in an id is invisible, or looks like a plain space and is another."""
 
 _BLANK = re.compile(rf"[ {_LINE_BREAKS}{_SPACES}{_INVISIBLE}]*\Z")
+_BREAKS = re.compile(f"[{_LINE_BREAKS}]+")
 _SPACE = re.compile(f"[{_SPACES}]")
 _JOINED = re.compile(r"[\u0620-\u0dff\u0f00-\u109f\u1780-\u18aa\ua840-\uabff\ufb50-\ufdff\ufe70-\ufefc]")
 """Arabic and its neighbours, India and Tibet, Burmese, Khmer and Mongolian: joiners change how their letters are written."""
@@ -76,6 +77,15 @@ def why_refused(text: str, refused: re.Pattern[str]) -> str | None:
         kind = next(name for name, ranges in _NAMED.items() if re.match(f"[{ranges}]", found[0]))
         return f"must not contain {kind}: character {found.start() + 1} is U+{ord(found[0]):04X}"
     return "must not be blank" if text and is_blank(text) else None
+
+
+def joined_lines(text: str) -> str:
+    """The text with a space for its line breaks.
+
+    >>> joined_lines("Ann\\r\\nLee")
+    'Ann Lee'
+    """
+    return _BREAKS.sub(" ", text)
 
 
 def is_blank(text: str) -> bool:

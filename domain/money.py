@@ -100,12 +100,12 @@ def plain_amount(amount: str) -> str:
     ('60.0000', '0.00')
     """
     if len(amount) > LONGEST_AMOUNT:
-        raise MoneyInvalid(f"must have at most {LONGEST_AMOUNT} characters")
+        raise MoneyInvalid(f"must be a decimal amount of at most {LONGEST_AMOUNT} characters")
     if not _AMOUNT.fullmatch(amount):
         if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", amount):
             raise MoneyInvalid("must not be negative")
         if re.fullmatch(r"[1-9][0-9]{12,}(\.[0-9]+)?", amount):
-            raise MoneyInvalid("must be less than a trillion")
+            raise MoneyInvalid("must be a decimal amount of less than a trillion")
         raise MoneyInvalid('must be a non-negative decimal string such as "750.00"')
     return amount.removeprefix("-")
 
@@ -151,8 +151,11 @@ def to_major(minor: int, currency: str) -> str:
 
 
 def decimal_to_minor(amount: Decimal, currency: str) -> int:
-    """Minor units of an exact ``Decimal`` (policy files state their amounts as decimals)."""
-    return to_minor(format(amount, "f"), currency)
+    """Minor units of an exact ``Decimal`` in a policy file, whose author knows how many digits the currency has."""
+    text = format(amount, "f")
+    if amount.is_signed() or len(text.partition(".")[2]) > minor_unit_digits(currency):
+        raise MoneyInvalid(f"{text[:40]!r} is negative, or has more digits than {currency}")
+    return to_minor(text, currency)
 
 
 def split(total: int, weights: Sequence[int]) -> list[int]:

@@ -323,7 +323,7 @@ class FormatSection(Closed):
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""
     symbols: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ()
-    """Texts taken off numbers, such as ``USD``; signs of currencies always are."""
+    """Texts taken off numbers, such as ``USD``; signs of the order's currency always are."""
     true: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("true", "yes", "1")
     false: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("false", "no", "0")
     empty: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ("",)

@@ -18,6 +18,7 @@ from returnable.adapters.imports.mapping import (
     Value,
 )
 from returnable.adapters.imports.values import Refused, SourceRow, Values, amount_text
+from returnable.domain.characters import joined_lines
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.money import split, to_major, to_minor
@@ -185,7 +186,7 @@ class Planner:
         for name in ("name", "email"):
             text = values.text(getattr(customer, name), rows, f"customer.{name}")
             if text is not None:
-                fields["customer"][name] = text
+                fields["customer"][name] = joined_lines(text)
         if order.shipping is not None:
             charged = values.amount(order.shipping.charged, rows, currency, "shipping.charged")
             tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")

@@ -160,8 +160,9 @@ class Values:
         codes = [code for code in _CODE.findall(text) if code in MINOR_UNIT_DIGITS]
         for found in [*signs, *codes]:
             if currency not in CURRENCY_SIGNS.get(found, (found,)):
-                whose = f"not of {currency}" if currency else "of money, and this is not an amount"
-                raise Refused(rows[0].number, field, f"{_from(value)}: {text!r}: {found!r} is {whose}")
+                if currency is None:
+                    raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is of money, this is no amount")
+                raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is not of {currency}")
         plain = text
         for symbol in [*self._form.symbols, *signs]:
             plain = plain.replace(symbol, "")

@@ -290,10 +290,10 @@ def test_more_zeros_change_no_amount_and_another_digit_is_refused(
 @pytest.mark.parametrize(
     ("amount", "told"),
     [
-        ("1" * 41, "must have at most 40 characters"),
-        ("0." + "0" * 39, "must have at most 40 characters"),
+        ("1" * 41, "must be a decimal amount of at most 40 characters"),
+        ("0." + "0" * 39, "must be a decimal amount of at most 40 characters"),
         ("-5.00", "must not be negative"),
-        ("1000000000000.00", "must be less than a trillion"),
+        ("1000000000000.00", "must be a decimal amount of less than a trillion"),
         (Decimal(10) / 3, "'3.333333333333333333333333333' has more than the 2 decimal places of USD"),
         (Decimal("-0.01"), "must not be negative"),
         ("1e3", "must be a non-negative decimal string"),
