@@ -113,58 +113,37 @@ class RefundTiming:
 
 
 class Deadlines:
-    """Resolves the windows of a policy."""
+    """Resolves the windows of a policy; or, when a decision is made again, reads them from the event that recorded it."""
 
-    __slots__ = ("_policy",)
+    __slots__ = ("_policy", "_recorded")
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, recorded: Event | None = None) -> None:
         self._policy = policy
+        self._recorded = recorded
 
     def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
         """The exclusive ends of ``returns.window`` and of ``wrong_item.window`` for units delivered then."""
+        if isinstance(self._recorded, Delivered):
+            return self._recorded.return_before, self._recorded.report_before
         clauses = self._policy.clauses
         return self._end(clauses.returns_window, delivered_at), self._end(clauses.wrong_item_window, delivered_at)
 
     def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
         """When a label voids by itself (``returns.ship_by``): the exclusive end of its last business day."""
+        if isinstance(self._recorded, LabelIssued | LabelReceived):
+            return self._recorded.void_at
         clause = self._policy.clauses.returns_ship_by
         by_receipt = clause.anchor == "label_received" and received_at is not None
         return self._end(clause, received_at if by_receipt and received_at is not None else issued_at)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
         """When a refund issued then is expected (``returns.refund_timing``)."""
-        policy = self._policy
+        recorded, policy = self._recorded, self._policy
+        if isinstance(recorded, RefundRequested):
+            return RefundTiming(recorded.expected_from, recorded.expected_to, recorded.overdue_at)
         counts = policy.clauses.returns_refund_timing.business_days
         first, last = (last_day(issued_at, count, "business", policy.zone, policy.days) for count in counts)
         return RefundTiming(first, last, first_instant(last + ONE_DAY, policy.zone))
 
     def _end(self, clause: DayCounted, anchor: datetime) -> datetime:
         return window_end(anchor, *clause.span, self._policy.zone, self._policy.days)
-
-
-class AsRecorded(Deadlines):
-    """The deadlines as a recorded event has them; any other is resolved."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, policy: Policy, event: Event) -> None:
-        super().__init__(policy)
-        self._event = event
-
-    def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
-        event = self._event
-        if isinstance(event, Delivered):
-            return event.return_before, event.report_before
-        return super().of_delivery(delivered_at)
-
-    def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
-        event = self._event
-        if isinstance(event, LabelIssued | LabelReceived):
-            return event.void_at
-        return super().of_label(issued_at, received_at)
-
-    def of_refund(self, issued_at: datetime) -> RefundTiming:
-        event = self._event
-        if isinstance(event, RefundRequested):
-            return RefundTiming(event.expected_from, event.expected_to, event.overdue_at)
-        return super().of_refund(issued_at)

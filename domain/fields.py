@@ -201,7 +201,7 @@ class Model(BaseModel):
 
 
 class Input(Model):
-    """The base of what a caller says. A mapping with many unknown keys is refused for the first of them.
+    """The base of what a caller gives. A mapping with many unknown keys is refused for the first of them.
 
     An error for each of them would be kept, and a request of a few megabytes holds hundreds of thousands.
     """

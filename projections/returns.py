@@ -15,12 +15,12 @@ from returnable.projections.views import ReturnView
 
 
 def return_view(ret: Return, policy: Policy, moment: datetime) -> ReturnView:
-    """How the return stands at ``moment``: a label is void from its deadline on, recorded or not."""
+    """The state of the return at ``moment``: a label is void from its deadline on, recorded or not."""
     return ReturnView.model_validate(return_at(return_values(ret, policy), moment))
 
 
 def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
-    """What the facts say, whatever the clock: an unused label is ``issued``, and a receipt that was told has happened."""
+    """The state of the return by its events alone: an unused label is ``issued``, a recorded receipt has happened."""
     tz = zone(policy.zone)
 
     def shown(instant: datetime | None) -> str | None:
@@ -59,7 +59,7 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
 
 
 def return_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
-    """What :func:`return_values` says, at ``moment``."""
+    """The values of :func:`return_values` at ``moment``."""
     return {**values, "labels": [_label_at(label, moment) for label in values["labels"]]}
 
 

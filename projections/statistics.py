@@ -1,4 +1,4 @@
-"""Clause statistics: how often each clause decided, passed or had nothing to say, and how much was at stake."""
+"""Clause statistics: how often each clause failed, passed or did not apply, and how much was at stake."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Weighed(NamedTuple):
 
     stream: str
     version: int
-    """With the stream: the fact that keeps the ruling."""
+    """With the stream: the event that holds the ruling."""
     clause: str
     verdict: str
     allowed: bool
-    """Whether the command was done; a declined one has at least one clause that failed."""
+    """Whether the command was accepted; a declined one has at least one clause that failed."""
     alone: bool
     """Whether the command was declined because of this clause only."""
     policy: str
-    """The version of the policy that judged."""
+    """The version of the policy."""
     currency: str
     amount: int
-    """What was at stake, in minor units."""
+    """The amount at stake, in minor units."""
     occurred_at: datetime
 
 
@@ -45,18 +45,18 @@ def weighed(case: Case, events: Iterable[Recorded]) -> Iterator[Weighed]:
             continue
         allowed = outcome_of((event,)) == "accepted"
         decision = at_stake(case, entry.stream, event)
-        failed = 0 if allowed else sum(finding.verdict == "fail" for finding in ruling)
+        failed = 0 if allowed else sum(result.verdict == "fail" for result in ruling)
         stream, place, version, occurred_at = entry.stream, entry.version, pins.version, event.occurred_at
-        for finding in ruling:
-            clause, verdict = finding.clause, finding.verdict
-            amount = at_stake_of(finding, currency, decision)
+        for result in ruling:
+            clause, verdict = result.clause, result.verdict
+            amount = at_stake_of(result, currency, decision)
             alone = failed == 1 and verdict == "fail"
             yield Weighed(stream, place, clause, verdict, allowed, alone, version, currency, amount, occurred_at)
 
 
 @dataclass
 class Tally:
-    """Counts by clause, currency and verdict; only numbers are kept, however many decisions are added."""
+    """Counts by clause, currency and verdict. Only numbers are kept, however many decisions are added."""
 
     counts: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     """Clause, currency and verdict (or ``alone``) → decisions and minor units."""

@@ -1,7 +1,7 @@
-"""The worklist: what waits for somebody, from the facts and the clock alone.
+"""The worklist: the tasks that wait for somebody, from events and the clock alone.
 
-It is the same whether or not anybody recorded the deadlines: a label voids, a contact is missed and a refund is overdue by
-the passing of time. The facts say from when until when something waits; the clock says whether that is now.
+It does not depend on whether passed deadlines were recorded: a label voids, a contact is missed and a refund is overdue by
+the passing of time. Events give the instants between which a task waits; the clock decides whether that is now.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What the facts say waits for somebody, whatever the clock.
+    """A task that waits for somebody, without a clock.
 
-    It is on the list from ``shown_from`` (``None``: from ever) until just before ``shown_until`` (``None``: for ever), and
+    It is on the list from ``shown_from`` (``None``: always) until just before ``shown_until`` (``None``: for ever), and
     overdue from ``overdue_from`` on.
     """
 
@@ -39,29 +39,29 @@ class Waiting:
     subject: str
     name: str
     zone: str
-    """The zone of the policy, in which ``due_at`` is told."""
+    """The zone of the policy, in which ``due_at`` is shown."""
     due_at: datetime | None = None
     shown_from: datetime | None = None
     shown_until: datetime | None = None
     overdue_from: datetime | None = None
 
     def shown(self, moment: datetime) -> bool:
-        """Whether it waits at that instant."""
+        """Whether the task waits at that instant."""
         begun = self.shown_from is None or moment >= self.shown_from
         return begun and (self.shown_until is None or moment < self.shown_until)
 
     def overdue(self, moment: datetime) -> bool:
-        """Whether it should have been done by then."""
+        """Whether the task should have been done by then."""
         return self.overdue_from is not None and moment >= self.overdue_from
 
     @property
     def urgency(self) -> tuple[bool, datetime, str, str, str]:
-        """What the list is ordered by: those with a time first, the earliest first."""
+        """The order of the list: tasks with a time first, the earliest first."""
         return self.due_at is None, self.due_at or _LONG_AGO, self.kind, self.subject, self.name
 
 
 def worklist_view(waiting: Iterable[Waiting], kinds: Collection[str] | None, moment: datetime) -> WorklistView:
-    """What waits at ``moment``, of those kinds (``None``: all): those with a time first, the earliest first."""
+    """The tasks of these kinds (``None``: all) that wait at ``moment``, in the order of their urgency."""
     found = [item for item in waiting if (kinds is None or item.kind in kinds) and item.shown(moment)]
     found.sort(key=lambda item: item.urgency)
     return WorklistView(items=tuple(_item(item, moment) for item in found))
@@ -79,7 +79,7 @@ def _item(item: Waiting, moment: datetime) -> WorkItem:
 
 
 def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
-    """What waits, has waited or will wait in one case if nothing else happens."""
+    """The tasks of a case that wait, waited, or will wait if nothing else happens."""
     order, place = case.order, policy.zone
     if order.notices_owed:
         yield Waiting("notify_customer", "order", order.order_id, place)
@@ -125,7 +125,7 @@ def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
         check_may_request(subject, "request_refund")
     except Impossible:
         return False
-    # What is owed does not depend on when it is asked for: any instant will do.
+    # The amount owed does not depend on the instant of the request: any instant will do.
     weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
     owed(subject, weighing)
     return weighing.allowed

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from returnable.adapters.eventstore.postgres_place import is_postgres, place_of
 from returnable.adapters.eventstore.store import CaseStore
-from returnable.adapters.urls import told
+from returnable.adapters.extras import extra
+from returnable.adapters.urls import masked
 from returnable.domain.errors import StoreUnusable
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def open_store(
         return CaseStore(MemoryCaseRecorder())
     if is_postgres(url):
         place = place_of(url)
-        with _psycopg(place.shown):
+        with extra("postgres", "psycopg", f"{place.shown}: PostgreSQL", StoreUnusable):
             from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
             from returnable.adapters.eventstore.postgres_connections import Limits
 
@@ -98,20 +97,10 @@ def migrate_store(url: str) -> tuple[int, int]:
         open_store(url).close()
         return before, SCHEMA_VERSION
     place = place_of(url)
-    with _psycopg(place.shown):
+    with extra("postgres", "psycopg", f"{place.shown}: PostgreSQL", StoreUnusable):
         from returnable.adapters.eventstore.postgres import migrate
 
     return migrate(place)
-
-
-@contextmanager
-def _psycopg(place: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise StoreUnusable(
-            f"{place}: PostgreSQL needs psycopg: pip install 'returnable[postgres]' ({error})"
-        ) from None
 
 
 def path_of(url: str) -> str:
@@ -127,4 +116,4 @@ def path_of(url: str) -> str:
 
 
 def _not_understood(url: str) -> StoreUnusable:
-    return StoreUnusable(f"{told(url)!r} names no store; understood are {UNDERSTOOD}")
+    return StoreUnusable(f"{masked(url)!r} names no store; understood are {UNDERSTOOD}")

@@ -1,4 +1,4 @@
-"""Cells become values: texts, exact numbers, instants, yes and no."""
+"""Reads values from cells: texts, exact numbers, instants, yes and no."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from returnable.domain.fields import rfc_3339
 from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major
 
 TOO_MUCH = 10**12
-"""From here on it is no amount."""
+"""From this number on, a number is not an amount."""
 
 _CODE = re.compile("(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])")
 
@@ -31,7 +31,7 @@ class SourceRow(NamedTuple):
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """A row that cannot be imported: which field of which command, and why."""
+    """A row that cannot be imported: the field, the command and the reason."""
 
     row: int
     field: str
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Values:
-    """Reads values out of rows, in the way a mapping says they are written."""
+    """Reads values from rows in the notation of a mapping."""
 
     def __init__(self, form: FormatSection) -> None:
         self._form = form
@@ -55,12 +55,12 @@ class Values:
     # ---- texts -------------------------------------------------------------------------------------------------------
 
     def cell(self, row: SourceRow, column: str) -> str | None:
-        """The text of a cell without spaces around it; ``None`` for what stands for nothing."""
+        """The text of a cell without surrounding spaces; ``None`` for an empty cell."""
         text = row.cells[column].strip()
         return None if text in self._empty else text
 
     def text(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> str | None:
-        """A value as text. Several rows of one order must not say different things. Raises :class:`Refused`."""
+        """A value as text. Raises :class:`Refused`, also if the rows of an order contradict each other."""
         if value is None:
             return None
         text = self._source(value, rows, field)
@@ -92,7 +92,7 @@ class Values:
         return None if value.value is None else str(value.value)
 
     def of_column(self, rows: Sequence[SourceRow], column: str, field: str) -> str | None:
-        """What the rows of an order say in a column: in one of them, or the same in all that say something."""
+        """The text of the rows of an order in a column. All rows that are not empty must have the same text."""
         first: str | None = None
         for row in rows:
             text = self.cell(row, column)
@@ -100,12 +100,12 @@ class Values:
                 first = text
             elif text is not None and text != first:
                 raise Refused(
-                    row.number, field, f"column {column!r}: {text!r}, but another row of this order says {first!r}"
+                    row.number, field, f"column {column!r}: {text!r}, but another row of this order has {first!r}"
                 )
         return first
 
     def holds(self, when: When | None, rows: Sequence[SourceRow], field: str) -> bool:
-        """Whether a condition is met."""
+        """Whether the rows meet a condition."""
         if when is None:
             return True
         text = self.of_column(rows, when.column, field)
@@ -120,7 +120,7 @@ class Values:
     def number(
         self, value: Value | None, rows: Sequence[SourceRow], field: str, currency: str | None = None
     ) -> Fraction | None:
-        """A value as an exact number; ``None`` where there is none. Raises :class:`Refused`.
+        """A value as an exact number; ``None`` if it is empty. Raises :class:`Refused`.
 
         ``currency``: the number is money of that currency, and may carry its sign.
         """
@@ -145,7 +145,7 @@ class Values:
         if value.divided_by is not None:
             divisor = self._needed(value.divided_by, rows, field)
             if not divisor:
-                raise Refused(rows[0].number, field, f"{_from(value.divided_by)}: cannot divide by nothing")
+                raise Refused(rows[0].number, field, f"{_from(value.divided_by)}: cannot divide by 0")
             total /= divisor
         return total
 
@@ -170,13 +170,15 @@ class Values:
         plain = re.sub(r"^([+-])\s+", r"\1", plain)
         number = self._number.match(plain) if len(plain) <= LONGEST_AMOUNT else None
         if number is None:
-            raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a number as the mapping writes them")
+            raise Refused(
+                rows[0].number, field, f"{_from(value)}: {text!r} is not a number in the format of the mapping"
+            )
         sign, whole, fraction = number.groups()
         digits = whole.replace(self._form.thousands, "") if self._form.thousands else whole
         return Fraction(Decimal(f"{sign}{digits}.{fraction or '0'}"))
 
     def amount(self, value: Value | None, rows: Sequence[SourceRow], currency: str, field: str) -> str | None:
-        """A value as an amount of that currency, exact; ``None`` where there is none. Raises :class:`Refused`."""
+        """A value as an exact amount of a currency; ``None`` if it is empty. Raises :class:`Refused`."""
         number = self.number(value, rows, field, currency)
         return None if number is None else amount_text(number, currency, rows[0].number, field)
 
@@ -184,7 +186,7 @@ class Values:
         """A value as a whole number that is not negative (``2`` and ``2.0000``). Raises :class:`Refused`."""
         number = self.number(value, rows, field)
         if number is not None and number < 0:
-            raise Refused(rows[0].number, field, f"{float(number):g} is less than nothing")
+            raise Refused(rows[0].number, field, f"{float(number):g} is negative")
         if number is not None and number.denominator != 1:
             raise Refused(rows[0].number, field, f"{float(number):g} is not a whole number")
         return None if number is None else int(number)
@@ -192,45 +194,45 @@ class Values:
     # ---- instants, yes and no ----------------------------------------------------------------------------------------
 
     def instant(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> datetime | None:
-        """A value as an instant in UTC; ``None`` where there is none. Raises :class:`Refused`."""
+        """A value as an instant in UTC; ``None`` if it is empty. Raises :class:`Refused`."""
         text = self.text(value, rows, field)
         if value is None or text is None:
             return None
         for form in self._form.times:
             try:
-                told = _time(text, form)
+                time = _time(text, form)
             except (ValueError, OverflowError, OSError):
                 continue
-            if told.tzinfo is not None:
+            if time.tzinfo is not None:
                 try:
-                    return told.astimezone(UTC)
+                    return time.astimezone(UTC)
                 except OverflowError:
                     continue
-            return self._in_zone(told, text, rows[0].number, field)
+            return self._in_zone(time, text, rows[0].number, field)
         shown = ", ".join(self._form.times)
-        raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time written as {shown}")
+        raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time in the format {shown}")
 
-    def _in_zone(self, told: datetime, text: str, row: int, field: str) -> datetime:
+    def _in_zone(self, time: datetime, text: str, row: int, field: str) -> datetime:
         tz, form = self._zone, self._form
         if tz is None:
             raise Refused(row, field, f"{text!r} has no offset, and the mapping names no format.zone")
-        if not 1900 <= told.year <= 2200:
+        if not 1900 <= time.year <= 2200:
             raise Refused(row, field, f"{text!r} is outside the years this library knows")
-        first = told.replace(tzinfo=tz, fold=0)
-        second = told.replace(tzinfo=tz, fold=1)
+        first = time.replace(tzinfo=tz, fold=0)
+        second = time.replace(tzinfo=tz, fold=1)
         if first.utcoffset() == second.utcoffset():
             return first.astimezone(UTC)
-        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == told
+        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == time
         if exists:
             if form.ambiguous == "refuse":
-                raise Refused(row, field, f"{text!r} comes twice in {form.zone}: clocks are set back")
+                raise Refused(row, field, f"{text!r} occurs twice in {form.zone}: clocks are set back")
             return (first if form.ambiguous == "earlier" else second).astimezone(UTC)
         if form.nonexistent == "refuse":
             raise Refused(row, field, f"{text!r} does not exist in {form.zone}: clocks are set forward")
         return first.astimezone(UTC)
 
     def flag(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> bool | None:
-        """A value as yes or no; ``None`` where there is none. Raises :class:`Refused`."""
+        """A value as yes or no; ``None`` if it is empty. Raises :class:`Refused`."""
         text = self.text(value, rows, field)
         if value is None or text is None:
             return None
@@ -248,19 +250,19 @@ def _time(text: str, form: str) -> datetime:
             raise ValueError(text)
         microseconds = Decimal(text) * (1_000_000 if form == "unix" else 1_000)
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
-    return datetime.strptime(text, form)  # noqa: DTZ007  (the zone comes from the mapping)
+    return datetime.strptime(text, form)  # noqa: DTZ007  (the mapping gives the zone)
 
 
 def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
     """An exact number as an amount.
 
-    Raises :class:`Refused` when it is negative, a trillion or more, or has parts of the smallest unit.
+    Raises :class:`Refused` if it is negative, a trillion or more, or not a multiple of the smallest unit.
 
     >>> amount_text(Fraction("45.5000"), "USD", 2, "tax")
     '45.50'
     """
     if number < 0:
-        raise Refused(row, field, f"{float(number):g} is less than nothing")
+        raise Refused(row, field, f"{float(number):g} is negative")
     if number >= TOO_MUCH:
         raise Refused(row, field, f"{float(number):g} is a trillion or more")
     digits = MINOR_UNIT_DIGITS.get(currency)

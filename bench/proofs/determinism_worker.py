@@ -40,7 +40,7 @@ from returnable.projections.edges import edges_view
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.redecided import redecide_store
 from returnable.projections.replay import history
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
 from returnable.projections.stored import VIEWS
 from returnable.projections.subjects import find_subject
 from returnable.projections.why import why

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.measure import table
 from bench.proofs.disk import OK, Watch, kind_of, watching
 from bench.proofs.disk_mutants import MUTANTS
 from bench.proofs.files import damage_in
@@ -33,6 +32,7 @@ from bench.proofs.power_loss import book, of_threads, often_checkpointed, side_b
 from bench.proofs.processes import Process
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from bench.proofs.reference import Reference
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.wiring import Services
 from returnable.domain.errors import StoreBusy, StoreUnusable

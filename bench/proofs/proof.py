@@ -20,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
 from bench.proofs.mutants import Mutants
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import migrate_store
 
 SHOWN = 3

@@ -29,9 +29,9 @@ from typing import Any
 from unittest.mock import patch
 
 import returnable
-from bench.lifecycle import lifecycle
 from bench.proofs.processes import Process
 from bench.proofs.proof import FILE_OR_SERVER, Proof, Run, Tally, counted, main, option
+from bench.speed.lifecycle import lifecycle
 from returnable.adapters.eventstore.bookkeeping import SqlRefusalCounts, Statements
 from returnable.domain import refusals as domain_refusals
 

@@ -134,7 +134,7 @@ def test_a_store_whose_first_fact_cannot_be_read_has_to_be_given_a_source(tmp_pa
     store = a_store(("A-1", 2), url=f"sqlite:///{path}")
     damage(path, "order/A-1", 1)
 
-    with pytest.raises(HistoryBroken, match="name one"):
+    with pytest.raises(HistoryBroken, match="name a source"):
         a_publisher(store, Notebook(), source=None).once()
 
 
@@ -657,7 +657,7 @@ def test_a_place_that_is_not_there_yet_is_refused_because_facts_would_be_skipped
     store = a_store(("A", 3))
     publisher = a_publisher(store, Notebook())
 
-    with pytest.raises(ValueError, match="there is no position 5 yet: the last fact is at 3"):
+    with pytest.raises(ValueError, match="there is no position 5 yet: the last event is at 3"):
         publisher.begin_at(5)
 
     assert publisher.begin_at(4), "the next one to come"

@@ -126,7 +126,7 @@ def test_a_stream_that_keeps_nothing_for_want_of_consumers_is_a_failure(place: s
 
     managed(place, drop_what_nobody_wants)
 
-    with pytest.raises(BrokerFailed, match="keeps messages for its consumers alone, and has none"):
+    with pytest.raises(BrokerFailed, match="keeps messages only for its consumers, and has none"):
         broker.send([a_message()])
 
     managed(place, want)
@@ -153,7 +153,7 @@ def test_a_thousand_messages_go_in_one_send(place: str, broker: Broker) -> None:
 def test_a_stream_that_does_not_exist_is_made_only_when_asked_for(place: str) -> None:
     broker = open_broker(place)
 
-    with pytest.raises(BrokerFailed, match=r"there is no stream 'TEST_\w+'; create it, or ask for it with --create"):
+    with pytest.raises(BrokerFailed, match=r"there is no stream 'TEST_\w+'; create it, or use --create"):
         broker.send([a_message()])
 
     broker.close()

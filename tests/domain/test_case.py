@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from returnable.domain.case import Case, evolve, fold, fold_as_of
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.ports import Recorded
+from returnable.testing import Scenario, an_order, notify_customer, record_delivery
 from returnable.testing.behaviour import World
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -120,3 +121,18 @@ def test_a_stream_of_another_case_is_a_broken_history() -> None:
     for stream in ("order/elsewhere", "return/R-404", "claim/C-404", "refund/F-1", "nonsense", ""):
         with pytest.raises(HistoryBroken, match="stream"):
             case.stream_of(stream)
+
+
+def test_a_case_as_of_an_instant_names_events_by_their_recorded_versions() -> None:
+    story = Scenario().given(
+        an_order(confirmed="2026-03-02 10:00", shipped="2026-03-03"),
+        notify_customer(at="2026-03-05 12:00"),
+        record_delivery(at="2026-03-06", delivered_at="2026-03-04 12:00"),
+    )
+    recorded = story.services.store.load("A-1")
+
+    case = fold_as_of("A-1", recorded, story.clock.instant("2026-03-05"), None)
+
+    delivered = case.order.parcels["P-1"].delivered
+    assert delivered is not None
+    assert recorded[delivered.version - 1].event.type == "Delivered", "the notice before it had not occurred yet"

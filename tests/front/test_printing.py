@@ -504,8 +504,8 @@ def test_a_report_and_a_view_point_out_ids_that_look_alike(tmp_path: Path) -> No
     (found,) = json.loads(as_json)["look_alikes"]
     assert found == {"ids": ["1", "１"], "code_points": ["U+0031", "U+FF11"]}
     squeezed = re.sub(r"\s+", " ", text)
-    assert "these ids look the same and are different: 1 (U+0031), １ (U+FF11)" in squeezed
-    assert "these ids look the same and are different" in page
+    assert "these ids look the same but differ: 1 (U+0031), １ (U+FF11)" in squeezed
+    assert "these ids look the same but differ" in page
     assert "１ (U+FF11)" in re.sub(r"\s+", " ", view)
 
 

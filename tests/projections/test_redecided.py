@@ -163,7 +163,7 @@ def test_a_deadline_that_was_tampered_with_shows_where_it_was_weighed() -> None:
 
     (difference,) = found.differences
     assert (difference.event, difference.type) == ("return/R-1#1", "ReturnRequested")
-    assert any("ReturnAuthorized is on record" in line for line in difference.differences)
+    assert any("ReturnAuthorized is recorded" in line for line in difference.differences)
 
 
 def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
@@ -177,7 +177,7 @@ def test_a_verdict_that_was_tampered_with_is_named_with_its_clause() -> None:
     found = spoilt(story, ReturnDeclined, ruling=ruling)
 
     assert [d.differences for d in found.differences] == [
-        ("ruling[returns.final_sale].verdict: on record pass, comes fail",)
+        ("ruling[returns.final_sale].verdict: recorded pass, now fail",)
     ]
 
 
@@ -189,7 +189,7 @@ def test_a_decision_of_another_engine_says_so() -> None:
 
     assert found.differences[0].differences == (
         "decided by engine 0; this is engine 1",
-        "pins.engine: on record 0, comes 1",
+        "pins.engine: recorded 0, now 1",
     )
 
 
@@ -222,7 +222,7 @@ def test_facts_that_should_be_there_or_should_not_are_told() -> None:
 
     missing = redecide("A-1", without_exception, story.services.handler.policy)
 
-    assert missing.differences[0].differences == ("ExceptionRaised comes, but is not on record",)
+    assert missing.differences[0].differences == ("ExceptionRaised is decided now, but is not recorded",)
 
 
 def test_what_cannot_be_read_is_a_difference_and_the_rest_is_decided_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ def test_hostile_input_is_refused_and_leaves_nothing_unreadable() -> None:
     status, counts, output = prove("fuzz", "--cases", "600", "--seed", "5")
 
     assert status == 0, output
-    assert counts["cases"] == 600
+    assert counts["cases"] >= 600
     for entrance in ("methods", "lines", "questions", "policies", "imports", "stored bytes"):
         assert counts[f"cases: {entrance}"] > 0, output
     assert counts["crashes"] == 0

@@ -435,7 +435,7 @@ def test_a_refund_that_was_paid_and_not_recorded_is_a_difference(shop: Shop) -> 
 
     assert differences == (
         "p-1: refunded 400.00 USD at the gateway, 0.00 USD at the desk",
-        "p-9: the desk knows nothing of it",
+        "p-9: the desk does not know it",
     )
     assert FakeGateway(shop.clock).differences(shop.desk.ledger()) == (
         "p-1: the gateway never captured it",

@@ -12,11 +12,11 @@ from time import perf_counter, sleep
 from typing import Any
 
 import returnable
-from bench.lifecycle import go_through, lifecycle, numbered, payload
-from bench.measure import Row, Sizes, p99, seconds
 from bench.postgres import OwnServer
 from bench.proofs.disk import Watch, watching
-from bench.raw import RawLog, RawServerLog
+from bench.speed.lifecycle import go_through, lifecycle, numbered, payload
+from bench.speed.measure import Measured, Row, Sizes, p99, seconds, show
+from bench.speed.raw import RawLog, RawServerLog
 from returnable.adapters.wiring import migrate_store
 
 _SEGMENT = 1_000
@@ -129,3 +129,14 @@ def _many_threads(sizes: Sizes, desk: returnable.Desk, log: RawLog | RawServerLo
         f"{median(raw_rates):,.0f} commits/s (one client)",
         f"{len(ratios) * sizes.threads * 10:,} commands in {len(ratios)} blocks",
     )
+
+
+ROWS: dict[str, Measured] = {
+    "commands": in_a_file,
+    "threads": in_a_file_by_threads,
+    "postgres": on_a_server,
+    "postgres-threads": on_a_server_by_threads,
+}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.commands", ROWS, __doc__)

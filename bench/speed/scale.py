@@ -1,4 +1,4 @@
-"""``python -m bench.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
+"""``python -m bench.speed.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
 
 Stores of all sizes are built first, with a receipt for every command and one lifecycle in a hundred unfinished. Those on
 SQLite are kept in ``--dir``, where there is one, and found again. A figure is a speed, divided by that of the store that was
@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import platform
 import random
 import sqlite3
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +22,7 @@ from datetime import datetime
 from functools import cache
 from itertools import count
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter
 from typing import TypeAlias
 
@@ -32,11 +30,11 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 
 import returnable
-from bench.lifecycle import Copies, copies, go_through, numbered, payload
-from bench.measure import seconds, table
 from bench.postgres import OwnServer, with_parameters
-from bench.projecting import rebuild
-from bench.raw import RawLog, file_bytes
+from bench.speed.lifecycle import Copies, copies, go_through, numbered, payload
+from bench.speed.measure import figure, machine, say, seconds, table
+from bench.speed.projecting import rebuild
+from bench.speed.raw import RawLog, file_bytes
 from returnable.adapters.eventstore.open import migrate_store
 from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
 from returnable.adapters.eventstore.postgres_place import place_of
@@ -90,7 +88,7 @@ def _append(recorder: CaseRecorder, keep_receipts: KeepReceipts, round_of: Copie
     positions = recorder.insert_events(events, cases=placements, names=round_of.names)
     receipts: list[KeptReceipt] = []
     nth = 0
-    for case_id, after, size in placements:
+    for case_id, after, size, _ in placements:
         first, last = positions[nth], positions[nth + size - 1]
         nth += size
         digest = hashlib.sha256(f"{case_id}{after}".encode()).hexdigest()[:32]
@@ -211,9 +209,8 @@ class Sized:
     def __post_init__(self) -> None:
         self.services = assemble(self.url, create=False)
         self.desk = returnable.Desk(self.services, url=self.url)
-        self.forgetful = returnable.Desk(
-            Services(self.services.store, CommandHandler(self.services.store, bundled_policies(), 1))
-        )
+        handler = CommandHandler(self.services.store, bundled_policies(), 1)
+        self.forgetful = returnable.Desk(Services(self.services.store, handler))
         self.events = self.services.store.head()
         # Above all that were filled in, and above those of an earlier run on the same store.
         self.numbers = map(numbered, count(50_000_000 + self.events))
@@ -245,12 +242,7 @@ class Figures:
             base = of_size[0]
             cells = [f"{self.amounts[what] / median(base):,.0f}/s"]
             for size in sizes:
-                ratios = [of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]
-                if not ratios:
-                    cells.append("–")
-                    continue
-                low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
-                cells.append(f"{median(ratios):.2f} ({low:.2f}–{high:.2f})")
+                cells.append(figure([of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]))
             yield what, *cells, str(len(base))
 
 
@@ -381,7 +373,7 @@ def _shuffled(stores: Sequence[Sized], chance: random.Random) -> list[Sized]:
 
 def main() -> None:
     """Build, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.scale", description=__doc__)
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="events, 0 first, such as 0,100000,1000000")
     parser.add_argument("--rounds", type=int, default=40, help="how often every store has its turn")
@@ -402,7 +394,7 @@ def main() -> None:
             kind = OnPostgres(stack.enter_context(OwnServer()))
         stores = []
         for size in sizes:
-            _say(f"building: {size:,} events")
+            say(f"building: {size:,} events")
             url = kind.build(size)
             stores.append(Sized(size, url))
             if isinstance(kind, OnSQLite):
@@ -413,35 +405,31 @@ def main() -> None:
             f"{sized.events:,} events: {weight:,} bytes, {weight / sized.events:,.0f} an event, all told"
             for sized, weight in weights
         ]
-        _say("measuring: commands")
+        say("measuring: commands")
         commands(stores, kind.raw(), options.rounds, figures)
-        _say("measuring: threads")
+        say("measuring: threads")
         threads(stores, max(5, options.rounds // 4), options.threads, figures)
-        _say("measuring: questions")
+        say("measuring: questions")
         questions(stores, options.rounds * 2, figures)
-        _say("measuring: deadlines")
+        say("measuring: deadlines")
         said += deadlines(stores, options.rounds, figures)
         if isinstance(kind, OnSQLite):
-            _say("measuring: from the disk")
+            say("measuring: from the disk")
             from_the_disk(stores, kind.put_out_of_memory, options.rounds * 2, figures)
         print(
-            f"{platform.python_implementation()} {platform.python_version()}, {kind.name}, {os.cpu_count()} processors, load"
-            f" {os.getloadavg()[1]:.0f}. Speeds, as fractions of the empty store's; medians (middle half).\n"
+            f"{machine(kind.name)}, load {os.getloadavg()[1]:.0f}. "
+            "Speeds, as fractions of the empty store's; medians (middle half).\n"
         )
         header = ("what", "empty store", *(f"{sized.events:,} events" for sized in stores[1:]), "rounds")
         print(table(header, list(figures.rows(sizes[1:]))), flush=True)
         print()
         for line in said:
             print(f"- {line}")
-        _say("measuring: what reads everything")
+        say("measuring: what reads everything")
         for line in whole([sized for sized in stores if 0 < sized.size <= options.whole_up_to], folder):
             print(f"- {line}", flush=True)
         for sized in stores:
             sized.desk.close()
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

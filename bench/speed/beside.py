@@ -17,9 +17,9 @@ from time import perf_counter
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from bench.lifecycle import numbered
-from bench.measure import Row, Sizes, seconds
-from bench.raw import RawLog
+from bench.speed.lifecycle import numbered
+from bench.speed.measure import Measured, Row, Sizes, seconds, show
+from bench.speed.raw import RawLog
 
 _STEPS = (
     ("order", "nothing", "confirmed"),
@@ -154,3 +154,9 @@ class Shop(Application):
             assert subject.status == before
             subject.move(after=after, details=_DETAILS)
         self.save(subject)
+
+
+ROWS: dict[str, Measured] = {"others": others}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.beside", ROWS, __doc__)

@@ -10,8 +10,8 @@ from statistics import median
 import orjson
 
 import returnable
-from bench.lifecycle import fill
-from bench.measure import Row, Sizes, in_turns
+from bench.speed.lifecycle import fill
+from bench.speed.measure import Measured, Row, Sizes, in_turns, show
 from returnable.adapters.wiring import assemble, projector, stored_views
 from returnable.projections.stored import VIEWS
 
@@ -68,3 +68,9 @@ def _filled(path: Path, events: int) -> int:
     with returnable.open(f"sqlite:///{path}") as desk:
         fill(desk.services.store, events)
         return desk.services.store.head()
+
+
+ROWS: dict[str, Measured] = {"project": rebuilding}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.projecting", ROWS, __doc__)

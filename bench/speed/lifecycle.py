@@ -29,73 +29,32 @@ def lifecycle(number: str) -> list[Step]:
     order, ret, refund = f"A-{number}", f"R-{number}", f"F-{number}"
     line = {"line_id": "1", "sku": "SKU-1", "unit_price": "750.00", "quantity": 1, "tax": "66.56"}
     found = {"same_condition": True, "original_packaging": True, "tags_attached": True}
-    steps: list[tuple[str, dict[str, Any]]] = [
-        (
-            "2026-03-02T10:00:00-05:00",
-            {
-                "command": "confirm_order",
-                "order_id": order,
-                "customer": {"customer_id": "c-1", "account_id": "acc-1"},
-                "currency": "USD",
-                "lines": [line],
-                "payments": [{"payment_id": "p-1", "method": "card", "amount": "816.56"}],
-            },
-        ),
-        (
-            "2026-03-03T09:00:00-05:00",
-            {
-                "command": "record_shipment",
-                "order_id": order,
-                "parcel_id": "P-1",
-                "carrier": "fedex",
-                "tracking_number": "T-1",
-            },
-        ),
-        ("2026-03-05T14:00:00-05:00", {"command": "record_delivery", "order_id": order, "parcel_id": "P-1"}),
-        (
-            "2026-03-09T12:00:00-04:00",
-            {
-                "command": "request_return",
-                "return_id": ret,
-                "order_id": order,
-                "lines": [{"line_id": "1", "quantity": 1, "reason": "too small"}],
-                "channel": "portal",
-            },
-        ),
-        (
-            "2026-03-09T12:30:00-04:00",
-            {
-                "command": "issue_label",
-                "return_id": ret,
-                "label_id": "L-1",
-                "carrier": "fedex",
-                "tracking_number": "RT-1",
-            },
-        ),
-        (
-            "2026-03-10T16:00:00-04:00",
-            {"command": "record_return_shipment", "return_id": ret, "label_id": "L-1", "tracking_number": "RT-1"},
-        ),
-        ("2026-03-13T11:00:00-04:00", {"command": "receive_return", "return_id": ret}),
-        (
-            "2026-03-16T10:00:00-04:00",
-            {"command": "inspect_return", "return_id": ret, "findings": [{"line_id": "1", "quantity": 1} | found]},
-        ),
-        ("2026-03-16T10:05:00-04:00", {"command": "request_refund", "refund_id": refund, "return_id": ret}),
-        (
-            "2026-03-18T10:00:00-04:00",
-            {
-                "command": "record_refund_result",
-                "refund_id": refund,
-                "payment_id": "p-1",
-                "result": "succeeded",
-                "reference": "re-1",
-            },
-        ),
+    label = {"carrier": "fedex", "tracking_number": "RT-1"}
+    payment = {"payment_id": "p-1", "method": "card", "amount": "816.56"}
+    customer = {"customer_id": "c-1", "account_id": "acc-1"}
+    wanted, findings = {"line_id": "1", "quantity": 1, "reason": "too small"}, {"line_id": "1", "quantity": 1} | found
+    parcel = {"order_id": order, "parcel_id": "P-1"}
+    carried = {"carrier": "fedex", "tracking_number": "T-1"}
+    confirmed = {"customer": customer, "currency": "USD", "lines": [line], "payments": [payment]}
+    result = {"payment_id": "p-1", "result": "succeeded", "reference": "re-1"}
+    steps: list[tuple[str, str, dict[str, Any]]] = [
+        ("03-02T10:00:00-05:00", "confirm_order", {"order_id": order, **confirmed}),
+        ("03-03T09:00:00-05:00", "record_shipment", parcel | carried),
+        ("03-05T14:00:00-05:00", "record_delivery", parcel),
+        ("03-09T12:00:00-04:00", "request_return", {"order_id": order, "lines": [wanted], "channel": "portal"}),
+        ("03-09T12:30:00-04:00", "issue_label", {"label_id": "L-1", **label}),
+        ("03-10T16:00:00-04:00", "record_return_shipment", {"label_id": "L-1", "tracking_number": "RT-1"}),
+        ("03-13T11:00:00-04:00", "receive_return", {}),
+        ("03-16T10:00:00-04:00", "inspect_return", {"findings": [findings]}),
+        ("03-16T10:05:00-04:00", "request_refund", {"refund_id": refund}),
+        ("03-18T10:00:00-04:00", "record_refund_result", {"refund_id": refund, **result}),
     ]
+    about_the_return = slice(3, 9)
+    for _, _, fields in steps[about_the_return]:
+        fields["return_id"] = ret
     return [
-        (datetime.fromisoformat(at), fields | {"command_id": f"{number}-{nth}"})
-        for nth, (at, fields) in enumerate(steps, start=1)
+        (datetime.fromisoformat(f"2026-{at}"), {"command": name} | fields | {"command_id": f"{number}-{nth}"})
+        for nth, (at, name, fields) in enumerate(steps, start=1)
     ]
 
 

@@ -1,6 +1,6 @@
 """Load on the example services: several processes on one PostgreSQL store, and clients that repeat, race and hang up.
 
-    python -m bench.services --cases 300 --clients 8 [--service fastapi] [--store postgresql://…]
+    python -m bench.speed.services --cases 300 --clients 8 [--service fastapi] [--store postgresql://…]
 
 Every command is sent once or up to three times at once under one Idempotency-Key, some to be hung up on before the answer and
 sent again. At the end the store is asked whether all that was answered is there, nothing else is, and no unit and no cent
@@ -23,7 +23,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,9 +32,11 @@ from time import perf_counter, sleep
 from typing import Any
 
 import returnable
-from bench.measure import p99, table
+from bench.postgres import OwnServer, with_parameters
+from bench.speed.measure import p99, table
+from returnable.adapters.wiring import migrate_store
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 REPEATS = 200
 """How often a client repeats a request before it gives up."""
@@ -543,22 +545,16 @@ def run(name: str, store: str, *, cases: int, clients: int, seed: int = 1) -> Re
 @contextmanager
 def a_store(url: str | None) -> Iterator[str]:
     """An empty store: in a schema of its own on the server that is given, else on one of our own."""
-    from returnable.adapters.wiring import migrate_store
-    from tests.postgres import OwnServer, with_parameters
-
-    server = None if url else OwnServer()
-    try:
-        where = with_parameters(url or (server.url if server else ""), schema=f"load_{random.getrandbits(40):010x}")
+    with ExitStack() as stack:
+        server = url or stack.enter_context(OwnServer()).url
+        where = with_parameters(server, schema=f"load_{random.getrandbits(40):010x}")
         migrate_store(where)
         yield where
-    finally:
-        if server:
-            server.stop()
 
 
 def main() -> None:
     """Run and print; the exit status is 1 when anything is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.services", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.services", description=__doc__)
     parser.add_argument("--service", action="append", choices=SERVICES, help="default: all of them")
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument(

@@ -15,9 +15,9 @@ from statistics import median
 import orjson
 
 import returnable
-from bench.lifecycle import fill, go_through, lifecycle, numbered
-from bench.measure import Row, Sizes, in_turns, seconds
-from bench.raw import RawLog, file_bytes, stream_copy
+from bench.speed.lifecycle import fill, go_through, lifecycle, numbered
+from bench.speed.measure import Measured, Row, Sizes, in_turns, seconds, show
+from bench.speed.raw import RawLog, file_bytes, stream_copy
 from returnable.domain.case import fold
 from returnable.domain.events import encode
 
@@ -154,3 +154,9 @@ def bytes_on_disk(sizes: Sizes, folder: Path) -> Iterator[Row]:
             f"{raw / sizes.stored_lifecycles:,.0f} B of {ours / sizes.stored_lifecycles:,.0f} B a lifecycle",
             f"{sizes.stored_lifecycles:,} lifecycles",
         )
+
+
+ROWS: dict[str, Measured] = {"replay": replay_everything, "question": questions, "bytes": bytes_on_disk}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.reading", ROWS, __doc__)
