@@ -689,6 +689,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
 
 
 _LIMITS = {
+    "string_unicode": "must not contain lone surrogates",
     "string_too_short": "must have at least {min_length} character",
     "string_too_long": "must have at most {max_length:,} characters",
     "too_short": "must have at least {min_length} element",
@@ -696,7 +697,7 @@ _LIMITS = {
     "greater_than_equal": "must be at least {ge:,}",
     "less_than_equal": "must be at most {le:,}",
 }
-"""Kind of an error → the limit in words."""
+"""Kind of an error → the limit in our words."""
 
 
 def invalid(error: ValidationError) -> Impossible:
