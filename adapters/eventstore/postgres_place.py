@@ -1,4 +1,4 @@
-"""Where a store on PostgreSQL stands: what its URL says, without the password when it is told to people."""
+"""The database and the schema of a store on PostgreSQL, from its URL, and that URL without its password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z", re.ASCII)
 
 # fmt: off
 _SHOWN = frozenset(
-    # What libpq knows and does not keep secret. A misspelt password is not among them.
+    # The parameters that libpq knows and that are not secret. So a misspelt password is never shown.
     {
         "host", "hostaddr", "port", "dbname", "user", "passfile", "require_auth", "channel_binding",
         "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name",
@@ -50,12 +50,12 @@ class Place:
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a URL names a store on PostgreSQL, well or badly."""
+    """Whether a URL has the scheme of PostgreSQL."""
     return url.partition("://")[0] in SCHEMES and "://" in url
 
 
 def place_of(url: str) -> Place:
-    """The place a URL names: one of libpq's, with ``schema=NAME`` among its parameters (``returnable`` where absent).
+    """The place in a URL of libpq with the additional parameter ``schema=NAME`` (``returnable`` where absent).
 
     >>> place_of("postgresql://shop:s3cret@db.example:5433/shop?sslmode=require&schema=returns")
     Place('postgresql://shop@db.example:5433/shop?sslmode=require&schema=returns')
@@ -67,7 +67,7 @@ def place_of(url: str) -> Place:
         raise StoreUnusable("the URL of the PostgreSQL store cannot be read")
     parts, parameters = read
     user = parts.netloc.rpartition("@")[0]
-    if is_torn(parts) or "@" in user:  # libpq takes the first one for the end of the password
+    if is_torn(parts) or "@" in user:  # libpq takes the first "@" for the end of the password
         raise StoreUnusable(f"{parts.scheme}://…: {ENCODE}")
     named = [value for name, value in parameters if name == "schema"]
     kept = [(name, value) for name, value in parameters if name != "schema"]

@@ -450,7 +450,7 @@ class Life:
 def _cold(services: Services) -> None:
     """Have the store open its connections anew, as it does when others failed: or nothing would be opened any more."""
     store: Any = services.store
-    connections = store._recorder._connections
+    connections = store._connections
     while connections._held.readers:
         connections._held.readers.pop().close()
     connections.take_writer()

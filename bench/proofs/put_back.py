@@ -29,6 +29,7 @@ from bench.proofs.proof import Proof, Run, Tally, counted, main
 from bench.proofs.simulator.oracles import overpaid
 from returnable.adapters.eventstore.open import open_store, path_of
 from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.eventstore.sql import SqlStore
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.case import fold
 from returnable.domain.commands import parse_command
@@ -222,7 +223,7 @@ def _check(store: CaseStore, single: CommandHandler, seed: int, tally: PutBack) 
 CONTROLS = Mutants()
 
 
-@CONTROLS.replaces(CaseStore, "append")
+@CONTROLS.replaces(SqlStore, "append")
 def _only_counted(append: Any, self: CaseStore, batches: Sequence[Batch], **others: Any) -> Any:
     """A desk knows a history by the number of its facts alone."""
     return append(self, [replace(batch, tip=None) for batch in batches], **others)

@@ -32,7 +32,7 @@ import returnable
 from bench.proofs.processes import Process
 from bench.proofs.proof import FILE_OR_SERVER, Proof, Run, Tally, counted, main, option
 from bench.speed.lifecycle import lifecycle
-from returnable.adapters.eventstore.bookkeeping import SqlRefusalCounts, Statements
+from returnable.adapters.eventstore.sql import SqlRefusalCounts, Statements
 from returnable.domain import refusals as domain_refusals
 
 PROCESSES = 3
@@ -134,7 +134,7 @@ def serve(url: str, ledger: Path, nth: int, attempts: int, death: str, split: bo
     number, _, point = death.partition(":")
     with closing(returnable.open(url, clock=lambda: _LATE)) as desk, ledger.open("ab", buffering=0) as answers:
         store: Any = desk.services.store
-        recorder = store._recorder
+        recorder = store
         tables = Mortal(recorder.refusals._tables, split)
         recorder.refusals = SqlRefusalCounts(tables)
         for attempt in range(ledger.read_bytes().count(b"\n"), attempts):

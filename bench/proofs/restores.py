@@ -33,7 +33,7 @@ from bench.proofs.mutants import Mutants
 from bench.proofs.processes import forked
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from returnable.adapters import backups
-from returnable.adapters.eventstore import connections
+from returnable.adapters.eventstore import sqlite_connections, sqlite_schema
 from returnable.domain.errors import Impossible, ReturnableError
 from returnable.domain.fields import parse_instant
 from returnable.projections.verified import Verification
@@ -63,8 +63,8 @@ def play(path: Path, lines: Sequence[dict[str, Any]], checkpoint_pages: int | No
 
     def give_and_die() -> None:
         try:
-            pages = connections.CHECKPOINT_PAGES if checkpoint_pages is None else checkpoint_pages
-            with patch.object(connections, "CHECKPOINT_PAGES", pages):
+            pages = sqlite_connections.CHECKPOINT_PAGES if checkpoint_pages is None else checkpoint_pages
+            with patch.object(sqlite_connections, "CHECKPOINT_PAGES", pages):
                 desk = returnable.open(f"sqlite:///{path}")
                 for line in lines:
                     fields = {name: value for name, value in line.items() if name != "at"}
@@ -344,7 +344,8 @@ CONTROLS = Mutants()
 @CONTROLS.register
 def _wal(patches: ExitStack) -> None:
     """Copies, without the check of the WAL."""
-    patches.enter_context(patch.object(connections, "refuse_foreign_wal", lambda path: None))
+    for module in (sqlite_schema, sqlite_connections):
+        patches.enter_context(patch.object(module, "refuse_foreign_wal", lambda path: None))
 
 
 @CONTROLS.register

@@ -24,10 +24,9 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import psycopg
-from eventsourcing.persistence import StoredEvent
 
 import returnable
 from bench.postgres import OwnServer, with_parameters
@@ -35,14 +34,16 @@ from bench.speed.lifecycle import Copies, copies, go_through, numbered, payload
 from bench.speed.measure import figure, machine, say, seconds, table
 from bench.speed.projecting import rebuild
 from bench.speed.raw import RawLog, file_bytes
+from returnable.adapters.eventstore.library import StoredEntry
 from returnable.adapters.eventstore.open import migrate_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.recorder import CaseRecorder, Placement
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.eventstore.sqlite import SQLiteStore
+from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.wiring import Services, assemble, stored_views
 from returnable.domain.handler import CommandHandler
 from returnable.domain.policy import bundled_policies
+from returnable.domain.ports import Batch
 from returnable.projections.lists import StoredLists
 from returnable.projections.stored import VIEWS
 from returnable.projections.views import WorklistView
@@ -71,7 +72,7 @@ def lives(events: int) -> int:
     return -(-events // _facts_of_lifecycle())
 
 
-def build(recorder: CaseRecorder, keep_receipts: KeepReceipts, events: int, together: int) -> None:
+def build(recorder: CaseStore, keep_receipts: KeepReceipts, events: int, together: int) -> None:
     """Fill a store up to so many events. What an earlier run left unfinished is gone on with."""
     policy = bundled_policies().versions[-1]
     recorder.keep_policy(policy.sha256, policy.document)
@@ -82,13 +83,20 @@ def build(recorder: CaseRecorder, keep_receipts: KeepReceipts, events: int, toge
             _append(recorder, keep_receipts, round_of)
 
 
-def _append(recorder: CaseRecorder, keep_receipts: KeepReceipts, round_of: Copies) -> None:
-    events = [StoredEvent(*entry) for _, _, entries in round_of.batches for entry in entries]
-    placements = [Placement(case_id, after, len(entries)) for case_id, after, entries in round_of.batches]
-    positions = recorder.insert_events(events, cases=placements, names=round_of.names)
+def _append(recorder: CaseStore, keep_receipts: KeepReceipts, round_of: Copies) -> None:
+    batches: list[Any] = [
+        Batch(
+            case_id,
+            after,
+            tuple(StoredEntry(stream, version, (name, content)) for stream, version, name, content in entries),
+        )
+        for case_id, after, entries in round_of.batches
+    ]
+    positions = recorder.append(batches, reserved_ids=round_of.names)
     receipts: list[KeptReceipt] = []
     nth = 0
-    for case_id, after, size, _ in placements:
+    for batch in batches:
+        case_id, after, size = batch.case_id, batch.after, len(batch.entries)
         first, last = positions[nth], positions[nth + size - 1]
         nth += size
         digest = hashlib.sha256(f"{case_id}{after}".encode()).hexdigest()[:32]
@@ -109,7 +117,7 @@ class OnSQLite:
         path = self._path(size)
         if size == 0:
             path.unlink(missing_ok=True)
-        recorder = SQLiteCaseRecorder(path, synchronous="NORMAL")
+        recorder = SQLiteStore(path, synchronous="NORMAL")
         if size:
             with sqlite3.connect(path) as connection:
                 build(recorder, lambda receipts: _keep_in_file(connection, receipts), size, together=500)
@@ -161,7 +169,7 @@ class OnPostgres:
         schema = f"of_{size}"
         url = with_parameters(self._server.url, schema=schema)
         migrate_store(url)
-        recorder = PostgresCaseRecorder(place_of(url))
+        recorder = PostgresStore(place_of(url))
         if size:
             # The append looks through its batches for earlier ones of the same case: few at a time are faster.
             build(recorder, lambda receipts: self._keep(schema, receipts), size, together=40)

@@ -277,7 +277,7 @@ def tampered(tmp_path: Path, *statements: str) -> tuple[Redecided, ...]:
         (
             ["DELETE FROM facts WHERE stream = 'return/R-1' AND version = 4"],
             "return/R-1#5",
-            "fact 7 of the case is missing before it",
+            "event 7 of the case is missing before it",
         ),
         (
             [

@@ -376,13 +376,13 @@ def test_a_position_beyond_the_sequence_of_the_server_is_found() -> None:
     problems = shop.problems()
     shop.services.store.close()
 
-    assert problems == {"the store": "the last fact stands at position 12, but the sequence has only come to 3"}
+    assert problems == {"the store": "the last event is at position 12, but the sequence has only come to 3"}
 
 
 @pytest.mark.parametrize(
     ("statement", "what"),
     [
-        ("DELETE FROM facts WHERE case_id = 'A-2'", "no fact stands at the positions from 4 to 6"),
+        ("DELETE FROM facts WHERE case_id = 'A-2'", "there is no event at the positions from 4 to 6"),
         ("UPDATE sqlite_sequence SET seq = 20 WHERE name = 'facts'", "but 20 positions were given away"),
         ("DELETE FROM facts WHERE position > 10", "but 12 positions were given away"),
     ],
