@@ -157,12 +157,12 @@ class Values:
 
     def _parsed(self, text: str, value: Value, rows: Sequence[SourceRow], field: str, currency: str | None) -> Fraction:
         signs = [one for one in text if one in CURRENCY_SIGNS]
-        codes = [code for code in _CODE.findall(text) if code in MINOR_UNIT_DIGITS]
-        for found in [*signs, *codes]:
-            if currency not in CURRENCY_SIGNS.get(found, (found,)):
-                if currency is None:
-                    raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is of money, this is no amount")
-                raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is not of {currency}")
+        if signs and currency is None:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {signs[0]!r} is of money, this is no amount")
+        if currency in MINOR_UNIT_DIGITS:
+            for found in [*signs, *(code for code in _CODE.findall(text) if code in MINOR_UNIT_DIGITS)]:
+                if currency not in CURRENCY_SIGNS.get(found, (found,)):
+                    raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is not of {currency}")
         plain = text
         for symbol in [*self._form.symbols, *signs]:
             plain = plain.replace(symbol, "")

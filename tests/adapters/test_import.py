@@ -347,6 +347,15 @@ def test_a_sign_of_money_is_no_quantity(tmp_path: Path) -> None:
     assert shop.reason() == (2, "lines[0].quantity", "column 'n': '$' is of money, this is no amount")
 
 
+def test_a_currency_that_does_not_exist_is_refused_as_such_whatever_sign_is_in_the_cell(tmp_path: Path) -> None:
+    mapping = mapping_text().replace('{ value = "USD" }', '{ value = "usd" }')
+    shop = Shop(tmp_path, mapping, HEADER, "A-1,c-1,2026-03-02 10:00,€1.00")
+
+    shop.load()
+
+    assert shop.reason() == (2, "currency", "'usd' is not an ISO 4217 currency code")
+
+
 def test_names_and_times_are_read_as_they_are_written(tmp_path: Path) -> None:
     mapping = mapping_text().replace('customer_id = "who"', 'customer_id = "who"\nname = "name"')
     names = ["山田\u3000太郎", "Jean\u00a0Dupont \U0001fae8", "Ann\r\n\nLee"]
