@@ -5,10 +5,13 @@ The command line, the reports and the exports all use this module; they differ o
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 
 from returnable.domain.characters import MARKS_AT_MOST, is_needed, is_unseen
+
+_LINE_BREAK = re.compile("\r\n|[\n\r\u2028\u2029]")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -37,14 +40,16 @@ def json_text(document: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text that is safe in a report.
+    """Text that is safe in a report, on one line: a line break in it cannot begin a line of ours.
 
+    >>> visible("too small\\r\\nplease refund")
+    'too small⏎please refund'
     >>> visible("a\\u202eb\\0\\u3164c")
     'a⟨U+202E⟩b⟨U+0000⟩⟨U+3164⟩c'
     >>> visible("e\\u0301" + "\\u0301" * 4) == "e" + "\\u0301" * 4 + "⟨U+0301⟩"
     True
     """
-    return _spelt_out(text, _named)
+    return _spelt_out(_LINE_BREAK.sub("⏎", text), _named)
 
 
 def visible_id(text: str) -> str:

@@ -48,5 +48,5 @@ def safe(text: str) -> str:
 
 
 def in_words(text: str) -> str:
-    """Free text for a terminal: unsafe characters are spelt out, markup is escaped."""
-    return escape(printable(text, keep="\n"))
+    """Free text for a terminal, on one line: unsafe characters are spelt out, markup is escaped."""
+    return escape(printable(text))

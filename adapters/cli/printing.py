@@ -99,7 +99,7 @@ def _safe(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_safe(key, entry) for entry in value]
     if isinstance(value, str):
-        return printable(value, keep="\n") if key in _FREE_TEXT else identifier(value)
+        return printable(value) if key in _FREE_TEXT else identifier(value)
     return value
 
 

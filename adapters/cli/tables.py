@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from returnable.adapters.cli.console import STYLES, console_for_output
+from returnable.adapters.cli.console import STYLES, console_for_output, in_words
 from returnable.adapters.cli.printing import cell, plain, shown_in
 from returnable.adapters.printable import identifier
 from returnable.domain.policy import CLAUSE_IDS, Policy
@@ -60,7 +60,7 @@ def _audit(console: Console, audit: AuditView) -> None:
 def _clause(console: Console, clause: Mapping[str, Any], indent: str) -> None:
     style = STYLES[clause["verdict"]]
     verdict = f"[{style}]{clause['verdict']:<14}[/{style}]"
-    console.print(f"{indent}{verdict} {clause['clause']:<24} {escape(clause['because'])}", highlight=False)
+    console.print(f"{indent}{verdict} {clause['clause']:<24} {in_words(clause['because'])}", highlight=False)
 
 
 def _values(console: Console, values: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from returnable.adapters.cli.printing import shown_in
-from returnable.adapters.printable import identifier
+from returnable.adapters.printable import identifier, printable
 from returnable.adapters.scenario import Played, Summary
 from returnable.domain.money import to_major
 
@@ -54,7 +54,7 @@ def explained(played: Played) -> Iterator[str]:
     yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({events}){again}"
     for clause in view.ruling.clauses if view.ruling else ():
         if clause.verdict in ("fail", "overridden"):
-            yield f"      {clause.verdict.upper()} {clause.clause}: {clause.because}"
+            yield f"      {clause.verdict.upper()} {clause.clause}: {printable(clause.because)}"
             if clause.quote and clause.verdict == "fail":
                 yield f"           “{clause.quote}”"
 

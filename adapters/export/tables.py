@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from returnable.adapters.extras import extra
 from returnable.adapters.files import NotWritten, Sink
+from returnable.domain.characters import NOT_IN_ID, UNSEEN, is_needed, is_unseen
 from returnable.domain.fields import to_text
 from returnable.projections.exports import Column, Kind, Row
 
@@ -22,7 +23,10 @@ ROWS_IN_A_GROUP = 5_000
 _FORMULA = r"[=+\-@＝＋－＠﹦﹢﹣﹫\t\r\n]"
 """The characters that begin a formula in a spreadsheet, also in full width and in small form."""
 
-_BEGINS = re.compile(rf"""\A(?='*[ "]*{_FORMULA})|[;|](?='*[ "]*(?:{_FORMULA}|\Z))""")
+_BEFORE = rf"""'*[ "{UNSEEN}]*"""
+"""The characters that a spreadsheet may skip before a formula."""
+
+_BEGINS = re.compile(rf"\A(?={_BEFORE}{_FORMULA})|[;|](?={_BEFORE}(?:{_FORMULA}|\Z))")
 """The places that get an apostrophe.
 
 A spreadsheet that splits at another separator than the comma does not see our quotes: for it, a cell begins after each
@@ -30,7 +34,7 @@ A spreadsheet that splits at another separator than the comma does not see our q
 include the line break and the text after it.
 """
 
-_PUT = re.compile(rf"""(\A|[;|])'(?='*[ "]*{_FORMULA})|([;|])'(?='*[ "]*\Z)""")
+_PUT = re.compile(rf"(\A|[;|])'(?={_BEFORE}{_FORMULA})|([;|])'(?={_BEFORE}\Z)")
 """The apostrophes that :data:`_BEGINS` added, or before which it would add another: the inverse."""
 
 _SPELT = re.compile(r"\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
@@ -99,10 +103,11 @@ def csv_cell(value: Any, kind: Kind) -> str:
 
 
 def harmless(text: str) -> str:
-    r"""A text that is safe in a spreadsheet: no formula, no control character. :func:`original` restores the text.
+    r"""A text that is safe in a spreadsheet: no formula, no unseen character. :func:`original` restores the text.
 
     An apostrophe precedes each character that would begin a formula, at the beginning of the text and after each ``;`` and
-    ``|``. A control character is spelt out, and so is a backslash that would look like a spelt-out character.
+    ``|``. An unseen character is spelt out unless the writing around it needs it. So is a backslash that would look like a
+    spelt-out character.
 
     >>> harmless("x;=1+1;y"), harmless("a - b; c"), harmless("\t")
     ("x;'=1+1;y", 'a - b; c', "'\\u0009")
@@ -110,9 +115,9 @@ def harmless(text: str) -> str:
     text = _BEGINS.sub(r"\g<0>'", text)
     if "\\" in text:
         text = text.replace("\\u", "\\u005cu").replace("\\U", "\\u005cU")
-    if text.isprintable():
+    if NOT_IN_ID.search(text) is None:
         return text
-    return "".join(one if one.isprintable() else _spelt(one) for one in text)
+    return "".join(_spelt(one) if is_unseen(one) and not is_needed(text, at) else one for at, one in enumerate(text))
 
 
 def original(cell: str) -> str:
@@ -122,6 +127,9 @@ def original(cell: str) -> str:
     ('x;=1+1;y', '\t')
     """
     text = _SPELT.sub(lambda code: chr(int(code[1] or code[2], 16)), cell)
+    text = text.encode("utf-16-le", "surrogatepass").decode(
+        "utf-16-le", "surrogatepass"
+    )  # pairs, as stdout spells them
     return _PUT.sub(lambda begin: begin[1] or begin[2] or "", text)
 
 

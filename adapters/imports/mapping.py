@@ -324,7 +324,7 @@ class FormatSection(Closed):
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""
     symbols: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ()
-    """Texts to remove from numbers, such as ``USD``. Currency signs are always removed."""
+    """Texts to remove from numbers, such as ``USD``. Signs of the order's currency are always removed."""
     true: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("true", "yes", "1")
     false: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("false", "no", "0")
     empty: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ("",)

@@ -19,6 +19,7 @@ from returnable.adapters.imports.mapping import (
     Value,
 )
 from returnable.adapters.imports.values import Refused, SourceRow, Values, amount_text
+from returnable.domain.characters import joined_lines
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.money import split, to_major, to_minor
@@ -185,7 +186,7 @@ class Planner:
             values.text(customer.name, rows, "customer.name"),
             values.text(customer.email, rows, "customer.email"),
         )
-        fields["customer"] |= _known(name=name, email=email)
+        fields["customer"] |= _known(name=name and joined_lines(name), email=email)
         if order.shipping is not None:
             charged = values.amount(order.shipping.charged, rows, currency, "shipping.charged")
             tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")
@@ -218,7 +219,7 @@ class Planner:
         quantity = values.count(section.quantity, rows, f"{place}.quantity")
         if not quantity:
             return None
-        price = values.number(section.unit_price, rows, f"{place}.unit_price")
+        price = values.number(section.unit_price, rows, f"{place}.unit_price", currency)
         if price is None:
             raise Refused(row.number, f"{place}.unit_price", "is empty")
         line: Fields = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,13 +13,13 @@ from zoneinfo import ZoneInfo
 
 from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSection, Value, When
 from returnable.domain.calendar import zone
-from returnable.domain.money import MINOR_UNIT_DIGITS, to_major
-
-LONGEST_NUMBER = 40
-"""Characters. No longer number is a price or a quantity."""
+from returnable.domain.fields import rfc_3339
+from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major
 
 TOO_MUCH = 10**12
 """From this number on, a number is not an amount."""
+
+_CODE = re.compile("(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])")
 
 
 class SourceRow(NamedTuple):
@@ -118,24 +117,29 @@ class Values:
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
 
-    def number(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> Fraction | None:
-        """A value as an exact number; ``None`` if it is empty. Raises :class:`Refused`."""
+    def number(
+        self, value: Value | None, rows: Sequence[SourceRow], field: str, currency: str | None = None
+    ) -> Fraction | None:
+        """A value as an exact number; ``None`` if it is empty. Raises :class:`Refused`.
+
+        ``currency``: the number is money of that currency, and may carry its sign.
+        """
         if value is None:
             return None
         if value.sum is not None:
-            parts = [self.number(part, rows, field) for part in value.sum]
+            parts = [self.number(part, rows, field, currency) for part in value.sum]
             total = (
                 None if all(part is None for part in parts) else sum((part or Fraction() for part in parts), Fraction())
             )
             if total is None and value.default is not None:
-                total = self._parsed(value.default, value, rows, field)
+                total = self._parsed(value.default, value, rows, field, currency)
         else:
             text = self.text(value, rows, field)
-            total = None if text is None else self._parsed(text, value, rows, field)
+            total = None if text is None else self._parsed(text, value, rows, field, currency)
         if total is None:
             return None
         for part in value.minus:
-            total -= self.number(part, rows, field) or 0
+            total -= self.number(part, rows, field, currency) or 0
         if value.times is not None:
             total *= self._needed(value.times, rows, field)
         if value.divided_by is not None:
@@ -151,25 +155,31 @@ class Values:
             raise Refused(rows[0].number, field, f"{_from(value)} is empty")
         return number
 
-    def _parsed(self, text: str, value: Value, rows: Sequence[SourceRow], field: str) -> Fraction:
+    def _parsed(self, text: str, value: Value, rows: Sequence[SourceRow], field: str, currency: str | None) -> Fraction:
+        signs = [one for one in text if one in CURRENCY_SIGNS]
+        if signs and currency is None:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {signs[0]!r} is of money, this is no amount")
+        if currency in MINOR_UNIT_DIGITS:
+            for found in [*signs, *(code for code in _CODE.findall(text) if code in MINOR_UNIT_DIGITS)]:
+                if currency not in CURRENCY_SIGNS.get(found, (found,)):
+                    raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is not of {currency}")
         plain = text
-        for symbol in self._form.symbols:
+        for symbol in [*self._form.symbols, *signs]:
             plain = plain.replace(symbol, "")
-        plain = "".join(one for one in plain if unicodedata.category(one) != "Sc")
         plain = plain.strip().replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
         plain = re.sub(r"^([+-])\s+", r"\1", plain)
-        found = self._number.match(plain) if len(plain) <= LONGEST_NUMBER else None
-        if found is None:
+        number = self._number.match(plain) if len(plain) <= LONGEST_AMOUNT else None
+        if number is None:
             raise Refused(
                 rows[0].number, field, f"{_from(value)}: {text!r} is not a number in the format of the mapping"
             )
-        sign, whole, fraction = found.groups()
+        sign, whole, fraction = number.groups()
         digits = whole.replace(self._form.thousands, "") if self._form.thousands else whole
         return Fraction(Decimal(f"{sign}{digits}.{fraction or '0'}"))
 
     def amount(self, value: Value | None, rows: Sequence[SourceRow], currency: str, field: str) -> str | None:
         """A value as an exact amount of a currency; ``None`` if it is empty. Raises :class:`Refused`."""
-        number = self.number(value, rows, field)
+        number = self.number(value, rows, field, currency)
         return None if number is None else amount_text(number, currency, rows[0].number, field)
 
     def count(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> int | None:
@@ -234,7 +244,7 @@ class Values:
 
 def _time(text: str, form: str) -> datetime:
     if form == "iso":
-        return datetime.fromisoformat(text)
+        return rfc_3339(text) or datetime.fromisoformat(text)
     if form in ("unix", "unix_ms"):
         if not re.fullmatch(r"\d{1,16}(\.\d{1,9})?", text, re.ASCII):
             raise ValueError(text)

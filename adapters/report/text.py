@@ -6,7 +6,7 @@ cannot reorder the text around it.
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
@@ -31,6 +31,8 @@ WIDTH = 100
 """Columns of a terminal; wide characters take two."""
 
 _VERDICTS = {"pass": "pass", "fail": "FAIL", "overridden": "SET ASIDE", "not_applicable": "n/a"}
+# Unicode 16.0, DerivedBidiClass.txt: every block whose characters, also those not assigned yet, are R, AL or AN.
+_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
 _FOCUS = {True: " (the refund asked about)", False: ""}
 _FIRST_STRONG_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
 
@@ -272,7 +274,7 @@ class _Letter:
 def _safe(text: str) -> str:
     """Text that somebody gave, made safe among ours."""
     shown = visible(text)
-    if any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in shown):
+    if _RIGHT_TO_LEFT.search(shown):
         return f"{_FIRST_STRONG_ISOLATE}{shown}{_END_OF_ISOLATE}"
     return shown
 

@@ -50,6 +50,7 @@ from returnable.adapters.scenario import ScenarioUnreadable, play, read_scenario
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import Services, assemble, policy_book, projector
 from returnable.domain import commands, events
+from returnable.domain.characters import NOT_IN_LINE, why_refused
 from returnable.domain.commands import COMMANDS, QUESTIONS
 from returnable.domain.errors import ErrorCode, HistoryBroken, Impossible, PolicyInvalid, ReturnableError
 from returnable.domain.outcome import Outcome
@@ -97,7 +98,7 @@ def proper(error: ReturnableError) -> str:
     text = str(error)
     if len(text) > LONGEST:
         raise Wrong(f"a message of {len(text)} characters: {text[:300]!a}")
-    if not all(line.isprintable() for line in text.split("\n")):
+    if any(why_refused(line, NOT_IN_LINE) for line in text.split("\n") if line):
         raise Wrong(f"a message that cannot be shown: {text[:300]!a}")
     if not isinstance(error, Impossible):
         return type(error).__name__
@@ -340,7 +341,7 @@ def an_import(draw: Draw, folder: Path) -> str:
         to_json(run_import(rows, planner, Live(desk.services, lambda: NOW), refusals.append).as_dict())
         look_at_all(desk)
     for refusal in refusals:
-        if not refusal.reason or len(refusal.reason) > LONGEST or not refusal.reason.isprintable():
+        if not refusal.reason or len(refusal.reason) > LONGEST or why_refused(refusal.reason, NOT_IN_LINE):
             raise Wrong(f"a refusal that does not say why: {refusal!a}"[:600])
         to_json([refusal.row, refusal.order_id, refusal.field, refusal.code, refusal.reason])
     return "taken, some refused" if refusals else "taken"

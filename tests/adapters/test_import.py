@@ -304,7 +304,12 @@ def test_times_may_be_written_in_other_ways(form: str, paid: str, expected: date
     [
         ("12.5", "", 1250),
         ("$1,480.00", 'thousands = ","', 148000),
-        ("1.480,00 €", 'decimal = ","\nthousands = "."', 148000),
+        ("1.480,00 US$", 'decimal = ","\nthousands = "."\nsymbols = ["US"]', 148000),
+        ("1.480,00 €", 'decimal = ","\nthousands = "."', "'€' is not of USD"),
+        ("€20.00", 'symbols = ["€"]', "'€' is not of USD"),
+        ("20.00 EUR", 'symbols = ["EUR", "USD"]', "'EUR' is not of USD"),
+        ("₿20.00", "", "is not a number"),
+        ("-0.000", "", 0),
         ("USD 45.0000", 'symbols = ["USD"]', 4500),
         ("1 480.00", 'thousands = " "', 148000),
         ("1\u00a0480.00", 'thousands = " "', 148000),
@@ -312,7 +317,8 @@ def test_times_may_be_written_in_other_ways(form: str, paid: str, expected: date
         ("1,480.00", "", "is not a number"),
         ("12.345", "", "is not a whole amount of USD"),
         ("-3.00", "", "is negative"),
-        ("£", "", "is not a number"),
+        ("$", "", "is not a number"),
+        ("£", "", "'£' is not of USD"),
         ("1e3", "", "is not a number"),
         ("٣.00", "", "is not a number"),
         ("4006381333931", "", "4.00638e+12 is a trillion or more"),
@@ -331,6 +337,35 @@ def test_amounts_are_read_exactly_or_refused(price: str, form: str, expected: in
         row, field, reason = shop.reason()
         assert (row, field) == (2, "lines[0].unit_price")
         assert expected in reason
+
+
+def test_a_sign_of_money_is_no_quantity(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, mapping_text(line='quantity = "n"'), f"{HEADER},n", "A-1,c-1,2026-03-02 10:00,1.00,$2")
+
+    shop.load()
+
+    assert shop.reason() == (2, "lines[0].quantity", "column 'n': '$' is of money, this is no amount")
+
+
+def test_a_currency_that_does_not_exist_is_refused_as_such_whatever_sign_is_in_the_cell(tmp_path: Path) -> None:
+    mapping = mapping_text().replace('{ value = "USD" }', '{ value = "usd" }')
+    shop = Shop(tmp_path, mapping, HEADER, "A-1,c-1,2026-03-02 10:00,€1.00")
+
+    shop.load()
+
+    assert shop.reason() == (2, "currency", "'usd' is not an ISO 4217 currency code")
+
+
+def test_names_and_times_are_read_as_they_are_written(tmp_path: Path) -> None:
+    mapping = mapping_text().replace('customer_id = "who"', 'customer_id = "who"\nname = "name"')
+    names = ["山田\u3000太郎", "Jean\u00a0Dupont \U0001fae8", "Ann\r\n\nLee"]
+    rows = [f'A-{nth},c-1,2026-03-02t15:00:00.123456789z,1.00,"{name}"' for nth, name in enumerate(names)]
+    shop = Shop(tmp_path, mapping, f"{HEADER},name", *rows)
+
+    shop.load()
+
+    assert [order.customer.name for order in shop.events(Confirmed)] == [*names[:2], "Ann Lee"]
+    assert {order.occurred_at for order in shop.events(Confirmed)} == {datetime(2026, 3, 2, 15, 0, 0, 123456, UTC)}
 
 
 def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
+from returnable.adapters.export.tables import harmless
+from returnable.adapters.printable import printable, visible
 from returnable.adapters.wiring import Services, assemble
 from returnable.domain import calendar, deadlines
 from returnable.domain.events import Delivered, Event, LabelIssued, RefundRequested, ReturnDeclined
@@ -64,6 +66,19 @@ def test_any_history_comes_out_the_same(seeds: list[int]) -> None:
 
     assert [case.differences for case in found] == [()] * len(found)
     assert sum(case.facts for case in found) == world.services.store.head()
+
+
+def test_a_text_of_a_later_unicode_is_decided_again_and_exported_as_it_is() -> None:
+    """Stands for a store that a newer Python wrote: this one knows none of these code points."""
+    later = "Ann \u0378\U0001faff"
+    assert not any(char.isprintable() for char in later[4:])
+    line = {"line_id": "1", "sku": later, "unit_price": "10.00", "quantity": 1, "description": later}
+    story = Scenario().given(an_order(lines=[line], customer={"customer_id": "c", "account_id": "a", "name": later}))
+
+    (found,) = again(story.services)
+
+    assert found.differences == ()
+    assert harmless(later) == printable(later) == visible(later) == later
 
 
 def other_holidays(patch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import returnable
+from returnable.domain.characters import NOT_IN_ID, why_refused
 from returnable.domain.effects.answers import KeyReused, OutcomeUnknown
 from returnable.domain.effects.mails import Mail, Mailbox, MailRefused, MailTimeout
 from returnable.domain.effects.parcels import Carrier, CarrierRefused, CarrierTimeout, LabelBought, Scan
@@ -1008,7 +1009,7 @@ def until_answered(call: Callable[[], object]) -> None:
 # ---- what is told to the desk ----------------------------------------------------------------------------------------
 
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter(
-    lambda text: text.isprintable() and text.strip()
+    lambda text: why_refused(text, NOT_IN_ID) is None
 )
 
 
