@@ -7,7 +7,7 @@ the passing of time. Events give the instants between which a task waits; the cl
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from returnable.domain.calendar import zone
@@ -44,6 +44,8 @@ class Waiting:
     shown_from: datetime | None = None
     shown_until: datetime | None = None
     overdue_from: datetime | None = None
+    deadline: Deadline | None = field(default=None, kw_only=True)
+    """The deadline that makes the task. Stored views do not keep it."""
 
     def shown(self, moment: datetime) -> bool:
         """Whether the task waits at that instant."""
@@ -101,11 +103,13 @@ def _of_deadline(deadline: Deadline, place: str) -> Iterator[Waiting]:
     subject, name = StreamId.parse(deadline.subject)
     at, late = deadline.at, deadline.passes_at
     if deadline.clause == "wrong_item.contact":
-        yield Waiting("contact_customer", subject, name, place, due_at=at, overdue_from=late)
+        yield Waiting("contact_customer", subject, name, place, due_at=at, overdue_from=late, deadline=deadline)
     elif deadline.clause == "returns.refund_timing":
-        yield Waiting("refund_overdue", subject, name, place, due_at=at, shown_from=late, overdue_from=late)
+        yield Waiting(
+            "refund_overdue", subject, name, place, due_at=at, shown_from=late, overdue_from=late, deadline=deadline
+        )
     elif deadline.clause == "returns.ship_by" and deadline.lapsed_by is None:
-        yield Waiting("void_label", subject, name, place, due_at=at, shown_until=late)
+        yield Waiting("void_label", subject, name, place, due_at=at, shown_until=late, deadline=deadline)
 
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
