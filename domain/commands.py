@@ -32,6 +32,7 @@ from returnable.domain.fields import (
     Reference,
     Remedy,
     Text,
+    WorkKind,
 )
 from returnable.domain.ids import KINDS, Kind, RegisteredKind, StreamId, SubjectKind
 from returnable.domain.money import MoneyInvalid, to_minor
@@ -609,18 +610,6 @@ class AskEligibility(Question):
     about = "order"
     query: Literal["eligibility"] = "eligibility"
     order_id: Id
-
-
-WorkKind = Literal[
-    "notify_customer",
-    "contact_customer",
-    "void_label",
-    "inspect",
-    "request_refund",
-    "refund_overdue",
-    "send_back",
-    "exception",
-]
 
 
 class AskWorklist(Question):

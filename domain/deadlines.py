@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from returnable.domain.calendar import A_MOMENT, ONE_DAY, first_instant, last_day, window_end
 from returnable.domain.events import Delivered, Event, LabelIssued, LabelReceived, RefundRequested
+from returnable.domain.fields import WorkKind
 from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
 
@@ -70,6 +71,10 @@ class Deadline(NamedTuple):
     """The event to record once it has passed; ``None`` where there is none, or where it is recorded."""
     lapsed_by: str | None = None
     """The recorded event that says it passed."""
+    task: WorkKind | None = None
+    """The task that it puts on the worklist while it is open."""
+    task_waits: Literal["before", "after", "throughout"] = "throughout"
+    """Whether the task waits before the deadline passes, after that, or both. Where it waits after that, it is overdue."""
     optional: bool = False
     """Whether it ends an opportunity, so that nobody fails by letting it pass."""
 
