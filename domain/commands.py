@@ -33,6 +33,7 @@ from returnable.domain.fields import (
     Reference,
     Remedy,
     Text,
+    WorkKind,
 )
 from returnable.domain.ids import KINDS, Kind, RegisteredKind, StreamId, SubjectKind
 from returnable.domain.money import MoneyInvalid, to_minor
@@ -610,18 +611,6 @@ class AskEligibility(Question):
     about = "order"
     query: Literal["eligibility"] = "eligibility"
     order_id: AskedId
-
-
-WorkKind = Literal[
-    "notify_customer",
-    "contact_customer",
-    "void_label",
-    "inspect",
-    "request_refund",
-    "refund_overdue",
-    "send_back",
-    "exception",
-]
 
 
 class AskWorklist(Question):

@@ -12,7 +12,8 @@ from datetime import date, datetime
 from typing import Literal, NamedTuple
 
 from returnable.domain.calendar import A_MOMENT, ONE_DAY, first_instant, last_day, window_end
-from returnable.domain.events import Delivered, Event, LabelIssued, LabelReceived, RefundRequested
+from returnable.domain.events import Event, RefundRequested
+from returnable.domain.fields import WorkKind
 from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
 
@@ -70,6 +71,10 @@ class Deadline(NamedTuple):
     """The event to record once it has passed; ``None`` where there is none, or where it is recorded."""
     lapsed_by: str | None = None
     """The recorded event that says it passed."""
+    task: WorkKind | None = None
+    """The task that it puts on the worklist while it is open."""
+    task_waits: Literal["before", "after", "throughout"] = "throughout"
+    """Whether the task waits before the deadline passes, after that, or both. Where it waits after that, it is overdue."""
     optional: bool = False
     """Whether it ends an opportunity, so that nobody fails by letting it pass."""
 
@@ -121,20 +126,10 @@ class Deadlines:
         self._policy = policy
         self._recorded = recorded
 
-    def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
-        """The exclusive ends of ``returns.window`` and of ``wrong_item.window`` for units delivered then."""
-        if isinstance(self._recorded, Delivered):
-            return self._recorded.return_before, self._recorded.report_before
-        clauses = self._policy.clauses
-        return self._end(clauses.returns_window, delivered_at), self._end(clauses.wrong_item_window, delivered_at)
-
-    def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
-        """When a label voids by itself (``returns.ship_by``): the exclusive end of its last business day."""
-        if isinstance(self._recorded, LabelIssued | LabelReceived):
-            return self._recorded.void_at
-        clause = self._policy.clauses.returns_ship_by
-        by_receipt = clause.anchor == "label_received" and received_at is not None
-        return self._end(clause, received_at if by_receipt and received_at is not None else issued_at)
+    def end(self, clause: DayCounted, anchor: datetime, name: str) -> datetime:
+        """The exclusive end of the days that the clause counts from the anchor; events record it in the field ``name``."""
+        recorded: datetime | None = getattr(self._recorded, name, None)
+        return recorded or window_end(anchor, *clause.span, self._policy.zone, self._policy.days)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
         """When a refund issued then is expected (``returns.refund_timing``)."""
@@ -144,6 +139,3 @@ class Deadlines:
         counts = policy.clauses.returns_refund_timing.business_days
         first, last = (last_day(issued_at, count, "business", policy.zone, policy.days) for count in counts)
         return RefundTiming(first, last, first_instant(last + ONE_DAY, policy.zone))
-
-    def _end(self, clause: DayCounted, anchor: datetime) -> datetime:
-        return window_end(anchor, *clause.span, self._policy.zone, self._policy.days)

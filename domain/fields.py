@@ -191,6 +191,17 @@ Flag = StrictBool
 Role = Literal["customer", "care", "warehouse", "carrier", "payments", "system", "auditor"]
 Evidence = Literal["order_confirmation", "item_picture"]
 Remedy = Literal["refund", "replacement", "both"]
+WorkKind = Literal[
+    "notify_customer",
+    "contact_customer",
+    "void_label",
+    "inspect",
+    "request_refund",
+    "refund_overdue",
+    "send_back",
+    "exception",
+]
+"""The tasks on the worklist."""
 
 
 class Model(BaseModel):

@@ -33,7 +33,7 @@ from returnable.projections.worklist import Waiting, waiting_in
 
 _FORTNIGHT = timedelta(days=14)
 
-CANCELLATION, CONTACT, REFUND, STANDING = "cancellation", "contact", "refund", "standing"
+CANCELLATION, STANDING = "cancellation", "standing"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,6 +48,8 @@ class Question:
     """``verdict``, ``allowed``, ``status``, …"""
     clause: str
     """The clause that decides; empty if several do."""
+    what: str = ""
+    """The change in words, where :data:`_WHAT` has none."""
 
 
 Answers = Mapping[Question, str]
@@ -117,15 +119,16 @@ def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) 
         yield from _of_labels(ret, at)
     for claim in case.claims.values():
         yield Question(claim.stream, STANDING, "status", ""), claim.status
-        yield Question(claim.stream, CONTACT, "overdue", "wrong_item.contact"), _yes(claim.overdue(at))
-        yield Question(claim.stream, CONTACT, "missed", "wrong_item.contact"), _yes(claim.contact_was_missed(at))
+        contact = "wrong_item.contact"
+        yield Question(claim.stream, contact, "overdue", contact), _yes(claim.overdue(at))
+        yield Question(claim.stream, contact, "missed", contact), _yes(claim.contact_was_missed(at))
     for refund in case.refunds.values():
-        subject = str(StreamId("refund", refund.refund_id))
+        subject, timing = str(StreamId("refund", refund.refund_id)), "returns.refund_timing"
         yield Question(subject, STANDING, "status", ""), refund.status
-        yield Question(subject, REFUND, "overdue", "returns.refund_timing"), _yes(refund.overdue(at))
+        yield Question(subject, timing, "overdue", timing), _yes(refund.overdue(at))
     for item in work:
         shown = "overdue" if item.overdue(at) else "waits"
-        yield _of_work(case, item), shown if item.shown(at) else "not there"
+        yield _of_work(item), shown if item.shown(at) else "not there"
 
 
 def _yes(holds: bool) -> str:
@@ -166,18 +169,11 @@ def _topic(label: Label) -> str:
     return f"label {label.label_id}"
 
 
-def _of_work(case: Case, item: Waiting) -> Question:
-    subject, name = f"{item.subject}/{item.name}", f"worklist {item.kind}"
-    if item.kind == "void_label":
-        labels = case.returns[item.name].labels.values()
-        label = next(label for label in labels if label.status == "issued" and label.void_at == item.due_at)
-        return Question(subject, _topic(label), name, "returns.ship_by")
-    topics = {
-        "contact_customer": (CONTACT, "wrong_item.contact"),
-        "refund_overdue": (REFUND, "returns.refund_timing"),
-    }
-    topic, clause = topics.get(item.kind, (STANDING, ""))
-    return Question(subject, topic, name, clause)
+def _of_work(item: Waiting) -> Question:
+    subject, name, deadline = f"{item.subject}/{item.name}", f"worklist {item.kind}", item.deadline
+    if deadline is None:
+        return Question(subject, STANDING, name, "")
+    return Question(subject, deadline.part or deadline.clause, name, deadline.clause, deadline.title)
 
 
 # ---- the edges ------------------------------------------------------------------------------------------------------
@@ -240,11 +236,9 @@ def _grouped(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Ed
 
 def _what(case: Case, at: datetime, change: Change) -> str:
     question = change.question
-    known = _WHAT.get((question.clause, question.name))
-    if known is None:
-        what = f"{question.topic}: {question.name} becomes {change.after}"
-    else:
-        what = known if isinstance(known, str) else known(case, at, change)
+    known = _WHAT.get((question.clause, question.name), question.what)
+    what = known if isinstance(known, str) else known(case, at, change)
+    what = what or f"{question.topic}: {question.name} becomes {change.after}"
     return f"{what} (set aside by an override)" if change.after == "overridden" else what
 
 

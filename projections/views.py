@@ -10,9 +10,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from returnable.domain.commands import WorkKind
 from returnable.domain.events import Event
-from returnable.domain.fields import Model, Role
+from returnable.domain.fields import Model, Role, WorkKind
 from returnable.domain.outcome import ClauseView, ErrorView
 
 

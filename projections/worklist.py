@@ -7,7 +7,7 @@ the passing of time. Events give the instants between which a task waits; the cl
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from returnable.domain.calendar import zone
@@ -15,6 +15,7 @@ from returnable.domain.case import Case
 from returnable.domain.deadlines import Deadline
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import Impossible
+from returnable.domain.fields import WorkKind
 from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
@@ -44,6 +45,8 @@ class Waiting:
     shown_from: datetime | None = None
     shown_until: datetime | None = None
     overdue_from: datetime | None = None
+    deadline: Deadline | None = field(default=None, kw_only=True)
+    """The deadline that makes the task. Stored views do not keep it."""
 
     def shown(self, moment: datetime) -> bool:
         """Whether the task waits at that instant."""
@@ -93,19 +96,16 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
         if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
             yield Waiting("request_refund", "claim", claim.claim_id, place)
     for deadline in promises_of(case):
-        if deadline.open:
-            yield from _of_deadline(deadline, place)
+        if deadline.open and deadline.task is not None:
+            yield _of_deadline(deadline, deadline.task, place)
 
 
-def _of_deadline(deadline: Deadline, place: str) -> Iterator[Waiting]:
+def _of_deadline(deadline: Deadline, task: WorkKind, place: str) -> Waiting:
     subject, name = StreamId.parse(deadline.subject)
-    at, late = deadline.at, deadline.passes_at
-    if deadline.clause == "wrong_item.contact":
-        yield Waiting("contact_customer", subject, name, place, due_at=at, overdue_from=late)
-    elif deadline.clause == "returns.refund_timing":
-        yield Waiting("refund_overdue", subject, name, place, due_at=at, shown_from=late, overdue_from=late)
-    elif deadline.clause == "returns.ship_by" and deadline.lapsed_by is None:
-        yield Waiting("void_label", subject, name, place, due_at=at, shown_until=late)
+    late, waits = deadline.passes_at, deadline.task_waits
+    begins, ends = late if waits == "after" else None, late if waits == "before" else None
+    overdue = None if waits == "before" else late
+    return Waiting(task, subject, name, place, deadline.at, begins, ends, overdue, deadline=deadline)
 
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:

@@ -245,7 +245,7 @@ class Order(Aggregate):
         everything = all(self.delivered(line.line_id) >= line.quantity for line in self.lines.values())
         self.status = ORDER.after(self.status, event.type, everything)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, happened: Happened) -> None:
         if isinstance(event, AccountLinked):
             self.account_since = self.account_since or event.occurred_at
             self.account_id = event.account_id

@@ -25,11 +25,9 @@ from returnable.domain.events import (
     AccountLinked,
     Cancelled,
     Confirmed,
-    Delivered,
     Event,
     ExceptionRaised,
     OverrideGranted,
-    Shipped,
 )
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, RETURN
@@ -275,7 +273,7 @@ def _rested_on(subject: Subject, events: Sequence[_TimelineEvent]) -> Iterator[s
         event = one.event
         if one.entry.stream != case.order.stream:
             continue
-        if isinstance(event, Shipped | Delivered):
+        if event.parcel_id is not None:
             of_parcel = rests = event.parcel_id in parcels
         elif isinstance(event, ExceptionRaised):
             rests = of_parcel  # it stands right after the event that it is about

@@ -51,7 +51,8 @@ MIGHTY = frozenset(
 )
 """The clauses whose overrides change most."""
 
-_PREFIX_OF = {"order": ("cancellation.", "returns.", "wrong_item."), "return": ("returns.",), "claim": ("wrong_item.",)}
+_PREFIX_OF = {"order": "", "return": "returns.", "claim": "wrong_item."}
+"""Kind → how the clauses begin that may be set aside for one: for an order, any clause."""
 
 
 # ---- dice -------------------------------------------------------------------------------------------------------------

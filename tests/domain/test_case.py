@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from returnable.domain.case import Case, evolve, fold, fold_as_of
+from returnable.domain.deadlines import Happened
 from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import Event
+from returnable.domain.order.state import Order
 from returnable.domain.ports import Recorded
 from returnable.testing import Scenario, an_order, notify_customer, record_delivery
 from returnable.testing.behaviour import World
@@ -57,6 +61,21 @@ def test_a_case_grows_by_its_facts_however_they_are_dealt_out(seed: int, data: s
         whole.refunds,
     )
     assert grown.seq == len(events)
+
+
+def test_a_note_knows_when_it_happened_and_which_version_it_has() -> None:
+    story = Scenario().given(an_order(), notify_customer(at="2026-03-02 11:00"))
+    noted: list[Happened] = []
+
+    class Noting(Order):
+        def _note(self, event: Event, happened: Happened) -> None:
+            noted.append(happened)
+
+    order = Noting(order_id="A-1")
+    for entry in story.services.store.load("A-1"):
+        order.apply(entry.event, entry.version)
+
+    assert noted == [Happened(datetime(2026, 3, 2, 16, tzinfo=UTC), 2)]
 
 
 @given(SEEDS, st.data())

@@ -313,6 +313,13 @@ def test_a_golden_file_says_something_in_every_field(sample: Event) -> None:
     assert set(content) == set(type(sample).model_fields)
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_every_event_says_which_parcel_and_which_refund_it_is_about(sample: Event) -> None:
+    content = json.loads(golden(sample.stored_as).read_bytes())
+
+    assert (sample.parcel_id, sample.refund_id) == (content.get("parcel_id"), content.get("refund_id"))
+
+
 CODES = GOLDEN.parent / "golden-codes.json"
 """Every code an event, a receipt or a ruling was ever stored with, by its place. Codes are added and never taken away."""
 

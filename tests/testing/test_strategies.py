@@ -15,7 +15,7 @@ import returnable
 from returnable.adapters.wiring import assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import Impossible
-from returnable.domain.policy import Policy, PolicyBook, bundled_policies
+from returnable.domain.policy import CLAUSE_IDS, Policy, PolicyBook, bundled_policies
 from returnable.testing.behaviour import START, Behaviour, SeededDice, SimplestDice
 from returnable.testing.instants import instant
 from returnable.testing.steps import Step, an_order
@@ -312,3 +312,14 @@ def test_the_simplest_that_happens_is_an_order_and_then_its_shipment() -> None:
         commands_told.append(fields["command"])
 
     assert commands_told == ["confirm_order", "record_shipment"]
+
+
+def test_an_override_for_an_order_may_set_any_clause_aside() -> None:
+    handler = assemble("memory:").handler
+    handler.handle(parse_command(Behaviour([], START).choose(SimplestDice())), START)
+    behaviour = Behaviour([handler.case("A-1")], START)
+    (possible,) = [each for each in behaviour.likely() if each.command == "override"]
+
+    drawn = {possible.fields(SeededDice(seed))["clause"] for seed in range(1000)}
+
+    assert drawn == {*CLAUSE_IDS, "returns.kindness"}
