@@ -213,7 +213,7 @@ def _edit(statement: str, chance: random.Random, path: Path) -> str:
                 columns = key.strip("()")
                 one = f"(SELECT {columns} FROM {name}{wanted} LIMIT 1 OFFSET {chance.randrange(count)})"
                 statement = statement.replace("rowid_of = {nth}", f"{key} = {one}")
-        statement = statement.format(event=chance.randrange(2, head), head=head)
+        statement = statement.format(fact=chance.randrange(2, head), head=head)
         changed = connection.execute(statement).rowcount
         connection.commit()
     assert changed, statement

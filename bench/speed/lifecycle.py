@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import count, islice
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -164,3 +165,10 @@ def fill(
         if appended is not None:
             appended(batches, positions)
     return len(all_of_them)
+
+
+def filled(path: Path, events: int) -> int:
+    """Make a store in a file, and fill it; how many events it holds."""
+    with returnable.open(f"sqlite:///{path}") as desk:
+        fill(desk.services.store, events)
+        return desk.services.store.head()

@@ -15,7 +15,7 @@ from statistics import median
 import orjson
 
 import returnable
-from bench.speed.lifecycle import fill, go_through, lifecycle, numbered
+from bench.speed.lifecycle import filled, go_through, lifecycle, lives, numbered
 from bench.speed.measure import Measured, Row, Sizes, in_turns, seconds, show
 from bench.speed.raw import RawLog, file_bytes, stream_copy
 from returnable.domain.case import fold
@@ -27,10 +27,9 @@ LATER = datetime.fromisoformat("2026-04-01T12:00:00-04:00")
 def replay_everything(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Fold every stream of a store beside a plain read of the same rows with every content decoded."""
     path = folder / "replay.db"
+    events = filled(path, sizes.replay_events)
     with returnable.open(f"sqlite:///{path}") as desk:
         store = desk.services.store
-        fill(store, sizes.replay_events)
-        events = store.head()
         connection = sqlite3.connect(path)
 
         def ours() -> None:
@@ -40,11 +39,7 @@ def replay_everything(sizes: Sizes, folder: Path) -> Iterator[Row]:
         def raw() -> None:
             decode = orjson.loads
             rows = connection.execute("SELECT position, stream, version, type, content FROM facts ORDER BY position")
-            read = 0
-            for row in rows:
-                decode(row[4])
-                read += 1
-            assert read == events
+            assert sum(1 for row in rows if decode(row[4])) == events
 
         pairs = in_turns(sizes.replay_rounds, ours, raw)
         connection.close()
@@ -72,10 +67,8 @@ def questions(sizes: Sizes, folder: Path) -> Iterator[Row]:
     stores: list[_Asked] = []
     for size in sizes.question_events:
         path = folder / f"{size}.db"
-        desk = returnable.open(f"sqlite:///{path}")
-        copies = fill(desk.services.store, size)
-        events = desk.services.store.head()
-        stores.append(_Asked(desk, copies, stream_copy(path, folder / f"{size}-raw.db"), events))
+        events, desk = filled(path, size), returnable.open(f"sqlite:///{path}")
+        stores.append(_Asked(desk, lives(size), stream_copy(path, folder / f"{size}-raw.db"), events))
     ours: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     raw: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     chance = random.Random(1)
