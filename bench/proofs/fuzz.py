@@ -35,7 +35,7 @@ from pydantic_core import from_json, to_json
 import returnable
 from bench.proofs import hostile, proof
 from bench.proofs.hostile import IN_JSON, IN_PYTHON, lines_of_json, spoilt, spoilt_bytes
-from bench.proofs.journeys import journey
+from bench.proofs.journeys import in_time, journey
 from bench.proofs.mutants import Mutants
 from bench.proofs.proof import Proof, Run, counted, counted_each, main, option
 from returnable.adapters import scenario
@@ -229,9 +229,7 @@ class HostileShop(ReturnsMachine):
         url = data.draw(self.stores, label="store")
         self.services = assemble(url)
         self.desk = returnable.Desk(self.services, lambda: self.at, url)
-        before = [line for nth, far in customers for line in journey(nth)[:far]]
-        for line in sorted(before, key=lambda line: str(line["at"])):
-            self.at = datetime.fromisoformat(line.pop("at"))
+        for self.at, line in in_time(line for nth, far in customers for line in journey(nth)[:far]):
             with suppress(Impossible):
                 self.services.handler.handle(_PARSE(line), self.at)
         super().the_first_step(data)
@@ -307,8 +305,7 @@ def a_policy(draw: Draw, folder: Path) -> str:
     file.write_bytes(draw(hostile.spoilt_toml(POLICY) if form == "toml" else spoilt_bytes(DOCUMENT), label="policy"))
     customer = draw(st.integers(0, 21), label="customer")
     with closing(returnable.open("memory:", policy=file, clock=lambda: NOW)) as desk:
-        for line in journey(customer):
-            at = datetime.fromisoformat(line.pop("at"))
+        for at, line in in_time(journey(customer)):
             try:
                 _told(desk.handle(line, at=at))
             except Impossible as error:
@@ -347,8 +344,7 @@ class Damages:
     def __init__(self, folder: Path) -> None:
         self._whole, self._copy = folder / "whole.db", folder / "damaged.db"
         with closing(returnable.open(f"sqlite:///{self._whole}")) as desk:
-            for line in (line for nth in range(11) for line in journey(nth)):
-                at = datetime.fromisoformat(line.pop("at"))
+            for at, line in in_time(line for nth in range(11) for line in journey(nth)):
                 with suppress(Impossible):
                     desk.handle(_PARSE(line), at=at)
             self._before = {case_id: self._answer(desk, case_id) for case_id in desk.services.store.case_ids()}

@@ -233,11 +233,11 @@ class Clients:
         with self._lock:
             self.counts[what] += number
 
-    def check(self, true: bool, what: str) -> None:
+    def check(self, true: bool, *what: object) -> None:
         """Note what is not as it has to be."""
         if not true:
             with self._lock:
-                self.wrong.append(what)
+                self.wrong.append(" ".join(map(str, what)))
 
     def at_once(self, *wishes: Wish) -> list[Answer]:
         """Send wishes at the same time, each one or several times; the answer to each. All answers to one are the same."""
@@ -300,15 +300,14 @@ class Clients:
 # ---- cases -----------------------------------------------------------------------------------------------------------
 
 
-class Load:
+class Load(Clients):
     """Cases with a race each, and what must have come of them."""
 
-    def __init__(self, clients: Clients, name: str) -> None:
-        self.clients = clients
+    def __init__(self, service: Running, threads: int, chance: random.Random, name: str) -> None:
+        super().__init__(service, threads, chance)
         self.name = name
         self.told: dict[str, str] = {}
         """Every fact that was told to a client: ``order/A-1#2`` and its type."""
-        self._lock = threading.Lock()
 
     def run(self, number: int) -> None:
         """One case."""
@@ -335,12 +334,12 @@ class Load:
             self._return(order, "a"), Wish(f"{order}-f", "/refunds", {"refund_id": f"F-{order}", "order_id": order})
         )
         cancelled = cancel.json.get("outcome") == "accepted"
-        self._check((ship.status, cancel.status) in ((201, 200), (201, 201)), order, ship, cancel)
+        self.check((ship.status, cancel.status) in ((201, 200), (201, 201)), order, ship, cancel)
         if cancelled:
-            self._check((late.status, refund.status) == (409, 201), order, late, refund)
+            self.check((late.status, refund.status) == (409, 201), order, late, refund)
         else:
-            self._check(late.status == 201 and refund.status >= 400, order, late, refund)
-        self.clients.count("cancellations that won" if cancelled else "shipments that won")
+            self.check(late.status == 201 and refund.status >= 400, order, late, refund)
+        self.count("cancellations that won" if cancelled else "shipments that won")
 
     def two_refunds(self, order: str) -> None:
         """Three refunds are asked for at once where one is owed."""
@@ -363,10 +362,10 @@ class Load:
 
     def _one(self, wish: Wish, accepted: bool = False) -> None:
         (answer,) = self._all(wish)
-        self._check(answer.status == 201 or not accepted, wish.key, answer)
+        self.check(answer.status == 201 or not accepted, wish.key, answer)
 
     def _all(self, *wishes: Wish) -> list[Answer]:
-        answers = self.clients.at_once(*wishes)
+        answers = self.at_once(*wishes)
         with self._lock:
             for answer in answers:
                 for event in answer.json.get("events", ()):
@@ -376,12 +375,9 @@ class Load:
     def _race(self, order: str, answers: Sequence[Answer], code: str) -> None:
         won = [answer for answer in answers if answer.status == 201]
         lost = [answer for answer in answers if answer.status == 409 and answer.json["code"] == code]
-        self._check((len(won), len(lost)) == (1, len(answers) - 1), order, *answers)
-        self.clients.count("races", 1)
-        self.clients.count("conflicts refused", len(lost))
-
-    def _check(self, true: bool, *what: object) -> None:
-        self.clients.check(true, " ".join(map(str, what)))
+        self.check((len(won), len(lost)) == (1, len(answers) - 1), order, *answers)
+        self.count("races", 1)
+        self.count("conflicts refused", len(lost))
 
 
 ONE_UNIT = [{"line_id": "1", "quantity": 1}]
@@ -506,23 +502,22 @@ def run(name: str, store: str, *, cases: int, clients: int, seed: int) -> tuple[
     overdue = max(10, cases // 10)
     with_labels_long_void(store, range(overdue))
     with running(name, store) as service:
-        senders = Clients(service, 3 * clients, random.Random(seed))
-        load = Load(senders, name)
+        load = Load(service, 3 * clients, random.Random(seed), name)
         try:
             with ThreadPoolExecutor(clients) as at_work:
                 list(at_work.map(load.run, range(cases)))
         finally:
-            senders.close()
+            load.close()
         until_recorded(store, overdue)
         found = verify(store, load, overdue)
         stopped = service.stop()
         log = service.log()
     # uvicorn hands the signal on to itself when all is closed.
-    senders.check(set(stopped) <= {0, -signal.SIGTERM}, f"exit statuses {stopped}")
-    senders.check("private.example" not in log, "personal data in the log")
-    senders.check("Traceback" not in log, f"a traceback in the log:\n{log}")
-    wrong = [*senders.wrong, *(f"{what}: {found[what]}" for what in NEVER if found[what])]
-    return _rows(name, senders, found, wrong), wrong
+    load.check(set(stopped) <= {0, -signal.SIGTERM}, f"exit statuses {stopped}")
+    load.check("private.example" not in log, "personal data in the log")
+    load.check("Traceback" not in log, f"a traceback in the log:\n{log}")
+    wrong = [*load.wrong, *(f"{what}: {found[what]}" for what in NEVER if found[what])]
+    return _rows(name, load, found, wrong), wrong
 
 
 def main() -> None:
