@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,18 +142,10 @@ def _limited(what: int, limit: int) -> Iterator[None]:
         resource.setrlimit(what, (soft, hard))
 
 
-@contextmanager
-def _no_room(life: Life) -> Iterator[None]:
-    with _limited(resource.RLIMIT_FSIZE, 512):
-        yield
-
-
-@contextmanager
-def _no_descriptors(life: Life) -> Iterator[None]:
+def _no_descriptors(life: Life) -> AbstractContextManager[None]:
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
-    with _limited(resource.RLIMIT_NOFILE, lowest):
-        yield
+    return _limited(resource.RLIMIT_NOFILE, lowest)
 
 
 FAULTS: dict[str, Fault] = {
@@ -176,7 +168,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "read-only": Fault("read-only", (("write", "*"), ("cut", "*")), sqlite3.SQLITE_READONLY),
     "cannot be opened": Fault("cannot be opened", (("open", "*"),), sqlite3.SQLITE_CANTOPEN),
-    "file size limit": Fault(FAILED, outside=_no_room),
+    "file size limit": Fault(FAILED, outside=lambda life: _limited(resource.RLIMIT_FSIZE, 512)),
     "no descriptors": Fault("cannot be opened", outside=_no_descriptors),
     "write lock of another process": Fault("held the store", outside=_held("BEGIN IMMEDIATE")),
     "… that is killed": Fault("held the store", outside=_write_lock_of_a_process_that_is_killed),

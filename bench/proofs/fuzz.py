@@ -8,18 +8,17 @@ projected. What goes wrong is shown as the shortest history, or the smallest cha
 
 from __future__ import annotations
 
-import argparse
 import logging
 import resource
 import shutil
 import signal
 import sqlite3
 import sys
-import tempfile
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -34,14 +33,13 @@ from hypothesis.strategies import DataObject, SearchStrategy
 from pydantic_core import from_json, to_json
 
 import returnable
-from bench.postgres import OwnServer, with_parameters
-from bench.proofs import hostile
+from bench.proofs import hostile, proof
 from bench.proofs.hostile import IN_JSON, IN_PYTHON, lines_of_json, spoilt, spoilt_bytes
-from bench.proofs.journeys import journey
-from bench.speed.measure import table
+from bench.proofs.journeys import in_time, journey
+from bench.proofs.mutants import Mutants
+from bench.proofs.proof import Proof, Run, counted, counted_each, main, option
 from returnable.adapters import scenario
 from returnable.adapters.eventstore import store
-from returnable.adapters.eventstore.open import migrate_store
 from returnable.adapters.imports.mapping import MappingInvalid, read_mapping
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import TableUnreadable, read_orders
@@ -72,9 +70,6 @@ STEPS = 20
 """How much happens at a desk before its store is looked at."""
 SHRINKING_SECONDS = 20
 """How long Hypothesis looks for a simpler case that goes wrong, too."""
-SHOWN = 300
-"""How much is shown of a line that tells how trouble came about."""
-
 TWICE = "usual commands, told twice"
 """What is nothing hostile, and is not counted as a case."""
 
@@ -235,9 +230,7 @@ class HostileShop(ReturnsMachine):
         url = data.draw(self.stores, label="store")
         self.services = assemble(url)
         self.desk = returnable.Desk(self.services, lambda: self.at, url)
-        before = [line for nth, far in customers for line in journey(nth)[:far]]
-        for line in sorted(before, key=lambda line: str(line["at"])):
-            self.at = datetime.fromisoformat(line.pop("at"))
+        for self.at, line in in_time(line for nth, far in customers for line in journey(nth)[:far]):
             with suppress(Impossible):
                 self.services.handler.handle(_PARSE(line), self.at)
         super().the_first_step(data)
@@ -272,12 +265,12 @@ class HostileShop(ReturnsMachine):
                 self.desk.close()
                 self.desk = returnable.open(self.desk.url, clock=lambda: NOW)
             look_at_all(self.desk)
-            self.tally.counts["streams read back"] += len(_streams(self.desk.services))
+            self.tally.streams += len(_streams(self.desk.services))
         except Exception as error:
             raise Unreadable(f"{type(error).__name__}: {str(error)[:600]}") from error
         finally:
             self.desk.close()
-        self.tally.counts["stores looked at afterwards"] += 1
+        self.tally.looked_at += 1
 
 
 def look_at_all(desk: returnable.Desk, damaged: str | None = None) -> None:
@@ -313,8 +306,7 @@ def a_policy(draw: Draw, folder: Path) -> str:
     file.write_bytes(draw(hostile.spoilt_toml(POLICY) if form == "toml" else spoilt_bytes(DOCUMENT), label="policy"))
     customer = draw(st.integers(0, 21), label="customer")
     with closing(returnable.open("memory:", policy=file, clock=lambda: NOW)) as desk:
-        for line in journey(customer):
-            at = datetime.fromisoformat(line.pop("at"))
+        for at, line in in_time(journey(customer)):
             try:
                 _told(desk.handle(line, at=at))
             except Impossible as error:
@@ -353,8 +345,7 @@ class Damages:
     def __init__(self, folder: Path) -> None:
         self._whole, self._copy = folder / "whole.db", folder / "damaged.db"
         with closing(returnable.open(f"sqlite:///{self._whole}")) as desk:
-            for line in (line for nth in range(11) for line in journey(nth)):
-                at = datetime.fromisoformat(line.pop("at"))
+            for at, line in in_time(line for nth in range(11) for line in journey(nth)):
                 with suppress(Impossible):
                     desk.handle(_PARSE(line), at=at)
             self._before = {case_id: self._answer(desk, case_id) for case_id in desk.services.store.case_ids()}
@@ -419,13 +410,16 @@ class Damages:
 # ---- the run ------------------------------------------------------------------------------------------------------------
 
 
-class Tally:
+@dataclass
+class Tally(proof.Tally):
     """What came of all cases."""
 
-    def __init__(self) -> None:
-        self.came: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.counts = Counter({"stores looked at afterwards": 0, "streams read back": 0})
-        self.troubles: list[BaseException] = []
+    came: Counter[str] = counted_each("{}")
+    cases: int = counted("cases")
+    looked_at: int = counted("stores looked at afterwards")
+    streams: int = counted("streams read back")
+    unreadable: int = counted("stores with something unreadable")
+    crashes: int = counted("crashes")
 
     def come(self, kind: str, case: Callable[[], str]) -> None:
         """Let one case happen, and count what it came to."""
@@ -440,45 +434,39 @@ class Tally:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             if came != "CRASH" or isinstance(sys.exc_info()[1], Exception):  # else Hypothesis gave this one up
-                self.came[kind][came] += 1
-
-    def cases(self, *kinds: str) -> int:
-        """How many hostile cases came in at some entrances, or at all."""
-        return sum(self.came[kind].total() for kind in kinds or [kind for kind in self.came if kind != TWICE])
+                self.cases += kind != TWICE
+                row = kind if kind == TWICE else f"cases: {kind}"
+                self.came.update((row, f"{row}: {came}"))
 
     def test(self, cases: Callable[[], None]) -> None:
         """Let Hypothesis go through cases, and note the trouble that it found."""
         try:
             cases()
         except Exception as trouble:
-            self.troubles.append(trouble)
-
-    def show(self) -> int:
-        """Print it; the exit status."""
-        rows: list[tuple[str, str]] = []
-        for kind, came in self.came.items():
-            rows.append((f"cases: {kind}" if kind != TWICE else kind, f"{came.total():,}"))
-            rows += [(f"… {what}", f"{number:,}") for what, number in came.most_common()]
-        unreadable = sum(isinstance(trouble, Unreadable) for trouble in self.troubles)
-        counts = {"cases": self.cases(), **self.counts}
-        counts |= {"stores with something unreadable": unreadable, "crashes": len(self.troubles)}
-        print(table(("what", "count"), [*rows, *((what, f"{number:,}") for what, number in counts.items())]))
-        for trouble in self.troubles:
-            told = [f"crash: {type(trouble).__name__}: {trouble}", *getattr(trouble, "__notes__", ())]
-            print("\n" + "\n".join(line[:SHOWN] for each in told for line in each.splitlines()))
-        return 1 if self.troubles else 0
+            self.unreadable += isinstance(trouble, Unreadable)
+            notes = getattr(trouble, "__notes__", ())
+            self.trouble("crashes", "\n".join((f"{type(trouble).__name__}: {trouble}", *notes)))
 
 
 AT_A_DESK = ("methods", "lines", "questions")
 ENTRANCES: Mapping[str, float] = {"desk": 0.86, "policies": 0.06, "imports": 0.05, "stored bytes": 0.03}
 """Which part of the cases comes in where."""
 
+MIXED = (*["memory"] * 7, "sqlite")
 
-def run(cases: int, begin: int, folder: Path, stores: SearchStrategy[str], only: Sequence[str]) -> Tally:
+
+def fuzz(run: Run) -> Tally:
     """Let at least so many cases happen."""
-    tally = Tally()
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGALRM, _bark)
+    warnings.simplefilter("ignore")  # of what a control lets through
+    logging.disable()  # cases that are left out because they are damaged
+    run.stack.enter_context(patch.object(engine, "MAX_SHRINKING_SECONDS", SHRINKING_SECONDS))
+    tally, numbers = Tally(), count()
+    kinds = st.sampled_from(MIXED if run.store == "mixed" else (run.store,))
+    stores = kinds.map(lambda kind: run.new_store(next(numbers), kind))
     shop = type("HostileShop", (HostileShop,), {"tally": tally, "stores": stores})
-    ways = {"policies": a_policy, "imports": an_import, "stored bytes": Damages(folder).a_damage}
+    ways = {"policies": a_policy, "imports": an_import, "stored bytes": Damages(run.folder).a_damage}
 
     def some(examples: int) -> settings:
         return settings(
@@ -493,26 +481,40 @@ def run(cases: int, begin: int, folder: Path, stores: SearchStrategy[str], only:
 
     def test(kind: str, examples: int) -> None:
         def of_files(data: DataObject) -> None:
-            tally.come(kind, lambda: ways[kind](data.draw, folder))
+            tally.come(kind, lambda: ways[kind](data.draw, run.folder))
 
-        tally.test(seed(begin)(some(examples)(given(st.data())(of_files))))
+        tally.test(seed(run.seed)(some(examples)(given(st.data())(of_files))))
 
-    for kind in only:
-        wanted = round(cases * ENTRANCES[kind])
+    for kind in run.only or ENTRANCES:
+        wanted = round(run.rounds * ENTRANCES[kind])
         if kind != "desk":
             test(kind, wanted)
             continue
         for nth in count():
-            lacking = wanted - tally.cases(*AT_A_DESK)
+            lacking = wanted - sum(tally.came[f"cases: {kind}"] for kind in AT_A_DESK)
             if lacking <= 0 or tally.troubles:
                 break
-            tally.test(get_state_machine_test(seed(f"{begin}/{nth}")(shop), settings=some(10 + lacking * 2 // STEPS)))
+            tally.test(
+                get_state_machine_test(seed(f"{run.seed}/{nth}")(shop), settings=some(10 + lacking * 2 // STEPS))
+            )
     return tally
+
+
+def _bark(*_: object) -> NoReturn:
+    raise Endless
 
 
 # ---- controls -----------------------------------------------------------------------------------------------------------
 
+MUTANTS = Mutants()
 _PARSE = commands.parse_command
+
+
+@MUTANTS.register
+def boundary(patches: ExitStack) -> None:
+    """Bad fields of a command pass the boundary."""
+    for place in (commands, scenario):
+        patches.enter_context(patch.object(place, "parse_command", _unchecked))
 
 
 def _unchecked(fields: dict[str, Any]) -> Any:
@@ -525,66 +527,19 @@ def _unchecked(fields: dict[str, Any]) -> Any:
         return COMMANDS[name].model_construct(**fields)
 
 
-def _guessed(stored_as: str, content: bytes) -> Any:
+@MUTANTS.replaces(store, "decode")
+def storage(decode: Callable[[str, bytes], Any], stored_as: str, content: bytes) -> Any:
+    """The store guesses what an unreadable event says."""
     try:
-        return events.decode(stored_as, content)
+        return decode(stored_as, content)
     except HistoryBroken:
         known = events.EVENTS.get(stored_as, events.AccountLinked)
         guessed = from_json(content, allow_partial=True)
         return known.model_construct(**guessed if isinstance(guessed, dict) else {})
 
 
-CONTROLS: Mapping[str | None, Sequence[tuple[Any, str, Any]]] = {
-    None: (),
-    "boundary": ((commands, "parse_command", _unchecked), (scenario, "parse_command", _unchecked)),
-    "storage": ((store, "decode", _guessed),),
-}
-"""What a control puts in the place of a check: that of commands, or that of stored facts."""
-
-STORES = {
-    "mixed": (*["memory"] * 7, "sqlite"),
-    **{kind: (kind,) for kind in ("memory", "sqlite", "postgres")},
-}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Go through the cases, print; exit status 1 if anything went wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.proofs.fuzz", description=__doc__)
-    parser.add_argument("--cases", type=int, default=100_000, help="at least so many")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--store", choices=STORES, default="mixed")
-    parser.add_argument(
-        "--only", choices=ENTRANCES, action="append", help="this entrance alone, with its part of the cases"
-    )
-    without = "without a check: shows that trouble is found, exits 1"
-    parser.add_argument("--control", nargs="?", const="boundary", choices=[*CONTROLS][1:], help=without)
-    options = parser.parse_args(arguments)
-    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, resource.RLIM_INFINITY))
-    signal.signal(signal.SIGALRM, _bark)
-    warnings.simplefilter("ignore")  # of what a control lets through
-    logging.disable()  # cases that are left out because they are damaged
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="returnable-fuzz-")))
-        server = stack.enter_context(OwnServer()).url if options.store == "postgres" else ""
-        stack.enter_context(patch.object(engine, "MAX_SHRINKING_SECONDS", SHRINKING_SECONDS))
-        for place, name, other in CONTROLS[options.control]:
-            stack.enter_context(patch.object(place, name, other))
-        numbers = count()
-
-        def made(kind: str) -> str:
-            nth = next(numbers)
-            if kind == "postgres":
-                migrate_store(url := with_parameters(server, schema=f"fuzz_{nth}"))
-                return url
-            return "memory:" if kind == "memory" else f"sqlite:///{folder}/shop-{nth}.db"
-
-        stores = st.sampled_from(STORES[options.store]).map(made)
-        return run(options.cases, options.seed, folder, stores, options.only or list(ENTRANCES)).show()
-
-
-def _bark(*_: object) -> NoReturn:
-    raise Endless
-
+ONLY = option("--only", None, "this entrance alone, with its part of the cases", choices=ENTRANCES, action="append")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stores = ("mixed", "memory", "sqlite", "postgres")
+    main(Proof(fuzz, rounds=100_000, of="cases", controls=MUTANTS, stores=stores, options=[ONLY]))

@@ -16,14 +16,13 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
 
 from bench.postgres import OwnServer
-from bench.proofs.journeys import journey
+from bench.proofs.journeys import Line, in_time, journey
 from bench.proofs.mutants import Mutants
 from bench.proofs.proof import Proof, Run, Tally, counted, main
 from bench.proofs.simulator.oracles import overpaid
@@ -40,8 +39,6 @@ from returnable.domain.ports import Batch, Entry, EventStore, ReservedId
 from returnable.projections.redecided import redecide_store
 
 CUSTOMERS = 3
-
-Line = tuple[datetime, dict[str, Any]]
 
 
 @dataclass
@@ -156,9 +153,8 @@ def one_round(copier: Copier, seed: int, tally: PutBack) -> None:
 
 
 def _lines(dice: random.Random, seed: int) -> list[Line]:
-    lines = [line for nth in range(CUSTOMERS) for line in journey(dice.randrange(11) + 11 * (CUSTOMERS * seed + nth))]
-    told = [(datetime.fromisoformat(line.pop("at")), line) for line in lines]
-    return sorted(told, key=lambda line: line[0])
+    customers = [dice.randrange(11) + 11 * (CUSTOMERS * seed + nth) for nth in range(CUSTOMERS)]
+    return in_time(line for customer in customers for line in journey(customer))
 
 
 def _shuffled(dice: random.Random, lines: Sequence[Line]) -> list[Line]:

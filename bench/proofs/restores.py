@@ -28,14 +28,13 @@ from unittest.mock import patch
 
 import returnable
 from bench.proofs.files import copied, damage_in
-from bench.proofs.journeys import scenario
+from bench.proofs.journeys import in_time, scenario
 from bench.proofs.mutants import Mutants
 from bench.proofs.processes import forked
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from returnable.adapters import backups
 from returnable.adapters.eventstore import sqlite_connections, sqlite_schema
 from returnable.domain.errors import Impossible, ReturnableError
-from returnable.domain.fields import parse_instant
 from returnable.projections.verified import Verification
 
 LINES = scenario(60)
@@ -66,10 +65,9 @@ def play(path: Path, lines: Sequence[dict[str, Any]], checkpoint_pages: int | No
             pages = sqlite_connections.CHECKPOINT_PAGES if checkpoint_pages is None else checkpoint_pages
             with patch.object(sqlite_connections, "CHECKPOINT_PAGES", pages):
                 desk = returnable.open(f"sqlite:///{path}")
-                for line in lines:
-                    fields = {name: value for name, value in line.items() if name != "at"}
+                for at, fields in in_time(lines):
                     with suppress(Impossible):
-                        desk.handle(fields, at=parse_instant(line["at"]))
+                        desk.handle(fields, at=at)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
+from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -95,20 +96,16 @@ def measure(
     kind: str, before: Path, folder: Path, server: Any, blocks: int, lifecycles: int
 ) -> list[tuple[float, float]]:
     """For each block the ratio of commands a second, and of processor time, of this checkout to the one before."""
+    from bench.speed.measure import alternately
+
     threads = THREADS if kind.endswith("threads") else 1
     with ExitStack() as stack:
         ours, theirs = (
             stack.enter_context(closing(Worker(code, _fresh_store(kind, name, code, folder, server), threads)))
             for name, code in (("now", HERE), ("before", before))
         )
-        ratios: list[tuple[float, float]] = []
-        for nth in range(blocks + 1):
-            first, second = (ours, theirs) if nth % 2 else (theirs, ours)
-            one, other = first.seconds(lifecycles * threads), second.seconds(lifecycles * threads)
-            now, then = (one, other) if first is ours else (other, one)
-            if nth:  # the first block warms up
-                ratios.append((then[0] / now[0], now[1] / then[1]))
-        return ratios
+        turns = (partial(worker.seconds, lifecycles * threads) for worker in (ours, theirs))
+        return [(then[0] / now[0], now[1] / then[1]) for now, then in alternately(blocks, *turns)]
 
 
 def _fresh_store(kind: str, name: str, code: Path, folder: Path, server: Any) -> str:
@@ -135,7 +132,7 @@ def checked_out(commit: str) -> Iterator[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     from bench.postgres import OwnServer
-    from bench.speed.measure import Row, table
+    from bench.speed.measure import figure, table
 
     parser = argparse.ArgumentParser(prog="python -m bench.speed.against", description=__doc__)
     parser.add_argument("commit", help="what this checkout is compared with")
@@ -143,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=40, help="how many turns each takes")
     parser.add_argument("--lifecycles", type=int, default=20, help="lifecycles of a client in a block")
     options = parser.parse_args(arguments)
-    rows: list[Row] = []
+    rows: list[tuple[str, ...]] = []
     with ExitStack() as stack:
         before = stack.enter_context(checked_out(options.commit))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="returnable-against-")))
@@ -153,9 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             each = max(1, options.lifecycles // 10) if kind.endswith("threads") else options.lifecycles
             ratios = measure(kind, before, folder, server, options.blocks, each)
             counted = f"{options.blocks} blocks"
-            rows.append(Row(f"commands/s, {kind}", [faster for faster, _ in ratios], "", "", counted))
-            rows.append(Row(f"processor time, {kind}", [dearer for _, dearer in ratios], "", "", counted))
-    print(table(("row", f"ratio to {options.commit}", "n"), [(row.name, row.cells()[1], row.n) for row in rows]))
+            rows.append((f"commands/s, {kind}", figure([faster for faster, _ in ratios]), counted))
+            rows.append((f"processor time, {kind}", figure([dearer for _, dearer in ratios]), counted))
+    print(table(("row", f"ratio to {options.commit}", "n"), rows))
     return 0
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import cache
+from itertools import count, islice
+from pathlib import Path
+from statistics import median
 from typing import Any, TypeAlias
 
 import returnable
-from returnable.domain.events import decode, encode
+from bench.speed.measure import Row
+from returnable.adapters.eventstore.library import StoredEntry
+from returnable.domain.events import encode
 from returnable.domain.policy import bundled_policies
-from returnable.domain.ports import Batch, Entry, EventStore, ReservedId
+from returnable.domain.ports import Batch, EventStore, ReservedId
 
 Step: TypeAlias = tuple[datetime, dict[str, Any]]
 """A command and the instant at which it is given."""
@@ -71,79 +76,99 @@ def payload(outcome: returnable.Outcome) -> bytes:
     return b"".join(encode(event)[1] for _, _, event in outcome.recorded_events)
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
-    """What one append is to hold: the same commands of many lifecycles, side by side."""
-
-    batches: Sequence[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]]
-    """Each command: its case, how many facts the case held, and its facts (stream, version, stored name, content)."""
-    names: Sequence[ReservedId]
-    numbers: Sequence[str]
+Block: TypeAlias = tuple[list[float], list[float]]
+"""The seconds of what is measured, and those of raw commits of as many bytes."""
 
 
-def copies(events: int, together: int = 500, unfinished_every: int = 0) -> Iterator[Copies]:
-    """Copies of one lifecycle until they hold so many events.
+def in_blocks(blocks: int, lifecycles: int, measure: Callable[[list[str]], Block]) -> list[Block]:
+    """What each block took, with so many new lifecycles in each. A block before them is not counted: it warms up."""
+    numbers = map(numbered, count())
+    return [measure([*islice(numbers, lifecycles)]) for _ in range(blocks + 1)][1:]
 
-    ``together`` lifecycles run side by side, so that the events of a case lie apart, as they do in service. Of
-    ``unfinished_every`` lifecycles one is left unfinished: with a label that will be void, or a parcel to inspect.
-    """
+
+def row_of(name: str, goal: str, blocks: Sequence[Block], lifecycles: int) -> Row:
+    """The ratio of the raw seconds to the measured ones, block by block."""
+    raw = median(10 * lifecycles / sum(of_raw) for _, of_raw in blocks)
+    counted = f"{10 * lifecycles * len(blocks):,} commands in {len(blocks)} blocks"
+    return Row(
+        name, [sum(of_raw) / sum(ours) for ours, of_raw in blocks], goal, f"{raw:,.0f} commits/s, one client", counted
+    )
+
+
+# ---- stores of any size -----------------------------------------------------------------------------------------------
+
+
+@cache
+def _facts() -> Sequence[Sequence[tuple[str, int, str, bytes]]]:
+    """What each of the ten commands stores: stream, version, stored name, content."""
     with returnable.open("memory:") as desk:
         steps = [outcome.recorded_events for outcome in go_through(desk, PLACEHOLDER)]
-    stored = [[(stream, version, *encode(event)) for stream, version, event in recorded] for recorded in steps]
-    number_of_copies = -(-events // sum(map(len, stored)))
-    for first in range(0, number_of_copies, together):
-        nths = range(first, min(first + together, number_of_copies))
-        batches: list[tuple[str, int, Sequence[tuple[str, int, str, bytes]]]] = []
-        after = 0
-        for step, recorded in enumerate(stored):
-            for nth in nths:
-                if unfinished_every and nth % unfinished_every == 0 and step >= _STOPS[nth // unfinished_every % 2]:
-                    continue
-                number = numbered(nth)
-                entries = [
-                    (
-                        stream.replace(PLACEHOLDER, number),
-                        version,
-                        kind,
-                        content.replace(PLACEHOLDER.encode(), number.encode()),
-                    )
-                    for stream, version, kind, content in recorded
-                ]
-                batches.append((f"A-{number}", after, entries))
-            after += len(recorded)
-        numbers = [numbered(nth) for nth in nths]
-        names = [
-            name
-            for number in numbers
-            for name in (
-                ReservedId("return", f"R-{number}", f"A-{number}"),
-                ReservedId("refund", f"F-{number}", f"A-{number}"),
-            )
-        ]
-        yield Copies(batches, names, numbers)
+    return [[(stream, version, *encode(event)) for stream, version, event in recorded] for recorded in steps]
+
+
+def lives(events: int) -> int:
+    """How many lifecycles a store of so many events is made of."""
+    return -(-events // sum(map(len, _facts())))
 
 
 _STOPS = (5, 7)
 """How many commands there are to an unfinished lifecycle: the label is issued, or the parcel is received."""
 
 
-def fill(store: EventStore, events: int, together: int = 500) -> int:
-    """Append copies of one lifecycle until the store holds so many events; how many copies that were.
+def _copies(nths: Iterable[int], unfinished_every: int) -> Iterator[Any]:
+    """The same commands of many lifecycles, side by side."""
+    after = 0
+    for step, recorded in enumerate(_facts()):
+        for nth in nths:
+            if unfinished_every and nth % unfinished_every == 0 and step >= _STOPS[nth // unfinished_every % 2]:
+                continue
+            number = numbered(nth)
+            entries = [
+                StoredEntry(
+                    stream.replace(PLACEHOLDER, number),
+                    version,
+                    (kind, content.replace(PLACEHOLDER.encode(), number.encode())),
+                )
+                for stream, version, kind, content in recorded
+            ]
+            yield Batch(f"A-{number}", after, tuple(entries))  # type: ignore[arg-type]
+        after += len(recorded)
 
-    Receipts are left out: no reader looks at them.
+
+Appended: TypeAlias = Callable[[Sequence[Batch], Sequence[int]], object]
+"""Is told which batches were appended, and the positions of all their events."""
+
+
+def fill(
+    store: EventStore, events: int, together: int = 500, unfinished_every: int = 0, appended: Appended | None = None
+) -> int:
+    """Append copies of one lifecycle until the store holds so many events; how many copies that are.
+
+    ``together`` lifecycles run side by side, so that the events of a case lie apart, as they do in service. Of
+    ``unfinished_every`` lifecycles one is left unfinished: with a label that will be void, or a parcel to inspect. What an
+    earlier run left unfinished is gone on with. Receipts are left out: no reader looks at them.
     """
     policy = bundled_policies().versions[-1]
     store.keep_policy(policy.sha256, policy.document)
-    filled = 0
-    for round_of in copies(events, together):
-        batches = [
-            Batch(
-                case_id,
-                after,
-                tuple(Entry(stream, version, decode(kind, content)) for stream, version, kind, content in entries),
-            )
-            for case_id, after, entries in round_of.batches
+    all_of_them = range(lives(events))
+    for first in all_of_them[::together]:
+        nths = all_of_them[first : first + together]
+        if store.load(f"A-{numbered(nths[-1])}"):
+            continue
+        batches = [*_copies(nths, unfinished_every)]
+        names = [
+            ReservedId(kind, f"{letter}-{numbered(nth)}", f"A-{numbered(nth)}")
+            for nth in nths
+            for kind, letter in (("return", "R"), ("refund", "F"))
         ]
-        store.append(batches, reserved_ids=round_of.names)
-        filled += len(round_of.numbers)
-    return filled
+        positions = store.append(batches, reserved_ids=names)
+        if appended is not None:
+            appended(batches, positions)
+    return len(all_of_them)
+
+
+def filled(path: Path, events: int) -> int:
+    """Make a store in a file, and fill it; how many events it holds."""
+    with returnable.open(f"sqlite:///{path}") as desk:
+        fill(desk.services.store, events)
+        return desk.services.store.head()

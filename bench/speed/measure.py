@@ -13,7 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -136,17 +138,20 @@ def seconds(action: Callable[[], object]) -> float:
 
 def in_turns(rounds: int, ours: Callable[[], object], raw: Callable[[], object]) -> list[tuple[float, float]]:
     """Seconds of both for each round, ours first in every other one. A round before them is not counted."""
-    ours()
-    raw()
-    pairs: list[tuple[float, float]] = []
-    for nth in range(rounds):
+    return alternately(rounds, lambda: seconds(ours), lambda: seconds(raw))
+
+
+def alternately(rounds: int, one: Callable[[], T], other: Callable[[], T]) -> list[tuple[T, T]]:
+    """What both give in each round, ``one`` first in every other round. A round before them is not counted."""
+    pairs: list[tuple[T, T]] = []
+    for nth in range(rounds + 1):
         if nth % 2:
-            of_raw = seconds(raw)
-            pairs.append((seconds(ours), of_raw))
+            first = one()
+            pairs.append((first, other()))
         else:
-            of_ours = seconds(ours)
-            pairs.append((of_ours, seconds(raw)))
-    return pairs
+            second = other()
+            pairs.append((one(), second))
+    return pairs[1:]
 
 
 def p99(latencies: Sequence[float]) -> float:

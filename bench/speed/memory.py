@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import returnable
-from bench.speed.lifecycle import fill
+from bench.speed.lifecycle import filled
 from bench.speed.measure import Measured, Row, Sizes, show
 from bench.speed.projecting import rebuild
 from returnable.adapters.cli.entry import main as returnable_command
@@ -19,11 +19,7 @@ from returnable.projections.stored import VIEWS
 def peaks(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Replay, exports and the views, over ten times as many events as in the small store."""
     stores = [folder / f"{events}.db" for events in (sizes.memory_events // 10, sizes.memory_events)]
-    events: list[int] = []
-    for store, size in zip(stores, (sizes.memory_events // 10, sizes.memory_events), strict=True):
-        with returnable.open(f"sqlite:///{store}") as desk:
-            fill(desk.services.store, size)
-            events.append(desk.services.store.head())
+    events = [filled(store, int(store.stem)) for store in stores]
     for name in _WORK:
         small, large = (_peak_kib(name, store) for store in stores)
         yield Row(
