@@ -25,8 +25,8 @@ from returnable.projections.ports import Changes, Row
 from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 
-SCHEMA_VERSION = 2
-"""Raised whenever the columns or the meaning of a row change: rows of another version are built again."""
+SCHEMA_VERSION = 3
+"""Raised whenever the columns, the meaning or the wording of a row change: rows of another version are built again."""
 
 Column = tuple[str, Literal["text", "integer", "amount"]]
 """An ``amount`` is in minor units: a number, or decimal text if it does not fit into 64 bits."""
