@@ -36,6 +36,7 @@ class PinsView(Model):
     sha256: str
     calendar: str
     zone: str
+    tzdata: str | None = None
     engine: str
 
 

@@ -55,6 +55,7 @@ _PLACE = (
     Column("policy", "text", "the policy it pins, where it pins one"),
     Column("policy_version", "text", "the version of that policy"),
     Column("policy_sha256", "text", "the hash of that policy"),
+    Column("tzdata", "text", "the release of the time zone database it pins"),
     Column("outcome", "text", "accepted or declined: what the command it came of came to"),
 )
 
@@ -275,6 +276,7 @@ def _place(entry: Recorded, outcome: str) -> Row:
         "policy": pins.policy if pins else None,
         "policy_version": pins.version if pins else None,
         "policy_sha256": pins.sha256 if pins else None,
+        "tzdata": pins.tzdata if pins else None,
         "outcome": outcome,
     }
     return row

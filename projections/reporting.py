@@ -331,6 +331,7 @@ def _stamp(pins: Pins) -> PolicyStamp:
         sha256=pins.sha256,
         calendar=pins.calendar,
         zone=pins.zone,
+        tzdata=pins.tzdata,
         engine=pins.engine,
     )
 

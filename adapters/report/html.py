@@ -157,7 +157,7 @@ class _Page:
             ("Customer", self.customer()),
             ("Policy", (named(policy.id), " ", named(policy.version), f", engine {policy.engine}")),
             ("Policy sha256", el("code", policy.sha256)),
-            ("Calendar, zone", (given(policy.calendar), ", ", given(policy.zone))),
+            ("Calendar, zone", (given(policy.calendar), ", ", given(policy.zone_and_data))),
             (
                 "Made from",
                 (

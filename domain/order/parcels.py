@@ -100,7 +100,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext)
         parcel_id=command.parcel_id,
         return_before=return_before,
         report_before=report_before,
-        pins=now.policy.pins,
+        pins=now.pins,
     )
     return _with_exception(order, event, reasons, now)
 
