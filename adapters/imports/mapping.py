@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic import field_validator as check
 
+from returnable.adapters.imports.times import TimeFormat, day_and_month_swapped
 from returnable.domain.calendar import zone
 from returnable.domain.errors import CalendarInvalid, ReturnableError, place_of
 
@@ -313,7 +314,7 @@ class FormatSection(Closed):
     """How values are written: times, numbers, yes and no, nothing."""
 
     times: Annotated[tuple[str, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("iso",)
-    """``iso``, ``unix`` (seconds), ``unix_ms``, or formats of ``strptime``; the first that fits counts."""
+    """``iso``, ``unix`` (seconds), ``unix_ms``, or directives such as ``%d/%m/%Y %H:%M``; the first that fits counts."""
     zone: str | None = None
     """The time zone of times without an offset; without it such a time is refused."""
     ambiguous: Literal["earlier", "later", "refuse"] = "earlier"
@@ -338,6 +339,16 @@ class FormatSection(Closed):
         except CalendarInvalid as error:
             raise ValueError(str(error)) from None
         return name
+
+    @check("times")
+    @classmethod
+    def _lossless(cls, forms: tuple[str, ...]) -> tuple[str, ...]:
+        for form in forms:
+            TimeFormat(form)
+            other = day_and_month_swapped(form)
+            if other != form and other in forms:
+                raise ValueError(f"{form!r} and {other!r} read 03/02 in two ways: keep one")
+        return forms
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

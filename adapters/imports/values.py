@@ -6,14 +6,16 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSection, Value, When
+from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, TimeFormat, Told, at_named, names_of
 from returnable.domain.calendar import zone
+from returnable.domain.errors import CalendarInvalid
 from returnable.domain.money import MINOR_UNIT_DIGITS, to_major
 
 LONGEST_NUMBER = 40
@@ -48,6 +50,7 @@ class Values:
         self._form = form
         self._empty = {text.strip() for text in form.empty} | {""}
         self._zone: ZoneInfo | None = zone(form.zone) if form.zone is not None else None
+        self._times = [TimeFormat(one) for one in form.times]
         separator = re.escape(form.thousands)
         whole = rf"\d{{1,3}}(?:{separator}\d{{3}})+|\d+" if form.thousands else r"\d+"
         self._number = re.compile(rf"([+-]?)(?:({whole})(?:{re.escape(form.decimal)}(\d*))?)\Z", re.ASCII)
@@ -186,26 +189,58 @@ class Values:
         text = self.text(value, rows, field)
         if value is None or text is None:
             return None
-        for form in self._form.times:
-            try:
-                told = _time(text, form)
-            except (ValueError, OverflowError, OSError):
-                continue
-            if told.tzinfo is not None:
-                try:
-                    return told.astimezone(UTC)
-                except OverflowError:
-                    continue
-            return self._in_zone(told, text, rows[0].number, field)
+        for form in self._times:
+            told = form.read(text)
+            if told is not None:
+                return self._at(told, text, rows[0].number, field)
         shown = ", ".join(self._form.times)
         raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time written as {shown}")
 
-    def _in_zone(self, told: datetime, text: str, row: int, field: str) -> datetime:
-        tz, form = self._zone, self._form
+    def _at(self, told: Told, text: str, row: int, field: str) -> datetime:
+        if (told.offset is None or told.zone_name is not None) and not 1900 <= told.local.year <= 2200:
+            raise Refused(row, field, f"{text!r} is outside the years this library knows")
+        if told.weekday not in (None, told.local.weekday()):
+            raise Refused(row, field, f"{text!r} names another day of the week than its date")
+        named = self._at_named(told.local, told.zone_name, text, row, field)
+        if told.offset is None and told.zone_name is None:
+            return self._in_zone(told.local, self._zone, text, row, field)
+        at = named if told.offset is None else (told.local - told.offset).replace(tzinfo=UTC)
+        if at is None:
+            reason = f"{text!r}: {told.zone_name!r} is the name of several time zones, or of none"
+            raise Refused(row, field, f"{reason}; write an offset")
+        if named not in (None, at):
+            raise Refused(row, field, f"{text!r}: the offset is not that of {told.zone_name!r}")
+        return at
+
+    def _at_named(self, local: datetime, name: str | None, text: str, row: int, field: str) -> datetime | None:
+        """The instant of a time with the name of a zone; ``None`` for a name that does not say for certain which."""
+        if name is None:
+            return None
+        if "/" in name:
+            try:
+                return self._in_zone(local, zone(name), text, row, field)
+            except CalendarInvalid:
+                return None
+        known = name.upper()
+        if known in UNIVERSAL:
+            return local.replace(tzinfo=UTC)
+        american = AMERICAN.get(known)
+        for tz in (self._zone, None if american is None else zone(american)):
+            if tz is None or known not in names_of(tz, local.year):
+                continue
+            found = at_named(local, known, tz)
+            if not found:
+                raise Refused(row, field, f"{text!r}: the clocks of {tz.key} do not show {known} then")
+            exists = found[0].astimezone(tz).replace(tzinfo=None) == local
+            if len(found) == 1 and (exists or self._form.nonexistent == "shift"):
+                return found[0]
+            return self._in_zone(local, tz, text, row, field)
+        return None
+
+    def _in_zone(self, told: datetime, tz: ZoneInfo | None, text: str, row: int, field: str) -> datetime:
+        form = self._form
         if tz is None:
             raise Refused(row, field, f"{text!r} has no offset, and the mapping names no format.zone")
-        if not 1900 <= told.year <= 2200:
-            raise Refused(row, field, f"{text!r} is outside the years this library knows")
         first = told.replace(tzinfo=tz, fold=0)
         second = told.replace(tzinfo=tz, fold=1)
         if first.utcoffset() == second.utcoffset():
@@ -213,10 +248,10 @@ class Values:
         exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == told
         if exists:
             if form.ambiguous == "refuse":
-                raise Refused(row, field, f"{text!r} comes twice in {form.zone}: clocks are set back")
+                raise Refused(row, field, f"{text!r} comes twice in {tz.key}: clocks are set back")
             return (first if form.ambiguous == "earlier" else second).astimezone(UTC)
         if form.nonexistent == "refuse":
-            raise Refused(row, field, f"{text!r} does not exist in {form.zone}: clocks are set forward")
+            raise Refused(row, field, f"{text!r} does not exist in {tz.key}: clocks are set forward")
         return first.astimezone(UTC)
 
     def flag(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> bool | None:
@@ -228,17 +263,6 @@ class Values:
         if known is None:
             raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is neither true nor false in the mapping")
         return known
-
-
-def _time(text: str, form: str) -> datetime:
-    if form == "iso":
-        return datetime.fromisoformat(text)
-    if form in ("unix", "unix_ms"):
-        if not re.fullmatch(r"\d{1,16}(\.\d{1,9})?", text, re.ASCII):
-            raise ValueError(text)
-        microseconds = Decimal(text) * (1_000_000 if form == "unix" else 1_000)
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
-    return datetime.strptime(text, form)  # noqa: DTZ007  (the zone comes from the mapping)
 
 
 def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
