@@ -179,6 +179,8 @@ class LineSection(Closed):
     tax: Number | None = None
     final_sale: Given | None = None
     description: Given | None = None
+    goods: bool = True
+    """Whether discount, subtotal and tax of the order are about it; they are not about a tip or a fee."""
 
 
 class ShippingSection(Closed):
@@ -207,11 +209,15 @@ class OrderSection(Closed):
     lines: Annotated[tuple[LineSection, ...], Field(min_length=1, strict=False, fail_fast=True)]
     shipping: ShippingSection | None = None
     payments: Annotated[tuple[PaymentSection, ...], Field(strict=False, fail_fast=True)] = ()
+    subtotal: Number | None = None
+    """What the goods cost after the discount: what is left of the discount is taken off shipping."""
     discount: Number | None = None
     """Taken off the whole order: spread over its units by their prices, to the cent. A line whose units then differ in
     price becomes two, the second with ``/2`` after its id."""
     tax: Number | None = None
     """Of the whole order: spread over its units by what was paid for them, to the cent."""
+    rounding: Number | None = None
+    """By how much the payments may differ from the parts; the difference is put down to the tax of the order."""
 
     @check("payments")
     @classmethod
@@ -224,6 +230,10 @@ class OrderSection(Closed):
     def _one_tax(self) -> Self:
         if self.tax is not None and any(line.tax is not None for line in self.lines):
             raise ValueError("tax is of the order or of its lines, not of both")
+        if self.rounding is not None and self.tax is None:
+            raise ValueError("rounding goes with the tax of the order")
+        if self.subtotal is not None and (self.discount is None or self.shipping is None):
+            raise ValueError("subtotal goes with a discount and with shipping")
         return self
 
 
@@ -283,6 +293,8 @@ class FileSection(Closed):
 
     encoding: str = "utf-8"
     delimiter: str = ","
+    optional: Annotated[tuple[ColumnName, ...], Field(strict=False, fail_fast=True)] = ()
+    """Columns that the table may lack; they are then empty."""
 
     @check("encoding")
     @classmethod

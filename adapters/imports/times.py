@@ -7,7 +7,6 @@ that is not that of the date, and drops the zone that it has read. So a format i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -27,14 +26,12 @@ AMERICAN = {
 }
 """The other names of RFC 5322, with the zones whose clocks they name. ``CST`` and ``CDT`` are of China and Cuba, too."""
 
-_IN_A_FORMAT = (
-    UNIVERSAL
-    | AMERICAN.keys()
-    | set(
-        "CST CDT BST IST WET WEST CET CEST MEZ MESZ EET EEST MSK JST KST HKT SGT AWST ACST AEST AEDT NZST NZDT".split()
-    )
+_ZONE_IN_A_FORMAT = re.compile(
+    r"[+-]\d\d:?\d\d|(?<![a-z])(?:UTC?|GMT|Z|[ECMP][SD]T|[BI]ST|(?:W|C|E)ES?T|MES?Z|MSK|[JK]ST|HKT|SGT|A[CEW][SD]T|NZ[SD]T)"
+    r"(?![a-z])",
+    re.IGNORECASE,
 )
-"""Words that a format must not contain as they are, because their zone would be left out."""
+"""Words of a format whose zone would be left out, because a word is only compared."""
 
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
            "december")  # fmt: skip
@@ -172,44 +169,35 @@ def _pattern(form: str) -> str:
             pattern += f"(?P<{part[1]}>{_DIRECTIVES[part[1]]})"
             seen += part[1]
             literals.append("")
-    for reason in _left_out(seen):
-        raise ValueError(f"{form!r} {reason}")
+    _check_nothing_is_lost(form, seen)
+    if "p" not in seen and (half := re.search(r"(?<![A-Za-z])[AP]M(?![A-Za-z])", " ".join(literals))):
+        raise ValueError(f"{form!r}: {half[0]!r} is half of a day: write %I and %p")
     if "z" not in seen and "Z" not in seen:
         for words in literals:
-            if found := _zone_in(words):
-                raise ValueError(f"{form!r}: {found!r} is a time zone: write %Z for a name and %z for an offset")
+            if found := _ZONE_IN_A_FORMAT.search(words):
+                raise ValueError(f"{form!r}: {found[0]!r} is a time zone: write %Z for a name and %z for an offset")
     return pattern
 
 
-def _zone_in(words: str) -> str | None:
-    offset = re.search(r"[+-]\d\d:?\d\d", words)
-    return (
-        offset[0]
-        if offset
-        else next((word for word in re.findall("[A-Za-z]+", words) if word.upper() in _IN_A_FORMAT), None)
-    )
-
-
-def _left_out(seen: str) -> Iterator[str]:
-    """Why a format with these directives would lose, guess or contradict something."""
+def _check_nothing_is_lost(form: str, seen: str) -> None:
+    """Refuse a format that would lose, guess or contradict something with its directives."""
     said = {part: [one for one in seen if one in directives] for part, directives in _PARTS}
     for part, directives in said.items():
         if len(directives) > 1:
-            yield f"says the {part} twice"
+            raise ValueError(f"{form!r} says the {part} twice")
+        if not directives and part in ("year", "month", "day"):
+            raise ValueError(f"{form!r} says no {part}")
     if any(seen.count(one) > 1 for one in "fpzZ"):
-        yield "has a directive twice"
-    for part in ("year", "month", "day"):
-        if not said[part]:
-            yield f"says no {part}"
+        raise ValueError(f"{form!r} has a directive twice")
     if len({"G", "V", "u"} & set(seen)) not in (0, 3):
-        yield "mixes a day of a week with a day of a month: %G, %V and %u go together"
+        raise ValueError(f"{form!r} mixes a day of a week with a day of a month: %G, %V and %u go together")
     if "I" in seen and "p" not in seen:
-        yield "has %I without %p: 9 is in the morning or in the evening"
+        raise ValueError(f"{form!r} has %I without %p: 9 is in the morning or in the evening")
     if "p" in seen and "I" not in seen:
-        yield "has %p without %I: only %I counts twice to twelve"
-    for part, larger in (("M", "HI"), ("S", "M"), ("f", "S")):
-        if part in seen and not set(larger) & set(seen):
-            yield f"has %{part} without the larger part of the time"
+        raise ValueError(f"{form!r} has %p without %I: only %I counts twice to twelve")
+    for one, larger in (("M", "HI"), ("S", "M"), ("f", "S")):
+        if one in seen and not set(larger) & set(seen):
+            raise ValueError(f"{form!r} has %{one} without the larger part of the time")
 
 
 def day_and_month_swapped(form: str) -> str:

@@ -60,7 +60,7 @@ class Values:
 
     def cell(self, row: SourceRow, column: str) -> str | None:
         """The text of a cell without spaces around it; ``None`` for what stands for nothing."""
-        text = row.cells[column].strip()
+        text = row.cells.get(column, "").strip()
         return None if text in self._empty else text
 
     def text(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> str | None:
@@ -206,8 +206,9 @@ class Values:
             return self._in_zone(told.local, self._zone, text, row, field)
         at = named if told.offset is None else (told.local - told.offset).replace(tzinfo=UTC)
         if at is None:
-            reason = f"{text!r}: {told.zone_name!r} is the name of several time zones, or of none"
-            raise Refused(row, field, f"{reason}; write an offset")
+            raise Refused(
+                row, field, f"{text!r}: {told.zone_name!r} names several time zones, or none; write an offset"
+            )
         if named not in (None, at):
             raise Refused(row, field, f"{text!r}: the offset is not that of {told.zone_name!r}")
         return at

@@ -333,21 +333,26 @@ def test_amounts_are_read_exactly_or_refused(price: str, form: str, expected: in
         assert expected in reason
 
 
-def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path: Path) -> None:
+def test_a_price_can_be_calculated_and_what_does_not_divide_is_split_to_the_cent(tmp_path: Path) -> None:
     mapping = mapping_text(line='quantity = "n"').replace(
         'unit_price = "price"',
         'unit_price = { sum = ["price", "extra"], minus = [{ column = "off", times = "n" }], divided_by = "n" }',
     )
     header = f"{HEADER},extra,off,n"
-    good, bad = "A-1,c,2026-03-02 10:00,10.00,2.00,1.50,4", "A-2,c,2026-03-02 10:00,10.00,,,3"
+    good, split = "A-1,c,2026-03-02 10:00,10.00,2.00,1.50,4", "A-2,c,2026-03-02 10:00,10.00,,,3"
+    bad = "A-5,c,2026-03-02 10:00,10.005,,,3"
     none, nothing = "A-3,c,2026-03-02 10:00,10.00,,,", "A-4,c,2026-03-02 10:00,,,,2"
-    shop = Shop(tmp_path, mapping, header, good, bad, none, nothing)
+    shop = Shop(tmp_path, mapping, header, good, split, bad, none, nothing)
 
     shop.load()
 
-    assert [(line.unit_price, line.quantity) for order in shop.events(Confirmed) for line in order.lines] == [(150, 4)]
+    assert [(line.unit_price, line.quantity) for order in shop.events(Confirmed) for line in order.lines] == [
+        (150, 4),
+        (333, 2),
+        (334, 1),
+    ]
     assert [(refusal.order_id, refusal.field) for refusal in shop.refusals] == [
-        ("A-2", "lines[0].unit_price"),
+        ("A-5", "lines[0].unit_price"),
         ("A-3", "lines"),
         ("A-4", "lines[0].unit_price"),
     ]
@@ -357,26 +362,22 @@ def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path:
     st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 4), st.integers(0, 300)), min_size=1, max_size=4), st.data()
 )
 def test_a_discount_is_spread_to_the_cent(lines: list[tuple[int, int, int]], data: st.DataObject) -> None:
-    from returnable.adapters.imports.planning import _Bought, _price, _take_off
+    from returnable.adapters.imports.planning import _Bought, _Line, _price, _take_off
 
     goods = sum(price * quantity for price, quantity, _ in lines)
     discount = data.draw(st.integers(0, goods))
-    fields = [
-        {
-            "line_id": str(n),
-            "unit_price": f"{price // 100}.{price % 100:02}",
-            "quantity": quantity,
-            "tax": f"{tax // 100}.{tax % 100:02}",
-        }
+    told = [
+        _Line(2, {"line_id": str(n), "quantity": quantity, "tax": f"{tax // 100}.{tax % 100:02}"}, price * quantity)
         for n, (price, quantity, tax) in enumerate(lines)
     ]
-    before, units = _price({"lines": fields}, "USD"), sum(quantity for _, quantity, _ in lines)
+    before = goods + sum(tax for _, _, tax in lines)
 
-    _take_off(_Bought(fields, {2: list(fields)}), discount, "USD", 2)
+    _take_off(told, f"{discount // 100}.{discount % 100:02}", None, "USD", 2)
+    bought = _Bought.of(told, "USD").lines
 
-    assert _price({"lines": fields}, "USD") == before - discount
-    assert sum(line["quantity"] for line in fields) == units
-    assert len({line["line_id"] for line in fields}) == len(fields)
+    assert _price({"lines": bought}, "USD") == before - discount
+    assert sum(line["quantity"] for line in bought) == sum(quantity for _, quantity, _ in lines)
+    assert len({line["line_id"] for line in bought}) == len(bought)
 
 
 def test_a_discount_that_is_more_than_the_goods_is_refused(tmp_path: Path) -> None:
