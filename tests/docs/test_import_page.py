@@ -276,11 +276,11 @@ def test_a_recipe_reads_every_column_of_its_table_but_totals_of_it(shop: str, tm
 def test_the_shopify_recipe_imports_its_table(tmp_path: Path) -> None:
     out, events = imported("Shopify", tmp_path)
 
-    assert out.startswith("4 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    assert out.startswith("5 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
     assert "confirm_order 2, record_shipment 1, request_cancellation 1" in out
     assert lines_of(events) == [
         [("1", "FERN-1", 1446, 2, 202), ("2", "Tote bag", 1808, 1, 127)],
-        [("1", "MUG-1", 2500, 1, 0)],
+        [("1", "MUG-1", 2500, 1, 0), ("2", "TIP", 300, 1, 0)],
     ]
 
 
