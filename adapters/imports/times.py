@@ -81,6 +81,10 @@ class Told(NamedTuple):
     zone_name: str | None = None
     weekday: int | None = None
 
+    def by_offset(self) -> datetime:
+        """The instant, by the offset."""
+        return (self.local - (self.offset or timedelta(0))).replace(tzinfo=UTC)
+
 
 class TimeFormat:
     """A format of times: ``iso``, ``unix``, ``unix_ms`` or directives. Raises ``ValueError`` for one that loses something."""
@@ -95,7 +99,7 @@ class TimeFormat:
         try:
             told = self._read(text)
             if told is not None:
-                told.local - (told.offset or timedelta(0))
+                told.by_offset()
             return told
         except (ValueError, OverflowError):  # such as 30 February, and the last hours of the year 9999
             return None

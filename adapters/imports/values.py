@@ -201,10 +201,10 @@ class Values:
             raise Refused(row, field, f"{text!r} is outside the years this library knows")
         if told.weekday not in (None, told.local.weekday()):
             raise Refused(row, field, f"{text!r} names another day of the week than its date")
-        named = self._at_named(told.local, told.zone_name, text, row, field)
+        named = self._at_named(told, told.zone_name, text, row, field)
         if told.offset is None and told.zone_name is None:
             return self._in_zone(told.local, self._zone, text, row, field)
-        at = named if told.offset is None else (told.local - told.offset).replace(tzinfo=UTC)
+        at = named if told.offset is None else told.by_offset()
         if at is None:
             raise Refused(
                 row, field, f"{text!r}: {told.zone_name!r} names several time zones, or none; write an offset"
@@ -213,29 +213,35 @@ class Values:
             raise Refused(row, field, f"{text!r}: the offset is not that of {told.zone_name!r}")
         return at
 
-    def _at_named(self, local: datetime, name: str | None, text: str, row: int, field: str) -> datetime | None:
+    def _at_named(self, told: Told, name: str | None, text: str, row: int, field: str) -> datetime | None:
         """The instant of a time with the name of a zone; ``None`` for a name that does not say for certain which."""
+        local = told.local
         if name is None:
             return None
         if "/" in name:
             try:
-                return self._in_zone(local, zone(name), text, row, field)
+                tz = zone(name)
             except CalendarInvalid:
                 return None
+            if told.offset is not None and told.by_offset().astimezone(tz).replace(tzinfo=None) == local:
+                return told.by_offset()
+            return self._in_zone(local, tz, text, row, field)
         known = name.upper()
         if known in UNIVERSAL:
             return local.replace(tzinfo=UTC)
         american = AMERICAN.get(known)
-        for tz in (self._zone, None if american is None else zone(american)):
-            if tz is None or known not in names_of(tz, local.year):
+        for one in (self._zone, None if american is None else zone(american)):
+            if one is None or known not in names_of(one, local.year):
                 continue
-            found = at_named(local, known, tz)
+            found = at_named(local, known, one)
             if not found:
-                raise Refused(row, field, f"{text!r}: the clocks of {tz.key} do not show {known} then")
-            exists = found[0].astimezone(tz).replace(tzinfo=None) == local
+                raise Refused(row, field, f"{text!r}: the clocks of {one.key} do not show {known} then")
+            if told.offset is not None and told.by_offset() in found:
+                return told.by_offset()
+            exists = found[0].astimezone(one).replace(tzinfo=None) == local
             if len(found) == 1 and (exists or self._form.nonexistent == "shift"):
                 return found[0]
-            return self._in_zone(local, tz, text, row, field)
+            return self._in_zone(local, one, text, row, field)
         return None
 
     def _in_zone(self, told: datetime, tz: ZoneInfo | None, text: str, row: int, field: str) -> datetime:
