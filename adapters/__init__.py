@@ -1,1 +1,1 @@
-"""Everything that touches the world: the event store, the command line, the wiring."""
+"""The code that touches the outside world: event stores, files, brokers, the command line, and the wiring."""

@@ -8,16 +8,16 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from returnable.adapters.clock import system_clock
-from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file
 from returnable.adapters.eventstore.open import copy_store, on_a_server, open_store, path_of
 from returnable.adapters.eventstore.sqlite_alone import held_alone
-from returnable.adapters.eventstore.sqlite_file import connect
+from returnable.adapters.eventstore.sqlite_file import connect, transaction
+from returnable.adapters.eventstore.sqlite_schema import SCHEMA_VERSION, version_of_file
 from returnable.adapters.eventstore.sqlite_timeline import (
     BESIDE,
     begin_timeline,
@@ -41,7 +41,7 @@ from returnable.adapters.wiring import assemble, stored_views
 from returnable.domain.errors import ReturnableError, StoreBusy, StoreUnusable
 from returnable.domain.fields import to_text
 from returnable.domain.policy import PolicyOf
-from returnable.domain.ports import EventStore
+from returnable.domain.ports import EventStore, Timeline
 from returnable.projections.follow import statuses
 from returnable.projections.verified import Problem, Verification, Verified
 
@@ -50,7 +50,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """A back-up that was made: the position of its last fact, how many cases, the hash of its bytes, and their number."""
+    """A back-up that was made: the position of its last event, its number of cases, and the hash and number of its bytes."""
 
     file: str
     head: int
@@ -61,9 +61,9 @@ class BackedUp:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A store that was restored: the position of its last fact, and that of the store it replaced where it could be read.
+    """A store that was restored: the position of its last event, and that of the replaced store where it could be read.
 
-    ``kept_as``: where the store that it replaced is kept; ``None`` where there was none.
+    ``kept_as``: the path of the replaced store; ``None`` where there was none.
     """
 
     head: int
@@ -79,9 +79,9 @@ class Restored:
 def verify_store(
     url: str, found: Callable[[Problem], None] = lambda problem: None, advance: Advance = lambda count: None
 ) -> Verified:
-    """Verify the store at a URL, which is opened for reading alone; ``found`` is told each problem at once.
+    """Verify the store at a URL, which is only read; ``found`` is called with each problem at once.
 
-    A file that cannot be opened as a store has that as its problem. Raises :class:`StoreUnusable` where there is no store.
+    Where a file cannot be opened as a store, that is the problem. Raises :class:`StoreUnusable` where there is no store.
     """
     problems: list[Problem] = []
 
@@ -122,7 +122,7 @@ def verify_parts(
 
 
 def _warnings(store: EventStore, url: str) -> Iterator[str]:
-    """What is no damage, but should be known."""
+    """Conditions that are not damage, but risks."""
     if url == "memory:" or on_a_server(url):
         return
     path = path_of(url)
@@ -162,11 +162,11 @@ def _verified(file: Path, what: str) -> Verified:
 
 
 def back_up(url: str, file: str | os.PathLike[str], *, force: bool = False) -> BackedUp:
-    """Copy the store at a URL into a file, as it stands at one moment; others may go on writing to it.
+    """Copy the store at a URL into a file, as of one moment; others may go on writing to the store.
 
-    The copy is verified and durable before it gets its name. With ``force`` it takes the place of a file. Raises
-    :class:`NotWritten` where it cannot be written, and :class:`StoreUnusable` where there is no store in a file, or where
-    the copy, and so the store, is damaged.
+    The copy is verified and durable before it gets its name. With ``force`` it may replace a file. Raises :class:`NotWritten`
+    where the file cannot be written, and :class:`StoreUnusable` where there is no store in a file, or where the copy, and so
+    the store, is damaged.
     """
     _only_files(url, "backed up", "pg_dump --schema=SCHEMA")
     target = _named(file)
@@ -203,7 +203,7 @@ def _only_files(url: str, done: str, instead: str) -> None:
 
 
 def _refuse_leftovers(file: Path) -> None:
-    """Raise :class:`NotWritten` where files of SQLite would be taken for those of a file that does not exist yet."""
+    """Raise :class:`NotWritten` where SQLite would take existing files for those of the new file."""
     for ending in BESIDE:
         beside = file.with_name(file.name + ending)
         if beside.exists():
@@ -212,10 +212,11 @@ def _refuse_leftovers(file: Path) -> None:
 
 @contextmanager
 def _part(target: Path, purpose: str) -> Iterator[Path]:
-    """A temporary file beside ``target``, for nobody else to read, which is gone at the end.
+    """A temporary file beside ``target`` for its owner only, which is removed at the end.
 
-    What a run left that was killed is removed first, and never written to: it may have become the back-up, or the store,
-    under another name. Raises :class:`StoreBusy` while another run has it, and :class:`NotWritten`.
+    Its name is fixed, so that one run at a time writes to ``target``. A part that a killed run left is removed first, and
+    never written to: it may have become the back-up, or the store, under another name. Raises :class:`StoreBusy` during
+    another run, and :class:`NotWritten`.
     """
     part = target.with_name(f".{target.name}.{purpose}-part")
     remove_if_left(part)
@@ -254,11 +255,12 @@ def _sha256(file: Path) -> str:
 
 
 def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> Restored:
-    """Put a back-up in the place of the store at a URL, which nobody may have open; the store is kept under another name.
+    """Replace the store at a URL by a back-up. No process may have the store open; it is kept under another name.
 
-    The back-up is verified before, and the restored store afterwards. Whatever interrupts it, the old store is there, or
-    the new one, or opening is refused until it is run again. Raises :class:`StoreUnusable` where the back-up is damaged, or
-    where nobody can tell whether the store is in use (``force`` goes on then), and :class:`StoreBusy` where it is.
+    The back-up is verified before, and the restored store afterwards. If the restore is interrupted, the old store is there,
+    or the new one, or opening is refused until the restore is run again. Raises :class:`StoreUnusable` where the back-up is
+    damaged, or where it cannot be found out whether the store is in use (``force`` goes on then), and :class:`StoreBusy`
+    where it is in use.
     """
     _only_files(url, "restored", "pg_restore or psql")
     source, target = _named(file), Path(os.path.realpath(path_of(url)))
@@ -274,7 +276,8 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
         _mark_restored(part, source.name, sha256, verified.head, replaced_head)
         _like(target, part)
         sync(part)
-        # Before it is asked whether the store is in use: whoever opens it later is refused, and does not wait for the lock.
+        # Before the check whether the store is in use: a process that opens the store later is refused, and does not wait for
+        # the lock.
         _announce(target)
         try:
             with held_alone(str(target), force):
@@ -282,7 +285,7 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
         except (StoreBusy, StoreUnusable):
             _take_back(target)
             raise
-    # Only now, after the part was let go: closing it would drop the locks of a desk that this process opens on it.
+    # Only now, after the part was closed: closing it would drop the locks of a desk that this process opens on it.
     Path(marker_of(str(target))).unlink(missing_ok=True)
     sync(target.parent)
     _verified(target, f"{target}, kept before as {kept_as}")
@@ -290,17 +293,14 @@ def restore(file: str | os.PathLike[str], url: str, *, force: bool = False) -> R
 
 
 def _head_of(target: Path) -> int | None:
-    """The head of the store that is about to be replaced; ``None`` where it cannot be read. It is not changed."""
+    """The head of the store that is about to be replaced; ``None`` where it cannot be read."""
     if not target.exists():
         return None
     try:
         refuse_foreign_wal(str(target))
-        connection = connect(str(target), "mode=ro", 5.0)
-        try:
+        with closing(connect(str(target), "mode=ro", 5.0)) as connection:
             head: int = connection.execute("SELECT coalesce(max(position), 0) FROM facts").fetchone()[0]
             return head
-        finally:
-            connection.close()
     except (sqlite3.Error, StoreUnusable):
         return None
 
@@ -308,25 +308,12 @@ def _head_of(target: Path) -> int | None:
 def _mark_restored(part: Path, name: str, sha256: str, head: int, replaced_head: int | None) -> None:
     if version_of_file(str(part)) < SCHEMA_VERSION:  # its tables may be older than the one for timelines
         open_store(_url_of(part)).close()
-    connection = connect(str(part), "mode=rw", 5.0)
-    try:
+    timeline = Timeline(new_cookie(), to_text(system_clock()), "restored", name, sha256, head, replaced_head)
+    with closing(connect(str(part), "mode=rw", 5.0)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-        cookie = new_cookie()
-        connection.execute("BEGIN IMMEDIATE")
-        begin_timeline(
-            connection,
-            cookie,
-            to_text(system_clock()),
-            "restored",
-            file=name,
-            sha256=sha256,
-            head=head,
-            replaced_head=replaced_head,
-        )
-        connection.execute(f"PRAGMA schema_version = {cookie}")
-        connection.execute("COMMIT")
-    finally:
-        connection.close()
+        with transaction(connection):
+            begin_timeline(connection, timeline)
+            connection.execute(f"PRAGMA schema_version = {timeline.cookie}")
 
 
 def _like(target: Path, part: Path) -> None:
@@ -339,24 +326,24 @@ def _like(target: Path, part: Path) -> None:
 
 
 def _announce(target: Path) -> None:
-    """Leave a marker with the name under which the store is going to be kept. While it is there, no desk opens the store."""
+    """Write a marker with the name under which the store will be kept. While the marker is there, no desk opens the store."""
     marker = Path(marker_of(str(target)))
     if not marker.exists():
         _write_marker(marker, _free_name(target))
 
 
 def _take_back(target: Path) -> None:
-    """Take the marker away, unless an earlier restore was cut short in the middle."""
+    """Remove the marker, unless an earlier restore was cut short."""
     marker = Path(marker_of(str(target)))
     if target.exists() and not (target.parent / (_kept_name(marker) or target.name)).exists():
         marker.unlink(missing_ok=True)
 
 
 def _swap(target: Path, part: Path) -> str | None:
-    """Let a part take the place of a store, which is kept under another name with all that lies beside it.
+    """Replace a store by a part. The store is kept under another name, together with the files beside it.
 
-    A swap that was cut short is carried to its end by the next one, which goes on with the name that stands in the marker:
-    so the old store and its WAL stay together.
+    A swap that was cut short is completed by the next one, which uses the name in the marker: so the old store and its WAL
+    stay together.
     """
     folder = target.parent
     kept = _kept_name(Path(marker_of(str(target)))) or _free_name(target)

@@ -6,5 +6,5 @@ import datetime as dt
 
 
 def system_clock() -> dt.datetime:
-    """Now, in UTC. The class is looked up when called, so that ``freezegun`` works with nothing to configure."""
+    """The current instant in UTC. Each call looks up ``dt.datetime``, so ``freezegun`` works without configuration."""
     return dt.datetime.now(dt.UTC)

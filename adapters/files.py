@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that nobody but their owner can read."""
+"""Files that are written as a whole or not at all, and that only their owner can read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STDOUT = "-"
 
 
 class NotWritten(ReturnableError):
-    """What was asked for cannot be written; the message says why. Nothing was written."""
+    """A file cannot be written; the message says why. Nothing was written."""
 
 
 class Sink(Protocol):
@@ -34,7 +34,7 @@ class Sink(Protocol):
 
 
 def sync(path: str | Path) -> None:
-    """Have the content of a file, or the names in a folder, survive a power failure. No locks may be held on the file."""
+    """Make the content of a file, or the names in a folder, durable. No locks may be held on the file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -44,12 +44,12 @@ def sync(path: str | Path) -> None:
 
 @contextmanager
 def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
-    """A file beside ``out`` that takes its place when everything was written and is durable, and vanishes otherwise.
+    """A file beside ``out`` that replaces it when everything was written and is durable, and is removed otherwise.
 
-    Only its owner can read a new file. A file that takes the place of another one gets that one's permissions. What killed
-    processes left in the folder is removed first.
+    Only its owner can read a new file. A file that replaces another one gets that one's permissions. Parts that killed
+    processes left in the folder are removed first.
 
-    Raises :class:`NotWritten` when ``out`` exists and ``force`` is not given, or is no regular file.
+    Raises :class:`NotWritten` when ``out`` exists and ``force`` is not given, or is not a regular file.
     """
     place = Path(out)
     check_free(place, force)
@@ -71,7 +71,7 @@ def written_whole(out: str, force: bool) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def folder_written_whole(place: Path) -> Iterator[Path]:
-    """A folder beside ``place`` for its owner only. Whoever filled it renames it; otherwise it vanishes."""
+    """A folder beside ``place`` for its owner only. The caller fills it and renames it; otherwise it is removed."""
     with _part(place.parent, _new_folder) as part:
         yield part.path
     _make_durable(place.parent)
@@ -100,14 +100,14 @@ _CLOSED = -1
 
 @contextmanager
 def _part(folder: Path, create: Callable[[Path], int]) -> Iterator[_Part]:
-    """A part of this process in that folder; what is still there at the end is removed."""
+    """A part of this process in that folder. It is removed at the end, unless it was renamed."""
     remove_left_parts(folder)
     while True:
         path = folder / f".returnable-{uuid4().hex}.part"
         part = _Part(path, create(path))
         with ExitStack() as at_end:
             at_end.callback(part.close)
-            # Somebody who cleans up may have found it before it was locked.
+            # Another process that cleans up may have found it before it was locked.
             if not lock(part.descriptor, wait=True) or is_at(part.descriptor, path):
                 at_end.callback(_remove, path)
                 yield part
@@ -126,7 +126,7 @@ def remove_left_parts(folder: Path) -> None:
 
 
 def remove_if_left(part: Path) -> None:
-    """Remove a part that a killed process of this user left; anything else of that name stays."""
+    """Remove a part that a killed process of this user left. Anything else of that name stays."""
     with suppress(OSError):
         # Neither a link nor a pipe of that name is followed or waited for.
         for access in (os.O_RDWR, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)):
@@ -156,7 +156,7 @@ def _new_folder(part: Path) -> int:
 
 
 def lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock what is open there until it is closed; whether that was possible."""
+    """Lock an open file or folder until it is closed; whether that was possible."""
     try:
         import fcntl
 
@@ -171,7 +171,7 @@ def _user() -> int:
 
 
 def is_at(descriptor: int, part: Path) -> bool:
-    """Whether the path leads to what is open there."""
+    """Whether the path leads to the file or folder that is open there."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(part))
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def _remove(part: Path) -> None:
 
 
 def _take_permissions(descriptor: int, place: Path) -> None:
-    """Give what is open there the permissions of the regular file at that place, but none to another group than its own."""
+    """Give an open file the permissions of the regular file at that place, but those of the group only to the same group."""
     try:
         before = os.lstat(place)
     except FileNotFoundError:
@@ -218,7 +218,7 @@ def _make_durable(folder: Path) -> None:
 
 
 def take_place(part: Path, place: Path) -> None:
-    """Give the part its name, unless somebody else took it meanwhile."""
+    """Give the part its name, unless another process took the name meanwhile."""
     try:
         os.link(part, place)  # unlike a rename it never overwrites
     except FileExistsError:
@@ -244,7 +244,7 @@ def check_free(out: str | Path, force: bool) -> None:
 
 
 def check_apart(out: str | Path, files: Iterable[str | Path], what: str) -> None:
-    """Raise :class:`NotWritten` where ``out`` is one of these files, by whatever name: nothing may take their place."""
+    """Raise :class:`NotWritten` where ``out`` is one of these files under any name."""
     place = Path(out)
     if any(_same_file(place, Path(file)) for file in files):
         raise NotWritten(f"{place}: would overwrite {what}")
@@ -263,9 +263,9 @@ _BESIDE = ("", "-wal", "-shm", "-journal")
 
 
 def store_files(url: str) -> tuple[Path, ...]:
-    """Every file that belongs to the store at a URL: its own, what SQLite keeps beside it, and its stored views.
+    """Every file that belongs to the store at a URL: its own, those that SQLite keeps beside it, and its stored views.
 
-    Also those that do not exist yet; none for a store on a server. Raises
+    They need not exist. A store on a server has none. Raises
     :class:`~returnable.domain.errors.StoreUnusable` when the URL names no store.
     """
     from returnable.adapters.eventstore.open import on_a_server, path_of
@@ -274,16 +274,16 @@ def store_files(url: str) -> tuple[Path, ...]:
     if url == "memory:" or on_a_server(url):
         return ()
     named = [path_of(url), path_of(views_url_of(url))]
-    # SQLite names what is beside a database after the file that a link leads to.
+    # SQLite names the files beside a database after the target of a link.
     names = dict.fromkeys(name for path in named for name in (path, os.path.realpath(path)))
     return tuple(Path(name + ending) for name in names for ending in _BESIDE)
 
 
 class Stdout:
-    """Standard output, also where something else took its place; what nobody can see in JSON or CSV is spelt out."""
+    """Standard output, also where another stream replaced it. Invisible characters in JSON or CSV are spelt out."""
 
     def write(self, data: bytes, /) -> object:
-        """Take whole lines of JSON or CSV."""
+        """Write whole lines of JSON or CSV."""
         data = json_text(data.decode()).encode()
         raw = getattr(sys.stdout, "buffer", None)
         return sys.stdout.write(data.decode()) if raw is None else raw.write(data)

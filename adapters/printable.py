@@ -1,20 +1,23 @@
-"""Text as people may read it: what nobody can see, or what steers a terminal or covers other text, is spelt out.
+"""Text that is safe to show: characters that are invisible, steer a terminal or cover other text are spelt out.
 
-The one home of that. The command line, the reports and the exports differ only in how a character is spelt.
+The command line, the reports and the exports all use this module; they differ only in how a character is spelt.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 
 from returnable.domain.characters import MARKS_AT_MOST, is_needed, is_unseen
 
+_LINE_BREAK = re.compile("\r\n|[\n\r\u2028\u2029]")
+
 
 def printable(text: str, keep: str = "") -> str:
-    """Text fit for a terminal. JSON stays JSON, with the same content.
+    """Text that is safe on a terminal. JSON stays JSON, with the same content.
 
-    ``keep``: line breaks that stay, ``"\\n"`` or ``"\\r\\n"``; a ``\\r`` only in front of a ``\\n``, since alone it steers.
+    ``keep``: line breaks that stay, ``"\\n"`` or ``"\\r\\n"``; a ``\\r`` alone steers the terminal and does not stay.
 
     >>> printable("R-1" + chr(27) + "[2J"), printable("a" + chr(0x202E) + "b")
     ('R-1\\\\x1b[2J', 'a\\\\u202eb')
@@ -23,7 +26,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def identifier(text: str) -> str:
-    """An id fit for a terminal: everything in it that cannot be seen is spelt out.
+    """An id that is safe on a terminal: every invisible character in it is spelt out.
 
     >>> identifier("A-1" + chr(0x3164))
     'A-1\\\\u3164'
@@ -32,30 +35,32 @@ def identifier(text: str) -> str:
 
 
 def json_text(document: str) -> str:
-    """The same JSON, lines of it, or a table in CSV, with everything that cannot be seen escaped."""
+    """JSON, JSON Lines or CSV, with every invisible character escaped."""
     return _spelt_out(document, _escaped, ids=True, keep="\r\n")
 
 
 def visible(text: str) -> str:
-    """Text fit for a report.
+    """Text that is safe in a report, on one line: a line break in it cannot begin a line of ours.
 
+    >>> visible("too small\\r\\nplease refund")
+    'too small⏎please refund'
     >>> visible("a\\u202eb\\0\\u3164c")
     'a⟨U+202E⟩b⟨U+0000⟩⟨U+3164⟩c'
     >>> visible("e\\u0301" + "\\u0301" * 4) == "e" + "\\u0301" * 4 + "⟨U+0301⟩"
     True
     """
-    return _spelt_out(text, _named)
+    return _spelt_out(_LINE_BREAK.sub("⏎", text), _named)
 
 
 def visible_id(text: str) -> str:
-    """An id fit for a report: everything in it that cannot be seen is spelt out."""
+    """An id that is safe in a report: every invisible character in it is spelt out."""
     return _spelt_out(text, _named, ids=True)
 
 
 def _escaped(char: str) -> str:
     code = ord(char)
     if code < 0x20:
-        return ascii(char)[1:-1]  # JSON never holds these as they are
+        return ascii(char)[1:-1]  # JSON never holds these unescaped
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))
 
@@ -70,7 +75,7 @@ def _spelt_out(text: str, spell: Callable[[str], str], *, ids: bool = False, kee
     if not any((is_unseen(char) and (char not in keep or char == "\r")) or _combines(char) for char in set(text)):
         return text
     shown: list[str] = []
-    marks = MARKS_AT_MOST  # at the beginning there is nothing to combine with
+    marks = MARKS_AT_MOST  # at the beginning there is no character to combine with
     for at, char in enumerate(text):
         if char in keep and (char != "\r" or text[at + 1 : at + 2] == "\n"):
             shown.append(char)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -18,6 +19,7 @@ from returnable.adapters.printable import identifier
 from returnable.adapters.wiring import Services, assemble
 from returnable.domain.commands import invalid, parse_command, parse_question
 from returnable.domain.errors import ErrorCode, Impossible, PolicyInvalid, ReturnableError, place_of
+from returnable.domain.events import ExceptionRaised, RefundRequested
 from returnable.domain.fields import Input, parse_instant
 from returnable.domain.marks import Mark
 from returnable.domain.outcome import Outcome, OutcomeView, error_view
@@ -27,48 +29,48 @@ from returnable.projections.marked import marks
 DEEPEST = 64
 """A line nested deeper than this is refused; no command needs more than five levels."""
 
-
-_COLON = re.compile(rb"\s*:")
+_TOKEN = re.compile(rb'[\[\]{}]|"(?P<text>(?:[^"\\]|\\.?)*+)(?:"(?P<colon>\s*:)?)?', re.DOTALL)
+"""A bracket or a string of JSON. A string without an end reaches to the end of the line, so that the scan stays linear."""
 
 
 class ScenarioUnreadable(ReturnableError):
-    """A file that is no scenario; the message names the file and the line. Nothing of it was played."""
+    """A file that is not a scenario. The message names the file and the line. No line was played."""
 
 
 class Expectation(Input):
-    """What a command line expects; what is absent is not checked."""
+    """The expectation of a line with a command. An absent field is not checked."""
 
     outcome: Literal["accepted", "declined", "error"] | None = None
     events: tuple[str, ...] | None = Field(default=None, fail_fast=True)
-    """The type names appended, in order, exactly."""
+    """The types of the recorded events: exactly these, in this order."""
     failed: tuple[str, ...] | None = Field(default=None, fail_fast=True)
-    """The set of clause ids whose verdict is ``fail``, exactly."""
+    """The ids of the clauses whose verdict is ``fail``: exactly these."""
     error: ErrorCode | None = Field(default=None)
 
 
 @dataclass(slots=True)
 class Played:
-    """A line that was played, and what came."""
+    """A played line and its result."""
 
     line: int
     outcome: Outcome | None = None
-    """Of a command that was accepted or declined."""
+    """For a command that was accepted or declined."""
     error: Impossible | None = None
     command: str | None = None
     query: str | None = None
     answer: Any = None
-    """Of a question: the view as JSON values."""
+    """For a question: the view as JSON values."""
     at: str = ""
     subject: str = ""
-    """The id the line is about, for people."""
+    """The id of the subject, for people."""
     expected: bool = False
     mismatches: list[str] = field(default_factory=list)
     unexpected: bool = False
-    """Whether it came to an error that nothing expects: no mismatch, but hardly what was meant."""
+    """Whether the line has an error and no expectation: not a mismatch, but probably a mistake."""
 
     @property
     def problems(self) -> list[str]:
-        """What a test of the line fails for: its mismatches, and an error that nothing expects."""
+        """The reasons why a test of the line fails: its mismatches, and an error that nothing expects."""
         if not self.unexpected or self.error is None:
             return self.mismatches
         return [*self.mismatches, f"error that nothing expects: {self.error.code} ({self.error.message})"]
@@ -80,38 +82,38 @@ class Played:
         error = error_view(self.error).model_dump(mode="json", exclude_none=True) if self.error else None
         if self.query is not None:
             return {"line": self.line, "at": self.at, "query": self.query, "answer": self.answer, "error": error}
-        view = (
-            OutcomeView(line=self.line, at=self.at, command=self.command, outcome="error", error=error_view(self.error))
-            if self.error
-            else None
+        if self.error is None:
+            return {}
+        view = OutcomeView(
+            line=self.line, at=self.at, command=self.command, outcome="error", error=error_view(self.error)
         )
-        return view.model_dump(mode="json") if view else {}
+        return view.model_dump(mode="json")
 
 
 def read_scenario(content: bytes, name: str) -> list[tuple[int, bytes]]:
-    """The numbered lines of a scenario, after a look at all of them, so that a broken file plays not even in part.
+    """The numbered lines of a scenario. All lines are checked first, so that no part of a broken file is played.
 
-    Raises :class:`ScenarioUnreadable` when it is empty or a line is not UTF-8, not JSON or not an object.
+    Raises :class:`ScenarioUnreadable` if it is empty or a line is not UTF-8, not JSON or not an object.
     """
     lines: list[tuple[int, bytes]] = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
-            _look_at(line, f"{name}:{number}")
+            _check_line(line, f"{name}:{number}")
             lines.append((number, line))
     if not lines:
         raise ScenarioUnreadable(f"{name}:1: the scenario is empty")
     return lines
 
 
-def _look_at(line: bytes, where: str) -> None:
+def _check_line(line: bytes, where: str) -> None:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ScenarioUnreadable(f"{where}: not UTF-8: byte {error.start + 1} of the line") from None
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_number)
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_int=_number)
     except RecursionError:
-        return  # a line of its own kind of wrong: it is played, and refused by name
+        return  # the line is played, and refused with a message of its own
     except ValueError as error:
         reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise ScenarioUnreadable(f"{where}: not JSON: {reason}") from None
@@ -119,17 +121,17 @@ def _look_at(line: bytes, where: str) -> None:
         raise ScenarioUnreadable(f"{where}: not a JSON object")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:60]!r} stands there twice")
+        raise ValueError(f"the key {twice[:60]!r} appears more than once")
     return values
 
 
 def _number(digits: str) -> int | float:
-    # No field takes a number of that length, whatever it is read as; Python refuses to read it as a whole one.
+    # No field accepts a number of that length. Python refuses to read it as an integer.
     return int(digits) if len(digits) < 100 else float(digits)
 
 
@@ -137,11 +139,11 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-# ---- a file and the policy beside it ---------------------------------------------------------------------------------
+# ---- a file and the policy next to it --------------------------------------------------------------------------------
 
 
 def policies_folder(file: str | Path) -> Path:
-    """Where the policies of a scenario lie: of ``NAME.scenario.jsonl`` or ``NAME.jsonl`` the folder ``NAME.policies``.
+    """The folder for the policies of a scenario: ``NAME.policies`` next to ``NAME.scenario.jsonl`` or ``NAME.jsonl``.
 
     >>> policies_folder("cases/order-A-1.scenario.jsonl").as_posix()
     'cases/order-A-1.policies'
@@ -151,10 +153,10 @@ def policies_folder(file: str | Path) -> Path:
 
 
 def policy_beside(file: str | Path) -> Path | None:
-    """The policy a scenario is played under where none is given: of ``NAME.scenario.jsonl`` or ``NAME.jsonl`` the folder
-    ``NAME.policies`` or the file ``NAME.policy.toml`` beside it; ``None`` where there is neither.
+    """The default policy of a scenario: the folder ``NAME.policies`` or the file ``NAME.policy.toml`` next to
+    ``NAME.scenario.jsonl`` or ``NAME.jsonl``; ``None`` if there is neither.
 
-    Raises :class:`PolicyInvalid` where there are both: which is meant nobody can tell.
+    Raises :class:`PolicyInvalid` if there are both, because one of them must be chosen.
     """
     if not Path(file).name.endswith(".jsonl"):
         return None
@@ -162,20 +164,19 @@ def policy_beside(file: str | Path) -> Path | None:
     document = folder.with_name(f"{folder.name.removesuffix('.policies')}.policy.toml")
     found = [place for place, there in ((folder, folder.is_dir()), (document, document.is_file())) if there]
     if len(found) > 1:
-        raise PolicyInvalid(f"{file}: both {folder.name} and {document.name} lie beside it; leave one")
+        raise PolicyInvalid(f"{file}: both {folder.name} and {document.name} are next to it; keep one")
     return found[0] if found else None
 
 
 def play_file(file: str | Path, policy: PolicyBook | str | Path | None = None) -> list[Played]:
-    """A scenario, played on a fresh store in memory under ``policy``, or else under the one beside it, or else under the
-    bundled one; its lines, with what is not as expected in ``mismatches``.
+    """Play a scenario on a fresh store in memory and return its lines; ``mismatches`` holds their unmet expectations.
 
-    Raises :class:`ScenarioUnreadable` for a file that cannot be read or is no scenario, and :class:`PolicyInvalid` for such
-    a policy.
+    The policy is ``policy``, or else the one next to the file, or else the bundled one. Raises :class:`ScenarioUnreadable`
+    for a file that cannot be read or is not a scenario, and :class:`PolicyInvalid` for an invalid policy.
     """
     place = Path(file)
     try:
-        if place.exists() and not place.is_file():  # a pipe would be waited for
+        if place.exists() and not place.is_file():  # reading a pipe would block
             raise ScenarioUnreadable(f"{file}: is not a regular file")
         content = place.read_bytes()
     except OSError as error:
@@ -184,20 +185,18 @@ def play_file(file: str | Path, policy: PolicyBook | str | Path | None = None) -
 
 
 def play_fresh(content: bytes, name: str, policy: PolicyBook | str | Path | None) -> list[Played]:
-    """The same for a scenario that is at hand; errors call it ``name``, and nothing lies beside it."""
+    """Like :func:`play_file`, for a scenario in memory. Errors call it ``name``; there is no policy next to it."""
     lines = read_scenario(content, name)
     services = assemble("memory:", policy)
-    try:
+    with closing(services.store):
         return list(play(services, lines))
-    finally:
-        services.store.close()
 
 
 # ---- playing ---------------------------------------------------------------------------------------------------------
 
 
 def play(services: Services, lines: Iterable[tuple[int, bytes]]) -> Iterator[Played]:
-    """Play line after line, each with the clock at its ``at``; what it expects is compared with what comes."""
+    """Play line by line, each with the clock at its ``at``, and compare each result with its expectation."""
     clock: datetime | None = None
     for number, line in lines:
         played = Played(number)
@@ -205,10 +204,10 @@ def play(services: Services, lines: Iterable[tuple[int, bytes]]) -> Iterator[Pla
         expectation = Expectation()
         try:
             fields = _fields(line)
-            played.at = _said(str(fields.get("at", "")))
+            played.at = _shown_text(str(fields.get("at", "")))
             command, query = fields.get("command"), fields.get("query")
-            played.command = _said(command) if isinstance(command, str) else None
-            played.query = _said(query) if isinstance(query, str) and "command" not in fields else None
+            played.command = _shown_text(command) if isinstance(command, str) else None
+            played.query = _shown_text(query) if isinstance(query, str) and "command" not in fields else None
             played.subject = _subject(fields)
             expect = fields.pop("expect", None)
             played.expected = expect is not None
@@ -238,19 +237,18 @@ def play(services: Services, lines: Iterable[tuple[int, bytes]]) -> Iterator[Pla
 def _subject(fields: Mapping[str, Any]) -> str:
     for name in ("refund_id", "return_id", "claim_id", "order_id", "stream"):
         if isinstance(fields.get(name), str):
-            return _said(fields[name])
+            return _shown_text(fields[name])
     subject = fields.get("subject")
-    return _said(f"{subject.get('kind')} {subject.get('id')}") if isinstance(subject, dict) else ""
+    return _shown_text(f"{subject.get('kind')} {subject.get('id')}") if isinstance(subject, dict) else ""
 
 
-def _said(text: str) -> str:
-    """What a line says, fit to be repeated on a terminal and in JSON."""
-    text = text[:64]
-    return identifier(text)
+def _shown_text(text: str) -> str:
+    """Text of a line, shortened and safe to show."""
+    return identifier(text[:64])
 
 
 class _ExpectationInvalid(Impossible):
-    """What is expected is not said in a way that could be checked."""
+    """The expectation of a line is malformed."""
 
 
 def _fields(line: bytes) -> dict[str, Any]:
@@ -266,31 +264,20 @@ def _fields(line: bytes) -> dict[str, Any]:
 
 
 def _deepest(line: bytes) -> tuple[int, str]:
-    """How deep the line is nested, and in which of its own keys."""
+    """How deep a line is nested, and under which of its keys."""
     if line.count(b"[") + line.count(b"{") <= DEEPEST:
         return 1, ""
-    depth = deepest = 0
-    key, deepest_key, text_start = "", "", -1
-    index, end = 0, len(line)
-    while index < end:
-        byte = line[index]
-        if text_start >= 0:
-            if byte == 0x5C:
-                index += 1
-            elif byte == 0x22:
-                if depth == 1 and _COLON.match(line, index + 1):
-                    key = line[text_start:index].decode("utf-8", "replace")
-                text_start = -1
-        elif byte == 0x22:
-            text_start = index + 1
-        elif byte in b"[{":
+    depth, deepest, key, deepest_key = 0, 0, b"", b""
+    for token in _TOKEN.finditer(line):
+        if token[0] in b"[{":
             depth += 1
             if depth > deepest:
                 deepest, deepest_key = depth, key
-        elif byte in b"]}":
+        elif token[0] in b"]}":
             depth -= 1
-        index += 1
-    return deepest, deepest_key
+        elif token["colon"] is not None and depth == 1:
+            key = token["text"]
+    return deepest, deepest_key.decode("utf-8", "replace")
 
 
 def _at(value: object, clock: datetime | None, steps_back: object) -> datetime:
@@ -351,8 +338,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def differences(expected: Any, came: Any, where: str) -> list[str]:
-    """Where ``expected`` is not a subset of ``came``: every key given is there and equal, arrays have the same length,
-    instants compare as instants and money as decimals.
+    """The places where ``expected`` is not a subset of ``came``. Each expected key must be there and equal. Arrays must
+    have the same length. Instants compare as instants, and money as decimals.
 
     >>> differences({"total": "5.0"}, {"total": "5.00", "tax": "0.00"}, "")
     []
@@ -362,7 +349,7 @@ def differences(expected: Any, came: Any, where: str) -> list[str]:
     if isinstance(expected, Mapping) and isinstance(came, Mapping):
         found: list[str] = []
         for key, value in expected.items():
-            place = f"{where}.{_said(key)}" if where else _said(key)
+            place = f"{where}.{_shown_text(key)}" if where else _shown_text(key)
             if key not in came:
                 found.append(f"{place}: expected {_shown(value)}, but there is no such key")
             else:
@@ -403,7 +390,7 @@ def _shown(value: Any) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """What a whole scenario came to."""
+    """The result of a whole scenario."""
 
     lines: int = 0
     accepted: int = 0
@@ -413,7 +400,7 @@ class Summary:
     errors: dict[str, int] = field(default_factory=dict)
     answers: int = 0
     repeated: int = 0
-    """Commands that were on record already, under their command id."""
+    """Commands that were already on record under their command id."""
     events: int = 0
     exceptions: int = 0
     refunds: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -421,7 +408,7 @@ class Summary:
     expectations: int = 0
     unmet: int = 0
     unexpected: int = 0
-    """Lines that came to an error that nothing expects."""
+    """Lines with an error that nothing expects."""
 
     def add(self, played: Played) -> None:
         """Count a line."""
@@ -448,10 +435,9 @@ class Summary:
             return
         self.events += len(outcome.recorded_events)
         for _, _, event in outcome.recorded_events:
-            if event.type == "ExceptionRaised":
+            if isinstance(event, ExceptionRaised):
                 self.exceptions += 1
-            elif event.type == "RefundRequested":
-                asked: Any = event
-                count, total = self.refunds.get(asked.currency, (0, 0))
-                amount = sum(tender.amount for tender in asked.tenders)
-                self.refunds[asked.currency] = (count + 1, total + amount)
+            elif isinstance(event, RefundRequested):
+                count, total = self.refunds.get(event.currency, (0, 0))
+                amount = sum(tender.amount for tender in event.tenders)
+                self.refunds[event.currency] = (count + 1, total + amount)

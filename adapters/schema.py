@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
@@ -12,28 +12,19 @@ from returnable.adapters.scenario import Expectation
 from returnable.domain.commands import COMMANDS, QUESTIONS
 from returnable.domain.fields import Instant
 from returnable.domain.outcome import OutcomeView
-from returnable.projections.views import (
-    AuditView,
-    ClaimView,
-    EligibilityView,
-    OrderView,
-    RefundView,
-    ReturnView,
-    WorklistView,
-)
+from returnable.projections.views import AnyView
 
-VIEWS = (OrderView, ReturnView, RefundView, ClaimView, EligibilityView, WorklistView, AuditView)
+VIEWS: tuple[type[BaseModel], ...] = get_args(AnyView)
 
 
 def scenario_schema() -> str:
-    """JSON Schema (2020-12) of a line, with outcomes and views among its definitions; indented JSON text."""
+    """The JSON Schema (2020-12) of a line, with outcomes and views among its definitions, as indented JSON text."""
     definitions: dict[str, Any] = {}
     inputs: list[type[BaseModel]] = [*COMMANDS.values(), *QUESTIONS.values(), Expectation]
     template = "#/$defs/{model}"
     _, of_inputs = models_json_schema([(model, "validation") for model in inputs], ref_template=template)
-    _, of_outputs = models_json_schema(
-        [(model, "serialization") for model in (OutcomeView, *VIEWS)], ref_template=template
-    )
+    outputs: list[type[BaseModel]] = [OutcomeView, *VIEWS]
+    _, of_outputs = models_json_schema([(model, "serialization") for model in outputs], ref_template=template)
     definitions |= of_inputs["$defs"] | of_outputs["$defs"]
     at = TypeAdapter(
         Annotated[
@@ -45,7 +36,7 @@ def scenario_schema() -> str:
     steps_back = {
         "type": "boolean",
         "default": False,
-        "description": "The clock of this line may be before the line above: another process with another clock told it",
+        "description": "The clock of this line may be before the line above: another process with another clock recorded it",
     }
     for tag, models in (("command", COMMANDS), ("query", QUESTIONS)):
         for model in models.values():

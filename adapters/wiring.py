@@ -1,4 +1,4 @@
-"""A URL and a policy become a running desk. The only module that knows the concrete parts."""
+"""Makes a running desk from a URL and a policy. The only module that knows the concrete parts."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Services:
 
     @cached_property
     def questions(self) -> Questions:
-        """Made when first asked for: a process that only writes needs no views."""
-        with AtWork(self):  # a child that is forked in the middle of an import could never carry it out
+        """Made at the first use: a process that only writes needs no views."""
+        with AtWork(self):  # a child that is forked in the middle of an import could never complete it
             from returnable.projections.questions import Questions
 
         return Questions(self.store, self.handler.policy)
@@ -59,7 +59,7 @@ AnyPolicy = PolicyBook | Policy | Sequence[Policy] | str | Path | None
 
 
 def policy_book(policy: AnyPolicy) -> PolicyBook:
-    """The policies meant. A file or directory of the name of a bundled policy comes before that."""
+    """The policies that the argument names. A file or directory precedes a bundled policy of the same name."""
     if policy is None:
         return bundled_policies()
     if isinstance(policy, PolicyBook):
@@ -85,7 +85,7 @@ def assemble(
     """Open the store at ``url`` and put a desk and its questions on it.
 
     Raises :class:`~returnable.domain.errors.PolicyInvalid` and :class:`~returnable.domain.errors.StoreUnusable`;
-    without ``create`` a store that does not exist is unusable. With ``only_reading`` a write-protected one will do.
+    without ``create`` a store that does not exist is unusable. With ``only_reading`` it may be write-protected.
     ``pool`` and ``connections`` are for a store on a server: the host's own pool, or how many connections to have at most.
     """
     book = policy_book(policy)
@@ -98,9 +98,9 @@ def stored_views(
 ) -> ViewStore | None:
     """The stored views of the store at ``store_url``: beside it (``shop.db`` → ``shop-views.db``), or at ``views_url``.
 
-    Those of a store on a server are kept where ``views_url`` says, and nowhere else.
-    Without ``create`` ``None`` where there are none. ``anew`` throws away stored views of another version first.
-    Raises :class:`~returnable.domain.errors.StoreUnusable` for a file of something else or of another version.
+    A store on a server has stored views only at a ``views_url``. Without ``create``: ``None`` where there are none. ``anew``
+    drops stored views of another version first. Raises :class:`~returnable.domain.errors.StoreUnusable` for a file of another
+    application or of another version.
     """
     from returnable.adapters.views.sqlite import open_views, views_url_of
 
@@ -116,7 +116,7 @@ def stored_views(
 
 
 def projector(services: Services, views: ViewStore, names: Sequence[str] | None = None) -> Projector:
-    """What brings stored views (``None``: all of them) up to date with the facts."""
+    """Brings stored views (``None``: all of them) up to date with the events."""
     from returnable.projections.follow import Projector
     from returnable.projections.stored import VIEWS
 
@@ -132,7 +132,7 @@ def publisher(
     redaction: Redaction | None = None,
     hold_seconds: float = 30.0,
 ) -> Publisher:
-    """What publishes the facts to a broker; its place is kept in the store under ``name``."""
+    """Publishes the events to a broker; its checkpoint is kept in the store under ``name``."""
     from returnable.adapters.publishing.publisher import Publisher
 
     return Publisher(

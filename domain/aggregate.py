@@ -52,8 +52,9 @@ class Aggregate:
 
     def apply(self, event: Event, version: int) -> None:
         """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
+        happened = Happened(event.occurred_at, version)
         if event.moves:
-            self._move(event, Happened(event.occurred_at, version))
+            self._move(event, happened)
         elif self.status == NOTHING:
             raise HistoryBroken(f"{self.stream}: {event.type} is recorded before the first event")
         elif isinstance(event, OverrideGranted):
@@ -61,14 +62,14 @@ class Aggregate:
             granted = OverrideInForce(event.clause, event.approved_by, event.reason, event.occurred_at, source)
             self.overrides += (granted,)
         else:
-            self._note(event)
+            self._note(event, happened)
         self.version = version
 
     def _move(self, event: Event, happened: Happened) -> None:
         """Apply an event of the lifecycle."""
         raise NotImplementedError
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, happened: Happened) -> None:
         """Apply an event outside the lifecycle."""
 
     def check_allows(self, event: str, command: str) -> None:

@@ -35,7 +35,7 @@ from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM
 from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import ReservedId
-from returnable.domain.ruling import Grounds, margin_seconds
+from returnable.domain.ruling import Grounds
 
 
 @dataclass
@@ -145,13 +145,7 @@ def weigh_report(
     weighing = now.weighing(order.overrides)
     window = order.ask_window(parcels, reported_at, lambda parcel: parcel.report_before)
     grounds: Grounds = {"line_id": line_id, "reported_at": to_text(reported_at)}
-    if window.undelivered:
-        grounds["undelivered"] = window.undelivered
-    if window.delivered_at is not None and window.before is not None:
-        grounds["parcel_id"] = window.parcel
-        grounds["delivered_at"] = to_text(window.delivered_at)
-        grounds["deadline"] = to_text(window.before)
-        grounds["margin_seconds"] = margin_seconds(window.before, reported_at)
+    grounds |= window.grounds("deadline", reported_at)
     weighing.weigh("wrong_item.window", window.in_time, grounds)
     channels = clauses.wrong_item_by_email.channels
     weighing.weigh("wrong_item.by_email", channel in channels, {"channel": channel, "channels": list(channels)})

@@ -18,6 +18,7 @@ from returnable.domain.errors import Impossible, short
 from returnable.domain.fields import (
     Actor,
     Amount,
+    AskedId,
     Channel,
     Currency,
     Evidence,
@@ -32,6 +33,7 @@ from returnable.domain.fields import (
     Reference,
     Remedy,
     Text,
+    WorkKind,
 )
 from returnable.domain.ids import KINDS, Kind, RegisteredKind, StreamId, SubjectKind
 from returnable.domain.money import MoneyInvalid, to_minor
@@ -564,7 +566,7 @@ class AskOrder(Question):
 
     about = "order"
     query: Literal["order"] = "order"
-    order_id: Id
+    order_id: AskedId
 
 
 class AskReturn(Question):
@@ -572,17 +574,17 @@ class AskReturn(Question):
 
     about = "return"
     query: Literal["return"] = "return"
-    return_id: Id
+    return_id: AskedId
 
 
 class AskRefund(Question):
     """The state of a refund, or what is due for a return, a cancelled order or a claim before it is requested."""
 
     query: Literal["refund"] = "refund"
-    refund_id: Id | None = None
-    return_id: Id | None = None
-    order_id: Id | None = None
-    claim_id: Id | None = None
+    refund_id: AskedId | None = None
+    return_id: AskedId | None = None
+    order_id: AskedId | None = None
+    claim_id: AskedId | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -600,7 +602,7 @@ class AskClaim(Question):
 
     about = "claim"
     query: Literal["claim"] = "claim"
-    claim_id: Id
+    claim_id: AskedId
 
 
 class AskEligibility(Question):
@@ -608,19 +610,7 @@ class AskEligibility(Question):
 
     about = "order"
     query: Literal["eligibility"] = "eligibility"
-    order_id: Id
-
-
-WorkKind = Literal[
-    "notify_customer",
-    "contact_customer",
-    "void_label",
-    "inspect",
-    "request_refund",
-    "refund_overdue",
-    "send_back",
-    "exception",
-]
+    order_id: AskedId
 
 
 class AskWorklist(Question):
@@ -687,6 +677,18 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
         raise invalid(error) from None
 
 
+_LIMITS = {
+    "string_unicode": "must not contain lone surrogates",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "must have at most {max_length:,} characters",
+    "too_short": "must have at least {min_length} element",
+    "too_long": "must have at most {max_length:,} elements",
+    "greater_than_equal": "must be at least {ge:,}",
+    "less_than_equal": "must be at most {le:,}",
+}
+"""Kind of an error → the limit in our words."""
+
+
 def invalid(error: ValidationError) -> Impossible:
     """The one clear error of a failed validation: the first field that is wrong, and why."""
     first = error.errors(include_url=False, include_input=False)[0]
@@ -698,6 +700,8 @@ def invalid(error: ValidationError) -> Impossible:
         message = "is missing"
     elif kind == "extra_forbidden":
         message = "is not a field of this command or question"
+    elif kind in _LIMITS:
+        message = _LIMITS[kind].format(**context)
     else:
         message = message[0].lower() + message[1:]
     return Impossible("command.invalid", message, field=field)

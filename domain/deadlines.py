@@ -12,7 +12,8 @@ from datetime import date, datetime
 from typing import Literal, NamedTuple
 
 from returnable.domain.calendar import A_MOMENT, ONE_DAY, first_instant, last_day, window_end
-from returnable.domain.events import Delivered, Event, LabelIssued, LabelReceived, RefundRequested
+from returnable.domain.events import Event, RefundRequested
+from returnable.domain.fields import WorkKind
 from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
 
@@ -70,6 +71,10 @@ class Deadline(NamedTuple):
     """The event to record once it has passed; ``None`` where there is none, or where it is recorded."""
     lapsed_by: str | None = None
     """The recorded event that says it passed."""
+    task: WorkKind | None = None
+    """The task that it puts on the worklist while it is open."""
+    task_waits: Literal["before", "after", "throughout"] = "throughout"
+    """Whether the task waits before the deadline passes, after that, or both. Where it waits after that, it is overdue."""
     optional: bool = False
     """Whether it ends an opportunity, so that nobody fails by letting it pass."""
 
@@ -113,58 +118,24 @@ class RefundTiming:
 
 
 class Deadlines:
-    """Resolves the windows of a policy."""
+    """Resolves the windows of a policy; or, when a decision is made again, reads them from the event that recorded it."""
 
-    __slots__ = ("_policy",)
+    __slots__ = ("_policy", "_recorded")
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, recorded: Event | None = None) -> None:
         self._policy = policy
+        self._recorded = recorded
 
-    def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
-        """The exclusive ends of ``returns.window`` and of ``wrong_item.window`` for units delivered then."""
-        clauses = self._policy.clauses
-        return self._end(clauses.returns_window, delivered_at), self._end(clauses.wrong_item_window, delivered_at)
-
-    def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
-        """When a label voids by itself (``returns.ship_by``): the exclusive end of its last business day."""
-        clause = self._policy.clauses.returns_ship_by
-        by_receipt = clause.anchor == "label_received" and received_at is not None
-        return self._end(clause, received_at if by_receipt and received_at is not None else issued_at)
+    def end(self, clause: DayCounted, anchor: datetime, name: str) -> datetime:
+        """The exclusive end of the days that the clause counts from the anchor; events record it in the field ``name``."""
+        recorded: datetime | None = getattr(self._recorded, name, None)
+        return recorded or window_end(anchor, *clause.span, self._policy.zone, self._policy.days)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
         """When a refund issued then is expected (``returns.refund_timing``)."""
-        policy = self._policy
+        recorded, policy = self._recorded, self._policy
+        if isinstance(recorded, RefundRequested):
+            return RefundTiming(recorded.expected_from, recorded.expected_to, recorded.overdue_at)
         counts = policy.clauses.returns_refund_timing.business_days
         first, last = (last_day(issued_at, count, "business", policy.zone, policy.days) for count in counts)
         return RefundTiming(first, last, first_instant(last + ONE_DAY, policy.zone))
-
-    def _end(self, clause: DayCounted, anchor: datetime) -> datetime:
-        return window_end(anchor, *clause.span, self._policy.zone, self._policy.days)
-
-
-class AsRecorded(Deadlines):
-    """The deadlines as a recorded event has them; any other is resolved."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, policy: Policy, event: Event) -> None:
-        super().__init__(policy)
-        self._event = event
-
-    def of_delivery(self, delivered_at: datetime) -> tuple[datetime, datetime]:
-        event = self._event
-        if isinstance(event, Delivered):
-            return event.return_before, event.report_before
-        return super().of_delivery(delivered_at)
-
-    def of_label(self, issued_at: datetime, received_at: datetime | None) -> datetime:
-        event = self._event
-        if isinstance(event, LabelIssued | LabelReceived):
-            return event.void_at
-        return super().of_label(issued_at, received_at)
-
-    def of_refund(self, issued_at: datetime) -> RefundTiming:
-        event = self._event
-        if isinstance(event, RefundRequested):
-            return RefundTiming(event.expected_from, event.expected_to, event.overdue_at)
-        return super().of_refund(issued_at)

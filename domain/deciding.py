@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Literal, TypedDict
 
 from returnable.domain.calendar import ZONE_DATA
-from returnable.domain.deadlines import AsRecorded, Deadlines
+from returnable.domain.deadlines import Deadlines
 from returnable.domain.events import Event, Pins, Who
 from returnable.domain.fields import to_text
 from returnable.domain.policy import Policy
@@ -94,7 +94,7 @@ class DecisionContext:
     @property
     def deadlines(self) -> Deadlines:
         """Where the windows of the policy end."""
-        return Deadlines(self.policy) if self.recorded is None else AsRecorded(self.policy, self.recorded)
+        return Deadlines(self.policy, self.recorded)
 
     def envelope(self, occurred_at: datetime | None = None) -> Envelope:
         """The shared fields of an event that occurred then (default: now)."""

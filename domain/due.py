@@ -70,38 +70,36 @@ class DueCases:
 
     def sound_case(self, case_id: str) -> Case | None:
         """A case as it is now. A case with unreadable events is logged and parked: ``None``."""
-        case = _sound(case_id, *self._store.load_until_damage(case_id))
-        if case is None:
-            self.table.park(case_id)
-        return case
+        try:
+            return _whole(case_id, *self._store.load_until_damage(case_id))
+        except HistoryBroken as error:
+            self.park(case_id, error)
+            return None
 
     def park(self, case_id: str, why: Exception) -> None:
         """Park a case and log why, so that it does not block the others."""
-        _leave_out(case_id, why)
+        _log_left_out(case_id, why)
         self.table.park(case_id)
 
 
 def _look(
     case_id: str, events: Sequence[Recorded], damage: Damage | None, due: list[DueCase], parked: list[str]
 ) -> None:
-    case = _sound(case_id, events, damage)
-    if case is None:
+    try:
+        at = next_due(_whole(case_id, events, damage))
+    except HistoryBroken as error:
+        _log_left_out(case_id, error)
         parked.append(case_id)
         return
-    at = next_due(case)
     if at is not None:
         due.append(DueCase(case_id, at))
 
 
-def _sound(case_id: str, events: Sequence[Recorded], damage: Damage | None) -> Case | None:
-    try:
-        if damage is not None:
-            raise HistoryBroken(damage.reason)
-        return fold(case_id, events)
-    except HistoryBroken as error:
-        _leave_out(case_id, error)
-        return None
+def _whole(case_id: str, events: Sequence[Recorded], damage: Damage | None) -> Case:
+    if damage is not None:
+        raise HistoryBroken(damage.reason)
+    return fold(case_id, events)
 
 
-def _leave_out(case_id: str, why: Exception) -> None:
+def _log_left_out(case_id: str, why: Exception) -> None:
     _log.error("case %r was left out when deadlines were recorded: %s", case_id, why)

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from returnable.domain.characters import NOT_IN_LINE, why_refused
+
 ErrorCode = Literal[
     "command.invalid",
     "command.conflict",
@@ -72,9 +74,11 @@ class Impossible(ReturnableError):
 
 
 def checked_text(field: str, given: object, longest: int) -> str:
-    """Validate an id given by the caller; raises ``command.invalid``."""
-    if not isinstance(given, str) or not 1 <= len(given) <= longest or not given.isprintable():
-        raise Impossible("command.invalid", f"must be a text of 1 to {longest} printable characters", field=field)
+    """Validate an id that a question names; raises ``command.invalid``."""
+    if not isinstance(given, str) or not 1 <= len(given) <= longest:
+        raise Impossible("command.invalid", f"must be a text of 1 to {longest} characters", field=field)
+    if why := why_refused(given, NOT_IN_LINE):
+        raise Impossible("command.invalid", why, field=field)
     return given
 
 

@@ -90,11 +90,13 @@ class Event(Part):
         @property
         def ruling(self) -> tuple[ClauseResult, ...] | None: ...
         @property
+        def parcel_id(self) -> str | None: ...
+        @property
         def refund_id(self) -> str | None: ...
     else:  # not properties: pydantic would take them for the defaults of the fields
 
         def __getattr__(self, name: str) -> Any:
-            return None if name in ("pins", "ruling", "refund_id") else super().__getattr__(name)
+            return None if name in ("pins", "ruling", "parcel_id", "refund_id") else super().__getattr__(name)
 
 
 class Decision(Event):

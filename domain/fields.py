@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,17 +28,39 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from returnable.domain.calendar import plain
+from returnable.domain.characters import NOT_IN_ID, NOT_IN_LINE, NOT_IN_TEXT, why_refused
 from returnable.domain.marks import Mark
-from returnable.domain.money import DECIMAL_AMOUNT, MINOR_UNIT_DIGITS
+from returnable.domain.money import AMOUNT_PATTERN, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, MoneyInvalid, plain_amount
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = datetime(2099, 1, 1, tzinfo=UTC)
 """Instants outside these bounds are refused: the calendars end soon after."""
 
 _RFC_3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)\Z",
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(?:\.(\d+))?(?:[Zz]|([+-](?:[01]\d|2[0-3]):[0-5]\d))\Z",
     re.ASCII,
 )
+
+
+def rfc_3339(text: str) -> datetime | None:
+    """The aware ``datetime`` of RFC 3339 text; ``None`` where the text is not in that form.
+
+    Digits beyond the microsecond are cut. A leap second, the second 60 at the end of a month in UTC, is read as the last
+    microsecond before it. Raises :class:`ValueError` for a day or a leap second that does not exist.
+
+    >>> rfc_3339("2026-03-02t10:00:00.123456789z").isoformat(), rfc_3339("2016-12-31T23:59:60Z").isoformat()
+    ('2026-03-02T10:00:00.123456+00:00', '2016-12-31T23:59:59.999999+00:00')
+    """
+    found = _RFC_3339.match(text)
+    if found is None:
+        return None
+    day, minute, second, fraction, offset = found.groups()
+    leap = second == "60"
+    second, fraction = ("59", "9" * 6) if leap else (second, (fraction or "")[:6])
+    instant = datetime.fromisoformat(f"{day}T{minute}:{second}.{fraction:0<6}{offset or '+00:00'}")
+    if leap and (instant.astimezone(UTC) + timedelta(microseconds=1)).strftime("%d %H:%M") != "01 00:00":
+        raise ValueError("a leap second ends a month in UTC")
+    return instant
 
 
 def parse_instant(value: object) -> datetime:
@@ -48,14 +70,16 @@ def parse_instant(value: object) -> datetime:
     '2026-03-02T15:00:00+00:00'
     """
     if isinstance(value, str):
-        if not _RFC_3339.match(value):
+        try:
+            value = rfc_3339(value)
+        except ValueError as error:
+            raise PydanticCustomError("instant", "is not a real instant: {why}", {"why": str(error)}) from None
+        except OverflowError:
+            raise _outside() from None
+        if value is None:
             raise PydanticCustomError(
                 "instant", "is not an RFC 3339 instant with an offset, such as 2026-03-02T10:00:00-05:00"
             )
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError as error:
-            raise PydanticCustomError("instant", "is not a real instant: {why}", {"why": str(error)}) from None
     if not isinstance(value, datetime):
         raise PydanticCustomError("instant", "must be an RFC 3339 string with an offset")
     if value.utcoffset() is None:
@@ -63,10 +87,14 @@ def parse_instant(value: object) -> datetime:
     try:
         instant = value.astimezone(UTC)
     except OverflowError:
-        raise PydanticCustomError("instant", "is outside the years this library knows") from None
+        raise _outside() from None
     if not EARLIEST <= instant < LATEST:
         raise PydanticCustomError("instant", "must lie between 1990 and 2098")
     return plain(instant)
+
+
+def _outside() -> PydanticCustomError:
+    return PydanticCustomError("instant", "is outside the years this library knows")
 
 
 def to_text(instant: datetime) -> str:
@@ -78,25 +106,27 @@ def to_text(instant: datetime) -> str:
     return instant.isoformat().replace("+00:00", "Z")
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise PydanticCustomError("printable", "must not contain control characters or line breaks")
-    if value and not value.strip():
-        raise PydanticCustomError("blank", "must not be blank")
-    return value
+def _allowed(refused: re.Pattern[str]) -> BeforeValidator:
+    """Refuses a text by a rule of characters; it comes before other checks, which know nothing of half a character."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and (why := why_refused(value, refused)):
+            raise PydanticCustomError("characters", "{why}", {"why": why})
+        return value
+
+    return BeforeValidator(check)
 
 
-def _amount_text(value: object) -> object:
-    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < 20:
-        return format(value, "f")
+def _amount(value: object) -> object:
+    if isinstance(value, Decimal) and value.is_finite() and (not value or abs(value.adjusted()) < LONGEST_AMOUNT):
+        value = format(value, "f") if value else "0"
     if isinstance(value, float | int):
         raise PydanticCustomError("money", 'must be a decimal string such as "750.00", never a number')
-    return value
-
-
-def _amount(value: str) -> str:
-    if not DECIMAL_AMOUNT.match(value):
-        raise PydanticCustomError("money", 'must be a non-negative decimal string such as "750.00"')
+    if isinstance(value, str):
+        try:
+            return plain_amount(value)
+        except MoneyInvalid as error:
+            raise PydanticCustomError("money", "{why}", {"why": str(error)}) from None
     return value
 
 
@@ -114,31 +144,33 @@ Instant = Annotated[
 ]
 """When something happened: RFC 3339 with an offset; kept in UTC."""
 
-_Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_printable)]
+_Short = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
+_Long = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000)]
+_Id = Annotated[_Short, _allowed(NOT_IN_ID)]
 
 Id = Annotated[_Id, Mark.HARMLESS]
-"""The caller's own id: 1 to 128 printable characters. It says nothing of a person."""
+"""The caller's own id: 1 to 128 characters, none of them invisible. It says nothing of a person."""
 
 PersonalId = Annotated[_Id, Mark.PERSONAL]
-"""An id by which a person, a parcel or a payment can be known: 1 to 128 printable characters."""
+"""An id of that kind by which a person, a parcel or a payment can be known."""
 
-Reference = Annotated[_Id, Mark.FREE_TEXT]
-"""What a person gave as an id: 1 to 128 printable characters."""
+AskedId = Annotated[_Short, _allowed(NOT_IN_LINE), Mark.HARMLESS]
+"""An id in a question: 1 to 128 characters. A store may hold ids that no command may give any more."""
 
-_Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000), AfterValidator(_printable)]
+Reference = Annotated[_Short, _allowed(NOT_IN_LINE), Mark.FREE_TEXT]
+"""An id as a person wrote it: 1 to 128 characters on one line."""
 
-Text = Annotated[_Text, Mark.FREE_TEXT]
-"""A line of text for people: 1 to 2,000 printable characters."""
+Text = Annotated[_Long, _allowed(NOT_IN_TEXT), Mark.FREE_TEXT]
+"""Text that people wrote: 1 to 2,000 characters, also on several lines."""
 
-PersonalText = Annotated[_Text, Mark.PERSONAL]
-"""A text of that kind that names a person."""
+PersonalText = Annotated[_Long, _allowed(NOT_IN_LINE), Mark.PERSONAL]
+"""A name or an address of a person: 1 to 2,000 characters on one line."""
 
 Amount = Annotated[
     str,
-    BeforeValidator(_amount_text),
-    StringConstraints(strict=True, max_length=24),
-    AfterValidator(_amount),
-    WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?$"}),
+    BeforeValidator(_amount),
+    StringConstraints(strict=True),
+    WithJsonSchema({"type": "string", "pattern": AMOUNT_PATTERN, "maxLength": LONGEST_AMOUNT}),
     Mark.MONEY,
 ]
 """Money in major units as a decimal string, not negative."""
@@ -150,7 +182,7 @@ Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000), Mark.HARMLESS]
 """How many units: at least 1."""
 
 Channel = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=40), AfterValidator(_printable), Mark.HARMLESS
+    str, StringConstraints(strict=True, min_length=1, max_length=40), _allowed(NOT_IN_ID), Mark.HARMLESS
 ]
 """How a request came in: ``email``, ``portal``, ``phone``, … A policy names the ones it accepts."""
 
@@ -159,6 +191,17 @@ Flag = StrictBool
 Role = Literal["customer", "care", "warehouse", "carrier", "payments", "system", "auditor"]
 Evidence = Literal["order_confirmation", "item_picture"]
 Remedy = Literal["refund", "replacement", "both"]
+WorkKind = Literal[
+    "notify_customer",
+    "contact_customer",
+    "void_label",
+    "inspect",
+    "request_refund",
+    "refund_overdue",
+    "send_back",
+    "exception",
+]
+"""The tasks on the worklist."""
 
 
 class Model(BaseModel):
@@ -169,7 +212,7 @@ class Model(BaseModel):
 
 
 class Input(Model):
-    """The base of what a caller says. A mapping with many unknown keys is refused for the first of them.
+    """The base of what a caller gives. A mapping with many unknown keys is refused for the first of them.
 
     An error for each of them would be kept, and a request of a few megabytes holds hundreds of thousands.
     """

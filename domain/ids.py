@@ -8,16 +8,16 @@ from typing import Literal, NamedTuple, get_args
 from returnable.domain.errors import HistoryBroken, short
 
 SubjectKind = Literal["order", "return", "claim"]
-"""What has a stream of events."""
+"""The kinds with a stream of events."""
 RegisteredKind = Literal["return", "claim", "refund"]
-"""What has an id that is unique in the whole store."""
+"""The kinds whose ids are unique in the whole store."""
 Kind = Literal["order", "return", "claim", "refund"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class StreamId(NamedTuple):
-    """An order, return or claim, and so its stream of events; or a refund, which has its events in another stream.
+    """An order, return or claim, which has a stream of events; or a refund, whose events are in the stream of another.
 
     >>> str(StreamId("order", "A-1")), StreamId.parse("return/R/1")
     ('order/A-1', StreamId(kind='return', id='R/1'))
@@ -31,7 +31,7 @@ class StreamId(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> StreamId:
-        """The one that a recorded name says; raises :class:`HistoryBroken` where there can be no such name."""
+        """The subject of a recorded name; raises :class:`HistoryBroken` for a name that cannot be."""
         found = StreamId.meant_by(text)
         if found is None:
             raise HistoryBroken(f"{short(text)} is not the name of a stream")
@@ -40,7 +40,7 @@ class StreamId(NamedTuple):
     @staticmethod
     @lru_cache(maxsize=4096)
     def meant_by(text: str) -> StreamId | None:
-        """The one that somebody names; ``None`` where the text is not such a name."""
+        """The subject that a caller names; ``None`` where the text is not such a name."""
         word, _, name = text.partition("/")
         for kind in KINDS:
             if kind == word and name:

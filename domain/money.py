@@ -29,8 +29,51 @@ MINOR_UNIT_DIGITS: dict[str, int] = {
 }
 """ISO 4217 currency code → digits after the decimal point."""
 
-DECIMAL_AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,4})?\Z", re.ASCII)
+LONGEST_AMOUNT = 40
+"""The most characters of an amount."""
+
+AMOUNT_PATTERN = r"^(-?0(\.0+)?|(0|[1-9][0-9]{0,11})(\.[0-9]+)?)$"
 """One amount that somebody gives: not negative, in major units, below a trillion. A sum of amounts may exceed it."""
+
+_AMOUNT = re.compile(AMOUNT_PATTERN)
+
+_SIGNS = {
+    "$": "USD ARS AUD BBD BMD BND BRL BSD BZD CAD CLP COP CVE DOP FJD GYD HKD JMD KYD LRD MXN NAD NIO NZD SBD SGD SRD TOP "
+    "TTD TWD UYU WST XCD",
+    "€": "EUR",
+    "£": "GBP EGP FKP GIP LBP SDG SHP SSP SYP",
+    "¥": "JPY CNY",
+    "¢": "GHS",
+    "֏": "AMD",
+    "؋": "AFN",
+    "৳": "BDT",
+    "฿": "THB",
+    "៛": "KHR",
+    "₡": "CRC",
+    "₦": "NGN",
+    "₨": "INR LKR MUR NPR PKR SCR",
+    "₩": "KRW KPW",
+    "₪": "ILS",
+    "₫": "VND",
+    "₭": "LAK",
+    "₮": "MNT",
+    "₱": "PHP CUP",
+    "₲": "PYG",
+    "₴": "UAH",
+    "₵": "GHS",
+    "₸": "KZT",
+    "₹": "INR",
+    "₺": "TRY",
+    "₼": "AZN",
+    "₽": "RUB",
+    "₾": "GEL",
+    "\u20c0": "KGS",
+    "\u20c1": "SAR",
+    "﷼": "IRR OMR QAR SAR YER",
+}
+CURRENCY_SIGNS = {sign: frozenset(codes.split()) for sign, codes in _SIGNS.items()}
+CURRENCY_SIGNS |= {wide: CURRENCY_SIGNS[sign] for wide, sign in zip("＄﹩￠￡￥￦", "$$¢£¥₩", strict=True)}
+"""Sign → the ISO 4217 codes of the currencies that are written with it, from the Unicode CLDR 46 and the names in Unicode."""
 
 
 class MoneyInvalid(ValueError):
@@ -50,19 +93,34 @@ def minor_unit_digits(currency: str) -> int:
         raise MoneyInvalid(f"{currency!r} is not an ISO 4217 currency code") from None
 
 
-def to_minor(amount: str, currency: str) -> int:
-    """Minor units of a decimal amount in major units; more digits than the currency has are refused.
+def plain_amount(amount: str) -> str:
+    """The amount that somebody gives, with no sign on a zero; raises :class:`MoneyInvalid` where it is not an amount.
 
-    >>> to_minor("479.99", "USD"), to_minor("5", "USD"), to_minor("1200", "JPY")
+    >>> plain_amount("60.0000"), plain_amount("-0.00")
+    ('60.0000', '0.00')
+    """
+    if len(amount) > LONGEST_AMOUNT:
+        raise MoneyInvalid(f"must be a decimal amount of at most {LONGEST_AMOUNT} characters")
+    if not _AMOUNT.fullmatch(amount):
+        if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", amount):
+            raise MoneyInvalid("must not be negative")
+        if re.fullmatch(r"[1-9][0-9]{12,}(\.[0-9]+)?", amount):
+            raise MoneyInvalid("must be a decimal amount of less than a trillion")
+        raise MoneyInvalid('must be a non-negative decimal string such as "750.00"')
+    return amount.removeprefix("-")
+
+
+def to_minor(amount: str, currency: str) -> int:
+    """Minor units of a decimal amount in major units; more digits than the currency has are refused, unless they are zeros.
+
+    >>> to_minor("479.99", "USD"), to_minor("5.0000", "USD"), to_minor("1200.00", "JPY")
     (47999, 500, 1200)
     >>> to_minor("0.005", "USD")
     Traceback (most recent call last):
         ...
     returnable.domain.money.MoneyInvalid: '0.005' has more than the 2 decimal places of USD
     """
-    if not DECIMAL_AMOUNT.match(amount):
-        raise MoneyInvalid(f"{amount[:40]!r} is not a non-negative decimal amount")
-    return sum_to_minor(amount, currency)
+    return sum_to_minor(plain_amount(amount), currency)
 
 
 def sum_to_minor(total: str, currency: str) -> int:
@@ -73,9 +131,9 @@ def sum_to_minor(total: str, currency: str) -> int:
     """
     digits = minor_unit_digits(currency)
     whole, _, fraction = total.partition(".")
-    if len(fraction) > digits:
+    if fraction[digits:].strip("0"):
         raise MoneyInvalid(f"{total!r} has more than the {digits} decimal places of {currency}")
-    return int(whole + fraction.ljust(digits, "0"))
+    return int(whole + fraction[:digits].ljust(digits, "0"))
 
 
 def to_major(minor: int, currency: str) -> str:
@@ -93,8 +151,11 @@ def to_major(minor: int, currency: str) -> str:
 
 
 def decimal_to_minor(amount: Decimal, currency: str) -> int:
-    """Minor units of an exact ``Decimal`` (policy files state their amounts as decimals)."""
-    return to_minor(format(amount, "f"), currency)
+    """Minor units of an exact ``Decimal`` in a policy file, whose author knows how many digits the currency has."""
+    text = format(amount, "f")
+    if amount.is_signed() or len(text.partition(".")[2]) > minor_unit_digits(currency):
+        raise MoneyInvalid(f"{text[:40]!r} is negative, or has more digits than {currency}")
+    return to_minor(text, currency)
 
 
 def split(total: int, weights: Sequence[int]) -> list[int]:

@@ -55,13 +55,13 @@ class Clause(Closed):
 
 
 class Elapsed(Clause):
-    """A clause whose deadline comes ``hours`` of elapsed time after something: the deadline is itself still in time."""
+    """A clause whose deadline comes ``hours`` of elapsed time after something. The deadline itself is still in time."""
 
     hours: Hours
 
 
 class DayCounted(Clause):
-    """A clause whose deadline is the end of a local day: the first instant that is too late."""
+    """A clause whose deadline is the end of a local day. The deadline itself is already too late."""
 
     @property
     def span(self) -> tuple[int, Counting]:
@@ -235,7 +235,7 @@ INCLUSIVE: frozenset[str] = frozenset(
     for field in Clauses.model_fields.values()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Elapsed)
 )
-"""The clauses whose deadline is itself still in time: those that count hours. All other deadlines are exclusive ends."""
+"""The clauses whose deadline itself is still in time: those that count hours. All other deadlines are exclusive."""
 
 
 class CalendarChoice(Closed):
@@ -291,7 +291,7 @@ class Policy(Closed):
 
     @cached_property
     def pins(self) -> Pins:
-        """What a decision under this policy says it was judged by."""
+        """What a decision under this policy was judged by."""
         return Pins(
             policy=self.id,
             version=self.version,

@@ -1,7 +1,7 @@
-"""What the desk needs from outside: a place that keeps facts, and a clock.
+"""What commands need from outside: a store of events.
 
-The unit of consistency is the *case*: an order with its returns and its claims. A case is loaded whole, judged whole,
-and appended to under one counter, so that two requests for the same unit can never both be granted. Inside the case
+The unit of consistency is the *case*: an order with its returns and its claims. A case is loaded as a whole, judged as a
+whole, and appended to under one counter, so that two requests for the same unit can never both be granted. Inside the case
 every order, return and claim has its own stream (``order/ID``, ``return/ID``, ``claim/ID``) with its own versions.
 """
 
@@ -21,8 +21,8 @@ from returnable.domain.ids import RegisteredKind
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A fact where it stands: ``position`` in the whole log (1, 2, 3, … with gaps allowed), ``case_seq`` in its case
-    (1, 2, 3, … without gaps), ``version`` in its stream (1, 2, 3, … without gaps)."""
+    """A recorded event and its place: ``position`` in the whole log (1, 2, 3, … with gaps allowed), ``case_seq`` in its
+    case and ``version`` in its stream (both 1, 2, 3, … without gaps)."""
 
     position: int
     case_id: str
@@ -31,11 +31,11 @@ class Recorded:
     version: int
     event: Event
     content: bytes = field(default=b"", repr=False, compare=False)
-    """The bytes that the store keeps of the fact; empty for a fact that is not stored."""
+    """The bytes that the store keeps of the event; empty for an event that is not stored."""
 
     @property
     def event_id(self) -> str:
-        """The id by which people name it: its stream and its version there.
+        """The id of the event for people: its stream and its version there.
 
         >>> from datetime import UTC, datetime
         >>> from returnable.domain.events import ParcelLost
@@ -47,10 +47,10 @@ class Recorded:
 
 
 class Tip(NamedTuple):
-    """The last fact of a case or of the log as the store holds it: its position and its stored bytes.
+    """The last event of a case or of the log as the store holds it: its position and its stored bytes.
 
-    It tells one history from another. A store that was put back to an older copy of itself, and then went on, gives the same
-    places to other facts.
+    A tip identifies one history among others. A store that was restored to an older copy, and then went on, gives the same
+    places to other events.
     """
 
     position: int
@@ -58,7 +58,7 @@ class Tip(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """It in a short text.
+        """The tip as a short text.
 
         >>> Tip(7, b"{}").digest
         '7-44136fa355b3678a1146ad16f7e8649e'
@@ -68,7 +68,7 @@ class Tip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A fact that cannot be read, or cannot have happened where it stands, and why. Nothing of its case counts from
+    """An event that cannot be read, or that cannot have happened in its place, and why. Nothing of its case counts from
     there on."""
 
     position: int
@@ -80,13 +80,13 @@ class Damage:
 
     @property
     def event_id(self) -> str:
-        """The id of the fact, as :attr:`Recorded.event_id` has it."""
+        """The id of the event, as in :attr:`Recorded.event_id`."""
         return f"{self.stream}#{self.version}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A fact to be appended to a stream, as its ``version``-th."""
+    """An event to be appended to a stream, as its ``version``-th."""
 
     stream: str
     version: int
@@ -94,16 +94,16 @@ class Entry:
 
     @cached_property
     def encoded(self) -> tuple[str, bytes]:
-        """The stored name of the fact and its stored bytes."""
+        """The stored name of the event and its stored bytes."""
         return encode(self.event)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Facts to be appended to one case, of which ``after`` facts were known when they were decided (0: a new case).
+    """Events to be appended to one case, which held ``after`` events when they were decided (0: a new case).
 
-    ``tip`` is the last known fact; without it only the number of facts is compared with the store. An append may hold several
-    batches of a case, each going on from the one before.
+    ``tip`` is the last known event; without it only the number of events is compared with the store. An append may hold
+    several batches of a case, each continuing the one before.
     """
 
     case_id: str
@@ -123,10 +123,10 @@ class ReservedId:
 
 @dataclass(frozen=True, slots=True)
 class CommandReceipt:
-    """What is kept of a command with an id: enough to answer it again.
+    """The record of a command that had an id: enough to answer it again.
 
-    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the facts it appended (both 0: none), or
-    of the event in which it was counted. ``judged_on`` is how many facts its case had when it was counted (0: it was not).
+    ``digest`` identifies its body. ``first`` and ``last`` are the positions of the events it appended (both 0: none), or
+    of the event in which it was counted. ``judged_on`` is how many events its case had when it was counted (0: it was not).
     """
 
     command_id: str
@@ -141,11 +141,11 @@ class CommandReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A stretch in the life of a store's file, which ends where a copy takes the place of the file.
+    """A period in the life of a store's file. It ends when a copy takes the place of the file.
 
     ``cause`` is how it began: the store was created, a desk opened a fresh copy of it for the first time, or a back-up was
     restored. Of a back-up ``file`` is the name, ``sha256`` the hash of its bytes and ``head`` the position of its last
-    fact; ``replaced_head`` is the head of the store that it replaced, where that could be read.
+    event; ``replaced_head`` is the head of the store that it replaced, where that could be read.
     """
 
     cookie: int
@@ -158,37 +158,37 @@ class Timeline:
 
 
 class Checkpoints(Protocol):
-    """How far those who follow the facts have come, kept with the facts, each under a name.
+    """How far each process that follows the events has come, kept in the store under a name.
 
-    Who moves a bookmark holds it: one holder at a time, until an instant it names, so that another can go on after a
-    crash. ``now`` is always the caller's; no clock is read here.
+    A checkpoint has a lease: one holder at a time, until an instant that the holder names. So another process can continue
+    after a crash. ``now`` is always the caller's; no clock is read here.
     """
 
     def checkpoint(self, name: str) -> int:
-        """The position up to which all is done; 0 where nobody has begun."""
+        """The position up to which the work is done; 0 where nobody has begun."""
         ...
 
     def begun(self) -> Mapping[str, int]:
-        """The name and the position of every bookmark that was ever held, in order of the names."""
+        """The name and the position of every checkpoint that was ever acquired, in order of the names."""
         ...
 
     def acquire(self, name: str, holder: str, *, now: datetime, until: datetime) -> int | None:
-        """Take a bookmark that is free, or whose holder's time is over at ``now``, or go on holding one's own.
+        """Lease a checkpoint that is free or whose lease has expired at ``now``, or renew the holder's own lease.
 
-        The position it is at; ``None`` while another holds it.
+        Returns its position, or ``None`` while another holder has the lease.
         """
         ...
 
     def advance(self, name: str, holder: str, position: int, *, after: int, until: datetime) -> bool:
-        """Move a bookmark on from the position ``after``, durably, and hold it until then.
+        """Move a checkpoint on from the position ``after``, durably, and renew its lease.
 
-        ``False``: another holds it by now, or it stands elsewhere because the store was put back to an older copy of itself.
-        It stays where it is.
+        Returns ``False`` and changes nothing where another holder has the lease by now, or where the checkpoint is at another
+        position because the store was restored to an older copy.
         """
         ...
 
     def release(self, name: str, holder: str) -> None:
-        """Free a bookmark, if it is still this holder's."""
+        """End the lease of a checkpoint, unless another holder has it."""
         ...
 
 
@@ -202,7 +202,7 @@ class DueCase:
 
 @dataclass(frozen=True, slots=True)
 class DueStatus:
-    """How a due table stands: fed up to a position, cases that wait, the first of their instants, cases that are parked."""
+    """A due table in figures: its position, how many cases wait, the first of their instants, how many are parked."""
 
     position: int
     waiting: int
@@ -211,26 +211,27 @@ class DueStatus:
 
 
 class DueTable(Protocol):
-    """The cases that have a deadline to record, and when; fed with the facts, and made again from them at any time.
+    """The cases that have a deadline to record, and when; made from the events, and made again from them at any time.
 
-    It says where to look, never what happened: that is in the facts. ``now`` is always the caller's; no clock is read here.
+    It says where to look. Only the events say what happened. ``now`` is always the caller's; no clock is read here.
     """
 
     def position(self) -> int:
-        """The position up to which it is fed; 0: it never was."""
+        """The position of the last event that the table takes into account; 0 before the first update."""
         ...
 
     def status(self) -> DueStatus:
-        """How it stands."""
+        """The table in figures."""
         ...
 
     def update(
         self, after: int, upto: int, looked_at: Iterable[str], due: Sequence[DueCase], parked: Iterable[str]
     ) -> bool:
-        """Take in what facts with positions above ``after`` and up to ``upto`` changed, in one transaction.
+        """Record, in one transaction, the effect of the events with positions above ``after`` and up to ``upto``.
 
         Of the cases ``looked_at``, those in ``due`` are due then, those ``parked`` could not be read, and the others have
-        nothing to record. ``False``: the table does not stand at ``after``, because somebody else fed it; it stays as it is.
+        nothing to record. Returns ``False`` and changes nothing where the table is not at ``after``, because another process
+        updated it.
         """
         ...
 
@@ -239,14 +240,14 @@ class DueTable(Protocol):
         ...
 
     def claim(self, now: datetime, *, until: datetime, limit: int) -> Sequence[DueCase]:
-        """At most ``limit`` of the cases that are due, the longest due first; nobody else is given them before ``until``.
+        """Lease at most ``limit`` of the cases that are due, the longest due first, until ``until``.
 
         Cases that others have claimed are passed over, not waited for.
         """
         ...
 
     def give_back(self, cases: Sequence[DueCase], *, until: datetime) -> None:
-        """Give cases back that were claimed until then: others may claim them at once."""
+        """End the claims on these cases that last until ``until``: others may claim the cases at once."""
         ...
 
     def parked(self) -> Sequence[str]:
@@ -254,23 +255,23 @@ class DueTable(Protocol):
         ...
 
     def park(self, case_id: str) -> None:
-        """Set a case apart that turned out to be unreadable."""
+        """Park a case that turned out to be unreadable."""
         ...
 
 
 class Records(Protocol):
-    """What a store keeps beside its facts, as a whole: for a check that everything fits together."""
+    """The contents of a store beside its events, as a whole: for a check that everything fits together."""
 
     def count(self, what: Literal["facts", "names", "receipts", "counted"]) -> int:
         """How many of these are stored.
 
-        ``receipts``: the facts that were recorded by the commands of all receipts together. ``counted``: the receipts of
-        refusals that recorded nothing, because they were only counted.
+        ``facts``: events. ``names``: reserved ids. ``receipts``: the events that the commands of all receipts recorded.
+        ``counted``: the receipts of refusals that recorded nothing, because they were only counted.
         """
         ...
 
     def reserved_ids(self, after: tuple[str, str] = ("", ""), limit: int = 500) -> Sequence[ReservedId]:
-        """At most ``limit`` names whose kind and name come after ``after``, in order."""
+        """At most ``limit`` reserved ids whose kind and name come after ``after``, in order."""
         ...
 
     def receipts(self, after: str = "", limit: int = 500) -> Sequence[CommandReceipt]:
@@ -282,11 +283,11 @@ class Records(Protocol):
         ...
 
     def timelines(self) -> Sequence[Timeline]:
-        """The timelines of the store's file, the last one last; empty where the store is in no file of its own."""
+        """The timelines of the store's file, oldest first; empty where the store has no file of its own."""
         ...
 
     def damage(self) -> Iterator[str]:
-        """What the store itself finds wrong with its tables and positions, a sentence each. It may read all of them."""
+        """Each fault of tables and positions that the store itself finds, as a sentence. It may read all of them."""
         ...
 
 
@@ -313,23 +314,23 @@ class RefusalCounts(Protocol):
     ) -> None:
         """Count one more refusal in the event at ``case_seq`` of a case, and keep its receipt, in one transaction.
 
-        ``known``: how many facts the case had when the refusal was decided, and ``tip`` the last of them. The receipt is
+        ``known``: how many events the case had when the refusal was decided, and ``tip`` the last of them. The receipt is
         stored with the position of the event as ``first`` and ``last``. Raises :class:`CommandSeen` when a receipt of that
-        command id exists, :class:`Stale` when the case has other facts, and :class:`StoreBusy`. Then nothing was counted.
+        command id exists, :class:`Stale` when the case has other events, and :class:`StoreBusy`. Then nothing was counted.
         """
         ...
 
     def of(self, case_id: str) -> Mapping[int, Counted]:
-        """The place of an event in the case → what was counted in it; an event that counts nothing yet is missing."""
+        """For each place in the case whose event counts refusals, how many it has counted; without those that count none."""
         ...
 
 
 class EventStore(Protocol):
-    """Keeps facts for ever, in order; every append is all or nothing and, once it returned, durable."""
+    """Keeps events for ever, in order. Every append is all or nothing, and durable once it has returned."""
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """How far those who follow the facts have come."""
+        """How far each process that follows the events has come."""
         ...
 
     @property
@@ -339,7 +340,7 @@ class EventStore(Protocol):
 
     @property
     def records(self) -> Records:
-        """What the store keeps beside its facts, as a whole."""
+        """The contents of the store beside its events, as a whole."""
         ...
 
     @property
@@ -348,20 +349,20 @@ class EventStore(Protocol):
         ...
 
     def load(self, case_id: str, upto: int | None = None) -> Sequence[Recorded]:
-        """Every fact of a case with a position of at most ``upto``, in the order of ``case_seq``; empty when there is no
+        """Every event of a case with a position of at most ``upto``, in the order of ``case_seq``; empty when there is no
         such case. Raises ``HistoryBroken`` where one cannot be read."""
         ...
 
     def load_until_damage(self, case_id: str, upto: int | None = None) -> tuple[Sequence[Recorded], Damage | None]:
-        """The facts of a case with positions of at most ``upto``; where one cannot be read, those before it."""
+        """The events of a case with positions of at most ``upto``, up to the first that cannot be read."""
         ...
 
     def load_page(
         self, after: str = "", limit: int = 500, upto: int | None = None
     ) -> Iterator[tuple[str, Sequence[Recorded], Damage | None]]:
-        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`load_until_damage` gives it.
+        """At most ``limit`` cases whose ids come after ``after``, in order, each as :meth:`load_until_damage` returns it.
 
-        They are read at once and decoded one by one.
+        All are read at once and decoded one by one.
         """
         ...
 
@@ -370,7 +371,7 @@ class EventStore(Protocol):
         ...
 
     def changed_cases(self, after: int, upto: int) -> Sequence[str]:
-        """The ids of the cases with facts at positions above ``after`` and at most ``upto``, in order."""
+        """The ids of the cases with events at positions above ``after`` and at most ``upto``, in order."""
         ...
 
     def case_of(self, kind: RegisteredKind, name: str) -> str | None:
@@ -385,44 +386,53 @@ class EventStore(Protocol):
         receipt: CommandReceipt | None = None,
         pinned: str | None = None,
     ) -> Sequence[int]:
-        """Append all batches, names and the receipt in one transaction; the positions of the facts, in order.
+        """Append all batches, reserved ids and the receipt in one transaction; the positions of the events, in order.
 
         The receipt is stored with ``first`` and ``last`` filled in. Raises :class:`PolicyMissing` when no policy of the hash
-        ``pinned`` is kept, :class:`CommandSeen` when a receipt of that command id exists, :class:`NameTaken` when a name
-        exists, :class:`Stale` when a case has other facts than ``after`` and ``tip`` say, and :class:`StoreBusy` when the
-        store could not be written in time. Then nothing was appended.
+        ``pinned`` is kept, :class:`CommandSeen` when a receipt of that command id exists, :class:`NameTaken` when an id is
+        reserved already, :class:`Stale` when a case has other events than ``after`` and ``tip`` say, and :class:`StoreBusy`
+        when the store could not be written in time. Then nothing was appended.
         """
         ...
 
     def receipt(self, command_id: str) -> CommandReceipt | None:
-        """What is kept of the command with that id."""
+        """The receipt of the command with that id; its instant is in UTC."""
         ...
 
     def read(self, after: int = 0, limit: int = 500, upto: int | None = None) -> Sequence[Recorded]:
-        """At most ``limit`` facts with positions above ``after`` (and at most ``upto``), in order of position."""
+        """At most ``limit`` events with positions above ``after`` (and at most ``upto``), in order of position."""
         ...
 
     def cases(self) -> Iterator[tuple[str, Sequence[Recorded]]]:
-        """Every case with its facts, in order of case id; one case in memory at a time."""
+        """Every case with its events, in order of case id, as of the moment the iteration began.
+
+        One page of cases is in memory at a time.
+        """
         ...
 
     def fingerprint_at(self, position: int) -> str | None:
-        """The :attr:`Tip.digest` of the last fact with a position of at most that; ``None`` where there is none."""
+        """The :attr:`Tip.digest` of the last event at or before ``position``; ``None`` in an empty store.
+
+        Lets a view notice that the store was restored from an older copy.
+        """
         ...
 
     def store_id(self) -> str | None:
-        """Hashes of where the first fact stands and of what it says, by which this store is told from others.
+        """The identity of the store: hashes of the place and of the content of its first event; ``None`` in an empty store.
 
-        ``None`` while it is empty. A fact that cannot be read says nothing.
+        The second hash is missing where that event cannot be read.
         """
         ...
 
     def head(self) -> int:
-        """The position of the last fact; 0 for an empty store."""
+        """The position of the last event; 0 for an empty store."""
         ...
 
     def follow(self, after: int = 0) -> AbstractContextManager[Iterator[Recorded]]:
-        """Facts with positions above ``after`` as they come, blocking; also those that other processes write."""
+        """Events with positions above ``after`` as they come, blocking; also those that other processes write.
+
+        An event that cannot be read raises ``HistoryBroken`` once; the caller can then ask for the next one.
+        """
         ...
 
     def keep_policy(self, sha256: str, document: str) -> None:

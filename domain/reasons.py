@@ -172,7 +172,7 @@ def _returns_window(grounds: Grounds, speech: _Speech) -> str:
                 f"{name} {could} returned before {speech.at(line['return_before'])} ({margin_in_words(margin)})"
             )
     asked_at = speech.at(grounds["requested_at"])
-    return f"{speech.will('Requested at', 'If requested at')} {asked_at}; {'; '.join(sentences)}."
+    return f"{speech.will(f'Requested at {asked_at};', f'For a request at {asked_at}:')} {'; '.join(sentences)}."
 
 
 def _account(grounds: Grounds, speech: _Speech) -> str:
@@ -307,15 +307,16 @@ def _transit_risk(grounds: Grounds, speech: _Speech) -> str:
 
 
 def _wrong_item_window(grounds: Grounds, speech: _Speech) -> str:
-    reported = f"{speech.will('Reported at', 'If reported at')} {speech.at(grounds['reported_at'])}"
+    at = speech.at(grounds["reported_at"])
+    reported = speech.will(f"Reported at {at};", f"For a report at {at}:")
     if grounds.get("undelivered"):
-        return f"{reported}; {units(grounds['undelivered'])} of line {grounds['line_id']} without a delivery on record."
+        return f"{reported} {units(grounds['undelivered'])} of line {grounds['line_id']} without a delivery on record."
     margin = grounds["margin_seconds"]
     if margin > 0 and speech.verdict != "pass":
-        return f"{reported}; delivered only at {speech.at(grounds['delivered_at'])}."
+        return f"{reported} delivered only at {speech.at(grounds['delivered_at'])}."
     must = "has to be" if margin > 0 and not speech.asked else "had to be"
     return (
-        f"{reported}; {'in time' if margin > 0 else 'too late'}: it {must} reported before "
+        f"{reported} {'in time' if margin > 0 else 'too late'}: it {must} reported before "
         f"{speech.at(grounds['deadline'])} ({margin_in_words(margin)})."
     )
 

@@ -16,6 +16,7 @@ from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Anchor, Deadline, Happened, Settlement, passed
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.events import ContactMissed, Event, LabelVoided, RefundOverdue
+from returnable.domain.fields import WorkKind
 from returnable.domain.ids import StreamId
 from returnable.domain.order.state import Order, Parcel
 from returnable.domain.refunds.state import Refund
@@ -140,7 +141,10 @@ def _ship_by(ret: Return, label: Label) -> Deadline:
     waits = label.status in ("issued", "void")  # a void label may turn out to have been used in time
     lapse = partial(LabelVoided, label_id=name, cause="deadline") if label.may_lapse else None
     by = f"{stream}#{lapsed.version}" if lapsed is not None and lapsed.at == at else None
-    return Deadline(clause, "void_at", stream, part, at, anchors, title, awaited, waits, settled, lapse, by)
+    task: WorkKind | None = "void_label" if by is None else None
+    return Deadline(
+        clause, "void_at", stream, part, at, anchors, title, awaited, waits, settled, lapse, by, task, "before"
+    )
 
 
 def _moved(ret: Return, label: Label, received: Happened) -> Deadline:
@@ -171,7 +175,8 @@ def _contact(claim: Claim) -> Deadline:
     title, awaited = f"Customer of claim {claim.claim_id} to be contacted", "contacted"
     waits = claim.status == "open" and claim.contacted is None
     lapse, by = ContactMissed if claim.may_lapse else None, None if missed is None else f"{stream}#{missed.version}"
-    return Deadline(clause, "contact_by", stream, "", at, anchors, title, awaited, waits, settled, lapse, by)
+    task: WorkKind = "contact_customer"
+    return Deadline(clause, "contact_by", stream, "", at, anchors, title, awaited, waits, settled, lapse, by, task)
 
 
 def _overdue(refund: Refund) -> Deadline:
@@ -184,7 +189,10 @@ def _overdue(refund: Refund) -> Deadline:
     lapse = partial(RefundOverdue, refund_id=name) if refund.may_lapse else None
     by = None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}"
     subject = str(StreamId("refund", name))
-    return Deadline(clause, "overdue_at", subject, "", at, anchors, title, awaited, waits, settled, lapse, by)
+    task: WorkKind = "refund_overdue"
+    return Deadline(
+        clause, "overdue_at", subject, "", at, anchors, title, awaited, waits, settled, lapse, by, task, "after"
+    )
 
 
 def _done(

@@ -1,1 +1,1 @@
-"""What people read: views computed from the facts, as of any instant."""
+"""Projections: the answers that people read, computed from events as of any instant."""

@@ -1,7 +1,7 @@
-"""The public form of what auditors are told: why something was decided, how it came about, and when an answer flips.
+"""The public models of the answers for auditors: why a decision was made, a history step by step, and edges.
 
 Instants are RFC 3339 with the offset of the policy's zone; money is a decimal string of the order's currency. An *event
-id* is the stream of a fact and its version in it, such as ``return/R-1#2``.
+id* is the stream of an event and its version in that stream, such as ``return/R-1#2``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from returnable.domain.events import Pins
 from returnable.domain.fields import Model
 from returnable.domain.ruling import Verdict
 from returnable.projections.views import ActorView, DeductionView, MoneyView, RefundItemView
 
 
 class EventRef(Model):
-    """A fact on record."""
+    """An event that an answer names."""
 
     event: str
     """Its event id."""
@@ -28,45 +29,33 @@ class EventRef(Model):
 # ---- why ------------------------------------------------------------------------------------------------------------
 
 
-class PinsView(Model):
-    """What a decision was judged by, as it is pinned in the decision itself."""
+class EventSource(Model):
+    """A value that a verdict rests on, and its sources.
 
-    policy: str
-    version: str
-    sha256: str
-    calendar: str
-    zone: str
-    tzdata: str | None = None
-    engine: str
-
-
-class FactSource(Model):
-    """A value a verdict rests on, and where it comes from.
-
-    ``sources`` holds event ids; ``policy`` where the policy sets the value; ``absence`` where the value says that
-    something is *not* on record (``value`` is then null, or what follows from it).
+    ``sources`` holds event ids; ``policy`` if the policy sets the value; ``absence`` if the value says that something is
+    *not* recorded (``value`` is then null, or follows from that).
     """
 
     key: str
-    """The place in the facts of the finding, such as ``lines[0].return_before``."""
+    """The place of the value in the grounds of the clause, such as ``lines[0].return_before``."""
     value: JsonValue
     sources: tuple[str, ...]
 
 
 class Margin(Model):
-    """A deadline, and by how much it was kept or missed."""
+    """A deadline, and the margin by which it was kept or missed."""
 
     at: str
     inclusive: bool
-    """Whether the instant itself was still in time."""
+    """Whether the instant itself is in time."""
     margin_seconds: float | int | None
-    """Seconds left; negative: that much too late. Null where nothing is measured against it."""
+    """Seconds left; negative: seconds too late. Null if nothing is measured against the deadline."""
     margin: str | None
     """The same in words, such as ``2 h 5 min late``."""
 
 
 class OverrideWhy(Model):
-    """Who set a clause aside, why and when, and the event id of the fact that says so."""
+    """Who set a clause aside, why and when, and the id of the event that records it."""
 
     approved_by: str
     reason: str
@@ -75,23 +64,23 @@ class OverrideWhy(Model):
 
 
 class ClauseWhy(Model):
-    """One clause of a ruling, with all it rests on."""
+    """One clause of a ruling, with everything it rests on."""
 
     clause: str
     verdict: Verdict
     quote: str
     """The merchant's own words."""
     reading: str
-    """How the words are read."""
+    """How we read these words."""
     because: str
     """The reason in plain English."""
-    facts: tuple[FactSource, ...]
+    facts: tuple[EventSource, ...]
     deadline: Margin | None
     override: OverrideWhy | None
 
 
 class ResolvedDeadline(Model):
-    """A deadline that a fact set, or whose passing it records: from which clause, and from which event it runs."""
+    """A deadline that an event set, or whose passing it records: the clause behind it, and the event it runs from."""
 
     name: str
     """The field, such as ``return_before``."""
@@ -101,14 +90,14 @@ class ResolvedDeadline(Model):
     quote: str
     reading: str
     anchor: str
-    """The event id of the fact it is counted from."""
+    """The id of the event from which the deadline is counted."""
     anchored_at: str
     because: str
-    """How it came about, in plain English."""
+    """How the deadline was counted, in plain English."""
 
 
 class PaidBack(Model):
-    """What goes back to one payment of the order."""
+    """The part of a refund that goes back to one payment of the order."""
 
     payment_id: str
     method: str | None
@@ -116,7 +105,7 @@ class PaidBack(Model):
 
 
 class RefundWhy(Model):
-    """What a refund comes to: merchandise + tax + shipping - deductions - what an earlier attempt settled."""
+    """The sum of a refund: merchandise + tax + shipping - deductions - the amount that an earlier attempt settled."""
 
     refund_id: str
     currency: str
@@ -131,17 +120,17 @@ class RefundWhy(Model):
 
 
 class Explainable(Model):
-    """Another fact that ``why --event`` can explain."""
+    """Another event that ``why --event`` can explain."""
 
     event: str
     type: str
     at: str
     outcome: Literal["accepted", "declined"] | None
-    """What its command came to; null for a fact that holds no ruling."""
+    """The outcome of its command; null for an event without a ruling."""
 
 
 class WhyView(Model):
-    """Why a decision came out as it did, by the policy or by hand, or where the deadline of a fact comes from."""
+    """The reasons for a decision, by the policy or by hand; or the origin of the deadlines that an event set."""
 
     subject: str
     event: str
@@ -153,42 +142,47 @@ class WhyView(Model):
     command_id: str | None
     outcome: Literal["accepted", "declined"]
     recorded: tuple[str, ...]
-    """The event ids of everything the command recorded."""
-    pins: PinsView
+    """The ids of all events that the command recorded."""
+    pins: Pins
     clauses: tuple[ClauseWhy, ...]
-    """In the order of the policy; empty where the fact holds no ruling."""
+    """In the order of the policy; empty if the event holds no ruling."""
     deadlines: tuple[ResolvedDeadline, ...]
     reason: str | None
-    """Of what a person decided by hand: the reason given. The policy weighed nothing then."""
+    """The reason that a person gave who decided by hand; the policy weighed nothing then."""
     refund: RefundWhy | None
     events: tuple[EventRef, ...]
-    """Every event that is named as a source, in the order in which they were recorded."""
+    """Every event that is named as a source, in the order of recording."""
     others: tuple[Explainable, ...]
-    """The other decisions of the stream, and for an order those of its whole case."""
+    """The other decisions of the stream; for an order those of its whole case."""
 
 
 # ---- replay ---------------------------------------------------------------------------------------------------------
 
 
-class DeadlineChange(Model):
-    """What a step did to a deadline. ``passed``: it ran out since the step before, and nothing had settled it."""
+class DeadlineName(Model):
+    """A deadline of a history."""
 
     subject: str
     name: str
     of: str
-    """What it is the deadline of, such as ``line 1 in parcel P-1``; empty where there is only one."""
+    """The part of the subject, such as ``line 1 in parcel P-1``; empty if the subject has one such deadline."""
     clause: str
     inclusive: bool
+
+
+class DeadlineChange(DeadlineName):
+    """The effect of a step on a deadline. ``passed``: the deadline passed unsettled since the step before."""
+
     change: Literal["set", "moved", "settled", "reopened", "passed"]
     before: str | None
     after: str | None
 
 
 class HistoryStep(Model):
-    """One fact of a history and what it changed."""
+    """One event of a history and its effects."""
 
     number: int
-    """Its place in the case (of an order), or in the stream."""
+    """The place of the event in the case (for an order), or in the stream."""
     event: str
     type: str
     recorded_at: str
@@ -196,25 +190,20 @@ class HistoryStep(Model):
     actor: ActorView | None
     command_id: str | None
     before: str | None
-    """The state of the stream's lifecycle; null: nothing yet."""
+    """The state of the stream's lifecycle; null before its first event."""
     after: str
     details: dict[str, JsonValue]
     deadlines: tuple[DeadlineChange, ...]
     money: MoneyView | None
-    """Where the step changed it."""
+    """Null if the step did not change it."""
     failed: tuple[str, ...]
-    """The clauses that failed, where the step holds a ruling."""
+    """The clauses of the step's ruling that failed."""
     overridden: tuple[str, ...]
 
 
-class OpenDeadline(Model):
+class OpenDeadline(DeadlineName):
     """A deadline at the end of a history."""
 
-    subject: str
-    name: str
-    of: str
-    clause: str
-    inclusive: bool
     at: str
     state: Literal["open", "settled", "passed"]
 
@@ -227,7 +216,7 @@ class StreamState(Model):
 
 
 class Reached(Model):
-    """How things stand after the last step; deadlines by the clock ``at``."""
+    """The state after the last step; deadlines are judged at the instant ``at``."""
 
     at: str
     streams: tuple[StreamState, ...]
@@ -242,7 +231,7 @@ class HistoryView(Model):
     case_id: str
     steps: tuple[HistoryStep, ...]
     left_out: int
-    """How many later facts of it ``until`` leaves out."""
+    """The number of later events that ``until`` leaves out."""
     reached: Reached
 
 
@@ -263,7 +252,7 @@ class EdgeView(Model):
     at: str
     """The first instant of the new answer."""
     deadline: str
-    """As the views show it: where ``inclusive``, the last instant of the old answer, else the same as ``at``."""
+    """The instant that views show: if ``inclusive``, the last instant of the old answer; otherwise the same as ``at``."""
     inclusive: bool
     subject: str
     clause: str
@@ -278,7 +267,7 @@ class EdgeView(Model):
 
 
 class EdgesView(Model):
-    """Every edge of a subject in order of time, seen from the clock ``at``."""
+    """Every edge of a subject in order of time, seen from the instant ``at``."""
 
     subject: str
     at: str

@@ -15,12 +15,12 @@ from returnable.projections.views import ClaimView
 
 
 def claim_view(claim: Claim, policy: Policy, moment: datetime) -> ClaimView:
-    """How the claim stands at ``moment``."""
+    """The state of the claim at ``moment``."""
     return ClaimView.model_validate(claim_at(claim_values(claim, policy), moment))
 
 
 def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
-    """What the facts say, whatever the clock: nothing is overdue."""
+    """The state of the claim by its events alone: without a clock nothing is overdue."""
     tz = zone(policy.zone)
     return {
         "claim_id": claim.claim_id,
@@ -42,7 +42,7 @@ def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
 
 
 def claim_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
-    """What :func:`claim_values` says, at ``moment``: the promise to call is broken after its last instant."""
+    """The values of :func:`claim_values` at ``moment``: the promise of contact is broken after its last instant."""
     waits = values["status"] == "open" and values["contacted_at"] is None
     at = datetime.fromisoformat(values["contact_by"])
     return {**values, "overdue": waits and passed("wrong_item.contact", at, moment)}

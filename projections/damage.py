@@ -1,4 +1,4 @@
-"""One case as far as it can be trusted: what comes before a fact that cannot be read, or cannot have happened."""
+"""Damaged cases: the events before one that cannot be read, or cannot have happened, still count."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ CORRUPTION_ERRORS = (
     ArithmeticError,
     AssertionError,
 )
-"""What facts that contradict each other may raise, wherever they are looked at. Not that the store is unusable."""
+"""Exceptions that damaged or contradictory events can raise anywhere in a projection.
+
+``StoreUnusable`` is missing on purpose: a store that cannot be reached says nothing about its events.
+"""
 
 
 def up_to_damage(
     events: Sequence[Recorded], damage: Damage | None, build: Callable[[Sequence[Recorded]], T]
 ) -> tuple[T, Damage | None]:
-    """What ``build`` makes of the facts of a case; where it cannot, of all that comes before the first fact to blame.
+    """The result of ``build`` for the events of a case; if it fails, for the events before the first that makes it fail.
 
-    ``damage`` is what is known to be wrong behind these facts, and what is answered if nothing is wrong with them.
-    ``build`` must make something of no facts at all.
+    ``damage`` is the known damage after these events; it is returned if none of them makes ``build`` fail. ``build`` must
+    accept an empty sequence.
     """
     try:
         return build(events), damage
@@ -54,22 +57,22 @@ def up_to_damage(
 
 @contextmanager
 def explained_damage(what: str) -> Iterator[None]:
-    """Name what cannot be told where its facts say what cannot be; raises ``HistoryBroken``. What is ours passes as it is."""
+    """Turn errors of damaged events into a ``HistoryBroken`` that names ``what``; errors that explain themselves pass."""
     try:
         yield
     except CORRUPTION_ERRORS as error:
         if isinstance(error, Impossible | PolicyInvalid) or (isinstance(error, HistoryBroken) and what in str(error)):
             raise
-        raise HistoryBroken(f"{what} cannot be told: {describe(error)}") from error
+        raise HistoryBroken(f"{what} cannot be explained: {describe(error)}") from error
 
 
 def describe(error: Exception) -> str:
-    """What is wrong, in our words or else in those of the error and its kind."""
+    """The message of an error of ours; of any other error its type and message."""
     text = str(error)
     known = isinstance(error, HistoryBroken | Impossible | PolicyInvalid | CalendarInvalid | CalendarExhausted)
     return text if known and text else f"{type(error).__name__}: {text}"
 
 
 def pinned(case: Case, policy_of: PolicyOf) -> Policy | None:
-    """The policy pinned to the order of a case; ``None`` where nothing was confirmed."""
+    """The policy pinned to the order of a case; ``None`` if no order was confirmed."""
     return None if case.order.status == NOTHING else policy_of(case.order.confirmed.pins.sha256)

@@ -1,8 +1,8 @@
-"""Edges: the instants at which an answer flips by the passing of time alone, given the facts that are known.
+"""Edges: the instants at which an answer flips by the passing of time alone, if nothing more is recorded.
 
-:func:`answers` says all that can be asked of a case at an instant, as values that can be compared. An edge is an instant
-whose answers differ from those a microsecond before. Only instants that stand in the facts, and those a microsecond after
-them (the last instant of an inclusive deadline is still in time), can be edges; each of them is tried.
+:func:`answers` returns every answer about a case at an instant, as values that can be compared. An edge is an instant
+whose answers differ from those a microsecond before. Only an instant that an event holds can be an edge, or the
+microsecond after it (the last instant of an inclusive deadline is still in time). All of these are tried.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ from returnable.projections.worklist import Waiting, waiting_in
 
 _FORTNIGHT = timedelta(days=14)
 
-CANCELLATION, CONTACT, REFUND, STANDING = "cancellation", "contact", "refund", "standing"
+CANCELLATION, STANDING = "cancellation", "standing"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Question:
-    """Something that can be asked of a case at any instant, and that has one answer then."""
+    """A question about a case that has one answer at any instant."""
 
     subject: str
-    """What it is about, such as ``order/A-1``."""
+    """Its subject, such as ``order/A-1``."""
     topic: str
-    """What belongs together: ``cancellation``, ``return of line 1``, ``label L-1``, …"""
+    """Answers of one topic belong together: ``cancellation``, ``return of line 1``, ``label L-1``, …"""
     name: str
-    """What is asked: ``verdict``, ``allowed``, ``status``, …"""
+    """``verdict``, ``allowed``, ``status``, …"""
     clause: str
-    """The clause that decides; empty where several do."""
+    """The clause that decides; empty if several do."""
+    what: str = ""
+    """The change in words, where :data:`_WHAT` has none."""
 
 
 Answers = Mapping[Question, str]
@@ -64,15 +66,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An instant at which an answer flips.
+    """An instant at which an answer flips: ``at`` is the first instant of the new answer.
 
-    ``at`` is the first instant of the new answer. ``deadline`` is the instant as views show it: where ``inclusive``, the
-    last one of the old answer, else ``at`` itself. ``also`` holds the further answers on the same topic that flip with it.
+    ``also`` holds the further answers of the same topic that flip with it.
     """
 
     at: datetime
-    deadline: datetime
-    inclusive: bool
     subject: str
     clause: str
     what: str
@@ -80,15 +79,25 @@ class Edge:
     after: str
     also: tuple[Change, ...] = ()
 
+    @property
+    def inclusive(self) -> bool:
+        """Whether the clause includes the instant of its deadline."""
+        return self.clause in INCLUSIVE
+
+    @property
+    def deadline(self) -> datetime:
+        """The instant that views show: if ``inclusive``, the last one of the old answer; otherwise ``at``."""
+        return self.at - A_MOMENT if self.inclusive else self.at
+
 
 # ---- the answers at an instant --------------------------------------------------------------------------------------
 
 
 def answers(case: Case, policy: Policy, at: datetime) -> Answers:
-    """All that can be asked of a case at an instant, without the margins, which change with every instant.
+    """Every answer about a case at an instant, without the margins, which change all the time.
 
-    Eligibility (each clause, and what comes of them), states, labels, whether a parcel handed over then is late, what is
-    overdue, and what waits for somebody. ``policy`` is the one pinned to the order.
+    These are eligibility (each clause, and their result), states, labels, whether a parcel handed over then is late, what
+    is overdue, and what waits for somebody. ``policy`` is the one pinned to the order.
     """
     return dict(_answers(case, policy, at, [*waiting_in(case, policy)]))
 
@@ -110,15 +119,16 @@ def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) 
         yield from _of_labels(ret, at)
     for claim in case.claims.values():
         yield Question(claim.stream, STANDING, "status", ""), claim.status
-        yield Question(claim.stream, CONTACT, "overdue", "wrong_item.contact"), _yes(claim.overdue(at))
-        yield Question(claim.stream, CONTACT, "missed", "wrong_item.contact"), _yes(claim.contact_was_missed(at))
+        contact = "wrong_item.contact"
+        yield Question(claim.stream, contact, "overdue", contact), _yes(claim.overdue(at))
+        yield Question(claim.stream, contact, "missed", contact), _yes(claim.contact_was_missed(at))
     for refund in case.refunds.values():
-        subject = str(StreamId("refund", refund.refund_id))
+        subject, timing = str(StreamId("refund", refund.refund_id)), "returns.refund_timing"
         yield Question(subject, STANDING, "status", ""), refund.status
-        yield Question(subject, REFUND, "overdue", "returns.refund_timing"), _yes(refund.overdue(at))
+        yield Question(subject, timing, "overdue", timing), _yes(refund.overdue(at))
     for item in work:
         shown = "overdue" if item.overdue(at) else "waits"
-        yield _of_work(case, item), shown if item.shown(at) else "not there"
+        yield _of_work(item), shown if item.shown(at) else "not there"
 
 
 def _yes(holds: bool) -> str:
@@ -133,7 +143,7 @@ def _of_ruling(subject: str, topic: str, ruling: EligibilityRuling) -> Iterator[
 
 
 def _units_in_time(case: Case, line_id: str, at: datetime) -> tuple[int, int]:
-    """How many units of a line that nobody holds could be returned then, and how many reported as wrong items."""
+    """The units of a line in no return and no claim that could be returned then, or reported as wrong items."""
     back = wrong = 0
     for parcel in case.order.parcels.values():
         free = parcel.units.get(line_id, 0) - case.held[line_id].get(parcel.parcel_id, 0)
@@ -159,25 +169,18 @@ def _topic(label: Label) -> str:
     return f"label {label.label_id}"
 
 
-def _of_work(case: Case, item: Waiting) -> Question:
-    subject, name = f"{item.subject}/{item.name}", f"worklist {item.kind}"
-    if item.kind == "void_label":
-        labels = case.returns[item.name].labels.values()
-        label = next(label for label in labels if label.status == "issued" and label.void_at == item.due_at)
-        return Question(subject, _topic(label), name, "returns.ship_by")
-    topics = {
-        "contact_customer": (CONTACT, "wrong_item.contact"),
-        "refund_overdue": (REFUND, "returns.refund_timing"),
-    }
-    topic, clause = topics.get(item.kind, (STANDING, ""))
-    return Question(subject, topic, name, clause)
+def _of_work(item: Waiting) -> Question:
+    subject, name, deadline = f"{item.subject}/{item.name}", f"worklist {item.kind}", item.deadline
+    if deadline is None:
+        return Question(subject, STANDING, name, "")
+    return Question(subject, deadline.part or deadline.clause, name, deadline.clause, deadline.title)
 
 
 # ---- the edges ------------------------------------------------------------------------------------------------------
 
 
 def instants(case: Case) -> list[datetime]:
-    """Every instant that stands in what is known of a case, deadlines included, in order."""
+    """Every instant that the events of a case hold, deadlines included, in order."""
     order = case.order
     found: list[datetime | None] = [order.confirmed.occurred_at]
     found += [order.account_since, order.incomplete_since, order.cancelled_at]
@@ -196,7 +199,7 @@ def instants(case: Case) -> list[datetime]:
 
 
 def edges_of(subject: Subject) -> tuple[Edge, ...]:
-    """The edges that concern a subject, in order of time. A return and a claim have those of their refunds; an order all."""
+    """The edges of a subject in order of time: a return and a claim have those of their refunds, an order has all."""
     return tuple(edge for edge in edges(subject.case, subject.policy) if subject.owns(edge.subject))
 
 
@@ -212,11 +215,12 @@ def edges(case: Case, policy: Policy) -> tuple[Edge, ...]:
     for instant in sorted({later for known in instants(case) for later in (known, known + A_MOMENT)}):
         before, after = at(instant - A_MOMENT), at(instant)
         changes = [Change(question, before[question], after[question]) for question in after]
-        found += _told(case, instant, [change for change in changes if change.before != change.after])
+        found += _grouped(case, instant, [change for change in changes if change.before != change.after])
     return tuple(sorted(found, key=lambda edge: (edge.at, edge.subject, edge.clause, edge.what)))
 
 
-def _told(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Edge]:
+def _grouped(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Edge]:
+    """One edge for each verdict that flips; one for each other topic, with its further answers."""
     topics: defaultdict[tuple[str, str], list[Change]] = defaultdict(list)
     for change in changes:
         topics[change.question.subject, change.question.topic].append(change)
@@ -224,30 +228,18 @@ def _told(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Edge]
         verdicts = [change for change in on_topic if change.question.name == "verdict"]
         rest = [change for change in on_topic if change not in verdicts]
         for main in verdicts or rest[:1]:
-            yield _edge(case, at, main, tuple(change for change in rest if change is not main))
-
-
-def _edge(case: Case, at: datetime, main: Change, also: tuple[Change, ...]) -> Edge:
-    question = main.question
-    inclusive = question.clause in INCLUSIVE
-    return Edge(
-        at=at,
-        deadline=at - A_MOMENT if inclusive else at,
-        inclusive=inclusive,
-        subject=question.subject,
-        clause=question.clause,
-        what=_what(case, at, main),
-        before=main.before,
-        after=main.after,
-        also=also,
-    )
+            also = tuple(change for change in rest if change is not main)
+            question = main.question
+            what = _what(case, at, main)
+            yield Edge(at, question.subject, question.clause, what, main.before, main.after, also)
 
 
 def _what(case: Case, at: datetime, change: Change) -> str:
     question = change.question
-    tell = _WHAT.get((question.clause, question.name))
-    told = tell(case, at, change) if tell else f"{question.topic}: {question.name} becomes {change.after}"
-    return f"{told} (set aside by an override)" if change.after == "overridden" else told
+    known = _WHAT.get((question.clause, question.name), question.what)
+    what = known if isinstance(known, str) else known(case, at, change)
+    what = what or f"{question.topic}: {question.name} becomes {change.after}"
+    return f"{what} (set aside by an override)" if change.after == "overridden" else what
 
 
 def _cancellation_window(case: Case, at: datetime, change: Change) -> str:
@@ -255,67 +247,51 @@ def _cancellation_window(case: Case, at: datetime, change: Change) -> str:
 
 
 def _with_the_carrier(case: Case, at: datetime, change: Change) -> str:
-    there = [parcel.parcel_id for parcel in case.order.parcels.values() if parcel.shipped_at == at]
-    so = ": the order cannot be cancelled any more" if change.after == "fail" else ""
-    return f"{_parcels(there)} with the carrier{so}"
+    names = [parcel.parcel_id for parcel in case.order.parcels.values() if parcel.shipped_at == at]
+    parcels = f"parcel {names[0]} is" if len(names) == 1 else f"parcels {', '.join(names)} are"
+    return f"{parcels} with the carrier{': the order cannot be cancelled any more' if change.after == 'fail' else ''}"
 
 
-def _parcels(names: Sequence[str]) -> str:
-    return f"parcel {names[0]} is" if len(names) == 1 else f"parcels {', '.join(names)} are"
+def _return_window(case: Case, at: datetime, change: Change) -> str:
+    what, opens = _window(case, at, change, "return of line ", lambda parcel: parcel.return_before)
+    return f"the return window of line {what} {'opens' if opens else 'closes'}"
 
 
-def _window(case: Case, at: datetime, change: Change) -> str:
-    question = change.question
-    topic, what, begins, ends, end_of = _WINDOWS[question.clause]
-    line_id = question.topic.removeprefix(topic)
-    opens, there = change.after == "pass", ""
-    if question.name != "verdict":
-        opens = int(change.after) > int(change.before)
-        turning = [p for p in case.order.parcels.values() if at in (p.delivered_at, end_of(p)) and line_id in p.units]
-        there = f" in parcel {', '.join(parcel.parcel_id for parcel in turning)}"
-    return f"{what} {line_id}{there} {begins if opens else ends}"
+def _report_window(case: Case, at: datetime, change: Change) -> str:
+    what, begins = _window(case, at, change, "wrong item in line ", lambda parcel: parcel.report_before)
+    return f"the time to report a wrong item in line {what} {'begins' if begins else 'ends'}"
 
 
-_WINDOWS: dict[str, tuple[str, str, str, str, Callable[[Parcel], datetime | None]]] = {
-    "returns.window": (
-        *("return of line ", "the return window of line", "opens", "closes"),
-        lambda parcel: parcel.return_before,
-    ),
-    "wrong_item.window": (
-        *("wrong item in line ", "the time to report a wrong item in line", "begins", "ends"),
-        lambda parcel: parcel.report_before,
-    ),
-}
+def _window(
+    case: Case, at: datetime, change: Change, topic: str, end_of: Callable[[Parcel], datetime | None]
+) -> tuple[str, bool]:
+    """The line, with its parcels if only units in some of them are concerned; and whether the window opens."""
+    line_id = change.question.topic.removeprefix(topic)
+    if change.question.name == "verdict":
+        return line_id, change.after == "pass"
+    parcels = [p for p in case.order.parcels.values() if at in (p.delivered_at, end_of(p)) and line_id in p.units]
+    there = ", ".join(parcel.parcel_id for parcel in parcels)
+    return f"{line_id} in parcel {there}", int(change.after) > int(change.before)
 
 
-def _account(case: Case, at: datetime, change: Change) -> str:
-    return f"the customer has the account that the {change.question.topic} needs"
-
-
-def _label_status(case: Case, at: datetime, change: Change) -> str:
-    return f"{change.question.topic} voids by itself"
-
-
-def _label_received(case: Case, at: datetime, change: Change) -> str:
-    return f"{change.question.topic} is with the customer"
-
-
-_WHAT: dict[tuple[str, str], Callable[[Case, datetime, Change], str]] = {
+_WHAT: dict[tuple[str, str], str | Callable[[Case, datetime, Change], str]] = {
     ("cancellation.window", "verdict"): _cancellation_window,
     ("cancellation.not_shipped", "verdict"): _with_the_carrier,
-    ("returns.window", "verdict"): _window,
-    ("returns.window", "units in time"): _window,
-    ("returns.account", "verdict"): _account,
-    ("wrong_item.window", "verdict"): _window,
-    ("wrong_item.window", "units in time"): _window,
-    ("returns.ship_by", "status"): _label_status,
-    ("returns.ship_by", "with the customer"): _label_received,
-    ("returns.ship_by", "a parcel handed over then"): lambda case, at, change: "the time to hand the parcel over ends",
-    ("wrong_item.contact", "overdue"): lambda case, at, change: "the promised contact is overdue",
-    ("wrong_item.contact", "missed"): lambda case, at, change: "the promised contact is missed",
-    ("returns.refund_timing", "overdue"): lambda case, at, change: "the refund is overdue",
+    ("returns.window", "verdict"): _return_window,
+    ("returns.window", "units in time"): _return_window,
+    ("returns.account", "verdict"): lambda _, __, it: (
+        f"the customer has the account that the {it.question.topic} needs"
+    ),
+    ("wrong_item.window", "verdict"): _report_window,
+    ("wrong_item.window", "units in time"): _report_window,
+    ("returns.ship_by", "status"): lambda _, __, it: f"{it.question.topic} voids by itself",
+    ("returns.ship_by", "with the customer"): lambda _, __, it: f"{it.question.topic} is with the customer",
+    ("returns.ship_by", "a parcel handed over then"): "the time to hand the parcel over ends",
+    ("wrong_item.contact", "overdue"): "the promised contact is overdue",
+    ("wrong_item.contact", "missed"): "the promised contact is missed",
+    ("returns.refund_timing", "overdue"): "the refund is overdue",
 }
-"""Clause and what is asked → what happens at the edge, for people."""
+"""Clause and name of a question → the change in words."""
 
 
 # ---- the public form ------------------------------------------------------------------------------------------------
@@ -351,7 +327,7 @@ def _view(edge: Edge, clock: datetime, tz: ZoneInfo) -> EdgeView:
 
 
 def distance(at: datetime, clock: datetime) -> str:
-    """How far an instant lies from the clock, in its two largest units; from a fortnight on in days.
+    """How far an instant is from the clock, in its two largest units; from 14 days on in days.
 
     >>> from datetime import UTC
     >>> noon = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""The refund ledger: what was captured by each payment of an order, what of it went back, and what remains.
+"""The refund ledger: for each payment of an order the amounts captured, refunded, pending and remaining.
 
-The only place that adds up the money of an order: the ledger, reports, replays and stored views show what it says.
+This is the only place that adds up the money of an order. The ledger, reports, replays and stored views show its result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from returnable.projections.views import LedgerEntry, MoneyView
 class Balance(NamedTuple):
     """One payment of an order, or all of them (its id and method are then empty), in minor units of its currency.
 
-    ``pending`` was asked back, and is neither settled nor failed. ``remaining`` = captured - refunded - pending.
+    ``pending`` was requested as a refund, and is neither settled nor failed. ``remaining`` = captured - refunded - pending.
     """
 
     order_id: str

@@ -1,4 +1,4 @@
-"""Lists: the same answers from the facts, as of any instant, or from stored views, at once."""
+"""Lists: the same answers from events, as of any instant, or from stored views, without folding."""
 
 from __future__ import annotations
 
@@ -28,12 +28,17 @@ ListName = Literal["orders", "returns", "refunds", "claims"]
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A list of subjects: what is on it of a case, and what it says at an instant."""
+    """A list of subjects: the values of a case without a clock, and their form at an instant."""
 
     name: ListName
     view: type[OrderView] | type[ReturnView] | type[RefundView] | type[ClaimView]
-    of_case: Callable[[Case, Policy], Iterator[Values]]
+    of_case: Callable[[Case, Policy], list[Values]]
     at: Callable[[Mapping[str, Any], datetime], Values]
+
+    @property
+    def key(self) -> str:
+        """The name of the subject's id: ``order_id`` and so on."""
+        return f"{self.name.removesuffix('s')}_id"
 
     @property
     def statuses(self) -> tuple[str, ...]:
@@ -41,43 +46,44 @@ class Listed:
         return get_args(self.view.model_fields["status"].annotation)
 
     def check_status(self, status: str | None) -> None:
-        """Raise ``command.invalid`` for what is no state of a subject on the list."""
+        """Raise ``command.invalid`` for a status that no subject on the list can have."""
         if status is not None and status not in self.statuses:
             raise Impossible(
                 "command.invalid", f"{short(status)} is none of {', '.join(self.statuses)}", field="status"
             )
 
 
-def _of_orders(case: Case, policy: Policy) -> Iterator[Values]:
-    yield order_values(case, policy)
-
-
-def _of_returns(case: Case, policy: Policy) -> Iterator[Values]:
-    return (return_values(ret, policy) for ret in case.returns.values())
-
-
-def _of_refunds(case: Case, policy: Policy) -> Iterator[Values]:
-    return (refund_values(refund, policy) for refund in case.refunds.values())
-
-
-def _of_claims(case: Case, policy: Policy) -> Iterator[Values]:
-    return (claim_values(claim, policy) for claim in case.claims.values())
-
-
 LISTS: Mapping[str, Listed] = {
     listed.name: listed
     for listed in (
-        Listed("orders", OrderView, _of_orders, lambda values, moment: dict(values)),
-        Listed("returns", ReturnView, _of_returns, return_at),
-        Listed("refunds", RefundView, _of_refunds, refund_at),
-        Listed("claims", ClaimView, _of_claims, claim_at),
+        Listed(
+            "orders", OrderView, lambda case, policy: [order_values(case, policy)], lambda values, moment: dict(values)
+        ),
+        Listed(
+            "returns",
+            ReturnView,
+            lambda case, policy: [return_values(ret, policy) for ret in case.returns.values()],
+            return_at,
+        ),
+        Listed(
+            "refunds",
+            RefundView,
+            lambda case, policy: [refund_values(refund, policy) for refund in case.refunds.values()],
+            refund_at,
+        ),
+        Listed(
+            "claims",
+            ClaimView,
+            lambda case, policy: [claim_values(claim, policy) for claim in case.claims.values()],
+            claim_at,
+        ),
     )
 }
 """The lists of subjects, by name."""
 
 
 class StoredLists:
-    """Answers from stored views at one moment of theirs, as they read at a moment of the reader's."""
+    """Answers from stored views as of one moment, at an instant of the reader's choice."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -93,7 +99,7 @@ class StoredLists:
         return (listed.at(from_json(document), moment) for (document,) in rows)
 
     def worklist(self, moment: datetime, kinds: Collection[str] | None = None) -> WorklistView:
-        """What waits for somebody at ``moment``."""
+        """The tasks that wait at ``moment``."""
         columns = ("kind", "subject", "name", "zone", "due_at", "shown_from", "shown_until", "overdue_from")
         return worklist_view((_waiting(row) for row in self.reading.rows("worklist", columns)), kinds, moment)
 
@@ -104,7 +110,7 @@ class StoredLists:
         return (balance_values(_balance(row)) for row in rows)
 
     def statistics(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Values]:
-        """How often each clause decided among what was decided from ``since`` on and before ``until``."""
+        """How often each clause decided, in the decisions from ``since`` on and before ``until``."""
         tally = Tally()
         for clause, currency, verdict, decisions, amount in self.reading.clause_counts(since, until):
             tally.add(clause, currency, verdict, decisions, amount)
@@ -117,12 +123,12 @@ def _balance(row: Sequence[Any]) -> Balance:
 
 
 def _waiting(row: Sequence[Any]) -> Waiting:
-    kind, subject, name, place, *instants = row
-    return Waiting(kind, subject, name, place, *(None if at is None else datetime.fromisoformat(at) for at in instants))
+    kind, subject, name, tz, *instants = row
+    return Waiting(kind, subject, name, tz, *(None if at is None else datetime.fromisoformat(at) for at in instants))
 
 
 def limited(values: Iterable[Values], status: str | None, limit: int | None) -> Iterator[Values]:
-    """The first so many of those in that status."""
+    """The first ``limit`` values with that status."""
     left = limit
     for one in values:
         if status is None or one["status"] == status:

@@ -1,4 +1,4 @@
-"""Ids that look the same though they differ: a reader has to be told, or takes one for the other."""
+"""Ids that look the same but differ: a reader who is not warned takes one for the other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from returnable.domain.fields import Model
 _IDS = frozenset(
     {"approved_by", "email", "id", "labels_used", "method", "reference", "sku", "stream", "tracking_number"}
 )
-"""Fields that hold ids and whose name does not end in ``_id``."""
+"""Fields that hold ids although their names do not end in ``_id``."""
 
 
 class LookAlike(Model):
-    """Ids that look the same though they differ, and the characters that each is made of."""
+    """Ids that look the same but differ, and the characters of each."""
 
     ids: tuple[str, ...]
     code_points: tuple[str, ...]
-    """Of each id, such as ``U+0041 U+002D U+0031``."""
+    """For each id, such as ``U+0041 U+002D U+0031``."""
 
 
 def ids_in(values: Any, key: str = "") -> Iterator[str]:
-    """Every id in nested content, as it stands there."""
+    """Every id in nested content, unchanged."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             yield from ids_in(value, name)
@@ -35,7 +35,7 @@ def ids_in(values: Any, key: str = "") -> Iterator[str]:
 
 
 def looking_alike(ids: Iterable[str]) -> tuple[LookAlike, ...]:
-    """The groups of ids that look the same though they differ."""
+    """The groups of ids that look the same but differ."""
     return tuple(
         LookAlike(ids=tuple(group), code_points=tuple(" ".join(f"U+{ord(char):04X}" for char in one) for one in group))
         for group in look_alikes(ids)

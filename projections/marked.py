@@ -15,12 +15,12 @@ from returnable.domain.events import EVENTS
 from returnable.domain.marks import Mark
 
 _HARMLESS: tuple[Any, ...] = (bool, float, date, datetime, AwareDatetime)
-"""Types that need no mark: whatever they are used for, they say nothing of a person and are no money."""
+"""Types that need no mark: they never identify a person and are never money."""
 
 
 @cache
 def marks() -> Mapping[str, Mark]:
-    """The name of a field → its mark; a name that has not exactly one mark, and the same everywhere, is not in it."""
+    """Name of a field → its mark. A name is left out unless it has exactly one mark, the same everywhere."""
     found: dict[str, set[tuple[Mark, ...]]] = {}
     seen: set[type] = set()
     for model in (*EVENTS.values(), *COMMANDS.values()):
@@ -33,9 +33,9 @@ def marks() -> Mapping[str, Mark]:
 def leaves(
     kind: Any, seen: set[type], name: str = "", marked: tuple[Mark, ...] = ()
 ) -> Iterator[tuple[str, tuple[Mark, ...]]]:
-    """The name and the marks of each field in a type that holds no further fields; an ``id`` is named ``actor.id``.
+    """The name and the marks of each field that holds no further fields; the ``id`` of an actor is named ``actor.id``.
 
-    Structures that were ``seen`` are left out.
+    Structures that were ``seen`` are skipped.
     """
     parts, origin = get_args(kind), get_origin(kind)
     if origin is Annotated:

@@ -25,12 +25,12 @@ from returnable.projections.views import (
 
 
 def order_view(case: Case, policy: Policy) -> OrderView:
-    """How the order stands."""
+    """The state of the order."""
     return OrderView.model_validate(order_values(case, policy))
 
 
 def order_values(case: Case, policy: Policy) -> dict[str, Any]:
-    """What the facts say of the order; no clock changes it."""
+    """The state of the order by its events; no clock changes it."""
     order, tz = case.order, zone(policy.zone)
     lines = []
     for line in order.lines.values():
@@ -73,7 +73,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
 
 
 def returned_units(case: Case, line_id: str) -> tuple[int, int]:
-    """Units of a line that are in an unsettled return, and units that were refunded after a return."""
+    """The units of a line in open returns, and those that were returned and refunded."""
     returning = returned = 0
     for ret in case.returns.values():
         held = sum(ret.held(line_id).values())
@@ -87,7 +87,7 @@ def returned_units(case: Case, line_id: str) -> tuple[int, int]:
 
 
 def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> EligibilityView:
-    """The rulings that the commands would get at ``now``, asked for in the way the policy wants; nothing is recorded."""
+    """The rulings that the commands would get at ``now``, requested in the way the policy wants; nothing is recorded."""
     order, tz = case.order, zone(policy.zone)
     clauses = policy.clauses
     by_email = clauses.cancellation_by_email
@@ -97,7 +97,7 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
     for line in order.lines.values():
         taken = case.held[line.line_id]
         impossible = _impossible(case, line.line_id, sum(taken.values()))
-        # Where no unit is free, the clauses are weighed for one that is taken: its deadline is still of interest.
+        # If no unit is free, the clauses are weighed for one that is taken: its deadline is still of interest.
         parcels = order.allot(line.line_id, 1, {} if impossible else taken)
         wanted = [Wanted(line.line_id, 1, parcels)]
         returning = weigh_request(order, wanted, now, now.at, clauses.returns_portal.channels[0], "refund")
@@ -105,29 +105,18 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
         channel = clauses.wrong_item_by_email.channels[0]
         claiming = weigh_report(order, line.line_id, parcels, now, now.at, channel, evidence)
         return_before, report_before = order.return_before(line.line_id), order.report_before(line.line_id)
-        of_return, of_claim = _ruling(returning, policy, impossible), _ruling(claiming, policy, impossible)
-        lines.append(
-            LineEligibility.model_validate(
-                {
-                    "line_id": line.line_id,
-                    "return": ReturnEligibility(
-                        allowed=of_return.allowed,
-                        clauses=of_return.clauses,
-                        error=of_return.error,
-                        return_before=in_zone(return_before, tz) if return_before else None,
-                    ),
-                    "wrong_item": WrongItemEligibility(
-                        allowed=of_claim.allowed,
-                        clauses=of_claim.clauses,
-                        error=of_claim.error,
-                        report_before=in_zone(report_before, tz) if report_before else None,
-                    ),
-                }
-            )
+        of_return = ReturnEligibility(
+            **_ruling(returning, policy, impossible),
+            return_before=in_zone(return_before, tz) if return_before else None,
         )
-    return EligibilityView(
-        order_id=order.order_id, cancellation=_ruling(cancellation, policy, error), lines=tuple(lines)
-    )
+        of_claim = WrongItemEligibility(
+            **_ruling(claiming, policy, impossible), report_before=in_zone(report_before, tz) if report_before else None
+        )
+        lines.append(
+            LineEligibility.model_validate({"line_id": line.line_id, "return": of_return, "wrong_item": of_claim})
+        )
+    of_order = EligibilityRuling(**_ruling(cancellation, policy, error))
+    return EligibilityView(order_id=order.order_id, cancellation=of_order, lines=tuple(lines))
 
 
 def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
@@ -150,9 +139,9 @@ def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
     return None
 
 
-def _ruling(weighing: Weighing, policy: Policy, error: Impossible | None) -> EligibilityRuling:
-    return EligibilityRuling(
-        allowed=weighing.allowed and error is None,
-        clauses=clause_views(weighing.findings, policy, asked=False),
-        error=error_view(error) if error else None,
-    )
+def _ruling(weighing: Weighing, policy: Policy, error: Impossible | None) -> dict[str, Any]:
+    return {
+        "allowed": weighing.allowed and error is None,
+        "clauses": clause_views(weighing.findings, policy, asked=False),
+        "error": error_view(error) if error else None,
+    }

@@ -1,4 +1,4 @@
-"""What stored views need from outside: a place that keeps their rows, and how far each of them is."""
+"""The ports of stored views: what keeps their rows and the position of each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Protocol, TypeAlias
 from returnable.domain.ports import Damage
 
 Row: TypeAlias = tuple[Any, ...]
-"""A stored row: case id, its place among the rows of the case, and the columns of the view."""
+"""A stored row: case id, number within the case, and the columns of the view."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a view is: its rows tell of every fact up to ``position`` in every case, or in the cases up to ``cursor``.
+    """The position of a view: its rows cover every event up to ``position``, in every case or in those up to ``cursor``.
 
     ``cursor`` is ``None`` once the view is built. Until then it is the last case that was built, ``""`` before the first.
     """
@@ -24,7 +24,7 @@ class Mark:
     position: int
     cursor: str | None = None
     place: str | None = None
-    """Which fact stood there, as the store says (:meth:`EventStore.place`): another one there is another history."""
+    """The fingerprint of the event there (:meth:`EventStore.fingerprint_at`): another event there is another history."""
 
     @property
     def built(self) -> bool:
@@ -34,9 +34,9 @@ class Mark:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch makes of some cases: all their rows in some views, which take the place of those before.
+    """The result of a batch: all rows of some cases in some views, which replace their earlier rows.
 
-    ``parked`` says where a case stops in a view.
+    ``parked`` holds the place at which a view stopped reading a case.
     """
 
     case_ids: Sequence[str] = ()
@@ -44,37 +44,44 @@ class Changes:
     parked: dict[str, list[Damage]] = field(default_factory=dict)
 
 
-class ViewStore(Protocol):
-    """Keeps the rows of views, and with them, in the same transaction, how far each view is."""
+class Views(Protocol):
+    """Stored views and the position of each."""
 
     def belongs_to(self, store_identity: str | None) -> None:
-        """Raise ``StoreUnusable`` when the views were made of another store; from the first fact on that is known."""
+        """Raise ``StoreUnusable`` if the views were made of another store; known from the first event on."""
         ...
 
     def marks(self) -> Mapping[str, Mark]:
-        """How far each view is; a view that was never begun is missing."""
+        """The position of each view; a view that was never begun is missing."""
         ...
 
+    def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
+        """The view and the place of every case that could not be read to its end."""
+        ...
+
+
+class ViewStore(Views, Protocol):
+    """Keeps the rows of views, and in the same transaction the position of each view."""
+
     def begin(self, views: Sequence[str], mark: Mark, store_identity: str | None = None) -> None:
-        """Empty these views, and mark them as to be built up to that; when it is all, they are of that store now."""
+        """Empty these views, and mark them as to be built up to ``mark``.
+
+        If these are all views, they belong to ``store_identity`` from now on.
+        """
         ...
 
     def save(
         self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
     ) -> bool:
-        """Take the changes over and move the views of ``before`` to ``after``, all or nothing.
+        """Save the changes and move the views of ``before`` to ``after``, all or nothing.
 
-        Raises ``StoreUnusable`` when the views have become those of another store.
-        ``False``, and nothing was saved, when one of them does not stand where ``before`` says: somebody else moved it.
+        Returns ``False``, and saves nothing, if one of them is not where ``before`` says: another projector moved it.
+        Raises ``StoreUnusable`` if the views now belong to another store.
         """
         ...
 
-    def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
-        """The view and the place of every case that could not be told to its end."""
-        ...
-
     def reading(self) -> AbstractContextManager[Reading]:
-        """Rows and marks as they stand together at one moment."""
+        """Rows and marks as of one moment."""
         ...
 
     def close(self) -> None:
@@ -82,31 +89,19 @@ class ViewStore(Protocol):
         ...
 
 
-class Reading(Protocol):
-    """Stored views at one moment."""
-
-    def belongs_to(self, store_identity: str | None) -> None:
-        """Raise ``StoreUnusable`` when the views were made of another store."""
-        ...
-
-    def marks(self) -> Mapping[str, Mark]:
-        """How far each view is."""
-        ...
-
-    def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
-        """The places where cases are parked."""
-        ...
+class Reading(Views, Protocol):
+    """Stored views as of one moment."""
 
     def rows(
         self, view: str, columns: Sequence[str], where: Mapping[str, str] | None = None, limit: int | None = None
     ) -> Iterator[Row]:
-        """These columns of the rows of a view in order of case id, where other columns have these values."""
+        """These columns of the rows of a view in order of case id, if other columns have the values of ``where``."""
         ...
 
     def clause_counts(self, since: datetime | None, until: datetime | None) -> Iterator[tuple[str, str, str, int, int]]:
-        """Clause, currency and verdict (or ``alone``), the number of decisions and the amount at stake in them.
+        """Clause, currency, verdict (or ``alone``), number of decisions and the amount at stake in them.
 
-        Of the decisions that occurred from ``since`` on and before ``until``.
+        Only decisions that occurred from ``since`` on and before ``until`` count.
         """
         ...
 

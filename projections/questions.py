@@ -1,4 +1,4 @@
-"""Questions: answered from the facts of the store, as of any instant, as far as known at any instant. They record nothing."""
+"""Answers questions from the events of a store, as of any instant and as known at any instant. They record nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from returnable.domain.case import Case, counts, fold, fold_as_of, unknown
+from returnable.domain.case import Case, fold, fold_as_of, unknown
 from returnable.domain.commands import (
     AskAudit,
     AskClaim,
@@ -19,7 +19,6 @@ from returnable.domain.commands import (
 )
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import checked_text
-from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds.request import check_may_request
@@ -32,41 +31,43 @@ from returnable.projections.orders import eligibility_view, order_view
 from returnable.projections.refunds import due_view, refund_view
 from returnable.projections.returns import return_view
 from returnable.projections.statistics import Tally, Weighed, weighed
+from returnable.projections.subjects import case_at, every_loaded_case, policy_for
 from returnable.projections.views import AnyView
-from returnable.projections.worklist import Waiting, waiting_in, worklist_view
-
-CASES_IN_PAGE = 500
+from returnable.projections.worklist import waiting_in, worklist_view
 
 
-def nobody_told(damage: Damage) -> None:
-    """What a list does about a case that cannot be told to its end, unless it is given something better."""
+def ignore_damage(damage: Damage) -> None:
+    """Ignore a damaged case: the default of lists."""
 
 
 class Questions:
-    """Answers questions on the facts of a store; ``policy_of`` finds a pinned policy by its hash.
+    """Answers questions on the events of a store; ``policy_of`` finds a pinned policy by its hash.
 
-    A question about one subject raises ``HistoryBroken`` where a fact of its case cannot be read. A list tells of every
-    case what comes before such a fact, and tells ``damaged`` where that was.
+    A question about one subject raises ``HistoryBroken`` if an event of its case cannot be read. A list uses only the
+    events before the damaged one, and calls ``damaged`` with the damage.
     """
 
     def __init__(
         self,
         store: EventStore,
         policy_of: PolicyOf,
-        damaged: Callable[[Damage], None] = nobody_told,
+        damaged: Callable[[Damage], None] = ignore_damage,
     ) -> None:
         self.store = store
         self.damaged = damaged
         self._policy_of = policy_of
 
     def answer(self, question: Question, at: datetime) -> AnyView:
-        """The answer at the clock ``at``; ``as_of`` and ``known_at`` of the question look back from there.
+        """The answer as of ``question.as_of``, or as of ``at`` (now, with any offset) if the question has no ``as_of``.
 
-        Raises ``order.unknown`` and so on when the subject did not exist there and then.
+        Raises ``Impossible`` with the code ``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown`` if
+        the subject did not exist as of that instant, or was not known at ``question.known_at``.
         """
         moment = question.as_of or at.astimezone(UTC)
         if isinstance(question, AskWorklist):
-            waiting = self._of_cases(_waiting, question.as_of, question.known_at)
+            waiting = self._of_cases(
+                lambda case, policy, events: [*waiting_in(case, policy)], question.as_of, question.known_at
+            )
             return worklist_view(waiting, question.kinds, moment)
         case, policy = self._case(question)
         if isinstance(question, AskAudit):
@@ -94,17 +95,11 @@ class Questions:
         return due_view(subject, policy, DecisionContext(moment, policy))
 
     def _audit(self, question: AskAudit, case_id: str, policy: Policy) -> AnyView:
-        stored = self.store.load(case_id)
-        return audit_view(
-            question.stream,
-            case_id,
-            stored,
-            policy,
-            lambda entry: counts(entry, question.as_of, question.known_at),
-            refusals_counted(self.store, stored, question.as_of, question.known_at),
-        )
+        stored, as_of, known_at = self.store.load(case_id), question.as_of, question.known_at
+        counted = refusals_counted(self.store, stored, as_of, known_at)
+        return audit_view(question.stream, stored, policy, as_of, known_at, counted)
 
-    # ---- the facts that count --------------------------------------------------------------------------------------------
+    # ---- the events that count -------------------------------------------------------------------------------------------
 
     def _case(self, question: Question) -> tuple[Case, Policy]:
         if question.target is None:
@@ -114,10 +109,10 @@ class Questions:
         stored = self.store.load(case_id) if case_id is not None else ()
         if case_id is None or not stored:
             raise unknown(kind, name)
-        case = _replayed(case_id, stored, question)
-        if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
-            raise unknown(kind, name)
-        return case, self._policy_of(case.order.confirmed.pins.sha256)
+        as_of, known_at = question.as_of, question.known_at
+        all_count = as_of is None and known_at is None
+        case = fold(case_id, stored) if all_count else fold_as_of(case_id, stored, as_of, known_at)
+        return case, policy_for(case, kind, name, self._policy_of)
 
     def _of_cases(
         self,
@@ -126,34 +121,25 @@ class Questions:
         known_at: datetime | None,
         case_id: str | None = None,
     ) -> Iterator[Any]:
-        """What ``build`` makes of each case, in order of case id; one case in memory at a time."""
+        """The results of ``build`` for each case, in order of case id; one case in memory at a time."""
         head = self.store.head()
 
-        def told(events: Sequence[Recorded]) -> list[Any]:
+        def built(events: Sequence[Recorded]) -> list[Any]:
             if not events:
                 return []
-            case = fold(events[0].case_id, events)
-            if as_of is not None or known_at is not None:
-                events = [entry for entry in events if counts(entry, as_of, known_at)]
-                case = fold_as_of(case.case_id, events, None, None)
+            case, events = case_at(fold(events[0].case_id, events), events, as_of, known_at)
             policy = pinned(case, self._policy_of)
             return [] if policy is None else build(case, policy, events)
 
-        for events, damage in (
-            self._each_case(head) if case_id is None else (self.store.load_until_damage(case_id, head),)
-        ):
-            found, wrong = up_to_damage(events, damage, told)
+        if case_id is None:
+            cases = every_loaded_case(self.store, head)
+        else:
+            cases = iter([(case_id, *self.store.load_until_damage(case_id, head))])
+        for _, events, damage in cases:
+            found, wrong = up_to_damage(events, damage, built)
             if wrong is not None:
                 self.damaged(wrong)
             yield from found
-
-    def _each_case(self, upto: int) -> Iterator[tuple[Sequence[Recorded], Damage | None]]:
-        last: str | None = ""
-        while last is not None:
-            page, last = self.store.load_page(last, CASES_IN_PAGE, upto), None
-            for case_id, events, damage in page:
-                last = case_id
-                yield events, damage
 
     # ---- lists -----------------------------------------------------------------------------------------------------------
 
@@ -166,14 +152,14 @@ class Questions:
         status: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Values]:
-        """``orders``, ``returns``, ``refunds`` or ``claims`` at the clock ``at``, as JSON values in order of the order's id.
+        """``orders``, ``returns``, ``refunds`` or ``claims`` at ``at``, as JSON values in order of the order's id.
 
         Each is the answer to the single question about it. Raises ``command.invalid`` for an unknown status.
         """
         listed = LISTS[name]
         listed.check_status(status)
         moment = as_of or at.astimezone(UTC)
-        values = self._of_cases(lambda case, policy, events: list(listed.of_case(case, policy)), as_of, known_at)
+        values = self._of_cases(lambda case, policy, events: listed.of_case(case, policy), as_of, known_at)
         return limited((listed.at(one, moment) for one in values), status, limit)
 
     def ledger(
@@ -181,7 +167,7 @@ class Questions:
     ) -> Iterator[Values]:
         """The payments of every order, or of one: captured, refunded, pending and remaining.
 
-        Raises ``command.invalid`` for what cannot be the id of an order.
+        Raises ``command.invalid`` for a text that cannot be the id of an order.
         """
         if order_id is not None:
             checked_text("order_id", order_id, 128)
@@ -197,7 +183,7 @@ class Questions:
         as_of: datetime | None = None,
         known_at: datetime | None = None,
     ) -> Iterator[Values]:
-        """How often each clause decided among what was decided from ``since`` on and before ``until``."""
+        """The statistics of each clause, over the decisions that occurred at ``since`` or later and before ``until``."""
         tally = Tally()
         found: Iterator[Weighed] = self._of_cases(
             lambda case, policy, events: list(weighed(case, events)), as_of, known_at
@@ -206,13 +192,3 @@ class Questions:
             if (since is None or one.occurred_at >= since) and (until is None or one.occurred_at < until):
                 tally.add_weighed(one)
         return tally.values()
-
-
-def _waiting(case: Case, policy: Policy, events: Sequence[Recorded]) -> list[Waiting]:
-    return list(waiting_in(case, policy))
-
-
-def _replayed(case_id: str, stored: Sequence[Recorded], question: Question) -> Case:
-    if question.as_of is None and question.known_at is None:
-        return fold(case_id, stored)
-    return fold_as_of(case_id, stored, question.as_of, question.known_at)

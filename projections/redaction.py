@@ -1,10 +1,9 @@
-"""Redaction: facts without the people in them, so that evidence can be given away.
+"""Redaction: events without personal data, so that evidence can be given away.
 
-Every field of every fact has a mark where it is defined. What identifies somebody is replaced by a pseudonym, what
-somebody wrote is blanked, and the rest stays; an order reference that is the order's id stays, too. The same value has the
-same pseudonym everywhere under one key, so that one customer with three orders stays one customer with three orders;
-without the key nobody can tell which. Nothing that a decision rests on changes, so that a redacted history is decided as
-the original was.
+Every field of every event has a mark in its definition. A value that identifies a person is replaced by a pseudonym. Free
+text is blanked. Everything else stays, also an order reference that is the order's id. Under one key the same value always
+has the same pseudonym, so that one customer with three orders stays one customer with three orders; without the key nobody
+can find out which customer. No value on which a decision rests changes, so that redacted events lead to the same decisions.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from returnable.domain.ports import Recorded
 from returnable.projections.marked import marks
 
 BLANK = "[redacted]"
-"""What stands for a text that was blanked."""
+"""The replacement of a text that was blanked."""
 
 
 class Redaction:
-    """Replaces what is personal in facts. ``key`` decides the pseudonyms: the same key gives the same ones."""
+    """Replaces personal data in events. ``key`` decides the pseudonyms: the same key gives the same ones."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def pseudonym(self, value: str) -> str:
-        """What stands for a personal value: always the same under one key, and not to be turned back without it."""
+        """The replacement of a personal value: the same under one key, and irreversible without it."""
         return f"anon-{hmac.new(self._key, value.encode(), hashlib.sha256).hexdigest()[:20]}"
 
     def of(self, entry: Recorded, case: Callable[[], Iterable[Recorded]]) -> Recorded:
-        """The entry with a redacted fact; ``case`` gives the facts of its case as they are, where they are needed."""
+        """The entry with its event redacted; ``case`` is called for the original events of its case if they are needed."""
         event = entry.event
         redacted: Event
         if isinstance(event, ExceptionRaised):
@@ -63,14 +62,14 @@ class Redaction:
             return value
         if mark is Mark.PERSONAL:
             return self.pseudonym(value)
-        # What has no mark is not let through.
+        # A value without a mark is blanked.
         return value if key == "order_reference" and value == order_id else BLANK
 
     def _reason(self, reason: str, shipped: Iterable[Shipped]) -> str:
         pairs = {f" by {event.carrier} {event.tracking_number}": event for event in shipped}
-        for said in sorted(pairs, key=len, reverse=True):
-            event = pairs[said]
-            reason = reason.replace(said, f" by {event.carrier} {self.pseudonym(event.tracking_number)}")
+        for shown in sorted(pairs, key=len, reverse=True):
+            event = pairs[shown]
+            reason = reason.replace(shown, f" by {event.carrier} {self.pseudonym(event.tracking_number)}")
         for parcel_id in sorted({event.parcel_id for event in pairs.values()}, key=len, reverse=True):
             reason = reason.replace(f"parcel {parcel_id} ", f"parcel {self.pseudonym(parcel_id)} ")
         return reason

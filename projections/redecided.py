@@ -1,14 +1,14 @@
-"""Deciding again: every recorded decision, from its pins, must come out as it is on record.
+"""Decides again: every recorded decision must come out the same from its pins.
 
-A command is told again from its facts and decided again on the case as it stood then, at the instant at which it was
-handled, under the policy it is pinned to. The deadlines it gave are pinned, too, so that a time zone database or a
-holiday table of a later day changes nothing. What comes is compared with what is on record, field by field.
+A command is rebuilt from its events. It is decided again on the case as it was then, at the instant at which it was
+handled, under its pinned policy. The deadlines that it set are pinned, too, so that a later time zone database or holiday
+table changes nothing. The new events are compared with the recorded ones, field by field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic_core import from_json
@@ -27,60 +27,60 @@ from returnable.projections.subjects import every_case
 
 
 class Difference(Model):
-    """A decision that does not come out as it is on record, or history that cannot be decided again."""
+    """A decision that comes out otherwise than recorded, or events that cannot be decided again."""
 
     event: str
-    """The first fact concerned, such as ``return/R-1#2``."""
+    """The first event concerned, such as ``return/R-1#2``."""
     type: str
     at: str | None
     """When the desk handled the command (UTC)."""
     differences: tuple[str, ...]
-    """What differs: the place, what is on record, and what came."""
+    """Each difference: its place, the recorded value, and the new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redecided:
-    """What deciding a case again came to."""
+    """The result of deciding a case again."""
 
     case_id: str
     commands: int
     rulings: int
-    """How many of the commands were judged by the policy."""
+    """How many of the commands the policy judged."""
     facts: int
     differences: tuple[Difference, ...]
 
 
 def redecide_store(store: EventStore, policy_of: PolicyOf) -> Iterator[Redecided]:
-    """Decide every case again, in order of case id, one at a time; ``policy`` finds a pinned policy by its hash."""
+    """Decide every case again, in order of case id, one at a time; ``policy_of`` finds a pinned policy by its hash."""
     for case_id in every_case(store):
         yield redecide_stored(store, policy_of, case_id)
 
 
 def redecide_stored(store: EventStore, policy_of: PolicyOf, case_id: str, stream: str | None = None) -> Redecided:
-    """Decide a case again, or only what concerns one of its streams; what cannot be read is a difference, too."""
+    """Decide a case again, or only one of its streams; an event that cannot be read is a difference, too."""
     events, damage = store.load_until_damage(case_id)
     again = redecide(case_id, events, policy_of, stream)
     if damage is None:
         return again
     unreadable = Difference(event=damage.event_id, type="unreadable", at=None, differences=(damage.reason,))
-    return Redecided(case_id, again.commands, again.rulings, again.facts, (*again.differences, unreadable))
+    return replace(again, differences=(*again.differences, unreadable))
 
 
 def redecide(case_id: str, events: Sequence[Recorded], policy_of: PolicyOf, stream: str | None = None) -> Redecided:
-    """Decide all commands of a case again, or with ``stream`` only those that recorded facts there."""
+    """Decide all commands of a case again, or only those that recorded events in ``stream``."""
     case = Case(case_id)
     commands = rulings = count = 0
     found: list[Difference] = []
     try:
-        for past in recorded_commands(events):
-            if stream is None or any(entry.stream == stream for entry in past.entries):
+        for command in recorded_commands(events):
+            if stream is None or any(entry.stream == stream for entry in command.entries):
                 commands += 1
-                rulings += past.ruling is not None
-                count += len(past.entries)
-                differences = tuple(_decided_otherwise(case, past, policy_of))
+                rulings += command.ruling is not None
+                count += len(command.entries)
+                differences = tuple(_decided_otherwise(case, command, policy_of))
                 if differences:
-                    found.append(_difference(past.entries[0], differences))
-            case = evolve(case, past.entries)
+                    found.append(_difference(command.entries[0], differences))
+            case = evolve(case, command.entries)
     except CORRUPTION_ERRORS as error:
         broken = next(entry for entry in events if entry.case_seq > case.seq)
         found.append(_difference(broken, (f"cannot have happened: {describe(error)}",)))
@@ -96,32 +96,32 @@ def _difference(entry: Recorded, differences: tuple[str, ...]) -> Difference:
     )
 
 
-def _decided_otherwise(case: Case, past: RecordedCommand, policy_of: PolicyOf) -> Iterator[str]:
-    first = past.entries[0].event
+def _decided_otherwise(case: Case, command: RecordedCommand, policy_of: PolicyOf) -> Iterator[str]:
+    first = command.entries[0].event
     try:
         pinned = first if isinstance(first, Confirmed) else case.order.confirmed
         now = DecisionContext(
-            past.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first, _zone_data(past)
+            command.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first, _zone_data(command)
         )
-        came = decide(case, past.command, now).events
+        new = decide(case, command.command, now).events
     except CORRUPTION_ERRORS as error:
-        yield f"{past.fields['command']} cannot be decided again: {describe(error)}"
+        yield f"{command.fields['command']} cannot be decided again: {describe(error)}"
         return
-    recorded = [(entry.stream, entry.event) for entry in past.entries]
-    if is_deadline(first):  # one run records the deadlines of many cases, in the order in which they fell due
-        recorded, came = sorted(recorded, key=_place), sorted(came, key=_place)
-    for index in range(max(len(recorded), len(came))):
-        if index >= len(came):
-            yield f"{recorded[index][1].type} is on record, but does not come"
+    recorded = [(entry.stream, entry.event) for entry in command.entries]
+    if is_deadline(first):  # one run records the deadlines of many cases, in the order in which they were due
+        recorded, new = sorted(recorded, key=_place), sorted(new, key=_place)
+    for index in range(max(len(recorded), len(new))):
+        if index >= len(new):
+            yield f"{recorded[index][1].type} is recorded, but is not decided now"
         elif index >= len(recorded):
-            yield f"{came[index][1].type} comes, but is not on record"
+            yield f"{new[index][1].type} is decided now, but is not recorded"
         else:
-            yield from _facts_differ(recorded[index], came[index])
+            yield from _events_differ(recorded[index], new[index])
 
 
-def _zone_data(past: RecordedCommand) -> str | None:
+def _zone_data(command: RecordedCommand) -> str | None:
     """The release of the time zone database that a command was judged by."""
-    pins = next((entry.event.pins for entry in past.entries if entry.event.pins is not None), None)
+    pins = next((entry.event.pins for entry in command.entries if entry.event.pins is not None), None)
     return ZONE_DATA if pins is None else pins.tzdata
 
 
@@ -129,12 +129,12 @@ def _place(entry: tuple[str, Event]) -> tuple[str, str, bytes]:
     return entry[0], entry[1].stored_as, encode(entry[1])[1]
 
 
-def _facts_differ(recorded: tuple[str, Event], came: tuple[str, Event]) -> Iterator[str]:
-    (stream, event), (other_stream, other) = recorded, came
+def _events_differ(recorded: tuple[str, Event], new: tuple[str, Event]) -> Iterator[str]:
+    (stream, event), (other_stream, other) = recorded, new
     if (stream, event) == (other_stream, other):
         return
     if (stream, event.type) != (other_stream, other.type):
-        yield f"{stream} {event.type} is on record, {other_stream} {other.type} comes"
+        yield f"{stream} {event.type} is recorded, {other_stream} {other.type} is decided now"
         return
     engine = event.pins.engine if event.pins is not None else ENGINE
     if engine != ENGINE:
@@ -145,16 +145,16 @@ def _facts_differ(recorded: tuple[str, Event], came: tuple[str, Event]) -> Itera
     yield from _values_differ("", from_json(encode(event)[1]), from_json(encode(other)[1]))
 
 
-def _values_differ(place: str, recorded: Any, came: Any) -> Iterator[str]:
-    if isinstance(recorded, dict) and isinstance(came, dict):
-        for key in [*recorded, *(key for key in came if key not in recorded)]:
-            yield from _values_differ(f"{place}.{key}" if place else key, recorded.get(key), came.get(key))
-    elif isinstance(recorded, list) and isinstance(came, list) and len(recorded) == len(came):
-        for index, (one, other) in enumerate(zip(recorded, came, strict=True)):
+def _values_differ(place: str, recorded: Any, new: Any) -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(new, dict):
+        for key in [*recorded, *(key for key in new if key not in recorded)]:
+            yield from _values_differ(f"{place}.{key}" if place else key, recorded.get(key), new.get(key))
+    elif isinstance(recorded, list) and isinstance(new, list) and len(recorded) == len(new):
+        for index, (one, other) in enumerate(zip(recorded, new, strict=True)):
             clause = f"[{one['clause']}]" if isinstance(one, dict) and "clause" in one else f"[{index}]"
             yield from _values_differ(f"{place}{clause}", one, other)
-    elif recorded != came:
-        yield f"{place}: on record {_shown(recorded)}, comes {_shown(came)}"
+    elif recorded != new:
+        yield f"{place}: recorded {_shown(recorded)}, now {_shown(new)}"
 
 
 def _shown(value: Any) -> str:

@@ -1,147 +1,112 @@
-"""The refund view: what was asked for, or what would be paid now."""
+"""The refund view: a refund that was requested, or what would be paid now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.deadlines import passed
 from returnable.domain.deciding import DecisionContext
-from returnable.domain.events import Deduction, RefundItem
+from returnable.domain.events import RefundRequested, Tender
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
-from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.owed import Owed, owed
 from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.refunds.tenders import allocate
 from returnable.projections.views import RefundView
 
 
 def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
-    """How the refund stands at ``moment``."""
+    """The state of the refund at ``moment``."""
     return RefundView.model_validate(refund_at(refund_values(refund, policy), moment))
 
 
 def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
-    """What the facts say, whatever the clock: nothing is overdue."""
-    asked = refund.requested
-    tz = zone(policy.zone)
-    return _values(
-        refund.refund_id,
-        refund.status,
-        refund.subject,
-        asked.currency,
-        asked.items,
-        asked.shipping,
-        asked.deductions,
-        asked.settled_before,
-        refund.total,
-        [
-            {
-                "payment_id": tender.payment_id,
-                "amount": to_major(tender.amount, asked.currency),
-                "status": refund.tenders[tender.payment_id],
-                "reference": refund.references.get(tender.payment_id),
-            }
+    """The state of the refund by its events alone: without a clock nothing is overdue."""
+    asked, tz = refund.requested, zone(policy.zone)
+    return {
+        "refund_id": refund.refund_id,
+        "status": refund.status,
+        "for": refund.subject._asdict(),
+        **amounts(asked, asked.currency, asked.settled_before, refund.total),
+        "tenders": [
+            _tender(tender, asked.currency, refund.tenders[tender.payment_id], refund.references.get(tender.payment_id))
             for tender in asked.tenders
         ],
-        in_zone(asked.occurred_at, tz),
-        [asked.expected_from.isoformat(), asked.expected_to.isoformat()],
-        in_zone(asked.overdue_at, tz),
-    )
+        "issued_at": in_zone(asked.occurred_at, tz),
+        "expected_between": [asked.expected_from.isoformat(), asked.expected_to.isoformat()],
+        "overdue_at": in_zone(asked.overdue_at, tz),
+        "overdue": False,
+    }
 
 
 def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
-    """What :func:`refund_values` says, at ``moment``: without an answer it is overdue from its deadline on."""
+    """The values of :func:`refund_values` at ``moment``: an unanswered refund is overdue from its deadline on."""
     waits = values["status"] == "requested"
     at = datetime.fromisoformat(values["overdue_at"])
     return {**values, "overdue": waits and passed("returns.refund_timing", at, moment)}
 
 
 def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> RefundView:
-    """What would be paid if the refund were requested at ``now``; nothing where the policy owes nothing yet."""
+    """What would be paid if the refund were requested at ``now``; nothing as long as the policy owes nothing."""
     currency = subject.order.currency
     due = owed(subject, subject.weighing(now))
     allocation = policy.clauses.returns_original_tender.allocation
     split = allocate(subject, due.total, allocation) if due.items else ()
-    tenders = [
-        {
-            "payment_id": tender.payment_id,
-            "amount": to_major(tender.amount, currency),
-            "status": "due",
-            "reference": None,
-        }
-        for tender in split
-    ]
+    total = sum(tender.amount for tender in split)
     return RefundView.model_validate(
-        _values(
-            None,
-            "due",
-            StreamId.parse(subject.stream),
-            currency,
-            due.items,
-            due.shipping,
-            due.deductions,
-            subject.settled,
-            sum(tender.amount for tender in split),
-            tenders,
-            None,
-            None,
-            None,
-        )
+        {
+            "refund_id": None,
+            "status": "due",
+            "for": StreamId.parse(subject.stream)._asdict(),
+            **amounts(due, currency, subject.settled, total),
+            "tenders": [_tender(tender, currency, "due") for tender in split],
+            "issued_at": None,
+            "expected_between": None,
+            "overdue": False,
+        }
     )
 
 
-def _values(
-    refund_id: str | None,
-    status: str,
-    subject: tuple[str, str],
-    currency: str,
-    items: Sequence[RefundItem],
-    shipping: int,
-    deductions: Sequence[Deduction],
-    settled_before: int,
-    total: int,
-    tenders: list[dict[str, Any]],
-    issued_at: str | None,
-    expected_between: list[str] | None,
-    overdue_at: str | None,
-) -> dict[str, Any]:
+def amounts(of: RefundRequested | Owed, currency: str, settled_before: int, total: int) -> dict[str, Any]:
+    """The sum of a refund, part by part; amounts as decimals."""
+
+    def money(minor: int) -> str:
+        return to_major(minor, currency)
+
     return {
-        "refund_id": refund_id,
-        "status": status,
-        "for": {"kind": subject[0], "id": subject[1]},
         "currency": currency,
-        "merchandise": to_major(sum(item.merchandise for item in items), currency),
-        "tax": to_major(sum(item.tax for item in items), currency),
-        "shipping": to_major(shipping, currency),
+        "merchandise": money(sum(item.merchandise for item in of.items)),
+        "tax": money(sum(item.tax for item in of.items)),
+        "shipping": money(of.shipping),
         "deductions": [
             {
                 "clause": deduction.clause,
-                "amount": to_major(deduction.amount, currency),
+                "amount": money(deduction.amount),
                 "because": deduction_because(deduction.clause, deduction.grounds),
             }
-            for deduction in deductions
+            for deduction in of.deductions
         ],
-        "settled_before": to_major(settled_before, currency),
-        "total": to_major(total, currency),
+        "settled_before": money(settled_before),
+        "total": money(total),
         "items": [
             {
                 "line_id": item.line_id,
                 "quantity": item.quantity,
-                "merchandise": to_major(item.merchandise, currency),
-                "tax": to_major(item.tax, currency),
-                "deducted": to_major(item.deducted, currency),
+                "merchandise": money(item.merchandise),
+                "tax": money(item.tax),
+                "deducted": money(item.deducted),
             }
-            for item in items
+            for item in of.items
         ],
-        "tenders": tenders,
-        "issued_at": issued_at,
-        "expected_between": expected_between,
-        "overdue_at": overdue_at,
-        "overdue": False,
     }
+
+
+def _tender(tender: Tender, currency: str, status: str, reference: str | None = None) -> dict[str, Any]:
+    amount = to_major(tender.amount, currency)
+    return {"payment_id": tender.payment_id, "amount": amount, "status": status, "reference": reference}

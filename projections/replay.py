@@ -1,10 +1,10 @@
-"""Replay: a history step by step, with what every fact did to states, deadlines and money."""
+"""Replay: a history step by step, with the effect of every event on states, deadlines and money."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from returnable.domain.calendar import zone
@@ -17,7 +17,7 @@ from returnable.domain.ports import Recorded
 from returnable.domain.reasons import localised
 from returnable.domain.timetable import deadlines_of
 from returnable.projections import ledger
-from returnable.projections.audit import details
+from returnable.projections.audit import details, envelope
 from returnable.projections.audit_models import (
     DeadlineChange,
     HistoryStep,
@@ -27,7 +27,7 @@ from returnable.projections.audit_models import (
     StreamState,
 )
 from returnable.projections.subjects import Subject
-from returnable.projections.views import ActorView, MoneyView
+from returnable.projections.views import MoneyView
 
 Change = Literal["set", "moved", "settled", "reopened", "passed"]
 Key = tuple[str, str, str]
@@ -35,22 +35,22 @@ Key = tuple[str, str, str]
 
 
 def deadlines(case: Case) -> dict[Key, Deadline]:
-    """Every deadline there is or was in a case, in a steady order; of one that was moved, where it stands now."""
+    """Every deadline of a case, past or open, in a steady order; a deadline that was moved has its last instant."""
     return {(deadline.subject, deadline.name, deadline.part): deadline for deadline in deadlines_of(case)}
 
 
 def history(subject: Subject, clock: datetime, until: datetime | int | None = None) -> HistoryView:
-    """The history of a subject, step by step; of an order that of its whole case.
+    """The history of a subject, step by step; for an order that of its whole case.
 
-    ``until`` stops at what was recorded by that instant, or at the step of that number; the clock then stops there, too.
-    ``clock`` says which deadlines have passed at the end. Raises ``command.invalid`` when ``until`` leaves nothing.
+    ``until`` stops at the last event recorded by that instant, or at the step of that number, and so does the clock.
+    Without it ``clock`` decides which deadlines have passed at the end. Raises ``command.invalid`` if no event is left.
     """
     tz = zone(subject.policy.zone)
     counting = [entry for entry, _, _ in countable(subject.case_id, subject.events)]
     ours = [entry for entry in counting if subject.concerns(entry)]
     kept = _until(subject, counting, ours, until)
     case = Case(subject.case_id)
-    told: list[HistoryStep] = []
+    taken: list[HistoryStep] = []
     before: Mapping[Key, Deadline] = {}
     money: MoneyView | None = None
     passed, waiting = set[Key](), list[DeadlineChange]()
@@ -64,19 +64,19 @@ def history(subject: Subject, clock: datetime, until: datetime | int | None = No
         if subject.concerns(step.entry):
             own = [change for change in (*waiting, *changes) if subject.owns(change.subject)]
             moved = None if money == money_before else money
-            told.append(_step(subject, step, tuple(own), moved, case, tz))
+            taken.append(_step(subject, step, tuple(own), moved, case, tz))
             waiting = []
     at = until if isinstance(until, datetime) else clock if until is None else kept[-1].event.recorded_at
     return HistoryView(
         subject=str(subject),
         case_id=subject.case_id,
-        steps=tuple(told),
-        left_out=len(ours) - len(told),
+        steps=tuple(taken),
+        left_out=len(ours) - len(taken),
         reached=_reached(subject, case, before, at, tz),
     )
 
 
-# ---- which facts ----------------------------------------------------------------------------------------------------
+# ---- which events ---------------------------------------------------------------------------------------------------
 
 
 def _number(subject: Subject, entry: Recorded) -> int:
@@ -97,7 +97,7 @@ def _until(
     if not kept:
         raise Impossible("command.invalid", what, field="until")
     if isinstance(until, datetime):
-        # Clocks of several writers differ: what was recorded later may stand before what was recorded by then.
+        # Clocks of several writers differ: an event recorded later may stand before one recorded by then.
         return [entry for entry, _, _ in countable(subject.case_id, counting, known_at=until)]
     return [entry for entry in counting if entry.case_seq <= kept[-1].case_seq]
 
@@ -118,18 +118,14 @@ def _step(
     return HistoryStep(
         number=_number(subject, step.entry),
         event=step.entry.event_id,
-        type=event.type,
-        recorded_at=in_zone(event.recorded_at, tz),
-        occurred_at=in_zone(event.occurred_at, tz),
-        actor=ActorView(role=event.actor.role, id=event.actor.id) if event.actor else None,
-        command_id=event.command_id,
+        **envelope(event, tz),
         before=step.before,
         after=step.after,
         details=localised(details(event, case.order.currency), tz),
         deadlines=changes,
         money=money,
-        failed=tuple(finding.clause for finding in ruling if finding.verdict == "fail"),
-        overridden=tuple(finding.clause for finding in ruling if finding.verdict == "overridden"),
+        failed=tuple(result.clause for result in ruling if result.verdict == "fail"),
+        overridden=tuple(result.clause for result in ruling if result.verdict == "overridden"),
     )
 
 
@@ -156,16 +152,17 @@ def _changes(before: Mapping[Key, Deadline], after: Mapping[Key, Deadline], tz: 
 
 
 def _change(deadline: Deadline, change: Change, before: str | None, after: str | None) -> DeadlineChange:
-    return DeadlineChange(
-        subject=deadline.subject,
-        name=deadline.name,
-        of=deadline.part,
-        clause=deadline.clause,
-        inclusive=deadline.inclusive,
-        change=change,
-        before=before,
-        after=after,
-    )
+    return DeadlineChange(**_named(deadline), change=change, before=before, after=after)
+
+
+def _named(deadline: Deadline) -> dict[str, Any]:
+    return {
+        "subject": deadline.subject,
+        "name": deadline.name,
+        "of": deadline.part,
+        "clause": deadline.clause,
+        "inclusive": deadline.inclusive,
+    }
 
 
 # ---- the end --------------------------------------------------------------------------------------------------------
@@ -177,11 +174,7 @@ def _reached(subject: Subject, case: Case, status: Mapping[Key, Deadline], at: d
         streams=tuple(StreamState(stream=name, status=status) for name, status in _statuses(subject, case)),
         deadlines=tuple(
             OpenDeadline(
-                subject=deadline.subject,
-                name=deadline.name,
-                of=deadline.part,
-                clause=deadline.clause,
-                inclusive=deadline.inclusive,
+                **_named(deadline),
                 at=in_zone(deadline.at, tz),
                 state="settled" if not deadline.open else "passed" if deadline.passed(at) else "open",
             )

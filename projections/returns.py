@@ -15,12 +15,16 @@ from returnable.projections.views import ReturnView
 
 
 def return_view(ret: Return, policy: Policy, moment: datetime) -> ReturnView:
-    """How the return stands at ``moment``: a label is void from its deadline on, recorded or not."""
+    """The state of the return at ``moment``. A label is void from its deadline on, even if no event records that."""
     return ReturnView.model_validate(return_at(return_values(ret, policy), moment))
 
 
 def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
-    """What the facts say, whatever the clock: an unused label is ``issued``, and a receipt that was told has happened."""
+    """The part of the view that depends on the events alone, not on the instant of the question.
+
+    An unused label is ``issued`` even after its deadline, and a label has its ``received_at`` even if that is still to come.
+    :func:`return_at` corrects both.
+    """
     tz = zone(policy.zone)
 
     def shown(instant: datetime | None) -> str | None:
@@ -59,7 +63,7 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
 
 
 def return_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
-    """What :func:`return_values` says, at ``moment``."""
+    """The values of :func:`return_values` at ``moment``."""
     return {**values, "labels": [_label_at(label, moment) for label in values["labels"]]}
 
 

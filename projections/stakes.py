@@ -14,21 +14,21 @@ from returnable.domain.refunds.owed import tax_of_units
 from returnable.domain.ruling import ClauseResult
 
 _OWN_AMOUNT = {"returns.label_fee": "amount", "returns.shipping_non_refundable": "shipping"}
-"""Clauses that decide on a part of a refund, and where their ruling says how much that is."""
+"""Clauses that decide on a part of a refund → the name of that amount in their grounds."""
 
 
-def at_stake_of(finding: ClauseResult, currency: str, decision: int) -> int:
-    """What is at stake in one clause of a decision, of which ``decision`` is at stake as a whole."""
-    own = _OWN_AMOUNT.get(finding.clause)
-    return decision if own is None else to_minor(str(finding.grounds.get(own, "0")), currency)
+def at_stake_of(result: ClauseResult, currency: str, decision: int) -> int:
+    """The amount at stake in one clause of a decision; ``decision`` is at stake in the decision as a whole."""
+    own = _OWN_AMOUNT.get(result.clause)
+    return decision if own is None else to_minor(str(result.grounds.get(own, "0")), currency)
 
 
 def at_stake(case: Case, stream: str, event: Event, otherwise: Inspected | None = None) -> int:
-    """What is at stake in the decision that ``event`` records.
+    """The amount at stake in the decision that ``event`` records.
 
-    Of an inspection it is the price and tax of the units rejected; where ``otherwise`` is the same inspection under another
-    policy, of those that only one of them rejects. Of a refund it is what goes back; of a cancellation what was paid; of a
-    return, a label and a claim the price and tax of the units.
+    For a return, a label and a claim it is the price and tax of the units. For an inspection it is that of the rejected
+    units; if ``otherwise`` is the same inspection under another policy, of those that only one of them rejects. For a
+    refund it is the sum of the tenders, for a cancellation the sum of the payments.
     """
     if isinstance(event, RefundRequested):
         return sum(tender.amount for tender in event.tenders)
@@ -60,7 +60,7 @@ def _units(counts: Iterable[tuple[str, int]]) -> Mapping[str, int]:
 
 
 def _requested(request: Mapping[str, Any]) -> Mapping[str, int]:
-    """The units that a request to return them, or a report of a wrong item, is about."""
+    """The units of a request to return them, or of a report of a wrong item."""
     return _units((each["line_id"], each["quantity"]) for each in request.get("lines", (request,)))
 
 
@@ -69,7 +69,7 @@ def _accepted(inspected: Inspected) -> Mapping[str, int]:
 
 
 def _either_way(inspected: Inspected) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """What is accepted where the clause rejects the units that lack something, and where it does not."""
+    """The accepted units if the clause rejects those that lack something, and if it does not."""
     rulings: list[Any] = [each.grounds["units"] for each in inspected.ruling if each.clause == "returns.condition"]
     found = [(each["line_id"], each["quantity"], each["missing"]) for units in rulings for each in units]
     return _units((line_id, count) for line_id, count, missing in found if not missing), _units(

@@ -1,4 +1,4 @@
-"""Clause statistics: how often each clause decided, passed or had nothing to say, and how much was at stake."""
+"""Clause statistics: how often each clause failed, passed or did not apply, and how much was at stake."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class Weighed(NamedTuple):
 
     stream: str
     version: int
-    """With the stream: the fact that keeps the ruling."""
+    """The place in the stream of the event that holds the ruling."""
     clause: str
     verdict: str
     allowed: bool
-    """Whether the command was done; a declined one has at least one clause that failed."""
+    """Whether the command was accepted; a declined one has at least one clause that failed."""
     alone: bool
     """Whether the command was declined because of this clause only."""
     policy: str
-    """The version of the policy that judged."""
+    """The version of the policy."""
     currency: str
     amount: int
-    """What was at stake, in minor units."""
+    """The amount at stake, in minor units."""
     occurred_at: datetime
 
 
 def weighed(case: Case, events: Iterable[Recorded]) -> Iterator[Weighed]:
-    """The clauses of every decision among ``events``, which are all of ``case`` or the first of them."""
+    """The clauses of every decision among ``events``: all events of ``case``, or those that count as of some instant."""
     currency = case.order.currency
     for entry in events:
         event = entry.event
@@ -45,36 +45,36 @@ def weighed(case: Case, events: Iterable[Recorded]) -> Iterator[Weighed]:
             continue
         allowed = outcome_of((event,)) == "accepted"
         decision = at_stake(case, entry.stream, event)
-        failed = 0 if allowed else sum(finding.verdict == "fail" for finding in ruling)
+        failed = 0 if allowed else sum(result.verdict == "fail" for result in ruling)
         stream, place, version, occurred_at = entry.stream, entry.version, pins.version, event.occurred_at
-        for finding in ruling:
-            clause, verdict = finding.clause, finding.verdict
-            amount = at_stake_of(finding, currency, decision)
+        for result in ruling:
+            clause, verdict = result.clause, result.verdict
+            amount = at_stake_of(result, currency, decision)
             alone = failed == 1 and verdict == "fail"
             yield Weighed(stream, place, clause, verdict, allowed, alone, version, currency, amount, occurred_at)
 
 
 @dataclass
 class Tally:
-    """Counts by clause, currency and verdict; only numbers are kept, however many decisions are added."""
+    """Counts by clause, currency and verdict. Only numbers are kept, however many decisions are added."""
 
     counts: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     """Clause, currency and verdict (or ``alone``) → decisions and minor units."""
 
     def add(self, clause: str, currency: str, verdict: str, decisions: int, amount: int) -> None:
-        """Count some decisions."""
+        """Add a number of decisions, and their amount at stake in minor units."""
         key = clause, currency, verdict
         before = self.counts.get(key, (0, 0))
         self.counts[key] = before[0] + decisions, before[1] + amount
 
     def add_weighed(self, one: Weighed) -> None:
-        """Count a clause of a decision."""
+        """Add one decision for its clause."""
         self.add(one.clause, one.currency, one.verdict, 1, one.amount)
         if one.alone:
             self.add(one.clause, one.currency, "alone", 1, one.amount)
 
     def values(self) -> Iterator[dict[str, Any]]:
-        """The public form, in the order of the policy's clauses."""
+        """JSON values for each clause and currency, in the order of the policy's clauses. Amounts are decimal strings."""
         groups = sorted({(clause, currency) for clause, currency, _ in self.counts}, key=_place)
         for clause, currency in groups:
             yield {

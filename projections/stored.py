@@ -1,7 +1,7 @@
-"""Stored views: the rows that each keeps of a case, as a function of the facts of the case and of nothing else.
+"""Stored views: the rows of a case in each view, as a function of the events of the case and of nothing else.
 
-No clock is read and nothing is counted on from earlier rows. Whoever makes the rows again, from the same facts, makes the
-same bytes. What depends on the clock is stored as instants and applied when somebody reads.
+The function reads no clock and no earlier rows, so that the same events always give the same bytes. Instants are stored
+instead of values that depend on the clock, and are compared with the clock when the rows are read.
 """
 
 from __future__ import annotations
@@ -18,45 +18,42 @@ from returnable.domain.case import Case, fold, steps
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, Recorded
-from returnable.projections.claims import claim_values
 from returnable.projections.damage import pinned, up_to_damage
 from returnable.projections.ledger import balances
-from returnable.projections.orders import order_values
+from returnable.projections.lists import LISTS
 from returnable.projections.ports import Changes, Row
-from returnable.projections.refunds import refund_values
-from returnable.projections.returns import return_values
 from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 
 SCHEMA_VERSION = 2
-"""Counts up whenever the columns or the meaning of a row change: rows of another version are built anew."""
+"""Raised whenever the columns or the meaning of a row change: rows of another version are built again."""
 
 Column = tuple[str, Literal["text", "integer", "amount"]]
-"""An ``amount`` is minor units: a number, or decimal text where it does not fit into 64 bits."""
+"""An ``amount`` is in minor units: a number, or decimal text if it does not fit into 64 bits."""
 
 MOST_DIGITS = 20
-"""No order comes to as much: a thousand payments of less than 10^16 minor units. A stored fact that says more was damaged."""
+"""More than any order has: a thousand payments of less than 10^16 minor units. An event with more digits is damaged."""
 
 
 @dataclass(slots=True)
 class History:
-    """The facts of a case, what they come to, and the state of each one's stream before and after it."""
+    """The events of a case, their fold, and the state of each event's stream before and after it."""
 
     case: Case
     policy: Policy | None
     events: Sequence[Recorded]
     moves: Sequence[tuple[str | None, str]] | None
-    """``None`` where no view asks for them."""
+    """``None`` if no view needs them."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A stored view: its name, the columns of a row behind case id and place, and the rows of a case."""
+    """A stored view: its name, the columns of a row after case id and number, and the rows of a case."""
 
     name: str
     columns: tuple[Column, ...]
     of_case: Callable[[History, Policy], Iterable[Row]]
-    """The columns of each row, for a case whose order is confirmed."""
+    """The rows of a case whose order is confirmed."""
     needs_moves: bool = False
 
     def rows(self, history: History) -> list[Row]:
@@ -80,12 +77,12 @@ class View:
 
     @cached_property
     def amounts(self) -> tuple[int, ...]:
-        """Where in a row amounts stand."""
+        """The places of the amounts in a row."""
         return tuple(nth for nth, (_, kind) in enumerate(self.columns, start=2) if kind == "amount")
 
 
 def sortable(instant: datetime) -> str:
-    """An instant as text that sorts as instants do: UTC, always with microseconds.
+    """An instant as text that sorts like the instant: UTC, always with microseconds.
 
     >>> from datetime import timedelta, timezone
     >>> sortable(datetime(2026, 3, 2, 10, 0, tzinfo=timezone(timedelta(hours=-5))))
@@ -103,24 +100,15 @@ def _document(values: Mapping[str, Any]) -> str:
     return to_json(values).decode()
 
 
-def _orders(history: History, policy: Policy) -> Iterator[Row]:
-    case = history.case
-    yield case.order.order_id, case.order.status, _document(order_values(case, policy))
+def _listed(name: str) -> View:
+    """The view of a list: id, status, and the values without a clock."""
+    listed = LISTS[name]
 
+    def rows(history: History, policy: Policy) -> Iterator[Row]:
+        for values in listed.of_case(history.case, policy):
+            yield values[listed.key], values["status"], _document(values)
 
-def _returns(history: History, policy: Policy) -> Iterator[Row]:
-    for ret in history.case.returns.values():
-        yield ret.return_id, ret.status, _document(return_values(ret, policy))
-
-
-def _refunds(history: History, policy: Policy) -> Iterator[Row]:
-    for refund in history.case.refunds.values():
-        yield refund.refund_id, refund.status, _document(refund_values(refund, policy))
-
-
-def _claims(history: History, policy: Policy) -> Iterator[Row]:
-    for claim in history.case.claims.values():
-        yield claim.claim_id, claim.status, _document(claim_values(claim, policy))
+    return View(name, _columns("id status document"), rows)
 
 
 def _worklist(history: History, policy: Policy) -> Iterator[Row]:
@@ -175,10 +163,7 @@ def _columns(names: str, integers: str = "", amounts: str = "") -> tuple[Column,
 VIEWS: Mapping[str, View] = {
     view.name: view
     for view in (
-        View("orders", _columns("id status document"), _orders),
-        View("returns", _columns("id status document"), _returns),
-        View("refunds", _columns("id status document"), _refunds),
-        View("claims", _columns("id status document"), _claims),
+        *map(_listed, LISTS),
         View(
             "worklist",
             _columns("kind subject name zone due_at shown_from shown_until overdue_from"),
@@ -223,22 +208,22 @@ def add_case(
     damage: Damage | None,
     policy_of: PolicyOf,
 ) -> None:
-    """Add the rows of a case to ``changes``; where the case cannot be told to its end, those of what comes before.
+    """Add the rows of a case to ``changes``; of a damaged case the rows of the events before the damage.
 
-    ``damage``: what is known to be wrong behind ``events``. A view that cannot tell a fact is parked there, the others go
-    on: so the rows of a view never depend on which other views are made with it.
+    ``damage``: the known damage after ``events``. A view that cannot use an event is parked there and the others go on, so
+    that the rows of a view never depend on the other views that are made with it.
     """
     moves = any(view.needs_moves for view in views)
 
-    def told(these: Sequence[Recorded]) -> History:
+    def build(these: Sequence[Recorded]) -> History:
         return _history(case_id, these, policy_of, moves)
 
-    history, wrong = up_to_damage(events, damage, told)
+    history, wrong = up_to_damage(events, damage, build)
     for view in views:
         rows, parked = up_to_damage(
             history.events,
             wrong,
-            lambda these, view=view: view.rows(history if these is history.events else told(these)),  # type: ignore[misc]
+            lambda these, view=view: view.rows(history if these is history.events else build(these)),  # type: ignore[misc]
         )
         changes.rows[view.name] += rows
         if parked is not None:
@@ -255,6 +240,6 @@ def _history(case_id: str, events: Sequence[Recorded], policy_of: PolicyOf, move
 
 
 def empty_changes(views: Iterable[View], case_ids: Sequence[str]) -> Changes:
-    """Changes to be filled, of these cases in these views."""
+    """Changes without rows yet, of these cases in these views."""
     names = [view.name for view in views]
     return Changes(case_ids, {name: [] for name in names}, {name: [] for name in names})

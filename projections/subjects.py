@@ -1,4 +1,4 @@
-"""Finding what somebody asks about: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``, or just ``R-1``."""
+"""Finds the subject of a question: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``, or just ``R-1``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.damage import up_to_damage
 
 LONGEST = len("return/") + 128
-"""How long the name of a subject may be, with its kind."""
+"""The longest name of a subject, with its kind."""
+CASES_IN_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An order, return, claim or refund, the case it is in, and the stream in which its facts stand."""
+    """An order, return, claim or refund, its case, and the events of that case."""
 
     kind: Kind
     name: str
@@ -29,22 +30,22 @@ class Subject:
     policy: Policy
     """The policy pinned to the order."""
     events: Sequence[Recorded]
-    """The facts of the whole case that count, in the order in which they were recorded."""
+    """The events of the whole case that count, in the order in which they were recorded."""
     history: Sequence[Recorded]
-    """All facts of the case, also those left out by ``as_of`` and ``known_at``; of a damaged case those before the damage."""
+    """All events of the case, with those that do not count; of a damaged case those before the damage."""
     damage: Damage | None = None
-    """Where the case stops because a fact cannot be read, or cannot have happened there."""
+    """The first event that cannot be read, or cannot have happened there; it and all later events are left out."""
 
     @property
     def stream(self) -> str:
-        """``order/ID``, ``return/ID`` or ``claim/ID``; a refund's facts stand with what it pays for."""
+        """``order/ID``, ``return/ID`` or ``claim/ID``; the events of a refund are in the stream of what it pays for."""
         return self.case.stream_with(StreamId(self.kind, self.name))
 
     def __str__(self) -> str:
         return str(StreamId(self.kind, self.name))
 
     def concerns(self, entry: Recorded) -> bool:
-        """Whether a fact is about the subject: an order has those of its whole case, a refund those that name it."""
+        """Whether an event is about the subject: an order has those of its whole case, a refund those that name it."""
         if self.kind == "order":
             return entry.case_id == self.case_id
         named = self.kind != "refund" or entry.event.refund_id == self.name
@@ -66,12 +67,12 @@ def find_subject(
     known_at: datetime | None = None,
     damaged: Callable[[Damage], None] | None = None,
 ) -> Subject:
-    """The subject meant by ``text``, as it stood in the world at ``as_of``, as far as recorded by ``known_at``.
+    """The subject named by ``text``, as it was in the world at ``as_of``, as far as recorded by ``known_at``.
 
-    ``policy_of`` finds a pinned policy by its hash. An id without a kind is enough where only one kind of subject has it.
-    Raises ``order.unknown`` and so on when there is none there and then, and ``command.invalid`` when several are meant.
-    Of a case with a fact that cannot be read, or cannot have happened where it stands, all before that fact counts and
-    ``damaged`` is told; without ``damaged`` raises :class:`HistoryBroken`.
+    ``policy_of`` finds a pinned policy by its hash. An id without a kind is enough if only one kind of subject has it.
+    Raises ``order.unknown`` and so on if there is no such subject there and then, and ``command.invalid`` if there are
+    several. If an event of the case cannot be read, or cannot have happened there, only the events before it count, and
+    ``damaged`` is called; without ``damaged`` raises :class:`HistoryBroken`.
     """
     kind, name, case_id = _find(store, checked_text("subject", text, LONGEST))
     stored, damage = store.load_until_damage(case_id)
@@ -81,22 +82,45 @@ def find_subject(
             raise HistoryBroken(f"{damage.event_id}, of case {case_id!r}: {damage.reason}")
         damaged(damage)
         stored = stored[: case.seq]
-    events = stored
-    if as_of is not None or known_at is not None:
-        events = [entry for entry in stored if counts(entry, as_of, known_at)]
-        case = fold_as_of(case_id, events, None, None)
+    case, events = case_at(case, stored, as_of, known_at)
+    return Subject(kind, name, case_id, case, policy_for(case, kind, name, policy_of), events, stored, damage)
+
+
+def case_at(
+    case: Case, events: Sequence[Recorded], as_of: datetime | None, known_at: datetime | None
+) -> tuple[Case, Sequence[Recorded]]:
+    """A case as it was in the world at ``as_of``, as far as recorded by ``known_at``, and its events that count then.
+
+    ``events``: all events of ``case``, which is returned if neither instant is given.
+    """
+    if as_of is None and known_at is None:
+        return case, events
+    counting = [entry for entry in events if counts(entry, as_of, known_at)]
+    return fold_as_of(case.case_id, counting, None, None), counting
+
+
+def policy_for(case: Case, kind: Kind, name: str, policy_of: PolicyOf) -> Policy:
+    """The policy pinned to the order of a case; raises ``order.unknown`` and so on if the subject is not in the case."""
     if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
         raise unknown(kind, name)
-    pinned = policy_of(case.order.confirmed.pins.sha256)
-    return Subject(kind, name, case_id, case, pinned, events, stored, damage)
+    return policy_of(case.order.confirmed.pins.sha256)
 
 
 def every_case(store: EventStore) -> Iterator[str]:
-    """The ids of all cases of a store, in order, a page at a time."""
+    """The ids of all cases of a store, in order; read a page at a time."""
     after = ""
     while page := store.case_ids(after):
         yield from page
         after = page[-1]
+
+
+def every_loaded_case(store: EventStore, upto: int) -> Iterator[tuple[str, Sequence[Recorded], Damage | None]]:
+    """Every case of a store with its events up to a position, and its damage, as :meth:`EventStore.load_page` has them."""
+    last: str | None = ""
+    while last is not None:
+        page, last = store.load_page(last, CASES_IN_PAGE, upto), None
+        for last, events, damage in page:
+            yield last, events, damage
 
 
 def _find(store: EventStore, text: str) -> tuple[Kind, str, str]:

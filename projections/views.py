@@ -1,7 +1,7 @@
-"""The public form of the answers: one model per view, the same in files, in Python and in the JSON Schema.
+"""The public models of the answers: one for each view, the same in files, in Python and in the JSON Schema.
 
-Instants are RFC 3339 with the offset of the policy's zone; money is a decimal string of the order's currency. Keys ending
-in ``_by`` are inclusive instants; keys ending in ``_before`` and ``void_at`` are exclusive ones.
+Instants are RFC 3339 with the offset of the policy's zone; money is a decimal string of the order's currency. Keys that end
+in ``_by`` are inclusive instants. Keys that end in ``_before``, and ``void_at``, are exclusive instants.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from returnable.domain.commands import WorkKind
-from returnable.domain.fields import Model, Role
+from returnable.domain.events import Event
+from returnable.domain.fields import Model, Role, WorkKind
 from returnable.domain.outcome import ClauseView, ErrorView
 
 
@@ -23,7 +23,7 @@ class PolicyVersion(Model):
 
 
 class OrderLineView(Model):
-    """A line: how many units were bought, delivered, are on their way back, and came back for good."""
+    """A line: how many units were bought and delivered, are in open returns, and were returned and refunded."""
 
     line_id: str
     sku: str
@@ -47,7 +47,7 @@ class ParcelView(Model):
 
 
 class OrderView(Model):
-    """How an order stands."""
+    """The state of an order."""
 
     order_id: str
     status: Literal["confirmed", "cancelled", "shipped", "delivered"]
@@ -81,7 +81,7 @@ class LabelView(Model):
 
 
 class ReturnView(Model):
-    """How a return stands. ``requested`` is seen only as of an instant between the request and its decision."""
+    """The state of a return. ``requested`` appears only as of an instant between the request and its decision."""
 
     return_id: str
     order_id: str
@@ -110,14 +110,14 @@ class ReturnView(Model):
 
 
 class SubjectView(Model):
-    """What something is about."""
+    """An order, a return, a claim or a refund."""
 
     kind: Literal["order", "return", "claim", "refund"]
     id: str
 
 
 class DeductionView(Model):
-    """What a clause takes off a refund."""
+    """An amount that a clause deducts from a refund."""
 
     clause: str
     amount: str
@@ -125,7 +125,7 @@ class DeductionView(Model):
 
 
 class RefundItemView(Model):
-    """What is refunded for units of a line."""
+    """The refund for units of a line."""
 
     line_id: str
     quantity: int
@@ -135,7 +135,7 @@ class RefundItemView(Model):
 
 
 class TenderView(Model):
-    """What goes back to one payment."""
+    """The part of a refund that goes back to one payment."""
 
     payment_id: str
     amount: str
@@ -144,10 +144,10 @@ class TenderView(Model):
 
 
 class RefundView(Model):
-    """How a refund stands; ``due``: what would be paid if it were requested now.
+    """The state of a refund; ``due``: nobody requested it yet, and this would be paid now.
 
-    ``total`` = merchandise + tax + shipping - deductions - ``settled_before`` (what an earlier, failed attempt paid), but
-    never less than nothing.
+    ``total`` = merchandise + tax + shipping - deductions - ``settled_before`` (paid by an earlier attempt that failed), and
+    never less than zero.
     """
 
     refund_id: str | None
@@ -165,19 +165,19 @@ class RefundView(Model):
     issued_at: str | None
     expected_between: tuple[str, str] | None
     overdue_at: str | None = None
-    """From this instant on it is overdue, unless it is settled before."""
+    """From this instant on the refund is overdue, unless it was settled before."""
     overdue: bool
 
 
 class EvidenceView(Model):
-    """What a claim has shown."""
+    """The evidence that a claim has."""
 
     order_confirmation: bool
     item_picture: bool
 
 
 class ClaimView(Model):
-    """How a wrong-item claim stands."""
+    """The state of a wrong-item claim."""
 
     claim_id: str
     order_id: str
@@ -194,7 +194,7 @@ class ClaimView(Model):
 
 
 class EligibilityRuling(Model):
-    """What the command would be told now; ``error``: it would be impossible."""
+    """The ruling that the command would get now; ``error``: the command would be impossible."""
 
     allowed: bool
     clauses: tuple[ClauseView, ...]
@@ -202,19 +202,19 @@ class EligibilityRuling(Model):
 
 
 class ReturnEligibility(EligibilityRuling):
-    """Whether one unit of the line can be returned now, asked for in the right way."""
+    """Whether one unit of the line can be returned now, requested in the way the policy wants."""
 
     return_before: str | None
 
 
 class WrongItemEligibility(EligibilityRuling):
-    """Whether a wrong item can be reported now for one unit of the line, in the right way."""
+    """Whether a wrong item can be reported now for one unit of the line, in the way the policy wants."""
 
     report_before: str | None
 
 
 class LineEligibility(Model):
-    """What can be asked for, for a line."""
+    """What can be requested for a line."""
 
     line_id: str
     return_: ReturnEligibility = Field(alias="return")
@@ -222,7 +222,7 @@ class LineEligibility(Model):
 
 
 class EligibilityView(Model):
-    """What could be asked for now."""
+    """What could be requested for an order now."""
 
     order_id: str
     cancellation: EligibilityRuling
@@ -230,7 +230,7 @@ class EligibilityView(Model):
 
 
 class WorkItem(Model):
-    """Something that waits for somebody; ``due_at`` is null where nothing sets a time."""
+    """A task that waits for somebody; ``due_at`` is null if nothing sets a time."""
 
     kind: WorkKind
     subject: SubjectView
@@ -239,7 +239,7 @@ class WorkItem(Model):
 
 
 class WorklistView(Model):
-    """What waits, the most urgent first."""
+    """The tasks that wait, the most urgent first."""
 
     items: tuple[WorkItem, ...]
 
@@ -247,7 +247,7 @@ class WorklistView(Model):
 class MoneyView(Model):
     """The money of an order: ``remaining`` = captured - refunded - pending.
 
-    ``pending`` was asked back, and is neither settled nor failed.
+    ``pending`` was requested as a refund, and is neither settled nor failed.
     """
 
     currency: str
@@ -266,7 +266,7 @@ class LedgerEntry(MoneyView):
 
 
 class VerdictCount(Model):
-    """How many decisions, and what was at stake in them."""
+    """The number of decisions, and the amount at stake in them."""
 
     decisions: int
     amount: str
@@ -275,10 +275,10 @@ class VerdictCount(Model):
 class ClauseStatistics(Model):
     """How often a clause decided, in one currency.
 
-    ``failed`` and ``overridden`` are the decisions in which it made the difference; ``alone`` is how many were declined
-    because of this clause only. An amount is the money that would move differently if the verdict were the other one: price
-    and tax of the units for a return, a label and a claim, and of those rejected for an inspection; what was paid for a
-    cancellation; what goes back for a refund; the fee or the shipping for the clauses on these.
+    ``failed`` and ``overridden`` count the decisions in which the clause made the difference; ``alone`` counts those that
+    were declined because of this clause only. An amount is the money that would move differently if the verdict were the
+    other one: for a return, a label and a claim the price and tax of the units; for an inspection those of the rejected
+    units; for a cancellation the payments; for a refund its tenders; for a clause on the fee or the shipping that amount.
     """
 
     clause: str
@@ -296,9 +296,14 @@ class ActorView(Model):
     role: Role
     id: str
 
+    @classmethod
+    def of(cls, event: Event) -> ActorView | None:
+        """The actor of an event; ``None`` if the caller named none."""
+        return cls(role=event.actor.role, id=event.actor.id) if event.actor else None
+
 
 class AuditEntry(Model):
-    """A recorded fact, with the state of the lifecycle before and after it."""
+    """A recorded event, with the state of the lifecycle before and after it."""
 
     version: int
     type: str
@@ -313,7 +318,7 @@ class AuditEntry(Model):
 
 
 class AuditView(Model):
-    """What was recorded in a stream, fact by fact."""
+    """The events of a stream, one by one."""
 
     stream: str
     entries: tuple[AuditEntry, ...]

@@ -1,13 +1,14 @@
-"""What if another policy had been in force: history is told again under a candidate, and nothing is appended.
+"""What if another policy had been in force: recorded commands are decided under a candidate, and nothing is appended.
 
-Every command on record is decided again, case by case, in a world in which the candidate judged from the start: windows
-end where the candidate says, and what it refuses does not happen, so that later commands on it are *no longer possible*.
-What the candidate would grant and the recorded policy refused has no further history; its amount is what was at stake.
+Every recorded command is decided again, case by case, as if the candidate had judged from the start. Windows end when the
+candidate says. A command that it refuses has no effect, so that later commands that build on it are *no longer possible*.
+A command that the recorded policy refused and the candidate grants has no further history; its amount was at stake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -42,10 +43,10 @@ class Amount(Model):
 
 
 class ClauseFlips(Model):
-    """How the candidate judges a clause otherwise than the policy on record, where both found things in the same state.
+    """How often the candidate judges a clause otherwise than the recorded policy, when both judged the same state.
 
-    ``refuses``: passed on record, fails under the candidate; ``allows``: the other way round. The amounts are what was at
-    stake in these decisions: the money that would have moved differently.
+    ``refuses``: passed as recorded, fails under the candidate; ``allows``: the other way round. The amounts were at stake
+    in these decisions: the money that would have moved differently.
     """
 
     clause: str
@@ -56,7 +57,7 @@ class ClauseFlips(Model):
 
 
 class CommandFlips(Model):
-    """What commands of one kind came to on record, and under the candidate."""
+    """The outcomes of commands of one kind, as recorded and under the candidate."""
 
     command: str
     same: int
@@ -65,9 +66,9 @@ class CommandFlips(Model):
     declined_to_accepted: int
     declined_to_accepted_amounts: tuple[Amount, ...]
     no_longer_possible: int
-    """What the command was about does not come to be under the candidate, or is in another state."""
+    """Under the candidate the subject of the command does not exist, or is in another state."""
     consequences: int
-    """How many of the changed ones follow from an earlier flip of the same order, return or claim."""
+    """How many of the changed decisions follow from an earlier flip of the same order, return or claim."""
 
 
 class Refunds(Model):
@@ -80,11 +81,11 @@ class Refunds(Model):
     candidate_amount: str
     difference: str
     amount_changed: int
-    """Refunds requested on record and under the candidate, of another amount."""
+    """Refunds requested in both, with different amounts."""
 
 
 class VerdictChange(Model):
-    """A clause judged otherwise, and why the candidate judges it so."""
+    """A clause judged otherwise, and the reason of the candidate."""
 
     clause: str
     recorded: str | None
@@ -102,36 +103,38 @@ class Flip(Model):
     recorded: Literal["accepted", "declined"]
     candidate: CandidateOutcome
     consequence: bool
-    """Whether it follows from an earlier flip: under the candidate the subject was in another state already."""
+    """Whether it follows from an earlier flip: the subject was already in another state under the candidate."""
     clauses: tuple[VerdictChange, ...]
     currency: str
     amount: str
-    """What was at stake; for a refund, the one on record."""
+    """The amount at stake; for a refund, the recorded amount."""
     candidate_amount: str | None
-    """Of a refund: what the candidate would have paid."""
+    """For a refund: the amount that the candidate would have paid."""
 
 
 class WhatIf(Model):
-    """History under a candidate policy, beside what is on record."""
+    """Recorded decisions compared with those of a candidate policy."""
 
     candidates: tuple[PolicyVersion, ...]
     kept: tuple[str, ...]
-    """Clauses that were left as they were pinned."""
+    """Clauses that stayed as they were pinned."""
     cases: int
     decisions: int
-    """How many commands on record were judged by a policy."""
+    """How many recorded commands a policy judged."""
     flipped: int
     """Decisions with another outcome, or no longer possible."""
     clauses: tuple[ClauseFlips, ...]
     commands: tuple[CommandFlips, ...]
     refunds: tuple[Refunds, ...]
     unreadable: tuple[str, ...]
-    """Cases that could not be told again, or only in part, and why."""
+    """Cases that could not be decided again, or only in part, and why."""
 
 
 def candidates_of(book: PolicyBook) -> Callable[[datetime], Policy]:
-    """Which version of the candidate judges an order confirmed then: a single one judges all orders, whenever it takes
-    effect; of several, the one in force."""
+    """The version of the candidate that judges an order confirmed at an instant: of several, the one in force then.
+
+    A single version judges all orders, whenever it takes effect.
+    """
     if len(book.versions) == 1:
         return lambda confirmed_at: book.versions[0]
     return book.in_force
@@ -148,9 +151,9 @@ def keep_clauses(candidate: Policy, pinned: Policy, kept: Sequence[str]) -> Poli
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """A command on record beside what the candidate makes of it."""
+    """A recorded command and the decision of the candidate."""
 
-    past: RecordedCommand
+    command: RecordedCommand
     candidate: CandidateOutcome
     events: tuple[Event, ...]
     ruling: tuple[ClauseResult, ...]
@@ -159,29 +162,48 @@ class _Compared:
 
     @property
     def changes(self) -> list[tuple[str, str | None, str | None]]:
-        """Clauses with the verdict on record and the candidate's, where one of them fails and the other does not."""
-        recorded = {finding.clause: finding.verdict for finding in self.past.ruling or ()}
-        came = {finding.clause: finding.verdict for finding in self.ruling}
+        """Clauses that fail in one ruling and not in the other, each with the recorded verdict and the candidate's."""
         if self.candidate == "not_possible":
             return []
+        recorded, new = (
+            {result.clause: result.verdict for result in ruling} for ruling in (self.command.ruling or (), self.ruling)
+        )
         return [
-            (clause, recorded.get(clause), came.get(clause))
+            (clause, recorded.get(clause), new.get(clause))
             for clause in CLAUSE_IDS
-            if (recorded.get(clause) == "fail") != (came.get(clause) == "fail")
+            if (recorded.get(clause) == "fail") != (new.get(clause) == "fail")
         ]
 
     @property
     def flipped(self) -> bool:
-        """Whether the outcome is another one."""
-        return self.candidate != self.past.outcome
+        """Whether the candidate comes to another outcome."""
+        return self.candidate != self.command.outcome
+
+
+@dataclass
+class _Counts:
+    """Numbers of decisions and the amounts at stake in them: of a clause or a command, by what became of them."""
+
+    decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sums: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def add(self, of: str, result: str, currency: str, amount: int) -> None:
+        """Count a decision."""
+        self.decisions[of, result] += 1
+        self.sums[of, result, currency] += amount
+
+    def amounts(self, of: str, result: str) -> tuple[Amount, ...]:
+        """The amounts by currency."""
+        found = sorted((key[2], amount) for key, amount in self.sums.items() if key[:2] == (of, result))
+        return tuple(Amount(currency=currency, amount=to_major(amount, currency)) for currency, amount in found)
 
 
 @dataclass
 class DryRun:
-    """Tells cases again under a candidate and adds up what would have been otherwise.
+    """Decides cases again under a candidate and adds up the differences.
 
-    ``candidate`` says which policy judges an order confirmed at an instant, ``pinned`` finds a pinned policy by its hash,
-    ``kept`` are clauses to leave as they were pinned.
+    ``candidate`` gives the policy that judges an order confirmed at an instant, ``pinned`` finds a pinned policy by its
+    hash, and the clauses ``kept`` stay as they were pinned.
     """
 
     candidate: Callable[[datetime], Policy]
@@ -189,27 +211,27 @@ class DryRun:
     kept: tuple[str, ...] = ()
     _versions: dict[str, PolicyVersion] = field(default_factory=dict)
     _policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
-    _clauses: dict[tuple[str, str], dict[str, list[int]]] = field(default_factory=dict)
-    _commands: dict[str, _CommandCount] = field(default_factory=dict)
-    _refunds: dict[str, _RefundCount] = field(default_factory=dict)
+    _clauses: _Counts = field(default_factory=_Counts)
+    _commands: _Counts = field(default_factory=_Counts)
+    _refunds: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _cases: int = 0
     _decisions: int = 0
     _flipped: int = 0
     _unreadable: list[str] = field(default_factory=list)
 
     def add(self, case_id: str, events: Sequence[Recorded], stream: str | None = None) -> tuple[Flip, ...]:
-        """Tell a case again; what the candidate decides otherwise in it, or only in one of its streams."""
+        """Decide a case again; returns the decisions that differ in it, or only those in one of its streams."""
         flips: list[Flip] = []
         self._cases += 1
         case, real = Case(case_id), Case(case_id)
         policy: Policy | None = None
         try:
-            for past in recorded_commands(events):
+            for command in recorded_commands(events):
                 if policy is None:
-                    policy = self._policy_for(past)
-                before, real = real, evolve(real, past.entries)
-                compared, case = _compare(case, before, real, past, policy)
-                if stream is None or any(entry.stream == stream for entry in past.entries):
+                    policy = self._policy_for(command)
+                before, real = real, evolve(real, command.entries)
+                compared, case = _compare(case, before, real, command, policy)
+                if stream is None or any(entry.stream == stream for entry in command.entries):
                     flip = self._count(compared, real.order.currency, policy)
                     if flip is not None:
                         flips.append(flip)
@@ -218,9 +240,9 @@ class DryRun:
         return tuple(flips)
 
     def run(self, store: EventStore, subject: Subject | None = None) -> Iterator[tuple[str, tuple[Flip, ...]]]:
-        """Tell the cases of a store again, one at a time: each id, and what is decided otherwise in it.
+        """Decide the cases of a store again, one at a time: each id with the decisions that differ.
 
-        With a ``subject`` its case only; of a return or a claim only its own decisions are counted.
+        With a ``subject`` only its case is decided; of a return or a claim only its own decisions are counted.
         """
         stream = None if subject is None or subject.kind == "order" else subject.stream
         for case_id in every_case(store) if subject is None else (subject.case_id,):
@@ -229,8 +251,8 @@ class DryRun:
                 self._unreadable.append(f"{damage.event_id}: {damage.reason}")
             yield case_id, self.add(case_id, events, stream)
 
-    def _policy_for(self, past: RecordedCommand) -> Policy:
-        confirmed: Any = past.entries[0].event
+    def _policy_for(self, command: RecordedCommand) -> Policy:
+        confirmed: Any = command.entries[0].event
         candidate = self.candidate(confirmed.occurred_at)
         self._versions[candidate.sha256] = PolicyVersion(id=candidate.id, version=candidate.version)
         key = (candidate.sha256, confirmed.pins.sha256)
@@ -239,146 +261,95 @@ class DryRun:
         return self._policies[key]
 
     def _count(self, compared: _Compared, currency: str, policy: Policy) -> Flip | None:
-        past = compared.past
-        command = past.fields["command"]
-        recorded, came = _refund_of(entry.event for entry in past.entries), _refund_of(compared.events)
-        if recorded is not None or came is not None:
-            counted = self._refunds.setdefault(currency, _RefundCount())
-            counted.add(recorded, came)
-        if past.ruling is None:
+        command = compared.command
+        recorded, new = _refund_of(entry.event for entry in command.entries), _refund_of(compared.events)
+        for name, amount in (("recorded", recorded), ("candidate", new)):
+            if amount is not None:
+                self._refunds[currency].update({name: 1, f"{name}_amount": amount})
+        if recorded is not None and new is not None:
+            self._refunds[currency]["changed"] += recorded != new
+        if command.ruling is None:
             return None
         self._decisions += 1
-        of_command = self._commands.setdefault(command, _CommandCount())
-        of_command.add(compared, currency)
         self._flipped += compared.flipped
+        name, stake = command.fields["command"], compared.at_stake
+        self._commands.add(name, compared.candidate if compared.flipped else "same", currency, stake)
+        if compared.flipped and compared.consequence:
+            self._commands.add(name, "consequence", currency, stake)
         for clause, verdict, _ in () if compared.consequence else compared.changes:
-            way = "allows" if verdict == "fail" else "refuses"
-            amounts = self._clauses.setdefault((clause, way), {}).setdefault(currency, [0, 0])
-            amounts[0] += 1
-            amounts[1] += compared.at_stake
-        if not compared.flipped and not compared.changes and recorded == came:
+            self._clauses.add(clause, "allows" if verdict == "fail" else "refuses", currency, stake)
+        if not compared.flipped and not compared.changes and recorded == new:
             return None
-        return _flip(compared, currency, policy, came)
+        return _flip(compared, currency, policy, new)
 
     def result(self) -> WhatIf:
-        """What was added up so far."""
+        """The sums so far."""
+        changed = {clause for clause, _ in self._clauses.decisions}
         return WhatIf(
             candidates=tuple(self._versions.values()),
             kept=self.kept,
             cases=self._cases,
             decisions=self._decisions,
             flipped=self._flipped,
-            clauses=tuple(
-                self._of_clause(clause)
-                for clause in CLAUSE_IDS
-                if (clause, "allows") in self._clauses or (clause, "refuses") in self._clauses
-            ),
-            commands=tuple(count.view(command) for command, count in sorted(self._commands.items())),
-            refunds=tuple(count.view(currency) for currency, count in sorted(self._refunds.items())),
+            clauses=tuple(self._of_clause(clause) for clause in CLAUSE_IDS if clause in changed),
+            commands=tuple(map(self._of_command, sorted({command for command, _ in self._commands.decisions}))),
+            refunds=tuple(_refunds(currency, counts) for currency, counts in sorted(self._refunds.items())),
             unreadable=tuple(self._unreadable),
         )
 
     def _of_clause(self, clause: str) -> ClauseFlips:
-        refuses = self._clauses.get((clause, "refuses"), {})
-        allows = self._clauses.get((clause, "allows"), {})
+        counts = self._clauses
         return ClauseFlips(
             clause=clause,
-            refuses=sum(count for count, _ in refuses.values()),
-            refuses_amounts=_amounts({currency: amount for currency, (_, amount) in refuses.items()}),
-            allows=sum(count for count, _ in allows.values()),
-            allows_amounts=_amounts({currency: amount for currency, (_, amount) in allows.items()}),
+            refuses=counts.decisions[clause, "refuses"],
+            refuses_amounts=counts.amounts(clause, "refuses"),
+            allows=counts.decisions[clause, "allows"],
+            allows_amounts=counts.amounts(clause, "allows"),
         )
 
-
-@dataclass
-class _CommandCount:
-    same: int = 0
-    refused: int = 0
-    allowed: int = 0
-    impossible: int = 0
-    consequences: int = 0
-    refused_amounts: dict[str, int] = field(default_factory=dict)
-    allowed_amounts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, compared: _Compared, currency: str) -> None:
-        self.consequences += compared.flipped and compared.consequence
-        if not compared.flipped:
-            self.same += 1
-        elif compared.candidate == "not_possible":
-            self.impossible += 1
-        elif compared.candidate == "declined":
-            self.refused += 1
-            self.refused_amounts[currency] = self.refused_amounts.get(currency, 0) + compared.at_stake
-        else:
-            self.allowed += 1
-            self.allowed_amounts[currency] = self.allowed_amounts.get(currency, 0) + compared.at_stake
-
-    def view(self, command: str) -> CommandFlips:
+    def _of_command(self, command: str) -> CommandFlips:
+        counts = self._commands
         return CommandFlips(
             command=command,
-            same=self.same,
-            accepted_to_declined=self.refused,
-            accepted_to_declined_amounts=_amounts(self.refused_amounts),
-            declined_to_accepted=self.allowed,
-            declined_to_accepted_amounts=_amounts(self.allowed_amounts),
-            no_longer_possible=self.impossible,
-            consequences=self.consequences,
+            same=counts.decisions[command, "same"],
+            accepted_to_declined=counts.decisions[command, "declined"],
+            accepted_to_declined_amounts=counts.amounts(command, "declined"),
+            declined_to_accepted=counts.decisions[command, "accepted"],
+            declined_to_accepted_amounts=counts.amounts(command, "accepted"),
+            no_longer_possible=counts.decisions[command, "not_possible"],
+            consequences=counts.decisions[command, "consequence"],
         )
 
 
-@dataclass
-class _RefundCount:
-    recorded: int = 0
-    recorded_amount: int = 0
-    candidate: int = 0
-    candidate_amount: int = 0
-    changed: int = 0
-
-    def add(self, recorded: int | None, came: int | None) -> None:
-        if recorded is not None:
-            self.recorded += 1
-            self.recorded_amount += recorded
-        if came is not None:
-            self.candidate += 1
-            self.candidate_amount += came
-        self.changed += recorded is not None and came is not None and recorded != came
-
-    def view(self, currency: str) -> Refunds:
-        difference = self.candidate_amount - self.recorded_amount
-        return Refunds(
-            currency=currency,
-            recorded=self.recorded,
-            recorded_amount=to_major(self.recorded_amount, currency),
-            candidate=self.candidate,
-            candidate_amount=to_major(self.candidate_amount, currency),
-            difference=f"{'-' if difference < 0 else ''}{to_major(abs(difference), currency)}",
-            amount_changed=self.changed,
-        )
-
-
-def _amounts(sums: Mapping[str, int]) -> tuple[Amount, ...]:
-    return tuple(
-        Amount(currency=currency, amount=to_major(amount, currency)) for currency, amount in sorted(sums.items())
+def _refunds(currency: str, counts: Counter[str]) -> Refunds:
+    difference = counts["candidate_amount"] - counts["recorded_amount"]
+    return Refunds(
+        currency=currency,
+        recorded=counts["recorded"],
+        recorded_amount=to_major(counts["recorded_amount"], currency),
+        candidate=counts["candidate"],
+        candidate_amount=to_major(counts["candidate_amount"], currency),
+        difference=f"{'-' if difference < 0 else ''}{to_major(abs(difference), currency)}",
+        amount_changed=counts["changed"],
     )
 
 
-def _compare(case: Case, before: Case, real: Case, past: RecordedCommand, policy: Policy) -> tuple[_Compared, Case]:
-    """``case`` is how things stand under the candidate, and is given back as the command leaves it.
+def _compare(case: Case, before: Case, real: Case, command: RecordedCommand, policy: Policy) -> tuple[_Compared, Case]:
+    """Decide a command in ``case``, the state under the candidate; returns that state as the command leaves it, too.
 
-    ``before`` and ``real`` are how they stood before the command and after it.
+    ``before`` and ``real`` are the recorded states before and after the command.
     """
-    first = past.entries[0]
+    first = command.entries[0]
     consequence = case.status_of(first.stream) != before.status_of(first.stream)
     events: tuple[Event, ...] = ()
     ruling: tuple[ClauseResult, ...] = ()
     outcome: CandidateOutcome = "not_possible"
     try:
-        command = past.command
-        target = command.target
+        again = command.command
+        target = again.target
         if target is not None and target.kind != "order" and not case.knows(target.kind, target.id):
             raise unknown(target.kind, target.id)
-        now = DecisionContext(past.at, policy, first.event.actor, first.event.command_id)
-        decided = decide(case, command, now)
+        decided = decide(case, again, DecisionContext(command.at, policy, first.event.actor, first.event.command_id))
     except (Impossible, CalendarExhausted):
         pass
     else:
@@ -386,20 +357,16 @@ def _compare(case: Case, before: Case, real: Case, past: RecordedCommand, policy
         outcome, ruling = decided.outcome, decided.ruling or ()
         case = evolve(case, _placed(case, decided))
     inspected = next((event for event in events if isinstance(event, Inspected)), None)
-    decision = past.decided
+    decision = command.decided
     amount = at_stake(real, decision.stream, decision.event, inspected) if decision.event.ruling else 0
-    return _Compared(past, outcome, events, ruling, amount, consequence), case
+    return _Compared(command, outcome, events, ruling, amount, consequence), case
 
 
-def _placed(case: Case, decided: DecisionResult) -> list[Recorded]:
+def _placed(case: Case, decided: DecisionResult) -> Iterator[Recorded]:
     versions: dict[str, int] = {}
-    placed: list[Recorded] = []
-    for stream, event in decided.events:
-        if stream not in versions:
-            versions[stream] = case.stream_of(stream).version if case.status_of(stream) is not None else 0
-        versions[stream] += 1
-        placed.append(Recorded(0, case.case_id, case.seq + len(placed) + 1, stream, versions[stream], event))
-    return placed
+    for case_seq, (stream, event) in enumerate(decided.events, start=case.seq + 1):
+        versions[stream] = versions.get(stream, case.version_of(stream)) + 1
+        yield Recorded(0, case.case_id, case_seq, stream, versions[stream], event)
 
 
 def _refund_of(events: Iterable[Event]) -> int | None:
@@ -410,27 +377,27 @@ def _refund_of(events: Iterable[Event]) -> int | None:
 
 
 def _flip(compared: _Compared, currency: str, policy: Policy, refund: int | None) -> Flip:
-    past = compared.past
-    entry = past.decided
+    command = compared.command
+    entry = command.decided
     tz = zone(policy.zone)
-    findings = {finding.clause: finding for finding in compared.ruling}
-    on_record = {finding.clause: finding for finding in past.ruling or ()}
+    new = {result.clause: result for result in compared.ruling}
+    recorded = {result.clause: result for result in command.ruling or ()}
     return Flip(
         event=entry.event_id,
         order_id=entry.case_id,
-        command=past.fields["command"],
-        at=in_zone(past.at, tz),
-        recorded=past.outcome,
+        command=command.fields["command"],
+        at=in_zone(command.at, tz),
+        recorded=command.outcome,
         candidate=compared.candidate,
         consequence=compared.consequence,
         clauses=tuple(
             VerdictChange(
                 clause=clause,
-                recorded=recorded,
-                candidate=came,
-                because=because(findings.get(clause) or on_record[clause], tz),
+                recorded=before,
+                candidate=after,
+                because=because(new.get(clause) or recorded[clause], tz),
             )
-            for clause, recorded, came in compared.changes
+            for clause, before, after in compared.changes
         ),
         currency=currency,
         amount=to_major(compared.at_stake, currency),

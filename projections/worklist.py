@@ -1,13 +1,13 @@
-"""The worklist: what waits for somebody, from the facts and the clock alone.
+"""The worklist: the tasks that wait for somebody, from events and the clock alone.
 
-It is the same whether or not anybody recorded the deadlines: a label voids, a contact is missed and a refund is overdue by
-the passing of time. The facts say from when until when something waits; the clock says whether that is now.
+It does not depend on whether passed deadlines were recorded: a label voids, a contact is missed and a refund is overdue by
+the passing of time. Events give the instants between which a task waits; the clock decides whether that is now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from returnable.domain.calendar import zone
@@ -15,6 +15,7 @@ from returnable.domain.case import Case
 from returnable.domain.deadlines import Deadline
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import Impossible
+from returnable.domain.fields import WorkKind
 from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
@@ -29,9 +30,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What the facts say waits for somebody, whatever the clock.
+    """A task that waits for somebody, without a clock.
 
-    It is on the list from ``shown_from`` (``None``: from ever) until just before ``shown_until`` (``None``: for ever), and
+    It is on the list from ``shown_from`` (``None``: always) until just before ``shown_until`` (``None``: for ever), and
     overdue from ``overdue_from`` on.
     """
 
@@ -39,29 +40,31 @@ class Waiting:
     subject: str
     name: str
     zone: str
-    """The zone of the policy, in which ``due_at`` is told."""
+    """The zone of the policy, in which ``due_at`` is shown."""
     due_at: datetime | None = None
     shown_from: datetime | None = None
     shown_until: datetime | None = None
     overdue_from: datetime | None = None
+    deadline: Deadline | None = field(default=None, kw_only=True)
+    """The deadline that makes the task. Stored views do not keep it."""
 
     def shown(self, moment: datetime) -> bool:
-        """Whether it waits at that instant."""
+        """Whether the task waits at that instant."""
         begun = self.shown_from is None or moment >= self.shown_from
         return begun and (self.shown_until is None or moment < self.shown_until)
 
     def overdue(self, moment: datetime) -> bool:
-        """Whether it should have been done by then."""
+        """Whether the task should have been done by then."""
         return self.overdue_from is not None and moment >= self.overdue_from
 
     @property
     def urgency(self) -> tuple[bool, datetime, str, str, str]:
-        """What the list is ordered by: those with a time first, the earliest first."""
+        """The order of the list: tasks with a time first, the earliest first."""
         return self.due_at is None, self.due_at or _LONG_AGO, self.kind, self.subject, self.name
 
 
 def worklist_view(waiting: Iterable[Waiting], kinds: Collection[str] | None, moment: datetime) -> WorklistView:
-    """What waits at ``moment``, of those kinds (``None``: all): those with a time first, the earliest first."""
+    """The tasks of these kinds (``None``: all) that wait at ``moment``, in the order of their urgency."""
     found = [item for item in waiting if (kinds is None or item.kind in kinds) and item.shown(moment)]
     found.sort(key=lambda item: item.urgency)
     return WorklistView(items=tuple(_item(item, moment) for item in found))
@@ -79,7 +82,7 @@ def _item(item: Waiting, moment: datetime) -> WorkItem:
 
 
 def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
-    """What waits, has waited or will wait in one case if nothing else happens."""
+    """The tasks of a case that wait, waited, or will wait if nothing else happens."""
     order, place = case.order, policy.zone
     if order.notices_owed:
         yield Waiting("notify_customer", "order", order.order_id, place)
@@ -93,19 +96,16 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
         if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
             yield Waiting("request_refund", "claim", claim.claim_id, place)
     for deadline in promises_of(case):
-        if deadline.open:
-            yield from _of_deadline(deadline, place)
+        if deadline.open and deadline.task is not None:
+            yield _of_deadline(deadline, deadline.task, place)
 
 
-def _of_deadline(deadline: Deadline, place: str) -> Iterator[Waiting]:
+def _of_deadline(deadline: Deadline, task: WorkKind, place: str) -> Waiting:
     subject, name = StreamId.parse(deadline.subject)
-    at, late = deadline.at, deadline.passes_at
-    if deadline.clause == "wrong_item.contact":
-        yield Waiting("contact_customer", subject, name, place, due_at=at, overdue_from=late)
-    elif deadline.clause == "returns.refund_timing":
-        yield Waiting("refund_overdue", subject, name, place, due_at=at, shown_from=late, overdue_from=late)
-    elif deadline.clause == "returns.ship_by" and deadline.lapsed_by is None:
-        yield Waiting("void_label", subject, name, place, due_at=at, shown_until=late)
+    late, waits = deadline.passes_at, deadline.task_waits
+    begins, ends = late if waits == "after" else None, late if waits == "before" else None
+    overdue = None if waits == "before" else late
+    return Waiting(task, subject, name, place, deadline.at, begins, ends, overdue, deadline=deadline)
 
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
@@ -125,7 +125,7 @@ def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
         check_may_request(subject, "request_refund")
     except Impossible:
         return False
-    # What is owed does not depend on when it is asked for: any instant will do.
+    # The amount owed does not depend on the instant of the request: any instant will do.
     weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
     owed(subject, weighing)
     return weighing.allowed

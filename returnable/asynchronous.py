@@ -1,12 +1,11 @@
-"""The desk for hosts that must not block their event loop: every method of :class:`~returnable.facade.Desk`, awaited.
+"""The desk for hosts with an event loop: every method of :class:`~returnable.facade.Desk`, to be awaited.
 
     async with returnable.open_async("postgresql://…") as desk:
         outcome = await desk.request_return(return_id="R-1", order_id="A-1", lines=[…], channel="portal")
         async for order in desk.orders(status="delivered"):
             …
 
-It needs a running event loop of asyncio: its own, uvloop's, or anyio's on asyncio. Under trio every method raises
-``RuntimeError``.
+It needs a running event loop of asyncio, uvloop, or anyio on asyncio. Under trio every method raises ``RuntimeError``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from datetime import datetime
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import in_children, notice
@@ -36,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAGE = 100
-"""How many views of a list are made in a thread at once."""
+"""How many views of a list a thread makes at once."""
 
 
 def open_async(
@@ -51,10 +50,10 @@ def open_async(
     """Open a desk for use with ``await``: ``async with open_async(…) as desk``, or ``desk = await open_async(…)`` and later
     ``await desk.aclose()``.
 
-    All but ``threads`` is as :func:`returnable.open` has it. ``threads`` is how many commands and questions are carried out
-    at a time, the others wait; as many as ``connections`` when absent. With a ``pool`` of the host's, give no more than it
-    has connections. The store is opened in a thread; what that raises is raised here. Where the task is cancelled meanwhile,
-    it is closed again. Raises ``ValueError`` for less than one thread, before anything is opened.
+    The other arguments are those of :func:`returnable.open`. ``threads`` is how many commands and questions run at a time;
+    further ones wait. It defaults to ``connections``. With a ``pool`` of the host, give at most as many as the pool has
+    connections. A thread opens the store; its errors are raised here. If the task is cancelled meanwhile, the store is
+    closed again. Raises ``ValueError`` for less than one thread, before the store is opened.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads: must be at least 1, not {threads}")
@@ -63,7 +62,7 @@ def open_async(
 
 
 class Opening(Awaitable["AsyncDesk"], AbstractAsyncContextManager["AsyncDesk"]):
-    """A desk about to be opened: await it, or use it as a context manager, once."""
+    """The result of :func:`open_async`: await it, or use it as a context manager, once."""
 
     def __init__(self, opened: Callable[[], Desk], threads: int) -> None:
         self._opened = opened
@@ -88,55 +87,55 @@ class Opening(Awaitable["AsyncDesk"], AbstractAsyncContextManager["AsyncDesk"]):
 def _awaited(
     method: Callable[Concatenate[Desk, P], T],
 ) -> Callable[Concatenate[AsyncDesk, P], Coroutine[Any, Any, T]]:
-    """A method of the desk as one to be awaited."""
+    """Make a coroutine method of a method of the desk."""
 
     @wraps(method)
     async def awaited(self: AsyncDesk, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._in_thread(partial(method, self.desk, *args, **kwargs))
 
-    return _as_ours(awaited)
+    return _named_as_ours(awaited)
 
 
 def _paged(
     method: Callable[Concatenate[Desk, P], Iterator[T]],
 ) -> Callable[Concatenate[AsyncDesk, P], AsyncGenerator[T, None]]:
-    """A list of the desk as one to be walked through with ``async for``."""
+    """Make an asynchronous generator of a list method of the desk."""
 
     @wraps(method)
     async def paged(self: AsyncDesk, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        # Between pages nothing is held: the desk's own iterators keep no connection while nobody asks them.
+        # Between pages no connection is held: the iterators of the desk keep none between two steps.
         views = await self._in_thread(partial(method, self.desk, *args, **kwargs))
         while page := await self._in_thread(lambda: list(islice(views, PAGE))):
             for view in page:
                 yield view
 
-    return _as_ours(paged)
+    return _named_as_ours(paged)
 
 
-def _as_ours(method: Callable[P, T]) -> Callable[P, T]:
+def _named_as_ours(method: Callable[P, T]) -> Callable[P, T]:
     method.__module__, method.__qualname__ = __name__, f"AsyncDesk.{method.__name__}"
     return method
 
 
-class AsyncDesk:
+class AsyncDesk(AbstractAsyncContextManager["AsyncDesk"]):
     """A returns desk whose methods are awaited. Safe to use from many tasks, event loops and threads.
 
-    Each method means what the one of :class:`~returnable.facade.Desk` means. It runs in one of ``threads`` threads of this
-    desk's own, in the context (``contextvars``) of the task that awaits it; further ones wait for a free thread. As many
-    as the store has connections are enough; that is 8 unless it was opened with more.
+    Each method does the same as the one of :class:`~returnable.facade.Desk`. It runs in one of the desk's ``threads``
+    threads, in the context (``contextvars``) of the task that awaits it. Further calls wait for a free thread. More threads
+    than the store has connections (8 by default) are of no use.
 
-    A task that is cancelled while its command waits for a thread: the command is not begun. A task that is cancelled while
-    its command runs: the command is carried out whole, and its outcome is on record. Nobody is told which it was, so repeat
-    the command with the same ``command_id``, and it happens once.
+    If a task is cancelled while its command waits for a thread, the command does not begin. If it is cancelled while the
+    command runs, the command is carried out and its outcome recorded. The task cannot know which of the two happened. So
+    repeat the command with the same ``command_id``, and it happens once.
 
-    Lists are walked through with ``async for``. Nothing is asked before the first step. Then they are read page by page, and
-    between pages no thread and no connection is held; a loop can be left at any time.
+    Read lists with ``async for``. The first step reads the first page. Between pages the desk holds no thread and no
+    connection, so a loop can be left at any time.
 
-    After a fork the child has threads of its own, and what the parent had asked is the parent's.
+    After a fork the child has threads of its own. Calls that the parent began belong to the parent.
     """
 
     def __init__(self, desk: Desk, threads: int = 8) -> None:
-        """A desk that is open already; it is closed with this one."""
+        """Use a desk that is open; closing this one closes it."""
         self.desk = desk
         self.threads = threads
         self._closed = False
@@ -147,18 +146,15 @@ class AsyncDesk:
         self._door = threading.Lock()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="returnable")
 
-    async def __aenter__(self) -> Self:
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Take nothing more, wait until all that was asked is done, and release the store; harmless when repeated.
+        """Refuse new calls, wait for those that were made, and release the store. Calling it again is harmless.
 
-        It goes on to the end also where the task that awaits it is cancelled.
+        It continues to its end even if the task that awaits it is cancelled.
         """
         with self._door:
             self._closed = True
@@ -228,7 +224,7 @@ class AsyncDesk:
     ledger = _paged(Desk.ledger)
     statistics = _paged(Desk.statistics)
     project = _awaited(Desk.project)
-    views_standing = _awaited(Desk.views_standing)
+    views_status = _awaited(Desk.views_status)
 
     # ---- for auditors --------------------------------------------------------------------------------------
 
@@ -246,7 +242,7 @@ class AsyncDesk:
 
 
 async def _in_a_thread_of_its_own(work: Callable[[], T], unwanted: Callable[[T], object] = lambda result: None) -> T:
-    """The result of what must go on to its end once it was begun; ``unwanted`` gets it where nobody waits any more."""
+    """Run work that must not stop once begun; return the result, or give it to ``unwanted`` if the task is cancelled."""
     threads = ThreadPoolExecutor(1, thread_name_prefix="returnable")
     working = threads.submit(work)
     try:

@@ -3,13 +3,14 @@
     desk = returnable.open("sqlite:///shop.db")
     outcome = desk.request_return(return_id="R-1", order_id="A-1", lines=[{"line_id": "1", "quantity": 1}], channel="portal")
 
-Each method builds the command or question model of the same name; fields mean what they mean in the scenario format.
+Each method builds the command or question of the same name; the fields have the meaning of the scenario format.
 A test keeps the signatures equal to the models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from returnable.projections.audit_models import EdgesView, HistoryView, WhyView
     from returnable.projections.follow import ViewStatus
     from returnable.projections.redecided import Difference
-    from returnable.projections.report import Report
+    from returnable.projections.report.model import Report
     from returnable.projections.subjects import Subject
     from returnable.projections.verified import Verified
     from returnable.projections.what_if import WhatIf
@@ -69,10 +70,10 @@ def open(
     """Open a desk on a store: ``memory:``, ``sqlite:///file.db`` (created when it does not exist) or ``postgresql://…``
     (created by ``returnable migrate``, in the schema ``returnable`` or the one of its parameter ``schema``).
 
-    ``policy`` is a TOML file, a directory of versions, a policy or its versions; the bundled one when absent. ``clock``
-    returns the current instant, aware; the system's when absent. On PostgreSQL ``connections`` is how many to
-    have at most; or they are taken from the host's ``pool``, such as a ``psycopg_pool.ConnectionPool`` to the same database.
-    Raises ``PolicyInvalid`` or ``StoreUnusable``.
+    ``policy`` is a TOML file, a directory of versions, a policy or its versions; the default is the bundled policy.
+    ``clock`` returns the current instant, aware; the default is the clock of the system. On PostgreSQL the desk opens at most
+    ``connections`` connections, or takes them from the host's ``pool``, such as a ``psycopg_pool.ConnectionPool`` to the same
+    database. Raises ``PolicyInvalid`` or ``StoreUnusable``.
     """
     return Desk(assemble(url, policy, pool=pool, connections=connections), clock, url)
 
@@ -80,10 +81,10 @@ def open(
 class Desk:
     """A returns desk on a store. Safe to use from many threads; close it, or use it as a context manager.
 
-    A command returns its :class:`~returnable.domain.outcome.Outcome`, accepted or declined, once it is durable. One that
-    is malformed or impossible raises :class:`~returnable.domain.errors.Impossible`, and nothing was recorded.
-    Every command takes ``command_id``, an idempotency key: repeat a call that was cut off under the same id, and it
-    happens once. ``actor`` is recorded with every fact.
+    A command returns its :class:`~returnable.domain.outcome.Outcome`, accepted or declined, once it is durable. A malformed
+    or impossible command raises :class:`~returnable.domain.errors.Impossible`, and nothing is recorded. Every command takes
+    ``command_id``, an idempotency key: repeat a call that was cut off with the same key, and it happens once. ``actor`` is
+    recorded with every event.
     """
 
     def __init__(self, services: Services, clock: Callable[[], datetime] = system_clock, url: str = "memory:") -> None:
@@ -108,7 +109,7 @@ class Desk:
 
         ``at`` is the instant of the command; it defaults to the clock.
         """
-        with AtWork(None):  # what the libraries below us do once, at the first use, must not be cut in two by a fork
+        with AtWork(None):  # a fork must not interrupt the lazy initialisation of libraries
             if not isinstance(command, commands.Command):
                 command = commands.parse_command(command)
             return self.services.handler.handle(command, self._at(at))
@@ -181,7 +182,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The carrier took a parcel; without ``lines``, all units not yet shipped."""
+        """The carrier took a parcel; without ``lines`` it holds all units not yet shipped."""
         return self._do("record_shipment", locals())
 
     def record_delivery(
@@ -197,12 +198,7 @@ class Desk:
         return self._do("record_delivery", locals())
 
     def link_account(
-        self,
-        *,
-        order_id: str,
-        account_id: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, order_id: str, account_id: str, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """The customer has an account now."""
         return self._do("link_account", locals())
@@ -219,7 +215,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The customer asks to return units; decided as a whole."""
+        """The customer asks to return units; the request is decided as a whole."""
         return self._do("request_return", locals())
 
     def issue_label(
@@ -234,7 +230,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """A prepaid label was issued; ``received_at`` is when the customer received it, where that is known already."""
+        """A prepaid label was issued; ``received_at`` is when the customer received it, if that is known already."""
         return self._do("issue_label", locals())
 
     def record_label_received(
@@ -246,17 +242,11 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The customer received the label: its clock runs from there."""
+        """The customer received the label; its deadline runs from then."""
         return self._do("record_label_received", locals())
 
     def void_label(
-        self,
-        *,
-        return_id: str,
-        label_id: str,
-        reason: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, return_id: str, label_id: str, reason: str, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """A live label is voided by hand."""
         return self._do("void_label", locals())
@@ -272,7 +262,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
+        """The customer handed the parcel over; without ``label_id`` the customer used their own label."""
         return self._do("record_return_shipment", locals())
 
     def receive_return(
@@ -283,7 +273,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The parcel is at the dock: taken in, or refused when it was handed over late."""
+        """The parcel is at the dock: it is received, or refused if it was handed over late."""
         return self._do("receive_return", locals())
 
     def inspect_return(
@@ -308,7 +298,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """Pay back what is owed for a return, a cancelled order or a claim settled by refund: exactly one of the three."""
+        """Request the refund for a return, a cancelled order or a claim settled by refund: exactly one of the three."""
         return self._do("request_refund", locals())
 
     def record_refund_result(
@@ -349,13 +339,7 @@ class Desk:
         """The parcel was reported lost on its way back."""
         return self._do("report_return_lost", locals())
 
-    def withdraw_return(
-        self,
-        *,
-        return_id: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
-    ) -> Outcome:
+    def withdraw_return(self, *, return_id: str, command_id: str | None = None, actor: Who | None = None) -> Outcome:
         """The customer keeps the goods after all."""
         return self._do("withdraw_return", locals())
 
@@ -376,12 +360,7 @@ class Desk:
         return self._do("report_wrong_item", locals())
 
     def add_claim_evidence(
-        self,
-        *,
-        claim_id: str,
-        attachments: Sequence[Evidence],
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, claim_id: str, attachments: Sequence[Evidence], command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Evidence was supplied later."""
         return self._do("add_claim_evidence", locals())
@@ -398,23 +377,13 @@ class Desk:
         return self._do("record_claim_contact", locals())
 
     def resolve_claim(
-        self,
-        *,
-        claim_id: str,
-        remedy: Remedy,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, claim_id: str, remedy: Remedy, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Settle an upheld claim."""
         return self._do("resolve_claim", locals())
 
     def deny_claim(
-        self,
-        *,
-        claim_id: str,
-        reason: str,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, *, claim_id: str, reason: str, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
         """Deny a claim by hand."""
         return self._do("deny_claim", locals())
@@ -444,15 +413,11 @@ class Desk:
         return self._do("override", locals())
 
     def run_deadlines(
-        self,
-        now: When | None = None,
-        *,
-        command_id: str | None = None,
-        actor: Who | None = None,
+        self, now: When | None = None, *, command_id: str | None = None, actor: Who | None = None
     ) -> Outcome:
-        """Record what fell due at or before ``now`` (the clock's instant when absent) in every case, each once, as a whole.
+        """Record the deadlines due at or before ``now`` (default: the clock) in every case, each once, in one transaction.
 
-        For a scheduler of the host's; :meth:`deadline_worker` does it case by case, beside others.
+        For a scheduler of the host. A :meth:`deadline_worker` records them case by case, together with other workers.
         """
         command = {"command": "run_deadlines"} | _given({"command_id": command_id, "actor": actor})
         return self.handle(command, at=_instant("now", now))
@@ -465,10 +430,10 @@ class Desk:
         name: str | None = None,
         meter: Meter | None = None,
     ) -> DeadlineWorker:
-        """A worker that records deadlines on this desk's clock: ``run(stop)`` it in a thread or a process of the host's.
+        """A worker that records deadlines by this desk's clock: call its ``run(stop)`` in a thread or a process of the host.
 
-        Any number may work on a store. What a worker that died had claimed is left alone for ``claim_seconds``. ``name`` is
-        the actor of what it records; ``meter`` is one of OpenTelemetry's, or like it.
+        Any number of workers may work on a store. If a worker dies, its claimed cases wait ``claim_seconds`` for another one.
+        ``name`` is the actor of the events that it records; ``meter`` is a meter of OpenTelemetry, or like it.
         """
         from returnable.adapters.worker import DeadlineWorker
 
@@ -483,24 +448,12 @@ class Desk:
 
     # ---- questions ------------------------------------------------------------------------------------------
 
-    def order(
-        self,
-        *,
-        order_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> OrderView:
-        """How an order stands."""
+    def order(self, *, order_id: str, as_of: When | None = None, known_at: When | None = None) -> OrderView:
+        """The state of an order."""
         return self._ask(OrderView, "order", locals())
 
-    def return_(
-        self,
-        *,
-        return_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> ReturnView:
-        """How a return stands."""
+    def return_(self, *, return_id: str, as_of: When | None = None, known_at: When | None = None) -> ReturnView:
+        """The state of a return."""
         return self._ask(ReturnView, "return", locals())
 
     def refund(
@@ -513,27 +466,15 @@ class Desk:
         as_of: When | None = None,
         known_at: When | None = None,
     ) -> RefundView:
-        """How a refund stands, or what is due for a return, a cancelled order or a claim before it is requested."""
+        """The state of a refund, or the amount due for a return, a cancelled order or a claim before it is requested."""
         return self._ask(RefundView, "refund", locals())
 
-    def claim(
-        self,
-        *,
-        claim_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> ClaimView:
-        """How a wrong-item claim stands."""
+    def claim(self, *, claim_id: str, as_of: When | None = None, known_at: When | None = None) -> ClaimView:
+        """The state of a wrong-item claim."""
         return self._ask(ClaimView, "claim", locals())
 
-    def eligibility(
-        self,
-        *,
-        order_id: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> EligibilityView:
-        """What could be cancelled, returned or claimed now, with the rulings the commands would give."""
+    def eligibility(self, *, order_id: str, as_of: When | None = None, known_at: When | None = None) -> EligibilityView:
+        """What could be cancelled, returned or claimed now, with the rulings that the commands would get."""
         return self._ask(EligibilityView, "eligibility", locals())
 
     def worklist(
@@ -555,17 +496,11 @@ class Desk:
         as_of: When | None = None,
         known_at: When | None = None,
     ) -> WorklistView:
-        """What waits for somebody."""
+        """The work that waits for somebody, the most urgent first."""
         return self._ask(WorklistView, "worklist", locals())
 
-    def audit(
-        self,
-        *,
-        stream: str,
-        as_of: When | None = None,
-        known_at: When | None = None,
-    ) -> AuditView:
-        """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), fact by fact."""
+    def audit(self, *, stream: str, as_of: When | None = None, known_at: When | None = None) -> AuditView:
+        """The events of a stream (``order/ID``, ``return/ID`` or ``claim/ID``)."""
         return self._ask(AuditView, "audit", locals())
 
     # ---- lists -----------------------------------------------------------------------------------------------
@@ -573,31 +508,31 @@ class Desk:
     def orders(
         self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[OrderView]:
-        """Every order, in order of its id, from the facts; ``status`` leaves the others out."""
+        """Every order, or those with a ``status``, sorted by id; read from the events."""
         return self._list(OrderView, "orders", status, as_of, known_at)
 
     def returns(
         self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[ReturnView]:
-        """Every return, in order of the order's id, from the facts; ``status`` leaves the others out."""
+        """Every return, or those with a ``status``, sorted by the id of the order; read from the events."""
         return self._list(ReturnView, "returns", status, as_of, known_at)
 
     def refunds(
         self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[RefundView]:
-        """Every refund, in order of the order's id, from the facts; ``status`` leaves the others out."""
+        """Every refund, or those with a ``status``, sorted by the id of the order; read from the events."""
         return self._list(RefundView, "refunds", status, as_of, known_at)
 
     def claims(
         self, *, status: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[ClaimView]:
-        """Every wrong-item claim, in order of the order's id, from the facts; ``status`` leaves the others out."""
+        """Every wrong-item claim, or those with a ``status``, sorted by the id of the order; read from the events."""
         return self._list(ClaimView, "claims", status, as_of, known_at)
 
     def ledger(
         self, *, order_id: str | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> Iterator[LedgerEntry]:
-        """Every payment of every order, or of one: captured, refunded, pending and remaining, from the facts."""
+        """Every payment of every order, or of one: captured, refunded, pending and remaining; read from the events."""
         found = self.services.questions.ledger(order_id, *self._times(as_of, known_at))
         return (LedgerEntry.model_validate(values) for values in found)
 
@@ -609,38 +544,34 @@ class Desk:
         as_of: When | None = None,
         known_at: When | None = None,
     ) -> Iterator[ClauseStatistics]:
-        """How often each clause failed, was set aside or passed, with the amounts at stake, from the facts.
+        """How often each clause failed, was set aside or passed, with the amounts at stake; read from the events.
 
-        Of what was decided from ``since`` on and before ``until``.
+        It counts decisions from ``since`` on and before ``until``.
         """
         period = (_instant("since", since), _instant("until", until))
         found = self.services.questions.statistics(*period, *self._times(as_of, known_at))
         return (ClauseStatistics.model_validate(values) for values in found)
 
     def project(self, *, views: str | None = None) -> tuple[ViewStatus, ...]:
-        """Bring the stored views up to date with the facts, and say how they stand and what is parked.
+        """Bring the stored views up to date with the events, and return their status with the parked cases.
 
-        ``views``: the URL of their file; beside the store when absent. No answer of the desk depends on them: they are for
-        lists and for tools that read tables.
+        ``views`` is the URL of their file; the default is a file next to the store. No answer of the desk depends on them:
+        they are for the lists of the command line and for tools that read tables.
         """
         stored = stored_views(self.url, views)
         assert stored is not None
-        try:
+        with closing(stored):
             work = projector(self.services, stored)
             work.run()
             return tuple(work.statuses())
-        finally:
-            stored.close()
 
-    def views_standing(self, *, views: str | None = None) -> tuple[ViewStatus, ...]:
-        """How far every stored view is, how many facts it is behind, and what is parked; empty where none is stored."""
+    def views_status(self, *, views: str | None = None) -> tuple[ViewStatus, ...]:
+        """The status of every stored view: position, distance to the head, parked cases. Empty without stored views."""
         stored = stored_views(self.url, views, create=False)
         if stored is None:
             return ()
-        try:
+        with closing(stored):
             return tuple(projector(self.services, stored).statuses())
-        finally:
-            stored.close()
 
     def _list(
         self, view: type[V], name: str, status: str | None, as_of: When | None, known_at: When | None
@@ -654,7 +585,7 @@ class Desk:
     def why(
         self, subject: str, *, event: int | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> WhyView:
-        """Why the last decision on a subject came out as it did, or what its ``event``-th fact says and sets.
+        """Why the last decision on a subject came out as it did, or the explanation of its ``event``-th event.
 
         ``subject``: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``, or the id alone.
         """
@@ -663,16 +594,11 @@ class Desk:
         return why(self._find(subject, as_of, known_at), self.services.handler.policy, event)
 
     def replay(
-        self,
-        subject: str,
-        *,
-        until: When | int | None = None,
-        as_of: When | None = None,
-        known_at: When | None = None,
+        self, subject: str, *, until: When | int | None = None, as_of: When | None = None, known_at: When | None = None
     ) -> HistoryView:
-        """What happened to a subject, fact by fact: states, deadlines and money before and after.
+        """The history of a subject, event by event: states, deadlines and money before and after.
 
-        ``until``: the last instant of recording, or the last event's number.
+        ``until``: the last instant of recording, or the number of the last event.
         """
         from returnable.projections.replay import history
 
@@ -682,23 +608,22 @@ class Desk:
     def edges(
         self, subject: str, *, to_come: bool = False, as_of: When | None = None, known_at: When | None = None
     ) -> EdgesView:
-        """Every instant at which an answer about a subject flips by the passing of time; ``to_come``: only those ahead."""
+        """Every instant at which an answer about a subject changes by itself; with ``to_come`` only those still to come."""
         from returnable.projections.edges import edges_view
 
         return edges_view(self._find(subject, as_of, known_at), self._at(None), to_come)
 
     def report(self, subject: str, *, as_of: When | None = None, known_at: When | None = None) -> Report:
-        """The audit report of a subject; :mod:`returnable.adapters.report` makes a page or a text of it."""
-        from returnable.projections.reporting import make_report
+        """The audit report of a subject; :mod:`returnable.adapters.report` renders it as a page or as text."""
+        from returnable.projections.report.build import make_report
 
         times = self._times(as_of, known_at)
         return make_report(self.services.store, self.services.handler.policy, subject, self._at(None), *times)
 
     def redecide(self, subject: str | None = None) -> tuple[Difference, ...]:
-        """Decide again what is on record, from its pins; what comes out otherwise, or cannot be read. Empty: all is well.
+        """Make every recorded decision again, from its pins, and return the differences and the cases that cannot be read.
 
-        ``subject``: an order with all that came of it, a return or a claim, such as ``order/A-1``; all of the store when
-        absent.
+        ``subject``: an order with its whole case, a return or a claim, such as ``order/A-1``; the default is the whole store.
         """
         from returnable.projections.redecided import redecide_store, redecide_stored
 
@@ -727,10 +652,10 @@ class Desk:
         return trial.result()
 
     def verify(self) -> Verified:
-        """Whether everything that is stored fits together, and every decision comes out the same again.
+        """Check that everything that is stored fits together, and that every decision comes out the same again.
 
-        It reads the whole store and changes nothing. All is well where the answer has no ``problems``; ``warnings`` do not
-        count. What :meth:`redecide` finds is among the problems.
+        It reads the whole store and changes nothing. The store is sound if the answer has no ``problems``; ``warnings`` do
+        not count. The problems include the differences that :meth:`redecide` finds.
         """
         from returnable.adapters.backups import verify_parts
 
@@ -739,11 +664,11 @@ class Desk:
     # ---- for operators ---------------------------------------------------------------------------------------
 
     def backup(self, file: str | Path, *, force: bool = False) -> BackedUp:
-        """Copy a store in an SQLite file into ``file``, as it stands at one moment; commands may go on meanwhile.
+        """Copy a store in an SQLite file into ``file``. The copy holds the state at one moment; commands may run meanwhile.
 
-        The copy is verified and durable when this returns. ``force`` overwrites a file that exists. To put it back is
-        :func:`returnable.adapters.backups.restore`, once every desk is closed. Raises ``StoreUnusable`` for a store that
-        is in no file or is damaged, and ``ReturnableError`` where ``file`` cannot be written.
+        The copy is verified and durable when this returns. ``force`` overwrites an existing file. To restore the copy, close
+        every desk and call :func:`returnable.adapters.backups.restore`. Raises ``StoreUnusable`` for a store that is not in a
+        file or is damaged, and ``ReturnableError`` if ``file`` cannot be written.
         """
         from returnable.adapters.backups import back_up
 

@@ -1,4 +1,4 @@
-"""The names of a package, imported when they are first used. This module imports nothing heavy, not even ``typing``."""
+"""Imports the names of a package at first use. This module itself imports nothing heavy, not even ``typing``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from importlib import import_module
 
 
 def lazy(package: dict[str, object], homes: dict[str, str], rest: str = "") -> None:
-    """Give a package names of its modules. ``package`` is its ``globals()``, ``homes`` maps a module to names, with spaces
-    between them; from the module ``rest`` the package has every name of ``__all__``.
+    """Add names of other modules to a package. ``package`` is its ``globals()``, ``homes`` maps a module to names separated
+    by spaces. The package also gets every name in ``__all__`` of the module ``rest``.
 
     Type checkers read the same names from the ``.pyi`` file of the package.
     """

@@ -76,5 +76,5 @@ class Line:
 
 
 def together_of(store: CaseStore) -> GroupCommit[Any, Any]:
-    found: GroupCommit[Any, Any] = store._recorder._together  # type: ignore[attr-defined]
+    found: GroupCommit[Any, Any] = store._group_commit  # type: ignore[attr-defined]
     return found

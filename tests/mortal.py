@@ -12,14 +12,14 @@ import sys
 from typing import Any
 
 from returnable.adapters.cli.app import run
-from returnable.adapters.eventstore.store import CaseStore
+from returnable.adapters.eventstore.sql import SqlStore
 
 
 def main(point: str, number: str, *command: str) -> None:
     """Run the command, and die."""
-    left, append = int(number), CaseStore.append
+    left, append = int(number), SqlStore.append
 
-    def last(store: CaseStore, *args: Any, **kwargs: Any) -> Any:
+    def last(store: SqlStore, *args: Any, **kwargs: Any) -> Any:
         nonlocal left
         left -= 1
         if not left and point == "before":
@@ -29,7 +29,7 @@ def main(point: str, number: str, *command: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return positions
 
-    CaseStore.append = last  # type: ignore[method-assign]
+    SqlStore.append = last  # type: ignore[method-assign]
     sys.exit(run(command))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from eventsourcing.persistence import StoredEvent
-
-from returnable.adapters.eventstore.recorder import Placement
+from returnable.adapters.eventstore.library import StoredEntry
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import Services
 from returnable.domain.events import encode
+from returnable.domain.ports import Batch
 from returnable.projections.follow import Projector
 from returnable.projections.stored import VIEWS
 from returnable.testing.behaviour import World
@@ -27,10 +26,10 @@ def lived(world: World, dice: Random, steps: int) -> World:
 def append_raw(store: Any, case_id: str, stream: str, stored_as: str, content: bytes) -> None:
     """Append a row as no version of this library would have written it."""
     assert isinstance(store, CaseStore)
-    rows = store._recorder.case_rows(case_id)
+    rows = store.case_rows(case_id)
     versions = [version for _, _, _, name, version, _, _ in rows if name == stream]
-    event = StoredEvent(stream, max(versions, default=0) + 1, stored_as, content)
-    store._recorder.insert_events([event], cases=[Placement(case_id, len(rows), 1)])
+    entry: Any = StoredEntry(stream, max(versions, default=0) + 1, (stored_as, content))
+    store.append([Batch(case_id, len(rows), (entry,))])
 
 
 def poison(services: Services, case_id: str, kind: str = "unreadable") -> None:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from returnable.domain.lifecycles import MACHINES, NOTHING
-from returnable.projections.report import words
+from returnable.projections.report.wording import words
 
 Place: TypeAlias = tuple[str, ...]
 """What stands in a row: ``("state", STATE)``, or a lane ``("to", TARGET, ROW)`` or ``("back", SOURCE, TARGET, ROW)``."""

@@ -14,6 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
+from itertools import groupby
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -97,15 +98,10 @@ def policy_page() -> str:
         "such as [this one](../examples/policies/lindenhof.policy.toml). A reading marked † interprets an ambiguous text; "
         "[ADR 15](adr/0015-readings-of-the-policy.md) has a row for each.",
     ]
-    for group, title in (
-        ("cancellation", "Order cancellations"),
-        ("returns", "Order returns"),
-        ("wrong_item", "Wrong item"),
-    ):
-        parts.append(f"## {title}")
-        for clause_id in CLAUSE_IDS:
-            if clause_id.startswith(f"{group}."):
-                parts += list(_clause(clause_id, policy))
+    for group, clause_ids in groupby(CLAUSE_IDS, lambda clause_id: clause_id.partition(".")[0]):
+        parts.append(f"## {group.replace('_', ' ').capitalize()}")
+        for clause_id in clause_ids:
+            parts += list(_clause(clause_id, policy))
     return _page(parts)
 
 

@@ -1,4 +1,4 @@
-"""The command line: runs a command. Errors are one line on stderr and exit status 2."""
+"""Runs a command of the command line. An error is one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from returnable.adapters.cli.printing import guarded_streams, say
 from returnable.domain.errors import ReturnableError
 
 BROKEN_PIPE = 141
-"""The exit status when the reader of our output went away, as if the signal had ended us; click exits for that."""
+"""The exit status if the reader of the output has gone away: the one of a process that SIGPIPE ended. click exits then."""
 
 COMMANDS = {
     "audit": "What was recorded in a stream.",
@@ -25,7 +25,7 @@ COMMANDS = {
     "claims": "Every wrong-item claim with its state.",
     "edges": "The instants at which an answer changes by itself.",
     "eligibility": "What could be cancelled, returned or claimed, and why not.",
-    "export": "Write recorded facts to a table or a scenario.",
+    "export": "Write recorded events to a table or a scenario.",
     "import": "Import a host's existing orders from a CSV table.",
     "ledger": "The money of every payment: captured, refunded, remaining.",
     "lifecycles": "The state machines, as tables or diagrams.",
@@ -34,13 +34,13 @@ COMMANDS = {
     "orders": "Every order with its state.",
     "play": "Play a scenario: commands and questions in JSON Lines.",
     "policy": "Show or check a policy.",
-    "project": "Bring the stored views up to date with the facts.",
-    "publish": "Publish every fact as a CloudEvent to a broker.",
+    "project": "Bring the stored views up to date with the events.",
+    "publish": "Publish every event as a CloudEvent to a broker.",
     "record": "Record a case as a scenario that is a test.",
     "redecide": "Decide everything on record again; report differences.",
     "refund": "The state of a refund.",
     "refunds": "Every refund with its state.",
-    "replay": "Step through a history, fact by fact.",
+    "replay": "Step through a history, event by event.",
     "report": "Write the audit report of a subject.",
     "restore": "Replace a store in an SQLite file with a back-up.",
     "return": "The state of a return.",
@@ -59,7 +59,7 @@ _MODULES = {
     **dict.fromkeys(("audit", "claim", "eligibility", "order", "refund", "return", "worklist"), "questions"),
     **dict.fromkeys(("claims", "orders", "refunds", "returns"), "lists"),
 }
-"""Command → its module, where that has not the name of the command."""
+"""Command → its module, for modules that hold several commands."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,7 +89,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("RETURNABLE_DEBUG"):
             raise
-        return _fail(f"unexpected {type(error).__name__}: {error} (RETURNABLE_DEBUG=1 shows where)")
+        return _fail(f"unexpected {type(error).__name__}: {error} (RETURNABLE_DEBUG=1 shows the traceback)")
 
 
 def _fail(message: str) -> int:
@@ -117,7 +117,7 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-# What is printed is spelt out behind click, which otherwise takes escape sequences away without a word.
+# The guarded streams spell out escape sequences. Without "color" click would remove them silently.
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": True}
 
 

@@ -15,10 +15,10 @@ from returnable.adapters.printable import printable
 @click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 @store_option
 def backup(file: str, force: bool, store: str) -> None:
-    """Copy a store in an SQLite file into FILE. The store may be in use; the copy is of one moment.
+    """Copy a store in an SQLite file into FILE. The store may be in use: the copy holds its state at one moment.
 
-    The copy is verified like `returnable verify` does it, and made durable, before it gets the name FILE. Only its owner
-    can read it. Back up a store on PostgreSQL with the tools of the server.
+    The copy is verified as by `returnable verify`, and made durable, before it gets the name FILE. Only its owner can
+    read it. Back up a store on PostgreSQL with the tools of the server.
 
     \b
     returnable backup shop-2026-03-02.db --store sqlite:///shop.db

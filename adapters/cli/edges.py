@@ -1,4 +1,4 @@
-"""``returnable edges``: the instants at which the passing of time alone changes an answer."""
+"""``returnable edges``: the instants at which an answer changes although nothing happens."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import click
 from rich.table import Table
 
 from returnable.adapters.cli.console import console_for_output, in_words, safe
-from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.options import find, opened, print_answer, question_options
 from returnable.adapters.clock import system_clock
 from returnable.projections.audit_models import EdgesView, EdgeView
 from returnable.projections.edges import edges_view
-from returnable.projections.subjects import find_subject
 
 
 @click.command()
 @click.argument("subject")
 @click.option("--next", "to_come", is_flag=True, help="Only instants that are still to come.")
 @question_options
-def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: str | None, as_json: bool) -> None:
+def edges(
+    subject: str, to_come: bool, store: str, as_of: datetime | None, known_at: datetime | None, as_json: bool
+) -> None:
     """The instants at which an answer changes by itself. Nothing has to happen: time passes.
 
     Windows open and close, labels become void, promises and refunds become overdue. The list is in order of time, with the
@@ -32,14 +32,9 @@ def edges(subject: str, to_come: bool, store: str, as_of: str | None, known_at: 
     returnable edges return/R-1 --next
     returnable edges A-1 --as-of 2026-03-06T09:00:00-05:00 --json
     """
-    at, known = instant("as-of", as_of), instant("known-at", known_at)
     with opened(store) as services:
-        found = find_subject(services.store, services.handler.policy, subject, at, known, say_damaged)
-        view = edges_view(found, at or system_clock(), to_come)
-    if as_json:
-        say_json(view.model_dump_json(indent=2))
-        return
-    _show_edges(view, to_come)
+        view = edges_view(find(services, subject, as_of, known_at), as_of or system_clock(), to_come)
+    print_answer(view, as_json, lambda view: _show_edges(view, to_come))
 
 
 def _show_edges(view: EdgesView, to_come: bool) -> None:

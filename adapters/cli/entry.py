@@ -1,4 +1,4 @@
-"""Where the console script starts: nothing is imported that the call does not need."""
+"""The entry point of the console script. It imports only the modules that the call needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows fewer characters still gets it all
+            stream.reconfigure(errors="backslashreplace")  # for terminals with fewer characters
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,19 +1,25 @@
-"""``returnable export``: facts as tables or as a scenario."""
+"""``returnable export``: events as tables or as a scenario."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import click
 from pydantic_core import to_json
 
-from returnable.adapters.cli.options import instant, json_option, opened, redact_key_option, redaction, store_option
-from returnable.adapters.cli.printing import say, say_json
-from returnable.adapters.cli.progress import progress
+from returnable.adapters.cli.options import (
+    instant_option,
+    json_option,
+    opened,
+    redact_key_option,
+    redaction,
+    store_option,
+)
+from returnable.adapters.cli.printing import print_json, say
+from returnable.adapters.cli.progress import Advance, progress
 from returnable.adapters.cli.words import counted
-from returnable.adapters.export.scenario import bundled_suffices, what_policies_do, write_policies, write_scenario
+from returnable.adapters.export.scenario import bundled_suffices, why_policies_conflict, write_policies, write_scenario
 from returnable.adapters.export.tables import table
 from returnable.adapters.files import STDOUT, Sink, Stdout, check_apart, store_files, written_whole
 from returnable.adapters.wiring import Services
@@ -29,9 +35,14 @@ FORMATS = ("jsonl", "csv", "parquet", "scenario")
 @click.option(
     "--subject", "subjects", multiple=True, metavar="S", help="Only order/A-1, return/R-1, …; may be repeated."
 )
-@click.option("--from", "since", metavar="INSTANT", help="Only facts recorded at this instant or later (RFC 3339).")
-@click.option("--to", "until", metavar="INSTANT", help="Only facts recorded before this instant (RFC 3339).")
-@click.option("--view", "view", type=click.Choice(["facts", "clauses"]), help="The rows of a table. Default: facts.")
+@instant_option("--from", "since", "Only events recorded at this instant or later")
+@instant_option("--to", "until", "Only events recorded before this instant")
+@click.option(
+    "--view",
+    "view",
+    type=click.Choice(["facts", "clauses"]),
+    help="The rows of a table: events (facts) or clauses. Default: facts.",
+)
 @click.option("--no-views", is_flag=True, help="Leave out the questions at the end of a scenario.")
 @click.option("--policies", metavar="DIR", help="Also write the policies a scenario needs, for play --policy DIR.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked.")
@@ -43,8 +54,8 @@ def export(
     out: str,
     form: str,
     subjects: tuple[str, ...],
-    since: str | None,
-    until: str | None,
+    since: datetime | None,
+    until: datetime | None,
     view: str | None,
     no_views: bool,
     policies: str | None,
@@ -54,13 +65,13 @@ def export(
     store: str,
     as_json: bool,
 ) -> None:
-    """Write recorded facts to a table or a scenario. OUT is a file, or - for standard output.
+    """Write recorded events to a table or a scenario. OUT is a file, or - for standard output.
 
-    jsonl, csv and parquet have one row for each fact, or with --view clauses one row for each clause of each ruling. An
+    jsonl, csv and parquet have one row for each event, or with --view clauses one row for each clause of each ruling. An
     order is exported with its whole case, a return or a claim with its own stream.
 
-    A scenario holds the commands that led to the facts, the outcome expected of each, and the views at the end;
-    "returnable play --check" proves it. It holds whole cases: those with a fact recorded in the period.
+    A scenario holds the commands that led to the events, the expected outcome of each, and the views at the end;
+    "returnable play --check" checks it. It holds whole cases: those with an event recorded in the period.
 
     CSV is safe to open in a spreadsheet that splits at , or ; or |: a cell that would begin a formula starts with an
     apostrophe.
@@ -74,12 +85,11 @@ def export(
     _check_options(out, form, view, no_views, policies)
     if out != STDOUT:
         check_apart(out, store_files(store), "a file of the store")
-    period = instant("from", since), instant("to", until)
     hidden = redaction(redact, redact_key)
     with opened(store) as services:
         history = History(services.store, hidden)
-        choice = _choice(services, subjects, *period)
-        # A scenario with views looks at every fact twice.
+        choice = _choice(services, subjects, since, until)
+        # A scenario with views reads every event twice.
         total = (0 if choice.subjects else history.head) * (2 if form == "scenario" and not no_views else 1)
         with progress("exporting", total) as advance:
 
@@ -89,11 +99,11 @@ def export(
                 return _table(sink, form, view or "facts", services, history, choice, advance)
 
             if out == STDOUT:
-                came = write(Stdout())
+                result = write(Stdout())
             else:
                 with written_whole(out, force) as file:
-                    came = write(file)
-    _tell(came | {"out": out, "redacted": redact}, as_json, err=out == STDOUT)
+                    result = write(file)
+    _report(result | {"out": out, "redacted": redact}, as_json, err=out == STDOUT)
 
 
 def _check_options(out: str, form: str, view: str | None, no_views: bool, policies: str | None) -> None:
@@ -113,13 +123,7 @@ def _choice(services: Services, subjects: tuple[str, ...], since: datetime | Non
 
 
 def _table(
-    sink: Sink,
-    form: str,
-    view: str,
-    services: Services,
-    history: History,
-    choice: Choice,
-    advance: Callable[[int], None],
+    sink: Sink, form: str, view: str, services: Services, history: History, choice: Choice, advance: Advance
 ) -> dict[str, Any]:
     rows = Rows(history, services.handler.policy)
     chosen, columns = (rows.events, FACT_COLUMNS) if view == "facts" else (rows.clauses, CLAUSE_COLUMNS)
@@ -139,7 +143,7 @@ def _scenario(
     choice: Choice,
     views: bool,
     policies: str | None,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> dict[str, Any]:
     policy = services.handler.policy
     written = write_scenario(sink, history, WholeCases(history, choice), policy, views, advance)
@@ -152,7 +156,7 @@ def _scenario(
     for one in needed:
         say(f"needs the policy {one['id']} {one['version']}, sha256 {one['sha256']}")
     if not bundled:
-        problem = what_policies_do(written, policy)
+        problem = why_policies_conflict(written, policy)
         if problem is not None:
             say(f"the policies cannot be used together: {problem}; export the orders of each policy separately")
         elif policies is None:
@@ -162,10 +166,7 @@ def _scenario(
     return {
         "format": "scenario",
         "cases": written.cases,
-        "commands": written.commands,
-        "facts": written.facts,
-        "views": written.views,
-        "steps_back": written.steps_back,
+        **written.counts(),
         "policies": needed,
         "bundled_policy": bundled,
         "policy_files": files,
@@ -173,15 +174,15 @@ def _scenario(
     }
 
 
-def _tell(came: dict[str, Any], as_json: bool, err: bool) -> None:
+def _report(result: dict[str, Any], as_json: bool, err: bool) -> None:
     if as_json:
-        say_json(to_json(came), err)
+        print_json(to_json(result), err)
         return
-    if came["format"] == "scenario":
-        commands, views = counted(came["commands"], "command"), counted(came["views"], "view")
-        what = f"{commands} and {views} of {counted(came['cases'], 'case')} ({counted(came['facts'], 'event')})"
+    if result["format"] == "scenario":
+        commands, views = counted(result["commands"], "command"), counted(result["views"], "view")
+        what = f"{commands} and {views} of {counted(result['cases'], 'case')} ({counted(result['facts'], 'event')})"
     else:
-        what = counted(came["rows"], came["view"].removesuffix("s"))
-    where = "standard output" if came["out"] == "-" else came["out"]
-    redacted = ", redacted" if came["redacted"] else ""
-    say(f"exported {what}{redacted}, of a log that ends at position {came['head']}, as {came['format']} to {where}")
+        what = counted(result["rows"], "event" if result["view"] == "facts" else "clause")
+    out = "standard output" if result["out"] == "-" else result["out"]
+    redacted = ", redacted" if result["redacted"] else ""
+    say(f"exported {what}{redacted}, of a log that ends at position {result['head']}, as {result['format']} to {out}")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
-from urllib.parse import unquote
 
 import click
 from pydantic_core import to_json
 
 from returnable.adapters.cli.options import json_option, policy_option, store_option
-from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.words import counted
 from returnable.adapters.clock import system_clock
@@ -28,7 +26,7 @@ from returnable.adapters.wiring import assemble, policy_book
 from returnable.projections.exports import Column
 
 SHOWN = 5
-"""How many refused rows are shown where no report is written."""
+"""How many refused rows are shown without --report."""
 
 
 @click.command("import")
@@ -38,7 +36,7 @@ SHOWN = 5
 )
 @store_option
 @policy_option
-@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing to the store.")
+@click.option("--dry-run", is_flag=True, help="Print what an import would do; write nothing to the store.")
 @click.option(
     "--report",
     metavar="FILE",
@@ -56,11 +54,11 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Import a host's existing orders from a CSV table. A mapping says what the columns of FILE mean.
+    """Import a host's existing orders from a CSV table. A mapping defines the meaning of the columns of FILE.
 
-    Facts are recorded now; they occurred when the table says. Every command has an id made of the name of the mapping and
-    the id of the order. So it is safe to import a table again, also after a kill: nothing is recorded twice. A row that
-    contradicts an earlier import is refused, and so is a row that is impossible; exit status 1 if any row was refused.
+    Events are recorded now; they occurred at the times in the table. The id of each command consists of the name of the
+    mapping and the id of the order. So it is safe to import a table again, also after a kill: nothing is recorded twice.
+    A row that contradicts an earlier import is refused, and so is an impossible row; exit status 1 if any row was refused.
 
     \b
     returnable import orders.csv --mapping shop.toml --dry-run --report refused.csv
@@ -72,35 +70,35 @@ def import_(
     planner = Planner(mapping)
     total = count_rows(file, mapping.file)
     with (
-        _teller(store, policy, dry_run, system_clock) as teller,
+        _command_sink(store, policy, dry_run, system_clock) as sink,
         _report(report, force) as (write, first),
         progress("importing", total) as advance,
     ):
-        summary = run_import(read_orders(file, mapping, planner), planner, teller, write, advance)
-    _tell_import(summary, first, dry_run, report, as_json)
+        summary = run_import(read_orders(file, mapping, planner), planner, sink, write, advance)
+    _print_summary(summary, first, dry_run, report, as_json)
     return 1 if summary.refused else 0
 
 
 @contextmanager
-def _teller(store: str, policy: str | None, dry_run: bool, clock: Callable[[], datetime]) -> Iterator[CommandSink]:
+def _command_sink(
+    store: str, policy: str | None, dry_run: bool, clock: Callable[[], datetime]
+) -> Iterator[CommandSink]:
     book = policy_book(policy)
     if dry_run and (store == "memory:" or _absent(store)):
         yield DryRun(None, book, clock)
         return
     services = assemble(store, book, create=not dry_run)
-    try:
+    with closing(services.store):
         yield DryRun(services.store, book, clock) if dry_run else Live(services, clock)
-    finally:
-        services.store.close()
 
 
 def _absent(store: str) -> bool:
-    path = unquote(store.removeprefix("sqlite:///"), errors="surrogateescape")
-    return store.startswith("sqlite:///") and "\0" not in path and not Path(path).exists()
+    files = store_files(store)
+    return bool(files) and not files[0].exists()
 
 
 def _check_report(report: str | None, force: bool, file: str, mapping_file: str, store: str) -> None:
-    """Before anything is read or made: the report takes the place of nothing that the import needs."""
+    """Refuse a report that would overwrite a file that the import needs. Runs before anything is read or written."""
     if report is None:
         if force:
             raise click.UsageError("--force needs --report")
@@ -115,7 +113,7 @@ def _check_report(report: str | None, force: bool, file: str, mapping_file: str,
 
 @contextmanager
 def _report(report: str | None, force: bool) -> Iterator[tuple[Callable[[Refusal], None], list[Refusal]]]:
-    """How to report a refused row, and the first of them."""
+    """A function that reports a refused row, and the first refused rows."""
     first: list[Refusal] = []
 
     def remember(refusal: Refusal) -> None:
@@ -125,9 +123,8 @@ def _report(report: str | None, force: bool) -> Iterator[tuple[Callable[[Refusal
     if report is None:
         yield remember, first
         return
-    kinds = {"row": "int"}
-    names = ("row", "order_id", "command", "field", "code", "reason")
-    columns = [Column(name, "int" if name in kinds else "text", name) for name in names]
+    names = ("order_id", "command", "field", "code", "reason")
+    columns = [Column("row", "int", "row"), *(Column(name, "text", name) for name in names)]
     with written_whole(report, force) as out:
         rows = table("jsonl" if report.endswith((".jsonl", ".ndjson")) else "csv", out, columns)
 
@@ -139,10 +136,10 @@ def _report(report: str | None, force: bool) -> Iterator[tuple[Callable[[Refusal
         rows.end()
 
 
-def _tell_import(summary: Summary, first: list[Refusal], dry_run: bool, report: str | None, as_json: bool) -> None:
+def _print_summary(summary: Summary, first: list[Refusal], dry_run: bool, report: str | None, as_json: bool) -> None:
     if as_json:
         shown = [asdict(refusal) for refusal in first]
-        say_json(to_json({"dry_run": dry_run} | summary.as_dict() | {"first_refused": shown}, indent=2))
+        print_json(to_json({"dry_run": dry_run} | summary.as_dict() | {"first_refused": shown}, indent=2))
         return
     if report is None:
         for refusal in first:
@@ -158,8 +155,8 @@ def _tell_import(summary: Summary, first: list[Refusal], dry_run: bool, report: 
     commands = ", ".join(f"{name} {count}" for name, count in sorted(summary.commands.items())) or "none"
     click.echo(f"commands {'that would be ' if dry_run else ''}carried out: {commands}")
     click.echo(
-        f"facts: {summary.facts}, exceptions raised: {summary.exceptions}, declined by the policy: {summary.declined}, "
-        f"commands on record before: {summary.commands_on_record}"
+        f"events: {summary.facts}, exceptions raised: {summary.exceptions}, declined by the policy: {summary.declined}, "
+        f"commands already on record: {summary.commands_on_record}"
     )
     for reason, count in summary.reasons.most_common():
         click.echo(f"refused for {reason}: {count}")

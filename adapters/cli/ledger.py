@@ -19,10 +19,10 @@ _LEDGER_COLUMNS = ("order_id", "payment_id", "method", "currency", *_MONEY_COLUM
 @click.command()
 @click.argument("order_id", required=False)
 @list_options
-def ledger(order_id: str | None, as_json: bool, **where: Any) -> None:
+def ledger(order_id: str | None, as_json: bool, **source: Any) -> None:
     """The money of every payment: captured, refunded, remaining. With an ORDER_ID, only the payments of that order.
 
-    captured = refunded + remaining; requested is the part of remaining whose refund was requested and has no answer yet.
+    remaining = captured - refunded - pending. Pending is money whose refund was requested and has no answer yet.
 
     \b
     returnable ledger
@@ -41,7 +41,7 @@ def ledger(order_id: str | None, as_json: bool, **where: Any) -> None:
                 sums = {name: str(total[name]) for name in _MONEY_COLUMNS}
                 yield {"order_id": "TOTAL", "payment_id": None, "method": None, "currency": currency} | sums
 
-    with answering("ledger", **where) as (stored, questions, as_of, known_at):
+    with answering("ledger", **source) as (stored, questions, as_of, known_at):
         if order_id is not None and not any(questions.store.load_until_damage(order_id)):
             raise unknown("order", order_id)
         found = stored.ledger(order_id) if stored is not None else questions.ledger(order_id, as_of, known_at)

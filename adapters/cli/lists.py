@@ -1,4 +1,4 @@
-"""``returnable orders``, ``returns``, ``refunds`` and ``claims``, and what every list has in common."""
+"""``returnable orders``, ``returns``, ``refunds`` and ``claims``, and the parts that every list uses."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pydantic_core import to_json
 from returnable.adapters.cli.options import (
     F,
     as_of_options,
-    instant,
     json_lines_option,
     opened,
-    say_damaged,
+    report_damage,
     store_option,
 )
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.printing import cell, print_json
+from returnable.adapters.cli.words import counted
 from returnable.adapters.clock import system_clock
 from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
-from returnable.projections.follow import ViewStatus, standing_of
+from returnable.projections.follow import ViewStatus, status_of
 from returnable.projections.lists import StoredLists, Values
 from returnable.projections.questions import Questions
 
 MEASURED_ROWS = 500
-"""The first rows of a list decide how wide its columns are; the others are printed as they come."""
+"""These first rows decide the widths of the columns; the rows after them are printed one by one."""
 
 Answering: TypeAlias = tuple[StoredLists | None, Questions, datetime | None, datetime | None]
 
 
 def views_option(command: F) -> F:
-    """``--views``: where the stored views are."""
+    """``--views``: the file of the stored views."""
     return click.option(
         "--views",
         metavar="URL",
@@ -48,7 +48,7 @@ def views_option(command: F) -> F:
 
 
 def list_options(command: F) -> F:
-    """What every list takes."""
+    """The options of every list."""
     from_events = click.option(
         "--facts", "from_events", is_flag=True, help="Answer from the events, even if there is a stored view."
     )
@@ -61,15 +61,15 @@ def _list_command(name: str, text: str, columns: tuple[str, ...], example: str) 
     @click.command(
         name,
         help=f"{text}\n\nSorted by the id of the order. The answer comes from the stored view if there is one (see "
-        f"`returnable project`), else from the facts.\n\n\b\nreturnable {name}\nreturnable {name} {example}\n"
+        f"`returnable project`), else from the events.\n\n\b\nreturnable {name}\nreturnable {name} {example}\n"
         f"returnable {name} --json | head",
     )
     @click.option("--status", metavar="STATUS", help="Only entries in this state.")
     @click.option("--limit", type=click.IntRange(0), metavar="N", help="Only the first N.")
     @list_options
-    def command(status: str | None, limit: int | None, as_json: bool, **where: Any) -> None:
+    def command(status: str | None, limit: int | None, as_json: bool, **source: Any) -> None:
         at = system_clock()
-        with answering(name, **where) as (stored, questions, as_of, known_at):
+        with answering(name, **source) as (stored, questions, as_of, known_at):
             if stored is not None:
                 found = stored.listed(name, at, status, limit)
             else:
@@ -107,24 +107,23 @@ claims = _list_command(
 
 @contextmanager
 def answering(
-    view: str, store: str, views: str | None, from_events: bool, as_of: str | None, known_at: str | None
+    view: str, store: str, views: str | None, from_events: bool, as_of: datetime | None, known_at: datetime | None
 ) -> Iterator[Answering]:
-    """What answers: the stored lists where they can, and the questions; on stderr, which it is, and what is parked."""
-    moments = instant("as-of", as_of), instant("known-at", known_at)
+    """The stored lists, if they can answer, and the questions. Prints on stderr which of them answers, and parked cases."""
     with opened(store) as services, ExitStack() as stack:
         damaged: list[Damage] = []
         questions = services.questions
         questions.damaged = damaged.append
         stored = None
-        if not from_events and moments == (None, None):
+        if not from_events and as_of is None and known_at is None:
             stored = _stored(stack, view, store, views, questions)
-        yield stored, questions, *moments
+        yield stored, questions, as_of, known_at
         for damage in damaged:
-            say_damaged(damage)
+            report_damage(damage)
 
 
 def _stored(stack: ExitStack, view: str, store: str, views: str | None, questions: Questions) -> StoredLists | None:
-    """The stored lists, when there is a stored view that was built; never an obstacle to an answer from the facts."""
+    """The stored lists, or ``None`` without a finished stored view: then the events answer."""
     kept = None
     try:
         kept = stored_views(store, views, create=False)
@@ -134,42 +133,42 @@ def _stored(stack: ExitStack, view: str, store: str, views: str | None, question
             return None
         stack.callback(kept.close)
         reading = stack.enter_context(kept.reading())
-        status = standing_of(view, questions.store, reading)
+        status = status_of(view, questions.store, reading)
     except (StoreUnusable, StoreBusy) as error:
-        if views is not None and kept is None:  # what was asked for by name cannot even be opened
+        if views is not None and kept is None:  # the file that --views names cannot be opened
             raise
-        click.echo(printable(f"from the facts: {error}"), err=True)
+        click.echo(printable(f"from the events: {error}"), err=True)
         return None
     if status.state in ("missing", "being built", "ahead"):
-        click.echo(f"from the facts: the stored view {view!r} is {status.state}", err=True)
+        click.echo(f"from the events: the stored view {view!r} is {status.state}", err=True)
         return None
-    click.echo(_how_far(status), err=True)
+    click.echo(_progress(status), err=True)
     for damage in status.parked:
-        say_damaged(damage)
+        report_damage(damage)
     return StoredLists(reading)
 
 
-def _how_far(status: ViewStatus) -> str:
+def _progress(status: ViewStatus) -> str:
     if not status.behind:
         return "stored view, up to date"
-    count = f"{status.behind:,} fact{'' if status.behind == 1 else 's'}"
-    return f"stored view, {count} behind; `returnable project` brings it up to date"
+    return f"stored view, {counted(status.behind, 'event')} behind; `returnable project` brings it up to date"
 
 
 # ---- printing ---------------------------------------------------------------------------------------------------------
 
 
 def print_rows(columns: Sequence[str], values: Iterable[Values], as_json: bool, right: Sequence[str] = ()) -> None:
+    """Print a list as JSON Lines or as a table."""
     if as_json:
         for one in values:
-            say_json(to_json(one))
+            print_json(to_json(one))
         return
     if not print_table(columns, values, right):
         click.echo("none", err=True)
 
 
 def print_table(columns: Sequence[str], values: Iterable[Mapping[str, Any]], right: Sequence[str] = ()) -> int:
-    """Print rows as they come, under a header; how many there were."""
+    """Print a header and the rows, one by one; return the number of rows."""
     rows = ([_cell(one.get(name)) for name in columns] for one in values)
     first = list(islice(rows, MEASURED_ROWS))
     if not first:
@@ -177,35 +176,27 @@ def print_table(columns: Sequence[str], values: Iterable[Mapping[str, Any]], rig
     widths = [max(len(cell) for cell in column) for column in zip(columns, *first, strict=True)]
     count = 0
 
-    def say(cells: Sequence[str]) -> None:
+    def print_line(cells: Sequence[str]) -> None:
         padded = (
             cell.rjust(width) if name in right else cell.ljust(width)
             for cell, width, name in zip(cells, widths, columns, strict=True)
         )
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
-    say([name.replace("_", " ") for name in columns])
+    print_line([name.replace("_", " ") for name in columns])
     for group in (first, rows):
         for cells in group:
-            say(cells)
+            print_line(cells)
             count += 1
     return count
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return identifier(f"{value['kind']} {value['id']}")
-    if isinstance(value, list):
-        return identifier(", ".join(_short(one) for one in value)) or "–"
-    return identifier(str(value))
+    return identifier(cell(", ".join(map(_short, value)) or None) if isinstance(value, list) else cell(value))
 
 
 def _short(value: Any) -> str:
-    """An element of a list in a cell: a line as ``2 x 1``, a label or a parcel by its id and state."""
+    """An element of a list in a cell: an order line as ``2 x 1``, a label or a parcel by its id and state."""
     if not isinstance(value, Mapping):
         return str(value)
     if "line_id" in value:

@@ -1,28 +1,32 @@
-"""The options that several commands share, and how a command gets at the store they name."""
+"""The options that several commands share, and access to the store that they name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from secrets import token_bytes
 from typing import Any, TypeVar
 
 import click
+from pydantic import BaseModel
 
+from returnable.adapters.cli.printing import print_json
 from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import Services, assemble
 from returnable.domain.fields import parse_instant
 from returnable.domain.ports import Damage
 from returnable.projections.redaction import Redaction
+from returnable.projections.subjects import Subject, find_subject
 
 DEFAULT_STORE = "sqlite:///returnable.db"
 
 F = TypeVar("F", bound=Callable[..., Any])
+V = TypeVar("V", bound=BaseModel)
 
 
 def policy_option(command: F) -> F:
-    """``--policy``: what new orders are confirmed under."""
+    """``--policy``: the policy under which new orders are confirmed."""
     return click.option(
         "--policy",
         metavar="FILE",
@@ -31,7 +35,7 @@ def policy_option(command: F) -> F:
 
 
 def store_option(command: F) -> F:
-    """``--store``: the store to read or to write."""
+    """``--store``: the store that the command reads or writes."""
     return click.option(
         "--store",
         metavar="URL",
@@ -54,7 +58,7 @@ def json_lines_option(command: F) -> F:
 
 
 def redact_key_option(command: F) -> F:
-    """``--redact-key``: what :func:`redaction` takes."""
+    """``--redact-key``: the key for :func:`redaction`."""
     return click.option(
         "--redact-key",
         metavar="TEXT",
@@ -65,9 +69,9 @@ def redact_key_option(command: F) -> F:
 
 
 def redaction(redact: bool, key: str | None) -> Redaction | None:
-    """What takes personal data out, where it is asked for: with that key, or a fresh one."""
+    """A redaction with this key, or with a fresh one; ``None`` without ``--redact``."""
     if not redact:
-        # A key in the environment does no harm where nothing is redacted; one that was typed was meant.
+        # A key in the environment does no harm here. A key on the command line shows that the user expects redaction.
         source = click.get_current_context().get_parameter_source("redact_key")
         if key is not None and source is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("--redact-key needs --redact")
@@ -90,8 +94,8 @@ def seconds_option(name: str, least: float, default: float, text: str) -> Callab
     )
 
 
-def staying_options(command: F) -> F:
-    """What every command has that stays and works: ``--health``, ``--log-format``, ``--store`` and ``--json``."""
+def service_options(command: F) -> F:
+    """The options of a long-running command: ``--health``, ``--log-format``, ``--store`` and ``--json``."""
     for option in (
         json_option,
         store_option,
@@ -122,14 +126,28 @@ def _address(context: click.Context, option: click.Parameter, text: str | None) 
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+class Instant(click.ParamType[datetime]):
+    """The type of an option that takes an instant; the parameter of the command is an aware ``datetime``."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Parse RFC 3339 text; raises ``click.UsageError`` that names the option."""
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            raise click.UsageError(f"{param.opts[0] if param else 'instant'}: {value!r} {error}") from None
+
+
+def instant_option(name: str, parameter: str, text: str) -> Callable[[F], F]:
+    """An option that takes an instant."""
+    return click.option(name, parameter, type=Instant(), metavar="INSTANT", help=f"{text} (RFC 3339).")
+
+
 def as_of_options(command: F) -> F:
     """``--as-of`` and ``--known-at``."""
-    for option in (
-        click.option("--known-at", metavar="INSTANT", help="Only facts that had been recorded by then (RFC 3339)."),
-        click.option("--as-of", metavar="INSTANT", help="The answer as it was true at this instant (RFC 3339)."),
-    ):
-        command = option(command)
-    return command
+    known_at = instant_option("--known-at", "known_at", "Only events that had been recorded by then")
+    return instant_option("--as-of", "as_of", "The answer as it was true at this instant")(known_at(command))
 
 
 def question_options(command: F) -> F:
@@ -137,27 +155,28 @@ def question_options(command: F) -> F:
     return store_option(as_of_options(json_option(command)))
 
 
-def instant(name: str, text: str | None) -> datetime | None:
-    """The instant an option gives; raises ``click.UsageError`` naming the option."""
-    if text is None:
-        return None
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise click.UsageError(f"--{name}: {text!r} {error}") from None
-
-
 @contextmanager
 def opened(store: str, policy: str | None = None) -> Iterator[Services]:
-    """The parts of a store that exists (``memory:`` is a fresh one), for reading; closed at the end."""
+    """Open a store for reading; it must exist, except for ``memory:``, which is a fresh one."""
     services = assemble(store, policy, create=store == "memory:", only_reading=True)
-    try:
+    with closing(services.store):
         yield services
-    finally:
-        services.store.close()
 
 
-def say_damaged(damage: Damage, err: bool = True) -> None:
-    """Which case stops where, and why, in one line on stderr."""
+def find(services: Services, subject: str, as_of: datetime | None, known_at: datetime | None) -> Subject:
+    """The subject that a command names; damage in its case is reported on stderr."""
+    return find_subject(services.store, services.handler.policy, subject, as_of, known_at, report_damage)
+
+
+def print_answer(view: V, as_json: bool, show: Callable[[V], None]) -> None:
+    """Print a view as JSON, or let ``show`` print it."""
+    if as_json:
+        print_json(view.model_dump_json(by_alias=True, indent=2))
+    else:
+        show(view)
+
+
+def report_damage(damage: Damage, err: bool = True) -> None:
+    """Print which case stops at which event, and why, in one line on stderr."""
     place = f"{identifier(damage.event_id)} (position {damage.position})"
     click.echo(printable(f"parked: case {identifier(damage.case_id)} stops before {place}: {damage.reason}"), err=err)

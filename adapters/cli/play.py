@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -22,9 +23,7 @@ from returnable.domain.errors import ReturnableError
 
 @click.command()
 @click.argument("file")
-@click.option(
-    "--store", metavar="URL", default="memory:", show_default=True, help="The store that the facts are recorded in."
-)
+@click.option("--store", metavar="URL", default="memory:", show_default=True, help="The store that records the events.")
 @policy_option
 @click.option("--check", is_flag=True, help="Report expectations that are not met; exit status 1 if there are any.")
 @click.option("--explain", is_flag=True, help="Describe what happened in words instead of JSON Lines.")
@@ -50,7 +49,7 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     if file == "-" and sys.stdin is None:
         raise click.UsageError("there is no standard input to read from")
     if file != "-" and Path(file).is_dir():
-        return _play_folder(file, store, policy, check)
+        return _check_folder(file, store, policy, check)
     name = "standard input" if file == "-" else file
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     lines = scenario.read_scenario(content, name)
@@ -59,21 +58,21 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
         policy = None if beside is None else str(beside)
     services = assemble(store, policy)
     summary = Summary()
-    try:
-        with printing_progress(len(lines), acknowledge=store != "memory:") as (print_line, advance):
-            for played in scenario.play(services, lines):
-                summary.add(played)
-                if check:
-                    for mismatch in played.mismatches:
-                        print_line(f"{name}:{played.line}: {mismatch}")
-                elif explain:
-                    for line in explained(played):
-                        print_line(line)
-                else:
-                    print_line(json_text(to_json(played.as_dict()).decode()))
-                advance()
-    finally:
-        services.store.close()
+    with (
+        closing(services.store),
+        printing_progress(len(lines), acknowledge=store != "memory:") as (print_line, advance),
+    ):
+        for played in scenario.play(services, lines):
+            summary.add(played)
+            if check:
+                for mismatch in played.mismatches:
+                    print_line(f"{name}:{played.line}: {mismatch}")
+            elif explain:
+                for line in explained(played):
+                    print_line(line)
+            else:
+                print_line(json_text(to_json(played.as_dict()).decode()))
+            advance()
     if check:
         click.echo(checked(name, counted(summary.lines, "line"), summary))
         return 1 if summary.unmet else 0
@@ -82,23 +81,19 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     return 0
 
 
-def _play_folder(folder: str, store: str, policy: str | None, check: bool) -> int:
+def _check_folder(folder: str, store: str, policy: str | None, check: bool) -> int:
+    """Play the scenarios, print each unmet expectation, and return the exit status: 1 if there is one, 2 if a file cannot be
+    played. The reasons for the latter are printed at the end. Raises :class:`ScenarioUnreadable` without a scenario."""
     if not check:
-        raise click.UsageError(f"{folder}: Is a directory; --check plays the scenarios below it")
+        raise click.UsageError(f"{folder}: is a directory; --check plays the scenarios below it")
     if store != "memory:":
         raise click.UsageError(
             "--store is for one scenario; each scenario below a directory is played on a fresh store in memory"
         )
-    return _check_folder(folder, policy)
-
-
-def _check_folder(folder: str, policy: str | None) -> int:
-    """Play them, say what is not as expected, and return the exit status: 1 if anything is not, 2 if a file cannot be
-    played, which is said when all the others were. Raises :class:`ScenarioUnreadable` where there is no scenario."""
     book = None if policy is None else policy_book(policy)
     files, unplayed = _scenarios_below(folder)
     if not files and not unplayed:
-        raise ScenarioUnreadable(f"{folder}: there is no scenario below this directory: no *.jsonl that is not hidden")
+        raise ScenarioUnreadable(f"{folder}: there is no scenario below this directory: no visible *.jsonl")
     total, played_files = Summary(), 0
     for file in files:
         name = str(file)
@@ -108,7 +103,7 @@ def _check_folder(folder: str, policy: str | None) -> int:
         except ReturnableError as error:
             unplayed.append(_named(name, str(error)))
             continue
-        except OSError as error:  # what lies beside it may not even be looked at
+        except OSError as error:  # a policy next to it may not be readable
             unplayed.append(f"{error.filename or name}: {error.strerror or error}")
             continue
         played_files += 1
@@ -127,7 +122,7 @@ def _check_folder(folder: str, policy: str | None) -> int:
 
 
 def _scenarios_below(folder: str) -> tuple[list[Path], list[str]]:
-    """The scenarios in order, and why a folder cannot be looked into."""
+    """The scenarios in order, and the reason for each folder that cannot be read."""
     files: list[Path] = []
     closed: list[str] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from returnable.adapters.cli.options import policy_option
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.tables import show_policy
 from returnable.adapters.printable import identifier
 from returnable.adapters.wiring import policy_book
@@ -34,7 +34,7 @@ def policy_show(policy: str | None, as_json: bool) -> None:
     book = policy_book(policy)
     for version in book.versions:
         if as_json:
-            say_json(version.document)
+            print_json(version.document)
         else:
             show_policy(version)
 

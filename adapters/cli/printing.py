@@ -1,4 +1,4 @@
-"""What the command line prints, and the one door through which it goes: nothing that was given can steer the terminal."""
+"""Output of the command line. All of it passes through here, so that no data can steer the terminal or deceive a reader."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from returnable.adapters.printable import identifier, json_text, printable
 _FREE_TEXT = frozenset(
     {"because", "description", "message", "name", "notes", "notice", "quote", "reading", "reason", "reasons", "source"}
 )
-"""Keys of what people wrote in their own words. All other texts are ids, states and the like."""
+"""The keys of free text, which people wrote. All other texts are ids, states and the like."""
 
 
 class Guarded:
-    """A stream of text that spells out what could steer a terminal or deceive, whoever writes to it."""
+    """A text stream that spells out every character that could steer a terminal or deceive a reader."""
 
     def __init__(self, beneath: TextIO) -> None:
         self.beneath = beneath
@@ -39,7 +39,7 @@ class Guarded:
 
 
 class _GuardedBytes:
-    """The same for bytes that are UTF-8, a whole number of characters at a time."""
+    """The same for UTF-8 bytes. Each write must hold whole characters."""
 
     def __init__(self, beneath: Any) -> None:
         self.beneath = beneath
@@ -55,8 +55,8 @@ class _GuardedBytes:
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Everything that is printed meanwhile, by whatever means, is spelt out where it has to be."""
-    # A process may have been started without one of them.
+    """Guard stdout and stderr: unsafe characters are spelt out, whichever code prints them."""
+    # A process may have no stdout or no stderr.
     guarded = [(name, stream, Guarded(stream)) for name in ("stdout", "stderr") if (stream := getattr(sys, name))]
     for name, _, guard in guarded:
         setattr(sys, name, guard)
@@ -64,43 +64,66 @@ def guarded_streams() -> Iterator[None]:
         yield
     finally:
         for name, stream, guard in guarded:
-            # click puts a stream of its own there when nobody reads any more; that one stays.
+            # If the reader has gone away, click has replaced the stream; its replacement stays.
             if getattr(sys, name) is guard:
                 setattr(sys, name, stream)
 
 
 def beneath(stream: Any) -> Any:
-    """The stream itself, for what was made safe before and brings marks of its own: styles, or a report."""
+    """The stream behind the guard, for text that is safe already and holds marks of its own: styles, or a report."""
     while isinstance(stream, Guarded):
         stream = stream.beneath
     return stream
 
 
 def say(message: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     click.echo(f"returnable: {printable(message)}", err=True)
 
 
-def say_json(document: str | bytes, err: bool = False) -> None:
-    """A JSON document on stdout, or on stderr; nothing in it is unseen."""
+def print_json(document: str | bytes, err: bool = False) -> None:
+    """Print a JSON document on stdout, or on stderr; invisible characters in it are escaped."""
     (sys.stderr if err else sys.stdout).write(
         json_text(document if isinstance(document, str) else document.decode()) + "\n"
     )
 
 
-def shown(key: str, value: Any) -> str:
-    """A value of an answer: only what people wrote in their own words may hold what a script needs and nobody sees."""
-    return printable(str(value), keep="\n") if key in _FREE_TEXT else identifier(str(value))
-
-
 def shown_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for every text in an answer."""
-    return {key: _shown(key, value) for key, value in values.items()}
+    """The values of an answer, made safe. Only free text keeps the invisible characters that its script needs."""
+    return {key: _safe(key, value) for key, value in values.items()}
 
 
-def _shown(key: str, value: Any) -> Any:
+def _safe(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {_shown("", name): _shown(name, entry) for name, entry in value.items()}
+        return {_safe("", name): _safe(name, entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_shown(key, entry) for entry in value]
-    return shown(key, value) if isinstance(value, str) else value
+        return [_safe(key, entry) for entry in value]
+    if isinstance(value, str):
+        return printable(value) if key in _FREE_TEXT else identifier(value)
+    return value
+
+
+def cell(value: Any) -> str:
+    """A value of an answer in a cell of a table; the elements of a list on lines of their own."""
+    if isinstance(value, Mapping) and set(value) == {"kind", "id"}:
+        return f"{value['kind']} {value['id']}"
+    if isinstance(value, Mapping):
+        return "  ".join(f"{key}: {plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return "\n".join(map(plain, value)) or "–"
+    return plain(value)
+
+
+def plain(value: Any) -> str:
+    """A value of an answer on one line.
+
+    >>> plain([{"line_id": "1", "final_sale": False}, None])
+    '(line_id=1 final_sale=no), –'
+    """
+    if isinstance(value, Mapping) and "verdict" in value:
+        return f"{value['verdict']} {value['clause']}"
+    if isinstance(value, Mapping):
+        return f"({' '.join(f'{key}={plain(entry)}' for key, entry in value.items())})"
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    return "yes" if value is True else "no" if value is False else "–" if value is None else str(value)

@@ -1,38 +1,37 @@
-"""Progress bars on stderr, where somebody can see them."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from returnable.adapters.cli.console import console_for_progress
 from returnable.adapters.cli.printing import guarded_streams
 
+Advance: TypeAlias = Callable[[int], None]
+"""Advances a bar by a number of steps."""
+
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """How to advance by so many; a bar on stderr is shown where somebody can see it. ``None``: how many is not known."""
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar on stderr if it is a terminal; yields a function that advances the bar. ``None``: the total is unknown."""
     if not sys.stderr.isatty():
         yield lambda count: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = console_for_progress(sys.stderr)
-    with (
-        Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar,
-        guarded_streams(),
-    ):
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+    with _bar(what, total, console_for_progress(sys.stderr)) as advance:
+        yield advance
 
 
 @contextmanager
 def printing_progress(total: int, *, acknowledge: bool) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """How to say a line on stdout and how to advance; a bar is shown where somebody can see it.
+    """Show a bar if stderr is a terminal; yields a function that prints a line on stdout, and one that advances the bar.
 
-    With ``acknowledge`` every line is flushed at once: whoever reads it may rely on the command being durable.
+    With ``acknowledge`` each line is flushed at once: its reader may rely on the command being durable.
     """
 
     def write(line: str) -> None:
@@ -42,20 +41,21 @@ def printing_progress(total: int, *, acknowledge: bool) -> Iterator[tuple[Callab
 
     if not sys.stderr.isatty():
         yield write, lambda: None
-        sys.stdout.flush()
-        return
-    shared = sys.stdout.isatty()
-    console = console_for_progress(sys.stdout if shared else sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Output that goes elsewhere stays there: redirected it would be printed on the terminal.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar, guarded_streams():
-        task = bar.add_task("playing", total=total)
-
-        def write_above(line: str) -> None:
-            if shared:
-                console.out(line, highlight=False)
-            else:
-                write(line)
-
-        yield write_above, lambda: bar.advance(task)
+    else:
+        shared = sys.stdout.isatty()
+        console = console_for_progress(sys.stdout if shared else sys.stderr)
+        with _bar("playing", total, console) as advance:
+            yield (lambda line: console.out(line, highlight=False)) if shared else write, lambda: advance(1)
     sys.stdout.flush()
+
+
+@contextmanager
+def _bar(what: str, total: int | None, console: Console) -> Iterator[Advance]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Output to a file or a pipe is not redirected: rich would print it on the terminal.
+    with (
+        Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar,
+        guarded_streams(),
+    ):
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,4 +1,4 @@
-"""``returnable publish``: the facts of a store as CloudEvents, to a broker."""
+"""``returnable publish``: publishes the events of a store to a broker, as CloudEvents."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import click
 from pydantic_core import to_json
 
-from returnable.adapters.cli.options import opened, redact_key_option, redaction, seconds_option, staying_options
-from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.cli.options import opened, redact_key_option, redaction, seconds_option, service_options
+from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.service import answering_health, stopped_by_signal
 from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.printable import identifier
@@ -27,21 +27,23 @@ DEFAULT_NAME = "default"
 @click.option(
     "--name", default=DEFAULT_NAME, show_default=True, help="The name under which the store keeps the position."
 )
-@click.option("--source", metavar="URI", help="The source of the events. Default: derived from the store's first fact.")
+@click.option(
+    "--source", metavar="URI", help="The source of the events. Default: derived from the store's first event."
+)
 @click.option("--create", is_flag=True, help="Create the stream (NATS) or the exchange (RabbitMQ) if there is none.")
-@click.option("--once", is_flag=True, help="Publish the facts recorded so far, and end.")
+@click.option("--once", is_flag=True, help="Publish the events recorded so far, and end.")
 @click.option(
     "--from",
     "position",
     type=click.IntRange(1),
     metavar="POSITION",
-    help="Begin with the fact at this position of the log, not with the first or the next one.",
+    help="Begin with the event at this position of the log, not with the first or the next one.",
 )
 @seconds_option("hold", 0.1, 30.0, "How long a publisher's name is kept if it dies.")
-@click.option("--status", is_flag=True, help="Only show how far the publisher of this name is.")
+@click.option("--status", is_flag=True, help="Only show the position of the publisher of this name.")
 @click.option("--redact", is_flag=True, help="Pseudonyms for personal fields; free text is blanked. Needs a key.")
 @redact_key_option
-@staying_options
+@service_options
 def publish(
     to: str | None,
     name: str,
@@ -58,13 +60,13 @@ def publish(
     store: str,
     as_json: bool,
 ) -> int:
-    """Publish every fact as a CloudEvent to a broker. At least once, and in order for each order, return and claim.
+    """Publish every event as a CloudEvent to a broker. At least once, and in order for each order, return and claim.
 
     The store keeps the position of the publisher under its name, so it is safe to kill it and start it again. A second
     publisher with the same name waits until the first one ends. While the broker is unreachable the publisher retries.
-    Ctrl-C or SIGTERM ends it after the current batch; a second Ctrl-C ends it at once. A case with a fact that cannot be
-    read is parked before that fact, and an event reports that. With --once, exit status 1 if a case was parked or another
-    publisher of the name is running.
+    Ctrl-C or SIGTERM ends it after the current batch; a second Ctrl-C ends it at once. A case with an event that
+    cannot be read is parked before that event, and a separate message reports that. With --once, exit status 1 if a case
+    was parked or another publisher of the name is running.
 
     \b
     returnable publish --to "nats://localhost:4222?stream=RETURNABLE" --create
@@ -74,9 +76,9 @@ def publish(
     returnable publish --status --json
     """
     if status:
-        if to_be_done := [option for option, given in (("--once", once), ("--from", position)) if given]:
-            raise click.UsageError(f"--status does not go with {to_be_done[0]}")
-        return _say_status(store, name, as_json)
+        if excluded := [option for option, given in (("--once", once), ("--from", position)) if given]:
+            raise click.UsageError(f"--status excludes {excluded[0]}")
+        return _print_status(store, name, as_json)
     if as_json:
         raise click.UsageError("--json needs --status")
     if to is None:
@@ -122,20 +124,20 @@ def _health(working: Publisher) -> tuple[bool, dict[str, Any]]:
     return status.healthy, {**asdict(status), "behind": status.behind, "parked": len(status.parked)}
 
 
-def _say_status(store: str, name: str, as_json: bool) -> int:
+def _print_status(store: str, name: str, as_json: bool) -> int:
     with opened(store) as services:
-        # The head last: a store that grows in between makes us look behind, never ahead.
+        # The head is read last: if the store grows in between, the publisher seems behind, never ahead.
         begun = published(services)
         head = services.store.head()
-    # Before the first publisher ever ran, the usual one is the one that will.
+    # Before the first publisher has run, the default one is known.
     if name not in begun and (begun or name != DEFAULT_NAME):
         known = f"; there is {', '.join(begun)}" if begun else ""
-        raise click.UsageError(f"--name: no publisher of the name {name!r} ever ran on this store{known}")
+        raise click.UsageError(f"--name: no publisher of the name {name!r} has run on this store{known}")
     position = begun.get(name, 0)
     behind = max(0, head - position)
     if as_json:
         values = {"name": name, "position": position, "head": head, "behind": behind}
-        say_json(to_json(values, indent=2))
+        print_json(to_json(values, indent=2))
     else:
         click.echo(f"{identifier(name)}: published up to position {position:,} of {head:,}, {behind:,} behind")
     return 0

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
 
-from returnable.adapters.cli.options import opened, question_options, say_damaged
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.options import opened, print_answer, question_options, report_damage
 from returnable.adapters.cli.tables import show
 from returnable.adapters.clock import system_clock
 from returnable.domain.commands import parse_question
 
 
-def _ask(store: str, as_of: str | None, known_at: str | None, as_json: bool, **fields: Any) -> None:
+def _ask(store: str, as_of: datetime | None, known_at: datetime | None, as_json: bool, **fields: Any) -> None:
     times = {"as_of": as_of, "known_at": known_at}
     question = parse_question(fields | {name: value for name, value in times.items() if value is not None})
     with opened(store) as services:
-        services.questions.damaged = say_damaged
+        services.questions.damaged = report_damage
         answer = services.questions.answer(question, system_clock())
-    if as_json:
-        say_json(answer.model_dump_json(by_alias=True, indent=2))
-    else:
-        show(answer)
+    print_answer(answer, as_json, show)
 
 
 def _question(name: str, field: str, text: str, example: str) -> click.Command:
@@ -31,7 +28,7 @@ def _question(name: str, field: str, text: str, example: str) -> click.Command:
     @click.command(name, help=f"{text}\n\n\b\nreturnable {name} {example}\nreturnable {name} {example} --json")
     @click.argument(field)
     @question_options
-    def command(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str) -> None:
+    def command(store: str, as_of: datetime | None, known_at: datetime | None, as_json: bool, **given: str) -> None:
         _ask(store, as_of, known_at, as_json, query=name, **given)
 
     return command
@@ -48,11 +45,11 @@ audit = _question(
 
 @click.command()
 @click.argument("refund_id", required=False)
-@click.option("--return", "return_id", metavar="ID", help="The refund of this return, or what is due.")
-@click.option("--order", "order_id", metavar="ID", help="The refund of this cancelled order, or what is due.")
-@click.option("--claim", "claim_id", metavar="ID", help="The refund of this claim, or what is due.")
+@click.option("--return", "return_id", metavar="ID", help="The refund of this return, or the amount due.")
+@click.option("--order", "order_id", metavar="ID", help="The refund of this cancelled order, or the amount due.")
+@click.option("--claim", "claim_id", metavar="ID", help="The refund of this claim, or the amount due.")
 @question_options
-def refund(store: str, as_of: str | None, known_at: str | None, as_json: bool, **given: str | None) -> None:
+def refund(store: str, as_of: datetime | None, known_at: datetime | None, as_json: bool, **given: str | None) -> None:
     """The state of a refund. Give its own id, or the return, order or claim that it pays for.
 
     \b
@@ -65,7 +62,9 @@ def refund(store: str, as_of: str | None, known_at: str | None, as_json: bool, *
 @click.command()
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; may be repeated.")
 @question_options
-def worklist(store: str, as_of: str | None, known_at: str | None, as_json: bool, kinds: tuple[str, ...]) -> None:
+def worklist(
+    store: str, as_of: datetime | None, known_at: datetime | None, as_json: bool, kinds: tuple[str, ...]
+) -> None:
     """Work that waits for somebody, the most urgent first.
 
     \b

@@ -1,4 +1,4 @@
-"""``returnable record``: a stored case becomes a scenario that is a test, proven before it is there."""
+"""``returnable record``: writes a stored case as a scenario that is a test; it is played before it is kept."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 from pydantic_core import to_json
 
 from returnable.adapters.cli.options import json_option, opened, redact_key_option, redaction, store_option
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.report import file_name
 from returnable.adapters.cli.words import counted
 from returnable.adapters.export.scenario import (
     Written,
     bundled_suffices,
     chooses,
-    what_policies_do,
+    why_policies_conflict,
     write_policies,
     write_scenario,
 )
@@ -53,7 +53,7 @@ ENDING = ".scenario.jsonl"
 )
 @redact_key_option
 @click.option("--with-policy", is_flag=True, help="Write the policy next to OUT even if the bundled one would do.")
-@click.option("--force", is_flag=True, help="Overwrite OUT if it exists; never a policy next to it.")
+@click.option("--force", is_flag=True, help="Overwrite OUT if it exists. A policy next to it is never overwritten.")
 @store_option
 @json_option
 def record(
@@ -87,7 +87,7 @@ def record(
     check_apart(place, store_files(store), "a file of the store")
     check_free(place, force)
     folder = _write(case, place, with_policy, force)
-    _tell(case, place, folder, redact, as_json)
+    _print_result(case, place, folder, redact, as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class _Case:
     content: bytes
     written: Written
     policy_of: PolicyOf
-    """Finds a pinned policy by its hash, also when the store is closed: those of the case were looked up."""
+    """Returns a pinned policy of the case by its hash, also after the store is closed."""
 
     @property
     def order(self) -> str:
@@ -104,7 +104,7 @@ class _Case:
 
     @property
     def pinned(self) -> Policy:
-        """A case has one order, confirmed once."""
+        """The policy of the order: a case has one order, confirmed once."""
         (sha256,) = self.written.policies
         return self.policy_of(sha256)
 
@@ -129,7 +129,7 @@ def _place(out: str | None, case_id: str) -> Path:
 
 
 def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | None:
-    """Write what plays back, and the policy beside it where it needs one; the folder that was made for that."""
+    """Write the scenario, and the policy that it needs; return the folder of the policy if one was made."""
     needed = f"{case.pinned.id} {case.pinned.version}"
     beside = policy_beside(place)
     if beside is not None and not chooses(policy_book(beside), case.written.policies):
@@ -141,9 +141,9 @@ def _write(case: _Case, place: Path, with_policy: bool, force: bool) -> Path | N
         with written_whole(str(place), force) as file:
             file.write(case.content)
         return None
-    problem = what_policies_do(case.written, case.policy_of)
+    problem = why_policies_conflict(case.written, case.policy_of)
     if problem is not None:
-        raise NotWritten(f"{case.order} does not play back under {needed}, nothing is written: {problem}")
+        raise NotWritten(f"{case.order} does not play back under {needed}; nothing is written: {problem}")
     folder = policies_folder(place)
     if folder.is_symlink() or folder.exists():
         raise NotWritten(f"{folder}: is not a folder of policies")
@@ -164,27 +164,24 @@ def _prove(case: _Case, place: Path, policy: Path | None) -> None:
     for played in play_fresh(case.content, str(place), policy):
         for mismatch in played.mismatches:
             raise NotWritten(
-                f"{case.order} does not play back, nothing is written: {place.name}:{played.line}: {mismatch}"
+                f"{case.order} does not play back; nothing is written: {place.name}:{played.line}: {mismatch}"
             )
 
 
-def _tell(case: _Case, place: Path, folder: Path | None, redacted: bool, as_json: bool) -> None:
+def _print_result(case: _Case, place: Path, folder: Path | None, redacted: bool, as_json: bool) -> None:
     written, lines = case.written, case.written.commands + case.written.views
     if as_json:
         pinned = case.pinned
-        came = {
+        result = {
             "subject": case.order,
             "out": str(place),
             "redacted": redacted,
             "lines": lines,
-            "commands": written.commands,
-            "facts": written.facts,
-            "views": written.views,
-            "steps_back": written.steps_back,
+            **written.counts(),
             "policy": {"id": pinned.id, "version": pinned.version, "sha256": pinned.sha256},
             "policies": None if folder is None else str(folder),
         }
-        say_json(to_json(came))
+        print_json(to_json(result))
         return
     how = "redacted" if redacted else "with personal data"
     where = f"{place}" if folder is None else f"{place} with its policy in {folder}"

@@ -1,4 +1,4 @@
-"""``returnable redecide``: every decision made again from its pins."""
+"""``returnable redecide``: makes every decision again from its pins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 from pydantic_core import to_json
 
 from returnable.adapters.cli.options import json_option, opened, store_option
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import identifier, printable
@@ -55,9 +55,9 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
                 differences += case.differences
                 advance(case.facts)
     if as_json:
-        found_out = [difference.model_dump(mode="json") for difference in differences]
+        listed = [difference.model_dump(mode="json") for difference in differences]
         counts = {"cases": cases, "commands": commands, "rulings": rulings, "facts": events}
-        say_json(to_json(counts | {"differences": found_out}, indent=2))
+        print_json(to_json(counts | {"differences": listed}, indent=2))
         return 1 if differences else 0
     for difference in differences[:SHOWN]:
         click.echo(f"{identifier(difference.event)} {difference.type}:")

@@ -4,53 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from returnable.adapters.cli.console import STYLES, console_for_output, in_words, plain, safe
-from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
-from returnable.adapters.cli.printing import say_json, shown_in
+from returnable.adapters.cli.console import STYLES, console_for_output, in_words, safe
+from returnable.adapters.cli.options import Instant, find, opened, print_answer, question_options
+from returnable.adapters.cli.printing import plain, shown_in
 from returnable.adapters.clock import system_clock
 from returnable.projections.audit_models import DeadlineChange, HistoryStep, HistoryView, OpenDeadline
 from returnable.projections.replay import history
-from returnable.projections.subjects import find_subject
 from returnable.projections.views import MoneyView
 
 _SIGNS = {"set": "+", "moved": "~", "settled": "✓", "reopened": "↺", "passed": "!"}
 
 
+class _Until(Instant):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value.isascii() and value.isdigit() and len(value) < 10:
+            return int(value)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("subject")
-@click.option("--until", metavar="INSTANT|N", help="Stop at the last fact recorded by then (RFC 3339), or at step N.")
+@click.option(
+    "--until",
+    type=_Until(),
+    metavar="INSTANT|N",
+    help="Stop at the last event recorded by then (RFC 3339), or at step N.",
+)
 @question_options
-def replay(subject: str, until: str | None, store: str, as_of: str | None, known_at: str | None, as_json: bool) -> None:
-    """Step through a history, fact by fact. Each step shows what the fact did to states, deadlines and money.
+def replay(
+    subject: str,
+    until: datetime | int | None,
+    store: str,
+    as_of: datetime | None,
+    known_at: datetime | None,
+    as_json: bool,
+) -> None:
+    """Step through a history, event by event. Each step shows how the event changed states, deadlines and money.
 
-    For an order, that is its whole case with returns, claims and refunds. Deadlines are set (+), moved (~), settled (✓) or
-    reopened (↺); a deadline that passed since the step before is marked (!).
+    The history of an order is its whole case with returns, claims and refunds. A deadline is set (+), moved (~),
+    settled (✓) or reopened (↺), or it has passed since the step before (!).
 
     \b
     returnable replay order/A-1
     returnable replay return/R-1 --until 3
     returnable replay A-1 --until 2026-03-12T00:00:00-04:00 --json
     """
-    at, known, stop = instant("as-of", as_of), instant("known-at", known_at), _until(until)
     with opened(store) as services:
-        found = find_subject(services.store, services.handler.policy, subject, at, known, say_damaged)
-        view = history(found, at or system_clock(), stop)
-    if as_json:
-        say_json(view.model_dump_json(indent=2))
-        return
-    _show_history(view)
-
-
-def _until(text: str | None) -> datetime | int | None:
-    if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
-        return int(text)
-    return instant("until", text)
+        view = history(find(services, subject, as_of, known_at), as_of or system_clock(), until)
+    print_answer(view, as_json, _show_history)
 
 
 def _show_history(view: HistoryView) -> None:
@@ -62,7 +70,7 @@ def _show_history(view: HistoryView) -> None:
         for line in lines:
             _indented(console, line)
     if view.left_out:
-        console.print(f"[dim]… {view.left_out} later facts are left out[/dim]", highlight=False)
+        console.print(f"[dim]… {view.left_out} later events are left out[/dim]", highlight=False)
     _show_reached(console, view)
 
 
@@ -74,8 +82,8 @@ def _step(step: HistoryStep) -> Iterator[str]:
     command_id = f", command id {safe(step.command_id)}" if step.command_id else ""
     yield f"recorded {step.recorded_at}{happened}{by}{command_id}"
     if step.details:
-        said = "  ".join(f"{key}={plain(value)}" for key, value in shown_in(step.details).items())
-        yield f"[dim]{in_words(said)}[/dim]"
+        details = "  ".join(f"{key}={plain(value)}" for key, value in shown_in(step.details).items())
+        yield f"[dim]{in_words(details)}[/dim]"
     for verdict, clauses in (("FAIL", step.failed), ("OVERRIDDEN", step.overridden)):
         if clauses:
             yield f"[{STYLES[verdict.lower()]}]{verdict}[/] {', '.join(clauses)}"

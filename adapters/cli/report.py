@@ -1,23 +1,24 @@
-"""``returnable report``: all that is known of one subject, as a page, as plain text or as JSON."""
+"""``returnable report``: the audit report of one subject as a page, plain text or JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from returnable.adapters.cli.options import as_of_options, instant, opened, say_damaged, store_option
+from returnable.adapters.cli.options import as_of_options, opened, report_damage, store_option
 from returnable.adapters.cli.printing import beneath
 from returnable.adapters.clock import system_clock
 from returnable.adapters.files import check_apart, check_free, store_files, written_whole
 from returnable.adapters.printable import json_text, printable
 from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
-from returnable.projections.report import Report
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
+from returnable.projections.report.model import Report
 
 FORMATS = ("html", "text", "json")
 _FORMAT_OF_SUFFIX = {".html": "html", ".htm": "html", ".txt": "text", ".json": "json"}
@@ -41,8 +42,8 @@ def report(
     out: str | None,
     wanted: str | None,
     as_json: bool,
-    as_of: str | None,
-    known_at: str | None,
+    as_of: datetime | None,
+    known_at: datetime | None,
     store: str,
     force: bool,
 ) -> None:
@@ -82,10 +83,10 @@ def _check_out(out: str, store: str, force: bool) -> None:
     check_free(out, force)
 
 
-def _made(subject: str, store: str, as_of: str | None, known_at: str | None) -> Report:
-    then, by_then = instant("as-of", as_of), instant("known-at", known_at)
+def _made(subject: str, store: str, as_of: datetime | None, known_at: datetime | None) -> Report:
     with opened(store) as services:
-        return make_report(services.store, services.handler.policy, subject, system_clock(), then, by_then, say_damaged)
+        policy = services.handler.policy
+        return make_report(services.store, policy, subject, system_clock(), as_of, known_at, report_damage)
 
 
 def _rendered(made: Report, shape: str) -> str:
@@ -97,8 +98,8 @@ def _rendered(made: Report, shape: str) -> str:
 
 
 def file_name(kind: str, name: str, ending: str = ".html") -> str:
-    """The file named after a subject: nothing but letters, digits, dots, dashes and underscores; where that changed the id or
-    cut it, a piece of its hash tells it from others.
+    """The name of the file for a subject. It holds only letters, digits, dots, dashes and underscores. If that changes or
+    shortens the id, the name ends in a part of the hash of the id.
 
     >>> file_name("return", "R-1")
     'return-R-1.html'
@@ -112,7 +113,7 @@ def file_name(kind: str, name: str, ending: str = ".html") -> str:
 
 
 def _print(content: bytes) -> None:
-    # A report was made safe as a whole; the marks of direction that it holds are its own, and in pairs.
+    # The report is safe as a whole. It sets its own marks of direction, and in pairs.
     out = beneath(sys.stdout)
     stream = getattr(out, "buffer", None)
     if stream is None:

@@ -15,13 +15,13 @@ from returnable.adapters.printable import printable
 @click.option(
     "--force",
     is_flag=True,
-    help="Restore even if it cannot be found out whether the store is in use. A store in use is refused.",
+    help="Restore even if it is unknown whether the store is in use. A store in use is always refused.",
 )
 @store_option
 def restore(file: str, force: bool, store: str) -> None:
     """Replace a store in an SQLite file with a back-up. Close every desk on the store first.
 
-    The back-up FILE is verified before, and the restored store afterwards. The old store is kept, with its WAL, under a
+    The back-up FILE is verified first, and the restored store at the end. The old store is kept, with its WAL, under a
     name that ends in "before-restore" and the time. If this command is interrupted, run it again. The restored store
     records when it was restored and from which file; `returnable verify` shows both. Rebuild stored views afterwards:
     `returnable project --rebuild all`.
@@ -34,6 +34,6 @@ def restore(file: str, force: bool, store: str) -> None:
     click.echo(f"restored: {counted(done.cases, 'case')} up to position {done.head}, sha256 {done.sha256}{replaced}")
     if done.replaced_head is not None and done.replaced_head > done.head:
         click.echo(
-            f"the old store ended at position {done.replaced_head}: facts recorded after the back-up are no longer in the "
+            f"the old store ended at position {done.replaced_head}: events recorded after the back-up are no longer in the "
             "store, and neither are the ids of their commands"
         )

@@ -1,4 +1,4 @@
-"""How a command that stays is told to end, and says how it is."""
+"""Signals and health of a long-running command."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from returnable.adapters.operating.logs import log_health
 
 @contextmanager
 def stopped_by_signal() -> Iterator[threading.Event]:
-    """Set when SIGINT or SIGTERM came: what is at hand is finished first. A second SIGINT interrupts."""
+    """An event that SIGINT or SIGTERM sets, so that the command finishes its current work. A second SIGINT interrupts it."""
     stop = threading.Event()
-    came: list[int] = []
+    received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if came and number == signal.SIGINT:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        came.append(number)
-        # Not here: this thread may be in the middle of wait(), holding the lock that set() takes.
+        received.append(number)
+        # In another thread: this one may be inside wait(), which holds the lock that set() needs.
         threading.Thread(target=stop.set).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -37,9 +37,9 @@ def stopped_by_signal() -> Iterator[threading.Event]:
 
 @contextmanager
 def answering_health(address: tuple[str, int] | None, report: Report) -> Iterator[None]:
-    """Answer ``GET /health`` at the address that ``--health`` gives, if it gives one.
+    """Answer ``GET /health`` at the address of ``--health``, if it is given.
 
-    Raises ``click.UsageError`` when the address cannot be had.
+    Raises ``click.UsageError`` for an address that cannot be bound.
     """
     if address is None:
         yield

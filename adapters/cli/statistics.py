@@ -1,21 +1,22 @@
-"""``returnable statistics``: what each clause decided, and the money at stake."""
+"""``returnable statistics``: how each clause decided, and the money at stake."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import click
 
 from returnable.adapters.cli.lists import answering, list_options, print_rows
-from returnable.adapters.cli.options import instant
+from returnable.adapters.cli.options import instant_option
 
 
 @click.command()
-@click.option("--from", "since", metavar="INSTANT", help="Only decisions at this instant or later (RFC 3339).")
-@click.option("--to", "until", metavar="INSTANT", help="Only decisions before this instant (RFC 3339).")
+@instant_option("--from", "since", "Only decisions at this instant or later")
+@instant_option("--to", "until", "Only decisions before this instant")
 @list_options
-def statistics(since: str | None, until: str | None, as_json: bool, **where: Any) -> None:
+def statistics(since: datetime | None, until: datetime | None, as_json: bool, **source: Any) -> None:
     """How often each clause failed or passed. Also how often it was set aside or did not apply, and the amounts at stake.
 
     "alone" counts decisions that only this clause declined. The amount is the price of the units for a return, a label,
@@ -26,12 +27,11 @@ def statistics(since: str | None, until: str | None, as_json: bool, **where: Any
     returnable statistics
     returnable statistics --from 2026-01-01T00:00:00-05:00 --to 2026-04-01T00:00:00-04:00 --json
     """
-    begin, end = instant("from", since), instant("to", until)
-    with answering("clauses", **where) as (stored, questions, as_of, known_at):
+    with answering("clauses", **source) as (stored, questions, as_of, known_at):
         asked = (
             stored.statistics if stored is not None else partial(questions.statistics, as_of=as_of, known_at=known_at)
         )
-        found = asked(begin, end)
+        found = asked(since, until)
         if as_json:
             print_rows((), found, as_json)
             return

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from returnable.adapters.cli.console import STYLES, console_for_output
-from returnable.adapters.cli.printing import shown_in
+from returnable.adapters.cli.console import STYLES, console_for_output, in_words
+from returnable.adapters.cli.printing import cell, plain, shown_in
 from returnable.adapters.printable import identifier
 from returnable.domain.policy import CLAUSE_IDS, Policy
 from returnable.projections.lookalikes import ids_in, looking_alike
@@ -36,23 +36,23 @@ def show(answer: AnyView) -> None:
     for found in looking_alike(ids_in(stated)):
         each = zip(found.ids, found.code_points, strict=True)
         ids = ", ".join(f"{identifier(one)} ({code_points})" for one, code_points in each)
-        console.print(escape(f"These ids look the same and are different: {ids}"), style="yellow", highlight=False)
+        console.print(escape(f"These ids look the same but are different: {ids}"), style="yellow", highlight=False)
 
 
 def _audit(console: Console, audit: AuditView) -> None:
     console.print(f"[bold]{escape(identifier(audit.stream))}[/bold]")
     for entry in audit.entries:
-        learnt = "" if entry.recorded_at == entry.occurred_at else f", recorded {entry.recorded_at}"
+        recorded = "" if entry.recorded_at == entry.occurred_at else f", recorded {entry.recorded_at}"
         moved = entry.after if entry.before == entry.after else f"{entry.before or 'nothing'} → {entry.after}"
         by = f", by {entry.actor.role} {identifier(entry.actor.id)}" if entry.actor else ""
         console.print(
             f"{entry.version:>3}  [bold]{entry.type}[/bold]  {escape(moved)}\n"
-            f"     occurred {entry.occurred_at}{learnt}{escape(by)}",
+            f"     occurred {entry.occurred_at}{recorded}{escape(by)}",
             highlight=False,
         )
         if entry.details:
-            said = "  ".join(f"{key}={_plain(value)}" for key, value in shown_in(entry.details).items())
-            console.print(f"     {escape(said)}", style="dim", highlight=False)
+            details = "  ".join(f"{key}={plain(value)}" for key, value in shown_in(entry.details).items())
+            console.print(f"     {escape(details)}", style="dim", highlight=False)
         for clause in entry.clauses:
             _clause(console, clause.model_dump(), "     ")
 
@@ -60,7 +60,7 @@ def _audit(console: Console, audit: AuditView) -> None:
 def _clause(console: Console, clause: Mapping[str, Any], indent: str) -> None:
     style = STYLES[clause["verdict"]]
     verdict = f"[{style}]{clause['verdict']:<14}[/{style}]"
-    console.print(f"{indent}{verdict} {clause['clause']:<24} {escape(clause['because'])}", highlight=False)
+    console.print(f"{indent}{verdict} {clause['clause']:<24} {in_words(clause['because'])}", highlight=False)
 
 
 def _values(console: Console, values: Mapping[str, Any]) -> None:
@@ -104,27 +104,7 @@ def _ruling(console: Console, key: str, ruling: Mapping[str, Any]) -> None:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        if set(value) == {"kind", "id"}:
-            return escape(f"{value['kind']} {value['id']}")
-        return escape("  ".join(f"{key}: {_plain(entry)}" for key, entry in value.items()))
-    if isinstance(value, list):
-        return escape("\n".join(_plain(entry) for entry in value)) or "–"
-    return escape(str(value))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping) and "verdict" in value:
-        return f"{value['verdict']} {value['clause']}"
-    if isinstance(value, Mapping):
-        return " ".join(f"{key}={_plain(entry)}" for key, entry in value.items())
-    if isinstance(value, list):
-        return ", ".join(_plain(entry) for entry in value)
-    return "yes" if value is True else "no" if value is False else "–" if value is None else str(value)
+    return escape(cell(value))
 
 
 def show_policy(policy: Policy) -> None:

@@ -1,4 +1,4 @@
-"""``returnable verify``: does everything that is stored fit together?"""
+"""``returnable verify``: checks everything that is stored."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from returnable.projections.verified import Problem, TimelineView, Verified
 def verify(store: str, as_json: bool) -> int:
     """Check that everything in a store fits together. It reads the whole store and changes nothing.
 
-    It checks the pages and indexes of the file, the positions of the facts, gaps in cases and streams, receipts of
-    commands, ids of returns, claims and refunds, policies, bookmarks and deadlines. Then it makes every decision again,
-    like `returnable redecide --all`. Exit status 1 and a line for each problem if something is wrong; warnings do not
-    count.
+    It checks the pages and indexes of the file, the positions of the events, gaps in cases and streams, receipts of
+    commands, ids of returns, claims and refunds, policies, checkpoints and deadlines. Then it makes every decision
+    again, like `returnable redecide --all`. Each problem is one line, and the exit status is 1 if there is one; warnings
+    do not count.
 
     \b
     returnable verify
     returnable verify --store sqlite:///backup.db --json
     """
 
-    def say(problem: Problem) -> None:
+    def report(problem: Problem) -> None:
         if not as_json:
             click.echo(f"{printable(problem.where)}: {printable(problem.what)}")
 
     with progress("verifying", None) as advance:
-        verified = verify_store(store, say, advance)
+        verified = verify_store(store, report, advance)
     if as_json:
         click.echo(verified.model_dump_json(indent=2))
     else:
@@ -63,5 +63,5 @@ def _timeline(timeline: TimelineView) -> str:
     )
     return (
         f"restored at {timeline.began_at} from {printable(timeline.file or '')} up to position {timeline.head} (sha256 "
-        f"{timeline.sha256}), in the place of {replaced}"
+        f"{timeline.sha256}), in place of {replaced}"
     )

@@ -1,8 +1,8 @@
-"""``returnable what-if``: history judged by another policy."""
+"""``returnable what-if``: decides the recorded history under another policy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import click
 from pydantic_core import to_json
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from returnable.adapters.cli.console import console_for_output
 from returnable.adapters.cli.options import json_option, opened, store_option
-from returnable.adapters.cli.printing import say, say_json
+from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.progress import progress
 from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import identifier, printable
@@ -32,13 +32,7 @@ CHANNELS = ("cancellation.by_email", "returns.portal", "wrong_item.by_email")
     required=True,
     help="The candidate: a policy (TOML), a directory of versions, or the name of a bundled one (allu-usa-earlier).",
 )
-@click.option(
-    "--keep",
-    "kept",
-    multiple=True,
-    metavar="CLAUSE",
-    help="Keep this clause as it was; may be repeated.",
-)
+@click.option("--keep", "kept", multiple=True, metavar="CLAUSE", help="Keep this clause as it was; may be repeated.")
 @click.option("--flips", is_flag=True, help="List every decision that changes.")
 @store_option
 @json_option
@@ -46,7 +40,7 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
     """What another policy would have decided. Lists which decisions change, by which clause, and the money at stake.
 
     Every case, or one SUBJECT, is decided again from its beginning under the candidate policy; nothing is recorded.
-    Deadlines end where the candidate sets them, and a request that the candidate declines has no consequences. A single
+    The candidate sets the deadlines, and a request that the candidate declines has no consequences. A single
     version judges every order, whenever it takes effect; from a directory, the version in force judges. Exit status 1
     if a case cannot be read.
 
@@ -75,7 +69,7 @@ def what_if(subject: str | None, policy: str, kept: tuple[str, ...], flips: bool
         content = result.model_dump(mode="json")
         if flips:
             content["flips"] = [flip.model_dump(mode="json") for flip in listed]
-        say_json(to_json(content, indent=2))
+        print_json(to_json(content, indent=2))
     else:
         _show(result, listed)
     return 1 if result.unreadable else 0
@@ -92,22 +86,20 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
     )
     for flip in flips:
         _flip(flip)
-    if result.clauses:
-        table = Table(title="Clauses (where both decided on the same state)", title_justify="left")
-        for name in ("clause", "passes → fails", "at stake", "fails → passes", "at stake"):
-            table.add_column(name, justify="left" if name == "clause" else "right")
-        for row in result.clauses:
-            table.add_row(
-                row.clause, _count(row.refuses), _sum(row.refuses_amounts), _count(row.allows), _sum(row.allows_amounts)
-            )
-        console.print(table)
-    if result.commands:
-        table = Table(title="Decisions", title_justify="left")
-        columns = ("command", "same", "accepted → declined", "at stake", "declined → accepted", "at stake")
-        for name in (*columns, "not possible", "of these follow from another"):
-            table.add_column(name, justify="left" if name == "command" else "right")
-        for line in result.commands:
-            table.add_row(
+    _print_table(
+        "Clauses (where both decided on the same state)",
+        ("clause", "passes → fails", "at stake", "fails → passes", "at stake"),
+        [
+            (row.clause, _count(row.refuses), _sum(row.refuses_amounts), _count(row.allows), _sum(row.allows_amounts))
+            for row in result.clauses
+        ],
+    )
+    columns = ("command", "same", "accepted → declined", "at stake", "declined → accepted", "at stake")
+    _print_table(
+        "Decisions",
+        (*columns, "not possible", "of these follow from another"),
+        [
+            (
                 line.command,
                 f"{line.same:,}",
                 _count(line.accepted_to_declined),
@@ -117,13 +109,14 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
                 _count(line.no_longer_possible),
                 _count(line.consequences),
             )
-        console.print(table)
-    if result.refunds:
-        table = Table(title="Refunds requested", title_justify="left")
-        for name in ("currency", "on record", "amount", "candidate", "amount", "difference", "of another amount"):
-            table.add_column(name, justify="left" if name == "currency" else "right")
-        for each in result.refunds:
-            table.add_row(
+            for line in result.commands
+        ],
+    )
+    _print_table(
+        "Refunds requested",
+        ("currency", "on record", "amount", "candidate", "amount", "difference", "of another amount"),
+        [
+            (
                 each.currency,
                 f"{each.recorded:,}",
                 each.recorded_amount,
@@ -132,7 +125,9 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
                 each.difference,
                 _count(each.amount_changed),
             )
-        console.print(table)
+            for each in result.refunds
+        ],
+    )
     for clause in result.clauses:
         if clause.clause in CHANNELS and clause.refuses:
             console.print(
@@ -142,6 +137,17 @@ def _show(result: WhatIf, flips: Iterable[Flip]) -> None:
             )
     for reason in result.unreadable:
         say(f"not decided again: {reason}")
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left")
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="right" if at else "left")
+    for row in rows:
+        table.add_row(*row)
+    console_for_output().print(table)
 
 
 def _flip(flip: Flip) -> None:

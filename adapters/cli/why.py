@@ -9,13 +9,13 @@ from datetime import datetime
 import click
 from rich.tree import Tree
 
-from returnable.adapters.cli.console import STYLES, console_for_output, in_words, plain, safe
-from returnable.adapters.cli.options import instant, opened, question_options, say_damaged
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.console import STYLES, console_for_output, in_words, safe
+from returnable.adapters.cli.options import find, opened, print_answer, question_options
+from returnable.adapters.cli.printing import plain
 from returnable.adapters.wiring import Services
 from returnable.domain.errors import Impossible
-from returnable.projections.audit_models import ClauseWhy, FactSource, RefundWhy, ResolvedDeadline, WhyView
-from returnable.projections.subjects import Subject, find_subject
+from returnable.projections.audit_models import ClauseWhy, EventSource, RefundWhy, ResolvedDeadline, WhyView
+from returnable.projections.subjects import Subject
 from returnable.projections.why import why as explain
 
 _WITH_EVENT = re.compile(r"(.+)#(\d{1,9})\Z")
@@ -28,43 +28,40 @@ _MARKS = {"policy": "the policy", "absence": "nothing on record"}
     "--event",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Explain the N-th fact of its stream (default: the last decision).",
+    help="Explain the N-th event of its stream (default: the last decision).",
 )
 @question_options
-def why(subject: str, event: int | None, store: str, as_of: str | None, known_at: str | None, as_json: bool) -> None:
+def why(
+    subject: str, event: int | None, store: str, as_of: datetime | None, known_at: datetime | None, as_json: bool
+) -> None:
     """Why a decision came out as it did. Shows each clause with its quote, its reason and the events behind it.
 
     SUBJECT is an order, a return, a claim or a refund (order/A-1, return/R-1, or just R-1), or an event id such as
-    return/R-1#2. For a fact that sets a deadline without a ruling, such as a delivery, it shows where the deadline
-    comes from.
+    return/R-1#2. For an event that sets a deadline without a ruling, such as a delivery, it shows the clause behind the
+    deadline.
 
     \b
     returnable why return/R-1
     returnable why return/R-1 --event 2 --json
     returnable why order/A-1#3
     """
-    at, known = instant("as-of", as_of), instant("known-at", known_at)
     with opened(store) as services:
-        found, number = _subject_and_event(services, subject, at, known)
+        found, number = _subject_and_event(services, subject, as_of, known_at)
         view = explain(found, services.handler.policy, number if event is None else event)
-    if as_json:
-        say_json(view.model_dump_json(indent=2))
-        return
-    _show_why(view)
+    print_answer(view, as_json, _show_why)
 
 
 def _subject_and_event(
     services: Services, text: str, as_of: datetime | None, known_at: datetime | None
 ) -> tuple[Subject, int | None]:
-    """The subject, and the number of the event where the text is an event id; an id may itself hold a ``#``."""
+    """The subject, and the number of the event if the text is an event id. The id of a subject may hold a ``#``, too."""
     try:
-        return find_subject(services.store, services.handler.policy, text, as_of, known_at, say_damaged), None
+        return find(services, text, as_of, known_at), None
     except Impossible as error:
         event = _WITH_EVENT.match(text)
         if event is None or not error.code.endswith(".unknown"):
             raise
-        found = find_subject(services.store, services.handler.policy, event[1], as_of, known_at, say_damaged)
-        return found, int(event[2])
+        return find(services, event[1], as_of, known_at), int(event[2])
 
 
 def _show_why(view: WhyView) -> None:
@@ -123,16 +120,16 @@ def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None
             f"{in_words(override.reason)}  [cyan]← {safe(override.event)} OverrideGranted[/cyan]"
         )
     events = node.add("[dim]rests on[/dim]")
-    for event in clause.facts:
-        if not event.key.startswith("override."):
-            events.add(_fact(event, types))
+    for ground in clause.facts:
+        if not ground.key.startswith("override."):
+            events.add(_ground(ground, types))
 
 
-def _fact(event: FactSource, types: Mapping[str, str]) -> str:
+def _ground(ground: EventSource, types: Mapping[str, str]) -> str:
     sources = ", ".join(
-        f"{safe(source)} {types[source]}" if source in types else _MARKS[source] for source in event.sources
+        f"{safe(source)} {types[source]}" if source in types else _MARKS[source] for source in ground.sources
     )
-    return f"{safe(event.key)} = {safe(plain(event.value))}  [cyan]← {sources}[/cyan]"
+    return f"{safe(ground.key)} = {safe(plain(ground.value))}  [cyan]← {sources}[/cyan]"
 
 
 def _add_deadline(tree: Tree, deadline: ResolvedDeadline, *, in_full: bool) -> None:

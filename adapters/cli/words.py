@@ -1,4 +1,4 @@
-"""What was played, in words."""
+"""Counts, and the results of a scenario, in words."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from returnable.adapters.cli.printing import shown_in
-from returnable.adapters.printable import identifier
+from returnable.adapters.printable import identifier, printable
 from returnable.adapters.scenario import Played, Summary
 from returnable.domain.money import to_major
 
 
 def counted(count: int, noun: str) -> str:
-    """So many of something.
+    """A number with its noun.
 
     >>> counted(1, "case"), counted(2, "case")
     ('1 case', '2 cases')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def checked(name: str, lines: str, summary: Summary) -> str:
-    """What the check of one scenario, or of several, came to."""
+    """The result of checking one scenario or several."""
     met = "all met" if not summary.unmet else f"{counted(summary.unmet, 'line')} not as expected"
     errors = f"; {counted(summary.unexpected, 'error')} that nothing expects" if summary.unexpected else ""
     return f"{name}: {lines}, {summary.expectations} with expectations: {met}{errors}"
 
 
 def explained(played: Played) -> Iterator[str]:
-    """A line that was played, for people: what came, what was recorded, and why not."""
+    """A played line for people: the outcome, the recorded events, and the reasons of a refusal."""
     if played.query is not None:
         yield f"{played.line:>4}  {played.at}  ? {played.query} {identifier(played.subject)}".rstrip()
         if played.error is not None:
@@ -36,7 +36,7 @@ def explained(played: Played) -> Iterator[str]:
         else:
             yield from (
                 f"      {line}"
-                for line in facts_in_words(
+                for line in answer_in_words(
                     shown_in(played.answer) if isinstance(played.answer, Mapping) else played.answer
                 )
             )
@@ -54,13 +54,13 @@ def explained(played: Played) -> Iterator[str]:
     yield f"{played.line:>4}  {view.at}  {outcome.command}{subject}: {outcome.outcome.upper()}  ({events}){again}"
     for clause in view.ruling.clauses if view.ruling else ():
         if clause.verdict in ("fail", "overridden"):
-            yield f"      {clause.verdict.upper()} {clause.clause}: {clause.because}"
+            yield f"      {clause.verdict.upper()} {clause.clause}: {printable(clause.because)}"
             if clause.quote and clause.verdict == "fail":
                 yield f"           “{clause.quote}”"
 
 
-def facts_in_words(answer: Any) -> Iterator[str]:
-    """The plain values of an answer, a few to a line, and its lists one element to a line."""
+def answer_in_words(answer: Any) -> Iterator[str]:
+    """The plain values of an answer on one line, then its lists, one element a line."""
     if not isinstance(answer, Mapping):
         yield str(answer)
         return
@@ -90,7 +90,7 @@ def _inline(element: Any) -> str:
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
-    """What the whole scenario came to."""
+    """The result of a whole scenario."""
     yield (
         f"{counted(summary.lines, 'line')}: {summary.accepted} accepted, {summary.declined_commands} declined, "
         f"{counted(sum(summary.errors.values()), 'error')}, {counted(summary.answers, 'question')} answered; "
@@ -103,8 +103,8 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     if summary.repeated:
         yield f"  on record already under their command id: {summary.repeated}"
     if summary.exceptions:
-        yield f"  conflicting facts raised as exceptions: {summary.exceptions}"
+        yield f"  conflicting events raised as exceptions: {summary.exceptions}"
     for currency, (count, total) in sorted(summary.refunds.items()):
         yield f"  refunds requested: {count}, {to_major(total, currency)} {currency}"
     if summary.expectations:
-        yield f"  expectations: {counted(summary.expectations, 'line')}, {summary.unmet} not met (--check tells which)"
+        yield f"  expectations: {counted(summary.expectations, 'line')}, {summary.unmet} not met (--check lists them)"

@@ -1,4 +1,4 @@
-"""``returnable worker``: the process that records deadlines."""
+"""``returnable worker``: the process that records passed deadlines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import click
 from pydantic_core import to_json
 
-from returnable.adapters.cli.options import seconds_option, staying_options
-from returnable.adapters.cli.printing import say_json
+from returnable.adapters.cli.options import seconds_option, service_options
+from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.service import answering_health, stopped_by_signal
 from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.wiring import assemble
@@ -30,9 +30,9 @@ from returnable.adapters.worker import DeadlineWorker, WorkerStatus
     "unhealthy-after",
     1,
     60.0,
-    "Health answers 503 if the last successful look is older, or a deadline is later, than this.",
+    "Health answers 503 if the last successful pass is older, or a deadline is overdue for longer, than this.",
 )
-@staying_options
+@service_options
 def worker(
     every_seconds: float,
     claim_seconds: float,
@@ -46,8 +46,8 @@ def worker(
 ) -> int:
     """Record deadlines when they come. These are labels that become void, missed contacts, and overdue refunds.
 
-    No answer depends on the worker. It records what follows from the clock alone, for the audit and for programs that
-    follow the facts. Several workers can share a store: each deadline is recorded once. Ctrl-C or SIGTERM ends a worker
+    No answer depends on the worker. It records events that follow from the clock alone, for the audit and for programs
+    that follow the events. Several workers can share a store: each deadline is recorded once. Ctrl-C or SIGTERM ends a worker
     after the current case; killing it is safe, too. A case that cannot be read is parked and logged; the others continue.
 
     \b
@@ -64,12 +64,12 @@ def worker(
         stack.callback(services.store.close)
         if status:
             services.handler.due.catch_up()
-            return _say(working.status(), as_json)
+            return _print_status(working.status(), as_json)
         log_to_stderr(log_format)
         if once:
             services.handler.due.retry_parked()
             working.work()
-            return _say(working.status(), as_json)
+            return _print_status(working.status(), as_json)
         stop = stack.enter_context(stopped_by_signal())
         stack.enter_context(answering_health(health, lambda: _health(working, unhealthy_after_seconds)))
         working.run(stop)
@@ -81,13 +81,13 @@ def _health(working: DeadlineWorker, unhealthy_after_seconds: float) -> tuple[bo
     return status.healthy(unhealthy_after_seconds), asdict(status)
 
 
-def _say(status: WorkerStatus, as_json: bool) -> int:
+def _print_status(status: WorkerStatus, as_json: bool) -> int:
     if as_json:
-        say_json(to_json(asdict(status), indent=2))
+        print_json(to_json(asdict(status), indent=2))
     else:
         first = "never" if status.first_due_at is None else status.first_due_at.isoformat()
         click.echo(f"recorded now: {status.recorded:,}")
         click.echo(f"waiting: {status.waiting:,} cases, the first deadline {first}, {status.late_seconds:g} s late")
-        click.echo(f"behind: {status.behind:,} facts")
+        click.echo(f"behind: {status.behind:,} events")
         click.echo(f"parked: {status.parked:,} cases")
     return 1 if status.parked or status.failures else 0

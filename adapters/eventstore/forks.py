@@ -1,4 +1,4 @@
-"""Forks: what must be finished before a process forks, and what its child must make anew.
+"""Forks: work that must end before a process forks, and locks and connections that its child must make anew.
 
 A child process gets the memory of its parent and one thread only, the one that forked. A lock that another thread held stays
 locked there for ever, and so does a lock inside SQLite. SQLite also remembers which files it has locked, although the child
@@ -30,16 +30,16 @@ _LOOK_SECONDS = 0.002
 
 
 class _State:
-    """What forks need to know about the threads of this process."""
+    """The threads of this process, as far as forks must know them."""
 
     def __init__(self) -> None:
         self.pid = getpid()
         self.at_work: list[tuple[int, object]] = []
-        """The thread, and what it works with."""
+        """Each thread that is at work, and the object it works with."""
         self.forking: list[int] = []
-        """The thread that forks, and those that wait to fork after it. They do nothing else meanwhile."""
+        """The thread that forks, and the threads that wait to fork after it. They do nothing else meanwhile."""
         self.noticed: dict[int, int] = {}
-        """By process id the thread that noticed a fork that Python was not told of."""
+        """For each process id, the thread that noticed a fork of which Python knew nothing."""
         self.turn = threading.Lock()
         self.calm = True
         """Whether no thread forks, and no thread was cut off by the fork that made this process."""
@@ -61,24 +61,24 @@ _in_children: _Methods = {}
 
 
 class AtWork:
-    """The thread that makes one is at work with ``owner`` until it calls :meth:`end`; forks of other threads wait for that.
+    """Says that this thread is at work with ``owner`` until it calls :meth:`end`. Forks of other threads wait for that.
 
-    While another thread forks, making one waits. Raises :class:`StoreUnusable` in a child process whose parent forked in the
-    middle of another thread's work. Work without an owner is waited for as well, but nothing is refused because of it.
+    The constructor waits while another thread forks. It raises :class:`StoreUnusable` in a child process whose parent forked
+    in the middle of another thread's work. Forks also wait for work without an owner, but it refuses nothing in the child.
     """
 
     __slots__ = ("_entry", "pid")
 
     def __init__(self, owner: object, *, for_others: bool = False) -> None:
-        """``for_others``: threads that are at work wait for this one, so it never waits for a fork, which waits for them."""
+        """``for_others``: other threads at work wait for this one. So it never waits for a fork, which waits for them."""
         state = _state
         if state.pid != getpid():
             notice()
         self.pid = state.pid
-        """The process that began the work."""
+        """The id of the process that began the work."""
         self._entry: tuple[int, object] | None = (get_ident(), owner)
         state.at_work.append(self._entry)
-        # Looked at after the entry was made: a fork looks at the entries after it was no longer calm.
+        # Read after the entry was made: a fork reads the entries after it has set ``calm`` to ``False``.
         if not state.calm and not for_others:
             self._wait(self._entry)
 
@@ -91,7 +91,7 @@ class AtWork:
             except ValueError:
                 pass
 
-    __del__ = end  # a signal may interrupt its owner before it comes to end it
+    __del__ = end  # a signal may interrupt the owner before it calls end()
 
     def __enter__(self) -> AtWork:
         return self
@@ -100,7 +100,7 @@ class AtWork:
         self.end()
 
     def check_same_process(self) -> None:
-        """Raise :class:`StoreUnusable` when the process was forked since the work began, and this is the child."""
+        """Raise :class:`StoreUnusable` in a child process that was forked since the work began."""
         if self.pid != getpid():
             raise StoreUnusable(
                 "this process was forked in the middle of a change: the change is the parent's, and nothing was recorded here"
@@ -117,7 +117,7 @@ class AtWork:
                     "this process was forked while another thread used a store, and cannot use stores: fork before such "
                     "threads begin, or start processes without forking"
                 )
-            # Whoever is in the middle of something has to come to its end: the fork waits for that.
+            # A thread that is in the middle of other work goes on: the fork waits for its end.
             if thread in state.forking or sum(each == thread for each, _ in state.at_work.copy()) > 1:
                 return
             state.at_work.remove(entry)
@@ -144,24 +144,24 @@ class ForkSafeLock:
 
 
 def before_forks(close: Callable[[], None]) -> None:
-    """Have a method called in the parent before every fork, unless a thread is at work with its object."""
+    """Call a method in the parent before every fork, unless a thread is at work with its object."""
     _keep(_before_forks, close)
 
 
 def in_children(start_afresh: Callable[[], None]) -> None:
-    """Have a method called in every child process, before anything else uses its object there.
+    """Call a method in every child process, before anything else uses its object there.
 
-    Methods are called in the order in which they came; those of objects that are gone are forgotten.
+    Methods are called in the order of registration. An object that is gone is forgotten.
     """
     _keep(_in_children, start_afresh)
 
 
 def notice() -> None:
-    """Notice a fork that Python was not told of; nothing happens otherwise."""
+    """Handle a fork of which Python knew nothing; does nothing otherwise."""
     pid = getpid()
     if _state.pid == pid:
         return
-    # Of several threads of the child the first one does it. A lock may have been inherited in a locked state.
+    # The first of several threads does it. No lock is used: it may have been inherited in a locked state.
     if _state.noticed.setdefault(pid, get_ident()) == get_ident():
         _after_in_child()
     while _state.pid != pid:

@@ -1,10 +1,10 @@
-"""Group commit: what many threads append at the same time is committed, and made durable, in one transaction.
+"""Group commit: the appends of many threads are committed, and made durable, in one transaction.
 
-A thread that comes while nobody writes, writes its own request at once, and no other. A thread that comes while somebody
-writes leaves its request in a queue and waits. A thread of the store's own then writes the whole queue in one batch.
+A thread that arrives while the store is idle writes its own request immediately, and no other. A thread that arrives during a
+write leaves its request in a queue and waits. A thread of the store then writes the whole queue in one batch.
 
-So no thread of the host ever writes for another one. A time limit, a signal or anything else that is raised in a host's
-thread hits the command of that thread alone.
+So a thread of the host never writes for another thread. A time limit, a signal or any other exception that is raised in a
+thread of the host affects the command of that thread alone.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 BATCH_MAX = 128
-"""How many requests are carried out together at most."""
+"""The most requests in one batch."""
 
 IDLE_SECONDS = 10.0
-"""The store's own thread ends when nobody had to wait for so long. The next one who must wait starts another."""
+"""The store's thread ends when no thread had to wait for so long. The next thread that must wait starts another."""
 
 
 class TurnTimedOut(Exception):
-    """The turn did not come in time. Nothing was done. The text says why."""
+    """The turn of a request did not come in time. Nothing was done. The text says why."""
 
 
 class Interrupted(Exception):
-    """Carrying a batch out broke off for no reason that the store knows. Nobody knows what became of the batch."""
+    """A batch was broken off by an exception that the store does not know. It may have been committed or not."""
 
 
 class _Turn(Generic[R, T]):
@@ -49,13 +49,13 @@ class _Turn(Generic[R, T]):
 
 
 class GroupCommit(Generic[R, T]):
-    """Carries requests of many threads out in batches.
+    """Carries out the requests of many threads in batches.
 
-    ``carry_out`` gets the requests of a batch in the order in which they came, and gives for each its result, or the error
-    that is its own. A :class:`ReturnableError` that it raises is the error of all of them. It is never called by two
-    threads at once. ``patience_seconds``: how long a thread waits for its turn.
+    ``carry_out`` gets the requests of a batch in the order of arrival, and returns for each its result or its error. A
+    :class:`ReturnableError` that it raises is the error of all of them. Two threads never call it at once.
+    ``patience_seconds``: how long a thread waits for its turn.
 
-    An exception may be raised in a host's thread at any instruction. The thread then neither waits any more nor keeps
+    An exception may be raised in a thread of the host at any instruction. The thread then waits no longer, and does not keep
     others from writing.
     """
 
@@ -66,26 +66,28 @@ class GroupCommit(Generic[R, T]):
         in_children(self._start_afresh)
 
     def _start_afresh(self) -> None:
-        """Forget those who wait, and the thread that writes for them: they belong to a parent process."""
+        """Forget the queue and the thread that writes for it: they belong to a parent process."""
         self._lock = Lock()
         self._waiting: deque[_Turn[R, T]] = deque()
         self._at_work: object = None
-        """Who carries something out: the turn of one alone, or the batch of the store's own thread."""
+        """The turn or the batch that is being carried out."""
         self._calls: SimpleQueue[None] = SimpleQueue()
-        """Wakes the store's own thread. One call too many does no harm."""
+        """Wakes the store's thread. One call too many does no harm."""
         self._writer: Thread | None = None
 
     def do(self, request: R) -> T:
-        """The result of a request; raises its error, :class:`TurnTimedOut` when its turn did not come in time, and
-        :class:`Interrupted`."""
+        """Carry out a request and return its result.
+
+        Raises the error of the request, :class:`TurnTimedOut` when its turn did not come in time, and :class:`Interrupted`.
+        """
         turn: _Turn[R, T] = _Turn(request)
         try:
-            # Nothing is called in this block once the turn is noted, and an exception is raised only where a call ends.
+            # Once the turn is noted, nothing is called in this block: Python raises foreign exceptions only after calls.
             with self._lock:
                 if self._at_work is None and not self._waiting:
                     self._at_work = turn
             if self._at_work is turn:
-                # No other name for it here: an error and a frame that knows it would keep each other alive.
+                # No local name refers to it: an error and a frame that refers to it would keep each other alive.
                 (turn.result,) = self._carry_out([request])  # type: ignore[assignment]
                 if isinstance(turn.result, Exception):
                     turn.failure = turn.result
@@ -101,7 +103,7 @@ class GroupCommit(Generic[R, T]):
             try:
                 raise turn.failure
             finally:
-                del turn  # an error and what it happened to would keep each other alive
+                del turn  # an error and its request would keep each other alive
         return turn.result  # type: ignore[return-value]
 
     def _wait(self, turn: _Turn[R, T]) -> None:
@@ -115,24 +117,24 @@ class GroupCommit(Generic[R, T]):
                 self._calls.put(None)
         if turn.come.acquire(timeout=self._patience_seconds):
             return
-        if self._lock is not lock:  # a handler of a signal forked, and this is the child: nobody will call this turn
+        if self._lock is not lock:  # a signal handler forked, and this is the child: the turn will never come
             raise Interrupted
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
                 raise TurnTimedOut(f"other threads held the store for {self._patience_seconds:g} s")
-        # The batch it is in is being carried out.
+        # Its batch is being carried out.
         turn.come.acquire()
 
     def _leave(self, turn: _Turn[R, T]) -> None:
-        """Neither write nor wait any more. To do it twice does no harm."""
+        """Neither write nor wait any longer; harmless when repeated."""
         if self._at_work is turn:
             self._at_work = None
         else:
             with self._lock:
                 if turn in self._waiting:
                     self._waiting.remove(turn)
-        # Who came meanwhile saw somebody at work, and relies on being called for here.
+        # A thread that arrived meanwhile saw a turn at work, and relies on this call.
         if self._waiting and self._at_work is None:
             self._calls.put(None)
 
@@ -149,7 +151,7 @@ class GroupCommit(Generic[R, T]):
         self._writer = writer
 
     def work_off(self) -> None:
-        """Carry out what waits, batch by batch, unless somebody else is at work."""
+        """Carry out the queue, batch by batch, unless another turn is at work."""
         while True:
             with self._lock:
                 if self._at_work is not None or not self._waiting:
@@ -179,7 +181,7 @@ class GroupCommit(Generic[R, T]):
                 turn.failure.__cause__ = error
 
     def end_if_idle(self) -> bool:
-        """Whether nobody waits: then the thread that asks is forgotten, and has to end."""
+        """Whether the queue is empty. Then the calling thread is forgotten, and has to end."""
         with self._lock:
             if self._waiting:
                 return False
@@ -188,7 +190,7 @@ class GroupCommit(Generic[R, T]):
 
 
 def _write(together: weakref.ref[GroupCommit[Any, Any]], calls: SimpleQueue[None]) -> None:
-    # Between two batches the thread keeps no store alive.
+    # Between two batches the thread does not keep the store alive.
     while True:
         try:
             calls.get(timeout=IDLE_SECONDS)
@@ -205,7 +207,7 @@ def _write(together: weakref.ref[GroupCommit[Any, Any]], calls: SimpleQueue[None
 
 
 def _once_more(error: Exception) -> Exception:
-    """The same error for another thread: what is raised in one must not gather the tracebacks of all."""
+    """A copy of an error for another thread: one error must not collect the tracebacks of all threads."""
     try:
         again = copy(error)
     except Exception:

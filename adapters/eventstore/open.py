@@ -1,16 +1,15 @@
-"""A URL becomes a store."""
+"""Opens the store at a URL."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from returnable.adapters.eventstore.postgres_place import is_postgres, place_of
 from returnable.adapters.eventstore.store import CaseStore
-from returnable.adapters.urls import told
+from returnable.adapters.extras import extra
+from returnable.adapters.urls import masked
 from returnable.domain.errors import StoreUnusable
 
 if TYPE_CHECKING:
@@ -33,42 +32,41 @@ def open_store(
     ``postgresql://user@host/database?schema=returnable``.
 
     The path of a file is percent-decoded; a file that does not exist is created, or without ``create`` refused. With
-    ``only_reading`` a write-protected file will do, and any file is left as it is, also one of an older version.
-    ``NORMAL`` gives durability away: a power failure may lose acknowledged facts. ``busy_timeout_seconds`` is how long a
+    ``only_reading`` the file may be write-protected, and it is left as it is, also if it is of an older version.
+    ``NORMAL`` gives durability away: a power failure may lose acknowledged events. ``busy_timeout_seconds`` is how long a
     write waits for other writers.
-    A store on PostgreSQL is created by :func:`migrate_store` and never here. It takes ``connections`` at most, or those of
-    the host's own ``pool`` (such as a ``psycopg_pool.ConnectionPool``), and one more for each store that is followed.
+    A store on PostgreSQL is created by :func:`migrate_store` and never here. It opens at most ``connections``, or takes those
+    of the host's ``pool`` (such as a ``psycopg_pool.ConnectionPool``), and one more for each store that is followed.
     Raises :class:`StoreUnusable` when the URL is not understood or the file cannot be used.
     """
     if url == "memory:":
-        from returnable.adapters.eventstore.memory import MemoryCaseRecorder
+        from returnable.adapters.eventstore.memory import MemoryStore
 
-        return CaseStore(MemoryCaseRecorder())
+        return MemoryStore()
     if is_postgres(url):
         place = place_of(url)
-        with _psycopg(place.shown):
-            from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+        with extra("postgres", "psycopg", f"{place.shown}: PostgreSQL", StoreUnusable):
+            from returnable.adapters.eventstore.postgres import PostgresStore
             from returnable.adapters.eventstore.postgres_connections import Limits
 
         limits = Limits(busy_seconds=busy_timeout_seconds, connections=connections)
-        return CaseStore(PostgresCaseRecorder(place, limits=limits, pool=pool, only_reading=only_reading))
-    from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+        return PostgresStore(place, limits=limits, pool=pool, only_reading=only_reading)
+    from returnable.adapters.eventstore.sqlite import SQLiteStore
 
     path = path_of(url)
     if not create and not os.path.exists(path):
         raise StoreUnusable(f"{path}: there is no store here")
-    recorder = SQLiteCaseRecorder(
+    return SQLiteStore(
         path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, only_reading=only_reading
     )
-    return CaseStore(recorder)
 
 
 def copy_store(url: str, target: str | os.PathLike[str]) -> None:
-    """Copy a store in an SQLite file into another, empty file, page by page, as it stands at one moment.
+    """Copy a store in an SQLite file into another, empty file, page by page, as of one moment.
 
-    Damage is copied, too, so that it can be found in the copy. Raises :class:`StoreUnusable`.
+    Damage is copied as well, so that it can be found in the copy. Raises :class:`StoreUnusable`.
     """
-    from returnable.adapters.eventstore.connections import reading_connections
+    from returnable.adapters.eventstore.sqlite_connections import reading_connections
 
     path = path_of(url)
     if not os.path.exists(path):
@@ -86,36 +84,26 @@ def on_a_server(url: str) -> bool:
 
 
 def migrate_store(url: str) -> tuple[int, int]:
-    """Create the store at a URL or bring its tables up to date; their version before (0: there were none) and after.
+    """Create the store at a URL or bring its tables up to date. Returns their version before (0: none) and after.
 
     Safe to run from many processes at once. Raises :class:`StoreUnusable`, also for a store that a newer version made. A
     file is created, or brought up to date, whenever it is opened for writing.
     """
     if not is_postgres(url):
-        from returnable.adapters.eventstore.connections import SCHEMA_VERSION, version_of_file
+        from returnable.adapters.eventstore.sqlite_schema import SCHEMA_VERSION, version_of_file
 
         before = 0 if url == "memory:" else version_of_file(path_of(url))
         open_store(url).close()
         return before, SCHEMA_VERSION
     place = place_of(url)
-    with _psycopg(place.shown):
+    with extra("postgres", "psycopg", f"{place.shown}: PostgreSQL", StoreUnusable):
         from returnable.adapters.eventstore.postgres import migrate
 
     return migrate(place)
 
 
-@contextmanager
-def _psycopg(place: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise StoreUnusable(
-            f"{place}: PostgreSQL needs psycopg: pip install 'returnable[postgres]' ({error})"
-        ) from None
-
-
 def path_of(url: str) -> str:
-    """The path a URL of an SQLite file names; raises :class:`StoreUnusable` when it names none."""
+    """The path in a URL of an SQLite file. Raises :class:`StoreUnusable` where the URL has none."""
     scheme, colon, rest = url.partition("://")
     # A "?" or "#" that is part of a file name comes percent-encoded; options are not taken from a URL.
     if scheme != "sqlite" or not colon or not rest.startswith("/") or "?" in rest or "#" in rest:
@@ -127,4 +115,4 @@ def path_of(url: str) -> str:
 
 
 def _not_understood(url: str) -> StoreUnusable:
-    return StoreUnusable(f"{told(url)!r} names no store; understood are {UNDERSTOOD}")
+    return StoreUnusable(f"{masked(url)!r} names no store; understood are {UNDERSTOOD}")

@@ -1,7 +1,7 @@
-"""Connections to a PostgreSQL server: who has one, what is asked of it, and what happens when it is lost.
+"""Connections to a PostgreSQL server: a small pool that repeats work whose connection was lost.
 
-A connection that was lost is replaced and the work done again, until ``patience_seconds`` are over. Waiting is counted,
-not timed: clocks may stand still in tests.
+A lost connection is replaced and the work repeated, until ``patience_seconds`` are over. Waits are added up, not timed:
+clocks may stand still in tests.
 """
 
 from __future__ import annotations
@@ -33,32 +33,29 @@ T = TypeVar("T")
 AnyConnection = Connection[Any]
 
 PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""How long to wait before the next attempt after a lost connection; the last one counts for all further ones."""
+"""Seconds to wait before each attempt after a lost connection; the last value holds for all further attempts."""
 
 
 class HostPool(Protocol):
-    """A pool of the host's, such as ``psycopg_pool.ConnectionPool``; it stays the host's and is not closed here."""
+    """A pool of the host, such as ``psycopg_pool.ConnectionPool``. The store never closes it."""
 
     def getconn(self, timeout: float | None = None) -> AnyConnection:
-        """A connection that nobody else has."""
+        """Take a connection."""
         ...
 
     def putconn(self, conn: AnyConnection) -> None:
-        """Give it back, sound or closed."""
+        """Give a connection back, sound or closed."""
         ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many seconds to wait for each thing, and how many connections to open at most.
+    """The most connections, and the longest waits in seconds.
 
-    ``busy_seconds``: for other writers, and for a free connection. ``statement_seconds``: for one statement; the server
-    cancels it then, and the client gives up a little later in case the server does not answer at all.
-    ``connect_seconds``: for a server to answer. ``opening_seconds``: for a server that is still starting, when the store is
-    opened. ``patience_seconds``: for a lost server to come back.
-
-    Two limits follow from these. ``vanished_seconds``: how long the server keeps the locks of a host that it cannot reach.
-    ``transaction_seconds``: how long one transaction may take in all.
+    ``busy_seconds``: for other writers, and for a free connection. ``statement_seconds``: for one statement. The server
+    cancels it then; a client whose server does not answer gives up a little later. ``connect_seconds``: for a server to
+    answer. ``opening_seconds``: for a server that is still starting when the store is opened. ``patience_seconds``: for a
+    lost server to come back.
     """
 
     busy_seconds: float = 5.0
@@ -70,12 +67,15 @@ class Limits:
 
     @property
     def vanished_seconds(self) -> int:
-        """Four fifths of ``busy_seconds``, in whole seconds and at least 4, so that waiting writers still get their turn."""
+        """How long the server keeps the locks of a host that it cannot reach.
+
+        Four fifths of ``busy_seconds``, in whole seconds and at least 4, so that waiting writers still get their turn.
+        """
         return _PROBES * max(1, int(self.busy_seconds * 0.8 / _PROBES))
 
     @property
     def transaction_seconds(self) -> float:
-        """More than ``statement_seconds``: PostgreSQL ignores a statement's limit that is not below the transaction's."""
+        """The longest transaction. PostgreSQL ignores the limit of a statement that is not below the transaction's."""
         return self.statement_seconds + self.busy_seconds
 
 
@@ -84,21 +84,21 @@ _PROBES = 4
 
 
 class Lost(Exception):
-    """The connection was lost; what it was asked to do may or may not have been done."""
+    """The connection was lost; its work may or may not have been done."""
 
 
-# Besides class 08: administrator's shutdown, crash of another backend, server starting or stopping, idle too long.
+# Besides class 08: shutdown by an administrator, crash of another backend, server starting or stopping, idle too long.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"})
 
 # A serialization failure, a deadlock, a server with no room for another connection: nothing is lost, and the next attempt
-# may do.
+# may succeed.
 _NO_ROOM = "53300"
 _AGAIN = frozenset({"40001", "40P01", _NO_ROOM})
 
-_BAD_URL = "URL"  # no SQLSTATE: it never came to the server
+_BAD_URL = "URL"  # no SQLSTATE: it never reached the server
 
 _CAUSES = {
-    "RT001": "facts would not be durable or not be in order here",
+    "RT001": "events would not be durable or not be in order here",
     "25006": "it is read-only",
     "42501": "access is denied",
     "28000": "access is denied",
@@ -114,8 +114,8 @@ _CAUSES = {
     "42P05": "it shares sessions: give a pool of your own, with prepare_threshold=None",
 }
 
-# What a server, or a pooler before it, says when it lets somebody not in. In another language it counts as away, and is
-# asked again.
+# The texts of a server, or of a pooler before it, that refuses a connection. A text in another language counts as a server
+# that is away, and the attempt is repeated.
 _SAID_AT_CONNECT = tuple(
     (re.compile(pattern), code)
     for pattern, code in (
@@ -130,16 +130,16 @@ _SAID_AT_CONNECT = tuple(
 
 CLAIMED_TWICE, GAP = "RT002", "RT003"
 WRONG_APPENDS = frozenset({CLAIMED_TWICE, GAP})
-"""What the function ``append`` raises because of what it was given."""
+"""What the function ``append`` raises for wrong arguments."""
 
 _WRONG_CALLS = (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 
 
 class Connections:
-    """The connections of one store to its server, its own or out of the host's pool; safe to share between threads.
+    """The connections of one store to its server, its own or those of the host's pool; safe to share between threads.
 
     Raises :class:`StoreUnusable` when the server cannot be reached, is not durable or holds no store of this version.
-    ``only_reading``: a standby, or a server that is not durable, will do.
+    ``only_reading``: the server may be a standby, or not durable.
     """
 
     def __init__(self, place: Place, limits: Limits, *, pool: HostPool | None, only_reading: bool) -> None:
@@ -161,16 +161,11 @@ class Connections:
         self._slots = _Slots(self.limits.connections)
         self._watch = _Watch(self.limits.transaction_seconds)
         self._sessions_are_ours = self._host is None
-        # Whoever forgets to close a store leaks nothing.
+        # A store that nobody closed leaks nothing.
         self._finalizer = weakref.finalize(self, _release, self._held, self._watch)
 
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return self._held.closed
-
     def use(self, work: Callable[[AnyConnection], T], patience: float | None = None) -> T:
-        """The result of work on a connection in autocommit mode; done again on another one when that was lost.
+        """Run work on a connection in autocommit mode and return its result; repeat it on another one when that is lost.
 
         Raises :class:`StoreUnusable` when the server did not come back in time, and :class:`StoreBusy` when it, or
         other threads, took too long.
@@ -183,7 +178,7 @@ class Connections:
             except Lost as lost:
                 if waited >= patience:
                     raise StoreUnusable(f"{self.place}: {_first_line(lost)}") from lost.__cause__
-                # An attempt to connect that timed out waited as well.
+                # An attempt to connect that timed out has waited as well.
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 waited += pause + (
                     self.limits.connect_seconds if isinstance(lost.__cause__, errors.ConnectionTimeout) else 0
@@ -199,9 +194,9 @@ class Connections:
             raise StoreUnusable(f"{self.place}: the store is closed")
 
     def bound(self, connection: AnyConnection) -> None:
-        """Bound the transaction that has just begun, where the session is not ours and :meth:`_configured` set nothing.
+        """Limit the transaction that has just begun, where the session is not ours and :meth:`_configured` set nothing.
 
-        What is set ends with the transaction. In a pipeline it costs no round trip.
+        The settings end with the transaction. In a pipeline they cost no round trip.
         """
         if not self._sessions_are_ours:
             _set(connection, _against_vanishing(connection, self.limits), local=True)
@@ -211,12 +206,12 @@ class Connections:
         return connect(self.place, self.limits)
 
     def close(self) -> None:
-        """Close every connection that is not in use, and the others as soon as they are given back."""
+        """Close the connections that are not in use now, and the others when they are given back."""
         _release(self._held, self._watch)
         self._finalizer.detach()
 
     def _abandon(self) -> None:
-        # Without a word to the server: the connections belong to the parent process.
+        # Nothing is sent to the server: the connections belong to the parent process.
         self._finalizer.detach()
         _ABANDONED.extend(self._held.idle)
         closed = self._held.closed
@@ -224,8 +219,8 @@ class Connections:
         self._held.closed = closed
 
     def _do(self, work: Callable[[AnyConnection], T]) -> T:
-        # No context managers: this is the path of every command. A time limit may be raised in this thread where any call
-        # ends: nothing may be had that is not noted in what is given back.
+        # No context managers: this is the path of every command. A time limit may be raised in this thread after any call, so
+        # ``use`` notes each thing that must be given back before it is taken.
         self.check_open()
         use = _Use()
         try:
@@ -263,7 +258,7 @@ class Connections:
         use.connection = self._held.take() or self._configured()
 
     def _give_back(self, use: _Use) -> None:
-        """Give back what was taken. To do it twice does no harm."""
+        """Give back what was taken; harmless when repeated."""
         connection = use.connection
         if connection is not None:
             self._watch.end(connection)
@@ -306,7 +301,7 @@ class Connections:
         connection = self.connect()
         try:
             if is_pooled(connection):
-                # What is prepared or set would be left to whoever has the session next.
+                # Settings and prepared statements would be left to the next user of the session.
                 self._sessions_are_ours = False
                 connection.prepare_threshold = None
                 return connection
@@ -335,13 +330,13 @@ class Connections:
             for name, value in zip(("fsync", "synchronous_commit", "full_page_writes"), durable, strict=True):
                 if value == "off":
                     raise StoreUnusable(
-                        f"{self.place}: {name} is off there: facts that were acknowledged could be lost; switch it on"
+                        f"{self.place}: {name} is off there: events that were acknowledged could be lost; switch it on"
                     )
         check_version(self.place, version_of(connection, self.place.schema))
 
 
 class _Use:
-    """Somebody's use of a connection: what has to be given back."""
+    """One use of a connection: all that has to be given back."""
 
     __slots__ = ("autocommit", "calls", "connection")
 
@@ -350,14 +345,14 @@ class _Use:
         self.autocommit = True
         """Whether the connection was in that mode already."""
         self.calls: SimpleQueue[None] | None = None
-        """Where somebody who waits for a slot is called."""
+        """Wakes a thread that waits for a slot."""
 
 
 class _Slots:
-    """So many may have a connection at a time; the others wait in turn.
+    """A fixed number of slots for connections; threads that find none free wait in turn.
 
-    A slot is noted for the use that has it, and whoever wanted one leaves in the end. So none is lost with a thread that is
-    interrupted, wherever that was.
+    Each slot is noted for its use, and each use leaves in the end. So no slot is lost with a thread that is interrupted,
+    wherever that happens.
     """
 
     def __init__(self, number: int) -> None:
@@ -367,7 +362,7 @@ class _Slots:
         self._waiting: deque[_Use] = deque()
 
     def take(self, use: _Use, seconds: float) -> bool:
-        """Wait for a slot; whether there was one in time. Either way :meth:`leave` has to follow."""
+        """Wait for a slot; whether one came in time. In both cases :meth:`leave` has to follow."""
         with self._lock:
             if len(self._users) < self._number:
                 self._users[use] = None
@@ -381,12 +376,12 @@ class _Slots:
         return True
 
     def leave(self, use: _Use) -> None:
-        """Neither have a slot nor wait for one any more. To do it twice does no harm."""
+        """Give up the slot or the wait for one; harmless when repeated."""
         with self._lock:
             self._users.pop(use, None)
             if use.calls is not None and use in self._waiting:
                 self._waiting.remove(use)
-            # Whoever is first stays so until it was called: this may be interrupted, too, and is done again.
+            # The first in the queue stays there until it was called: this loop may be interrupted, and is then repeated.
             while self._waiting and (self._waiting[0] in self._users or len(self._users) < self._number):
                 first = self._waiting[0]
                 self._users[first] = None
@@ -396,7 +391,7 @@ class _Slots:
 
 
 class _Held:
-    """What is open and not in use."""
+    """The connections that are open and not in use."""
 
     def __init__(self) -> None:
         self.idle: list[AnyConnection] = []
@@ -418,7 +413,7 @@ class _Held:
             connection.close()
 
     def forget(self) -> None:
-        """Close what is not in use: where one connection was lost, the others probably are, too."""
+        """Close these connections: where one connection was lost, the others probably are as well."""
         with self._lock:
             idle, self.idle = self.idle, []
         for connection in idle:
@@ -432,14 +427,14 @@ class _Held:
         self.forget()
 
     def wait(self, seconds: float) -> bool:
-        """Wait; whether the store was closed in the meantime."""
+        """Wait; whether the store was closed meanwhile."""
         return self._end.wait(seconds)
 
 
 class _Watch:
-    """Cuts connections off whose server does not answer: then a wait that would never end is a lost connection.
+    """Cuts a connection off whose server does not answer. An endless wait then becomes a lost connection.
 
-    The server's own time-outs come first; this one is for a server, or a network, that fell silent. Beats are counted
+    The time-outs of the server come first; this one is for a server, or a network, that fell silent. Beats are counted
     because the clock may stand still.
     """
 
@@ -466,7 +461,7 @@ class _Watch:
 
     def end(self, connection: AnyConnection) -> None:
         if self._at_work.pop(id(connection), None) is None:
-            with self._lock:  # it is being cut off: its descriptor must not be another's before that is done
+            with self._lock:  # it is being cut off: its descriptor must not be reused before that is done
                 pass
 
     def look(self) -> None:
@@ -513,14 +508,14 @@ def connect(place: Place, limits: Limits) -> AnyConnection:
         place.conninfo,
         autocommit=True,
         client_encoding="UTF8",
-        # libpq takes whole seconds, and no fewer than 2. What the URL says comes after what is said here, so it is
-        # only said where the URL does not.
+        # libpq takes whole seconds, at least 2. Arguments here override the URL, so they are given only where the URL says
+        # nothing.
         **{name: value for name, value in _line(limits).items() if f"{name}=" not in place.conninfo},
     )
 
 
 def _check_url(place: Place) -> None:
-    """Raise :class:`StoreUnusable` for a URL that libpq does not take; not because of its error, which quotes passwords."""
+    """Raise :class:`StoreUnusable` for a URL that libpq does not take. The error of libpq itself would quote passwords."""
     try:
         conninfo_to_dict(place.conninfo)
         return
@@ -532,7 +527,7 @@ def _check_url(place: Place) -> None:
 
 
 def is_pooled(connection: AnyConnection) -> bool:
-    """Whether a pooler such as PgBouncer is between: it tells a number of its own for the server's process."""
+    """Whether a pooler such as PgBouncer is between: it invents a number for the server's process."""
     ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
     return bool(pid != connection.info.backend_pid)
 
@@ -544,14 +539,14 @@ def _line(limits: Limits) -> dict[str, Any]:
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
-        # Linux does not count unanswered keep-alives where this is set: it alone says when the server is given up.
+        # Where this is set, Linux does not count unanswered keep-alives: it alone decides when the server is given up.
         "tcp_user_timeout": 1000 * (5 + 3 * 2),
         "application_name": "returnable",
     }
 
 
 def _against_vanishing(connection: AnyConnection, limits: Limits) -> dict[str, str]:
-    """Settings of a session that end its transaction, and free its locks, when its host vanished or stands still.
+    """Settings of a session that end its transaction, and free its locks, when its host vanished or stopped.
 
     While the server waits for the rest of a pipeline it counts as active, so that neither the limit for idle transactions
     nor the one for statements fires. Keep-alives end the session of a host that is not reached. The limit for transactions,
@@ -579,13 +574,13 @@ def _set(connection: AnyConnection, settings: Mapping[str, str], *, local: bool)
 
 @contextmanager
 def connected(place: Place, limits: Limits) -> Iterator[AnyConnection]:
-    """A connection of its own, for what is done once. Raises :class:`StoreUnusable`."""
+    """A connection for work that is done once. Raises :class:`StoreUnusable`."""
     _check_url(place)
     connection = None
     try:
         with connect(place, limits) as connection:
             if not is_pooled(connection):
-                # What is done once may take its time, but a host that vanished meanwhile must not hold its locks.
+                # Such work may take long, but a host that vanished meanwhile must not keep its locks.
                 alive = _against_vanishing(connection, limits)
                 _set(connection, {name: alive[name] for name in alive if name.startswith("tcp_")}, local=False)
             yield connection
@@ -597,7 +592,7 @@ def connected(place: Place, limits: Limits) -> Iterator[AnyConnection]:
 
 
 def _code_of(error: psycopg.Error, connection: AnyConnection | None) -> str | None:
-    """The SQLSTATE of an error. Of a connection that did not come about libpq tells the text alone."""
+    """The SQLSTATE of an error. For a connection that failed to open, libpq gives only a text."""
     if error.sqlstate is not None or connection is not None:
         return error.sqlstate
     if isinstance(error, psycopg.ProgrammingError):
@@ -612,12 +607,12 @@ def _code_of(error: psycopg.Error, connection: AnyConnection | None) -> str | No
 
 
 def milliseconds(seconds: float) -> str:
-    """A time-out as PostgreSQL takes it. None is ever 0, which would mean none."""
+    """A time-out as PostgreSQL takes it; never 0, which would switch it off."""
     return str(max(1, round(1000 * seconds)))
 
 
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    # A URL that libpq does not understand is quoted, and what it quotes may be the password.
+    # libpq quotes a part of a URL that it does not understand, and that part may be the password.
     at_connect = isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None
     return line.partition('"')[0].rstrip(" :") if at_connect else line

@@ -1,4 +1,5 @@
-"""Hearing of appends by ``LISTEN``, on a connection of its own; whoever cannot listen asks again and again."""
+"""Wakes followers by PostgreSQL ``NOTIFY``, over a connection of its own. Where ``LISTEN`` is impossible (behind a pooler),
+followers poll."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from returnable.adapters.eventstore import subscription
+from returnable.adapters.eventstore import follow
 from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.postgres_connections import is_pooled
 
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
     from returnable.adapters.eventstore.postgres_connections import AnyConnection, Connections
 
 HEARING_POLL_SECONDS = 1.0
-"""How long a follower that hears of appends waits before it looks by itself. No notice is relied on."""
+"""How long a follower waits before it polls while notices arrive. It never relies on a notice."""
 
 DEAF_POLL_SECONDS = 0.1
-"""How long it waits while there is no connection to hear by."""
+"""How long a follower waits before it polls while there is no connection for notices."""
 
 _AGAIN_SECONDS = 0.5
 
 
 class Listener:
-    """Wakes the followers of a store when anybody appended to it. Its thread begins with the first follower."""
+    """Wakes the followers of a store after any append to it. Its thread starts with the first follower."""
 
     def __init__(self, connections: Connections, channel: str, wake: Callable[[], None]) -> None:
         self._connections = connections
@@ -47,7 +48,7 @@ class Listener:
             ear.release()
 
     def start(self) -> None:
-        """Begin to listen, if that was not done before."""
+        """Start the thread, unless it runs already."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return
@@ -59,10 +60,10 @@ class Listener:
             self._thread.start()
 
     def pause(self) -> float:
-        """How long a follower may wait before it looks by itself."""
+        """How many seconds a follower may wait before it polls."""
         ear = self._ear
         hears = ear is not None and ear.hears and self._thread is not None and self._thread.is_alive()
-        return HEARING_POLL_SECONDS if hears else max(DEAF_POLL_SECONDS, subscription.POLL_SECONDS)
+        return HEARING_POLL_SECONDS if hears else max(DEAF_POLL_SECONDS, follow.POLL_SECONDS)
 
     def close(self) -> None:
         """End the thread."""
@@ -77,7 +78,7 @@ class Listener:
 
 
 class _Ear:
-    """What the thread and its owner share: whether it hears, and a line on which it is told to end."""
+    """The state that the thread and its owner share: whether notices arrive, and a socket that ends the thread."""
 
     def __init__(self) -> None:
         self.hears = False
@@ -85,7 +86,7 @@ class _Ear:
         self.receiver, self._sender = socket.socketpair()
 
     def release(self) -> None:
-        """Close the line in a child process, which would otherwise keep the parent's thread from noticing its end."""
+        """Close the socket in a child process, which would otherwise keep the parent's thread from ending."""
         for end in (self.receiver, self._sender):
             with suppress(OSError):
                 end.close()
@@ -97,17 +98,14 @@ class _Ear:
 
 
 def _listen(
-    ear: _Ear,
-    connect: Callable[[], AnyConnection],
-    channel: str,
-    wake: weakref.WeakMethod[Callable[[], None]],
+    ear: _Ear, connect: Callable[[], AnyConnection], channel: str, wake: weakref.WeakMethod[Callable[[], None]]
 ) -> None:
     try:
         while not ear.closed.is_set():
-            # Whatever befalls this thread, the followers go on asking.
+            # The followers poll in any case, so an error only ends this connection.
             with suppress(psycopg.Error, OSError), connect() as connection:
                 if is_pooled(connection):
-                    return  # notices would come to whoever has the session then
+                    return  # notices would go to another user of the session
                 connection.execute(f'LISTEN "{channel}"'.encode())
                 ear.hears = True
                 _hear(ear, connection, wake)
@@ -118,7 +116,7 @@ def _listen(
 
 
 def _hear(ear: _Ear, connection: AnyConnection, wake: weakref.WeakMethod[Callable[[], None]]) -> None:
-    # Looked at once: what was appended before LISTEN took effect is told to nobody.
+    # Woken once at the beginning: there is no notice of appends before LISTEN took effect.
     told = True
     while not ear.closed.is_set():
         if told:

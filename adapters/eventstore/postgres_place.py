@@ -1,12 +1,11 @@
-"""Where a store on PostgreSQL stands: what its URL says, without the password when it is told to people."""
+"""The database and the schema of a store on PostgreSQL, from its URL, and that URL without its password."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlunsplit
 
-from returnable.adapters.urls import ENCODE, is_torn, split
+from returnable.adapters.urls import ENCODE, encoded, is_torn, shown, split
 from returnable.domain.errors import StoreUnusable
 
 DEFAULT_SCHEMA = "returnable"
@@ -17,7 +16,7 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z", re.ASCII)
 
 # fmt: off
 _SHOWN = frozenset(
-    # What libpq knows and does not keep secret. A misspelt password is not among them.
+    # The parameters that libpq knows and that are not secret. So a misspelt password is never shown.
     {
         "host", "hostaddr", "port", "dbname", "user", "passfile", "require_auth", "channel_binding",
         "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name",
@@ -51,12 +50,12 @@ class Place:
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a URL names a store on PostgreSQL, well or badly."""
+    """Whether a URL has the scheme of PostgreSQL."""
     return url.partition("://")[0] in SCHEMES and "://" in url
 
 
 def place_of(url: str) -> Place:
-    """The place a URL names: one of libpq's, with ``schema=NAME`` among its parameters (``returnable`` where absent).
+    """The place in a URL of libpq with the additional parameter ``schema=NAME`` (``returnable`` where absent).
 
     >>> place_of("postgresql://shop:s3cret@db.example:5433/shop?sslmode=require&schema=returns")
     Place('postgresql://shop@db.example:5433/shop?sslmode=require&schema=returns')
@@ -67,30 +66,22 @@ def place_of(url: str) -> Place:
     if read is None:
         raise StoreUnusable("the URL of the PostgreSQL store cannot be read")
     parts, parameters = read
-    user, at, hosts = parts.netloc.rpartition("@")
-    if is_torn(parts) or "@" in user:  # libpq takes the first one for the end of the password
+    user = parts.netloc.rpartition("@")[0]
+    if is_torn(parts) or "@" in user:  # libpq takes the first "@" for the end of the password
         raise StoreUnusable(f"{parts.scheme}://…: {ENCODE}")
-    shown_at = f"{user.partition(':')[0]}@" if at and user.partition(":")[0] else ""
     named = [value for name, value in parameters if name == "schema"]
     kept = [(name, value) for name, value in parameters if name != "schema"]
     open_ = [(name, value) for name, value in kept if name in _SHOWN] + [("schema", value) for value in named]
-    shown = urlunsplit((parts.scheme, shown_at + hosts, parts.path, _query(open_), ""))
-    # urlunsplit leaves out an empty host, and with it the slashes.
-    shown = shown if "://" in shown else shown.replace(":", "://", 1)
+    text = shown(parts, user=True, parameters=open_)
     if parts.fragment:
-        raise StoreUnusable(f"{shown}: a fragment (#…) means nothing here")
+        raise StoreUnusable(f"{text}: a fragment (#…) means nothing here")
     if len(named) > 1:
-        raise StoreUnusable(f"{shown}: names more than one schema")
+        raise StoreUnusable(f"{text}: names more than one schema")
     schema = named[0] if named else DEFAULT_SCHEMA
     if not _SCHEMA_NAME.match(schema) or schema.startswith("pg_"):
         raise StoreUnusable(
-            f"{shown}: {schema!r} cannot be the schema of a store: small letters, digits and _, at most 63, not pg_…"
+            f"{text}: {schema!r} cannot be the schema of a store: small letters, digits and _, at most 63, not pg_…"
         )
     path = parts.path or "/"
-    query = _query(kept)
-    return Place(f"postgresql://{parts.netloc}{path}{'?' if query else ''}{query}", schema, shown)
-
-
-def _query(parameters: list[tuple[str, str]]) -> str:
-    # libpq does not take "+" for a space.
-    return urlencode(parameters, quote_via=quote, safe="/,:")
+    query = encoded(kept)
+    return Place(f"postgresql://{parts.netloc}{path}{'?' if query else ''}{query}", schema, text)

@@ -1,6 +1,6 @@
-"""The tables of a store on PostgreSQL, the function that appends to them, and how a schema comes to be.
+"""The tables of a store on PostgreSQL, the function that appends to them, and their migrations.
 
-Everything stands in a schema of its own. It is created and brought up to date by :func:`migrate` and by nothing else.
+All of them are in a schema of their own. Only :func:`migrate` creates it and brings it up to date.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ CREATE TABLE {schema}.refusals (
 CREATE TABLE {schema}.policies (sha256 text COLLATE "C" PRIMARY KEY, document text NOT NULL);
 """
 
-# The writer lock is taken inside, before a position is given, and PostgreSQL lets go of it after the commit is visible.
-# So positions become visible in their order, and whoever sees one sees every lower one that will ever exist. The lock is
-# advisory and of this store alone: a lock on the table would be taken from us by, or hold up, its autovacuum.
+# The function takes the writers' lock before it assigns a position, and PostgreSQL releases it after the commit is visible.
+# So positions become visible in their order, and a reader that sees one sees every lower one that will ever exist. The lock
+# is advisory and belongs to this store alone: a lock on the table would conflict with its autovacuum.
 #
-# Every statement of a volatile function sees what was committed before it began (in READ COMMITTED, which is asked for),
-# so what is looked up after the lock is what counts. Refusals that the desk must expect are answered, not raised, before
-# anything is written: they leave no error in the server's log.
+# Every statement of a volatile function sees all that was committed before the statement began (in READ COMMITTED, which is
+# checked). So the checks after the lock see the last state. Expected refusals are returned, not raised, before anything is
+# written: they leave no error in the server's log.
+#
+# The library numbers some streams from 0. Such a stream is a case that goes on behind -1, hence least(…, 0).
 _APPEND = """
 CREATE OR REPLACE FUNCTION {schema}.append(
     p_types text[], p_contents bytea[], p_streams text[], p_versions integer[],
@@ -100,7 +102,8 @@ BEGIN
         SELECT b.i INTO nth FROM (
             SELECT u.i, u.a, u.t, coalesce(
                 lag(u.a + u.s) OVER (PARTITION BY u.c ORDER BY u.i),
-                (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1), 0
+                (SELECT f.case_seq FROM {schema}.facts f WHERE f.case_id = u.c ORDER BY f.case_seq DESC LIMIT 1),
+                least(u.a, 0)
             ) AS stands_at, (
                 SELECT {tip} FROM {schema}.facts f WHERE u.t IS NOT NULL AND f.case_id = u.c AND f.case_seq = u.a
             ) AS tip
@@ -110,7 +113,7 @@ BEGIN
             refusal := 'stale';
             RETURN;
         END IF;
-    ELSE FOR i IN 1 .. coalesce(cardinality(p_cases), 0) LOOP
+    ELSE FOR i IN 1 .. cardinality(p_cases) LOOP
         v_count := NULL;
         FOR j IN REVERSE i - 1 .. 1 LOOP
             IF p_cases[j] = p_cases[i] THEN
@@ -121,9 +124,9 @@ BEGIN
         IF v_count IS NULL THEN
             SELECT f.case_seq, f.stream, f.version, {tip} INTO v_count, v_stream, v_version, v_tip
                 FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
-            v_count := coalesce(v_count, 0);
+            v_count := coalesce(v_count, least(p_afters[i], 0));
             IF v_tip <> p_tips[i] THEN
-                v_count := -1; -- as many facts, but others
+                v_count := -1; -- as many events, but others
             END IF;
         END IF;
         IF v_count <> p_afters[i] THEN
@@ -135,7 +138,7 @@ BEGIN
 
     IF v_events > 0 THEN
         first := nextval('{schema}.positions');
-        -- A replica that took over may have the facts and not the sequence. No position may come after a higher one.
+        -- A replica that took over may have the events and not the sequence. No position may come after a higher one.
         SELECT f.position INTO v_head FROM {schema}.facts f ORDER BY f.position DESC LIMIT 1;
         IF v_head >= first THEN
             first := v_head + 1;
@@ -157,44 +160,36 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'RT002', MESSAGE = 'a name is claimed twice at once', DETAIL = i::text;
         END IF;
     END LOOP;
-    IF p_cases IS NULL THEN
-        FOR i IN 1 .. v_events LOOP
-            INSERT INTO {schema}.facts VALUES (
-                first + i - 1, p_streams[i], p_versions[i], p_streams[i], p_versions[i], p_types[i], p_contents[i]
-            );
-        END LOOP;
-    ELSE
-        FOR i IN 1 .. cardinality(p_cases) LOOP
-            CONTINUE WHEN p_sizes[i] = 0;
-            IF cardinality(p_cases) > 1 THEN
-                SELECT f.stream, f.version INTO v_stream, v_version
-                    FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
+    FOR i IN 1 .. cardinality(p_cases) LOOP
+        CONTINUE WHEN p_sizes[i] = 0;
+        IF cardinality(p_cases) > 1 THEN
+            SELECT f.stream, f.version INTO v_stream, v_version
+                FROM {schema}.facts f WHERE f.case_id = p_cases[i] ORDER BY f.case_seq DESC LIMIT 1;
+        END IF;
+        FOR v_known IN p_afters[i] .. p_afters[i] + p_sizes[i] - 1 LOOP
+            v_event := v_event + 1;
+            IF p_streams[v_event] = v_stream THEN
+                v_stands_at := v_version;
+            ELSIF p_versions[v_event] = 1 THEN
+                v_stands_at := 0;
+            ELSE
+                SELECT f.version INTO v_stands_at FROM {schema}.facts f
+                    WHERE f.case_id = p_cases[i] AND f.stream = p_streams[v_event]
+                    ORDER BY f.case_seq DESC LIMIT 1;
+                v_stands_at := coalesce(v_stands_at, least(v_known, 0));
             END IF;
-            FOR v_known IN p_afters[i] .. p_afters[i] + p_sizes[i] - 1 LOOP
-                v_event := v_event + 1;
-                IF p_streams[v_event] = v_stream THEN
-                    v_stands_at := v_version;
-                ELSIF p_versions[v_event] = 1 THEN
-                    v_stands_at := 0;
-                ELSE
-                    SELECT f.version INTO v_stands_at FROM {schema}.facts f
-                        WHERE f.case_id = p_cases[i] AND f.stream = p_streams[v_event]
-                        ORDER BY f.case_seq DESC LIMIT 1;
-                    v_stands_at := coalesce(v_stands_at, 0);
-                END IF;
-                IF p_versions[v_event] <> v_stands_at + 1 THEN
-                    RAISE EXCEPTION USING ERRCODE = 'RT003', MESSAGE = 'a stream has a gap',
-                        DETAIL = v_event::text, HINT = v_stands_at::text;
-                END IF;
-                INSERT INTO {schema}.facts VALUES (
-                    first + v_event - 1, p_cases[i], v_known + 1, p_streams[v_event], p_versions[v_event],
-                    p_types[v_event], p_contents[v_event]
-                );
-                v_stream := p_streams[v_event];
-                v_version := p_versions[v_event];
-            END LOOP;
+            IF p_versions[v_event] <> v_stands_at + 1 THEN
+                RAISE EXCEPTION USING ERRCODE = 'RT003', MESSAGE = 'a stream has a gap',
+                    DETAIL = v_event::text, HINT = v_stands_at::text;
+            END IF;
+            INSERT INTO {schema}.facts VALUES (
+                first + v_event - 1, p_cases[i], v_known + 1, p_streams[v_event], p_versions[v_event],
+                p_types[v_event], p_contents[v_event]
+            );
+            v_stream := p_streams[v_event];
+            v_version := p_versions[v_event];
         END LOOP;
-    END IF;
+    END LOOP;
     IF v_events > 0 THEN
         PERFORM pg_notify('{channel}', '');
     END IF;
@@ -202,7 +197,7 @@ END
 $append$;
 """
 
-# What ``Tip.digest`` is, here.
+# Tip.digest in SQL.
 _TIP = "f.position || '-' || left(encode(sha256(f.content), 'hex'), 32)"
 
 _BOOKKEEPING = """
@@ -214,7 +209,7 @@ CREATE INDEX due_by_instant ON {schema}.due (at, case_id);
 """
 
 _MIGRATIONS: tuple[str, ...] = (_TABLES + _APPEND, _BOOKKEEPING + _APPEND)
-"""What makes each version from the one before it."""
+"""The statements that make each version from the one before."""
 
 assert len(_MIGRATIONS) == SCHEMA_VERSION
 
@@ -226,7 +221,7 @@ INDEXES = frozenset(re.findall(r"INDEX (\w+)", "".join(_MIGRATIONS))) | {
 
 
 def channel_of(schema: str) -> str:
-    """The channel on which appends to a store in that schema are told; a name of any length gives a short one."""
+    """The channel of notices about appends to a store in that schema; a name of any length gives a short channel."""
     return f"returnable_{hashlib.sha256(schema.encode()).hexdigest()[:16]}"
 
 
@@ -241,7 +236,7 @@ def version_of(connection: Connection[tuple[object, ...]], schema: str) -> int |
 
 
 def check_version(place: Place, version: int | None) -> None:
-    """Raise :class:`StoreUnusable` unless the tables are those this code knows, with the command that makes them so."""
+    """Raise :class:`StoreUnusable` unless the tables are of the known version. The error names the command to run."""
     if version is None:
         raise StoreUnusable(
             f"{place}: there is no store in schema {place.schema!r}; create it with: returnable migrate --store {place}"
@@ -256,15 +251,15 @@ def check_version(place: Place, version: int | None) -> None:
 
 
 def migrate(connection: Connection[tuple[object, ...]], place: Place) -> tuple[int, int]:
-    """Create the tables of a store, or bring them up to date; the version found (0: none) and the one left.
+    """Create the tables of a store, or bring them up to date. Returns the version before (0: none) and after.
 
-    Safe to run from many processes at once: one does it, the others wait and find it done. All or nothing. Raises
-    :class:`StoreUnusable` for a schema of a newer version, or of something else.
+    Safe to run from many processes at once: one migrates, the others wait and find it done. All or nothing. Raises
+    :class:`StoreUnusable` for a schema of a newer version, or of another application.
     """
     schema = place.schema
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1381256770))", (schema,))
-        # CREATE SCHEMA IF NOT EXISTS wants the right to create one even where it exists.
+        # CREATE SCHEMA IF NOT EXISTS needs the right to create a schema even where it exists.
         exists = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", (schema,)).fetchone() == (True,)
         if not exists:
             connection.execute(f"CREATE SCHEMA {schema}".encode())

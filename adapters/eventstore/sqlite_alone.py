@@ -1,4 +1,4 @@
-"""Whether nobody has an SQLite file open, and that it stays so for a while."""
+"""Makes sure that nobody has an SQLite file open, and keeps others from opening it for a while."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ else:
 
 @contextmanager
 def held_alone(path: str, force: bool) -> Iterator[None]:
-    """Keep everybody from an SQLite file, also from one that is damaged; one that does not exist needs no keeping.
+    """Keep every process from an SQLite file, also from a damaged one; does nothing where the file does not exist.
 
-    Raises :class:`StoreBusy` where somebody has it open, this process included. Raises :class:`StoreUnusable` where that
-    cannot be found out, unless ``force`` is given.
+    Raises :class:`StoreBusy` where any process, this one included, has the file open. Raises :class:`StoreUnusable` where
+    that cannot be found out, unless ``force`` is given.
     """
     if not os.path.exists(path):
         yield
         return
-    # In a process of its own: locks of POSIX belong to a process, so that this one would not see those of its own desks, and
-    # would drop them when it closed the file. The other process ends with this one, however that ends.
+    # In a process of its own: POSIX locks belong to a process. This one would not see the locks of its own desks, and would
+    # drop them when it closed the file. The other process ends with this one, however that ends.
     command = [sys.executable, "-I", "-c", _HOLD, path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None

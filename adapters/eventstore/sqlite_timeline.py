@@ -1,10 +1,10 @@
-"""What the files of an SQLite store say before SQLite opens them: does the WAL belong to the file it lies beside?
+"""Checks, before SQLite opens a store, whether the WAL and the journal beside its file belong to that file.
 
 SQLite replays any intact WAL into the file beside it. It does not notice that the file is a back-up that was copied over the
-store. The back-up is then damaged, or the events that it was meant to undo come back. So a store looks first, and refuses.
+store. The back-up is then damaged, or the events that it was meant to undo come back. So a store checks first, and refuses.
 
-Every store has a *timeline*: a random number that stands in its table ``timelines`` and is at the same time the schema
-version ("cookie") in the header of the file. ``VACUUM INTO`` and SQLite's backup functions copy the table but not the cookie.
+Every store has a *timeline*: a random number in its table ``timelines`` that is also the schema version ("cookie") in the
+header of the file. ``VACUUM INTO`` and SQLite's backup functions copy the table but not the cookie.
 A file whose cookie does not fit its timeline is therefore a fresh copy, and a fresh copy has no WAL of its own.
 """
 
@@ -14,23 +14,25 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import astuple, dataclass
 from secrets import randbelow
 from struct import Struct, unpack_from
 from typing import Any, BinaryIO
 
-from returnable.adapters.eventstore.sqlite_file import NO_LOCKS, connect
+from returnable.adapters.eventstore.sqlite_file import NO_LOCKS, FileConnection, connect, transaction
 from returnable.adapters.eventstore.wal import attempts, is_busy
 from returnable.domain.errors import StoreBusy, StoreUnusable
+from returnable.domain.ports import Timeline
 
 BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a file, as endings of its name."""
+"""The endings of the files that SQLite keeps beside a file."""
 
 _RESTORING = "-restoring"
 
 SCHEMA_CHANGES = 1000
-"""SQLite counts the cookie up with every change of the schema: an index that an administrator adds moves it a little. A
-cookie that is further away from the timeline, or below it, was not counted up from there."""
+"""SQLite increments the cookie with every change of the schema, such as an index that an administrator adds. A cookie that is
+further above the timeline, or below it, has another origin."""
 
 _LOOKS = 3
 _LOOK_AGAIN_SECONDS = 0.05
@@ -59,7 +61,7 @@ _BEGIN_TIMELINE = (
 
 
 def new_cookie() -> int:
-    """A random cookie: far away from that of any other store, and from the small ones of files that SQLite just made."""
+    """A random cookie, far from that of any other store and from the small ones of new files."""
     return (1 << 20) + randbelow(1 << 29)
 
 
@@ -70,7 +72,7 @@ def cookie_of(connection: sqlite3.Connection) -> int:
 
 
 def timeline_of(connection: sqlite3.Connection) -> int | None:
-    """The timeline that a store is on; ``None`` where it has no tables yet."""
+    """The timeline of a store; ``None`` where it has no tables yet."""
     try:
         row = connection.execute(_LAST_TIMELINE).fetchone()
     except sqlite3.OperationalError as error:
@@ -80,32 +82,22 @@ def timeline_of(connection: sqlite3.Connection) -> int | None:
     return None if row is None else row[0]
 
 
-def begin_timeline(
-    connection: sqlite3.Connection,
-    cookie: int,
-    at: str,
-    cause: str,
-    *,
-    file: str | None = None,
-    sha256: str | None = None,
-    head: int | None = None,
-    replaced_head: int | None = None,
-) -> None:
-    """Put a store on a new timeline, in the caller's transaction; ``at`` is RFC 3339 text in UTC."""
-    connection.execute(_BEGIN_TIMELINE, (cookie, at, cause, file, sha256, head, replaced_head))
+def begin_timeline(connection: sqlite3.Connection, timeline: Timeline) -> None:
+    """Begin a new timeline of a store, in the caller's transaction."""
+    connection.execute(_BEGIN_TIMELINE, astuple(timeline))
 
 
 def is_copy(connection: sqlite3.Connection) -> bool:
-    """Whether a store is a copy that SQLite made and no desk has written to since."""
+    """Whether a store is a copy by SQLite that no desk has written to since."""
     timeline, cookie = timeline_of(connection), cookie_of(connection)
     if timeline is None or cookie == timeline:
         return False
-    # VACUUM INTO counts the cookie up by one, as a change of the schema does, but leaves a file that is not in WAL mode.
+    # VACUUM INTO increments the cookie, as a change of the schema does, but leaves a file that is not in WAL mode.
     return not _fits(cookie, timeline) or connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
 
 
-def take_over_copy(connection: sqlite3.Connection, path: str, at: str, patience_seconds: float) -> None:
-    """Put a fresh copy on a timeline of its own, durably and before it has a WAL; a store that is no copy stays as it is.
+def take_over_copy(connection: FileConnection, path: str, at: str, patience_seconds: float) -> None:
+    """Give a fresh copy a timeline of its own, durably and before it has a WAL. Any other store stays as it is.
 
     Raises :class:`StoreBusy` while another process has the copy open.
     """
@@ -114,17 +106,11 @@ def take_over_copy(connection: sqlite3.Connection, path: str, at: str, patience_
             if not is_copy(connection):
                 return
             connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(connection):
                 if is_copy(connection):
                     cookie = new_cookie()
-                    begin_timeline(connection, cookie, at, "copied")
+                    begin_timeline(connection, Timeline(cookie, at, "copied"))
                     connection.execute(f"PRAGMA schema_version = {cookie}")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
             return
         except sqlite3.OperationalError as error:
             if not is_busy(error):
@@ -145,7 +131,7 @@ def _fits(cookie: int, timeline: int) -> bool:
 
 
 def marker_of(path: str) -> str:
-    """The file that says that a restore is under way; where it is left behind, the restore was cut short."""
+    """The file that marks a restore that is under way. Where it is left behind, the restore was cut short."""
     return f"{os.path.realpath(path)}{_RESTORING}"
 
 
@@ -166,18 +152,17 @@ class Wal:
 
     page_size: int
     pages: frozenset[int]
-    """The numbers of the pages that it holds."""
+    """The numbers of its pages."""
     cookies: tuple[int, ...]
-    """The cookies in its versions of the first page, from the oldest."""
+    """The cookies in its versions of the first page, oldest first."""
     page_count: int
-    """How many pages the file has after the last commit."""
+    """The number of pages of the file after the last commit."""
 
 
 def read_wal(path: str, *, checked: bool) -> Wal | None:
-    """The WAL beside a file; ``None`` where it holds nothing that SQLite would replay.
+    """The WAL beside a file; ``None`` where SQLite would replay nothing.
 
-    Only with ``checked`` are the checksums of the frames computed, which is slow. Without, frames that a crash tore may be
-    taken for whole.
+    ``checked``: compute the checksums of the frames, which is slow. Without it, frames that a crash tore may count as whole.
     """
     try:
         with _regular(f"{os.path.realpath(path)}-wal") as file:
@@ -216,7 +201,7 @@ def read_wal(path: str, *, checked: bool) -> Wal | None:
 
 
 def _regular(path: str) -> BinaryIO:
-    """A file beside a store, opened for reading; raises :class:`StoreUnusable` for anything else: a pipe is waited for."""
+    """A file beside a store, opened for reading. Raises :class:`StoreUnusable` for anything else: a pipe would block."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise StoreUnusable(f"{path}: it lies beside a store, and is no regular file")
     return open(path, "rb")
@@ -245,7 +230,7 @@ def refuse_foreign_wal(path: str) -> None:
 
 
 def _seen_again_and_again(look: Callable[[int], str | None]) -> str | None:
-    """A verdict. Others may write to both files while they are looked at, so that one look is not believed."""
+    """The verdict of several looks. One look is not enough, because others may write to both files meanwhile."""
     reason = None
     for nth in range(_LOOKS):
         reason = look(nth)
@@ -256,21 +241,18 @@ def _seen_again_and_again(look: Callable[[int], str | None]) -> str | None:
 
 
 def why_foreign(path: str, *, checked: bool) -> str | None:
-    """Why the WAL beside a store cannot be its own; ``None`` where nothing speaks against it, or there is none."""
+    """The reason why the WAL beside a store belongs to another file; ``None`` where it may be its own, or there is none."""
     wal = read_wal(path, checked=checked)
     if wal is None:
         return None
-    # Asked after the WAL was read: a file only grows, so that what a WAL in use does not hold any more is in the file.
+    # Read after the WAL: the file only grows, so that pages which a WAL in use no longer holds are in the file.
     size = os.stat(path).st_size
     try:
-        connection = connect(path, "mode=ro&immutable=1", 5.0)
-        try:
+        with closing(connect(path, "mode=ro&immutable=1", 5.0)) as connection:
             page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
             cookie, timeline = cookie_of(connection), timeline_of(connection)
-        finally:
-            connection.close()
     except sqlite3.Error:
-        # A checkpoint that was cut short leaves a file that cannot be read without its WAL.
+        # A checkpoint that was cut short leaves a file that is unreadable without its WAL.
         return _why_not_covered(wal, wal.page_size, size)
     if wal.page_size != page_size:
         return "its pages are of another size"
@@ -290,7 +272,7 @@ def _why_other_timeline(path: str, wal: Wal, cookie: int, timeline: int | None) 
 
 
 def _why_not_covered(wal: Wal, page_size: int, size: int) -> str | None:
-    """Every page stands in the file or in the WAL: all that left the WAL was copied into the file before."""
+    """Every page is in the file or in the WAL: pages leave the WAL only after they were copied into the file."""
     in_file = size // page_size
     never_written = _PENDING_BYTE // page_size + 1
     missing = next(
@@ -307,8 +289,8 @@ def _why_not_covered(wal: Wal, page_size: int, size: int) -> str | None:
 def refuse_foreign_journal(path: str) -> None:
     """Raise :class:`StoreUnusable` where the rollback journal beside a store belongs to another file.
 
-    SQLite undoes by it what a transaction did that a crash cut short, and cuts the file to the size that it had before. Such
-    a journal is left where a store is killed at its birth, or when a desk takes a copy over.
+    SQLite plays the journal back to undo a transaction that a crash cut short, and cuts the file to its former size. Such a
+    journal is left where a process is killed while it creates a store, or while it takes a copy over.
     """
     reason = _seen_again_and_again(lambda nth: _why_foreign_journal(path))
     if reason is None:
@@ -322,10 +304,10 @@ def refuse_foreign_journal(path: str) -> None:
 
 
 def _why_foreign_journal(path: str) -> str | None:
-    """Why the journal beside a store cannot be its own; ``None`` where nothing speaks against it, or there is none.
+    """The reason why the journal beside a store belongs to another file; ``None`` where it may be its own, or there is none.
 
-    We write to a file without a WAL only to mark it, to switch its mode and to add a row: that adds one page at the most,
-    counts the changes up by one, and leaves the tables of the schema as they are.
+    We write to a file without a WAL only to mark it, to switch its mode and to add a row. That adds at most one page,
+    increments the counter of changes by one, and leaves the schema as it is.
     """
     try:
         with _regular(f"{os.path.realpath(path)}-journal") as file:
@@ -361,28 +343,28 @@ def _read(path: str, at: int, size: int) -> bytes:
     status = os.stat(path)
     key = status.st_dev, status.st_ino
     if key not in _KEPT_OPEN:
-        # Never closed: closing it would drop every lock that SQLite has on the file in this process. This is asked only
-        # where a crash met a file whose schema somebody changed, or a copy.
+        # Never closed: closing it would drop every lock that SQLite has on the file in this process. It is opened only after
+        # a crash, where somebody has changed the schema, or for a copy.
         _KEPT_OPEN[key] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         NO_LOCKS.add(_KEPT_OPEN[key])
     os.lseek(_KEPT_OPEN[key], at, os.SEEK_SET)
     return os.read(_KEPT_OPEN[key], size)
 
 
-# ---- what SQLite knows of a file ----------------------------------------------------------------------------------------
+# ---- damage that SQLite finds ----------------------------------------------------------------------------------------
 
 
 def damaged_pages(ask: Callable[[str], list[Any]]) -> Iterator[str]:
-    """What SQLite's own check of all pages, tables and indexes finds, at most a hundred lines."""
+    """The faults that SQLite's check of all pages, tables and indexes finds, at most a hundred lines."""
     for (lines,) in ask("PRAGMA integrity_check"):
         if lines != "ok":
             yield from (line for line in lines.splitlines() if line and not line.startswith("***"))
 
 
 def damaged_rows(ask: Callable[[str], list[Any]]) -> Iterator[str]:
-    """Values that their column cannot hold, each with its table and its row; at most twenty rows of a table.
+    """Values of a type that their column cannot hold, each with its table and its row; at most twenty rows of a table.
 
-    No statement can store such a value: it comes with a page that is not where it belongs.
+    No statement can store such a value. It comes from a page that is in the wrong place.
     """
     for (table,) in ask(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' ORDER BY name"

@@ -1,4 +1,4 @@
-"""What SQLite leaves to whoever uses its write-ahead log: to get there, and to be sure of what a crash left in it."""
+"""SQLite's write-ahead log: the switch to it, and a checkpoint of the frames that a crash left in it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _RETRY_SECONDS = 0.01
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether somebody else holds the lock that was wanted."""
+    """Whether another connection holds the lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def switch_to_wal(connection: sqlite3.Connection, patience_seconds: float) -> None:
-    """Have a file written by way of a WAL from here on; raises SQLite's errors."""
-    # SQLite does not wait here for others that are switching, too: waiting for each other would never end. Attempts are
-    # counted instead of timed, because clocks may stand still in tests.
+    """Put a file into WAL mode. Raises SQLite's errors."""
+    # SQLite does not wait here for others that are switching, too: two that wait for each other would never end. Attempts
+    # are counted instead of timed, because clocks may stand still in tests.
     for attempts_left in attempts(patience_seconds):
         try:
-            # To its end: it answers first and commits then, and whoever does not ask on never hears that it failed.
+            # All rows are fetched: SQLite returns the row first and commits then, so that only the next fetch can fail.
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
             return
         except sqlite3.OperationalError as error:
@@ -29,12 +29,13 @@ def switch_to_wal(connection: sqlite3.Connection, patience_seconds: float) -> No
 
 
 def make_durable_what_is_found(connection: sqlite3.Connection, patience_seconds: float) -> bool:
-    """Write again, into the file, what stands in the WAL; ``False`` when somebody else is copying it all the time.
+    """Checkpoint the WAL into the database file. Returns ``False`` if other connections held the checkpoint lock until the
+    patience ran out.
 
-    A process that died between a write and its sync, or whose sync failed, left frames there that whoever opens the file
-    first takes for commits. Told as done, they could still be taken by a power failure, with all that was appended behind
-    them. A sync alone would not do: a system that has failed to write may have forgotten what. That readers hold some frames
-    back does no harm: those were committed after the readers came, so not by somebody who was dead by then.
+    A process that died between a write and its sync, or whose sync failed, left frames that the next process takes for
+    commits. If a command in them were acknowledged, a power failure could still remove it, with everything appended after it.
+    A sync alone is not enough: a system that failed to write may have forgotten the data. Frames that readers hold back do
+    no harm: they were committed after the readers came, and so not by a process that had died before.
     """
     for attempts_left in attempts(patience_seconds):
         busy: int = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0]
@@ -46,5 +47,5 @@ def make_durable_what_is_found(connection: sqlite3.Connection, patience_seconds:
 
 
 def attempts(patience_seconds: float) -> range:
-    """How often to try again for so long, counted down to 0: clocks may stand still in tests."""
+    """Counts the attempts that fit into so many seconds down to 0; no clock is read, because it may stand still in tests."""
     return range(int(patience_seconds / _RETRY_SECONDS), -1, -1)

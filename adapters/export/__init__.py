@@ -1,1 +1,1 @@
-"""Exports: facts written as JSON Lines, CSV, Parquet, or a scenario that plays."""
+"""Exports events as JSON Lines, CSV, Parquet, or as a scenario that plays."""

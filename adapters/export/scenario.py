@@ -1,7 +1,7 @@
-"""Stored cases as a scenario that plays back to the same facts and the same views.
+"""Writes stored cases as a scenario that plays back to the same events and the same views.
 
-The lines stand in the order of the log. Its clock may step back: another process, history that was imported later. Such
-a line says so (``steps_back``) and keeps its time, so that the same facts come of it.
+The lines are in the order of the log. Its clock may step back, because another process recorded an event or an import came
+later. Such a line is marked with ``steps_back`` and keeps its time, so that it gives the same events.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ from returnable.projections.views import AnyView
 
 @dataclass(slots=True)
 class Written:
-    """What a scenario holds, and what has to be said of it."""
+    """The counts of a written scenario, and the policies that it needs."""
 
     cases: int = 0
     commands: int = 0
     facts: int = 0
     views: int = 0
     steps_back: int = 0
-    """Commands that another clock recorded earlier than the one before them."""
+    """Commands whose time is before that of the command above."""
     policies: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """Hash of a pinned policy → the first and the last confirmation under it."""
+
+    def counts(self) -> dict[str, int]:
+        """The counts of commands, events, views and steps back."""
+        return {name: getattr(self, name) for name in ("commands", "facts", "views", "steps_back")}
 
 
 def write_scenario(
@@ -50,18 +54,18 @@ def write_scenario(
     views: bool = True,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Written:
-    """Write the cases as lines with expectations, and in the end how each of them stands."""
+    """Write the commands of the cases with their expectations, and at the end the view of each case."""
     written = Written()
     clock: datetime | None = None
     last: datetime | None = None
-    for past in recorded_commands(cases.log(advance)):
-        line: dict[str, Any] = {"at": past.at}
-        if clock is not None and past.at < clock:
+    for command in recorded_commands(cases.log(advance)):
+        line: dict[str, Any] = {"at": command.at}
+        if clock is not None and command.at < clock:
             line["steps_back"] = True
             written.steps_back += 1
-        sink.write(to_json(line | past.fields | {"expect": expectation(past)}) + b"\n")
-        clock, last = past.at, max(past.at, last or past.at)
-        _count(past, written)
+        sink.write(to_json(line | command.fields | {"expect": expectation(command)}) + b"\n")
+        clock, last = command.at, max(command.at, last or command.at)
+        _count(command, written)
     if views and last is not None:
         for case_id in cases.case_ids():
             events = history.case(case_id)
@@ -74,10 +78,10 @@ def write_scenario(
     return written
 
 
-def _count(past: RecordedCommand, written: Written) -> None:
+def _count(command: RecordedCommand, written: Written) -> None:
     written.commands += 1
-    written.facts += len(past.entries)
-    first = past.entries[0].event
+    written.facts += len(command.entries)
+    first = command.entries[0].event
     if isinstance(first, Confirmed):
         written.cases += 1
         begin, end = written.policies.get(first.pins.sha256, (first.occurred_at, first.occurred_at))
@@ -97,11 +101,11 @@ def _view_lines(case: Case, policy: Policy, at: datetime) -> Iterator[dict[str, 
         yield line("refund", "refund_id", refund_id, refund_view(refund, policy, at))
 
 
-# ---- the policies it needs -------------------------------------------------------------------------------------------
+# ---- its policies ----------------------------------------------------------------------------------------------------
 
 
 def chooses(book: PolicyBook, pinned: Mapping[str, tuple[datetime, datetime]]) -> bool:
-    """Whether that book confirms every order under the policy it is pinned to."""
+    """Whether the book chooses, for every order, the policy that the order is pinned to."""
     try:
         return all(book.in_force(at).sha256 == sha256 for sha256, period in pinned.items() for at in period)
     except PolicyInvalid:
@@ -109,17 +113,16 @@ def chooses(book: PolicyBook, pinned: Mapping[str, tuple[datetime, datetime]]) -
 
 
 def bundled_suffices(written: Written) -> bool:
-    """Whether the scenario plays with no policy given."""
+    """Whether the scenario plays under the bundled policy."""
     return chooses(bundled_policies(), written.policies)
 
 
 def write_policies(folder: str, written: Written, policy_of: PolicyOf) -> list[str]:
-    """Write the canonical documents of the pinned policies, one file each; the files.
+    """Write the canonical documents of the pinned policies, one file each, and return the names of the files.
 
-    The hash of a policy, of which the name of its file has the beginning, covers this document and the calendar that it
-    names: it is not the hash of the file.
-    Versions of one policy go into the folder, those of different policies into folders of their own. Raises
-    :class:`NotWritten` when a file of that name says something else.
+    A file's name holds the first digits of the policy's hash. This is not the hash of the file: it covers the document and
+    the calendar that it names. Versions of one policy go into the folder, different policies into folders of their own.
+    Raises :class:`NotWritten` if a file of that name has other content.
     """
     pinned = [policy_of(sha256) for sha256 in written.policies]
     apart = len({version.id for version in pinned}) > 1
@@ -139,12 +142,12 @@ def write_policies(folder: str, written: Written, policy_of: PolicyOf) -> list[s
 def _file_name(text: str) -> str:
     kept = "".join(one if one.isalnum() or one in "-_." else "-" for one in text)
     if not kept.strip("."):
-        raise NotWritten(f"{text!r} cannot be part of the name of a file")
+        raise NotWritten(f"{text!r} cannot be part of a file name")
     return kept[:60]
 
 
-def what_policies_do(written: Written, policy_of: PolicyOf) -> str | None:
-    """Why the pinned policies, given together, would not be chosen as they were; ``None``: they are."""
+def why_policies_conflict(written: Written, policy_of: PolicyOf) -> str | None:
+    """Why the pinned policies, used together, would not be chosen as recorded; ``None`` if they would."""
     pinned = [policy_of(sha256) for sha256 in written.policies]
     if not pinned:
         return None
@@ -154,4 +157,4 @@ def what_policies_do(written: Written, policy_of: PolicyOf) -> str | None:
         return str(error)
     if chooses(book, written.policies):
         return None
-    return "an order was confirmed under another version than the one these say was in force then"
+    return "an order was confirmed under another version than the one that was in force by these policies"

@@ -1,53 +1,58 @@
-"""Rows as JSON Lines, CSV or Parquet, one after the other: what is written is not kept in memory."""
+"""Writes rows as JSON Lines, CSV or Parquet, one by one: written rows are not kept in memory."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, cast
 
 from pydantic_core import to_json
 
+from returnable.adapters.extras import extra
 from returnable.adapters.files import NotWritten, Sink
+from returnable.domain.characters import NOT_IN_ID, UNSEEN, is_needed, is_unseen
 from returnable.domain.fields import to_text
 from returnable.projections.exports import Column, Kind, Row
 
 ROWS_IN_A_GROUP = 5_000
-"""Rows of a Parquet row group: what is held in memory before it is written."""
+"""Rows of a Parquet row group, which is held in memory until it is written."""
 
 _FORMULA = r"[=+\-@＝＋－＠﹦﹢﹣﹫\t\r\n]"
-"""What a spreadsheet takes for the beginning of a formula, also in full width and in small form."""
+"""The characters that begin a formula in a spreadsheet, also in full width and in small form."""
 
-_BEGINS = re.compile(rf"""\A(?='*[ "]*{_FORMULA})|[;|](?='*[ "]*(?:{_FORMULA}|\Z))""")
-"""Where an apostrophe is put.
+_BEFORE = rf"""'*[ "{UNSEEN}]*"""
+"""The characters that a spreadsheet may skip before a formula."""
 
-A spreadsheet that splits at another separator than the comma does not see our quotes, so that a cell of its own begins after
-every ``;``. There it may still take a ``"`` for the beginning of a quoted cell. At the end of a text such a quoted cell
-would hold the line break and what comes behind it.
+_BEGINS = re.compile(rf"\A(?={_BEFORE}{_FORMULA})|[;|](?={_BEFORE}(?:{_FORMULA}|\Z))")
+"""The places that get an apostrophe.
+
+A spreadsheet that splits at another separator than the comma does not see our quotes: for it, a cell begins after each
+``;``. There it may still read a ``"`` as the beginning of a quoted cell. At the end of a text such a quoted cell would
+include the line break and the text after it.
 """
 
-_PUT = re.compile(rf"""(\A|[;|])'(?='*[ "]*{_FORMULA})|([;|])'(?='*[ "]*\Z)""")
-"""Where :data:`_BEGINS` put one, or would put another: the inverse."""
+_PUT = re.compile(rf"(\A|[;|])'(?={_BEFORE}{_FORMULA})|([;|])'(?={_BEFORE}\Z)")
+"""The apostrophes that :data:`_BEGINS` added, or before which it would add another: the inverse."""
 
 _SPELT = re.compile(r"\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 
 
-class Table(Protocol):
-    """Takes rows."""
+class Table(ABC):
+    """A writer of rows."""
 
+    @abstractmethod
     def write(self, row: Row) -> None:
         """Write one row."""
-        ...
 
-    def end(self) -> None:
-        """Write what is left."""
-        ...
+    def end(self) -> None:  # noqa: B027  (most formats keep no row back)
+        """Write the remaining rows."""
 
 
-class JsonLines:
-    """One JSON object for each row: the columns in their order, and what comes after them."""
+class JsonLines(Table):
+    """One JSON object for each row: the columns in their order, then other values of the row."""
 
     def __init__(self, sink: Sink, columns: Sequence[Column]) -> None:
         self._sink = sink
@@ -56,18 +61,15 @@ class JsonLines:
         """Write one row."""
         self._sink.write(to_json({name: _plain(value) for name, value in row.items()}) + b"\n")
 
-    def end(self) -> None:
-        """Nothing is left."""
-
 
 def _plain(value: Any) -> Any:
     return to_text(value.astimezone(UTC)) if isinstance(value, datetime) else value
 
 
-class Csv:
-    """RFC 4180 in UTF-8: a header, CRLF, every text quoted, an empty cell where there is nothing.
+class Csv(Table):
+    """RFC 4180 in UTF-8: a header, CRLF, every text quoted, an empty cell for no value.
 
-    A spreadsheet that opens the file runs nothing, whether it splits at ``,``, ``;``, ``|`` or a tab: see :func:`harmless`.
+    A spreadsheet that opens the file runs no formula, whether it splits at ``,``, ``;``, ``|`` or tab (:func:`harmless`).
     Lists of ids are separated by a space, structures are JSON.
     """
 
@@ -80,15 +82,12 @@ class Csv:
         """Write one row."""
         self._line(",".join(csv_cell(row[name], kind) for name, kind in self._columns))
 
-    def end(self) -> None:
-        """Nothing is left."""
-
     def _line(self, text: str) -> None:
         self._sink.write(f"{text}\r\n".encode())
 
 
 def csv_cell(value: Any, kind: Kind) -> str:
-    r"""One cell.
+    r"""A cell of a table in CSV.
 
     >>> csv_cell("=1+1", "text"), csv_cell(-5, "seconds"), csv_cell(None, "text"), csv_cell('5" nail', "text")
     ('"\'=1+1"', '-5', '', '"5"" nail"')
@@ -104,10 +103,11 @@ def csv_cell(value: Any, kind: Kind) -> str:
 
 
 def harmless(text: str) -> str:
-    r"""The text as a spreadsheet may have it: no formula, no control character. :func:`original` gives the text back.
+    r"""A text that is safe in a spreadsheet: no formula, no unseen character. :func:`original` restores the text.
 
-    An apostrophe goes in front of what would begin a formula, at the beginning of the text and after each ``;`` and ``|``. A
-    control character is spelt out, and so is a backslash that would read as one.
+    An apostrophe precedes each character that would begin a formula, at the beginning of the text and after each ``;`` and
+    ``|``. An unseen character is spelt out unless the writing around it needs it. So is a backslash that would look like a
+    spelt-out character.
 
     >>> harmless("x;=1+1;y"), harmless("a - b; c"), harmless("\t")
     ("x;'=1+1;y", 'a - b; c', "'\\u0009")
@@ -115,18 +115,21 @@ def harmless(text: str) -> str:
     text = _BEGINS.sub(r"\g<0>'", text)
     if "\\" in text:
         text = text.replace("\\u", "\\u005cu").replace("\\U", "\\u005cU")
-    if text.isprintable():
+    if NOT_IN_ID.search(text) is None:
         return text
-    return "".join(one if one.isprintable() else _spelt(one) for one in text)
+    return "".join(_spelt(one) if is_unseen(one) and not is_needed(text, at) else one for at, one in enumerate(text))
 
 
 def original(cell: str) -> str:
-    r"""The text that :func:`harmless` was given.
+    r"""The text from which :func:`harmless` made a cell.
 
     >>> original("x;'=1+1;y"), original("'\\u0009")
     ('x;=1+1;y', '\t')
     """
     text = _SPELT.sub(lambda code: chr(int(code[1] or code[2], 16)), cell)
+    text = text.encode("utf-16-le", "surrogatepass").decode(
+        "utf-16-le", "surrogatepass"
+    )  # pairs, as stdout spells them
     return _PUT.sub(lambda begin: begin[1] or begin[2] or "", text)
 
 
@@ -135,19 +138,17 @@ def _spelt(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-class Parquet:
+class Parquet(Table):
     """Typed columns in row groups, each written as soon as it is full.
 
     Times are microseconds in UTC, money and seconds are decimals, lists of ids are lists, structures are JSON text.
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
-        """Raises :class:`NotWritten` when ``pyarrow`` is not installed."""
-        try:
+        """Raises :class:`NotWritten` if ``pyarrow`` is not installed."""
+        with extra("parquet", "pyarrow", "Parquet", NotWritten):
             import pyarrow as pa
             import pyarrow.parquet as pq
-        except ImportError:
-            raise NotWritten("Parquet needs pyarrow: pip install 'returnable[parquet]'") from None
         types: dict[Kind, Any] = {
             "int": pa.int64(),
             "text": pa.string(),
@@ -172,7 +173,7 @@ class Parquet:
             self._write_group()
 
     def end(self) -> None:
-        """Write what is left, and the directory of the file."""
+        """Write the remaining rows, and the directory of the file."""
         if self._rows:
             self._write_group()
         self._file.close()

@@ -1,1 +1,1 @@
-"""Imports: a host's existing orders, from a table and a mapping of its columns."""
+"""Imports a host's existing orders from a table, with a mapping of its columns."""

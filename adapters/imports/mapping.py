@@ -1,6 +1,6 @@
-"""What a mapping says: which columns of a host's table become which fields of which commands. TOML, and strict.
+"""The mapping of a host's table: which columns become which fields of which commands. It is TOML, and strict.
 
-A field is the name of a column, or a table that says more::
+A field is the name of a column, or a table with more keys::
 
     email = "Customer Email"
     currency = { value = "USD" }
@@ -12,9 +12,11 @@ A field is the name of a column, or a table that says more::
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,7 +38,7 @@ from returnable.domain.errors import CalendarInvalid, ReturnableError, place_of
 
 
 class MappingInvalid(ReturnableError):
-    """A mapping that cannot be used; the message names the file and the place in it. Nothing was imported."""
+    """A mapping that cannot be used. The message names the file and the place in it. Nothing was imported."""
 
 
 class Closed(BaseModel):
@@ -49,30 +51,30 @@ ColumnName = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Value(Closed):
-    """Where a value comes from: exactly one of ``column``, ``columns``, ``value``, ``template``, ``sum`` and ``due``."""
+    """The source of a value: exactly one of ``column``, ``columns``, ``value``, ``template``, ``sum`` and ``due``."""
 
     column: ColumnName | None = None
     columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False, fail_fast=True)] | None = None
     """The first of these that is not empty."""
     value: str | int | bool | None = None
-    """The same for every order."""
+    """A constant, the same for every order."""
     template: str | None = None
-    """Text with columns in braces; empty where one of them is."""
+    """Text with columns in braces; empty if one of them is empty."""
     sum: Annotated[tuple[Number, ...], Field(min_length=1, strict=False, fail_fast=True)] | None = None
-    """Numbers added up; an empty one counts as nothing, unless all are empty."""
+    """Numbers to add up. An empty number counts as 0. If all numbers are empty, the sum is empty, too."""
     due: Literal[True] | None = None
-    """Of a payment: what is left of the price of the order."""
+    """Only for the amount of a payment: the price of the order less the other payments."""
 
     minus: Annotated[tuple[Number, ...], Field(strict=False, fail_fast=True)] = ()
     times: Number | None = None
     divided_by: Number | None = None
 
     match: str | None = None
-    """A regular expression: the value becomes its first group, or all of what it matches."""
+    """A regular expression. The value becomes its first group, or the whole match if the expression has no group."""
     values: dict[str, str] | None = None
-    """What a text stands for; one that is not listed is refused, unless there is a default."""
+    """The text to use for each text of the table. Texts that are not listed are refused, unless there is a default."""
     default: str | None = None
-    """What an empty value becomes, and one that ``values`` does not list."""
+    """Replaces an empty value, and a text that ``values`` does not list."""
 
     @check("match")
     @classmethod
@@ -90,24 +92,23 @@ class Value(Closed):
             what = " and ".join(given) + " are given" if given else "none is given"
             raise ValueError(f"needs exactly one of {', '.join(_SOURCES)}; {what}")
         if self.sum is not None and (self.match is not None or self.values is not None):
-            raise ValueError("match and values are of a text, not of a sum; put them into the parts of the sum")
+            raise ValueError("match and values apply to a text, not to a sum; put them into the parts of the sum")
         if self.due and self.model_fields_set != {"due"}:
-            raise ValueError("nothing goes with due")
+            raise ValueError("due excludes all other keys")
         return self
 
     @property
     def counts(self) -> bool:
-        """Whether it is a calculation."""
+        """Whether the value is a calculation."""
         return self.sum is not None or bool(self.minus) or self.times is not None or self.divided_by is not None
 
     def columns_used(self) -> Iterator[str]:
-        """Every column it reads."""
+        """Every column that the value reads."""
         if self.column is not None:
             yield self.column
         yield from self.columns or ()
         yield from COLUMN_IN_TEMPLATE.findall(self.template or "")
-        services = (*(self.sum or ()), *self.minus, self.times, self.divided_by)
-        for part in services:
+        for part in (*(self.sum or ()), *self.minus, self.times, self.divided_by):
             if part is not None:
                 yield from part.columns_used()
 
@@ -118,13 +119,13 @@ COLUMN_IN_TEMPLATE = re.compile(r"\{([^{}]+)\}")
 """A column in a template."""
 
 
-def _spelt_out(given: Any) -> Any:
+def _as_table(given: Any) -> Any:
     return {"column": given} if isinstance(given, str) else given
 
 
 def _not_due(given: Value) -> Value:
     if given.due:
-        raise ValueError("due is of a payment's amount")
+        raise ValueError("due is only for the amount of a payment")
     return given
 
 
@@ -134,18 +135,18 @@ def _not_calculated(given: Value) -> Value:
     return _not_due(given)
 
 
-Given = Annotated[Value, BeforeValidator(_spelt_out), AfterValidator(_not_calculated)]
-"""A value that is a text, a time, or yes or no; a text alone is the name of a column."""
+Given = Annotated[Value, BeforeValidator(_as_table), AfterValidator(_not_calculated)]
+"""A value that is a text, a time, or yes or no. A string alone is the name of a column."""
 
-Number = Annotated[Value, BeforeValidator(_spelt_out), AfterValidator(_not_due)]
+Number = Annotated[Value, BeforeValidator(_as_table), AfterValidator(_not_due)]
 """A value that is an amount or a quantity, and may be calculated."""
 
-Paid = Annotated[Value, BeforeValidator(_spelt_out)]
-"""A value that is the amount of a payment: a number, or what is due."""
+Paid = Annotated[Value, BeforeValidator(_as_table)]
+"""The amount of a payment: a number, or ``due``."""
 
 
 class When(Closed):
-    """A condition on a column: its value is one of these, none of these, empty, or not."""
+    """A condition on a column: its value is in a list, not in a list, empty, or not empty."""
 
     column: ColumnName
     is_in: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] | None = Field(default=None, alias="in")
@@ -160,7 +161,7 @@ class When(Closed):
 
 
 class CustomerSection(Closed):
-    """Who bought. Without ``account_id`` nobody has an account."""
+    """The customer. Without ``account_id`` the customer has no account."""
 
     customer_id: Given
     account_id: Given | None = None
@@ -169,7 +170,7 @@ class CustomerSection(Closed):
 
 
 class LineSection(Closed):
-    """A line of the order; left out where its quantity is empty or nothing. Lines without an id are numbered."""
+    """A line of the order. A line whose quantity is empty or 0 is left out. Lines without an id are numbered."""
 
     when: When | None = None
     line_id: Given | None = None
@@ -191,7 +192,7 @@ class ShippingSection(Closed):
 
 
 class PaymentSection(Closed):
-    """A payment; left out where its amount is empty or nothing. Payments without an id are numbered."""
+    """A payment. A payment whose amount is empty or 0 is left out. Payments without an id are numbered."""
 
     when: When | None = None
     payment_id: Given | None = None
@@ -200,7 +201,7 @@ class PaymentSection(Closed):
 
 
 class OrderSection(Closed):
-    """``confirm_order``."""
+    """The fields of the command ``confirm_order``."""
 
     order_id: Given
     confirmed_at: Given
@@ -212,10 +213,10 @@ class OrderSection(Closed):
     subtotal: Number | None = None
     """What the goods cost after the discount: what is left of the discount is taken off shipping."""
     discount: Number | None = None
-    """Taken off the whole order: spread over its units by their prices, to the cent. A line whose units then differ in
-    price becomes two, the second with ``/2`` after its id."""
+    """A discount on the whole order. It is spread over the units by their prices, to the cent. If the units of a line then
+    differ in price, the line becomes two, the second with ``/2`` after its id."""
     tax: Number | None = None
-    """Of the whole order: spread over its units by what was paid for them, to the cent."""
+    """The tax of the whole order. It is spread over the units by the prices paid, to the cent."""
     rounding: Number | None = None
     """By how much the payments may differ from the parts; the difference is put down to the tax of the order."""
 
@@ -223,13 +224,13 @@ class OrderSection(Closed):
     @classmethod
     def _one_due(cls, payments: tuple[PaymentSection, ...]) -> tuple[PaymentSection, ...]:
         if sum(payment.amount.due is not None for payment in payments) > 1:
-            raise ValueError("due is of one payment only")
+            raise ValueError("only one payment can be due")
         return payments
 
     @model_validator(mode="after")
     def _one_tax(self) -> Self:
         if self.tax is not None and any(line.tax is not None for line in self.lines):
-            raise ValueError("tax is of the order or of its lines, not of both")
+            raise ValueError("give tax for the order or for its lines, not for both")
         if self.rounding is not None and self.tax is None:
             raise ValueError("rounding goes with the tax of the order")
         if self.subtotal is not None and (self.discount is None or self.shipping is None):
@@ -238,14 +239,17 @@ class OrderSection(Closed):
 
 
 class AccountSection(Closed):
-    """``link_account``, for hosts where the account came after the order. It happens when it is imported."""
+    """The fields of ``link_account``, for shops whose customers get an account after the order.
+
+    The event occurs at the time of the import.
+    """
 
     when: When | None = None
     account_id: Given
 
 
 class ParcelSection(Closed):
-    """``record_shipment`` and ``record_delivery``. A parcel without an id is named by its tracking number."""
+    """The fields of ``record_shipment`` and ``record_delivery``. A parcel without an id is named by its tracking number."""
 
     when: When | None = None
     parcel_id: Given | None = None
@@ -254,11 +258,11 @@ class ParcelSection(Closed):
     shipped_at: Given
     delivered_at: Given | None = None
     holds: Literal["all", "row"] = "all"
-    """All units not in a parcel yet; or the line of its row, where every row is a line."""
+    """``all``: all units not in a parcel yet. ``row``: the order line of the row, in a table of lines."""
 
 
 class CancellationSection(Closed):
-    """``request_cancellation``."""
+    """The fields of the command ``request_cancellation``."""
 
     when: When | None = None
     requested_at: Given
@@ -268,17 +272,17 @@ class CancellationSection(Closed):
 
 
 class ReturnLineSection(Closed):
-    """Units of a line to go back; left out where the quantity is empty or nothing."""
+    """Units of a line to return. If their quantity is empty or 0, the line is not returned."""
 
     when: When | None = None
     line_id: Given | None = None
-    """Without it: the line of its row, or the only line."""
+    """Default: the line of its row, or the only line."""
     quantity: Number
     reason: Given | None = None
 
 
 class ReturnSection(Closed):
-    """``request_return``."""
+    """The fields of the command ``request_return``."""
 
     when: When | None = None
     return_id: Given
@@ -289,7 +293,7 @@ class ReturnSection(Closed):
 
 
 class FileSection(Closed):
-    """How the table is written down."""
+    """The format of the table's file."""
 
     encoding: str = "utf-8"
     delimiter: str = ","
@@ -299,14 +303,11 @@ class FileSection(Closed):
     @check("encoding")
     @classmethod
     def _known(cls, name: str) -> str:
-        import codecs
-        from io import BytesIO, TextIOWrapper
-
         try:
             codecs.lookup(name)
-            TextIOWrapper(BytesIO(), encoding=name).read()  # some codecs, such as rot13, are not of text
+            TextIOWrapper(BytesIO(), encoding=name).read()  # some codecs, such as rot13, do not encode text
         except (LookupError, ValueError):
-            raise ValueError(f"{name!r} is not an encoding of text") from None
+            raise ValueError(f"{name!r} is not a text encoding") from None
         return name
 
     @check("delimiter")
@@ -323,24 +324,24 @@ Word = Annotated[str, StringConstraints(min_length=1)]
 
 
 class FormatSection(Closed):
-    """How values are written: times, numbers, yes and no, nothing."""
+    """The notation of values: times, numbers, yes and no, empty."""
 
     times: Annotated[tuple[str, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("iso",)
     """``iso``, ``unix`` (seconds), ``unix_ms``, or directives such as ``%d/%m/%Y %H:%M``; the first that fits counts."""
     zone: str | None = None
-    """The time zone of times without an offset; without it such a time is refused."""
+    """The time zone of times without an offset. Without a zone, such a time is refused."""
     ambiguous: Literal["earlier", "later", "refuse"] = "earlier"
-    """Which of the two is meant by a time that comes twice, when clocks are set back."""
+    """The meaning of a time that occurs twice because clocks are set back."""
     nonexistent: Literal["shift", "refuse"] = "shift"
-    """What becomes of a time that is skipped when clocks are set forward: read with the offset before it, or refused."""
+    """A time that does not exist because clocks are set forward is read with the offset before it, or refused."""
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""
     symbols: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ()
-    """Texts taken off numbers, such as ``USD``; signs of currencies always are."""
+    """Texts to remove from numbers, such as ``USD``. Signs of the order's currency are always removed."""
     true: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("true", "yes", "1")
     false: Annotated[tuple[Word, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("false", "no", "0")
     empty: Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)] = ("",)
-    """What stands for nothing; a cell of spaces always does."""
+    """Texts that mean an empty cell. A cell of spaces is always empty."""
 
     @check("zone")
     @classmethod
@@ -378,10 +379,10 @@ _STEP = re.compile(r"(confirmed|account|shipped|delivered|cancelled|returned)\??
 
 
 class StatusSection(Closed):
-    """What the host's status says happened. A status that is not listed is refused.
+    """The steps that each status of the host implies. A status that is not listed is refused.
 
-    ``skip`` leaves the order out. ``shipped`` must have happened: without its time the order is refused; ``shipped?`` may
-    have: its time says so.
+    ``skip`` leaves the order out. The step ``shipped`` says that the shipment happened: if its time is empty, the order is
+    refused. ``shipped?`` says that the shipment may have happened: it happened if its time is not empty.
     """
 
     column: ColumnName
@@ -396,20 +397,20 @@ class StatusSection(Closed):
             for step in steps:
                 if not _STEP.match(step):
                     raise ValueError(
-                        f"{status}: {step!r} is not a step; there are {', '.join(STEPS)}, also with a ? after it"
+                        f"{status}: {step!r} is not a step; there are {', '.join(STEPS)}, each also with a ?"
                     )
             named = [step.removesuffix("?") for step in steps]
             for step in named:
                 if named.count(step) > 1:
-                    raise ValueError(f"{status}: {step!r} is there twice")
+                    raise ValueError(f"{status}: {step!r} appears more than once")
             if "confirmed" not in steps:
-                raise ValueError(f"{status}: an order that is not skipped is confirmed")
+                raise ValueError(f"{status}: an order that is not skipped needs confirmed")
             if "delivered" in named and "shipped" not in named:
-                raise ValueError(f"{status}: delivered needs shipped or shipped? beside it")
+                raise ValueError(f"{status}: delivered needs shipped or shipped?")
         return means
 
 
-_TOLD_BY = {
+_SECTION_OF = {
     "account": "[account]",
     "shipped": "[[parcels]]",
     "delivered": "delivered_at in [[parcels]]",
@@ -421,11 +422,14 @@ STEPS: tuple[StepName, ...] = ("confirmed", "account", "shipped", "delivered", "
 
 
 class Mapping(Closed):
-    """A whole mapping. ``name`` goes into the ids of the commands: keep it, and importing again does nothing twice."""
+    """A whole mapping.
+
+    ``name`` is part of the ids of the commands. A repeated import records nothing twice if its ``name`` is the same.
+    """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9._-]+$")]
     rows: Literal["orders", "lines"]
-    """Whether a row is an order or a line of one; the rows of an order then stand together."""
+    """Whether a row is an order or an order line. The rows of an order must follow each other."""
     file: FileSection = FileSection()
     format: FormatSection = FormatSection()
     only: Annotated[tuple[When, ...], Field(strict=False, fail_fast=True)] = ()
@@ -441,7 +445,7 @@ class Mapping(Closed):
     def _consistent(self) -> Self:
         if self.rows == "orders" and any(parcel.holds == "row" for parcel in self.parcels):
             raise ValueError('parcels: holds = "row" is for rows = "lines"')
-        there = {
+        present = {
             "account": self.account is not None,
             "shipped": bool(self.parcels),
             "delivered": any(parcel.delivered_at is not None for parcel in self.parcels),
@@ -450,18 +454,18 @@ class Mapping(Closed):
         }
         for status, steps in (self.status.means if self.status is not None else {}).items():
             for step in steps if isinstance(steps, list) else ():
-                if not there.get(step, True):
+                if not present.get(step, True):
                     raise ValueError(
-                        f"status.means: {status}: {step} must have happened, but there is no {_TOLD_BY[step]}"
+                        f"status.means: {status}: {step} must have happened, but there is no {_SECTION_OF[step]}"
                     )
         return self
 
     def values_used(self) -> Iterator[tuple[str, Value]]:
-        """Every value and its place."""
+        """Every value and its place in the mapping."""
         yield from _values_of("", self)
 
     def columns_used(self) -> Iterator[tuple[str, str]]:
-        """Every column that is read and the place that reads it."""
+        """Every column that the mapping reads, and the place in the mapping."""
         if self.status is not None:
             yield "status.column", self.status.column
         for place, condition in _conditions_of("", self):
@@ -474,7 +478,7 @@ class Mapping(Closed):
 Value.model_rebuild()
 
 
-def _services(place: str, section: Any) -> Iterator[tuple[str, Any]]:
+def _parts_of(place: str, section: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(section, tuple):
         for index, part in enumerate(section):
             yield f"{place}[{index}]", part
@@ -487,41 +491,42 @@ def _values_of(place: str, section: Any) -> Iterator[tuple[str, Value]]:
     if isinstance(section, Value):
         yield place, section
         return
-    for where, part in _services(place, section):
-        yield from _values_of(where, part)
+    for inner, part in _parts_of(place, section):
+        yield from _values_of(inner, part)
 
 
 def _conditions_of(place: str, section: Any) -> Iterator[tuple[str, When]]:
     if isinstance(section, When):
         yield place, section
         return
-    for where, part in _services(place, section):
+    for inner, part in _parts_of(place, section):
         if not isinstance(part, Value):
-            yield from _conditions_of(where, part)
+            yield from _conditions_of(inner, part)
 
 
 def read_mapping(path: str) -> Mapping:
-    """The mapping in a TOML file; raises :class:`MappingInvalid` naming the file and the place."""
+    """The mapping in a TOML file; raises :class:`MappingInvalid`."""
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise MappingInvalid(f"{path}: not UTF-8") from None
     except OSError as error:
         raise MappingInvalid(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # also from a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise MappingInvalid(f"{path}: not TOML: {error}") from None
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = place_of(part for part in first["loc"] if part not in _BRANCHES)
-        raise MappingInvalid(f"{path}: {place}: {_said(first)}" if place else f"{path}: {_said(first)}") from None
+        raise MappingInvalid(f"{path}: {place}: {_reason(first)}" if place else f"{path}: {_reason(first)}") from None
 
 
 _BRANCHES = ("literal['skip']", "list[str]")
+"""What pydantic adds to the place of an error in ``means``: the type that it tried, which is not a key of the mapping."""
 
 
-def _said(error: Any) -> str:
+def _reason(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
     if error["type"] == "extra_forbidden":

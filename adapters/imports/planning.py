@@ -1,7 +1,8 @@
-"""The rows of one order become the commands that tell what happened to it."""
+"""Makes the commands of an order from its rows."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from returnable.adapters.imports.mapping import (
     Value,
 )
 from returnable.adapters.imports.values import Refused, SourceRow, Values, amount_text
+from returnable.domain.characters import joined_lines
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import Impossible
 from returnable.domain.money import split, to_major, to_minor
@@ -31,7 +33,7 @@ ID_LENGTH = 128
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A command, and the row it came from."""
+    """A command and the row that it comes from."""
 
     row: int
     command: Command
@@ -39,7 +41,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All commands of an order, in the order in which they are told."""
+    """All commands of an order, in the order in which they are carried out."""
 
     order_id: str
     commands: tuple[Planned, ...]
@@ -67,7 +69,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Bought:
-    """The lines of an order, and where they came from."""
+    """The lines of an order, and the rows that they come from."""
 
     lines: list[Fields] = field(default_factory=list)
     goods: list[Fields] = field(default_factory=list)
@@ -77,7 +79,7 @@ class _Bought:
     halves: dict[str, tuple[Fields, Fields]] = field(default_factory=dict)
     """Id of a line whose units differ in price → what became of it."""
     gone_back: Counter[str] = field(default_factory=Counter)
-    """Line → how many of its units go back so far."""
+    """Line → how many of its units are returned so far."""
 
     @classmethod
     def of(cls, lines: Sequence[_Line], currency: str) -> _Bought:
@@ -94,7 +96,7 @@ class _Bought:
         return bought
 
     def only_line(self, row: SourceRow, place: str) -> str:
-        """The line of a row; raises :class:`Refused` where it has another number of lines."""
+        """The only line of a row; raises :class:`Refused` if the row has none or several."""
         rests = {rest["line_id"] for _, rest in self.halves.values()}
         ids = [line["line_id"] for line in self.of_row.get(row.number, []) if line["line_id"] not in rests]
         if len(ids) != 1:
@@ -102,7 +104,7 @@ class _Bought:
         return str(ids[0])
 
     def go_back(self, line_id: str, quantity: int) -> list[tuple[str, int]]:
-        """Where so many units of a line come from: of one that was split, first from its first part, as far as it has any."""
+        """Return units of a line; for a split line, first those of its first part. The lines, and the units of each."""
         parts = self.halves.get(line_id)
         first = quantity if parts is None else min(quantity, max(0, parts[0]["quantity"] - self.gone_back[line_id]))
         taken = [(line_id, first)]
@@ -114,20 +116,20 @@ class _Bought:
 
 
 class Planner:
-    """Plans the commands of orders as a mapping says."""
+    """Plans the commands of orders by a mapping."""
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
         self._values = Values(mapping.format)
 
     def order_id(self, row: SourceRow) -> str | None:
-        """Which order a row is of; ``None`` where it does not say. Raises :class:`Refused`."""
+        """The id of the order of a row; ``None`` if it is empty. Raises :class:`Refused`."""
         return self._values.text(self._mapping.order.order_id, [row], "order_id")
 
     def plan(self, order_id: str, rows: Sequence[SourceRow]) -> Plan | None:
-        """The commands of an order; ``None`` where the mapping leaves it out. Raises :class:`Refused`.
+        """The commands of an order; ``None`` if the mapping leaves it out. Raises :class:`Refused`.
 
-        First the order and its account, then what happened in order of time.
+        The order and its account come first, then the other commands in order of time.
         """
         mapping, values = self._mapping, self._values
         for index, condition in enumerate(mapping.only):
@@ -153,8 +155,6 @@ class Planner:
         parts = [self._mapping.name, order_id, *step.key.split("\0")]
         command_id = "import/" + "/".join(_escaped(part) for part in parts)
         if len(command_id) > ID_LENGTH:
-            import hashlib
-
             digest = hashlib.sha256(command_id.encode()).hexdigest()[:40]
             command_id = f"{command_id[: ID_LENGTH - 41]}~{digest}"
         try:
@@ -163,7 +163,7 @@ class Planner:
             raise Refused(step.row, error.field or "", error.reason, error.code, step.fields["command"]) from None
 
     def _allowed(self, rows: Sequence[SourceRow]) -> dict[str, bool] | None:
-        """Step → whether it must have happened; ``None``: the order is left out."""
+        """Step → whether it must have happened; ``None`` leaves the order out."""
         status = self._mapping.status
         if status is None:
             return dict.fromkeys(("confirmed", "account", "shipped", "delivered", "cancelled", "returned"), False)
@@ -178,14 +178,14 @@ class Planner:
     # ---- confirm_order -----------------------------------------------------------------------------------------------
 
     def _confirmation(self, order_id: str, rows: Sequence[SourceRow]) -> tuple[Fields, _Bought]:
-        """The command, and where its lines came from."""
+        """The fields of the command, and the lines."""
         order, values = self._mapping.order, self._values
         row = rows[0].number
         currency = self._needed(values.text, order.currency, rows, "currency")
         customer = order.customer
         lines = self._lines(rows, currency)
         if not lines:
-            reason = "the order has none: every line lacks a quantity, or does not meet its condition"
+            reason = "the order has none: every line lacks a quantity or does not meet its condition"
             raise Refused(row, "lines", reason, command="confirm_order")
         discount = values.amount(order.discount, rows, currency, "discount")
         subtotal = values.amount(order.subtotal, rows, currency, "subtotal")
@@ -205,10 +205,11 @@ class Planner:
             },
             "lines": bought.lines,
         }
-        for name in ("name", "email"):
-            text = values.text(getattr(customer, name), rows, f"customer.{name}")
-            if text is not None:
-                fields["customer"][name] = text
+        name, email = (
+            values.text(customer.name, rows, "customer.name"),
+            values.text(customer.email, rows, "customer.email"),
+        )
+        fields["customer"] |= _known(name=name and joined_lines(name), email=email)
         if order.shipping is not None:
             charged = values.amount(order.shipping.charged, rows, currency, "shipping.charged")
             shipping_tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")
@@ -247,7 +248,7 @@ class Planner:
         quantity = values.count(section.quantity, rows, f"{place}.quantity")
         if not quantity:
             return None
-        price = values.number(section.unit_price, rows, f"{place}.unit_price")
+        price = values.number(section.unit_price, rows, f"{place}.unit_price", currency)
         if price is None:
             raise Refused(row.number, f"{place}.unit_price", "is empty")
         line: Fields = {
@@ -261,8 +262,7 @@ class Planner:
         # A price that is calculated need not be whole cents, if what all units cost is: 10.00 divided by 3.
         counted = 1 if section.unit_price.counts else quantity
         cost = amount_text(price * quantity / counted, currency, row.number, f"{place}.unit_price")
-        description = values.text(section.description, rows, f"{place}.description")
-        line |= {} if description is None else {"description": description}
+        line |= _known(description=values.text(section.description, rows, f"{place}.description"))
         return _Line(row.number, line, to_minor(cost, currency) * counted, section.goods)
 
     def _payments(self, rows: Sequence[SourceRow], currency: str, order: Fields) -> list[Fields]:
@@ -295,16 +295,18 @@ class Planner:
                 payments.remove(rest)
         return payments
 
-    # ---- what came after ---------------------------------------------------------------------------------------------
+    # ---- later commands ----------------------------------------------------------------------------------------------
 
     def _account(
         self, order_id: str, rows: Sequence[SourceRow], section: AccountSection, must: bool, at: datetime
     ) -> list[_Step]:
         if not self._values.holds(section.when, rows, "account_id"):
-            return _unmet(must, rows, "account_id", "link_account")
+            _absent(must, rows, "account_id", "link_account", met=False)
+            return []
         account_id = self._values.text(section.account_id, rows, "account_id")
         if account_id is None:
-            return _missing(must, rows, "account_id", "link_account")
+            _absent(must, rows, "account_id", "link_account")
+            return []
         fields: Fields = {"command": "link_account", "order_id": order_id, "account_id": account_id}
         return [_Step(at, 1, rows[0].number, "link_account", fields)]
 
@@ -312,22 +314,27 @@ class Planner:
         self, order_id: str, rows: Sequence[SourceRow], section: CancellationSection, must: bool
     ) -> list[_Step]:
         values = self._values
-        if not values.holds(section.when, rows, "requested_at"):
-            return _unmet(must, rows, "requested_at", "request_cancellation")
-        at = values.instant(section.requested_at, rows, "requested_at")
+        at = self._requested_at(section, rows, must, "request_cancellation")
         if at is None:
-            return _missing(must, rows, "requested_at", "request_cancellation")
+            return []
         fields: Fields = {
             "command": "request_cancellation",
             "order_id": order_id,
             "requested_at": at,
             "channel": self._needed(values.text, section.channel, rows, "channel"),
         }
-        reference = values.text(section.order_reference, rows, "order_reference")
-        copy = values.flag(section.order_copy, rows, "order_copy")
-        fields |= {} if reference is None else {"order_reference": reference}
-        fields |= {} if copy is None else {"order_copy": copy}
+        fields |= _known(order_reference=values.text(section.order_reference, rows, "order_reference"))
+        fields |= _known(order_copy=values.flag(section.order_copy, rows, "order_copy"))
         return [_Step(at, 0, rows[0].number, "request_cancellation", fields)]
+
+    def _requested_at(
+        self, section: CancellationSection | ReturnSection, rows: Sequence[SourceRow], must: bool, command: str
+    ) -> datetime | None:
+        met = self._values.holds(section.when, rows, "requested_at")
+        at = self._values.instant(section.requested_at, rows, "requested_at") if met else None
+        if at is None:
+            _absent(must, rows, "requested_at", command, met=met)
+        return at
 
     def _parcels(
         self, order_id: str, rows: Sequence[SourceRow], of_row: dict[int, list[Fields]], allowed: dict[str, bool]
@@ -392,30 +399,30 @@ class Planner:
                 known.fields["lines"] += units
         delivered_at = values.instant(section.delivered_at, rows, "delivered_at") if "delivered" in allowed else None
         if delivered_at is not None:
-            told: Fields = {"command": "record_delivery", "order_id": order_id, "parcel_id": parcel_id}
-            told |= {"delivered_at": delivered_at}
+            delivery: Fields = {"command": "record_delivery", "order_id": order_id, "parcel_id": parcel_id}
+            delivery |= {"delivered_at": delivered_at}
             if parcel_id in deliveries:
-                _same(deliveries[parcel_id], told, row, ("delivered_at",))
-            # A parcel is handed over before it arrives, also where the times of the host say otherwise.
+                _same(deliveries[parcel_id], delivery, row, ("delivered_at",))
+            # A shipment precedes its delivery, even if the times of the host contradict that.
             at = max(delivered_at, shipped_at)
-            deliveries.setdefault(parcel_id, _Step(at, 2, row, f"record_delivery\0{parcel_id}", told))
+            deliveries.setdefault(parcel_id, _Step(at, 2, row, f"record_delivery\0{parcel_id}", delivery))
 
     def _returns(self, order_id: str, rows: Sequence[SourceRow], bought: _Bought, must: bool) -> list[_Step]:
-        """All returns; with ``must`` at least one of the sections says of one."""
+        """All returns; with ``must`` there must be at least one."""
         sections = self._mapping.returns
         alone = must and len(sections) == 1
         steps = [step for section in sections for step in self._return(order_id, rows, section, bought, alone)]
-        return steps or _missing(must, rows, "requested_at", "request_return")
+        if not steps:
+            _absent(must, rows, "requested_at", "request_return")
+        return steps
 
     def _return(
         self, order_id: str, rows: Sequence[SourceRow], section: ReturnSection, bought: _Bought, must: bool
     ) -> list[_Step]:
         values = self._values
-        if not values.holds(section.when, rows, "return_id"):
-            return _unmet(must, rows, "requested_at", "request_return")
-        at = values.instant(section.requested_at, rows, "requested_at")
+        at = self._requested_at(section, rows, must, "request_return")
         if at is None:
-            return _missing(must, rows, "requested_at", "request_return")
+            return []
         lines: list[Fields] = []
         for row in rows:
             for wanted in section.lines:
@@ -426,13 +433,13 @@ class Planner:
                 if not quantity:
                     continue
                 line_id = values.text(wanted.line_id, [row], f"{place}.line_id") or bought.only_line(row, place)
-                reason = values.text(wanted.reason, [row], f"{place}.reason")
-                said: Fields = {} if reason is None else {"reason": reason}
+                why = _known(reason=values.text(wanted.reason, [row], f"{place}.reason"))
                 lines += [
-                    {"line_id": part, "quantity": units} | said for part, units in bought.go_back(line_id, quantity)
+                    {"line_id": part, "quantity": units} | why for part, units in bought.go_back(line_id, quantity)
                 ]
         if not lines:
-            return _missing(must, rows, "lines", "request_return")
+            _absent(must, rows, "lines", "request_return")
+            return []
         return_id = self._needed(values.text, section.return_id, rows, "return_id")
         fields: Fields = {
             "command": "request_return",
@@ -442,33 +449,34 @@ class Planner:
             "channel": self._needed(values.text, section.channel, rows, "channel"),
             "lines": lines,
         }
-        resolution = values.text(section.resolution, rows, "resolution")
-        fields |= {} if resolution is None else {"resolution": resolution}
+        fields |= _known(resolution=values.text(section.resolution, rows, "resolution"))
         return [_Step(at, 3, rows[0].number, f"request_return\0{return_id}", fields)]
+
+
+def _known(**fields: Any) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _escaped(part: str) -> str:
     return part.replace("%", "%25").replace("/", "%2F")
 
 
-def _missing(must: bool, rows: Sequence[SourceRow], field: str, command: str) -> list[_Step]:
+def _absent(must: bool, rows: Sequence[SourceRow], field: str, command: str, *, met: bool = True) -> None:
+    """Refuse rows without a step that must have happened; ``met``: whether the condition of the step is."""
     if must:
-        raise Refused(rows[0].number, field, "is empty, but the status says that it happened", command=command)
-    return []
-
-
-def _unmet(must: bool, rows: Sequence[SourceRow], field: str, command: str) -> list[_Step]:
-    if must:
-        reason = "its condition is not met, but the status says that it happened"
+        reason = (
+            "is empty, but the status says that it happened"
+            if met
+            else "its condition is not met, but the status says that it happened"
+        )
         raise Refused(rows[0].number, field, reason, command=command)
-    return []
 
 
-def _same(known: _Step, told: Fields, row: int, names: Sequence[str]) -> None:
+def _same(known: _Step, given: Fields, row: int, names: Sequence[str]) -> None:
     for name in names:
-        if known.fields[name] != told[name]:
-            reason = f"parcel {told['parcel_id']!r} has {told[name]} here and {known.fields[name]} in row {known.row}"
-            raise Refused(row, name, reason, command=told["command"])
+        if known.fields[name] != given[name]:
+            reason = f"parcel {given['parcel_id']!r} has {given[name]} here and {known.fields[name]} in row {known.row}"
+            raise Refused(row, name, reason, command=given["command"])
 
 
 def _price(order: Fields, currency: str) -> int:
@@ -514,7 +522,7 @@ def _in_units(line: _Line, taken: Collection[str], currency: str) -> list[Fields
 
 
 def _spread_tax(lines: list[Fields], tax: int, currency: str, row: int) -> None:
-    """Spread a tax over the units by what was paid for them, to the cent; what is left goes to the largest remainders."""
+    """Spread a tax over the units by the prices paid, to the cent; the rest goes to the largest remainders."""
     prices = _prices(lines, currency)
     if not any(prices):
         shown = to_major(tax, currency)

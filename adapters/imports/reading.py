@@ -1,4 +1,4 @@
-"""A host's table, row by row, and its rows order by order; never more than one order in memory."""
+"""Reads a host's table order by order; at most one order is in memory."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from returnable.domain.errors import ReturnableError, short
 
 
 class TableUnreadable(ReturnableError):
-    """A file that is no table; the message names the file and the place."""
+    """A file that is not a table. The message names the file and the place."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderRows:
-    """The rows of one order, or a row that cannot be given to one."""
+    """The rows of one order, or a row that belongs to no order."""
 
     order_id: str
     rows: Sequence[SourceRow]
     refused: Refused | None = None
     count: int = 1
-    """How many rows of the table these are."""
+    """The number of rows."""
 
 
 def count_rows(path: str, section: FileSection) -> int:
-    """How many rows the table has besides its header."""
+    """The number of rows, without the header."""
     with _reader(path, section) as reader:
         return max(0, sum(1 for cells in reader if cells) - 1)
 
@@ -39,8 +39,8 @@ def count_rows(path: str, section: FileSection) -> int:
 def read_orders(path: str, mapping: Mapping, planner: Planner) -> Iterator[OrderRows]:
     """Every order of the table with its rows, in the order of the table.
 
-    With ``rows = "lines"`` rows of one order that follow each other belong together. Raises :class:`TableUnreadable`, and
-    :class:`MappingInvalid` when the table lacks a column.
+    With ``rows = "lines"`` consecutive rows with the same order id form an order. Raises :class:`TableUnreadable`, and
+    :class:`MappingInvalid` if the table lacks a column.
     """
     group: list[SourceRow] = []
     group_id = ""

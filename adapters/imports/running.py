@@ -1,4 +1,4 @@
-"""Plans become facts: command by command through the desk, each at most once however often it is told."""
+"""Carries out the planned commands of an import, each at most once, however often the import runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from returnable.adapters.imports.planning import Plan, Planned, Planner
+from returnable.adapters.imports.planning import Plan, Planner
 from returnable.adapters.imports.reading import OrderRows
 from returnable.adapters.imports.values import Refused
 from returnable.adapters.wiring import Services, assemble
@@ -16,14 +16,14 @@ from returnable.domain.case import reserved_ids_in
 from returnable.domain.commands import Command
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.policy import PolicyBook
-from returnable.domain.ports import Batch, CommandReceipt, Entry, EventStore
+from returnable.domain.ports import Batch, Entry, EventStore
 
 Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command of the import came to."""
+    """The result of a command of the import."""
 
     outcome: Literal["accepted", "declined", "already"]
     facts: int = 0
@@ -39,7 +39,7 @@ class CommandSink(Protocol):
 
 
 class Live:
-    """Tells the desk of a store."""
+    """Carries out commands on a store."""
 
     def __init__(self, services: Services, clock: Clock) -> None:
         self._services = services
@@ -47,9 +47,8 @@ class Live:
 
     def carry_out(self, command: Command) -> CommandResult:
         """Carry out a command, unless it is on record; raises ``Impossible``."""
-        receipt = self._services.store.receipt(command.command_id or "")
-        if receipt is not None:
-            return _on_record(command, receipt)
+        if _is_on_record(self._services.store, command):
+            return CommandResult("already")
         outcome = self._services.handler.handle(command, self._clock())
         if outcome.replayed:  # another import was faster
             return CommandResult("already")
@@ -58,81 +57,81 @@ class Live:
 
 
 class DryRun:
-    """Tells a desk whose store is gone afterwards, and which knows what ``store`` holds: nothing is written there."""
+    """Carries out commands on a scratch store, to which it copies the cases of ``store``; it writes nothing to ``store``."""
 
     def __init__(self, store: EventStore | None, policy: PolicyBook, clock: Clock) -> None:
         self._store = store
         self._scratch = assemble("memory:", policy)
         self._live = Live(self._scratch, clock)
-        self._borrowed: set[str] = set()
+        self._copied: set[str] = set()
 
     def carry_out(self, command: Command) -> CommandResult:
-        """Say what carrying out the command would come to; raises ``Impossible``."""
+        """The result that the command would have; raises ``Impossible``."""
         if self._store is not None:
-            receipt = self._store.receipt(command.command_id or "")
-            if receipt is not None:
-                return _on_record(command, receipt)
+            if _is_on_record(self._store, command):
+                return CommandResult("already")
             fields: Any = command
-            self._borrow(self._store, fields.order_id)
+            self._copy_case(self._store, fields.order_id)
             return_id = getattr(command, "return_id", None)
             other = self._store.case_of("return", return_id) if return_id is not None else None
             if other is not None:
-                self._borrow(self._store, other)
+                self._copy_case(self._store, other)
         return self._live.carry_out(command)
 
-    def _borrow(self, store: EventStore, case_id: str) -> None:
-        if case_id in self._borrowed:
+    def _copy_case(self, store: EventStore, case_id: str) -> None:
+        if case_id in self._copied:
             return
-        self._borrowed.add(case_id)
+        self._copied.add(case_id)
         events = store.load(case_id)
         if not events:
             return
         for sha256 in {pins.sha256 for entry in events if (pins := entry.event.pins) is not None}:
             document = store.policy(sha256)
             if document is None:
-                raise HistoryBroken(f"the policy {sha256} is pinned but was not kept")
+                raise HistoryBroken(f"the store does not hold the policy {sha256}, which a case pins")
             self._scratch.store.keep_policy(sha256, document)
         entries = tuple(Entry(entry.stream, entry.version, entry.event) for entry in events)
         self._scratch.store.append([Batch(case_id, 0, entries)], reserved_ids=list(reserved_ids_in(events)))
 
 
-def _on_record(command: Command, receipt: CommandReceipt) -> CommandResult:
-    if receipt.digest != command.digest:
+def _is_on_record(store: EventStore, command: Command) -> bool:
+    receipt = store.receipt(command.command_id or "")
+    if receipt is not None and receipt.digest != command.digest:
         raise Impossible(
             "command.conflict",
-            f"it was imported at {receipt.at.isoformat()} with other values; what is on record stays",
+            f"it was imported at {receipt.at.isoformat()} with other values; the record stays as it is",
             field="",
         )
-    return CommandResult("already")
+    return receipt is not None
 
 
 @dataclass(slots=True)
 class Summary:
-    """What an import came to."""
+    """The result of an import."""
 
     rows: int = 0
     orders: int = 0
     left_out: int = 0
     """Orders that the mapping leaves out."""
     imported: int = 0
-    """Orders of which something was recorded, and nothing refused."""
+    """Orders with new events and no refusal."""
     already: int = 0
-    """Orders of which everything was on record."""
+    """Orders that were completely on record."""
     refused: int = 0
-    """Orders, or rows of none, of which something was refused."""
+    """Orders, or rows without an order, with a refusal."""
     commands: Counter[str] = field(default_factory=Counter)
     """Command → how many were carried out now."""
     commands_on_record: int = 0
     declined: int = 0
-    """Commands that the policy declined, on record."""
+    """Commands that the policy declined; they are on record."""
     facts: int = 0
     exceptions: int = 0
-    """Exceptions raised: facts of the host that contradict each other."""
+    """Exceptions raised because data of the host contradicts itself."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """Code and field → how many were refused for it."""
+    """Code and field → the number of refusals."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The summary as JSON values."""
         return {name: _plain(getattr(self, name)) for name in self.__slots__}
 
 
@@ -142,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A line of the report."""
+    """A line of the report of refused rows."""
 
     row: int
     order_id: str
@@ -155,13 +154,13 @@ class Refusal:
 def run_import(
     orders: Iterable[OrderRows],
     planner: Planner,
-    teller: CommandSink,
+    sink: CommandSink,
     refuse: Callable[[Refusal], None],
     advance: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Import order after order. What is refused of one is reported, and the rest of that order is not told.
+    """Import order after order. A refusal is reported, and the remaining commands of that order are skipped.
 
-    An order whose rows cannot be read records nothing at all: its commands are planned before the first is told.
+    An order with unreadable rows records nothing: all its commands are planned before the first is carried out.
     """
     summary = Summary()
     for order in orders:
@@ -173,7 +172,7 @@ def run_import(
             plan = planner.plan(order.order_id, order.rows)
             if plan is None:
                 summary.left_out += 1
-            elif _tell(plan, teller, summary):
+            elif _carry_out(plan, sink, summary):
                 summary.imported += 1
             else:
                 summary.already += 1
@@ -186,24 +185,21 @@ def run_import(
     return summary
 
 
-def _tell(plan: Plan, teller: CommandSink, summary: Summary) -> bool:
+def _carry_out(plan: Plan, sink: CommandSink, summary: Summary) -> bool:
+    """Carry out the commands of an order; whether one of them was new."""
     anything = False
     for planned in plan.commands:
-        told = _tell_one(planned, teller)
-        if told.outcome == "already":
+        try:
+            result = sink.carry_out(planned.command)
+        except Impossible as error:
+            command = planned.command.command
+            raise Refused(planned.row, error.field or "", error.reason, error.code, command) from None
+        if result.outcome == "already":
             summary.commands_on_record += 1
             continue
         anything = True
         summary.commands[planned.command.command] += 1
-        summary.declined += told.outcome == "declined"
-        summary.facts += told.facts
-        summary.exceptions += told.exceptions
+        summary.declined += result.outcome == "declined"
+        summary.facts += result.facts
+        summary.exceptions += result.exceptions
     return anything
-
-
-def _tell_one(planned: Planned, teller: CommandSink) -> CommandResult:
-    try:
-        return teller.carry_out(planned.command)
-    except Impossible as error:
-        command: str = planned.command.command
-        raise Refused(planned.row, error.field or "", error.reason, error.code, command) from None

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from returnable.domain.fields import rfc_3339
+
 UNIVERSAL = frozenset({"UTC", "UT", "GMT", "Z"})
 """Names that mean no offset, everywhere and all year."""
 
@@ -106,7 +108,7 @@ class TimeFormat:
 
     def _read(self, text: str) -> Told | None:
         if self._form == "iso":
-            told = datetime.fromisoformat(text)
+            told = rfc_3339(text) or datetime.fromisoformat(text)
             return Told(told.replace(tzinfo=None), told.utcoffset())
         if self._form in ("unix", "unix_ms"):
             return _since_1970(text, 1_000_000 if self._form == "unix" else 1_000)

@@ -1,9 +1,8 @@
-"""Cells become values: texts, exact numbers, instants, yes and no."""
+"""Reads values from cells: texts, exact numbers, instants, yes and no."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +15,12 @@ from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSectio
 from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, TimeFormat, Told, at_named, names_of
 from returnable.domain.calendar import zone
 from returnable.domain.errors import CalendarInvalid
-from returnable.domain.money import MINOR_UNIT_DIGITS, to_major
-
-LONGEST_NUMBER = 40
-"""Characters. What is longer counts nothing that is bought."""
+from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major
 
 TOO_MUCH = 10**12
-"""From here on it is no amount."""
+"""From this number on, a number is not an amount."""
+
+_CODE = re.compile("(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])")
 
 
 class SourceRow(NamedTuple):
@@ -34,7 +32,7 @@ class SourceRow(NamedTuple):
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """A row that cannot be imported: which field of which command, and why."""
+    """A row that cannot be imported: the field, the command and the reason."""
 
     row: int
     field: str
@@ -44,7 +42,7 @@ class Refused(Exception):
 
 
 class Values:
-    """Reads values out of rows, in the way a mapping says they are written."""
+    """Reads values from rows in the notation of a mapping."""
 
     def __init__(self, form: FormatSection) -> None:
         self._form = form
@@ -59,12 +57,12 @@ class Values:
     # ---- texts -------------------------------------------------------------------------------------------------------
 
     def cell(self, row: SourceRow, column: str) -> str | None:
-        """The text of a cell without spaces around it; ``None`` for what stands for nothing."""
+        """The text of a cell without surrounding spaces; ``None`` for an empty cell."""
         text = row.cells.get(column, "").strip()
         return None if text in self._empty else text
 
     def text(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> str | None:
-        """A value as text. Several rows of one order must not say different things. Raises :class:`Refused`."""
+        """A value as text. Raises :class:`Refused`, also if the rows of an order contradict each other."""
         if value is None:
             return None
         text = self._source(value, rows, field)
@@ -96,7 +94,7 @@ class Values:
         return None if value.value is None else str(value.value)
 
     def of_column(self, rows: Sequence[SourceRow], column: str, field: str) -> str | None:
-        """What the rows of an order say in a column: in one of them, or the same in all that say something."""
+        """The text of the rows of an order in a column. All rows that are not empty must have the same text."""
         first: str | None = None
         for row in rows:
             text = self.cell(row, column)
@@ -104,12 +102,12 @@ class Values:
                 first = text
             elif text is not None and text != first:
                 raise Refused(
-                    row.number, field, f"column {column!r}: {text!r}, but another row of this order says {first!r}"
+                    row.number, field, f"column {column!r}: {text!r}, but another row of this order has {first!r}"
                 )
         return first
 
     def holds(self, when: When | None, rows: Sequence[SourceRow], field: str) -> bool:
-        """Whether a condition is met."""
+        """Whether the rows meet a condition."""
         if when is None:
             return True
         text = self.of_column(rows, when.column, field)
@@ -121,30 +119,35 @@ class Values:
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
 
-    def number(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> Fraction | None:
-        """A value as an exact number; ``None`` where there is none. Raises :class:`Refused`."""
+    def number(
+        self, value: Value | None, rows: Sequence[SourceRow], field: str, currency: str | None = None
+    ) -> Fraction | None:
+        """A value as an exact number; ``None`` if it is empty. Raises :class:`Refused`.
+
+        ``currency``: the number is money of that currency, and may carry its sign.
+        """
         if value is None:
             return None
         if value.sum is not None:
-            parts = [self.number(part, rows, field) for part in value.sum]
+            parts = [self.number(part, rows, field, currency) for part in value.sum]
             total = (
                 None if all(part is None for part in parts) else sum((part or Fraction() for part in parts), Fraction())
             )
             if total is None and value.default is not None:
-                total = self._parsed(value.default, value, rows, field)
+                total = self._parsed(value.default, value, rows, field, currency)
         else:
             text = self.text(value, rows, field)
-            total = None if text is None else self._parsed(text, value, rows, field)
+            total = None if text is None else self._parsed(text, value, rows, field, currency)
         if total is None:
             return None
         for part in value.minus:
-            total -= self.number(part, rows, field) or 0
+            total -= self.number(part, rows, field, currency) or 0
         if value.times is not None:
             total *= self._needed(value.times, rows, field)
         if value.divided_by is not None:
             divisor = self._needed(value.divided_by, rows, field)
             if not divisor:
-                raise Refused(rows[0].number, field, f"{_from(value.divided_by)}: cannot divide by nothing")
+                raise Refused(rows[0].number, field, f"{_from(value.divided_by)}: cannot divide by 0")
             total /= divisor
         return total
 
@@ -154,30 +157,38 @@ class Values:
             raise Refused(rows[0].number, field, f"{_from(value)} is empty")
         return number
 
-    def _parsed(self, text: str, value: Value, rows: Sequence[SourceRow], field: str) -> Fraction:
+    def _parsed(self, text: str, value: Value, rows: Sequence[SourceRow], field: str, currency: str | None) -> Fraction:
+        signs = [one for one in text if one in CURRENCY_SIGNS]
+        if signs and currency is None:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {signs[0]!r} is of money, this is no amount")
+        if currency in MINOR_UNIT_DIGITS:
+            for found in [*signs, *(code for code in _CODE.findall(text) if code in MINOR_UNIT_DIGITS)]:
+                if currency not in CURRENCY_SIGNS.get(found, (found,)):
+                    raise Refused(rows[0].number, field, f"{_from(value)}: {found!r} is not of {currency}")
         plain = text
-        for symbol in self._form.symbols:
+        for symbol in [*self._form.symbols, *signs]:
             plain = plain.replace(symbol, "")
-        plain = "".join(one for one in plain if unicodedata.category(one) != "Sc")
         plain = plain.strip().replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
         plain = re.sub(r"^([+-])\s+", r"\1", plain)
-        found = self._number.match(plain) if len(plain) <= LONGEST_NUMBER else None
-        if found is None:
-            raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a number as the mapping writes them")
-        sign, whole, fraction = found.groups()
+        number = self._number.match(plain) if len(plain) <= LONGEST_AMOUNT else None
+        if number is None:
+            raise Refused(
+                rows[0].number, field, f"{_from(value)}: {text!r} is not a number in the format of the mapping"
+            )
+        sign, whole, fraction = number.groups()
         digits = whole.replace(self._form.thousands, "") if self._form.thousands else whole
         return Fraction(Decimal(f"{sign}{digits}.{fraction or '0'}"))
 
     def amount(self, value: Value | None, rows: Sequence[SourceRow], currency: str, field: str) -> str | None:
-        """A value as an amount of that currency, exact; ``None`` where there is none. Raises :class:`Refused`."""
-        number = self.number(value, rows, field)
+        """A value as an exact amount of a currency; ``None`` if it is empty. Raises :class:`Refused`."""
+        number = self.number(value, rows, field, currency)
         return None if number is None else amount_text(number, currency, rows[0].number, field)
 
     def count(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> int | None:
         """A value as a whole number that is not negative (``2`` and ``2.0000``). Raises :class:`Refused`."""
         number = self.number(value, rows, field)
         if number is not None and number < 0:
-            raise Refused(rows[0].number, field, f"{float(number):g} is less than nothing")
+            raise Refused(rows[0].number, field, f"{float(number):g} is negative")
         if number is not None and number.denominator != 1:
             raise Refused(rows[0].number, field, f"{float(number):g} is not a whole number")
         return None if number is None else int(number)
@@ -185,7 +196,7 @@ class Values:
     # ---- instants, yes and no ----------------------------------------------------------------------------------------
 
     def instant(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> datetime | None:
-        """A value as an instant in UTC; ``None`` where there is none. Raises :class:`Refused`."""
+        """A value as an instant in UTC; ``None`` if it is empty. Raises :class:`Refused`."""
         text = self.text(value, rows, field)
         if value is None or text is None:
             return None
@@ -194,7 +205,7 @@ class Values:
             if told is not None:
                 return self._at(told, text, rows[0].number, field)
         shown = ", ".join(self._form.times)
-        raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time written as {shown}")
+        raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time in the format {shown}")
 
     def _at(self, told: Told, text: str, row: int, field: str) -> datetime:
         if (told.offset is None or told.zone_name is not None) and not 1900 <= told.local.year <= 2200:
@@ -255,14 +266,14 @@ class Values:
         exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == told
         if exists:
             if form.ambiguous == "refuse":
-                raise Refused(row, field, f"{text!r} comes twice in {tz.key}: clocks are set back")
+                raise Refused(row, field, f"{text!r} occurs twice in {tz.key}: clocks are set back")
             return (first if form.ambiguous == "earlier" else second).astimezone(UTC)
         if form.nonexistent == "refuse":
             raise Refused(row, field, f"{text!r} does not exist in {tz.key}: clocks are set forward")
         return first.astimezone(UTC)
 
     def flag(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> bool | None:
-        """A value as yes or no; ``None`` where there is none. Raises :class:`Refused`."""
+        """A value as yes or no; ``None`` if it is empty. Raises :class:`Refused`."""
         text = self.text(value, rows, field)
         if value is None or text is None:
             return None
@@ -275,13 +286,13 @@ class Values:
 def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
     """An exact number as an amount.
 
-    Raises :class:`Refused` when it is negative, a trillion or more, or has parts of the smallest unit.
+    Raises :class:`Refused` if it is negative, a trillion or more, or not a multiple of the smallest unit.
 
     >>> amount_text(Fraction("45.5000"), "USD", 2, "tax")
     '45.50'
     """
     if number < 0:
-        raise Refused(row, field, f"{float(number):g} is less than nothing")
+        raise Refused(row, field, f"{float(number):g} is negative")
     if number >= TOO_MUCH:
         raise Refused(row, field, f"{float(number):g} is a trillion or more")
     digits = MINOR_UNIT_DIGITS.get(currency)

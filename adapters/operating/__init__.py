@@ -1,1 +1,1 @@
-"""What those who run a process of ours look at: its health, its counts and its log."""
+"""For operators: the health, the metrics and the log of a process."""

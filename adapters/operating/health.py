@@ -1,7 +1,7 @@
-"""Health over HTTP, for whatever watches over a process: ``GET /health`` answers 200 or 503, and says why in JSON.
+"""Health over HTTP, for a monitor: ``GET /health`` answers 200 or 503, with the status as JSON.
 
-It answers in time also when the store does not: whoever watches would take silence for death. Clients cannot harm the
-process: a connection is closed after a while, there are few at a time, and a silent one gives way to the next.
+It answers in time even if the store does not, because a monitor would take silence for a dead process. Clients cannot harm
+the process: the number and the duration of connections are limited, and a silent connection gives way to the next.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,34 +19,34 @@ from pydantic_core import to_json
 
 from returnable.domain.errors import ReturnableError
 
-Said = tuple[bool, Mapping[str, Any]]
+Health = tuple[bool, Mapping[str, Any]]
+"""Whether the process is healthy, and its status."""
 
-Report = Callable[[], Said]
-"""Whether all is well, and what there is to say about it."""
+Report = Callable[[], Health]
 
 PATIENCE_SECONDS = 1.0
-"""How long who asks waits for a report, which may wait for a store that is away."""
+"""How long a client waits for a report. A report may wait for an unreachable store."""
 
 MOST_CONNECTIONS = 32
-"""How many connections may be open at a time. One more closes the oldest that has not asked yet; where all have asked, it
-is closed itself."""
+"""How many connections may be open at a time. The next one closes the oldest that has sent no request yet; if all have
+sent one, the next one is closed itself."""
 
 SILENCE_SECONDS = 2.0
-"""A connection is closed when nothing comes for so long, or nothing can be sent."""
+"""A connection is closed after this time without a byte received or sent."""
 
 CONNECTION_SECONDS = 5.0
-"""A connection is closed after so long, however busy it is."""
+"""A connection is closed after this time, however busy it is."""
 
 ACCEPT_PAUSE_SECONDS = 0.1
-"""How long to wait after a connection that could not be accepted, as when the process has no file descriptor left."""
+"""The pause after a connection that could not be accepted, such as when the process has no file descriptor left."""
 
 
 @contextmanager
 def health_at(host: str, port: int, report: Report) -> Iterator[int]:
-    """Answer ``GET /health`` there for as long as the context lasts; the port, also where 0 asked for any that is free.
+    """Answer ``GET /health`` at an address while the context lasts; yields the port, which for 0 is any free one.
 
-    A report that raises, or does not come in time, is 503 with ``last_error``. Raises ``OSError`` when the address cannot
-    be had.
+    A report that raises or takes too long is answered 503 with ``last_error``. Raises ``OSError`` for an address that cannot
+    be bound.
     """
     server = HealthServer((host, port), report)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
@@ -71,7 +72,7 @@ class HealthServer(ThreadingHTTPServer):
         super().__init__(address, _Answers)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The next connection. Raises ``OSError`` after a pause: the caller would try again at once, and for ever."""
+        """The next connection. Pauses before it raises ``OSError``, because the caller tries again at once, without end."""
         try:
             return super().get_request()
         except OSError:
@@ -82,7 +83,7 @@ class HealthServer(ThreadingHTTPServer):
         """Let a thread answer, unless there are too many connections."""
         with self._lock:
             silent = [one for one in self.connections.values() if not one.has_asked]
-            # Whoever was closed counts until its thread has ended. So there are twice as many at the very most.
+            # A closed connection counts until its thread has ended, so there are at most twice as many.
             room = len(self.connections) < MOST_CONNECTIONS or (silent and len(self.connections) < 2 * MOST_CONNECTIONS)
             if room:
                 if len(self.connections) >= MOST_CONNECTIONS:
@@ -100,14 +101,14 @@ class HealthServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close the connections that are open for too long; called between two connections, and while there is none."""
+        """Close connections that have been open for too long. Called between two connections, and while there is none."""
         with self._lock:
             for one in self.connections.values():
                 if time.monotonic() - one.since > CONNECTION_SECONDS:
                     one.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nobody reads a traceback for each client that goes away."""
+        """Print no traceback for a client that goes away."""
 
 
 class _Connection:
@@ -117,8 +118,8 @@ class _Connection:
         self.has_asked = False
 
     def close(self) -> None:
-        self.has_asked = True  # it is not chosen twice
-        # Its thread reads the end, and gives the descriptor back.
+        self.has_asked = True  # so that it is not chosen twice
+        # Its thread reads the end of the stream and releases the descriptor.
         with suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
@@ -135,51 +136,42 @@ class _Answers(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != "/health":
             self.send_error(404)
             return
-        well, said = server.asked.answer()
-        body = to_json({"healthy": well, **said})
-        self.send_response(200 if well else 503)
+        healthy, status = server.asked.answer()
+        body = to_json({"healthy": healthy, **status})
+        self.send_response(200 if healthy else 503)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Whoever asks every second is not worth a line."""
+        """Log nothing: a monitor may ask every second."""
 
 
 class _Asked:
-    """One report at a time, whose answer all get who asked meanwhile: many that ask a store that is away cost no more."""
+    """Makes one report at a time for all clients that ask meanwhile, so that many clients cost no more than one."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._lock = threading.Lock()
-        self._under_way: _Pending | None = None
+        self._under_way: Future[Health] | None = None
 
-    def answer(self) -> Said:
+    def answer(self) -> Health:
         with self._lock:
             pending = self._under_way
-            if pending is None or pending.done.is_set():
-                pending = _Pending()
-                threading.Thread(target=pending.work, args=(self._report,), daemon=True).start()
-                self._under_way = pending  # not before: where there was no thread for it, it would never be done
-        if pending.done.wait(PATIENCE_SECONDS):
-            return pending.said
-        return False, {"last_error": f"the store has not answered for {PATIENCE_SECONDS:g} s"}
-
-
-class _Pending:
-    """A report that is being made."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.said: Said = (False, {})
-
-    def work(self, report: Report) -> None:
+            if pending is None or pending.done():
+                pending = Future()
+                threading.Thread(target=self._make, args=(pending,), name="returnable-health", daemon=True).start()
+                self._under_way = pending  # only after start(): without a thread it would never be done
         try:
-            self.said = report()
+            return pending.result(PATIENCE_SECONDS)
+        except TimeoutError:
+            return False, {"last_error": f"the store has not answered for {PATIENCE_SECONDS:g} s"}
+
+    def _make(self, pending: Future[Health]) -> None:
+        try:
+            pending.set_result(self._report())
         except ReturnableError as error:
-            self.said = False, {"last_error": str(error)}
-        except Exception as error:  # of what nobody thought of only the name is told to the network
-            self.said = False, {"last_error": f"unexpected {type(error).__name__}"}
-        finally:
-            self.done.set()
+            pending.set_result((False, {"last_error": str(error)}))
+        except BaseException as error:  # an unforeseen error is only named: its text may hold private data
+            pending.set_result((False, {"last_error": f"unexpected {type(error).__name__}"}))

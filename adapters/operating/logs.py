@@ -1,4 +1,4 @@
-"""The log of a process of ours, on stderr: a line for people, or a JSON object a line for machines."""
+"""The log on stderr: lines for people, or JSON Lines for machines."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from pydantic_core import to_json
 
 from returnable.adapters.printable import json_text, printable
 
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: ``time``, ``level``, ``logger``, ``message``, and what it was given as ``extra``."""
+    """A record as one line of JSON: ``time``, ``level``, ``logger``, ``message``, and the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        said |= {name: value for name, value in vars(record).items() if name not in _USUAL}
+        fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
-            said["error"] = self.formatException(record.exc_info)
-        return json_text(to_json(said, fallback=str).decode())
+            fields["error"] = self.formatException(record.exc_info)
+        return json_text(to_json(fields, fallback=str).decode())
 
 
 class Lines(logging.Formatter):
-    """A record as a line for people: when, how serious, who, what."""
+    """A record as a line for people: time, level, logger, message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and below it the error that it is about."""
+        """The line, and the traceback of its error below it."""
         return printable(super().format(record), keep="\n")
 
 
 _ON_STDERR = logging.StreamHandler()
-"""The one handler of the process: with a second one, each record would be told twice."""
+"""The one handler of the process. A second one would write each record twice."""
 
 
 def log_to_stderr(form: str, level: int = logging.INFO) -> None:
-    """Send what this package logs to stderr, as ``text`` or ``json``. The last call decides the form and the stream."""
+    """Write the log of this package to stderr, as ``text`` or ``json``. The last call decides the form and the stream."""
     _ON_STDERR.stream = sys.stderr
     _ON_STDERR.setFormatter(JsonLines() if form == "json" else Lines())
     logger = logging.getLogger("returnable")
@@ -57,6 +57,6 @@ def log_to_stderr(form: str, level: int = logging.INFO) -> None:
 
 
 def log_health(host: str, port: int) -> None:
-    """Say where health is answered."""
+    """Log the URL of the health endpoint."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
     logging.getLogger("returnable").info("health at %s", url, extra={"health": url})

@@ -1,6 +1,6 @@
-"""Counters and gauges, given to whatever the host measures with.
+"""Counters and gauges for the host's own metrics.
 
-The host's meter is one of OpenTelemetry's (``opentelemetry.metrics.get_meter("shop")``), or anything with the same two
+The host passes a meter of OpenTelemetry (``opentelemetry.metrics.get_meter("shop")``), or any object with the same two
 methods. Nothing here imports OpenTelemetry.
 """
 
@@ -12,44 +12,28 @@ from typing import Any, Protocol
 Attributes = Mapping[str, str]
 
 
-class Counter(Protocol):
-    """Counts up."""
-
-    def add(self, amount: int, attributes: Attributes | None = None) -> None:
-        """So many more."""
-        ...
-
-
-class Gauge(Protocol):
-    """Shows what was set last."""
-
-    def set(self, amount: float, attributes: Attributes | None = None) -> None:
-        """It is so much now."""
-        ...
-
-
 class Meter(Protocol):
-    """Makes counters and gauges, as a meter of OpenTelemetry does."""
+    """Makes counters and gauges, like a meter of OpenTelemetry."""
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> Any:
-        """A :class:`Counter`."""
+        """A counter, with ``add(amount, attributes)``."""
         ...
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> Any:
-        """A :class:`Gauge`."""
+        """A gauge, with ``set(amount, attributes)``."""
         ...
 
 
 class Unmeasured:
-    """A meter for hosts that measure nothing; a counter and a gauge as well."""
+    """A meter, a counter and a gauge that do nothing, for hosts without metrics."""
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> Unmeasured:
-        """Nothing is counted."""
+        """Return a counter that does nothing."""
         return self
 
     create_gauge = create_counter
 
     def add(self, amount: float, attributes: Attributes | None = None) -> None:
-        """Nothing is counted."""
+        """Do nothing."""
 
     set = add

@@ -1,1 +1,1 @@
-"""Publishing: every fact of a store as a CloudEvent, to a broker, at least once and in order."""
+"""Publishing: sends every event of a store to a broker as a CloudEvent, at least once and in order."""

@@ -1,6 +1,6 @@
-"""A fact as a CloudEvent: CloudEvents 1.0 in the JSON format, with the extensions for partitions, order and two times.
+"""An event as a CloudEvent: CloudEvents 1.0 in the JSON format, with extensions for partitions, order and two times.
 
-Everything in it comes from the fact and where it stands, nothing from a clock: published again it is the same, byte for byte.
+The content depends on the event and its position, not on a clock. If an event is published again, its bytes are the same.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from returnable.domain.events import encode
 from returnable.domain.ports import Damage, EventStore, Recorded
 
 DAMAGED_TYPE = "returnable.store.FactDamaged.v1"
-"""The type of the event that stands for a fact that cannot be read."""
+"""The type of the CloudEvent that replaces an event that cannot be read."""
 
 MOST_BYTES = 900_000
-"""An event that would be larger goes out without its data, and with ``dataref`` instead: brokers take a megabyte or less."""
+"""An event of more bytes is sent with ``dataref`` instead of its data, because a broker may accept at most a megabyte."""
 
 _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 
 
 def cloud_event(entry: Recorded, source: str) -> Message:
-    """The event of a fact; ``source`` is a URI-reference that tells this store from others."""
+    """The message of an event; ``source`` is a URI-reference that identifies the store."""
     stored_as, content = encode(entry.event)
     data = from_json(content)
     event: dict[str, JsonValue] = {
@@ -39,16 +39,16 @@ def cloud_event(entry: Recorded, source: str) -> Message:
     }
     body = to_json(event)
     if len(body) > MOST_BYTES:
-        # Brokers refuse it, and would for ever; whoever wants to know asks the store.
+        # A broker would refuse the whole event at every attempt. A consumer that needs the data reads the event in the store.
         del event["data"], event["datacontenttype"]
         body = to_json(event | {"dataref": f"#{quote(entry.event_id, safe='/')}"})
     return Message(source, entry.event_id, entry.stream, entry.case_id, entry.event.type, body)
 
 
 def damaged_event(damage: Damage, source: str) -> Message:
-    """The event that says that a fact cannot be read, so that nothing of its case is published from there on.
+    """The message that reports an event that cannot be read. No event after it in its case is published.
 
-    Its id is its own: the fact may be mended, and is then published under the id it always had.
+    The message has an id of its own, because the damaged event may be repaired, and is then published under its own id.
     """
     event = _attributes(damage, source, f"{damage.event_id}/damaged", DAMAGED_TYPE)
     return Message(source, f"{damage.event_id}/damaged", damage.stream, damage.case_id, "FactDamaged", to_json(event))
@@ -62,13 +62,13 @@ def _attributes(entry: Recorded | Damage, source: str, id_: str, type_: str) -> 
         "type": type_,
         "subject": entry.stream,
         "partitionkey": entry.case_id,
-        # Strings that compare like the numbers: as wide as the widest position.
+        # Padded to the width of the largest position, so that strings compare like numbers.
         "sequence": f"{entry.position:019d}",
     }
 
 
 def type_of(stored_as: str) -> str:
-    """The type of the event of a fact, from its stored name.
+    """The type of a CloudEvent, from the stored name of the event.
 
     >>> type_of("order.Shipped/1")
     'returnable.order.Shipped.v1'
@@ -78,21 +78,21 @@ def type_of(stored_as: str) -> str:
 
 
 def own_source(store: EventStore) -> str:
-    """The source of a store that was given none: made of its first fact, so that no two stores have the same.
+    """The default source of a store, derived from its first event.
 
-    A copy of a store is the same store. Raises ``HistoryBroken`` when the first fact cannot be read, and ``ValueError``
-    while there is none.
+    Stores with different first events have different sources. A copy of a store has the source of the store. Raises
+    ``HistoryBroken`` if the first event cannot be read, and ``ValueError`` for an empty store.
     """
     identity = store.store_id()
     if identity is None:
         raise ValueError("an empty store has no source yet")
     if identity.endswith(":"):
-        raise HistoryBroken("the first fact cannot be read, so that the store has no source of its own: name one")
+        raise HistoryBroken("the first event cannot be read, so the store has no default source: name a source")
     return f"/returnable/stores/{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
 
 def is_source(text: str) -> bool:
-    """Whether a text is a URI-reference that is not empty (RFC 3986).
+    """Whether a text is a URI-reference (RFC 3986) and not empty.
 
     >>> is_source("https://shop.example/returns"), is_source("/returns/eu"), is_source("my shop")
     (True, True, False)

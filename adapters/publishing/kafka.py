@@ -21,7 +21,7 @@ from returnable.adapters.urls import without_quotes
 
 @dataclass(frozen=True, slots=True)
 class KafkaPlace:
-    """Where to publish. ``settings`` are those of librdkafka and may hold passwords; ``shown`` does not."""
+    """The topic to publish to. ``settings`` are those of librdkafka and may hold passwords; ``shown`` holds none."""
 
     servers: str
     topic: str
@@ -30,15 +30,15 @@ class KafkaPlace:
 
 
 class KafkaBroker:
-    """Publishes to a topic that exists. Raises :class:`BrokerUnusable` for settings that the library does not take."""
+    """Publishes to a topic that exists. Raises :class:`BrokerUnusable` for settings that the library does not accept."""
 
     def __init__(self, place: KafkaPlace) -> None:
         self._place = place
         try:
-            # Without servers, so that nothing is connected to.
+            # Without servers it checks the settings and does not connect.
             Producer({name: value for name, value in settings_of(place).items() if name != "bootstrap.servers"})
         except KafkaException as error:
-            raise BrokerUnusable(f"{place.shown}: {without_quotes(_said(error))}") from None
+            raise BrokerUnusable(f"{place.shown}: {without_quotes(_reason(error))}") from None
         self._producer: Producer | None = None
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -46,7 +46,7 @@ class KafkaBroker:
         failed: list[KafkaError] = []
         delivered = 0
 
-        def told(error: KafkaError | None, _: Delivered) -> None:
+        def delivered_or_failed(error: KafkaError | None, _: Delivered) -> None:
             nonlocal delivered
             if error is not None:
                 failed.append(error)
@@ -61,26 +61,26 @@ class KafkaBroker:
                     value=message.body,
                     key=message.case_id.encode(),
                     headers=[("content-type", CONTENT_TYPE.encode()), ("returnable-key", message.key.encode())],
-                    on_delivery=told,
+                    on_delivery=delivered_or_failed,
                 )
-            # Every message comes to its end within delivery.timeout.ms, so that none is on its way when this returns.
+            # The library delivers or fails each message within delivery.timeout.ms, so none is under way when flush returns.
             producer.flush(ACKNOWLEDGE_SECONDS + 5)
         except (KafkaException, BufferError) as error:
             self.close()
-            raise BrokerFailed(f"{self._place.shown}: {_said(error)}") from None
+            raise BrokerFailed(f"{self._place.shown}: {_reason(error)}") from None
         if failed or delivered < len(messages):
             self.close()
             raise BrokerFailed(f"{self._place.shown}: {failed[0].str() if failed else 'no answer in time'}")
 
     def close(self) -> None:
-        """Forget what is under way and release the connections."""
+        """Drop the messages under way and release the connections."""
         if self._producer is not None:
             self._producer.purge()
             self._producer = None
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            producer = Producer({**settings_of(self._place), "error_cb": _heard})
+            producer = Producer({**settings_of(self._place), "error_cb": _ignore})
             topics = producer.list_topics(timeout=CONNECT_SECONDS).topics
             if self._place.topic not in topics:
                 raise BrokerFailed(f"{self._place.shown}: there is no topic {self._place.topic!r}")
@@ -89,12 +89,12 @@ class KafkaBroker:
 
 
 def settings_of(place: KafkaPlace) -> dict[str, str | int | bool]:
-    """How the library is set up: as the URL says, but for what makes it safe."""
+    """The settings of the library: those of the URL, except where they could make publishing unsafe."""
     return {
-        # Java's, so that a Java service that looks for the partition of a case finds the same one.
+        # The partitioner of Java clients, so that a Java service finds the partition of a case.
         "partitioner": "murmur2_random",
         "linger.ms": 1,
-        "log_level": 0,  # what goes wrong comes back from the calls
+        "log_level": 0,  # the calls return the errors
         **place.settings,
         "bootstrap.servers": place.servers,
         "client.id": "returnable-publish",
@@ -104,10 +104,10 @@ def settings_of(place: KafkaPlace) -> dict[str, str | int | bool]:
     }
 
 
-def _heard(error: KafkaError) -> None:
-    """Lost connections are made again by the library; what was not delivered is told for each message."""
+def _ignore(error: KafkaError) -> None:
+    """The library reconnects by itself, and reports each message that was not delivered."""
 
 
-def _said(error: KafkaException | BufferError) -> str:
+def _reason(error: KafkaException | BufferError) -> str:
     first = error.args[0] if error.args else None
     return first.str() if isinstance(first, KafkaError) else str(error)

@@ -1,4 +1,4 @@
-"""NATS JetStream: one stream, whose subjects tell kind, id and fact: ``returnable.order.A-1.Shipped``."""
+"""NATS JetStream: one stream, whose subjects hold kind, id and event: ``returnable.order.A-1.Shipped``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from returnable.adapters.publishing.broker import (
     BrokerFailed,
     Message,
 )
-from returnable.adapters.publishing.event_loop import EventLoop
+from returnable.adapters.publishing.event_loop import LoopBroker
 
 DEDUPLICATION_SECONDS = 3600.0
-"""How long a stream that we create remembers the ids it has seen."""
+"""How long a stream that we create remembers the ids of messages."""
 
 _MOST_REMEMBERED = 10_000
 _MOST_AGAIN = 100
@@ -35,7 +35,7 @@ _log = logging.getLogger("returnable.publisher")
 
 @dataclass(frozen=True, slots=True)
 class NatsPlace:
-    """Where to publish. ``shown`` is what may be told."""
+    """The stream to publish to. ``shown`` holds no password."""
 
     servers: tuple[str, ...]
     stream: str
@@ -48,40 +48,31 @@ class NatsPlace:
     """A file with the credentials of a user."""
 
 
-class NatsBroker:
-    """Publishes to a JetStream stream; the server's acknowledgement counts, and drops what it has seen before by its id.
+class NatsBroker(LoopBroker):
+    """Publishes to a JetStream stream. The server acknowledges each message, and drops a duplicate by its id.
 
     The server also drops, and acknowledges as a duplicate, a message that the stream no longer holds: a purge, a deletion
-    or a limit takes messages away, and the stream still remembers their ids. Such a message is published again, under an id
-    made of the first one and the number that the lost message had.
+    or a limit removes messages, but the stream still remembers their ids. Such a message is published again, under an id
+    made of the first id and the number of the lost message.
     """
 
     def __init__(self, place: NatsPlace, *, create: bool) -> None:
         self._place = place
         self._create = create
-        self._loop: EventLoop | None = None
         self._client: Client | None = None
         self._last: dict[str, tuple[int, int]] = {}
-        """The event of each subject that was sent last: its place there, and the number that the stream gave to it."""
+        """Stream → the last event sent: its number within the stream, and the number that JetStream gave to it."""
 
     def send(self, messages: Sequence[Message]) -> None:
         """Publish and wait for every acknowledgement of the stream; raises ``BrokerFailed``."""
-        self._loop = self._loop or EventLoop()
         try:
-            self._loop.run(self._send(messages), CONNECT_SECONDS + ACKNOWLEDGE_SECONDS)
+            self._run(self._send(messages), CONNECT_SECONDS + ACKNOWLEDGE_SECONDS)
         except (nats.errors.Error, OSError, TimeoutError, EOFError, asyncio.CancelledError) as error:
             self._drop()
-            raise BrokerFailed(f"{self._place.shown}: {self._said(error)}") from None
+            raise BrokerFailed(f"{self._place.shown}: {self._reason(error)}") from None
         except BrokerFailed:
             self._drop()
             raise
-
-    def close(self) -> None:
-        """Close the connection and end its thread."""
-        self._drop()
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
 
     async def _send(self, messages: Sequence[Message]) -> None:
         stream = await self._connected()
@@ -99,14 +90,14 @@ class NatsBroker:
             if not sending:
                 break
             _log.warning(
-                "%s: %d events that the server calls duplicates are not in the stream %r where they belong, as after a"
-                " purge; they are published again",
+                "%s: %d events that the server calls duplicates are missing from the stream %r, or out of order there, as"
+                " after a purge; they are published again",
                 *(self._place.shown, len(sending), self._place.stream),
             )
         else:
             raise BrokerFailed(
-                f"{self._place.shown}: the stream {self._place.stream!r} loses what it acknowledges: it was purged, or is"
-                " too small for what is published at once"
+                f"{self._place.shown}: the stream {self._place.stream!r} loses messages that it acknowledges: it was"
+                " purged, or is too small for the messages of one batch"
             )
         if len(self._last) > _MOST_REMEMBERED:
             self._last.clear()
@@ -115,7 +106,7 @@ class NatsBroker:
         self, stream: JetStreamContext, messages: Sequence[Message], ids: Mapping[str, str]
     ) -> list[tuple[Message, PubAck]]:
         sending = (self._publish_one(stream, message, ids[message.id]) for message in messages)
-        # All of them come to an end before one's failure is told: what is still on its way would come behind what follows.
+        # Wait for all of them before raising a failure: a message under way could arrive behind those that follow.
         answers = await asyncio.gather(*sending, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -125,13 +116,13 @@ class NatsBroker:
     async def _publish_one(self, stream: JetStreamContext, message: Message, message_id: str) -> PubAck:
         headers = {Header.MSG_ID.value: message_id, "Content-Type": CONTENT_TYPE}
         subject = subject_of(message, self._place.prefix)
-        # Without an acknowledgement of this very stream it raises.
+        # It raises unless this very stream acknowledges the message.
         return await stream.publish(
             subject, message.body, timeout=ACKNOWLEDGE_SECONDS, stream=self._place.stream, headers=headers
         )
 
     async def _lacking(self, stream: JetStreamContext, answers: Sequence[tuple[Message, PubAck]]) -> list[Message]:
-        """The messages that were dropped as duplicates although the stream does not hold them behind those before them."""
+        """The messages that were dropped as duplicates although the stream does not hold them after their predecessors."""
         dropped = [(message, answer.seq) for message, answer in answers if answer.duplicate]
         if not dropped:
             return []
@@ -142,7 +133,7 @@ class NatsBroker:
             if held and state.num_deleted:
                 held = await self._holds(stream, number)
             nth, behind = self._last.get(message.stream, (0, 0))
-            # Where the event before it had to be published again, this one must come behind it again.
+            # If its predecessor was published again, this one must follow it, and be published again, too.
             if not held or (nth < _nth(message) and number < behind):
                 lacking.append(message)
         return lacking
@@ -157,27 +148,27 @@ class NatsBroker:
     async def _connected(self) -> JetStreamContext:
         if self._client is None or not self._client.is_connected:
             self._client = await self._connect()
-            await self._see_to_stream(self._client.jetstream(timeout=CONNECT_SECONDS))
+            await self._ensure_stream(self._client.jetstream(timeout=CONNECT_SECONDS))
         return self._client.jetstream(timeout=ACKNOWLEDGE_SECONDS)
 
     async def _connect(self) -> Client:
         client = Client()
-        heard: list[Exception] = []
+        errors: list[Exception] = []
 
-        async def hear(error: Exception) -> None:
-            heard.append(error)
+        async def note(error: Exception) -> None:
+            errors.append(error)
 
         try:
             await client.connect(
                 list(self._place.servers),
                 name="returnable publish",
-                # A lost connection is a failure to be seen; the publisher tries again, and in order.
+                # A lost connection must fail here: the publisher then sends again, in order.
                 allow_reconnect=False,
-                # How often each server is asked again at the beginning; without it, sixty times.
+                # Retries of each server while connecting; the default is sixty.
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 connect_timeout=max(1, int(CONNECT_SECONDS / 2 / len(self._place.servers))),
-                error_cb=hear,
+                error_cb=note,
                 user=self._place.user,
                 password=self._place.password,
                 token=self._place.token,
@@ -186,18 +177,18 @@ class NatsBroker:
         except BaseException as error:
             with suppress(Exception):
                 await client.close()
-            # That no server is left says less than why the last one was not.
-            raise heard[-1] if isinstance(error, nats.errors.NoServersError) and heard else error from None
+            # The last server's error says more than the one that no server is left.
+            raise errors[-1] if isinstance(error, nats.errors.NoServersError) and errors else error from None
         return client
 
-    async def _see_to_stream(self, stream: JetStreamContext) -> None:
+    async def _ensure_stream(self, stream: JetStreamContext) -> None:
         name = self._place.stream
         try:
             found = await stream.stream_info(name)
         except nats.js.errors.NotFoundError:
             if not self._create:
                 raise BrokerFailed(
-                    f"{self._place.shown}: there is no stream {name!r}; create it, or ask for it with --create"
+                    f"{self._place.shown}: there is no stream {name!r}; create it, or use --create"
                 ) from None
             await stream.add_stream(
                 StreamConfig(
@@ -213,11 +204,11 @@ class NatsBroker:
         else:
             if found.config.retention == RetentionPolicy.INTEREST and not found.state.consumer_count:
                 raise BrokerFailed(
-                    f"{self._place.shown}: the stream {name!r} keeps messages for its consumers alone, and has none: it"
+                    f"{self._place.shown}: the stream {name!r} keeps messages only for its consumers, and has none: it"
                     " would acknowledge every event and drop it"
                 )
 
-    def _said(self, error: BaseException) -> str:
+    def _reason(self, error: BaseException) -> str:
         if isinstance(error, nats.js.errors.NoStreamResponseError):
             return f"no stream takes the subjects {self._place.prefix}.>: {self._place.stream!r} must have them"
         if isinstance(error, nats.errors.TimeoutError | TimeoutError):
@@ -232,13 +223,13 @@ class NatsBroker:
 
 
 def _nth(message: Message) -> int:
-    """The place of an event in its subject: 3 for ``order/A-1#3``."""
+    """The number of an event within its stream: 3 for ``order/A-1#3``."""
     nth = message.id.rpartition("#")[2].partition("/")[0]
     return int(nth) if nth.isdecimal() else 0
 
 
 def subject_of(message: Message, prefix: str) -> str:
-    """The subject of a message; an id may hold any printable character, so that all but a few are percent-encoded.
+    """The subject of a message. An id may hold any printable character, so most of them are percent-encoded.
 
     >>> subject_of(Message("/a", "order/A.1 *#1", "order/A.1 *", "A.1 *", "Shipped", b""), "returnable")
     'returnable.order.A%2E1%20%2A.Shipped'

@@ -1,13 +1,12 @@
-"""A URL becomes a broker; a library is imported only when its URL is used."""
+"""Makes a broker from a URL. The library of a broker is imported only when its URL is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import SplitResult, quote, unquote, urlencode, urlunsplit
+from urllib.parse import SplitResult, unquote, urlunsplit
 
+from returnable.adapters.extras import extra
 from returnable.adapters.publishing.broker import Broker, BrokerUnusable
-from returnable.adapters.urls import ENCODE, bad_port, is_torn, split, told
+from returnable.adapters.urls import ENCODE, bad_port, encoded, is_torn, masked, shown, split
 
 UNDERSTOOD = (
     "nats://host:4222?stream=RETURNABLE&subject=returnable, amqp://user:password@host/vhost?exchange=returnable, "
@@ -16,16 +15,16 @@ UNDERSTOOD = (
 
 
 def open_broker(url: str, *, create: bool = False) -> Broker:
-    """The broker at a URL; nothing is connected to before the first message.
+    """The broker at a URL. It connects with the first message.
 
-    With ``create`` a stream (NATS) or an exchange (RabbitMQ) that does not exist is made.
-    Raises :class:`BrokerUnusable` when the URL is not understood, the library for it is not installed or does not take its
-    parameters.
+    With ``create`` the broker creates a stream (NATS) or an exchange (RabbitMQ) that does not exist.
+    Raises :class:`BrokerUnusable` for a URL that cannot be understood, a library that is not installed, or parameters that
+    the library does not accept.
     """
     try:
         return _opened(url, create)
     except BrokerUnusable as error:
-        error.__context__ = None  # what a library says may quote the URL
+        error.__context__ = None  # the error of a library may quote the URL
         raise
 
 
@@ -43,27 +42,18 @@ def _opened(url: str, create: bool) -> Broker:
         from returnable.adapters.publishing.stdout import StdoutBroker
 
         return StdoutBroker()
-    opener = {"nats": _nats, "tls": _nats, "amqp": _rabbitmq, "amqps": _rabbitmq, "kafka": _kafka}.get(parts.scheme)
-    if opener is None or not parts.netloc.rpartition("@")[2]:
+    known = _BROKERS.get(parts.scheme)
+    if known is None or not parts.netloc.rpartition("@")[2]:
         raise _not_understood(url)
     if (port := bad_port(parts)) is not None:
         raise BrokerUnusable(f"{shown(parts)}: {port} is not a port")
-    return opener(url, parts, dict(options), create)
-
-
-def shown(parts: SplitResult) -> str:
-    """A URL without user, password and parameters.
-
-    >>> from urllib.parse import urlsplit
-    >>> shown(urlsplit("amqp://shop:secret@mq.example/returns?exchange=x"))
-    'amqp://mq.example/returns'
-    """
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    name, package, opener = known
+    with extra(name, package, f"{shown(parts)}: this broker", BrokerUnusable):
+        return opener(url, parts, dict(options), create)
 
 
 def _nats(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:
-    with _library(parts, "nats", "nats-py"):
-        from returnable.adapters.publishing.nats import NatsBroker, NatsPlace
+    from returnable.adapters.publishing.nats import NatsBroker, NatsPlace
 
     stream, prefix = options.pop("stream", "RETURNABLE"), options.pop("subject", "returnable")
     credentials = options.pop("credentials", None)
@@ -91,43 +81,39 @@ def _nats(url: str, parts: SplitResult, options: dict[str, str], create: bool) -
 
 
 def _rabbitmq(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:
-    with _library(parts, "rabbitmq", "pika"):
-        from returnable.adapters.publishing.rabbitmq import RabbitBroker, RabbitPlace
+    from returnable.adapters.publishing.rabbitmq import RabbitBroker, RabbitPlace
 
     exchange = options.pop("exchange", "returnable")
     if not 0 < len(exchange.encode()) < 256 or exchange.startswith("amq."):
         raise BrokerUnusable(f"{shown(parts)}: {exchange!r} is not the name of an exchange that a host may use")
-    # Without a path the library takes "/", the first virtual host; of "/" alone it makes one without a name.
+    # The library reads an empty path as "/", the default virtual host, and a path of "/" as a virtual host without a name.
     path = "" if parts.path == "/" else parts.path
-    rest = urlunsplit((parts.scheme, parts.netloc, path or "/%2F", urlencode(options, quote_via=quote), ""))
+    rest = urlunsplit((parts.scheme, parts.netloc, path or "/%2F", encoded(tuple(options.items())), ""))
     return RabbitBroker(RabbitPlace(rest, exchange, shown(parts)), create=create)
 
 
 def _kafka(url: str, parts: SplitResult, options: dict[str, str], create: bool) -> Broker:
-    with _library(parts, "kafka", "confluent-kafka"):
-        from returnable.adapters.publishing.kafka import KafkaBroker, KafkaPlace
+    from returnable.adapters.publishing.kafka import KafkaBroker, KafkaPlace
 
     topic = unquote(parts.path.strip("/"))
     account, at, hosts = parts.netloc.rpartition("@")
     if not topic or "/" in topic:
         raise _not_understood(url)
     if create:
-        raise BrokerUnusable(f"{shown(parts)}: a topic is not created from here: its partitions are yours to choose")
+        raise BrokerUnusable(f"{shown(parts)}: a topic is not created from here: choose its partitions yourself")
     if at:
         user, _, password = account.partition(":")
         options |= {"sasl.username": unquote(user), "sasl.password": unquote(password)}
     return KafkaBroker(KafkaPlace(hosts, topic, shown(parts), options))
 
 
-@contextmanager
-def _library(parts: SplitResult, extra: str, package: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise BrokerUnusable(
-            f"{shown(parts)}: this broker needs {package}: pip install 'returnable[{extra}]' ({error})"
-        ) from None
+_BROKERS = {
+    **dict.fromkeys(("nats", "tls"), ("nats", "nats-py", _nats)),
+    **dict.fromkeys(("amqp", "amqps"), ("rabbitmq", "pika", _rabbitmq)),
+    "kafka": ("kafka", "confluent-kafka", _kafka),
+}
+"""Scheme → the extra, the package that it installs, and the function that opens the broker."""
 
 
 def _not_understood(url: str) -> BrokerUnusable:
-    return BrokerUnusable(f"{told(url)!r} names no broker; understood are {UNDERSTOOD}")
+    return BrokerUnusable(f"{masked(url)!r} names no broker; understood are {UNDERSTOOD}")

@@ -1,9 +1,9 @@
-"""Follows the facts of a store and publishes them: at least once, in order for each stream, from where it left off.
+"""Follows the events of a store and publishes them: at least once, in order for each stream, from a checkpoint on.
 
-Facts are sent in *waves*. A wave holds at most one event of each stream, and the next one begins when all of it is
-acknowledged. So whoever sends the second event of a stream has seen the first one acknowledged, and whatever fails, is killed
-or runs twice: an event first arrives after those before it in its stream. That only one publisher of a name sends at a time
-saves duplicates; nothing else depends on it.
+Events are sent in *waves*. A wave holds at most one event of each stream, and the next wave begins when the whole wave is
+acknowledged. So a publisher sends the second event of a stream only after the first is acknowledged. Whatever fails, is
+killed or runs twice, an event first arrives after its predecessors in the stream. Only one publisher of a name sends at a
+time, under a lease on the checkpoint; that saves duplicates, and nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -26,62 +26,62 @@ from returnable.domain.ports import Checkpoints, Damage, EventStore, Recorded
 from returnable.projections.redaction import Redaction
 
 POSITIONS_IN_BATCH = 500
-"""The bookmark moves after so many positions of the log, or at its end."""
+"""The checkpoint moves after this many positions of the log, or at its end."""
 
 HOLD_SECONDS = 30.0
-"""How long a publisher that is gone keeps another from going on. A send ends well within it."""
+"""The duration of the lease: how long a dead publisher keeps others waiting. A send ends well within it."""
 
 POLL_SECONDS = 0.1
-"""How long a new fact may stay unnoticed."""
+"""How often the publisher looks for new events."""
 
 STANDBY_SECONDS = 1.0
-"""How often who stands by asks for the bookmark."""
+"""How often a publisher that stands by tries to get the lease."""
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 
-_log = logging.getLogger("returnable.publisher")
+_logger = logging.getLogger("returnable.publisher")
 
 State = Literal["holder", "standby", "failing", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class PublisherStatus:
-    """How a publisher stands."""
+    """The status of a publisher."""
 
     name: str
     state: State
-    """``failing``: the broker or the store failed last, and is tried again. ``stopped``: or not begun."""
+    """``failing``: the broker or the store failed, and the publisher tries again. ``stopped``: it has ended or not begun."""
     position: int
-    """All up to there is published."""
+    """All events up to this position are published."""
     head: int
-    """The position of the store's last fact."""
+    """The position of the store's last event."""
     published: int
-    """Messages that were acknowledged to this process, duplicates included."""
+    """Messages that the broker acknowledged to this process, duplicates included."""
     failures: int
     """Failures in a row."""
     last_error: str | None
     last_error_at: datetime | None
     parked: tuple[Damage, ...]
-    """Cases this process holds back, each from a fact on that cannot be read."""
+    """Cases that this process holds back, each before an event that cannot be read."""
 
     @property
     def behind(self) -> int:
-        """How many positions of the log are not published."""
+        """How many positions of the log are not published yet."""
         return max(0, self.head - self.position)
 
     @property
     def healthy(self) -> bool:
-        """Whether it publishes, or stands by for one that may."""
+        """Whether it publishes, or stands by for another publisher."""
         return self.state in ("holder", "standby")
 
 
 class Publisher:
-    """Publishes a store under a name, from one thread; :meth:`status` may be asked from any.
+    """Publishes a store under a name, from one thread; :meth:`status` may be called from any.
 
-    ``source`` (a URI-reference) is the source of its events; made of the store's first fact when absent. With
-    ``redaction`` personal data is replaced. ``clock`` returns the current instant, aware; the holder of the
-    bookmark is found by it, so that the clocks of two machines may differ by a few seconds.
+    ``source`` (a URI-reference) is the source of its events; the default is derived from the store's first event.
+    ``redaction`` replaces personal data. ``clock`` returns the current instant, aware. The lease ends by this clock, so the
+    clocks of two machines may differ by a few seconds at most.
     Raises ``ValueError`` for a source that is not a URI-reference.
     """
 
@@ -101,10 +101,10 @@ class Publisher:
         if source is not None and not is_source(source):
             raise ValueError(f"the source {source!r} is not a URI-reference (RFC 3986)")
         self.name = name
-        self._bookmark = checkpoint_of(name)
+        self._checkpoint = checkpoint_of(name)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self._store = store
-        self._bookmarks = checkpoints
+        self._checkpoints = checkpoints
         self._broker = broker
         self._source = source
         self._redaction = redaction
@@ -113,11 +113,11 @@ class Publisher:
         self._positions_in_batch = positions_in_batch
         self._position = 0
         self._until: datetime | None = None
-        """Until when the bookmark is held; ``None``: it is not."""
+        """The end of the lease; ``None`` without a lease."""
         self._acknowledged: set[str] = set()
-        """Ids beyond the bookmark that need not be sent again, so that a broker that fails often is got through, too."""
+        """Acknowledged ids beyond the checkpoint. They are not sent again, so even a failing broker makes progress."""
         self._width = positions_in_batch
-        """How many messages are sent at once: fewer after a failure, for a broker that can take no more."""
+        """How many messages are sent at once: fewer after a failure, for a broker that cannot take more."""
         self._state: State = "stopped"
         self._published = 0
         self._failures = 0
@@ -127,10 +127,10 @@ class Publisher:
     # ---- for the host -------------------------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event) -> None:
-        """Publish until ``stop`` is set: then the batch at hand is finished, and the bookmark is free for another.
+        """Publish until ``stop`` is set; then finish the current batch and release the lease.
 
-        While another publisher holds the bookmark this one stands by. When the broker or the store fails it tries again,
-        after pauses that grow to half a minute; no event is ever skipped.
+        While another publisher holds the lease, this one stands by. After a failure of the broker or the store it tries
+        again, after pauses that grow to half a minute. It never skips an event.
         """
         try:
             while not stop.is_set():
@@ -143,13 +143,14 @@ class Publisher:
                 if waiting:
                     stop.wait(waiting)
         finally:
-            self._let_go()
+            self._release()
             self._state = "stopped"
 
     def once(self, stop: threading.Event | None = None) -> bool:
-        """Publish what is there now, or until ``stop`` is set; ``False`` when another publisher holds the bookmark.
+        """Publish the events recorded so far, or until ``stop`` is set; ``False`` if another publisher holds the lease.
 
-        Raises what :meth:`run` tries again after: ``BrokerFailed``, ``StoreBusy``, ``StoreUnusable``, ``HistoryBroken``.
+        Raises the errors after which :meth:`run` tries again: ``BrokerFailed``, ``StoreBusy``, ``StoreUnusable`` and
+        ``HistoryBroken``.
         """
         head = self._store.head()
         try:
@@ -157,63 +158,63 @@ class Publisher:
                 self._turn()
             return self._until is not None
         finally:
-            self._let_go()
+            self._release()
             self._state = "stopped"
 
     def begin_at(self, position: int) -> bool:
-        """Go on with the fact at that position (or the first one after it); ``False`` when another holds the bookmark.
+        """Continue with the event at a position (or the first one after it); ``False`` if another publisher holds the lease.
 
-        Raises ``ValueError`` when it is past that: what was published is published again under another name; and for a
-        position that is not there yet, because what comes before it would never be published.
+        Raises ``ValueError`` for a position that is already published: publish it again under another name. Also for a
+        position beyond the next one, because the events before it would never be published.
         """
         head = self._store.head()
         if position > head + 1:
-            raise ValueError(f"there is no position {position} yet: the last fact is at {head}")
+            raise ValueError(f"there is no position {position} yet: the last event is at {head}")
         if not self._hold():
             return False
         if self._position > position - 1:
-            came = self._position
-            self._let_go()
-            raise ValueError(f"the publisher {self.name!r} is at position {came} already; choose another name")
+            reached = self._position
+            self._release()
+            raise ValueError(f"the publisher {self.name!r} is at position {reached} already; choose another name")
         return self._move(position - 1)
 
     def status(self) -> PublisherStatus:
-        """How far it is, how far behind, and what went wrong. Reads the store; raises ``StoreBusy``, ``StoreUnusable``."""
+        """The position, the distance to the head, and the last error. Raises ``StoreBusy`` and ``StoreUnusable``."""
         error, at = self._last_error or (None, None)
-        position = self._bookmarks.checkpoint(self._bookmark)
-        # Asked after the bookmark: a store that grows in between makes us look behind, never ahead.
+        position = self._checkpoints.checkpoint(self._checkpoint)
+        # The head is read last: if the store grows in between, the publisher seems behind, never ahead.
         head = self._store.head()
         parked = tuple(self._parked.values())
         state: State = "failing" if self._state == "holder" and self._failures else self._state
         return PublisherStatus(self.name, state, position, head, self._published, self._failures, error, at, parked)
 
-    # ---- holding the bookmark -------------------------------------------------------------------------------------------
+    # ---- the lease on the checkpoint --------------------------------------------------------------------------------------
 
     def _hold(self) -> bool:
-        """Whether the bookmark is ours for long enough to send something; ``_position`` is where it stands."""
+        """Get or keep the lease; whether it lasts long enough to send. ``_position`` is then the checkpoint."""
         now = self._clock()
-        # Two thirds of the time are left: a send ends before the hold does.
+        # If two thirds of the lease are left, a send ends before the lease does.
         if self._until is not None and now < self._until - self._hold_for * 2 / 3:
             return True
         until = now + self._hold_for
-        position = self._bookmarks.acquire(self._bookmark, self._holder, now=now, until=until)
+        position = self._checkpoints.acquire(self._checkpoint, self._holder, now=now, until=until)
         if position is None:
             if self._until is not None:
                 self._lost()
             elif self._state != "standby":
-                self._say(logging.INFO, "standing by: another publisher holds the bookmark")
+                self._log(logging.INFO, "standing by: another publisher holds the lease")
             self._state = "standby"
             return False
         if position != self._position:
             self._acknowledged.clear()
         if self._until is None:
-            self._say(logging.INFO, "publishing from position %d on", position + 1, position=position)
+            self._log(logging.INFO, "publishing from position %d on", position + 1, position=position)
         self._position, self._until, self._state = position, until, "holder"
         return True
 
     def _move(self, position: int) -> bool:
         until = self._clock() + self._hold_for
-        if not self._bookmarks.advance(self._bookmark, self._holder, position, after=self._position, until=until):
+        if not self._checkpoints.advance(self._checkpoint, self._holder, position, after=self._position, until=until):
             self._lost()
             return False
         self._position, self._until = position, until
@@ -221,23 +222,25 @@ class Publisher:
         return True
 
     def _lost(self) -> None:
-        self._say(logging.WARNING, "the bookmark was taken over or put back; standing by", position=self._position)
+        self._log(
+            logging.WARNING, "the lease was taken over, or the store restored; standing by", position=self._position
+        )
         self._until = None
         self._state = "standby"
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._until is None:
             return
         self._until = None
         try:
-            self._bookmarks.release(self._bookmark, self._holder)
+            self._checkpoints.release(self._checkpoint, self._holder)
         except (StoreBusy, StoreUnusable) as error:
-            self._say(logging.WARNING, "the bookmark stays held for a while: %s", error)
+            self._log(logging.WARNING, "the lease cannot be released and lasts for a while: %s", error)
 
     # ---- a batch ----------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> float:
-        """One batch, where we may and there is one; how many seconds to wait before the next."""
+        """Send one batch, if the lease and new events allow it; return the seconds to wait before the next."""
         if not self._hold():
             return min(STANDBY_SECONDS, self._hold_for.total_seconds() / 3)
         head = self._store.head()
@@ -247,7 +250,7 @@ class Publisher:
         for wave in waves(self._batch(begin, upto)):
             waiting = [message for message in wave if message.id not in self._acknowledged]
             while waiting:
-                # Another may have moved it meanwhile, and we hold it again: then the batch is not the next one any more.
+                # Another publisher may have moved the checkpoint meanwhile: then this batch is not the next one any more.
                 if not self._hold() or self._position != begin:
                     return 0.0
                 now, waiting = waiting[: self._width], waiting[self._width :]
@@ -261,8 +264,8 @@ class Publisher:
     def _batch(self, after: int, upto: int) -> list[Message]:
         """The messages of the positions above ``after`` and up to ``upto``, in order.
 
-        A case is read whole, because nothing of it counts from a fact on that cannot be read, also when that was passed
-        long ago. The event that says so comes again whenever the case is touched.
+        A case is read whole: an event that cannot be read, even one passed long ago, ends the case. The message that
+        reports it is sent again with each new event of the case.
         """
         found: list[tuple[int, Message]] = []
         case_ids = self._store.changed_cases(after, upto)
@@ -289,7 +292,7 @@ class Publisher:
             return
         self._parked[case_id] = damage
         if known != damage:
-            self._say(
+            self._log(
                 logging.ERROR,
                 "parked: case %s stops before %s (position %d): %s",
                 *(case_id, damage.event_id, damage.position, damage.reason),
@@ -301,12 +304,12 @@ class Publisher:
     # ---- failures -----------------------------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> float:
-        """Take note, free the bookmark for one who may have more luck, and say how many seconds to wait."""
+        """Record the failure, release the lease to others, and return the seconds to wait."""
         pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 30), LONGEST_PAUSE_SECONDS)
         self._failures += 1
         self._width = max(1, self._width // 2)
         self._last_error = (str(error), self._clock())
-        self._say(
+        self._log(
             logging.WARNING,
             "not published, trying again in %.1f s: %s",
             *(pause, error),
@@ -314,20 +317,20 @@ class Publisher:
             failures=self._failures,
             error=str(error),
         )
-        self._let_go()
+        self._release()
         return pause
 
     def _recovered(self) -> None:
         if self._failures and self._until is not None:
-            self._say(logging.INFO, "publishing again after %d failures", self._failures, position=self._position)
+            self._log(logging.INFO, "publishing again after %d failures", self._failures, position=self._position)
             self._failures = 0
 
-    def _say(self, level: int, text: str, *values: object, **fields: object) -> None:
-        _log.log(level, f"%s: {text}", self.name, *values, extra={"publisher": self.name, **fields})
+    def _log(self, level: int, text: str, *values: object, **fields: object) -> None:
+        _logger.log(level, f"%s: {text}", self.name, *values, extra={"publisher": self.name, **fields})
 
 
 def checkpoint_of(name: str) -> str:
-    """The name of the bookmark of a publisher."""
+    """The name of the checkpoint of a publisher."""
     return f"publish/{name}"
 
 

@@ -1,4 +1,4 @@
-"""RabbitMQ: persistent messages to a durable topic exchange, confirmed by the broker, and none that no queue takes."""
+"""RabbitMQ: persistent messages to a durable topic exchange. The broker must confirm each, and route it to a queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from returnable.adapters.publishing.broker import (
     BrokerUnusable,
     Message,
 )
-from returnable.adapters.publishing.event_loop import EventLoop
+from returnable.adapters.publishing.event_loop import LoopBroker
 from returnable.adapters.urls import without_quotes
 
 PERSISTENT = 2
@@ -28,17 +28,17 @@ PERSISTENT = 2
 
 @dataclass(frozen=True, slots=True)
 class RabbitPlace:
-    """Where to publish. ``url`` may hold a password; ``shown`` does not."""
+    """The exchange to publish to. ``url`` may hold a password; ``shown`` holds none."""
 
     url: str = field(repr=False)
     exchange: str
     shown: str
 
 
-class RabbitBroker:
-    """Publishes to an exchange. A message that the broker could route to no queue counts as not acknowledged.
+class RabbitBroker(LoopBroker):
+    """Publishes to an exchange. A message that the broker cannot route to a queue counts as not acknowledged.
 
-    Raises :class:`BrokerUnusable` for parameters that the library does not take.
+    Raises :class:`BrokerUnusable` for parameters that the library does not accept.
     """
 
     def __init__(self, place: RabbitPlace, *, create: bool) -> None:
@@ -49,31 +49,22 @@ class RabbitBroker:
             raise BrokerUnusable(f"{place.shown}: {without_quotes(str(error))}") from None
         self._parameters.socket_timeout = CONNECT_SECONDS
         self._create = create
-        self._loop: EventLoop | None = None
         self._line: _Line | None = None
 
     def send(self, messages: Sequence[Message]) -> None:
         """Publish and wait for every confirmation; raises ``BrokerFailed``."""
-        self._loop = self._loop or EventLoop()
         try:
             if self._line is None or self._line.lost is not None:
                 self._drop()
                 self._line = _Line(self._place.exchange)
-                self._loop.run(self._line.open(self._parameters, self._create), CONNECT_SECONDS)
-            self._loop.run(self._line.publish(messages), ACKNOWLEDGE_SECONDS)
+                self._run(self._line.open(self._parameters, self._create), CONNECT_SECONDS)
+            self._run(self._line.publish(messages), ACKNOWLEDGE_SECONDS)
         except (_Refused, AMQPError, OSError, TimeoutError) as error:
             self._drop()
-            said = "no answer in time" if isinstance(error, TimeoutError) else _said(error)
-            if said.startswith("NOT_FOUND - no exchange"):
-                said = f"{said}; create it, or ask for it with --create"
-            raise BrokerFailed(f"{self._place.shown}: {said}") from None
-
-    def close(self) -> None:
-        """Close the connection and end its thread."""
-        self._drop()
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+            reason = "no answer in time" if isinstance(error, TimeoutError) else _reason(error)
+            if reason.startswith("NOT_FOUND - no exchange"):
+                reason = f"{reason}; create it, or use --create"
+            raise BrokerFailed(f"{self._place.shown}: {reason}") from None
 
     def _drop(self) -> None:
         line, self._line = self._line, None
@@ -85,11 +76,11 @@ class RabbitBroker:
 
 
 class _Refused(Exception):
-    """The broker said no."""
+    """The broker refused a message or the connection."""
 
 
 class _Line:
-    """One connection with one channel in confirm mode; it is used up by the first failure."""
+    """One connection with one channel in confirm mode. After the first failure it cannot be used again."""
 
     def __init__(self, exchange: str) -> None:
         self.lost: BaseException | None = None
@@ -104,7 +95,7 @@ class _Line:
         self._closed = asyncio.Event()
 
     async def open(self, parameters: URLParameters, create: bool) -> None:
-        """Connect, see to the exchange, and turn confirmations on."""
+        """Connect, check or create the exchange, and turn confirmations on."""
 
         def connect(opened: Callable[[Any], None]) -> None:
             self._connection = AsyncioConnection(
@@ -119,7 +110,7 @@ class _Line:
         channel: Channel = await self._answered(lambda opened: connection.channel(on_open_callback=opened))
         self._channel = channel
         channel.add_on_close_callback(lambda _, error: self._lose(error))
-        channel.add_on_return_callback(self._take_back)
+        channel.add_on_return_callback(self._note_returned)
         await self._answered(
             lambda declared: channel.exchange_declare(
                 self._exchange, "topic", passive=not create, durable=True, callback=declared
@@ -128,12 +119,12 @@ class _Line:
         await self._answered(lambda selected: channel.confirm_delivery(self._confirmed, callback=selected))
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Give all of them to the broker, and wait until it has confirmed each."""
+        """Send all messages to the broker, and wait until it has confirmed each."""
         channel = self._channel
         if channel is None or self.lost is not None:
             raise _Refused(f"the connection was lost: {self.lost}")
 
-        def give(_: Callable[[Any], None]) -> None:
+        def send(_: Callable[[Any], None]) -> None:
             for message in messages:
                 self._sent += 1
                 self._unconfirmed.add(self._sent)
@@ -141,17 +132,17 @@ class _Line:
                     self._exchange, routing_key(message), message.body, properties_of(message), mandatory=True
                 )
 
-        await self._answered(give)
+        await self._answered(send)
 
     async def close(self) -> None:
-        """Close the connection, politely where it is open."""
+        """Close the connection and wait until it is closed."""
         connection = self._connection
         if connection is not None and connection.is_open:
             connection.close()
             await self._closed.wait()
 
     async def _answered(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
-        """What the broker answers; raises what it refuses with, or how the connection was lost."""
+        """Return the broker's answer; raise its refusal, or the reason of a lost connection."""
         answer = self._answer = asyncio.get_running_loop().create_future()
 
         def take(value: Any) -> None:
@@ -161,7 +152,7 @@ class _Line:
         ask(take)
         return await answer
 
-    def _take_back(self, _: Channel, method: Any, properties: BasicProperties, body: bytes) -> None:
+    def _note_returned(self, _: Channel, method: Any, properties: BasicProperties, body: bytes) -> None:
         self._returned = f"no queue takes {method.routing_key!r}: bind one to the exchange {self._exchange!r}"
 
     def _confirmed(self, frame: Any) -> None:
@@ -187,16 +178,16 @@ class _Line:
     def _lose(self, error: BaseException) -> None:
         self.lost = self.lost or error
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(_Refused(_said(error)))
+            self._answer.set_exception(_Refused(_reason(error)))
 
 
-def _said(error: BaseException) -> str:
-    """What happened: as the broker put it, or the library, whose errors often say it only in their ``repr``."""
+def _reason(error: BaseException) -> str:
+    """The reason in an error: the broker's text, or the library's, whose errors often hold it only in their ``repr``."""
     return str(getattr(error, "reply_text", None) or str(error) or repr(error))
 
 
 def routing_key(message: Message) -> str:
-    """What consumers bind by: the kind of the stream and the fact, such as ``order.Shipped``.
+    """The routing key for the bindings of consumers: the kind of the stream and the event, such as ``order.Shipped``.
 
     >>> routing_key(Message("/a", "return/R-1#1", "return/R-1", "A-1", "ReturnRequested", b""))
     'return.ReturnRequested'
@@ -205,7 +196,7 @@ def routing_key(message: Message) -> str:
 
 
 def properties_of(message: Message) -> BasicProperties:
-    """Persistent; the message id tells duplicates, and the header ``partitionkey`` is for exchanges that hash."""
+    """Persistent; consumers detect duplicates by the message id, and hashing exchanges use the header ``partitionkey``."""
     return BasicProperties(
         content_type=CONTENT_TYPE,
         delivery_mode=PERSISTENT,

@@ -10,10 +10,10 @@ from returnable.adapters.publishing.broker import Message
 
 
 class StdoutBroker:
-    """One CloudEvent a line. What was written and flushed counts as acknowledged; who reads it answers for the rest."""
+    """Writes one CloudEvent a line. A flushed line counts as acknowledged; its reader is responsible for it."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Write and flush; raises ``BrokenPipeError`` when nobody reads any more."""
+        """Write and flush; raises ``BrokenPipeError`` if the reader has gone away."""
         for message in messages:
             sys.stdout.write(json_text(message.body.decode()) + "\n")
         sys.stdout.flush()

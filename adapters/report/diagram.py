@@ -1,7 +1,7 @@
-"""A lifecycle as a drawing: the states of its machine in rows, with the way that was taken.
+"""A lifecycle as a drawing: the states of its machine in rows, with the path that was taken.
 
-The machine alone decides where its states and lines are on the paper. ``tools/draw_lifecycles.py`` computes that and
-writes it to ``lifecycles.json``. A report adds the heights of the rows, the colours, and the numbers of the steps.
+The layout depends on the machine alone. ``tools/draw_lifecycles.py`` computes it and writes ``lifecycles.json``. A report
+adds the heights of the rows, the colours, and the numbers of the steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from xml.etree.ElementTree import Element
 
 from returnable.adapters.report.markup import el
 from returnable.domain.lifecycles import NOTHING
-from returnable.projections.report import LifecyclePath, words
+from returnable.projections.report.model import LifecyclePath
+from returnable.projections.report.wording import words
 
 LAYOUTS: Mapping[str, Any] = json.loads(
     resources.files("returnable.adapters.report").joinpath("lifecycles.json").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ START_SIZE = 18.0
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A state on the paper; ``x`` and ``y`` are the middle."""
+    """A state on the drawing; ``x`` and ``y`` are its middle."""
 
     state: str
     x: float
@@ -67,7 +68,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Everything on the paper."""
+    """All boxes and lines of a drawing."""
 
     width: float
     height: float
@@ -77,7 +78,7 @@ class Drawing:
 
 
 def draw(layout: str, tall: Container[str] = ()) -> Drawing:
-    """Put everything in its place; ``tall``: the states whose boxes hold a second line of text."""
+    """Place all boxes and lines; ``tall``: the states whose boxes hold a second line of text."""
     of = LAYOUTS[layout]
     rows: list[float] = [0.0] * (1 + max(box["row"] for box in of["boxes"]))
     heights = {}
@@ -106,7 +107,7 @@ def draw(layout: str, tall: Container[str] = ()) -> Drawing:
     return Drawing(of["width"], tops[-1] - ROW_GAP + MARGIN, boxes, lanes, lines)
 
 
-# ---- the way that was taken -----------------------------------------------------------------------------------------
+# ---- the path that was taken ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Badge:
 
 
 def numbered(numbers: Sequence[int]) -> str:
-    """Numbers in order, with runs drawn together.
+    """Numbers in order, with runs contracted.
 
     >>> numbered([3, 5, 6, 7, 9, 10])
     '3, 5–7, 9, 10'
@@ -157,7 +158,7 @@ def _taken(path: LifecyclePath) -> tuple[dict[str, list[int]], dict[str, list[in
 
 
 def _badges(drawing: Drawing, moves: Mapping[str, Sequence[int]]) -> list[Badge]:
-    """The numbers of each edge, on the line by which the edge leaves its state: it shares that line with no other."""
+    """The numbers of each edge, on the line by which it leaves its state: no other edge shares that line."""
     first = {edge: line for line in drawing.lines if line.source is not None for edge in line.edges}
     placed: list[Badge] = []
     for edge, numbers in moves.items():
@@ -181,7 +182,7 @@ def _second_line(path: LifecyclePath, state: str, stays: Mapping[str, Sequence[i
 
 
 def lifecycle_svg(path: LifecyclePath, number: int) -> Element:
-    """The machine of a path with the way that was taken; ``number`` tells several drawings of one page apart."""
+    """The machine with the path that was taken; ``number`` makes the ids of several drawings on a page unique."""
     moves, stays = _taken(path)
     layout = f"{path.lifecycle} by the clock" if path.by_the_clock else path.lifecycle
     seconds = {box["state"]: _second_line(path, box["state"], stays) for box in LAYOUTS[layout]["boxes"]}
@@ -211,7 +212,7 @@ def _described(path: LifecyclePath) -> str:
         for step in path.steps
     ]
     clock = f" By the clock it is {words(path.by_the_clock)}." if path.by_the_clock else ""
-    return f"The way taken. {'; '.join(steps)}. Its state is {words(path.state)}.{clock}"
+    return f"The path taken. {'; '.join(steps)}. Its state is {words(path.state)}.{clock}"
 
 
 def _all_lines(drawing: Drawing, moves: Set[str]) -> Iterator[Element]:
@@ -260,7 +261,7 @@ def _box(box: Box, path: LifecyclePath, second: str) -> Element:
 
 
 def _cut(text: str, width: float) -> str:
-    """As much of a second line as a box of that width holds.
+    """The part of a second line that fits into a box of that width.
 
     >>> _cut("now · ↻ 3–7, 9", 96), _cut("now · ↻ 3–7, 9, 11", 96)
     ('now · ↻ 3–7, 9', 'now · ↻ 3–7, …')

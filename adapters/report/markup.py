@@ -1,4 +1,4 @@
-"""Markup as a tree of elements, written out once: no value can ever be markup, because none is ever read as such."""
+"""Markup as a tree of elements that is serialized once: no value can become markup, because none is ever parsed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, tostring
 from returnable.adapters.printable import visible, visible_id
 
 Child: TypeAlias = "Element | str | Iterable[Child] | None"
-"""What can stand in an element: other elements, text, nothing, or several of these."""
+"""The content of an element: other elements, text, nothing, or several of these."""
 
 _BLOCKS = frozenset(
     {"html", "head", "meta", "title", "style", "body", "header", "nav", "main", "footer", "section", "article", "div"}
@@ -19,8 +19,8 @@ _BLOCKS = frozenset(
 
 
 def el(tag: str, *children: Child, **attributes: str | int | float | None) -> Element:
-    """An element. An attribute that Python does not let one name ends in ``_``; other ``_`` stand for ``-``; ``None``
-    leaves it out.
+    """An element. In the name of an attribute ``_`` stands for ``-``, and one at the end (``class_``) is dropped. An
+    attribute that is ``None`` is left out.
 
     >>> page(el("p", "1 < 2 ", el("b", "<script>"), class_="sum", data_of=3))
     '<!DOCTYPE html>\\n<p class="sum" data-of="3">1 &lt; 2 <b>&lt;script&gt;</b></p>\\n'
@@ -56,17 +56,17 @@ def _add_text(element: Element, text: str) -> None:
 
 
 def given(text: str) -> Element:
-    """Text that somebody gave: it runs in its own direction and cannot reorder what stands around it."""
+    """Text that somebody gave: it has its own direction and cannot reorder the text around it."""
     return el("bdi", text)
 
 
 def named(text: str) -> Element:
-    """The same of an id: everything in it that cannot be seen is spelt out."""
+    """The same for an id: every character that cannot be seen is spelt out."""
     return given(visible_id(text))
 
 
 def style(css: str) -> Element:
-    """A style sheet of our own; it is written as it is."""
+    """Our own style sheet, written as it is."""
     element = el("style")
     element.text = css
     return element

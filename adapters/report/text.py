@@ -1,14 +1,13 @@
 """The audit report as plain text: 100 columns, readable in a terminal and in a letter.
 
-Nothing in it can steer a terminal: what could not be seen is spelt out, and text that runs from right to left is kept from
-reordering what stands around it.
+No text in it can control a terminal: characters that cannot be seen are spelt out, and text that runs from right to left
+cannot reorder the text around it.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue
 from rich.cells import cell_len, chop_cells
@@ -16,25 +15,25 @@ from rich.cells import cell_len, chop_cells
 from returnable.adapters.printable import visible, visible_id
 from returnable.domain.calendar import zone
 from returnable.domain.outcome import ClauseView
-from returnable.projections.report import (
+from returnable.projections.report.model import (
     DeadlineEntry,
-    FactEntry,
+    EventEntry,
     LifecyclePath,
     OverrideEntry,
     RefundSheet,
     Report,
     RulingEntry,
-    at_a_glance,
-    spelt,
-    spoken,
-    words,
 )
+from returnable.projections.report.wording import at_a_glance, spelt, spoken, words
 from returnable.projections.views import ActorView, MoneyView, SubjectView
 
 WIDTH = 100
 """Columns of a terminal; wide characters take two."""
 
 _VERDICTS = {"pass": "pass", "fail": "FAIL", "overridden": "SET ASIDE", "not_applicable": "n/a"}
+# Unicode 16.0, DerivedBidiClass.txt: every block whose characters, also those not assigned yet, are R, AL or AN.
+_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_FOCUS = {True: " (the refund asked about)", False: ""}
 _FIRST_STRONG_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
 
 
@@ -49,30 +48,30 @@ class _Letter:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.where: ZoneInfo = zone(report.policy.zone)
+        self.tz = zone(report.policy.zone)
 
     def lines(self) -> Iterator[str]:
         yield from self.header()
         parts = (
-            ("What it is about", self.subject()),
+            ("Goods", self.subject()),
             ("Timeline", self.timeline()),
             ("Lifecycles", self.lifecycles()),
             ("Rulings", self.rulings()),
             ("Money", self.money()),
-            ("What is open", self.open()),
+            ("Open tasks and deadlines", self.open()),
         )
         for number, (name, content) in enumerate(parts, start=1):
-            yield ""
-            yield ""
-            yield f"{number}. {name.upper()}"
-            yield "=" * WIDTH
+            yield from ("", "", f"{number}. {name.upper()}", "=" * WIDTH)
             yield from content
 
     def time(self, instant: str) -> str:
-        return spoken(instant, self.where)
+        return spoken(instant, self.tz)
+
+    def until(self, deadline: DeadlineEntry) -> str:
+        return f"{'up to and including' if deadline.inclusive else 'before'} {self.time(deadline.at)}"
 
     def fields(self, values: Mapping[str, JsonValue], indent: str) -> Iterator[str]:
-        for name, value in spelt(values, self.where):
+        for name, value in spelt(values, self.tz):
             yield from _wrapped(f"{indent}{name + ':':<18} ", value)
 
     # ---- the parts ------------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ class _Letter:
         report, store, policy = self.report, self.report.store, self.report.policy
         yield from _wrapped("", f"AUDIT REPORT: {report.kind} {_id(report.id)}, {words(report.state)}", given=False)
         yield "=" * WIDTH
-        made = spoken(report.generated_at, self.where, whole_seconds=True)
+        made = spoken(report.generated_at, self.tz, whole_seconds=True)
         rows = [("Made", made if report.as_of is not None else f"{made}, and judged at that moment")]
         if report.pays_for is not None:
             rows.append(("Pays for", visible_id(report.pays_for)))
@@ -98,7 +97,7 @@ class _Letter:
             ("Calendar, zone", f"{policy.calendar}, {policy.zone_and_data}"),
             (
                 "Made from",
-                f"the store up to position {store.position}; of this case {store.facts} facts, the last "
+                f"the store up to position {store.position}; of this case {store.facts} events, the last "
                 f"{store.last_fact} at position {store.last_fact_position}",
             ),
         ]
@@ -109,7 +108,7 @@ class _Letter:
         for found in report.look_alikes:
             each = zip(found.ids, found.code_points, strict=True)
             ids = ", ".join(f"{_id(one)} ({code_points})" for one, code_points in each)
-            yield from _wrapped(f"{'Look alike':<16}", f"these ids look the same and are different: {ids}", given=False)
+            yield from _wrapped(f"{'Look alike':<16}", f"these ids look the same but differ: {ids}", given=False)
         yield ""
         for what, value, _ in at_a_glance(report):
             yield f"{value:>16}  {what}"
@@ -128,21 +127,20 @@ class _Letter:
                 yield from _wrapped("        ", fates)
 
     def timeline(self) -> Iterator[str]:
-        moment = f"---- the moment of this report: {spoken(self.report.moment, self.where, whole_seconds=True)} "
-        told = False
         for entry in self.report.timeline:
-            if isinstance(entry, DeadlineEntry) and entry.ahead and not told:
-                told = True
-                yield from ("", moment.ljust(WIDTH, "-"))
-            yield ""
-            yield from self.event(entry) if isinstance(entry, FactEntry) else self.deadline(entry)
-        if not told:
-            yield from ("", moment.ljust(WIDTH, "-"))
+            if isinstance(entry, EventEntry) or not entry.ahead:
+                yield ""
+                yield from self.event(entry) if isinstance(entry, EventEntry) else self.deadline(entry)
+        moment = f"---- the moment of this report: {spoken(self.report.moment, self.tz, whole_seconds=True)} "
+        yield from ("", moment.ljust(WIDTH, "-"))
+        for deadline in self.report.deadlines:
+            if deadline.ahead:
+                yield ""
+                yield from self.deadline(deadline)
 
-    def event(self, event: FactEntry) -> Iterator[str]:
-        focus = " (the refund asked about)" if event.focus else ""
+    def event(self, event: EventEntry) -> Iterator[str]:
         outcome = f": {event.outcome.upper()}" if event.outcome is not None else ""
-        yield from _wrapped("* ", f"{event.title}{outcome}{focus}", hang="  ")
+        yield from _wrapped("* ", f"{event.title}{outcome}{_FOCUS[event.focus]}", hang="  ")
         learnt = ""
         if event.learnt_later is not None:
             learnt = f"; learnt {event.learnt_later} later, recorded {self.time(event.recorded_at)}"
@@ -157,10 +155,9 @@ class _Letter:
 
     def deadline(self, deadline: DeadlineEntry) -> Iterator[str]:
         yield from _wrapped("> ", f"{deadline.state.upper()}: {_safe(deadline.title)}", hang="  ", given=False)
-        when = "up to and including" if deadline.inclusive else "before"
         note = f"; {_safe(deadline.note)}" if deadline.note is not None else ""
-        yield from _wrapped("  ", f"{when} {self.time(deadline.at)}{note}", given=False)
-        yield from _wrapped("  ", f"{deadline.clause}, given by {_id(deadline.event)}", given=False)
+        yield from _wrapped("  ", f"{self.until(deadline)}{note}", given=False)
+        yield from _wrapped("  ", f"{deadline.clause}, set by {_id(deadline.event)}", given=False)
 
     def lifecycles(self) -> Iterator[str]:
         for path in self.report.lifecycles:
@@ -168,7 +165,7 @@ class _Letter:
             yield from self.lifecycle(path)
 
     def lifecycle(self, path: LifecyclePath) -> Iterator[str]:
-        clock = f"; by the clock {words(path.by_the_clock)}, not on record yet" if path.by_the_clock else ""
+        clock = f"; by the clock {words(path.by_the_clock)}, which no event records yet" if path.by_the_clock else ""
         of = f" of return {_id(path.of)}" if path.of is not None else ""
         yield from _wrapped("", f"{path.lifecycle} {_id(path.name)}{of}: {words(path.state)}{clock}", given=False)
         for step in path.steps:
@@ -202,7 +199,7 @@ class _Letter:
 
     def ruling(self, ruling: RulingEntry) -> Iterator[str]:
         stamp = ruling.policy
-        yield f"{ruling.title}: {ruling.outcome.upper()}{' (the refund asked about)' if ruling.focus else ''}"
+        yield f"{ruling.title}: {ruling.outcome.upper()}{_FOCUS[ruling.focus]}"
         place = f"{self.time(ruling.decided_at)}, {_id(ruling.event)}, {_actor(ruling.actor)}"
         yield from _wrapped("  ", place, given=False)
         yield from _wrapped("  ", f"policy {stamp.id} {stamp.version}, sha256 {stamp.sha256}")
@@ -226,7 +223,7 @@ class _Letter:
             for reason in nothing.reasons:
                 yield from _wrapped("  ", reason)
         if not money.sheets and not money.nothing_due:
-            yield "No refund was asked for, and none is due."
+            yield "No refund was requested, and none is due."
         yield ""
         yield f"Payments of the order in {money.currency} (remaining = captured - refunded - pending)"
         head = ("Payment", "Captured", "Refunded", "Pending", "Remaining")
@@ -237,10 +234,9 @@ class _Letter:
         yield from _row(_payment("Total", money.total))
 
     def sheet(self, sheet: RefundSheet) -> Iterator[str]:
-        name = f"Refund {_id(sheet.refund_id)}" if sheet.refund_id is not None else "Due, not asked for yet,"
+        name = f"Refund {_id(sheet.refund_id)}" if sheet.refund_id is not None else "Due, not requested yet,"
         overdue = ", OVERDUE" if sheet.overdue else ""
-        focus = " (the refund asked about)" if sheet.focus else ""
-        head = f"{name} for {_subject_name(sheet.for_)}: {words(sheet.status)}{overdue}{focus}"
+        head = f"{name} for {_subject_name(sheet.for_)}: {words(sheet.status)}{overdue}{_FOCUS[sheet.focus]}"
         yield from _wrapped("", head, given=False)
         if sheet.issued_at is not None:
             expected = f"; expected from {' to '.join(sheet.expected_between)}" if sheet.expected_between else ""
@@ -266,11 +262,8 @@ class _Letter:
             yield "  nothing"
         yield "Deadlines to come:"
         for deadline in self.report.open.deadlines:
-            when = "up to and including" if deadline.inclusive else "before"
-            said = (
-                f"{when} {self.time(deadline.at)}: {_safe(deadline.title)} ({deadline.clause}, {_id(deadline.event)})"
-            )
-            yield from _wrapped("  ", said, given=False)
+            source = f"({deadline.clause}, {_id(deadline.event)})"
+            yield from _wrapped("  ", f"{self.until(deadline)}: {_safe(deadline.title)} {source}", given=False)
         if not self.report.open.deadlines:
             yield "  none"
 
@@ -279,15 +272,15 @@ class _Letter:
 
 
 def _safe(text: str) -> str:
-    """Text that somebody gave, as it may stand among ours."""
+    """Text that somebody gave, made safe among ours."""
     shown = visible(text)
-    if any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in shown):
+    if _RIGHT_TO_LEFT.search(shown):
         return f"{_FIRST_STRONG_ISOLATE}{shown}{_END_OF_ISOLATE}"
     return shown
 
 
 def _id(text: str) -> str:
-    """The same of an id: everything in it that cannot be seen is spelt out."""
+    """The same for an id: every character that cannot be seen is spelt out."""
     return _safe(visible_id(text))
 
 
@@ -299,7 +292,7 @@ def _subject_name(subject: SubjectView) -> str:
     return f"{subject.kind} {_id(subject.id)}"
 
 
-def _moves(event: FactEntry) -> Iterator[str]:
+def _moves(event: EventEntry) -> Iterator[str]:
     main = event.event.partition("/")[0]
     if event.before == event.after:
         yield f"{main} stays {words(event.after)}"
@@ -327,7 +320,7 @@ def _row(cells: Sequence[str]) -> Iterator[str]:
 
 
 def _amount(what: str, amount: str) -> Iterator[str]:
-    """What, and how much at the right margin."""
+    """A name, and an amount at the right margin."""
     *before, last = _wrapped("  ", what, hang="    ", width=WIDTH - 24, given=False)
     yield from before
     yield last + " " + "." * (WIDTH - cell_len(last) - cell_len(amount) - 2) + " " + amount
@@ -337,7 +330,7 @@ def _wrapped(
     first: str, text: str, hang: str | None = None, width: int = WIDTH, *, given: bool = True
 ) -> Iterator[str]:
     """The text in lines of at most ``width`` columns: the first begins with ``first``, the others with ``hang`` (default:
-    as many spaces). ``given``: the text holds what somebody gave and was not made safe yet."""
+    as many spaces). ``given``: the text holds text from outside that was not made safe yet."""
     indent = hang if hang is not None else " " * cell_len(first)
     line, empty = first, True
     for word in _pieces(_safe(text) if given else text, width - max(cell_len(first), cell_len(indent))):
@@ -349,7 +342,7 @@ def _wrapped(
 
 
 def _pieces(text: str, width: int) -> Iterable[str]:
-    """The words of a text; what is too long for a line is cut."""
+    """The words of a text; a word that is too long for a line is cut."""
     for word in text.split(" "):
         if cell_len(word) <= width:
             yield word

@@ -1,8 +1,6 @@
-"""Stored views in an SQLite file of their own, beside the store whose facts they tell.
+"""Stored views in an SQLite file of their own, beside the store from whose events they are made.
 
-Projecting never takes the write lock of the store, and the file can be deleted at any time: it is made again from the facts.
-For the ``eventsourcing`` library it is a tracking recorder: each view tracks the positions of the log under its own name,
-so that a host can wait until a view has told what it just recorded.
+Projecting never takes the write lock of the store. The file can be deleted at any time: it is made again from the events.
 """
 
 from __future__ import annotations
@@ -13,10 +11,10 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 
-from eventsourcing.persistence import IntegrityError, Tracking, TrackingRecorder
 from pydantic_core import to_json
 
 from returnable.adapters.eventstore.forks import AtWork, before_forks, in_children
@@ -24,8 +22,11 @@ from returnable.adapters.eventstore.sqlite_file import (
     OUTCOME_UNKNOWN,
     FileConnection,
     SQLiteFile,
+    close_at_end,
+    closed_on_error,
     connect,
     create_for_owner,
+    transaction,
 )
 from returnable.adapters.eventstore.wal import is_busy, make_durable_what_is_found, switch_to_wal
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -44,7 +45,6 @@ CREATE TABLE parked (
     view TEXT NOT NULL, case_id TEXT NOT NULL, position INTEGER NOT NULL, case_seq INTEGER NOT NULL,
     stream TEXT NOT NULL, version INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (view, case_id)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE tracking (application_name TEXT PRIMARY KEY, notification_id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE origin (identity TEXT NOT NULL) STRICT;
 """
 
@@ -66,22 +66,21 @@ _SUMS = ", ".join(
 )
 
 CHECKPOINT_PAGES = 8000
-"""Pages of WAL between two checkpoints. Measured: with SQLite's 1000 building takes 15 % longer, and where the disk is slow
-twice as long. The price is up to 32 MB beside the file."""
+"""Pages of WAL between two checkpoints. Measured: with SQLite's 1000, building takes 15 % longer, and twice as long on a slow
+disk. The price is up to 32 MB beside the file."""
 
 _CACHE_KIB = 32_000
 """The most memory SQLite keeps pages in, whatever the size of the file."""
 
 
-class SQLiteViews(TrackingRecorder):
+class SQLiteViews:
     """Keeps stored views in a file, or in memory; safe to share between threads, and between processes by the file.
 
-    A batch is one transaction, there as a whole after a power failure or not at all.
+    A batch is one transaction: after a power failure all of it is there, or nothing.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, busy_timeout_seconds: float = 10.0) -> None:
-        """``None``: in memory. Raises ``StoreUnusable`` when the file is something else or of another version."""
-        super().__init__()
+        """``None``: in memory. Raises ``StoreUnusable`` when the file is of another application or of another version."""
         self._file = None if path is None else SQLiteFile(path)
         self.path = None if self._file is None else self._file.path
         self._busy_timeout_seconds = busy_timeout_seconds
@@ -115,57 +114,24 @@ class SQLiteViews(TrackingRecorder):
         """The connection that writes; opened when there is none."""
         connection = self._connection
         if connection is None:
-            connection = self._connect("rwc" if self._file is None or self._file.is_new else "rw")
-            try:
+            mode = "rwc" if self._file is None or self._file.is_new else "rw"
+            with closed_on_error(self._connect(mode)) as connection:
                 self._prepare(connection)
                 if self._file is not None:
                     self._file.remember(connection)
-            except BaseException:
-                connection.close()
-                raise
             self._connection = connection
-            self._finalizer = weakref.finalize(self, _close_at_end, connection, self._lock, self._busy_timeout_seconds)
+            close = partial(_close, connection)
+            self._finalizer = weakref.finalize(self, close_at_end, close, self._lock, self._busy_timeout_seconds)
         return connection
 
     @property
     def _name(self) -> str:
         return self.path or "the views in memory"
 
-    # ---- the library's contract ------------------------------------------------------------------------------------------
-
-    def insert_tracking(self, tracking: Tracking) -> None:
-        """Track the position of a projection of the host's own.
-
-        The positions of stored views are saved with their rows only: for one of theirs raises ``ValueError``. Raises the
-        library's ``IntegrityError`` for a position that is tracked already.
-        """
-        if tracking.application_name in VIEWS:
-            raise ValueError(f"the position of the stored view {tracking.application_name!r} is saved with its rows")
-        with self._writing() as connection:
-            tracked = self._tracked(connection, tracking.application_name)
-            if tracked is not None and tracked >= tracking.notification_id:
-                raise IntegrityError(f"{tracking} is not above {tracked}")
-            connection.execute(
-                "INSERT OR REPLACE INTO tracking VALUES (?, ?)", (tracking.application_name, tracking.notification_id)
-            )
-
-    def max_tracking_id(self, application_name: str) -> int | None:
-        """The position that a stored view (by its name), or a projection of the host's own, has told."""
-        with self.reading() as reading:
-            mark = reading.marks().get(application_name)
-            if application_name in VIEWS:
-                return mark.position if mark is not None and mark.built else None
-            return self._tracked(reading.connection, application_name)
-
-    @staticmethod
-    def _tracked(connection: sqlite3.Connection, name: str) -> int | None:
-        row = connection.execute("SELECT notification_id FROM tracking WHERE application_name = ?", (name,)).fetchone()
-        return None if row is None else row[0]
-
     # ---- what projectors need --------------------------------------------------------------------------------------------
 
     def belongs_to(self, store_identity: str | None) -> None:
-        """Raise ``StoreUnusable`` when the views were made of another store; from the first fact on that is known."""
+        """Raise ``StoreUnusable`` when the views were made from another store. The first event identifies the store."""
         with self.reading() as reading:
             reading.belongs_to(store_identity)
             if store_identity is None or reading.origin() is not None:
@@ -176,17 +142,17 @@ class SQLiteViews(TrackingRecorder):
                 connection.execute("INSERT INTO origin VALUES (?)", (store_identity,))
 
     def marks(self) -> Mapping[str, Mark]:
-        """How far each view is."""
+        """The position of each view."""
         with self.reading() as reading:
             return reading.marks()
 
     def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
-        """The view and the place of every case that could not be told to its end."""
+        """The view, and the damage, of every case that could not be projected to its end."""
         with self.reading() as reading:
             return reading.parked(view)
 
     def begin(self, views: Sequence[str], mark: Mark, store_identity: str | None = None) -> None:
-        """Empty these views, and mark them as to be built up to that; when it is all, they are of that store now."""
+        """Empty these views, to be built up to ``mark``. If these are all views, they belong to this store from now on."""
         with self._writing() as connection:
             for view in views:
                 connection.execute(f"DELETE FROM {VIEWS[view].name}")
@@ -202,7 +168,10 @@ class SQLiteViews(TrackingRecorder):
     def save(
         self, before: Mapping[str, Mark], after: Mark, changes: Changes, store_identity: str | None = None
     ) -> bool:
-        """Take the changes over and move the views of ``before`` to ``after``, all or nothing."""
+        """Write the changes and move the views from ``before`` to ``after``, all or nothing.
+
+        Returns ``False`` where one of them is not at ``before``.
+        """
         with self._writing() as connection:
             if store_identity is not None:
                 SQLiteReading(connection, self._name).belongs_to(store_identity)
@@ -216,7 +185,7 @@ class SQLiteViews(TrackingRecorder):
 
     @staticmethod
     def _save_rows(connection: sqlite3.Connection, view: str, changes: Changes, *, fresh: bool) -> None:
-        # A view that is being built comes to every case for the first time: there is nothing to take back.
+        # A view that is being built meets every case for the first time: there is nothing to delete.
         if not fresh:
             case_ids = [(case_id,) for case_id in changes.case_ids]
             connection.executemany(f"DELETE FROM {view} WHERE case_id = ?", case_ids)
@@ -241,22 +210,18 @@ class SQLiteViews(TrackingRecorder):
 
     @contextmanager
     def reading(self) -> Iterator[SQLiteReading]:
-        """Rows and marks as they stand together at one moment, whatever projectors do meanwhile."""
+        """Rows and marks as of one moment, whatever projectors write meanwhile."""
         with AtWork(self):
             self._check_open()
             if self._file is None:
                 with self._lock:
                     yield SQLiteReading(self._writer(), self._name)
                 return
-            with self._explained():
-                connection = self._connect("rw")
-                try:
-                    connection.execute("PRAGMA query_only = ON")
-                    connection.execute("BEGIN")
-                    self._file.remember(connection)
-                    yield SQLiteReading(connection, self._name)
-                finally:
-                    connection.close()
+            with self._explained(), closing(self._connect("rw")) as connection:
+                connection.execute("PRAGMA query_only = ON")
+                connection.execute("BEGIN")
+                self._file.remember(connection)
+                yield SQLiteReading(connection, self._name)
 
     def close(self) -> None:
         """Release the file; harmless when repeated."""
@@ -270,25 +235,21 @@ class SQLiteViews(TrackingRecorder):
     def _connect(self, mode: str) -> FileConnection:
         if self._file is not None:
             self._file.check_before_opening()
-        connection = connect(self.path, f"mode={mode}", self._busy_timeout_seconds)
-        try:
+        with closed_on_error(connect(self.path, f"mode={mode}", self._busy_timeout_seconds)) as connection:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def _prepare(self, connection: FileConnection) -> None:
         self._look(connection)
         switch_to_wal(connection, self._busy_timeout_seconds)
-        # Not for the last batch, which could be made again: a sync that fails must be heard before anything is copied from
-        # the WAL into the file. With NORMAL it is swallowed, and a power failure may leave views that lie.
+        # Not for the last batch, which could be made again: a sync that fails must raise before anything is copied from the
+        # WAL into the file. With NORMAL it is swallowed, and a power failure may leave wrong views.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if self.path is not None and not make_durable_what_is_found(connection, self._busy_timeout_seconds):
             raise StoreBusy(f"{self._name}: another projector copied the WAL for {self._busy_timeout_seconds:g} s")
         if _is_empty(connection):
-            with _transaction(connection):
+            with transaction(connection):
                 # Another projector may have been first.
                 if _is_empty(connection):
                     for statement in (*_SYSTEM_TABLES.split(";"), *map(_table, VIEWS)):
@@ -316,7 +277,7 @@ class SQLiteViews(TrackingRecorder):
             connection = self._writer()
             if self._file is not None:
                 self._file.check_before_opening()
-            with _transaction(connection):
+            with transaction(connection):
                 yield connection
                 if self._file is not None:
                     work.check_same_process()
@@ -356,7 +317,7 @@ class SQLiteReading:
 
     @property
     def connection(self) -> FileConnection:
-        """The connection that reads. Raises ``StoreUnusable`` in a child process when its parent began to read."""
+        """The connection that reads. Raises ``StoreUnusable`` in a child process whose parent began to read."""
         if not self._connection.is_own:
             raise StoreUnusable(
                 f"{self._name}: this process was forked while its parent was reading; begin to read again"
@@ -364,14 +325,14 @@ class SQLiteReading:
         return self._connection
 
     def origin(self) -> str | None:
-        """The identity of the store that the views were made of; ``None`` while it had no facts."""
+        """The identity of the store that the views were made from; ``None`` while it had no events."""
         row = self.connection.execute("SELECT identity FROM origin").fetchone()
         return None if row is None else row[0]
 
     def belongs_to(self, store_identity: str | None) -> None:
-        """Raise ``StoreUnusable`` when the views were made of another store."""
+        """Raise ``StoreUnusable`` when the views were made from another store."""
         origin = self.origin()
-        # A first fact that was damaged since says nothing; where it stands still does.
+        # If the first event was damaged since, only its place identifies the store.
         if origin is not None and not (store_identity and _alike(origin, store_identity)):
             raise StoreUnusable(
                 f"{self._name}: these stored views were made of another store, or of this one before it was restored; "
@@ -379,11 +340,11 @@ class SQLiteReading:
             )
 
     def marks(self) -> Mapping[str, Mark]:
-        """How far each view is."""
+        """The position of each view."""
         return _marks(self.connection)
 
     def parked(self, view: str | None = None) -> Sequence[tuple[str, Damage]]:
-        """The places where cases are parked, in order of view and case."""
+        """The damage for which each case is parked, in order of view and case."""
         wanted, values = ("", ()) if view is None else (" WHERE view = ?", (view,))
         rows = self.connection.execute(f"{_PARKED}{wanted} ORDER BY view, case_id", values).fetchall()
         return [(name, Damage(*place)) for name, *place in rows]
@@ -414,16 +375,11 @@ class SQLiteReading:
             values.append(sortable(until))
         counted = self.connection.execute(_CLAUSE_COUNTS.format(" AND ".join(tests), _SUMS), (*values, *values))
         for clause, currency, verdict, decisions, *limbs in counted:
-            yield (
-                clause,
-                currency,
-                verdict,
-                decisions,
-                sum(limb * 10 ** (_LIMB * nth) for nth, limb in enumerate(limbs)),
-            )
+            amount = sum(limb * 10 ** (_LIMB * nth) for nth, limb in enumerate(limbs))
+            yield clause, currency, verdict, decisions, amount
 
     def digest(self, view: str) -> str:
-        """The SHA-256 of all rows of a view in order, and of its parked places."""
+        """The SHA-256 of all rows of a view in order, and of its parked cases."""
         digest = hashlib.sha256()
         for row in self.connection.execute(f"SELECT * FROM {VIEWS[view].name} ORDER BY case_id, nth"):
             digest.update(to_json(row) + b"\n")
@@ -432,30 +388,9 @@ class SQLiteReading:
         return digest.hexdigest()
 
 
-@contextmanager
-def _transaction(connection: FileConnection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A transaction that a child process inherited is the parent's.
-        if connection.in_transaction and connection.is_own:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _close_at_end(connection: FileConnection, lock: threading.RLock, patience_seconds: float) -> None:
-    """Close the connection, after a transaction of another thread: SQLite crashes when it is closed meanwhile.
-
-    Should that take too long, the connection stays open and the system closes the file.
-    """
-    if lock.acquire(timeout=patience_seconds):
-        try:
-            with AtWork(connection), suppress(sqlite3.Error):
-                connection.close()
-        finally:
-            lock.release()
+def _close(connection: FileConnection) -> None:
+    with AtWork(connection), suppress(sqlite3.Error):
+        connection.close()
 
 
 def _alike(one: str, other: str) -> bool:
@@ -521,26 +456,18 @@ def open_views(url: str, *, create: bool = True, anew: bool = False) -> SQLiteVi
 
 
 def _empty_other_version(path: str) -> None:
-    """Take every table out of a file of stored views of another version, and leave anything else alone."""
+    """Drop every table of stored views of another version; leave any other file as it is."""
     if not os.path.exists(path):
         return
-    with AtWork(path):
-        _empty(path)
-
-
-def _empty(path: str) -> None:
-    connection = connect(path, "mode=rw", 10)
     try:
-        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            return
-        if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            connection.execute(f'DROP TABLE "{table}"')
-        connection.execute("PRAGMA user_version = 0")
-        connection.execute("COMMIT")
+        with AtWork(path), closing(connect(path, "mode=rw", 10)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+            if not ours or version == SCHEMA_VERSION:
+                return
+            with transaction(connection):
+                for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    connection.execute(f'DROP TABLE "{table}"')
+                connection.execute("PRAGMA user_version = 0")
     except sqlite3.Error as error:
         raise StoreUnusable(f"{path}: the stored views cannot be emptied ({error})") from error
-    finally:
-        connection.close()

@@ -30,12 +30,12 @@ from pathlib import Path
 
 import tzdata
 
-from bench.measure import table
 from bench.postgres import with_parameters
 from bench.proofs.determinism_worker import journeys_later
 from bench.proofs.journeys import as_file
 from bench.proofs.processes import ROOT, Process
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
+from bench.speed.measure import table
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
 

@@ -34,13 +34,13 @@ from returnable.adapters.wiring import Services, assemble, policy_book, projecto
 from returnable.domain.commands import parse_question
 from returnable.domain.deadlines import Deadlines
 from returnable.domain.errors import ReturnableError
-from returnable.domain.events import Delivered, LabelIssued, LabelReceived, encode
+from returnable.domain.events import encode
 from returnable.domain.ports import Recorded
 from returnable.projections.edges import edges_view
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.redecided import redecide_store
 from returnable.projections.replay import history
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
 from returnable.projections.stored import VIEWS
 from returnable.projections.subjects import find_subject
 from returnable.projections.why import why
@@ -164,13 +164,11 @@ def _exports(services: Services) -> Iterator[tuple[str, bytes]]:
 def _resolved_anew(decode: Any, stored_as: str, content: bytes) -> Any:
     """Every deadline follows once more from clause, zone and calendar, whenever its fact is read."""
     event = decode(stored_as, content)
-    deadlines = Deadlines(policy_book(sys.argv[5]).versions[-1])
-    if isinstance(event, Delivered):
-        before, report = deadlines.of_delivery(event.occurred_at)
-        return event.model_copy(update={"return_before": before, "report_before": report})
-    if isinstance(event, LabelIssued | LabelReceived):
-        return event.model_copy(update={"void_at": deadlines.of_label(event.occurred_at, None)})
-    return event
+    policy = policy_book(sys.argv[5]).versions[-1]
+    days, of = Deadlines(policy), policy.clauses
+    counted = {"return_before": of.returns_window, "report_before": of.wrong_item_window, "void_at": of.returns_ship_by}
+    fields = [name for name in counted if hasattr(event, name)]
+    return event.model_copy(update={name: days.end(counted[name], event.occurred_at, name) for name in fields})
 
 
 @CONTROLS.register

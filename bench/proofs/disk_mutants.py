@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from bench.proofs.mutants import Mutants
-from returnable.adapters.eventstore.connections import Connections, _Held
 from returnable.adapters.eventstore.group_commit import GroupCommit
 from returnable.adapters.eventstore.sqlite import _Statements, _Tables
+from returnable.adapters.eventstore.sqlite_connections import Connections, _Held
 
 MUTANTS = Mutants()
 

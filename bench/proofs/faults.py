@@ -20,12 +20,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.measure import table
 from bench.proofs.disk import OK, Watch, kind_of, watching
 from bench.proofs.disk_mutants import MUTANTS
 from bench.proofs.files import damage_in
@@ -33,6 +32,7 @@ from bench.proofs.power_loss import book, of_threads, often_checkpointed, side_b
 from bench.proofs.processes import Process
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from bench.proofs.reference import Reference
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.wiring import Services
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -142,18 +142,10 @@ def _limited(what: int, limit: int) -> Iterator[None]:
         resource.setrlimit(what, (soft, hard))
 
 
-@contextmanager
-def _no_room(life: Life) -> Iterator[None]:
-    with _limited(resource.RLIMIT_FSIZE, 512):
-        yield
-
-
-@contextmanager
-def _no_descriptors(life: Life) -> Iterator[None]:
+def _no_descriptors(life: Life) -> AbstractContextManager[None]:
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
-    with _limited(resource.RLIMIT_NOFILE, lowest):
-        yield
+    return _limited(resource.RLIMIT_NOFILE, lowest)
 
 
 FAULTS: dict[str, Fault] = {
@@ -176,7 +168,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "read-only": Fault("read-only", (("write", "*"), ("cut", "*")), sqlite3.SQLITE_READONLY),
     "cannot be opened": Fault("cannot be opened", (("open", "*"),), sqlite3.SQLITE_CANTOPEN),
-    "file size limit": Fault(FAILED, outside=_no_room),
+    "file size limit": Fault(FAILED, outside=lambda life: _limited(resource.RLIMIT_FSIZE, 512)),
     "no descriptors": Fault("cannot be opened", outside=_no_descriptors),
     "write lock of another process": Fault("held the store", outside=_held("BEGIN IMMEDIATE")),
     "… that is killed": Fault("held the store", outside=_write_lock_of_a_process_that_is_killed),
@@ -450,7 +442,7 @@ class Life:
 def _cold(services: Services) -> None:
     """Have the store open its connections anew, as it does when others failed: or nothing would be opened any more."""
     store: Any = services.store
-    connections = store._recorder._connections
+    connections = store._connections
     while connections._held.readers:
         connections._held.readers.pop().close()
     connections.take_writer()

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.lifecycle import lifecycle
+from bench.speed.lifecycle import lifecycle
 from returnable.adapters.eventstore.open import open_store
 
 ORDER: dict[str, Any] = {

@@ -35,7 +35,7 @@ from bench.proofs.processes import forked
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main
 from returnable.adapters.eventstore import forks as eventstore_forks
 from returnable.adapters.eventstore import sqlite_file
-from returnable.adapters.eventstore.connections import Connections
+from returnable.adapters.eventstore.sqlite_connections import Connections
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.domain.errors import StoreBusy, StoreUnusable
 
@@ -94,7 +94,7 @@ class Member:
         self.desk = returnable.open(f"sqlite:///{self.path}")
         self.give()
         reads, may_end = threading.Event(), threading.Event()
-        connections = self.desk.services.store._recorder._connections  # type: ignore[attr-defined]
+        connections = self.desk.services.store._connections  # type: ignore[attr-defined]
 
         def read() -> None:
             with connections.reading() as connection:

@@ -7,7 +7,7 @@ it is judged anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -18,13 +18,9 @@ MORNING = datetime.fromisoformat("2026-03-02T10:00:00-05:00")
 
 def scenario(journeys: int) -> list[dict[str, Any]]:
     """The lines of so many journeys of all kinds, in order of time, each command with an id."""
-    lines: list[Line] = []
-    for nth in range(journeys):
-        begin = MORNING + timedelta(minutes=nth)
-        kind = KINDS[nth % len(KINDS)]
-        lines += [(begin + after, fields) for after, fields in kind(f"{nth:03}")]
+    lines = [line for nth in range(journeys) for line in _of(nth)]
     lines += [(MORNING + timedelta(days=days), {"command": "run_deadlines"}) for days in (1, 4, 9, 10, 16, 25, 40)]
-    lines.sort(key=lambda line: line[0])
+    lines.sort(key=_at)
     return [
         {"at": at.isoformat(), **fields, "command_id": f"k-{nth}", "actor": {"role": "system", "id": "kill"}}
         for nth, (at, fields) in enumerate(lines, start=1)
@@ -33,9 +29,7 @@ def scenario(journeys: int) -> list[dict[str, Any]]:
 
 def journey(nth: int) -> list[dict[str, Any]]:
     """The lines of the ``nth`` customer alone, in order of time, each with an id and an actor of its own."""
-    begin = MORNING + timedelta(minutes=nth)
     n = f"{nth:03}"
-    lines = sorted(((begin + after, fields) for after, fields in KINDS[nth % len(KINDS)](n)), key=lambda line: line[0])
     return [
         {
             "at": at.isoformat(),
@@ -43,8 +37,22 @@ def journey(nth: int) -> list[dict[str, Any]]:
             "command_id": f"k-{n}-{number}",
             "actor": {"role": "system", "id": f"{fields['command']}-{n}-{number}"},
         }
-        for number, (at, fields) in enumerate(lines, start=1)
+        for number, (at, fields) in enumerate(sorted(_of(nth), key=_at), start=1)
     ]
+
+
+def _of(nth: int) -> list[Line]:
+    begin = MORNING + timedelta(minutes=nth)
+    return [(begin + after, fields) for after, fields in KINDS[nth % len(KINDS)](f"{nth:03}")]
+
+
+def _at(line: Line) -> datetime:
+    return line[0]
+
+
+def in_time(lines: Iterable[dict[str, Any]]) -> list[Line]:
+    """When each line is given, and the fields of its command, in order of time."""
+    return sorted(((datetime.fromisoformat(line.pop("at")), line) for line in map(dict, lines)), key=_at)
 
 
 def as_file(lines: list[dict[str, Any]]) -> bytes:

@@ -31,13 +31,13 @@ import psycopg
 from pydantic_core import from_json
 
 import returnable
-from bench.lifecycle import fill, lifecycle, numbered
 from bench.proofs.files import copied, damage_in
 from bench.proofs.journeys import as_file, journey, scenario
 from bench.proofs.kills_worker import IN_A_FILE, ON_A_SERVER
 from bench.proofs.processes import Process
 from bench.proofs.proof import FILE_OR_SERVER, Proof, Run, Tally, counted, counted_each, main, option
 from bench.proofs.reference import Reference, unregistered_ids, views_unlike_a_rebuild, without_ids
+from bench.speed.lifecycle import fill, lifecycle, numbered
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import Services, assemble, projector
 from returnable.projections.ports import Mark

@@ -29,7 +29,7 @@ from bench.proofs.processes import in_threads
 from bench.proofs.reference import without_ids
 from returnable.adapters.eventstore import sqlite
 from returnable.adapters.eventstore.open import on_a_server
-from returnable.adapters.eventstore.store import CaseStore
+from returnable.adapters.eventstore.sql import SqlStore
 from returnable.adapters.scenario import play
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import Services, assemble, projector
@@ -78,10 +78,10 @@ class Points:
 
 def set_points(points: Points, url: str) -> None:
     """Put the points into the library of this process."""
-    append = CaseStore.append
+    append = SqlStore.append
 
     def watched(
-        self: CaseStore, batches: Sequence[Batch], *, receipt: CommandReceipt | None = None, **others: Any
+        self: SqlStore, batches: Sequence[Batch], *, receipt: CommandReceipt | None = None, **others: Any
     ) -> Sequence[int]:
         if receipt is not None and self.receipt(receipt.command_id) is None:
             points.arm()
@@ -90,14 +90,14 @@ def set_points(points: Points, url: str) -> None:
         points.reach("unanswered")
         return positions
 
-    replaced: Any = CaseStore
+    replaced: Any = SqlStore
     replaced.append = watched
     if on_a_server(url):
         from returnable.adapters.eventstore import postgres
 
         recorder: Any = postgres
         recorder._execute = points.after("sent", recorder._execute)
-        recorder.PostgresCaseRecorder._append_all = points.after("committed", recorder.PostgresCaseRecorder._append_all)
+        recorder.PostgresStore._append_all = points.after("committed", recorder.PostgresStore._append_all)
     else:
         recorder = sqlite
         change = recorder._Tables.change
@@ -114,10 +114,10 @@ def set_points(points: Points, url: str) -> None:
 CONTROLS = Mutants()
 
 
-@CONTROLS.replaces(CaseStore, "append")
+@CONTROLS.replaces(SqlStore, "append")
 def split(
     append: Any,
-    self: CaseStore,
+    self: SqlStore,
     batches: Sequence[Batch],
     *,
     reserved_ids: Sequence[ReservedId] = (),

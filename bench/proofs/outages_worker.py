@@ -22,10 +22,9 @@ from pydantic_core import to_json
 
 from bench.proofs.journeys import journey
 from bench.proofs.reference import without_ids
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_connections import Limits
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.scenario import Played, play
 from returnable.adapters.wiring import Services, policy_book
 from returnable.domain.errors import StoreBusy, StoreUnusable
@@ -68,7 +67,7 @@ def _serve(services: Services, content: bytes, number: int) -> tuple[Played, int
 def main(url: str, where: str, nth: str, of: str, strategy: RetryStrategy) -> None:
     folder = Path(where)
     limits = Limits() if strategy.startswith("store") else Limits(patience_seconds=0.0)
-    store = CaseStore(PostgresCaseRecorder(place_of(url), limits=limits))
+    store = PostgresStore(place_of(url), limits=limits)
     services = Services(store, CommandHandler(store, policy_book(None)))
     with (folder / f"{nth}.ledger").open("wb", buffering=0) as ledger:
         print("opened", flush=True)

@@ -37,7 +37,7 @@ from bench.proofs.journeys import journey, scenario
 from bench.proofs.processes import in_threads
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from bench.proofs.reference import Difference, Reference, unregistered_ids, views_unlike_a_rebuild
-from returnable.adapters.eventstore import connections
+from returnable.adapters.eventstore import sqlite_connections
 from returnable.adapters.eventstore.open import open_store
 from returnable.adapters.views import sqlite as views_file
 from returnable.adapters.views.sqlite import SQLiteViews
@@ -77,7 +77,7 @@ def opened(path: Path, durability: Durability = "FULL") -> Services:
 def often_checkpointed() -> Iterator[None]:
     """While this lasts, the WAL of a store that is opened is copied into the file after a few commands."""
     with (
-        patch.object(connections, "CHECKPOINT_PAGES", PAGES_TO_CHECKPOINT),
+        patch.object(sqlite_connections, "CHECKPOINT_PAGES", PAGES_TO_CHECKPOINT),
         patch.object(views_file, "CHECKPOINT_PAGES", PAGES_TO_CHECKPOINT),
     ):
         yield

@@ -20,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from bench.measure import table
 from bench.postgres import OwnServer, with_parameters
 from bench.proofs.mutants import Mutants
+from bench.speed.measure import table
 from returnable.adapters.eventstore.open import migrate_store
 
 SHOWN = 3
@@ -73,7 +73,7 @@ class Tally:
             kind = trouble.partition(":")[0]
             shown[kind] += 1
             if shown[kind] <= SHOWN:
-                print(f"trouble: {trouble[:1000]}")
+                print("trouble:", "\n".join(line[:1000] for line in trouble.splitlines()))
 
 
 # ---- the command --------------------------------------------------------------------------------------------------------
@@ -99,9 +99,12 @@ class Run(argparse.Namespace):
         """A PostgreSQL server of its own, which runs until the end."""
         return self.stack.enter_context(OwnServer())
 
-    def new_store(self, name: object) -> str:
-        """The URL of a new store of the kind that ``--store`` names."""
-        if self.store == "sqlite":
+    def new_store(self, name: object, kind: str = "") -> str:
+        """The URL of a new store of that kind, or of the one that ``--store`` names."""
+        kind = kind or self.store
+        if kind == "memory":
+            return "memory:"
+        if kind == "sqlite":
             return f"sqlite:///{self.folder}/{name}.db"
         url = with_parameters(self.server.url, schema=f"store_{name}")
         migrate_store(url)

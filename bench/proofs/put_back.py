@@ -16,19 +16,19 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
 
 from bench.postgres import OwnServer
-from bench.proofs.journeys import journey
+from bench.proofs.journeys import Line, in_time, journey
 from bench.proofs.mutants import Mutants
 from bench.proofs.proof import Proof, Run, Tally, counted, main
 from bench.proofs.simulator.oracles import overpaid
 from returnable.adapters.eventstore.open import open_store, path_of
 from returnable.adapters.eventstore.postgres_place import place_of
+from returnable.adapters.eventstore.sql import SqlStore
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.case import fold
 from returnable.domain.commands import parse_command
@@ -39,8 +39,6 @@ from returnable.domain.ports import Batch, Entry, EventStore, ReservedId
 from returnable.projections.redecided import redecide_store
 
 CUSTOMERS = 3
-
-Line = tuple[datetime, dict[str, Any]]
 
 
 @dataclass
@@ -155,9 +153,8 @@ def one_round(copier: Copier, seed: int, tally: PutBack) -> None:
 
 
 def _lines(dice: random.Random, seed: int) -> list[Line]:
-    lines = [line for nth in range(CUSTOMERS) for line in journey(dice.randrange(11) + 11 * (CUSTOMERS * seed + nth))]
-    told = [(datetime.fromisoformat(line.pop("at")), line) for line in lines]
-    return sorted(told, key=lambda line: line[0])
+    customers = [dice.randrange(11) + 11 * (CUSTOMERS * seed + nth) for nth in range(CUSTOMERS)]
+    return in_time(line for customer in customers for line in journey(customer))
 
 
 def _shuffled(dice: random.Random, lines: Sequence[Line]) -> list[Line]:
@@ -222,7 +219,7 @@ def _check(store: CaseStore, single: CommandHandler, seed: int, tally: PutBack) 
 CONTROLS = Mutants()
 
 
-@CONTROLS.replaces(CaseStore, "append")
+@CONTROLS.replaces(SqlStore, "append")
 def _only_counted(append: Any, self: CaseStore, batches: Sequence[Batch], **others: Any) -> Any:
     """A desk knows a history by the number of its facts alone."""
     return append(self, [replace(batch, tip=None) for batch in batches], **others)

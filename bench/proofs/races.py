@@ -17,7 +17,6 @@ from functools import cache, partial
 from random import Random
 from typing import Any
 
-from bench.lifecycle import lifecycle
 from bench.proofs.processes import in_parcels
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
 from bench.proofs.simulator.history import hurrying
@@ -32,6 +31,7 @@ from bench.proofs.simulator.oracles import (
 )
 from bench.proofs.simulator.scheduler import DAY, HOUR, MILLISECOND
 from bench.proofs.simulator.shop import Shop, Violation
+from bench.speed.lifecycle import lifecycle
 from returnable.domain.commands import Command, ConfirmOrder, parse_command
 from returnable.domain.events import (
     CancellationDeclined,

@@ -24,15 +24,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
 import returnable
-from bench.lifecycle import lifecycle
 from bench.proofs.processes import Process
 from bench.proofs.proof import FILE_OR_SERVER, Proof, Run, Tally, counted, main, option
-from returnable.adapters.eventstore.bookkeeping import SqlRefusalCounts, Statements
+from bench.speed.lifecycle import lifecycle
+from bench.speed.measure import in_turns
+from returnable.adapters.eventstore.sql import SqlRefusalCounts, Statements
 from returnable.domain import refusals as domain_refusals
 
 PROCESSES = 3
@@ -134,7 +134,7 @@ def serve(url: str, ledger: Path, nth: int, attempts: int, death: str, split: bo
     number, _, point = death.partition(":")
     with closing(returnable.open(url, clock=lambda: _LATE)) as desk, ledger.open("ab", buffering=0) as answers:
         store: Any = desk.services.store
-        recorder = store._recorder
+        recorder = store
         tables = Mortal(recorder.refusals._tables, split)
         recorder.refusals = SqlRefusalCounts(tables)
         for attempt in range(ledger.read_bytes().count(b"\n"), attempts):
@@ -185,21 +185,12 @@ def play_round(url: str, folder: Path, chance: random.Random, split: bool) -> tu
 def cost_of_a_look(folder: Path, refused: int, singly: int) -> tuple[float, int]:
     """The time of a look after so many refusals, as a ratio to one after twenty; and the facts it reads."""
     with patch.object(domain_refusals, "RECORDED_SINGLY", singly), ExitStack() as stack:
-        desks = []
-        for name, times in (("few", 20), ("many", refused)):
-            desk = stack.enter_context(closing(order(f"sqlite:///{folder}/{name}.db")))
+        many, few = (stack.enter_context(closing(order(f"sqlite:///{folder}/{name}.db"))) for name in ("many", "few"))
+        for desk, times in ((many, refused), (few, 20)):
             for attempt in range(times):
                 ask(desk, str(attempt))
-            desks.append(desk)
-        ratios = []
-        for _ in range(LOOKS):
-            times_taken = []
-            for desk in desks:
-                begun = perf_counter()
-                desk.order(order_id="A-1")
-                times_taken.append(perf_counter() - begun)
-            ratios.append(times_taken[1] / times_taken[0])
-        return median(ratios), len(desks[1].services.store.load("A-1"))
+        taken = in_turns(LOOKS, lambda: many.order(order_id="A-1"), lambda: few.order(order_id="A-1"))
+        return median(after_many / after_few for after_many, after_few in taken), len(many.services.store.load("A-1"))
 
 
 @dataclass

@@ -28,14 +28,13 @@ from unittest.mock import patch
 
 import returnable
 from bench.proofs.files import copied, damage_in
-from bench.proofs.journeys import scenario
+from bench.proofs.journeys import in_time, scenario
 from bench.proofs.mutants import Mutants
 from bench.proofs.processes import forked
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
 from returnable.adapters import backups
-from returnable.adapters.eventstore import connections
+from returnable.adapters.eventstore import sqlite_connections, sqlite_schema
 from returnable.domain.errors import Impossible, ReturnableError
-from returnable.domain.fields import parse_instant
 from returnable.projections.verified import Verification
 
 LINES = scenario(60)
@@ -63,13 +62,12 @@ def play(path: Path, lines: Sequence[dict[str, Any]], checkpoint_pages: int | No
 
     def give_and_die() -> None:
         try:
-            pages = connections.CHECKPOINT_PAGES if checkpoint_pages is None else checkpoint_pages
-            with patch.object(connections, "CHECKPOINT_PAGES", pages):
+            pages = sqlite_connections.CHECKPOINT_PAGES if checkpoint_pages is None else checkpoint_pages
+            with patch.object(sqlite_connections, "CHECKPOINT_PAGES", pages):
                 desk = returnable.open(f"sqlite:///{path}")
-                for line in lines:
-                    fields = {name: value for name, value in line.items() if name != "at"}
+                for at, fields in in_time(lines):
                     with suppress(Impossible):
-                        desk.handle(fields, at=parse_instant(line["at"]))
+                        desk.handle(fields, at=at)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -213,7 +211,7 @@ def _edit(statement: str, chance: random.Random, path: Path) -> str:
                 columns = key.strip("()")
                 one = f"(SELECT {columns} FROM {name}{wanted} LIMIT 1 OFFSET {chance.randrange(count)})"
                 statement = statement.replace("rowid_of = {nth}", f"{key} = {one}")
-        statement = statement.format(event=chance.randrange(2, head), head=head)
+        statement = statement.format(fact=chance.randrange(2, head), head=head)
         changed = connection.execute(statement).rowcount
         connection.commit()
     assert changed, statement
@@ -344,13 +342,14 @@ CONTROLS = Mutants()
 @CONTROLS.register
 def _wal(patches: ExitStack) -> None:
     """Copies, without the check of the WAL."""
-    patches.enter_context(patch.object(connections, "refuse_foreign_wal", lambda path: None))
+    for module in (sqlite_schema, sqlite_connections):
+        patches.enter_context(patch.object(module, "refuse_foreign_wal", lambda path: None))
 
 
 @CONTROLS.register
 def _checks(patches: ExitStack) -> None:
     """Damage, without the checks beside redecide."""
-    for check in ("_medium", "_policies", "_beside", "_receipt_of", "_told"):
+    for check in ("_medium", "_policies", "_other_tables", "_receipt_of", "_compare"):
         patches.enter_context(patch.object(Verification, check, lambda self, *told: iter(())))
 
 

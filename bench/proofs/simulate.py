@@ -20,12 +20,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from bench.measure import table
 from bench.proofs.processes import in_parcels
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
 from bench.proofs.simulator.history import History, hurrying, live
 from bench.proofs.simulator.machine import disks_in_sqlite
 from bench.proofs.simulator.mutants import MUTANTS
+from bench.speed.measure import table
 
 AT_ONCE = 25
 """Histories between two looks for garbage, and in one parcel of a process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from returnable.domain.characters import NOT_IN_ID, NOT_IN_LINE, is_blank, why_refused
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import ReturnableError
 
@@ -38,12 +39,12 @@ def command_of(command: str, actor: tuple[str, str] | None, command_id: str, **f
 def command_id_of(*parts: str) -> str:
     """The id that the world outside uses, or its hash where the desk would refuse that as an id."""
     joined = "/".join(parts)
-    return (
-        joined if len(joined) <= _LONGEST_ID and joined.isprintable() else hashlib.sha256(joined.encode()).hexdigest()
-    )
+    if len(joined) <= _LONGEST_ID and why_refused(joined, NOT_IN_ID) is None:
+        return joined
+    return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def one_line(text: str | None) -> str | None:
     """A text from outside as one line that can be recorded; ``None`` where nothing is left of it."""
-    words = "".join(letter if letter.isprintable() else " " for letter in text or "").split()
-    return " ".join(words)[:_LONGEST_TEXT] or None
+    line = " ".join(NOT_IN_LINE.sub(" ", text or "").split())[:_LONGEST_TEXT]
+    return None if is_blank(line) else line

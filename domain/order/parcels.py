@@ -94,12 +94,12 @@ def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext)
             f"parcel {parcel.parcel_id} is already known to be delivered at {to_text(parcel.delivered_at)}; now told: "
             f"{to_text(delivered_at)}"
         )
-    return_before, report_before = now.deadlines.of_delivery(delivered_at)
+    clauses, deadlines = now.policy.clauses, now.deadlines
     event = Delivered(
         **now.envelope(delivered_at),
         parcel_id=command.parcel_id,
-        return_before=return_before,
-        report_before=report_before,
+        return_before=deadlines.end(clauses.returns_window, delivered_at, "return_before"),
+        report_before=deadlines.end(clauses.wrong_item_window, delivered_at, "report_before"),
         pins=now.pins,
     )
     return _with_exception(order, event, reasons, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any, Literal, cast
 
 from returnable.domain.aggregate import Aggregate
 from returnable.domain.deadlines import Happened
@@ -24,8 +25,10 @@ from returnable.domain.events import (
     RefusalsCounted,
     Shipped,
 )
+from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS
+from returnable.domain.ruling import Grounds, margin_seconds
 from returnable.domain.wording import plural
 
 Held = Mapping[str | None, int]
@@ -68,6 +71,16 @@ class WindowAsked:
     parcel: str | None = None
     delivered_at: datetime | None = None
     before: datetime | None = None
+
+    def grounds(self, end: Literal["deadline", "return_before"], asked_at: datetime) -> Grounds:
+        """What it rests on; ``end`` is the name of the end of the window."""
+        found: dict[str, Any] = {}
+        if self.undelivered:
+            found["undelivered"] = self.undelivered
+        if self.delivered_at is not None and self.before is not None:
+            found |= {"parcel_id": self.parcel, "delivered_at": to_text(self.delivered_at), end: to_text(self.before)}
+            found["margin_seconds"] = margin_seconds(self.before, asked_at)
+        return cast(Grounds, found)
 
 
 @dataclass
@@ -232,7 +245,7 @@ class Order(Aggregate):
         everything = all(self.delivered(line.line_id) >= line.quantity for line in self.lines.values())
         self.status = ORDER.after(self.status, event.type, everything)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, happened: Happened) -> None:
         if isinstance(event, AccountLinked):
             self.account_since = self.account_since or event.occurred_at
             self.account_id = event.account_id

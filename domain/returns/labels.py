@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from returnable.domain.aggregate import not_allowed
 from returnable.domain.commands import IssueLabel, RecordLabelReceived, VoidLabel
 from returnable.domain.deciding import DecisionContext, DecisionResult
@@ -22,7 +24,7 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: DecisionCon
     if in_the_way is not None:
         raise _label_not_allowed(ret, in_the_way, command.command, now)
     issued_at = command.issued_at or min(now.at, command.received_at or now.at)
-    void_at = now.deadlines.of_label(issued_at, command.received_at)
+    void_at = _void_at(issued_at, command.received_at, now)
     weighing = now.weighing(order.overrides, ret.overrides)
     spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
     grounds: Grounds = {"label_id": command.label_id}
@@ -58,7 +60,7 @@ def record_label_received(ret: Return, command: RecordLabelReceived, now: Decisi
     if label.received is not None or not LABEL.allows(label.status, "LabelReceived"):
         raise _label_not_allowed(ret, label, command.command, now)
     received_at = command.received_at or now.at
-    void_at = now.deadlines.of_label(label.issued.at, received_at)
+    void_at = _void_at(label.issued.at, received_at, now)
     return now.record(ret.stream, LabelReceived, received_at, label_id=label.label_id, void_at=void_at, pins=now.pins)
 
 
@@ -68,6 +70,13 @@ def void_label(ret: Return, command: VoidLabel, now: DecisionContext) -> Decisio
     if label.status_at(now.at) != "issued" or not RETURN.allows(ret.status, "LabelVoided"):
         raise _label_not_allowed(ret, label, command.command, now)
     return now.record(ret.stream, LabelVoided, label_id=label.label_id, cause="by_hand", reason=command.reason)
+
+
+def _void_at(issued_at: datetime, received_at: datetime | None, now: DecisionContext) -> datetime:
+    """When a label voids by itself: counted from its receipt, where the policy says so and the receipt is known."""
+    clause = now.policy.clauses.returns_ship_by
+    anchor = received_at if clause.anchor == "label_received" else None
+    return now.deadlines.end(clause, anchor or issued_at, "void_at")
 
 
 def _label_not_allowed(ret: Return, label: Label, command: str, now: DecisionContext) -> Impossible:

@@ -74,13 +74,7 @@ def weigh_request(
 def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Grounds:
     grounds: Grounds = {"line_id": want.line_id, "quantity": want.quantity}
     window = order.ask_window(want.parcels, requested_at, lambda parcel: parcel.return_before)
-    if window.undelivered:
-        grounds["undelivered"] = window.undelivered
-    if window.delivered_at is not None and window.before is not None:
-        grounds["parcel_id"] = window.parcel
-        grounds["delivered_at"] = to_text(window.delivered_at)
-        grounds["return_before"] = to_text(window.before)
-        grounds["margin_seconds"] = margin_seconds(window.before, requested_at)
+    grounds |= window.grounds("return_before", requested_at)
     grounds["in_time"] = window.in_time
     return grounds
 

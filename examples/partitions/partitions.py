@@ -1,8 +1,8 @@
-"""Orders partitioned by id over several stores: a recipe, to be copied and made your own.
+"""Orders partitioned by id over several stores: a recipe to copy and adapt.
 
-An order, its returns, its claims and their refunds are one case, and a case never leaves its partition. So every command and
-every question about one of them goes to one store, and is answered there as it would be by a single one. That asks one thing
-of your ids: that each leads to its order. ``order_of`` says how.
+An order, its returns, its claims and their refunds are one case, and a case never leaves its partition. So each command and
+each question about them goes to one store, which answers as a single store would. Your ids must meet one condition: each id
+leads to its order. ``order_of`` says how.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from returnable.domain.outcome import Outcome
 from returnable.projections.views import AnyView, WorkItem, WorklistView
 
 OrderOf = Callable[[str, str], str]
-"""The id of the order of an ``order``, ``return``, ``claim`` or ``refund`` (the first word) of that id (the second).
+"""Returns the id of the order, given a kind (``order``, ``return``, ``claim`` or ``refund``) and an id of that kind.
 
-A function of the id alone: asked twice, it says the same, before the return exists and for ever. Then an id that is taken
-leads to the one partition that knows it. Ids like ``A-1.R1`` will do, or a table of yours in which ids are given out.
+It depends on the id alone: it returns the same order every time, also before the return exists. So an id that is taken
+leads to the one partition that knows it. Use ids like ``A-1.R1``, or a table from which you assign ids.
 """
 
 
 def before_the_dot(kind: str, name: str) -> str:
-    """The order of ids that begin with that of the order: ``A-1.R1`` and ``A-1.F2`` are of ``A-1``.
+    """The order of an id that begins with the order's id: ``A-1.R1`` and ``A-1.F2`` belong to ``A-1``.
 
     >>> before_the_dot("return", "A-1.R1"), before_the_dot("order", "A-1")
     ('A-1', 'A-1')
@@ -36,30 +36,30 @@ def before_the_dot(kind: str, name: str) -> str:
 
 
 class Partitions:
-    """Stores by name, as one. The names decide where an order lives: they stay, wherever a partition moves."""
+    """Several stores that act as one. Their names decide where an order lives, so keep the name of a partition that moves."""
 
     def __init__(self, stores: Mapping[str, Services], order_of: OrderOf = before_the_dot) -> None:
         self._stores = dict(stores)
         self._order_of = order_of
 
     def name_of(self, order_id: str) -> str:
-        """The partition of an order: the one whose name, hashed with the id, comes highest.
+        """The partition of an order: the one whose name has the highest hash together with the id.
 
-        One partition more takes its share of the ids from all others, and moves none between those.
+        A new partition takes its share of the ids from all others, and no id moves between the others.
         """
         return max(self._stores, key=lambda name: hashlib.sha256(f"{name}\0{order_id}".encode()).digest())
 
     def handle(self, command: Command, at: datetime) -> Outcome:
-        """Carry out a command where its order lives; ``run_deadlines`` everywhere, each partition in its own transaction.
+        """Carry out a command where its order lives. ``run_deadlines`` runs on every partition, each in its own transaction.
 
-        Raises what a desk raises, and ``command.invalid`` for ids of different orders.
+        Raises the errors of a desk, and ``command.invalid`` for ids of different orders.
         """
         if isinstance(command, RunDeadlines):
-            return _together([services.handler.handle(command, at) for services in self._stores.values()])
+            return _merged([services.handler.handle(command, at) for services in self._stores.values()])
         return self._of(command).handler.handle(command, at)
 
     def ask(self, question: Question, at: datetime) -> AnyView:
-        """Answer a question where its order lives; the worklist is that of all partitions, the most urgent first."""
+        """Answer a question where its order lives. The worklist is that of all partitions, the most urgent first."""
         if question.query == "worklist":
             views = [services.questions.answer(question, at) for services in self._stores.values()]
             return WorklistView(items=tuple(merge(*(_items(view) for view in views), key=_urgency)))
@@ -86,11 +86,10 @@ def _ids(asked: Command | Question) -> Iterator[tuple[str, str]]:
         yield kind, name
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome of deadlines recorded in several stores, in the order in which they fell due."""
-    events = sorted(
-        (event for one in outcomes for event in one.recorded_events), key=lambda event: (event[2].occurred_at, event[0])
-    )
+def _merged(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome for deadlines that several stores recorded, in the order in which they fell due."""
+    recorded = (event for one in outcomes for event in one.recorded_events)
+    events = sorted(recorded, key=lambda event: (event[2].occurred_at, event[0]))
     policy = next((one.policy for one in outcomes if one.recorded_events), outcomes[0].policy)
     first, replayed = outcomes[0], all(one.replayed for one in outcomes)
     return Outcome(first.command, first.at, "accepted", tuple(events), None, policy, replayed)

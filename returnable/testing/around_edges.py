@@ -1,10 +1,10 @@
-"""Edges as tests: one tick before, at, and one tick after every instant at which an answer flips.
+"""Edges as tests: one tick before, at, and one tick after every instant at which an answer changes.
 
     @edges(an_order(delivered="2026-03-05"), a_return(labelled="2026-03-09 12:00"), subject="return/R-1")
     def test_the_shop_says_what_the_desk_says(desk, moment):
         ...
 
-The desk has been told the history up to the moment, and the clock stands there.
+The desk has the history up to that moment, and the clock stands there.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """A test around an edge: its name, its moment, the history that leads there, and the policies it was told under."""
+    """A test around an edge: its name, its moment, the history before it, and the policies of that history."""
 
     name: str
     moment: Moment
     told: tuple[tuple[datetime, Mapping[str, Any], str], ...]
-    """The lines of the history, each with its instant and what came of it."""
+    """The lines of the history, each with its instant and its outcome."""
     policies: tuple[str, ...]
     """The hashes of the versions."""
 
 
 class HistoryWrong(Exception):
-    """A history that cannot be told, or that has no edges."""
+    """A history that cannot be carried out, or that has no edges."""
 
 
 OnADay = Callable[[date], Step | Iterable[Step]]
@@ -61,10 +61,10 @@ def edges(
 ) -> Callable[[F], F]:
     """Run a test around every edge of a history: at each, a tick before it, and a tick after it.
 
-    ``subject`` (``return/R-1``, …) leaves out the edges of everything else. With ``on``, days such as those of
-    :func:`turning_days`, the history is told once for each of them; a part of it that is a function is called with the day.
-    ``policy``: the one of the setting ``returnable_policy`` when absent; it must be the one of the fixture ``desk``.
-    The test may ask for the fixtures ``desk``, ``clock`` and ``moment``.
+    ``subject`` (``return/R-1``, …) leaves out the edges of everything else. ``on``: days, such as those of
+    :func:`turning_days`; the history happens once for each, and a part of it that is a function is called with the day.
+    ``policy`` must be that of the fixture ``desk``; by default it is that of the setting ``returnable_policy``. The test may
+    use the fixtures ``desk``, ``clock`` and ``moment``.
     """
     import pytest
 
@@ -115,7 +115,7 @@ def _arounds(history: Sequence[Step], subject: str | None, policy: AnyPolicy, of
 
 
 def tell_until(desk: Desk, around: Around) -> str | None:
-    """Tell a desk what was told up to a moment; what is wrong with that, if anything is."""
+    """Carry out the history on a desk up to a moment; returns a problem, if there is one."""
     versions = tuple(version.sha256 for version in desk.services.handler.policies.versions)
     if versions != around.policies:
         return "the desk has another policy than the edges were found under: @edges(…, policy=…) takes it, too"
@@ -134,7 +134,7 @@ def tell_until(desk: Desk, around: Around) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TurningDay:
-    """A day on which counting days is easily got wrong, and why."""
+    """A day on which it is easy to count days wrongly, and why."""
 
     day: date
     why: str
@@ -142,10 +142,10 @@ class TurningDay:
 
 @cache
 def turning_days(first_year: int = 2024, last_year: int = 2028, policy: Policy | None = None) -> Mapping[str, date]:
-    """Days on which calendars turn, by name, in the zone and the calendar of a policy (default: the bundled one).
+    """Days on which it is easy to count wrongly, by name, in the zone and calendar of a policy (default: the bundled one).
 
-    The changes of the clocks, every holiday as observed, leap days, the ends of years, of February and of a long weekend,
-    each with the day before it and after it.
+    The changes of the clocks, every holiday as observed, leap days and the ends of years, each with the day before it and the
+    day after it.
 
     >>> days = turning_days(2026, 2026)
     >>> days["2026-03-08 the clocks go forward"], days["2026-11-26 holiday"]

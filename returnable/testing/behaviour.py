@@ -1,10 +1,10 @@
-"""What people and carriers might do next, given how a case stands: the knowledge behind every random history of the kit.
+"""What people and carriers might do next in a case: the knowledge behind every random history of the kit.
 
-:class:`Behaviour` knows which commands are sensible where, how likely they are, and which are strange. The dice decide:
-:class:`SeededDice` are fast and repeatable, :class:`SimplestDice` always take the simplest, and those of
-:mod:`returnable.testing.strategies` are drawn by Hypothesis. Choices are ordered from the simplest to the strangest.
+:class:`Behaviour` knows which commands are sensible in which state, how likely they are, and which are strange. The dice
+decide: :class:`SeededDice` are fast and repeatable, :class:`SimplestDice` always choose the simplest, and Hypothesis draws
+those of :mod:`returnable.testing.strategies`. Choices are ordered from the simplest to the strangest.
 
-:class:`World` is a desk, a clock and a record of what was told, in which one thing after the other happens.
+:class:`World` is a desk, a clock and the list of all commands so far; one thing after the other happens in it.
 """
 
 from __future__ import annotations
@@ -42,31 +42,32 @@ PRICES = (75000, 49999, 50000, 30000, 1999, 1, 0)
 """Unit prices in minor units, on both sides of the usual threshold of the label fee."""
 
 WILD, SPOILT = 0.08, 0.07
-"""How often a world tells something that has nothing to do with how the case stands, or spoils a field of something."""
+"""How often a world gives a command that does not fit its cases, or spoils a field of a command."""
 
 MIGHTY = frozenset(
     {"cancellation.window", "cancellation.not_shipped", "returns.window", "returns.ship_by", "returns.condition"}
     | {"returns.label_fee", "returns.refund_after_inspection", "returns.shipping_non_refundable", "wrong_item.window"}
     | {"wrong_item.evidence"}
 )
-"""The clauses that change most when they are set aside."""
+"""The clauses whose overrides change most."""
 
-_PREFIX_OF = {"order": ("cancellation.", "returns.", "wrong_item."), "return": ("returns.",), "claim": ("wrong_item.",)}
+_PREFIX_OF = {"order": "", "return": "returns.", "claim": "wrong_item."}
+"""Kind → how the clauses begin that may be set aside for one: for an order, any clause."""
 
 
 # ---- dice -------------------------------------------------------------------------------------------------------------
 
 
 class Dice(Protocol):
-    """What decides between possibilities. Where a search makes things simpler, ``chance`` becomes false, ``choice`` and
-    ``weighted`` the first, ``integer`` the lowest."""
+    """A source of choices. When a search simplifies, ``chance`` becomes false, ``choice`` and ``weighted`` the first option,
+    ``integer`` the lowest."""
 
     def chance(self, probability: float) -> bool:
-        """True that often, between 0 and 1."""
+        """True with that probability, from 0 to 1."""
         ...
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of them, all equally likely; there must be one."""
+        """One of the options, all equally likely; there is at least one."""
         ...
 
     def integer(self, low: int, high: int) -> int:
@@ -74,12 +75,12 @@ class Dice(Protocol):
         ...
 
     def weighted(self, options: Sequence[tuple[float, T]]) -> T:
-        """One of them, each as likely as its weight says; one weight must be above zero."""
+        """One of the options by weight; at least one weight is above zero."""
         ...
 
 
 class SeededDice:
-    """Dice that fall the same way for the same seed."""
+    """Dice that make the same choices for the same seed."""
 
     def __init__(self, seed: int | Random) -> None:
         self._random = seed if isinstance(seed, Random) else Random(seed)
@@ -98,7 +99,7 @@ class SeededDice:
 
 
 class SimplestDice:
-    """Dice that always take the simplest: nothing that is a matter of chance happens."""
+    """Dice that always choose the simplest option."""
 
     def chance(self, probability: float) -> bool:
         return False
@@ -124,17 +125,17 @@ class Possibility:
     """How likely it is, compared with the others."""
     command: str
     fields: Callable[[Dice], Fields]
-    """The command as the dice fill it in."""
+    """The command, with its fields chosen by the dice."""
     case: Case | None = None
-    """The case it is about; ``None``: none of those there are."""
+    """The case it is about; ``None``: none of the existing ones."""
 
 
 class Behaviour:
     """What might happen next to some cases at an instant.
 
-    ``new`` gives the next free id of a kind (``A`` orders, ``P`` parcels, ``R`` returns, ``L`` labels, ``C`` claims,
-    ``F`` refunds); ids that follow from the cases when absent. ``prices`` are unit prices in minor units. There are at
-    most ``max_orders`` orders, if nothing wild happens.
+    ``new`` returns the next free id of a kind (``A`` orders, ``P`` parcels, ``R`` returns, ``L`` labels, ``C`` claims,
+    ``F`` refunds); by default the ids follow those of the cases. ``prices`` are unit prices in minor units. There are at most
+    ``max_orders`` orders, except by unrelated commands.
     """
 
     def __init__(
@@ -160,12 +161,12 @@ class Behaviour:
 
     @cached_property
     def instants(self) -> list[datetime]:
-        """Every deadline there is, and the turning points around it."""
+        """Every deadline, and every hand-over of a parcel, in order of time."""
         return instants_of(self.cases)
 
     def later(self, random: Dice, near_edges: float = 0.08) -> datetime:
-        """When the next thing happens: often now, sometimes one tick before, at or after one of the next instants at
-        which something ends, and that with the probability ``near_edges``."""
+        """When the next thing happens: often now; with the probability ``near_edges`` one tick before, at or after one of the
+        next deadlines."""
         calm = 1 - near_edges
         how = random.weighted(
             [
@@ -189,7 +190,7 @@ class Behaviour:
         return whole_minute(self.at) + timedelta(days=random.integer(1, 5), minutes=random.integer(0, 120))
 
     def own_time(self, random: Dice, name: str, earlier: float = 0.3) -> Fields:
-        """A fact's own time: mostly none, sometimes earlier than the clock, and rarely later, which is impossible."""
+        """The own time of a command: mostly none, sometimes earlier than the clock, and rarely later, which is impossible."""
         if not random.chance(earlier):
             return {}
         past = [at for at in self.instants if self.since <= at <= self.at]
@@ -204,7 +205,7 @@ class Behaviour:
     # ---- possibilities --------------------------------------------------------------------------------------------------
 
     def likely(self) -> Iterator[Possibility]:
-        """What is sensible, or at least understandable, as the cases stand."""
+        """The commands that make sense, or are at least understandable, in the present state of the cases."""
         if not self.cases:
             yield self._made(1, "confirm_order", self.order)
             return
@@ -220,13 +221,13 @@ class Behaviour:
             yield self._made(0.1, "confirm_order", self.order)
 
     def legal(self, policy_of: Callable[[Case], Policy]) -> Iterator[Possibility]:
-        """The likely ones that would be accepted or declined, but never an error, at least in their simplest form."""
+        """The likely commands that, in their simplest form, would be accepted or declined."""
         for possibility in self.likely():
             if is_possible(possibility, possibility.fields(SimplestDice()), self.at, policy_of):
                 yield possibility
 
     def filled_in(self, possibility: Possibility, random: Dice, policy_of: Callable[[Case], Policy]) -> Fields:
-        """One of the legal ones as the dice fill it in, or in its simplest form where that would be an error."""
+        """A legal command with fields chosen by the dice, or in its simplest form where those would be an error."""
         fields = possibility.fields(random)
         if is_possible(possibility, fields, self.at, policy_of):
             return fields
@@ -235,9 +236,9 @@ class Behaviour:
     def choose(
         self, random: Dice, *, details: Dice | None = None, unrelated: float = WILD, mutated: float = SPOILT
     ) -> Fields:
-        """Any command: a likely one, or with these probabilities a wild one, or a likely one with a spoilt field.
+        """Any command: a likely one, or with these probabilities an unrelated one, or one with a wrong field.
 
-        ``details`` fill the command in; the same dice when absent.
+        ``details`` choose its fields; by default the same dice do.
         """
         if self.cases and random.chance(unrelated):
             return random.choice(self.unrelated(random)).fields(details or random)
@@ -303,8 +304,8 @@ class Behaviour:
         if status in ("received", "inspected") and ret.anything_uninspected():
             yield self._made(8, "inspect_return", self._inspection, case, return_id)
         if open_:
-            asides = (*case.order.overrides, *ret.overrides)
-            pardoned = any(aside.clause == "returns.refund_after_inspection" for aside in asides)
+            overrides = (*case.order.overrides, *ret.overrides)
+            pardoned = any(each.clause == "returns.refund_after_inspection" for each in overrides)
             ripe = (status == "inspected" or pardoned) and _refundable(case, ret.stream)
             yield self._made(6 if ripe else 0.4, "request_refund", self._refund, case, on_return)
         if ret.anything_to_send_back():
@@ -497,7 +498,7 @@ class Behaviour:
     # ---- and what nobody expects ----------------------------------------------------------------------------------------
 
     def mutated(self, random: Dice, fields: Mapping[str, Any]) -> Fields:
-        """The same command with one field wrong: another id, one unit too many, or something that is no value at all."""
+        """The same command with one field wrong: another id, one unit too many, or a value that is not valid."""
         key = random.choice([key for key in fields if key != "command"] or ["order_id"])
         value = fields.get(key)
         worse: Any
@@ -510,7 +511,7 @@ class Behaviour:
         return {**fields, key: worse}
 
     def unrelated(self, random: Dice) -> list[Possibility]:
-        """Every command there is, and one that there is not, about things that exist or not, however the cases stand."""
+        """Every command, and one that does not exist, on things that exist or not, whatever the state of the cases."""
 
         def one_of(names: Iterable[str], unknown: str) -> str:
             known = list(names)
@@ -626,7 +627,7 @@ def is_possible(
 
 
 def instants_of(cases: Iterable[Case]) -> list[datetime]:
-    """Every deadline of some cases, and the turning points around it, in order of time."""
+    """Every deadline of some cases, and every hand-over of a parcel, in order of time."""
     found: set[datetime] = set()
     for case in cases:
         found |= {parcel.shipped_at for parcel in case.order.parcels.values()}
@@ -635,7 +636,7 @@ def instants_of(cases: Iterable[Case]) -> list[datetime]:
 
 
 def next_ids(cases: Iterable[Case]) -> Callable[[str], str]:
-    """The ids that follow those in some cases, such as ``R-3`` after ``R-2``; asked again, the same one."""
+    """A function that returns the next id of a kind, such as ``R-3`` after ``R-2``; the same one each time."""
     taken: dict[str, set[str]] = {kind: set() for kind in "APRLCF"}
     for case in cases:
         taken["A"].add(case.order.order_id)
@@ -660,7 +661,7 @@ def free_units(case: Case, line_id: str) -> int:
 
 
 def whole_minute(at: datetime) -> datetime:
-    """The instant, or the next one at which the clock shows whole minutes."""
+    """The instant, or the next whole minute."""
     return at if at == (whole := at.replace(second=0, microsecond=0)) else whole + timedelta(minutes=1)
 
 
@@ -673,11 +674,11 @@ def _refundable(case: Case, stream: str) -> bool:
 
 
 class World:
-    """Desk, clock and a record of what was told; ``step`` lets one thing happen.
+    """A desk, a clock and the list of all commands so far; ``step`` lets one thing happen.
 
-    Every step is one number: it seeds the dice that choose the next command, so that a history is a list of numbers, and
-    a failing one shrinks to the few that matter. The commands are mostly sensible where the case stands, and sometimes
-    not at all. ``services``: the desk; a fresh one in memory when absent.
+    Every step is one number, which seeds the dice that choose the next command. So a history is a list of numbers, and a
+    failing one shrinks to the few that matter. Most commands make sense, some do not. ``services`` is by default a fresh desk
+    in memory.
 
     >>> world = World()
     >>> fields, command, came = world.step(seed=7)
@@ -690,27 +691,27 @@ class World:
         self.at = START
         """The clock, in UTC."""
         self.told: list[tuple[datetime, Fields]] = []
-        """Every command and when it was told, the impossible ones too."""
+        """Every command with its instant, the impossible ones too."""
         self.seen: Counter[str] = Counter()
-        """How often a fact (``Shipped``) and an outcome (``declined issue_label``, ``error line.unknown``) came."""
+        """Counts of events (``Shipped``) and of outcomes (``declined issue_label``, ``error line.unknown``)."""
         self.order_ids: list[str] = []
         self._numbers: Counter[str] = Counter()
 
     @property
     def cases(self) -> list[Case]:
-        """The cases as the desk knows them."""
+        """The cases of the desk."""
         return [self.services.handler.case(order_id) for order_id in self.order_ids]
 
     def log(self) -> Sequence[Recorded]:
-        """Every fact on record."""
+        """Every recorded event."""
         return self.services.store.read(0, 1_000_000)
 
     def instants(self) -> list[datetime]:
-        """Every deadline there is, and the turning points around it."""
+        """Every deadline, and every hand-over of a parcel, in order of time."""
         return instants_of(self.cases)
 
     def step(self, seed: int) -> tuple[Fields, Command | None, Outcome | Impossible]:
-        """Move the clock, choose a command, tell it: what was told, and what came (``None``: no command at all)."""
+        """Move the clock and handle a command: its fields, the command (``None``: not one at all) and its outcome."""
         random = SeededDice(seed)
         cases = self.cases
         self.at = Behaviour(cases, self.at, new=self._new).later(random)
@@ -720,12 +721,9 @@ class World:
         if random.chance(0.3):
             fields["actor"] = {"role": random.choice(("customer", "care", "warehouse", "system")), "id": "someone"}
         self.told.append((self.at, fields))
+        command: Command | None = None
         try:
             command = parse_command(fields)
-        except Impossible as error:
-            self._count(fields, error)
-            return fields, None, error
-        try:
             came: Outcome | Impossible = self.services.handler.handle(command, self.at)
         except Impossible as error:
             came = error

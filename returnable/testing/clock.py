@@ -1,6 +1,6 @@
-"""The time of a test: it stands still until the test moves it, by hours, by days of the wall, by business days, to an edge.
+"""The time of a test. It stands still until the test moves it: by hours, by calendar or business days, or to an edge.
 
-:class:`Clock` is only a number that is handed to a desk, and costs nothing. :class:`FrozenClock` stops the time of the whole
+:class:`Clock` is only an instant that a desk reads, and costs nothing. :class:`FrozenClock` stops the time of the whole
 process with ``freezegun``, for tests in which other code reads the clock, too.
 """
 
@@ -24,15 +24,12 @@ if TYPE_CHECKING:
 
 
 class ClockTaken(RuntimeError):
-    """Something else froze the time inside the test, so that the clock cannot move it."""
+    """Something else froze the time in the test, so that the clock cannot move it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a test stands beside an edge: one tick before it, at it, or one tick after it.
-
-    The smallest tick there is: a microsecond.
-    """
+    """The time of a test next to an edge: one tick (a microsecond) before it, at it, or one tick after it."""
 
     at: datetime
     """The instant, in UTC."""
@@ -47,7 +44,7 @@ class Moment:
 
     @property
     def answer(self) -> str:
-        """The answer that the edge is about, as it is then."""
+        """The answer of the edge at that instant."""
         return self.edge.after if self.flipped else self.edge.before
 
     def __str__(self) -> str:
@@ -86,7 +83,7 @@ class Clock:
     def __init__(self, at: When = MONDAY_MORNING, *, policy: AnyPolicy = None) -> None:
         self.policies = policy_book(policy)
         self.desk: Desk | None = None
-        """The desk whose edges it knows."""
+        """The desk whose edges it can move to."""
         self._now = instant(at, self.zone_name)
 
     def __call__(self) -> datetime:
@@ -118,7 +115,7 @@ class Clock:
 
     @property
     def zone_name(self) -> str:
-        """The zone in which times without an offset are meant: that of the newest version of the policy."""
+        """The zone of times without an offset: that of the newest version of the policy."""
         return self.policies.versions[-1].zone
 
     @property
@@ -154,7 +151,7 @@ class Clock:
     def advance_days(self, count: int) -> Clock:
         """To the same time on the wall, so many calendar days later."""
         if count == 0:
-            return self  # where the wall shows this time twice, it may be the second
+            return self  # if the wall shows this time twice, this may be the second time
         wall = self.local.replace(tzinfo=None) + timedelta(days=count)
         return self._forward(wall_time(wall, self.zone_name))
 
@@ -178,45 +175,40 @@ class Clock:
         self._now = plain(to)
 
     def check(self) -> None:
-        """Raise :class:`ClockTaken` where this is not what the time of the process is any more."""
+        """Raise :class:`ClockTaken` if this is no longer the time of the process."""
 
     # ---- edges --------------------------------------------------------------------------------------------------------
 
     def edges(self, subject: str | None = None) -> tuple[Edge, ...]:
-        """Every edge of a subject of the desk (``order/A-1``, ``return/R-1``, …), or of all of them, in order of time.
-
-        Those that are past, too.
-        """
+        """Every past and future edge of a subject of the desk (``order/A-1``, …), or of all subjects, in order of time."""
         from returnable.projections.edges import edges_of
         from returnable.projections.subjects import find_subject
 
         if self.desk is None:
-            raise RuntimeError(
-                "this clock has no desk whose edges it could know; use the fixture desk, or set clock.desk"
-            )
+            raise RuntimeError("this clock has no desk, and so no edges; use the fixture desk, or set clock.desk")
         desk = self.desk.services.handler
         if subject is not None:
             return edges_of(find_subject(self.desk.services.store, desk.policy, subject))
         return all_edges(self.desk)
 
     def next_edge(self, subject: str | None = None) -> Edge:
-        """The next edge to come; raises ``LookupError`` where there is none."""
+        """The next edge; raises ``LookupError`` where there is none."""
         for edge in self.edges(subject):
             if edge.at > self.now:
                 return edge
         raise LookupError(f"nothing about {subject or 'anything'} changes any more by the passing of time after {self}")
 
     def to_next_edge(self, subject: str | None = None) -> Edge:
-        """Move to the first instant at which an answer is another one; the edge."""
+        """Move to the next edge, and return it."""
         edge = self.next_edge(subject)
         self._set(edge.at)
         return edge
 
     def around_edges(self, subject: str | None = None) -> Iterator[Moment]:
-        """Move through all edges to come that are known now: one tick before each, to it, and one tick after it.
+        """Move through all future edges known now: one tick before each, to it, and one tick after it, in order of time.
 
-        Instants are visited in order of time; where edges are closer than a tick, some are visited twice. Raises
-        ``LookupError`` where there is none: a loop over nothing would pass in silence.
+        If edges are closer than a tick, some instants are visited twice. Raises ``LookupError`` where there is no edge,
+        because a loop over nothing would pass silently.
         """
         start = self.next_edge(subject).at
         to_come = tuple(edge for edge in self.edges(subject) if edge.at >= start)
@@ -234,10 +226,10 @@ class FrozenClock(Clock):
         """What freezegun moves, while the time is frozen."""
 
     def freeze(self) -> Callable[[], None]:
-        """Stop the time of the process here; the function that lets it go again.
+        """Stop the time of the process here; returns the function that lets it run again.
 
-        Freezing looks through every module that is loaded, which takes milliseconds; moving the frozen clock does not.
-        The event loops of asyncio keep running in real time, so that what sleeps wakes up.
+        Freezing searches every loaded module, which takes milliseconds; moving the frozen clock does not. The event loops of
+        asyncio keep running in real time, so that sleeping tasks wake up.
         """
         from freezegun import api, freeze_time
 
@@ -249,7 +241,7 @@ class FrozenClock(Clock):
 
         def thaw() -> None:
             left = api.freeze_factories[api.freeze_factories.index(ours) + 1 :]
-            for _ in left:  # started by hand in the test, and never stopped: the next test is to find the real time
+            for _ in left:  # started by hand in the test and never stopped; the next test must find the real time
                 for stack in (api.freeze_factories, api.ignore_lists, api.tick_flags, api.tz_offsets):
                     stack.pop()
             self._factory = None
@@ -260,7 +252,7 @@ class FrozenClock(Clock):
         return thaw
 
     def check(self) -> None:
-        """Raise :class:`ClockTaken` where somebody else froze the time, too, so that code sees another one than the clock."""
+        """Raise :class:`ClockTaken` if other code froze the time as well, so that code sees another time than the clock."""
         if self._factory is not None:
             from freezegun import api
 

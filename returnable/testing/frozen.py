@@ -1,10 +1,10 @@
-"""What ``freezegun`` needs to be told so that a frozen clock does no harm: once a process, and only where it is used.
+"""Settings for ``freezegun`` that make a frozen clock harmless: once a process, and only where it is used.
 
-- A pydantic model that is built while the time is frozen finds ``FakeDatetime`` where it says ``datetime``, of which
-  pydantic knows nothing: it is told that they are the same.
-- A wait with a time-out that compares monotonic clocks would never end: the modules that wait see the real time.
-- pydantic asks the local time for its offset (``PastDatetime`` and the like), which freezegun's has not.
-- The facts are to hold no instants of a test's own kind: the modules that make them keep the real classes.
+- A pydantic model that is built while the time is frozen finds ``FakeDatetime`` in place of ``datetime``. Pydantic does not
+  know that class, so it gets the schema of ``datetime``.
+- A wait with a time-out on the monotonic clock would never end, so the modules that wait see the real time.
+- Pydantic asks the local time for its offset (``PastDatetime`` and the like); that of freezegun has none.
+- Events must not hold fake instants, so the modules that make events keep the real classes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SEE_THE_REAL_TIME = (
     "psycopg",
     "psycopg_pool",
 )
-"""Beginnings of names of modules. None of them reads the clock for what it decides: the desk is told what time it is."""
+"""Prefixes of module names. None of these modules reads the clock to decide anything: the time is an argument."""
 
 
 def prepare_if_loaded() -> None:
-    """Prepare ``freezegun`` where the process has loaded it; do nothing where it has not."""
+    """Prepare ``freezegun`` if the process has loaded it."""
     if sys.modules.get("freezegun") is not None:
         prepare()
 
@@ -53,7 +53,7 @@ def prepare() -> None:
 
 
 def _with_offset(localtime: Callable[[float | None], time.struct_time]) -> Callable[[float | None], time.struct_time]:
-    """A frozen ``time.localtime`` that says its offset from UTC, as the real one does."""
+    """A frozen ``time.localtime`` with an offset from UTC, as the real one has."""
 
     def fake_localtime(seconds: float | None = None) -> time.struct_time:
         shown: Any = localtime(seconds)

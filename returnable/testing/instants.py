@@ -1,7 +1,7 @@
-"""Times as a test says them: with an offset, or as the clock on the wall of the policy's zone shows them.
+"""Times as a test writes them: with an offset, or as the wall clock in the policy's zone shows them.
 
-``"2026-03-05"`` is the first instant of that day, ``"2026-03-05 14:00"`` two in the afternoon there. A wall time that
-does not exist, or happens twice, because the clocks change is refused: which instant is meant must be said.
+``"2026-03-05"`` is the first instant of that day, ``"2026-03-05 14:00"`` two in the afternoon there. A wall time that does
+not exist, or happens twice, because the clocks change is refused: the test must write an offset.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ or a day, which is its first instant there."""
 _WALL = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?\Z", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 ONE_TICK = timedelta(microseconds=1)
-"""The smallest step of time there is."""
+"""The smallest step of time."""
 
 
 def instant(when: When, zone_name: str) -> datetime:
-    """The instant meant, in UTC. Raises ``ValueError`` for what is no time, does not exist there, or happens twice.
+    """The instant of a time, in UTC. Raises ``ValueError`` for one that is invalid, does not exist, or happens twice.
 
     >>> instant("2026-03-05 14:00", "America/New_York").isoformat()
     '2026-03-05T19:00:00+00:00'
@@ -49,7 +49,7 @@ def instant(when: When, zone_name: str) -> datetime:
 
 
 def resolved(value: object, zone_name: str) -> object:
-    """A time, however it is said, as RFC 3339 text on the wall of a zone; what is no time, as it is.
+    """A time in any form as RFC 3339 text on the wall of a zone; any other value unchanged.
 
     >>> resolved("2026-03-05", "America/New_York"), resolved("Kim", "America/New_York")
     ('2026-03-05T00:00:00-05:00', 'Kim')
@@ -73,7 +73,7 @@ def _on_the_wall(wall: datetime, zone_name: str) -> datetime:
     shown = wall.isoformat(" ", "minutes" if wall.second == wall.microsecond == 0 else "auto")
     if (first.utcoffset() or timedelta()) > (second.utcoffset() or timedelta()):
         raise ValueError(f"{shown} happens twice in {zone_name}; say {first.isoformat()} or {second.isoformat()}")
-    # In the gap: before it the one offset holds, after it the other, and it is as wide as they differ.
+    # The gap is as wide as the offsets before it and after it differ.
     gap_ends = _gap_ends(second.astimezone(UTC), first.astimezone(UTC), zone_name)
     before = (gap_ends - ONE_TICK).astimezone(tz) + ONE_TICK
     after = gap_ends.astimezone(tz)
@@ -96,8 +96,8 @@ def _gap_ends(low: datetime, high: datetime, zone_name: str) -> datetime:
 
 
 def wall_time(wall: datetime, zone_name: str) -> datetime:
-    """The instant at which the wall of a zone shows a naive time: the first where it shows it twice; where the clocks go
-    forward over it, as long after that as it stands into the gap.
+    """The instant at which the wall of a zone shows a naive time. Of two such instants it is the first; a time that the
+    clocks skip counts as if they had not gone forward.
 
     >>> wall_time(datetime(2026, 3, 8, 2, 30), "America/New_York").isoformat()
     '2026-03-08T07:30:00+00:00'

@@ -1,4 +1,4 @@
-"""A stateful test of a host's own integration: whatever is told to the reference desk is told to the host, too.
+"""A stateful test of a host's own integration: the host gets every command that the reference desk gets.
 
     class OurShop(ReturnsMachine):
         def begin(self):
@@ -12,8 +12,8 @@
 
     TestOurShop = OurShop.TestCase
 
-Hypothesis lets people and carriers do things, and time pass, until the two differ; and then shows the shortest such history,
-as a scenario that ``returnable play --check`` replays.
+Hypothesis lets people and carriers act, and time pass, until the two differ. Then it shows the shortest such history, as a
+scenario that ``returnable play --check`` replays.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from returnable.testing.steps import Step
 from returnable.testing.strategies import Situation, commands, told_at
 
 Told = Outcome | Impossible | Mapping[str, Any] | str | None
-"""What a host says to a command: an outcome or the error of a desk; a mapping like a line of ``returnable play``, of which
-what is there is compared; ``"accepted"``, ``"declined"`` or ``"error"``; or nothing."""
+"""A host's answer to a command: an outcome or error of a desk; a mapping like a line of ``returnable play``, whose keys are
+compared; ``"accepted"``, ``"declined"`` or ``"error"``; or nothing."""
 
 
 class ReturnsMachine(RuleBasedStateMachine):
-    """Rules for commands and for the passing of time; subclass it, and say how your system does the same.
+    """Rules for commands and for the passing of time. Subclass it for your system.
 
-    Override :meth:`tell`, and :meth:`ask` where your system answers questions; :meth:`begin` and ``teardown`` set your system
-    up and take it down. ``policy``: that of the reference desk (as for ``returnable.open``); the bundled one when ``None``.
-    ``legal``: whether only commands come that are accepted or declined; else also impossible and malformed ones.
+    Override :meth:`tell`, and :meth:`ask` if your system answers questions. :meth:`begin` and ``teardown`` set your system up
+    and take it down. ``policy``: that of the reference desk (as for ``returnable.open``); ``None`` is the bundled one.
+    ``legal``: only commands that are accepted or declined; else also impossible and malformed ones.
 
     A difference raises ``AssertionError`` with the history so far as a scenario, see :meth:`scenario`.
     """
@@ -64,45 +64,45 @@ class ReturnsMachine(RuleBasedStateMachine):
         self.services = assemble("memory:", self.policy)
         """The reference desk."""
         self.at = START
-        """The clock, aware: no step is told earlier."""
+        """The clock, aware; steps never go back."""
         self.lines: list[dict[str, Any]] = []
-        """What was told so far, as lines of a scenario with what the reference desk made of them."""
+        """The history so far, as lines of a scenario with the outcomes of the reference desk."""
         self._touched: str | None = None
         self._zone_name = self.services.handler.policies.versions[-1].zone
 
     # ---- what a host overrides ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Set up the host's system, empty. Called once, before anything is told.
+        """Set up the host's system, empty. Called once, first.
 
-        It may :meth:`carry_out` the steps with which every history is to begin.
+        It may :meth:`carry_out` the first steps of every history.
         """
 
     def tell(self, step: Step, at: datetime) -> Told:
-        """Carry a step out in the host's system at an aware instant; what it says to it, or ``None``: nothing to compare.
+        """Carry out a step in the host's system at an aware instant; its answer, or ``None`` for nothing to compare.
 
         The fields are ``step.fields``. An :class:`~returnable.domain.errors.Impossible` may be raised or returned.
         """
         return None
 
     def ask(self, question: Mapping[str, Any], at: datetime) -> Mapping[str, Any] | None:
-        """The host's answer to a question (``{"query": "return", "return_id": "R-1"}``), or ``None``: nothing to compare.
+        """The host's answer to a question (``{"query": "return", "return_id": "R-1"}``), or ``None`` for nothing to compare.
 
-        Of the view, every key that the host gives must be as the reference desk has it; what it leaves out is not compared.
+        Every key in the answer must equal that of the reference desk; missing keys are not compared.
         """
         return None
 
     # ---- the history --------------------------------------------------------------------------------------------------
 
     def scenario(self) -> str:
-        """The history so far as a scenario in JSON Lines, which expects of every line what the reference desk said.
+        """The history so far as a scenario in JSON Lines, with the outcomes of the reference desk as expectations.
 
-        Save it as ``NAME.scenario.jsonl``: it is a test from then on.
+        Save it as ``NAME.scenario.jsonl``, and it is a test.
         """
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines)
 
     def carry_out(self, step: Step) -> None:
-        """Tell a step to both sides, when it says or at the clock if that is later, and compare what they say."""
+        """Carry out a step on both sides, at its instant or at the clock if that is later, and compare the answers."""
         if step.when is not None:
             self.at = max(self.at, instant(step.when, self._zone_name))
         self._tell_both(Step(step.resolved(self._zone_name), told_at(self.at, self._zone_name)))
@@ -138,19 +138,19 @@ class ReturnsMachine(RuleBasedStateMachine):
 
     @initialize(data=st.data())
     def the_first_step(self, data: st.DataObject) -> None:
-        """The host's system is set up; and an order is confirmed, unless :meth:`begin` told something."""
+        """Set up the host's system. Confirm an order, unless :meth:`begin` has carried out a step."""
         self.begin()
         if not self.lines:
             self._draw(data, legal=True, later=False)
 
     @rule(data=st.data())
     def the_next_step(self, data: st.DataObject) -> None:
-        """Somebody tells something."""
+        """Somebody gives a command."""
         self._draw(data, legal=self.legal, later=False)
 
     @rule(data=st.data())
     def a_later_step(self, data: st.DataObject) -> None:
-        """Somebody tells something now, or after some time."""
+        """Somebody gives a command, now or after some time."""
         self._draw(data, legal=self.legal, later=True)
 
     def _draw(self, data: st.DataObject, *, legal: bool, later: bool) -> None:
@@ -160,7 +160,7 @@ class ReturnsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lines)
     @rule()
     def run_deadlines(self) -> None:
-        """The worker records what fell due."""
+        """The worker records the deadlines that passed."""
         self._tell_both(Step({"command": "run_deadlines"}, told_at(self.at, self._zone_name)))
 
     # ---- time -----------------------------------------------------------------------------------------------------------
@@ -174,19 +174,19 @@ class ReturnsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._edges())
     @rule(which=st.integers(0, 3), ticks=st.sampled_from((0, -1, 1)))
     def wait_for_edge(self, which: int, ticks: int) -> None:
-        """To one of the next instants at which something ends: to it, or one tick before or after."""
+        """Time passes to one of the next deadlines, or to one tick before or after it."""
         ahead = self._edges()
         self.at = ahead[min(which, len(ahead) - 1)] + ticks * ONE_TICK
 
     def _edges(self) -> list[datetime]:
-        """Those of which the tick before is still to come."""
+        """The deadlines whose tick before is still to come."""
         return [at for at in Situation.of(self.services, self.at).behaviour.instants if at - ONE_TICK > self.at]
 
     # ---- views -------------------------------------------------------------------------------------------------------
 
     @invariant()
     def the_views_agree(self) -> None:
-        """Where the host answers questions, it answers as the reference desk does."""
+        """If the host answers questions, its answers equal those of the reference desk."""
         if type(self).ask is ReturnsMachine.ask or self._touched is None:
             return
         for question in _questions(self.services.handler.case(self._touched)):
@@ -208,7 +208,7 @@ class ReturnsMachine(RuleBasedStateMachine):
 
 
 def _differ(answer: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Where what the host answers is not part of our view."""
+    """Where the host's answer is not part of our view."""
     return [
         each.replace("expected", "the host says", 1).replace(", came", ", the desk", 1)
         for each in differences(answer, ours, "")
@@ -232,7 +232,7 @@ def _expected(came: Outcome | Impossible) -> dict[str, Any]:
 
 
 def _unlike(reference: Outcome | Impossible, told: Told) -> list[str]:
-    """What the host says otherwise."""
+    """Where the host's answer differs."""
     if told is None:
         return []
     ours = {"events": [], "failed": [], "error": None} | _expected(reference)
@@ -245,7 +245,7 @@ def _unlike(reference: Outcome | Impossible, told: Told) -> list[str]:
 
 
 def _said(told: Outcome | Impossible | Mapping[str, Any] | str) -> dict[str, Any]:
-    """What the host says, as far as it says it."""
+    """The host's answer, as far as it can be compared."""
     if isinstance(told, str):
         return {"outcome": told}
     if isinstance(told, Outcome | Impossible):

@@ -1,7 +1,7 @@
 """The pytest plugin: the fixtures ``desk``, ``clock`` and ``scenario``, the marker ``at``, scenarios and edges as tests.
 
-It is found by pytest by itself and needs no configuration. Nothing but pytest is imported before a test uses it. What a host
-can change: the setting ``returnable_policy``, and the fixtures ``returnable_policy`` and ``returnable_store``.
+Pytest finds it without any configuration. Nothing but pytest is imported before a test uses it. A host can change the
+setting ``returnable_policy``, and the fixtures ``returnable_policy`` and ``returnable_store``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _EDGES = "returnable_edges"
 """The marker that ``@edges`` sets."""
 SCENARIO = ".scenario.jsonl"
-"""How the names of files end that are collected as tests."""
+"""The ending of the files that are collected as tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,7 +87,7 @@ def clock(_returnable_clock: FrozenClock) -> FrozenClock:
 
 
 _CLOCK = "_returnable_clock"
-"""The fixture behind ``clock``, under a name that no host takes for a fixture of its own."""
+"""The fixture behind ``clock``, under a name that no fixture of a host has."""
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def _returnable_clock(request: pytest.FixtureRequest, returnable_policy: Any) ->
 
 @pytest.fixture
 def desk(request: pytest.FixtureRequest, returnable_policy: Any, returnable_store: str) -> Iterator[Desk]:
-    """A desk on a fresh store in memory, which reads the clock of the system: whatever freezes that moves the desk."""
+    """A desk on a fresh store in memory. It reads the clock of the system, so what freezes that clock freezes the desk."""
     import returnable
     from returnable.adapters.wiring import policy_book
 
@@ -193,14 +193,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test with the marker ``at``, or around edges, has the clock stopped before its own fixtures are made.
+    """For a test with the marker ``at``, or around edges, the clock stops before the fixtures of the test are made.
 
     Those of its class, its module and the session are made before: they are made once, and may wait for something.
     """
     around = _moment_in(item)
     if around is None and item.get_closest_marker(_EDGES) is not None:
         raise pytest.UsageError(
-            f"@edges: {item.nodeid} cannot be run around edges: it is a method of a unittest.TestCase"
+            f"@edges: {item.nodeid} is a method of a unittest.TestCase, which cannot run around edges"
         )
     names = getattr(item, "fixturenames", None)
     if names is None or (around is None and item.get_closest_marker("at") is None):
@@ -212,13 +212,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """A host's own ``freeze_time`` is to do no harm either."""
+    """A host's own ``freeze_time`` must be harmless, too."""
     prepare_if_loaded()
 
 
 @pytest.fixture
 def moment(request: pytest.FixtureRequest) -> Moment:
-    """Where a test with ``@edges(…)`` stands: the edge, and whether before it, at it, or after it."""
+    """The moment of a test with ``@edges(…)``: the edge, and whether before it, at it, or after it."""
     around = _moment_in(request.node)
     if around is None:
         pytest.fail("the fixture moment is for tests with @edges(…)", pytrace=False)
@@ -226,7 +226,7 @@ def moment(request: pytest.FixtureRequest) -> Moment:
 
 
 def _moment_in(item: pytest.Item) -> Around | None:
-    """Where a test around edges stands."""
+    """The moment of a test around edges."""
     found: Around | None = getattr(getattr(item, "callspec", None), "params", {}).get(_MOMENT)
     return found
 
@@ -235,7 +235,7 @@ def _moment_in(item: pytest.Item) -> Around | None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """A file ``….scenario.jsonl`` is a row of tests, one for each line."""
+    """A file ``….scenario.jsonl`` is a series of tests, one for each line."""
     if not file_path.name.endswith(SCENARIO):
         return None
     from returnable.testing.scenarios import ScenarioFile

@@ -25,10 +25,10 @@ def a_policy(
 ) -> Policy:
     """The newest version of a policy (default: the bundled one) with parameters of its clauses changed.
 
-    ``clauses``: clause id → parameter → value; ``applies`` is a parameter of every clause. ``effective`` and ``version``
-    make it a version of its own, ``id`` another merchant's, ``closed_also`` are days off besides the holidays. Raises
-    :class:`~returnable.domain.errors.PolicyInvalid` for a clause, a parameter or a value that there is not, and
-    ``ValueError`` for a change that changes nothing: a test of another policy would test the same one.
+    ``clauses``: clause id → parameter → value; ``applies`` is a parameter of every clause. ``effective`` and ``version`` make
+    it another version, ``id`` another merchant's policy; ``closed_also`` are further days off. Raises
+    :class:`~returnable.domain.errors.PolicyInvalid` for an unknown clause, parameter or value, and ``ValueError`` if nothing
+    changes, because the test would not test another policy.
 
     >>> a_policy({"returns.window": {"days": 30}}).clauses.returns_window.days
     30
@@ -42,5 +42,5 @@ def a_policy(
     content |= {name: value for name, value in changed.items() if value is not None}
     policy = policy_from(content, "a_policy()")
     if clauses and policy.document == policy_book(base).versions[-1].document:
-        raise ValueError(f"a_policy(): nothing is changed: {dict(clauses)!r} is what {policy.id} {policy.version} says")
+        raise ValueError(f"a_policy(): nothing changes: {policy.id} {policy.version} has {dict(clauses)!r} already")
     return policy

@@ -1,9 +1,9 @@
-"""Given, when, then: a story told to a desk, step by step, each at its own instant.
+"""Given, when, then: a story on a desk, step by step, each step at its own instant.
 
     given(an_order(delivered="2026-03-05")).at("2026-03-20 00:00").when(request_return()).then_declined("returns.window")
 
-Nothing is frozen for it: the desk is told what time it is. What does not come as expected raises ``AssertionError`` with the
-history, the clock and the deadlines on one line of time, and the difference.
+Nothing is frozen: every command carries its time. An unmet expectation raises ``AssertionError`` with the history, the clock
+and the deadlines on one time line, and the difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from returnable.domain.recorded_commands import outcome_of
 from returnable.testing.clock import Clock
 from returnable.testing.instants import ONE_TICK, When, resolved
 from returnable.testing.steps import Fields, Step, Steps, flat
-from returnable.testing.timeline import fact_lines, indented, ruling_lines, timeline
+from returnable.testing.timeline import event_lines, indented, ruling_lines, timeline
 
 if TYPE_CHECKING:
     from returnable.facade import Desk
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 Happening = Step | Iterable[Step] | Fields
 
 
-class event:  # noqa: N801  (reads as a word in a list of facts)
-    """A fact as a test expects it: its type, and the fields that matter.
+class event:  # noqa: N801  (reads as a word in a list of events)
+    """An event as a test expects it: its type, and the fields that matter.
 
-    Times may be said as wall times, structures are compared as far as they are given, money is in minor units as in the
-    facts: ``event("LabelVoided", label_id="L-1", occurred_at="2026-03-12 00:00")``. ``of`` is the stream it is in:
+    Times may be wall times, structures are compared as far as they are given, money is in minor units as in the events:
+    ``event("LabelVoided", label_id="L-1", occurred_at="2026-03-12 00:00")``. ``of`` is the stream it is in:
     ``event("ReturnWithdrawn", of="return/R-1")``.
     """
 
@@ -61,12 +61,12 @@ Expected = str | event | Event
 
 
 Recorded = tuple[str, Event]
-"""A fact and the stream it is in."""
+"""An event and its stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Came:
-    """What came of the last ``when``."""
+    """The result of the last ``when``."""
 
     past: str
     at: datetime
@@ -75,7 +75,7 @@ class _Came:
     ruling: Mapping[str, Any] | None = None
     error: Impossible | None = None
     stored: tuple[Recorded, ...] = ()
-    """The facts of a command that was on record already."""
+    """The events of a command that was recorded before."""
 
     @property
     def failed(self) -> list[str]:
@@ -94,7 +94,7 @@ class _Came:
 
 
 NO_OUTCOME = "no outcome"
-"""What a call comes to that recorded nothing and returned nothing that says an outcome."""
+"""The outcome of a call that recorded nothing and returned no outcome."""
 
 
 def given(*history: Happening, policy: AnyPolicy = None) -> Scenario:
@@ -105,8 +105,8 @@ def given(*history: Happening, policy: AnyPolicy = None) -> Scenario:
 class Scenario:
     """A story on a desk. The clock stays where the last step left it.
 
-    ``given``, ``at``, ``when`` and the ``then``… return the story, so that they can be strung together. ``tell`` and
-    ``ask`` give the outcome of a command and the answer of a question as the JSON values that ``returnable play`` prints.
+    ``given``, ``at``, ``when`` and the ``then``… return the story, so that they can be chained. ``tell`` and ``ask`` return
+    the outcome of a command and the answer to a question as the JSON values that ``returnable play`` prints.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Scenario:
         self.desk: Desk = desk or facade.open("memory:", policy=book, clock=self.clock)
         self.clock.desk = self.desk
         self.lines: list[dict[str, Any]] = []
-        """What was told and asked, as lines of a scenario."""
+        """Every command and question, as lines of a scenario."""
         self._came: _Came | None = None
 
     @property
@@ -136,15 +136,15 @@ class Scenario:
 
     @property
     def now(self) -> str:
-        """The instant at which the clock stands, on the wall of the policy's zone, with its offset."""
+        """The time of the clock in the policy's zone, with its offset."""
         return self.clock.local.isoformat()
 
-    # ---- telling and asking -------------------------------------------------------------------------------------------
+    # ---- commands and questions ----------------------------------------------------------------------------------------
 
     def tell(self, command: str | Happening, at: When | None = None, **fields: Any) -> dict[str, Any]:
-        """Carry out a command, by its name and fields exactly as they are given, or steps; what came of the last.
+        """Carry out a command by its name and its fields exactly as given, or steps; the outcome of the last.
 
-        ``at``: the instant, default where the clock stands. What is impossible has the outcome ``error``.
+        ``at``: the instant, by default that of the clock. An impossible command has the outcome ``error``.
         """
         if isinstance(command, str):
             return self._play({"command": command} | fields, at).as_dict()
@@ -155,9 +155,9 @@ class Scenario:
         return [self._tell(step, fields).as_dict() for step in steps][-1]
 
     def ask(self, query: str, at: When | None = None, **fields: Any) -> Any:
-        """The answer of a question: ``ask("return", return_id="R-1")``, or of ``ask("return/R-1")``.
+        """The answer to a question: ``ask("return", return_id="R-1")``, or ``ask("return/R-1")``.
 
-        ``as_of`` and ``known_at`` may be said as wall times. An impossible question raises ``AssertionError``.
+        ``as_of`` and ``known_at`` may be wall times. An impossible question raises ``AssertionError``.
         """
         played = self._play(self._question(query, fields), at)
         if played.error is not None:
@@ -172,7 +172,7 @@ class Scenario:
         return dict(result["error"])
 
     def play(self, scenario: str | Path | Iterable[Fields]) -> list[dict[str, Any]]:
-        """Play a file of a scenario, or lines, on this desk; what came of each. Unmet expectations raise."""
+        """Play the file or the lines of a scenario on this desk; the outcome of each. Unmet expectations raise."""
         if isinstance(scenario, str | Path):
             lines = read_scenario(Path(scenario).read_bytes(), str(scenario))
         else:
@@ -211,9 +211,9 @@ class Scenario:
     # ---- given, when --------------------------------------------------------------------------------------------------
 
     def given(self, *history: Happening) -> Self:
-        """This has happened: every step was accepted (or declined, where :func:`~returnable.testing.steps.declined` says so).
+        """This has happened: every step was accepted, or declined if :func:`~returnable.testing.steps.declined` marks it.
 
-        Raises ``AssertionError`` for a step that came out otherwise.
+        Raises ``AssertionError`` for a step with another outcome.
         """
         __tracebackhide__ = True
         self._came = None
@@ -231,12 +231,12 @@ class Scenario:
         return self
 
     def just_before(self, when: When) -> Self:
-        """It is one tick before this instant: a microsecond."""
+        """It is one tick (a microsecond) before this instant."""
         self.clock.move_to(self.clock.instant(when) - ONE_TICK)
         return self
 
     def after(self, *, days: int = 0, business_days: int = 0, **elapsed: float) -> Self:
-        """So much later: calendar and business days at the same time of the wall, then elapsed time (``hours=2``)."""
+        """So much later: first calendar and business days at the same wall time, then elapsed time (``hours=2``)."""
         self.clock.advance_days(days)
         self.clock.advance_business_days(business_days)
         self.clock.advance(timedelta(**elapsed))
@@ -245,8 +245,8 @@ class Scenario:
     def when(self, *happens: Happening | Callable[[], object]) -> Self:
         """This happens now: steps, or a call into the code under test that reaches the same desk.
 
-        Of several, the last decides what is accepted or declined; the facts are those of all. A call that raises
-        :class:`~returnable.domain.errors.Impossible` is an error; one that returns an outcome is that.
+        The outcome is that of the last one; the events are those of all. A call that raises
+        :class:`~returnable.domain.errors.Impossible` has the outcome ``error``; a call may also return an outcome.
         """
         came: list[_Came] = []
         for happening in happens:
@@ -282,7 +282,7 @@ class Scenario:
         return self._of_the_facts(came)
 
     def _of_the_facts(self, came: _Came) -> _Came:
-        """What a call came to that says nothing of it itself: what its last fact says."""
+        """The result of a call that returned no outcome: what its last event says."""
         if not came.recorded:
             return came
         _, last = came.recorded[-1]
@@ -305,18 +305,18 @@ class Scenario:
     # ---- then ---------------------------------------------------------------------------------------------------------
 
     def then(self, *events: Expected) -> Self:
-        """Exactly these facts were recorded, in this order: the names of their types, :class:`event`, or whole facts."""
+        """Exactly these events were recorded, in this order: the names of their types, :class:`event`, or whole events."""
         __tracebackhide__ = True
         came = self._last("then")
-        self._compare("then: other facts were recorded than expected", events, came.recorded, came)
+        self._compare("then: other events were recorded than expected", events, came.recorded, came)
         return self
 
     def then_replayed(self, *events: Expected) -> Self:
-        """The command was on record under its id: these are the facts it led to then, and nothing was recorded now."""
+        """The command was recorded before under its id: these are its events from then, and nothing was recorded now."""
         __tracebackhide__ = True
         came = self._last("then_replayed")
         self._compare("then_replayed: something was recorded now", (), came.recorded, came)
-        self._compare("then_replayed: other facts are on record than expected", events, came.stored, came)
+        self._compare("then_replayed: other events are recorded than expected", events, came.stored, came)
         return self
 
     def _compare(self, says: str, expected: Sequence[Expected], events: Sequence[Recorded], came: _Came) -> None:
@@ -326,7 +326,7 @@ class Scenario:
                 _known(one)
         problems = list(_unlike(expected, events, self.clock.zone_name))
         if problems:
-            past = list(fact_lines((event for _, event in events), zone(self.clock.zone_name))) or ["nothing"]
+            past = list(event_lines((event for _, event in events), zone(self.clock.zone_name))) or ["nothing"]
             self._fail(says, came, [*problems, "recorded was:", *(f"  {line}" for line in past)])
 
     def then_accepted(self) -> Self:
@@ -339,7 +339,7 @@ class Scenario:
         return self
 
     def then_declined(self, *clauses: str) -> Self:
-        """The policy says no, and these are all the clauses that failed (without any: whichever)."""
+        """The command was declined, and exactly these clauses failed (none given: any)."""
         __tracebackhide__ = True
         came = self._last("then_declined")
         self._had_outcome("then_declined", came)
@@ -355,7 +355,7 @@ class Scenario:
         return self
 
     def then_failed(self, *clauses: str) -> Self:
-        """Of the clauses that were weighed exactly these failed, whatever came of it; without any: none did."""
+        """Exactly these clauses failed, whatever the outcome; none given: none failed."""
         __tracebackhide__ = True
         came = self._last("then_failed")
         if came.failed != sorted(set(clauses)):
@@ -378,8 +378,8 @@ class Scenario:
         state: str | None = None,
         allowed: Sequence[str] | None = None,
     ) -> Self:
-        """It was impossible, for that reason, and nothing was recorded; and of what is given: the field to blame, a part of
-        the message, the state, and the commands that are allowed now."""
+        """The command was impossible with that code, and nothing was recorded. Also compared, if given: the wrong field, a
+        part of the message, the state, and the commands that are allowed now."""
         __tracebackhide__ = True
         came = self._last("then_error")
         error = came.error
@@ -400,7 +400,7 @@ class Scenario:
         return self
 
     def then_verdicts(self, verdicts: Mapping[str, str]) -> Self:
-        """What the ruling says of every clause it weighed: exactly these, clause id → verdict."""
+        """The ruling has exactly these verdicts: clause id → verdict."""
         __tracebackhide__ = True
         came = self._last("then_verdicts")
         weighed = {each["clause"]: each["verdict"] for each in (came.ruling["clauses"] if came.ruling else ())}
@@ -415,9 +415,9 @@ class Scenario:
         return self
 
     def then_clause(self, clause: str, verdict: str | None = None, **events: Any) -> Self:
-        """What the ruling says of a clause: its verdict, its ``because``, and facts such as ``deadline``.
+        """The ruling on one clause: its verdict, a part of its ``because``, and grounds such as ``deadline``.
 
-        ``because`` is compared as a part of it; times may be said as wall times.
+        Times may be wall times.
         """
         __tracebackhide__ = True
         came = self._last("then_clause")
@@ -438,11 +438,11 @@ class Scenario:
         return self
 
     def then_view(self, subject: str, asked: Fields | None = None, /, **expected: Any) -> Self:
-        """What a question answers now, as far as it is given: ``then_view("return/R-1", status="labelled")``.
+        """The present answer to a question, as far as it is given: ``then_view("return/R-1", status="labelled")``.
 
-        ``order/…``, ``return/…``, ``refund/…``, ``claim/…``, ``eligibility/A-1``, ``audit/return/R-1`` or ``worklist``; with
-        further fields of the question in ``asked``: ``then_view("refund", {"return_id": "R-1"}, total="530.00")``. Lists have
-        as many elements as are given. Times of keys such as ``void_at`` may be said as wall times.
+        ``order/…``, ``return/…``, ``refund/…``, ``claim/…``, ``eligibility/A-1``, ``audit/return/R-1`` or ``worklist``;
+        further fields of the question are in ``asked``: ``then_view("refund", {"return_id": "R-1"}, total="530.00")``. Lists
+        have as many elements as are given. Times of keys such as ``void_at`` may be wall times.
         """
         __tracebackhide__ = True
         if not expected:
@@ -463,18 +463,18 @@ class Scenario:
 
     @property
     def outcome(self) -> str:
-        """What came of the last ``when``: ``accepted``, ``declined`` or ``error``."""
+        """The outcome of the last ``when``: ``accepted``, ``declined`` or ``error``."""
         return self._last("outcome").outcome
 
     @property
     def error(self) -> Impossible | None:
-        """Why the last ``when`` was impossible; ``None``: it was not."""
+        """The error of the last ``when``; ``None`` where it was possible."""
         return self._last("error").error
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The facts that the last ``when`` recorded."""
-        return tuple(event for _, event in self._last("facts").recorded)
+        """The events that the last ``when`` recorded."""
+        return tuple(event for _, event in self._last("events").recorded)
 
     @property
     def ruling(self) -> Mapping[str, Any] | None:
@@ -489,7 +489,7 @@ class Scenario:
         return timeline(self.desk, self.clock.now, zone(self.clock.zone_name))
 
     def as_scenario(self) -> str:
-        """What was told, as a scenario with what came as expectations: save it as ``….scenario.jsonl``, and it is a test."""
+        """The story as a scenario, with its outcomes as expectations. Save it as ``….scenario.jsonl``, and it is a test."""
         written = []
         with_expectations = Scenario(policy=self.services.handler.policies)
         for line in self.lines:
@@ -511,9 +511,9 @@ class Scenario:
         return "".join(written)
 
     def save(self, path: str | Path) -> None:
-        """Write :meth:`as_scenario` to ``NAME.scenario.jsonl``, and the policy beside it where it is not the bundled one.
+        """Write :meth:`as_scenario` to ``NAME.scenario.jsonl``, and a policy that is not the bundled one next to it.
 
-        Raises ``ValueError`` for another ending: pytest would not find it.
+        Raises ``ValueError`` for another ending, which pytest would not find.
         """
         place = Path(path)
         if not place.name.endswith(".scenario.jsonl"):
@@ -552,16 +552,16 @@ class Scenario:
 
 
 def _known(type_: str) -> None:
-    if type_ not in FACT_TYPES:
+    if type_ not in EVENT_TYPES:
         from difflib import get_close_matches
 
-        near = get_close_matches(type_, FACT_TYPES, 1)
+        near = get_close_matches(type_, EVENT_TYPES, 1)
         meant = f"; {near[0]}?" if near else ""
-        raise ValueError(f"there is no fact {type_!r}{meant}")
+        raise ValueError(f"there is no event {type_!r}{meant}")
 
 
-FACT_TYPES = frozenset(kind.__name__ for kind in EVENTS.values())
-"""The names of all facts."""
+EVENT_TYPES = frozenset(kind.__name__ for kind in EVENTS.values())
+"""The names of all events."""
 
 
 def _unlike(expected: Sequence[Expected], came: Sequence[Recorded], zone_name: str) -> Iterator[str]:
@@ -586,7 +586,7 @@ _TIMES = ("_at", "_by", "_before")
 
 
 def _walls(name: str, value: Any, zone_name: str) -> Any:
-    """What is expected, with its times as instants with an offset."""
+    """An expectation, with its times as instants with an offset."""
     if isinstance(value, Mapping):
         return {key: _walls(str(key), each, zone_name) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -11,18 +11,18 @@ from returnable.adapters.scenario import Played, ScenarioUnreadable, play_fresh,
 from returnable.domain.errors import ReturnableError
 
 SHOWN = 12
-"""So many of the lines that led to a failure are shown."""
+"""How many of the lines before a failure are shown."""
 
 
 class ScenarioFailed(Exception):
-    """What a line expects is not what came."""
+    """A line has another outcome than it expects."""
 
 
 class ScenarioFile(pytest.File):
     """A scenario; each of its lines is a test.
 
-    It is played as a whole, once in each process that runs a line of it, on a fresh store in memory, under the policy
-    beside it (``NAME.policies/`` or ``NAME.policy.toml``), else under that of the setting ``returnable_policy``.
+    It is played as a whole, once in each process that runs a line of it, on a fresh store in memory. Its policy is the one
+    next to it (``NAME.policies/`` or ``NAME.policy.toml``), else that of the setting ``returnable_policy``.
     """
 
     numbered: list[tuple[int, bytes]]
@@ -41,7 +41,7 @@ class ScenarioFile(pytest.File):
             yield ScenarioLine.from_parent(self, name=_name(number, line), number=number)
 
     def played(self, number: int) -> Played:
-        """What came of a line."""
+        """The outcome of a line."""
         if self._played is None:
             beside = policy_beside(self.path)
             policy = self.policy if beside is None else beside
@@ -57,14 +57,14 @@ class ScenarioLine(pytest.Item):
         self.number = number
 
     def runtest(self) -> None:
-        """Raise for what is not as the line expects."""
+        """Raise if the outcome is not as the line expects."""
         played = self.file.played(self.number)
         if played.problems:
             raise ScenarioFailed("\n".join(self._told(played)))
 
     @property
     def file(self) -> ScenarioFile:
-        """The scenario it is of."""
+        """The scenario of this line."""
         assert isinstance(self.parent, ScenarioFile)
         return self.parent
 
@@ -85,18 +85,18 @@ class ScenarioLine(pytest.Item):
             yield from explained(self.file.played(number))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What is told of a failure: for people, without a traceback."""
+        """The text of a failure, for people, without a traceback."""
         if isinstance(excinfo.value, ScenarioFailed | ReturnableError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int, str]:
-        """Where it stands."""
+        """The file and the line."""
         return self.path, self.number - 1, f"{self.path.name}:{self.name}"
 
 
 def _name(number: int, line: bytes) -> str:
-    """The number of a line and what it says, fit for the name of a test."""
+    """The number of a line and its command, as the name of a test."""
     import json
 
     try:

@@ -1,11 +1,11 @@
-"""What a test says happens: commands with sensible defaults, each at an instant, and the usual beginnings made of them.
+"""The steps of a test: commands with sensible defaults, each at an instant, and the usual beginnings made of them.
 
-Every command of the desk has a function of its name here, which needs only what matters to the test::
+Every command of the desk has a function of its name here, which takes only what matters to the test::
 
     request_return(channel="phone", at="2026-03-09 12:00")
 
-``an_order``, ``a_return`` and ``a_claim`` tell a whole beginning. A step without an instant happens when the one before it
-did. Times are said as in :mod:`returnable.testing.instants`.
+``an_order``, ``a_return`` and ``a_claim`` are whole beginnings. A step without an instant happens at the time of the step
+before it. Times are as in :mod:`returnable.testing.instants`.
 """
 
 from __future__ import annotations
@@ -56,24 +56,24 @@ __all__ = [
 ]
 
 MONDAY_MORNING = "2026-03-02 10:00"
-"""Where a clock begins: a Monday morning, in the policy's zone."""
+"""The first time of a clock: a Monday morning, in the policy's zone."""
 
 Fields = Mapping[str, Any]
 Units = Mapping[str, int] | int
-"""How many units of which line; a number alone: of line ``1``."""
+"""Line → number of units; a number alone is for line ``1``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command, and the instant at which it is told (``None``: when the step before it was)."""
+    """A command, and its instant (``None``: that of the step before it)."""
 
     fields: Fields
-    """As on a line of a scenario, with ``command`` and without ``at``; times may be said as wall times."""
+    """As on a line of a scenario, with ``command`` and without ``at``; times may be wall times."""
     when: When | None = None
     outcome: str = "accepted"
-    """What is to come of it where it is given as having happened: ``accepted``, ``declined`` or ``error``."""
+    """The outcome it must have as a part of ``given``: ``accepted``, ``declined`` or ``error``."""
     raw: bool = False
-    """Whether the fields are told exactly as they are, times too."""
+    """Whether the fields are sent exactly as they are, times too."""
 
     @property
     def command(self) -> str:
@@ -82,15 +82,15 @@ class Step:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The fields without the command, as a method of a desk takes them: ``desk.run_deadlines(**step.arguments)``."""
+        """The fields without the command, as arguments of a desk's method: ``desk.run_deadlines(**step.arguments)``."""
         return {name: value for name, value in self.fields.items() if name != "command"}
 
     def at(self, when: When) -> Self:
-        """The same, told at an instant."""
+        """The same step at an instant."""
         return replace(self, when=when)
 
     def resolved(self, zone_name: str) -> dict[str, Any]:
-        """The fields with every time of its own as an instant with an offset, unless they are raw."""
+        """The fields with every own time as an instant with an offset, unless they are raw."""
         if self.raw:
             return dict(self.fields)
         return {name: _time(name, value, zone_name) for name, value in self.fields.items()}
@@ -119,7 +119,7 @@ class Steps:
 
 
 def flat(history: Iterable[Any]) -> Iterator[Step]:
-    """The steps of a history, which may hold steps, beginnings, and lines of a scenario as mappings."""
+    """The steps of a history of steps, beginnings, and lines of a scenario as mappings."""
     for part in history:
         if isinstance(part, Step):
             yield part
@@ -136,17 +136,17 @@ def flat(history: Iterable[Any]) -> Iterator[Step]:
 
 
 def declined(*history: Step | Iterable[Step] | Fields) -> Steps:
-    """The same steps, which the policy declines: ``given(an_order(), declined(request_return()))``."""
+    """The same steps, all declined by the policy: ``given(an_order(), declined(request_return()))``."""
     return Steps(tuple(replace(each, outcome="declined") for each in flat(history)))
 
 
 def impossible(*history: Step | Iterable[Step] | Fields) -> Steps:
-    """The same steps, each of which is impossible where it is told: an error, and nothing on record."""
+    """The same steps, all impossible: each is an error and records nothing."""
     return Steps(tuple(replace(each, outcome="error") for each in flat(history)))
 
 
 def step(command: str, at: When | None = None, *, raw: bool = False, **fields: Any) -> Step:
-    """Any command by its name and fields; ``raw``: told exactly as they are, also what is no time and no field."""
+    """Any command by its name and fields; ``raw``: exactly as they are, even if they are not valid."""
     return Step({"command": command} | fields, at, raw=raw)
 
 
@@ -160,14 +160,13 @@ def _step(command: str, at: When | None, fields: Mapping[str, Any]) -> Step:
 def confirm_order(order_id: str = "A-1", *, at: When | None = None, **changes: Any) -> Step:
     """An order of one line, one unit of 750.00 USD, paid by one card.
 
-    ``price``, ``quantity``, ``tax`` and ``final_sale`` change its one line; ``account_id`` the customer; ``shipping`` is
-    what was charged, or the whole field; any field can be given. One card pays what it comes to unless ``payments`` says
-    otherwise.
+    ``price``, ``quantity``, ``tax`` and ``final_sale`` change its one line; ``account_id`` the customer; ``shipping`` is what
+    was charged, or the whole field. Any field can be given. One card pays the total unless ``payments`` is given.
     """
     for whole, parts in (("lines", ("price", "quantity", "tax", "final_sale")), ("customer", ("account_id",))):
         for part in parts:
             if whole in changes and part in changes:
-                raise TypeError(f"{part} says what {whole} says already: give one of them")
+                raise TypeError(f"{part} is a part of {whole}: give one of them")
     line = {
         "line_id": "1",
         "sku": "SKU-1",
@@ -193,7 +192,7 @@ def confirm_order(order_id: str = "A-1", *, at: When | None = None, **changes: A
 
 
 def _due(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str:
-    """What it comes to; nothing where that cannot be said, so that an order that is wrong can be told, too."""
+    """The total; zero where it cannot be computed, so that a wrong order can be sent, too."""
     try:
         goods = [Decimal(line["unit_price"]) * line["quantity"] + Decimal(line.get("tax", "0")) for line in lines]
         return str(sum(goods, Decimal(0)) + Decimal(shipping["charged"]) + Decimal(shipping.get("tax", "0")))
@@ -202,7 +201,7 @@ def _due(lines: Iterable[Mapping[str, Any]], shipping: Mapping[str, Any]) -> str
 
 
 def request_cancellation(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:
-    """A complete mail that asks to cancel; ``order_copy=False`` makes it incomplete."""
+    """A complete mail that asks for a cancellation; ``order_copy=False`` makes it incomplete."""
     shown = {} if "order_reference" in fields else {"order_copy": True}
     return _step("request_cancellation", at, {"order_id": order_id, "channel": "email"} | shown | fields)
 
@@ -210,14 +209,14 @@ def request_cancellation(order_id: str = "A-1", *, at: When | None = None, **fie
 def record_shipment(
     parcel_id: str = "P-1", units: Units | None = None, *, order_id: str = "A-1", at: When | None = None, **fields: Any
 ) -> Step:
-    """A parcel is with the carrier; without ``units`` it holds all that are left."""
+    """The carrier took a parcel; without ``units`` it holds all units not yet shipped."""
     given = {"order_id": order_id, "parcel_id": parcel_id, "carrier": "fedex", "tracking_number": f"T-{parcel_id}"}
     lines = {} if units is None else {"lines": _lines(units)}
     return _step("record_shipment", at, given | lines | fields)
 
 
 def record_delivery(parcel_id: str = "P-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
-    """A parcel is with the customer."""
+    """A parcel reached the customer."""
     return _step("record_delivery", at, {"order_id": order_id, "parcel_id": parcel_id} | fields)
 
 
@@ -229,13 +228,13 @@ def link_account(order_id: str = "A-1", *, at: When | None = None, **fields: Any
 def request_return(
     units: Units = 1, *, return_id: str = "R-1", order_id: str = "A-1", at: When | None = None, **fields: Any
 ) -> Step:
-    """Units are to go back, asked for through the portal."""
+    """The customer asks through the portal to return units."""
     given = {"return_id": return_id, "order_id": order_id, "lines": _lines(units), "channel": "portal"}
     return _step("request_return", at, given | fields)
 
 
 def issue_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
-    """A prepaid label."""
+    """A prepaid label is issued."""
     given = {"return_id": return_id, "label_id": label_id, "carrier": "fedex", "tracking_number": f"RT-{label_id}"}
     return _step("issue_label", at, given | fields)
 
@@ -243,7 +242,7 @@ def issue_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | Non
 def record_label_received(
     label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any
 ) -> Step:
-    """The label is with the customer: its clock runs from here."""
+    """The customer received the label: its clock runs from here."""
     return _step("record_label_received", at, {"return_id": return_id, "label_id": label_id} | fields)
 
 
@@ -274,7 +273,7 @@ def inspect_return(
     at: When | None = None,
     **fields: Any,
 ) -> Step:
-    """Units are inspected and as they should be; of ``rejected`` ones the tags are gone."""
+    """Units are inspected and accepted; those in ``rejected`` lack their tags."""
     findings = [finding(line_id, count) for line_id, count in _by_line(units).items() if count]
     findings += [
         finding(line_id, count, tags_attached=False) for line_id, count in _by_line(rejected or {}).items() if count
@@ -283,7 +282,7 @@ def inspect_return(
 
 
 def request_refund(refund_id: str = "F-1", *, at: When | None = None, **fields: Any) -> Step:
-    """What is owed for return ``R-1`` is to be paid, or for the ``return_id``, ``order_id`` or ``claim_id`` given."""
+    """A refund is requested for return ``R-1``, or for the ``return_id``, ``order_id`` or ``claim_id`` given."""
     named = {"return_id", "order_id", "claim_id"} & set(fields)
     subject = {} if named else {"return_id": "R-1"}
     return _step("request_refund", at, {"refund_id": refund_id} | subject | fields)
@@ -316,7 +315,7 @@ def withdraw_return(return_id: str = "R-1", *, at: When | None = None, **fields:
 def report_wrong_item(
     claim_id: str = "C-1", *, order_id: str = "A-1", line_id: str = "1", at: When | None = None, **fields: Any
 ) -> Step:
-    """A complete mail that the wrong item came; ``attachments=[]`` leaves the evidence out."""
+    """A complete mail that the wrong item came; ``attachments=[]`` is without evidence."""
     given = {"claim_id": claim_id, "order_id": order_id, "line_id": line_id, "channel": "email"}
     return _step("report_wrong_item", at, given | {"attachments": ["order_confirmation", "item_picture"]} | fields)
 
@@ -354,12 +353,12 @@ def override(clause: str, subject: str = "order/A-1", *, at: When | None = None,
 
 
 def run_deadlines(*, at: When | None = None, **fields: Any) -> Step:
-    """What fell due is recorded."""
+    """The deadlines that passed are recorded."""
     return _step("run_deadlines", at, fields)
 
 
 def finding(line_id: str = "1", quantity: int = 1, **changes: bool) -> dict[str, Any]:
-    """The findings on units that are as they should be; any of the three can be changed."""
+    """The findings on accepted units; any of the three can be changed."""
     return {
         "line_id": line_id,
         "quantity": quantity,
@@ -385,7 +384,7 @@ def _subject(text: str) -> dict[str, str]:
 # ---- the usual beginnings ----------------------------------------------------------------------------------------------
 
 Stage = When | bool | None
-"""When a stage is reached; ``True``: when the one before it was."""
+"""When a stage is reached; ``True``: at the time of the stage before it."""
 
 
 def an_order(
@@ -397,10 +396,10 @@ def an_order(
     parcel_id: str = "P-1",
     **changes: Any,
 ) -> Steps:
-    """An order, as far as the times given go: ``an_order(price="750.00", delivered="2026-03-05")``.
+    """An order up to the last stage given: ``an_order(price="750.00", delivered="2026-03-05")``.
 
-    Without ``confirmed`` it was confirmed the morning before it was shipped, or three days before it was delivered; where
-    no time is given, when the step before it happened. The rest as in :func:`confirm_order`.
+    Without ``confirmed`` it was confirmed the morning before the shipment, or three days before the delivery; without any
+    time, at the time of the step before it. The rest is as in :func:`confirm_order`.
     """
     if confirmed is None and not isinstance(shipped, bool | None):
         confirmed = _morning(shipped, 1, 10)
@@ -417,12 +416,12 @@ def an_order(
 
 
 def _morning(when: When, days: int, hour: int) -> str:
-    """The morning so many days before, as a wall time; that one exists in every zone."""
+    """The morning so many days before, as a wall time; it exists in every zone."""
     return f"{_day(when) - timedelta(days=days)} {hour:02}:00"
 
 
 def _between(confirmed: When, delivered: When) -> When:
-    """When the parcel was shipped: a day after the confirmation where that leaves time, else with it."""
+    """When the parcel was shipped: a day after the confirmation if that is before the delivery, else with it."""
     later = _day(confirmed) + timedelta(days=1)
     return f"{later} 09:00" if later < _day(delivered) else confirmed
 
@@ -455,10 +454,10 @@ def a_return(
     payments: Sequence[str] = ("p-1",),
     **fields: Any,
 ) -> Steps:
-    """A return of an order, as far as the times given go, with all that comes before.
+    """A return of an order up to the last stage given, with all stages before it.
 
-    ``own_label``: no prepaid label is issued. ``rejected``: units that the inspection refuses, out of ``units``.
-    ``refunded``: the refund is requested, and succeeds for every one of ``payments``. ``fields`` are of the request.
+    ``own_label``: no prepaid label is issued. ``rejected``: those of ``units`` that the inspection rejects. ``refunded``: the
+    refund is requested, and succeeds for all ``payments``. ``fields`` are those of the request.
     """
     stages = [labelled, shipped, received, inspected, refunded]
     reached = [any(stages[index:]) for index in range(len(stages))]
@@ -491,7 +490,7 @@ def a_claim(
     remedy: str = "refund",
     **fields: Any,
 ) -> Steps:
-    """A wrong-item claim with its evidence, as far as the times given go."""
+    """A wrong-item claim with its evidence, up to the last stage given."""
     steps = [report_wrong_item(claim_id, order_id=order_id, line_id=line_id, at=reported, **fields)]
     if contacted:
         steps.append(record_claim_contact(claim_id, at=_when(contacted)))

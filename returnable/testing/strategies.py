@@ -5,8 +5,8 @@
         scenario = given(*history)
         ...
 
-Everything drawn shrinks to the simplest there is: the bundled policy, one order of one line, commands without times of their
-own, and as few of them as possible. Nothing depends on the wall clock or on chance but Hypothesis's.
+Everything shrinks to the simplest case: the bundled policy, one order of one line, commands without own times, and as few
+commands as possible. Nothing depends on the wall clock, and only Hypothesis makes random choices.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ T = TypeVar("T")
 _PER_MILLE = st.integers(0, 999)
 
 DETAILS = 0.4
-"""How often a command of a history has details that are not the simplest: times of its own, odd channels, several lines."""
+"""How often a command has details that are not the simplest: own times, odd channels, several lines."""
 GO_ON = 0.96
-"""How often a history goes on after its shortest length."""
+"""How often a history continues after its shortest length."""
 NEAR_EDGES = 0.25
-"""How often the next step of a history is told one tick before, at or after an instant at which something ends."""
+"""How often the next step of a history comes one tick before, at or after a deadline."""
 
 
 class DrawnDice:
-    """Dice that Hypothesis throws, and throws again more simply when a test fails."""
+    """Dice drawn by Hypothesis, which draws simpler ones when a test fails."""
 
     def __init__(self, draw: DrawFn) -> None:
         self._draw = draw
@@ -111,17 +111,17 @@ _SHARES = {
     "confirm_order": 0.5,
 }
 _SHARES |= {name: 1.0 for name in COMMANDS if name not in _SHARES}
-"""The commands from the simplest history on, and how likely each is at most."""
+"""The commands, and the greatest weight of each."""
 _ALL_SHARES = sum(_SHARES.values())
 _PLACES = 1_000
 _PLACE = st.integers(0, _PLACES - 1)
 
 
 def _pick(draw: DrawFn, possibilities: Sequence[Possibility]) -> Possibility:
-    """One of them, each as likely as its weight says, and the same command as far as can be when others come or go.
+    """One possibility by weight, and the same command as far as possible when the others change.
 
-    Every command has a place of its own among all commands. A search that leaves a step out would otherwise turn every
-    later one into another. A place whose command is not possible stands for any of those that are.
+    Every command has a fixed place among all commands. Otherwise a search that leaves a step out would turn every later step
+    into another. A place whose command is impossible now selects any of the possible ones.
     """
     by_command: dict[str, list[tuple[float, Possibility]]] = {name: [] for name in _SHARES}
     for each in possibilities:
@@ -148,21 +148,21 @@ def _pick(draw: DrawFn, possibilities: Sequence[Possibility]) -> Possibility:
 
 
 class _ShownInstant(datetime):
-    """An instant that is shown as it is said on a line of a scenario."""
+    """An instant whose ``repr`` is as on a line of a scenario."""
 
     def __repr__(self) -> str:
         return repr(self.isoformat())
 
 
 def told_at(at: datetime, zone_name: str) -> datetime:
-    """The same instant with the offset of a zone; shown as text. (With the zone itself, differences would be the wall's.)"""
+    """The same instant with the offset of a zone, and not the zone itself, whose differences would be those of the wall."""
     local = at.astimezone(zone(zone_name))
     wall = (local.year, local.month, local.day, local.hour, local.minute, local.second, local.microsecond)
     return _ShownInstant(*wall, tzinfo=timezone(local.utcoffset() or timedelta()))
 
 
 def _step(fields: Fields, at: datetime | None, zone_name: str, outcome: str = "accepted") -> Step:
-    """A step with its own times as text, without the fields that say what is so anyway."""
+    """A step with its own times as text, without the fields that only repeat defaults."""
     said = {
         name: told_at(value, zone_name).isoformat() if isinstance(value, datetime) else value
         for name, value in fields.items()
@@ -204,11 +204,11 @@ def orders(
     final_sale: bool | None = None,
     at: When | None = None,
 ) -> SearchStrategy[Step]:
-    """An order that is valid and paid: a step of ``confirm_order``, told at ``at`` (``None``: when the step before it was).
+    """A valid, paid order: a step of ``confirm_order`` at ``at`` (``None``: at the time of the step before it).
 
-    ``prices`` are unit prices in major units, as text; around the label fee's usual threshold when absent. ``account``
-    and ``final_sale`` fix whether the customer has an account and whether the lines are final sale. Shrinks to one unit
-    of one line of 750.00, paid by one card.
+    ``prices`` are unit prices in major units, as text; by default on both sides of the usual threshold of the label fee.
+    ``account`` and ``final_sale`` fix whether the customer has an account and whether the lines are final sale. Shrinks to
+    one unit of one line of 750.00, paid by one card.
     """
     if max_lines < 1:
         raise ValueError("an order has at least one line")
@@ -237,7 +237,7 @@ def orders(
 
 
 def _prices_in(currency: str, threshold: int | None = None) -> Sequence[int]:
-    """Unit prices in minor units: the usual ones of two digits, in a currency of any, and those beside a threshold."""
+    """Unit prices in minor units of the currency: the usual ones, the threshold, and one unit below it."""
     digits = minor_unit_digits(currency)
     usual = [price * 10**digits // 100 for price in PRICES]
     beside = [] if threshold is None else [threshold, threshold - 1]
@@ -254,7 +254,7 @@ ZONES = (
     *("America/New_York", "UTC", "Europe/Berlin", "Asia/Tokyo", "Asia/Kolkata", "Pacific/Apia", "America/St_Johns"),
     *("Australia/Lord_Howe", "America/Havana", "Africa/Cairo", "Asia/Beirut"),
 )
-"""Zones with and without changes of the clocks, of whole and of half hours, and of which some skip midnight."""
+"""Zones with and without daylight saving, with whole and half hours; some skip midnight."""
 
 _ONE_OF: dict[str, dict[str, tuple[Any, ...]]] = {
     "cancellation.window": {"hours": (2, 0, 1, 24, 48)},
@@ -282,11 +282,10 @@ _PARTS_OF: dict[str, dict[str, tuple[str, ...]]] = {
 def policies(
     *, zones: Sequence[str] = ZONES, currencies: Sequence[str] = ("USD", "EUR", "JPY", "KWD")
 ) -> SearchStrategy[Policy]:
-    """A valid policy of one version: the bundled one with any of its parameters otherwise, and clauses that do not apply.
+    """A valid policy of one version: the bundled one with other parameters, and with clauses that do not apply.
 
-    Hours, days and how they are counted, anchors, thresholds and fees, channels, what is required, the zone, the currency
-    and the days on which the merchant is closed besides. Shrinks to the bundled policy itself; of another one the version
-    is called ``drawn``.
+    It varies hours, days and how they are counted, anchors, thresholds and fees, channels, what is required, the zone, the
+    currency and the merchant's own closed days. Shrinks to the bundled policy; the version of any other is ``drawn``.
     """
 
     @st.composite
@@ -343,16 +342,15 @@ def commands(
     later: bool = False,
     policy: AnyPolicy = None,
 ) -> SearchStrategy[Step]:
-    """What somebody might tell next, as a desk or a case stands: a :class:`~returnable.testing.steps.Step` told at ``at``.
+    """The next command for a desk or a case: a :class:`~returnable.testing.steps.Step` at ``at``.
 
-    ``state``: a desk (``returnable.open(...)``), its ``services``, or one case. ``legal``: only what is accepted or declined,
-    never what is an ``error``; else also what is impossible, malformed, or about things that do not exist. ``only`` are
-    the names of the commands to choose from. ``at``: an aware instant; the desk's clock when absent, which a case has not.
-    With ``later`` the step is told then or later, often next to an instant at which something ends.
-    ``policy`` is that of a case whose policy is not a bundled one; a desk knows its own.
+    ``state``: a desk (``returnable.open(...)``), its ``services``, or one case. ``legal``: only commands that are accepted or
+    declined; else also impossible and malformed ones, and those on things that do not exist. ``only``: the names of the
+    commands to choose from. ``at``: an aware instant, by default the desk's clock; a case has none. ``later``: at that
+    instant or later, often next to a deadline. ``policy``: for a case whose policy is not a bundled one.
 
-    The strategy is of the state as it is when it draws. Ids are the next ones: ``R-2`` after ``R-1``. Raises
-    ``LookupError`` when none of ``only`` is possible there.
+    The strategy uses the state at the time it draws. Ids are the next ones: ``R-2`` after ``R-1``. Raises ``LookupError``
+    when none of ``only`` is possible.
     """
 
     @st.composite
@@ -377,7 +375,7 @@ def _details(random: Dice) -> Dice:
 
 
 class Situation:
-    """How a desk or a case stands at an instant: what might happen next there."""
+    """The state of a desk or a case at an instant, and what might happen next."""
 
     def __init__(
         self,
@@ -410,7 +408,7 @@ class Situation:
         policy: AnyPolicy = None,
         max_orders: int = 1,
     ) -> Situation:
-        """How it stands at ``at``, or at the clock of a desk."""
+        """The situation at ``at``, or at the clock of a desk."""
         if isinstance(state, Case):
             if at is None:
                 raise TypeError("a case has no clock: say at=")
@@ -429,7 +427,7 @@ class Situation:
         return Situation(cases, at, desk.policy_of, desk.policies.versions[-1], max_orders)
 
     def legal(self, only: Collection[str] | None = None) -> list[Possibility]:
-        """What would be accepted or declined."""
+        """The commands that would be accepted or declined."""
         return [each for each in self.behaviour.legal(self.policy_of) if only is None or each.command in only]
 
     def is_legal(self, possibility: Possibility) -> bool:
@@ -467,14 +465,14 @@ def histories(
     max_orders: int = 1,
     policy: AnyPolicy | SearchStrategy[Policy] = None,
 ) -> SearchStrategy[tuple[Step, ...]]:
-    """What happened to an order (or up to ``max_orders``), step by step, as ``given(*history)`` takes it.
+    """The history of an order (or of up to ``max_orders``), step by step, as ``given(*history)`` takes it.
 
-    Every step has an aware instant ``when`` with the offset of the policy's zone, none earlier than the one before it, in
-    whole minutes except next to a deadline; and the ``outcome`` that a desk under ``policy`` came to. With ``legal`` every
-    step is ``accepted`` or ``declined``; without, some are an ``error``: impossible, malformed, or a fact of tomorrow.
+    Every step has an aware instant ``when`` with the offset of the policy's zone, not earlier than the step before, in whole
+    minutes except next to a deadline; and the ``outcome`` of a desk under ``policy``. With ``legal`` every step is
+    ``accepted`` or ``declined``; without, some are an ``error``: impossible, malformed, or dated in the future.
 
-    ``policy`` may be a strategy such as :func:`policies`, where the test needs not know which one it was. Shrinks to few
-    steps, close together.
+    ``policy`` may be a strategy such as :func:`policies`, if the test need not know the policy. Shrinks to few steps, close
+    together.
     """
     if not 0 <= min_size <= max_size:
         raise ValueError("a history has at least min_size steps, and at most max_size")
@@ -486,7 +484,7 @@ def histories(
         steps: list[Step] = []
         at = START
         while len(steps) < max_size:
-            # Whether there is one more step and what it is are drawn as one, so that a search can leave a step out whole.
+            # Whether there is one more step and which one is one draw, so that a search can leave out a whole step.
             step = draw(_next_steps(services, at, legal, max_orders, len(steps) >= min_size))
             if step is None:
                 break

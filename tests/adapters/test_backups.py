@@ -23,7 +23,7 @@ import pytest
 import returnable
 from returnable.adapters import backups
 from returnable.adapters.backups import back_up, restore, verify_store
-from returnable.adapters.eventstore import connections
+from returnable.adapters.eventstore import sqlite_connections as connections
 from returnable.adapters.eventstore.sqlite_timeline import marker_of, read_wal, take_over_copy, why_foreign
 from returnable.adapters.files import NotWritten
 from returnable.adapters.wiring import assemble, projector, stored_views
@@ -535,7 +535,7 @@ def test_a_damaged_back_up_is_refused_and_the_store_stays(shop: Path, backup: Pa
         connection.commit()
     record(shop, "A-3")
 
-    with pytest.raises(StoreUnusable, match=r"backup.db was not restored: it is damaged: the store: no fact stands"):
+    with pytest.raises(StoreUnusable, match=r"backup.db was not restored: it is damaged: the store: there is no event"):
         restore(backup, url(shop))
 
     assert orders(shop) == ["A-1", "A-2", "A-3"]

@@ -18,13 +18,12 @@ from freezegun import freeze_time
 from patience import GUARD_SECONDS
 from postgres import fresh_store_url
 
-from returnable.adapters.eventstore import subscription
-from returnable.adapters.eventstore.memory import MemoryCaseRecorder
+from returnable.adapters.eventstore import follow
+from returnable.adapters.eventstore.memory import MemoryStore
 from returnable.adapters.eventstore.open import open_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.recorder import CaseRecorder
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.eventstore.sqlite import SQLiteStore
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, HistoryBroken, NameTaken, PolicyMissing, Stale, StoreUnusable
 from returnable.domain.events import AccountLinked
@@ -58,25 +57,20 @@ def accounts(recorded: Sequence[Any]) -> list[str]:
     return [one.event.account_id for one in recorded]
 
 
-def postgres_recorder() -> CaseRecorder:
-    return PostgresCaseRecorder(place_of(fresh_store_url()))
+def postgres_store() -> CaseStore:
+    return PostgresStore(place_of(fresh_store_url()))
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CaseRecorder]:
-    make: dict[str, Callable[[], CaseRecorder]] = {
-        "memory": MemoryCaseRecorder,
-        "sqlite": lambda: SQLiteCaseRecorder(tmp_path / "store.db"),
-        "postgres": postgres_recorder,
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CaseStore]:
+    make: dict[str, Callable[[], CaseStore]] = {
+        "memory": MemoryStore,
+        "sqlite": lambda: SQLiteStore(tmp_path / "store.db"),
+        "postgres": postgres_store,
     }
     made = make[request.param]()
     yield made
     made.close()
-
-
-@pytest.fixture
-def store(recorder: CaseRecorder) -> CaseStore:
-    return CaseStore(recorder)
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
@@ -93,7 +87,7 @@ def finish(thread: threading.Thread) -> None:
 # ---- appending and loading ------------------------------------------------------------------------------------------
 
 
-def test_a_fact_store_is_an_event_store(store: CaseStore) -> None:
+def test_a_case_store_is_an_event_store(store: CaseStore) -> None:
     as_the_desk_sees_it: EventStore = store
 
     assert as_the_desk_sees_it.head() == 0
@@ -430,11 +424,11 @@ def test_a_receipt_without_an_offset_is_refused(store: CaseStore) -> None:
     assert store.head() == 0
 
 
-def test_a_policy_is_kept_once_and_for_ever(store: CaseStore, recorder: CaseRecorder) -> None:
-    # when: kept again, also by another store of the same recorder
+def test_a_policy_is_kept_once_and_for_ever(store: CaseStore) -> None:
+    # when: kept again, with another text
     store.keep_policy("abc", "clauses")
     store.keep_policy("abc", "clauses")
-    CaseStore(recorder).keep_policy("abc", "other clauses")
+    store.keep_policy("abc", "other clauses")
 
     # then
     assert store.policy("abc") == "clauses"
@@ -507,9 +501,9 @@ def test_a_visit_may_be_given_up(store: CaseStore) -> None:
     assert len(list(store.cases())) == 2
 
 
-def test_a_fact_of_an_unknown_type_is_reported_with_its_position(store: CaseStore, recorder: CaseRecorder) -> None:
+def test_a_fact_of_an_unknown_type_is_reported_with_its_position(store: CaseStore) -> None:
     # given
-    recorder.insert_events([StoredEvent("order/O-1", 1, "order.FromTheFuture/1", b"{}")])
+    store.insert_events([StoredEvent("order/O-1", 1, "order.FromTheFuture/1", b"{}")])
 
     # then
     with pytest.raises(HistoryBroken, match=r"position 1.*FromTheFuture"):
@@ -536,10 +530,10 @@ def test_a_follower_gets_what_is_there_and_then_what_comes(store: CaseStore) -> 
 
 
 def test_a_follower_hears_of_its_own_process_and_of_its_end_without_looking_again(
-    store: CaseStore, recorder: CaseRecorder, monkeypatch: pytest.MonkeyPatch
+    store: CaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given: a follower that will not look again by itself
-    monkeypatch.setattr(subscription, "POLL_SECONDS", 3600)
+    monkeypatch.setattr(follow, "POLL_SECONDS", 3600)
     following = store.follow()
     heard = threading.Semaphore(0)
 
@@ -639,9 +633,9 @@ def test_closing_the_store_ends_its_followers(store: CaseStore) -> None:
     finish(tailing)
 
 
-def test_a_follower_goes_on_after_a_fact_that_cannot_be_read(store: CaseStore, recorder: CaseRecorder) -> None:
+def test_a_follower_goes_on_after_a_fact_that_cannot_be_read(store: CaseStore) -> None:
     # given
-    recorder.insert_events([StoredEvent("order/O-9", 1, "order.FromTheFuture/1", b"{}")])
+    store.insert_events([StoredEvent("order/O-9", 1, "order.FromTheFuture/1", b"{}")])
     store.append([batch("O-1", 0, "A")])
 
     # then
@@ -651,17 +645,17 @@ def test_a_follower_goes_on_after_a_fact_that_cannot_be_read(store: CaseStore, r
         assert next(events).case_id == "O-1"
 
 
-def test_time_standing_still_does_not_keep_a_follower_waiting(store: CaseStore, recorder: CaseRecorder) -> None:
+def test_time_standing_still_does_not_keep_a_follower_waiting(store: CaseStore) -> None:
     with freeze_time("2026-03-02T15:00:00Z"):
         # given: a follower that has waited through several time-outs
         looks = threading.Semaphore(0)
-        look = recorder.select_notifications
+        look = store.rows
 
         def counted(*args: object, **kwargs: object) -> object:
             looks.release()
             return look(*args, **kwargs)  # type: ignore[arg-type]
 
-        recorder.select_notifications = counted  # type: ignore[method-assign, assignment]
+        store.rows = counted  # type: ignore[method-assign, assignment]
         seen: list[Recorded] = []
 
         def tail() -> None:
@@ -769,8 +763,8 @@ class _WithTextIds:
 
 
 class TestMemoryKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):
-    def create_recorder(self) -> CaseRecorder:
-        return MemoryCaseRecorder()
+    def create_recorder(self) -> CaseStore:
+        return MemoryStore()
 
     def test_insert_subscribe(self) -> None:
         self.optional_test_insert_subscribe()
@@ -781,8 +775,8 @@ class TestSQLiteKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecord
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
 
-    def create_recorder(self) -> CaseRecorder:
-        return SQLiteCaseRecorder(self.folder / "store.db")
+    def create_recorder(self) -> CaseStore:
+        return SQLiteStore(self.folder / "store.db")
 
     def test_insert_subscribe(self) -> None:
         self.optional_test_insert_subscribe()
@@ -793,13 +787,13 @@ class TestSQLitePositionsDoNotInterleave(_WithTextIds, library.NonInterleavingNo
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
 
-    def create_recorder(self) -> CaseRecorder:
-        return SQLiteCaseRecorder(self.folder / "store.db")
+    def create_recorder(self) -> CaseStore:
+        return SQLiteStore(self.folder / "store.db")
 
 
 class TestPostgresKeepsTheLibrarysContract(_WithTextIds, library.ApplicationRecorderTestCase):
-    def create_recorder(self) -> CaseRecorder:
-        made = postgres_recorder()
+    def create_recorder(self) -> CaseStore:
+        made = postgres_store()
         self.addCleanup(made.close)
         return made
 
@@ -808,46 +802,46 @@ class TestPostgresKeepsTheLibrarysContract(_WithTextIds, library.ApplicationReco
 
 
 class TestPostgresPositionsDoNotInterleave(_WithTextIds, library.NonInterleavingNotificationIDsBaseCase):
-    def create_recorder(self) -> CaseRecorder:
-        made = postgres_recorder()
+    def create_recorder(self) -> CaseStore:
+        made = postgres_store()
         self.addCleanup(made.close)
         return made
 
 
-def test_streams_are_selected_by_version(recorder: CaseRecorder) -> None:
+def test_streams_are_selected_by_version(store: CaseStore) -> None:
     # given
     stored = [StoredEvent("return/R-1", version, "topic", b"%d" % version) for version in (1, 2, 3)]
-    recorder.insert_events(stored[:2])
-    recorder.insert_events([StoredEvent("return/R-2", 1, "topic", b""), stored[2]])
+    store.insert_events(stored[:2])
+    store.insert_events([StoredEvent("return/R-2", 1, "topic", b""), stored[2]])
 
     # then
-    assert list(recorder.select_events("return/R-1")) == stored
-    assert list(recorder.select_events("return/R-1", gt=1)) == stored[1:]
-    assert list(recorder.select_events("return/R-1", lte=2, desc=True)) == [stored[1], stored[0]]
-    assert list(recorder.select_events("return/R-1", limit=1)) == stored[:1]
-    assert list(recorder.select_events("return/R-3")) == []
+    assert list(store.select_events("return/R-1")) == stored
+    assert list(store.select_events("return/R-1", gt=1)) == stored[1:]
+    assert list(store.select_events("return/R-1", lte=2, desc=True)) == [stored[1], stored[0]]
+    assert list(store.select_events("return/R-1", limit=1)) == stored[:1]
+    assert list(store.select_events("return/R-3")) == []
 
 
-def test_streams_of_the_desk_are_selected_without_their_neighbours(store: CaseStore, recorder: CaseRecorder) -> None:
+def test_streams_of_the_desk_are_selected_without_their_neighbours(store: CaseStore) -> None:
     # given
     store.append([Batch("O-1", 0, (Entry("order/O-1", 1, linked()), Entry("return/R-1", 1, linked())))])
     store.append([Batch("O-1", 2, (Entry("return/R-1", 2, linked()), Entry("order/O-1", 2, linked())))])
 
     # then
-    assert [event.originator_version for event in recorder.select_events("return/R-1")] == [1, 2]
-    assert [event.originator_version for event in recorder.select_events("order/O-1")] == [1, 2]
+    assert [event.originator_version for event in store.select_events("return/R-1")] == [1, 2]
+    assert [event.originator_version for event in store.select_events("order/O-1")] == [1, 2]
 
 
-def test_without_cases_a_conflict_is_the_librarys_own(recorder: CaseRecorder) -> None:
+def test_without_cases_a_conflict_is_the_librarys_own(store: CaseStore) -> None:
     # given
     event = StoredEvent("return/R-1", 1, "topic", b"state")
-    recorder.insert_events([event])
+    store.insert_events([event])
 
     # then
     with pytest.raises(IntegrityError):
-        recorder.insert_events([event])
+        store.insert_events([event])
     with pytest.raises(TypeError, match="tracking"):
-        recorder.insert_events([event], tracking=None)
+        store.insert_events([event], tracking=None)
 
 
 # ---- URLs -----------------------------------------------------------------------------------------------------------

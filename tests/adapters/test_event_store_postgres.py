@@ -26,7 +26,7 @@ from bench.postgres import OwnServer, Proxy, with_parameters
 from returnable.adapters.cli.app import run
 from returnable.adapters.eventstore import postgres_listener
 from returnable.adapters.eventstore.open import migrate_store, open_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_connections import Limits
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.postgres_schema import SCHEMA_VERSION
@@ -59,7 +59,7 @@ def schema_of(url: str) -> str:
 
 
 def opened(url: str, limits: Limits = QUICK, **more: object) -> CaseStore:
-    return CaseStore(PostgresCaseRecorder(place_of(url), limits=limits, **more))  # type: ignore[arg-type]
+    return PostgresStore(place_of(url), limits=limits, **more)  # type: ignore[arg-type]
 
 
 # ---- the schema -----------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_a_role_or_a_database_that_acknowledges_too_early_is_refused(other_serve
     # then: nobody opens it, and who has opened it before appends nothing over a new connection
     with pytest.raises(StoreUnusable, match="synchronous_commit is off"):
         open_store(url)
-    store._recorder._connections._held.forget()  # type: ignore[attr-defined]
+    store._connections._held.forget()  # type: ignore[attr-defined]
     with pytest.raises(StoreUnusable, match="durable"):
         store.append([batch("O-1", 0, "A")])
     assert store.head() == 0
@@ -329,7 +329,7 @@ def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) ->
     # given: one connection for all; where somebody has to wait for it, another thread has it until then
     limits = replace(QUICK, connections=1, busy_seconds=GUARD_SECONDS if waits else QUICK.busy_seconds)
     store = opened(fresh_store_url(), limits)
-    connections = store._recorder._connections  # type: ignore[attr-defined]
+    connections = store._connections  # type: ignore[attr-defined]
     within = "returnable.adapters.eventstore.postgres_connections"
     with interruptible(within), closing(store), ThreadPoolExecutor(1) as other:
         for nth in count(1):
@@ -368,7 +368,7 @@ def test_a_time_limit_in_a_thread_costs_the_others_no_connection(waits: bool) ->
 
 def test_who_waits_for_a_connection_gets_it_in_turn_and_is_told_when_it_takes_too_long() -> None:
     store = opened(fresh_store_url(), replace(QUICK, connections=1, busy_seconds=0.05))
-    connections = store._recorder._connections  # type: ignore[attr-defined]
+    connections = store._connections  # type: ignore[attr-defined]
     order: list[int] = []
     with closing(store), ThreadPoolExecutor(4) as others:
 
@@ -499,7 +499,7 @@ def kept_in_session(store: CaseStore) -> tuple[int, str, str]:
     """How many statements are prepared, and what is set, on the connection of a store that has one."""
     said = "current_setting('lock_timeout'), current_setting('application_name')"
     query = f"SELECT count(*), {said} FROM pg_prepared_statements"
-    connections = store._recorder._connections  # type: ignore[attr-defined]
+    connections = store._connections  # type: ignore[attr-defined]
     (kept,) = connections.use(lambda connection: connection.execute(query.encode()).fetchall())
     return kept  # type: ignore[no-any-return]
 
@@ -529,7 +529,7 @@ def test_behind_a_pooler_nothing_is_left_in_a_session(request: pytest.FixtureReq
 def test_behind_a_pooler_nobody_listens_and_a_follower_asks() -> None:
     url = fresh_store_url()
     with closing(opened(url)) as reading, closing(opened(url)) as writing, reading.follow() as events:
-        listener = reading._recorder._listener  # type: ignore[attr-defined]
+        listener = reading._listener  # type: ignore[attr-defined]
         listener._thread.join(GUARD_SECONDS)
         writing.append([batch("O-1", 0, "A")])
 
@@ -601,7 +601,7 @@ def test_a_writer_that_does_not_let_go_keeps_others_waiting_only_so_long() -> No
     # given: a transaction that has appended and is not committed
     url = fresh_store_url()
     with closing(opened(url)) as store, psycopg.connect(database_url()) as other:
-        nothing = ", ".join(["'{}'"] * 4 + ["NULL"] * 4 + ["'{}'"] * 3 + ["NULL", "NULL", "'0'"])
+        nothing = ", ".join(["'{}'"] * 11 + ["NULL", "NULL", "'0'"])
         other.execute(f"SELECT {schema_of(url)}.append({nothing})".encode())
 
         # when

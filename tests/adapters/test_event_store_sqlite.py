@@ -27,10 +27,11 @@ import pytest
 from patience import GUARD_SECONDS
 
 import returnable
-from returnable.adapters.eventstore import connections
-from returnable.adapters.eventstore.connections import APPLICATION_ID, IDLE_READERS, SCHEMA_VERSION
+from returnable.adapters.eventstore import sqlite_connections as connections
 from returnable.adapters.eventstore.open import open_store
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.eventstore.sqlite import SQLiteStore
+from returnable.adapters.eventstore.sqlite_connections import IDLE_READERS
+from returnable.adapters.eventstore.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, NameTaken, Stale, StoreBusy, StoreUnusable
 from returnable.domain.events import AccountLinked
@@ -61,7 +62,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[CaseStore]:
-    opened = CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.05))
+    opened = SQLiteStore(path, busy_timeout_seconds=0.05)
     yield opened
     opened.close()
 
@@ -75,7 +76,7 @@ def raw(path: Path) -> Iterator[sqlite3.Connection]:
 def refusal(path: Path | str) -> str:
     """Why a store cannot be opened: one line that names the file."""
     with pytest.raises(StoreUnusable) as refused:
-        SQLiteCaseRecorder(path)
+        SQLiteStore(path)
     message = str(refused.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -225,7 +226,7 @@ def unprivileged() -> Iterator[Path]:
 def test_a_read_only_file_is_said_and_opens_when_it_is_writable_again(unprivileged: Path) -> None:
     # given
     path = unprivileged / "store.db"
-    SQLiteCaseRecorder(path).close()
+    SQLiteStore(path).close()
     path.chmod(0o444)
 
     # then
@@ -235,7 +236,7 @@ def test_a_read_only_file_is_said_and_opens_when_it_is_writable_again(unprivileg
     path.chmod(0o644)
 
     # then
-    SQLiteCaseRecorder(path).close()
+    SQLiteStore(path).close()
 
 
 def test_an_empty_read_only_file_is_said(unprivileged: Path) -> None:
@@ -248,7 +249,7 @@ def test_an_empty_read_only_file_is_said(unprivileged: Path) -> None:
 
 def test_an_unreadable_file_is_said(unprivileged: Path) -> None:
     path = unprivileged / "store.db"
-    SQLiteCaseRecorder(path).close()
+    SQLiteStore(path).close()
     path.chmod(0)
 
     assert "access is denied" in refusal(path)
@@ -257,7 +258,7 @@ def test_an_unreadable_file_is_said(unprivileged: Path) -> None:
 def test_a_read_only_folder_is_said_with_and_without_a_store_in_it(unprivileged: Path) -> None:
     # given
     path = unprivileged / "store.db"
-    SQLiteCaseRecorder(path).close()
+    SQLiteStore(path).close()
     unprivileged.chmod(0o555)
 
     # then
@@ -284,7 +285,7 @@ def test_a_store_can_be_opened_while_another_writes(path: Path, store: CaseStore
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
 
-        second = SQLiteCaseRecorder(path)
+        second = SQLiteStore(path)
 
         assert second.max_notification_id() is None
         second.close()
@@ -324,28 +325,27 @@ def test_a_store_can_be_opened_while_its_file_grows(path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("asked", "level"), [("FULL", 2), ("EXTRA", 3), ("NORMAL", 1)])
 def test_every_connection_is_as_durable_as_asked(path: Path, asked: connections.Synchronous, level: int) -> None:
     # given
-    recorder = SQLiteCaseRecorder(path, synchronous=asked)
+    store = SQLiteStore(path, synchronous=asked)
 
     # when
-    with recorder._connections.reading() as reader:
+    with store._connections.reading() as reader:
         seen = [reader.execute("PRAGMA synchronous").fetchone()]
-    cursor = recorder._connections.take_writer()
+    cursor = store._connections.take_writer()
     seen.append(cursor.execute("PRAGMA synchronous").fetchone())
     seen.append(cursor.execute("PRAGMA journal_mode").fetchone())
-    recorder._connections.release_writer()
+    store._connections.release_writer()
 
     # then
     assert seen == [(level,), (level,), ("wal",)]
-    recorder.close()
+    store.close()
 
 
 def test_durability_is_full_unless_something_else_is_asked_for_by_name(path: Path, store: CaseStore) -> None:
-    recorder = store._recorder
-    assert isinstance(recorder, SQLiteCaseRecorder)
-    with recorder._connections.reading() as reader:
+    assert isinstance(store, SQLiteStore)
+    with store._connections.reading() as reader:
         assert reader.execute("PRAGMA synchronous").fetchone() == (2,)
     with pytest.raises(ValueError, match="OFF"):
-        SQLiteCaseRecorder(path, synchronous="OFF")  # type: ignore[arg-type]
+        SQLiteStore(path, synchronous="OFF")  # type: ignore[arg-type]
 
 
 def test_a_place_without_wal_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,7 +452,7 @@ def test_a_lock_held_too_long_is_busy_and_writing_works_once_it_is_gone(path: Pa
 
 def test_a_writer_waits_for_another_to_finish(path: Path) -> None:
     # given
-    store = CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
+    store = SQLiteStore(path, busy_timeout_seconds=GUARD_SECONDS)
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         written = threading.Thread(target=lambda: store.append([batch("O-1", 0, "A")]), daemon=True)
@@ -526,11 +526,10 @@ def test_a_full_disk_is_said_and_writing_works_once_there_is_room(path: Path, st
 
 def test_a_store_that_may_not_grow_says_full_and_goes_on_with_a_new_connection(path: Path, store: CaseStore) -> None:
     # given
-    recorder = store._recorder
-    assert isinstance(recorder, SQLiteCaseRecorder)
-    cursor = recorder._connections.take_writer()
+    assert isinstance(store, SQLiteStore)
+    cursor = store._connections.take_writer()
     cursor.execute("PRAGMA max_page_count = 1")
-    recorder._connections.release_writer()
+    store._connections.release_writer()
 
     # when
     with pytest.raises(StoreUnusable, match="disk is full"):
@@ -545,9 +544,8 @@ def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
     path: Path, store: CaseStore, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given: a disk that fails once
-    recorder = store._recorder
-    assert isinstance(recorder, SQLiteCaseRecorder)
-    take_writer = recorder._connections.take_writer
+    assert isinstance(store, SQLiteStore)
+    take_writer = store._connections.take_writer
     fail = [True]
 
     class FailingCursor:
@@ -566,7 +564,7 @@ def test_a_failed_write_at_any_step_is_an_error_and_not_the_end(
         def lastrowid(self) -> int | None:
             return self._cursor.lastrowid
 
-    monkeypatch.setattr(recorder._connections, "take_writer", lambda: FailingCursor(take_writer()))
+    monkeypatch.setattr(store._connections, "take_writer", lambda: FailingCursor(take_writer()))
 
     # when
     with pytest.raises(StoreUnusable, match="disk I/O error"):
@@ -598,11 +596,10 @@ def open_files(path: Path) -> int:
 def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store: CaseStore) -> None:
     # given: many more readers at once than are kept
     together = threading.Barrier(64)
-    recorder = store._recorder
-    assert isinstance(recorder, SQLiteCaseRecorder)
+    assert isinstance(store, SQLiteStore)
 
     def read() -> None:
-        with recorder._connections.reading() as reader:
+        with store._connections.reading() as reader:
             together.wait(GUARD_SECONDS)
             reader.execute("SELECT count(*) FROM facts").fetchone()
 
@@ -617,7 +614,7 @@ def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store:
         opened.append(open_files(path))
 
     # then: SQLite keeps the descriptors of closed connections for the next, so that no lock of the process is lost
-    assert len(recorder._connections._held.readers) == IDLE_READERS
+    assert len(store._connections._held.readers) == IDLE_READERS
     assert opened[1:] == opened[:1] * 2
     store.close()
     assert open_files(path) == 0
@@ -627,7 +624,7 @@ def test_threads_that_come_and_go_leave_no_connections_behind(path: Path, store:
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_store_that_is_forgotten_closes_its_connections(path: Path) -> None:
     # given
-    store = CaseStore(SQLiteCaseRecorder(path))
+    store = SQLiteStore(path)
     store.append([batch("O-1", 0, "A")])
     store.load("O-1")
     assert open_files(path) > 0
@@ -678,7 +675,7 @@ def test_an_interrupt_on_the_way_leaves_the_store_to_the_next(path: Path) -> Non
         places = count(1)
 
         def look(frame: FrameType, event: str, argument: object) -> Any:
-            if not frame.f_code.co_filename.endswith(("sqlite.py", "connections.py", "together.py")):
+            if not frame.f_code.co_filename.endswith(("sqlite.py", "sql.py", "connections.py", "group_commit.py")):
                 return None
             frame.f_trace_opcodes = True
             if (event == "call" or (event == "opcode" and frame.f_lasti in after_calls(frame.f_code))) and (
@@ -689,7 +686,7 @@ def test_an_interrupt_on_the_way_leaves_the_store_to_the_next(path: Path) -> Non
 
         return look
 
-    with closing(CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=0.01))) as store:
+    with closing(SQLiteStore(path, busy_timeout_seconds=0.01)) as store:
         for nth in count(1):
             before = sys.gettrace()
             sys.settrace(interrupting(nth))
@@ -743,24 +740,23 @@ def test_a_child_process_opens_its_own_connections(path: Path, store: CaseStore)
     # given: a parent with an open writer, an open reader and a lock that some thread held at the time of the fork
     store.append([batch("O-1", 0, "A")])
     store.load("O-1")
-    recorder = store._recorder
-    assert isinstance(recorder, SQLiteCaseRecorder)
-    inherited = recorder._connections._held.writer
-    recorder._connections.take_writer()
+    assert isinstance(store, SQLiteStore)
+    inherited = store._connections._held.writer
+    store._connections.take_writer()
 
     # when
     child = os.fork()
     if child == 0:
         try:
             store.append([batch("O-1", 1, "B")])
-            own = recorder._connections._held.writer
+            own = store._connections._held.writer
             fine = own is not inherited and len(store.load("O-1")) == 2
             store.close()
             os._exit(0 if fine else 1)
         finally:
             os._exit(2)
     _, status = os.waitpid(child, 0)
-    recorder._connections.release_writer()
+    store._connections.release_writer()
 
     # then
     assert os.waitstatus_to_exitcode(status) == 0
@@ -776,7 +772,7 @@ from datetime import UTC, datetime
 from returnable.adapters.eventstore.open import open_store
 from returnable.domain.errors import Stale
 from returnable.domain.events import AccountLinked
-from returnable.domain.ports import Batch, Entry, CommandReceipt
+from returnable.domain.ports import Batch, CommandReceipt, Entry
 
 at = datetime(2026, 3, 2, 15, tzinfo=UTC)
 store = open_store(f"sqlite:///{sys.argv[1]}", busy_timeout_seconds=30)
@@ -854,7 +850,7 @@ def test_a_write_of_another_process_wakes_a_follower(path: Path, store: CaseStor
 def test_processes_that_write_at_once_lose_nothing_and_a_follower_misses_nothing(path: Path) -> None:
     # given
     writers, times = 4, 80
-    store = CaseStore(SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS))
+    store = SQLiteStore(path, busy_timeout_seconds=GUARD_SECONDS)
     seen: list[str] = []
 
     with process(FOLLOWER, path) as follower:
@@ -900,7 +896,7 @@ def test_processes_that_create_the_same_store_at_once_all_succeed(tmp_path: Path
             entered.__exit__(None, None, None)
 
         # then
-        store = CaseStore(SQLiteCaseRecorder(path))
+        store = SQLiteStore(path)
         assert [case_id for case_id, _ in store.cases() if case_id != "common"] == ["W-0", "W-1", "W-2", "W-3"]
         store.close()
 
@@ -914,7 +910,7 @@ def test_threads_that_create_the_same_store_at_once_all_succeed(tmp_path: Path) 
 
         def create(path: Path = path, start: threading.Barrier = start, opened: list[CaseStore] = opened) -> None:
             start.wait(GUARD_SECONDS)
-            opened.append(CaseStore(SQLiteCaseRecorder(path)))
+            opened.append(SQLiteStore(path))
 
         # when
         threads = [threading.Thread(target=create, daemon=True) for _ in range(8)]
@@ -945,7 +941,7 @@ def test_what_a_killed_process_was_told_is_there_and_nothing_is_there_by_halves(
             acknowledged = max([acknowledged, *(int(line) for line in rest.split("\n")[:-1])])
 
         # then
-        store = CaseStore(SQLiteCaseRecorder(path))
+        store = SQLiteStore(path)
         events = store.load(who)
         assert acknowledged <= len(events) <= acknowledged + 2
         assert len(events) % 2 == 0
@@ -972,7 +968,7 @@ def test_what_a_killed_process_was_told_is_there_and_nothing_is_there_by_halves(
         lambda store: store.read(after=5, limit=5),
         lambda store: store.head(),
         lambda store: list(store.cases()),
-        lambda store: store._recorder.select_events("return/R-1"),
+        lambda store: store.select_events("return/R-1"),
     ],
     ids=["load", "case_of", "receipt", "read", "head", "cases", "select_events"],
 )
@@ -980,10 +976,9 @@ def test_no_question_reads_through_the_whole_log(
     store: CaseStore, path: Path, ask: Callable[[CaseStore], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
-    recorder = store._recorder
-    assert isinstance(recorder, SQLiteCaseRecorder)
+    assert isinstance(store, SQLiteStore)
     statements: list[str] = []
-    with recorder._connections.reading() as reader:
+    with store._connections.reading() as reader:
         reader.set_trace_callback(statements.append)
 
     # when
@@ -1000,19 +995,19 @@ def test_no_question_reads_through_the_whole_log(
 
 def test_the_end_of_the_process_waits_for_a_transaction_of_a_daemon_thread(path: Path) -> None:
     # given: a thread in the middle of a transaction
-    recorder = SQLiteCaseRecorder(path, busy_timeout_seconds=GUARD_SECONDS)
-    writer = recorder._connections.take_writer()
+    store = SQLiteStore(path, busy_timeout_seconds=GUARD_SECONDS)
+    writer = store._connections.take_writer()
     writer.execute("BEGIN IMMEDIATE")
 
     # when: the process ends, as in "weakref.finalize" at exit
-    end = threading.Thread(target=recorder._connections._finalizer)
+    end = threading.Thread(target=store._connections._finalizer)
     end.start()
     end.join(0.2)
 
     # then: SQLite, which crashes where a connection is closed under it, may go on
     writer.execute("SELECT 1")
     writer.execute("COMMIT")
-    recorder._connections.release_writer()
+    store._connections.release_writer()
     end.join()
     with pytest.raises(StoreUnusable, match="closed"):
-        CaseStore(recorder).append([batch("O-1", 0, "A")])
+        store.append([batch("O-1", 0, "A")])

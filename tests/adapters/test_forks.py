@@ -21,9 +21,9 @@ from patience import wait_until
 import returnable
 from returnable.adapters.eventstore import forks
 from returnable.adapters.eventstore.forks import AtWork, ForkSafeLock
-from returnable.adapters.eventstore.memory import MemoryCaseRecorder
+from returnable.adapters.eventstore.memory import MemoryStore
 from returnable.adapters.eventstore.postgres_listener import _Ear
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.eventstore.sqlite import SQLiteStore
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import stored_views
 from returnable.domain.cached import cached_property
@@ -338,8 +338,8 @@ def test_a_connection_of_the_hosts_own_is_noticed(path: Path, desk: returnable.D
 
 def test_a_change_that_is_under_way_in_the_thread_that_forks_stays_the_parents(url: str, desk: returnable.Desk) -> None:
     # given
-    recorder = desk.services.store._recorder  # type: ignore[attr-defined]
-    assert isinstance(recorder, SQLiteCaseRecorder)
+    recorder = desk.services.store  # type: ignore[attr-defined]
+    assert isinstance(recorder, SQLiteStore)
     said: list[str] = []
     to_parent: list[int] = []
 
@@ -458,9 +458,9 @@ def test_a_child_has_a_copy_of_a_store_in_memory(fork: Callable[[], int]) -> Non
 def test_a_fork_waits_for_a_thread_in_the_middle_of_a_store_in_memory() -> None:
     # given
     with returnable.open("memory:") as desk:
-        recorder = desk.services.store._recorder  # type: ignore[attr-defined]
-        assert isinstance(recorder, MemoryCaseRecorder)
-        for lock in (recorder._database_lock, recorder.checkpoints._lock, recorder.due._lock):  # type: ignore[attr-defined]
+        recorder = desk.services.store  # type: ignore[attr-defined]
+        assert isinstance(recorder, MemoryStore)
+        for lock in (recorder._lock, recorder.checkpoints._lock, recorder.due._lock):  # type: ignore[attr-defined]
             # when
             held = Held(lock)
             held.let_go_soon()
@@ -484,13 +484,13 @@ def test_a_lock_that_can_be_taken_again_is_let_go_when_it_was_let_go_as_often() 
 
 def test_no_lock_that_another_thread_holds_keeps_a_child_waiting(desk: returnable.Desk) -> None:
     # given: another thread holds every lock of the store's when the process forks
-    recorder = desk.services.store._recorder  # type: ignore[attr-defined]
+    recorder = desk.services.store  # type: ignore[attr-defined]
     following = desk.services.store.follow()  # type: ignore[attr-defined]
     locks = [
         recorder._connections._write_lock,
-        recorder._together._lock,
+        recorder._group_commit._lock,
         recorder._followers_lock,
-        following._subscription._woken._cond,
+        following._woken._cond,
     ]
     held = [Held(lock) for lock in locks]
 

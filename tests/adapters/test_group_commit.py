@@ -448,12 +448,12 @@ def test_what_was_written_beside_a_wrong_append_is_told_even_if_the_next_finds_t
     line.come(lambda: store.append([batch("C", 0, "c-1")]))
     execute = postgres._execute
 
-    def disturbed(connection: Any, append: Any) -> Any:
-        if append.insert.cases[0].case_id == "C" and not connection.pgconn.pipeline_status:
+    def disturbed(connection: Any, request: Any) -> Any:
+        if request.append.batches[0].case_id == "C" and not connection.pgconn.pipeline_status:
             others.append(psycopg.connect(database_url()))
             lock = f"SELECT pg_advisory_xact_lock((1381256770::bigint << 32) | '{schema}.facts'::regclass::oid::bigint)"
             others[0].execute(lock.encode())
-        return execute(connection, append)
+        return execute(connection, request)
 
     monkeypatch.setattr(postgres, "_execute", disturbed)
 
@@ -471,7 +471,7 @@ def test_a_busy_store_after_a_lost_answer_is_not_told_as_nothing_recorded() -> N
     # given: the answer is lost after the commit, and the second attempt finds another writer
     store = open_store(url := fresh_store_url(), busy_timeout_seconds=0.3)
     schema, others = place_of(url).schema, []
-    connections: Any = store._recorder._connections  # type: ignore[attr-defined]
+    connections: Any = store._connections  # type: ignore[attr-defined]
     do = connections._do
 
     def lose(work: Any) -> Any:

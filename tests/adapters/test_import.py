@@ -204,7 +204,7 @@ def test_an_order_that_cannot_be_read_records_nothing_at_all(tmp_path: Path) -> 
     summary = shop.load()
 
     assert (summary.refused, shop.services.store.head()) == (1, 0)
-    assert shop.reason() == (2, "shipped_at", "column 'sent': 'soon' is not a time written as %Y-%m-%d %H:%M, iso")
+    assert shop.reason() == (2, "shipped_at", "column 'sent': 'soon' is not a time in the format %Y-%m-%d %H:%M, iso")
 
 
 def test_an_import_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -258,13 +258,13 @@ def confirmed_at(tmp_path: Path, paid: str, form: str = "") -> datetime | str:
         ("2026-03-02T10:00:00+01:00", "", datetime(2026, 3, 2, 9, 0, tzinfo=UTC)),
         ("2025-11-02 01:30", "", datetime(2025, 11, 2, 5, 30, tzinfo=UTC)),
         ("2025-11-02 01:30", 'ambiguous = "later"', datetime(2025, 11, 2, 6, 30, tzinfo=UTC)),
-        ("2025-11-02 01:30", 'ambiguous = "refuse"', "'2025-11-02 01:30' comes twice in America/New_York"),
+        ("2025-11-02 01:30", 'ambiguous = "refuse"', "'2025-11-02 01:30' occurs twice in America/New_York"),
         ("2026-03-08 02:30", "", datetime(2026, 3, 8, 7, 30, tzinfo=UTC)),
         ("2026-03-08 02:30", 'nonexistent = "refuse"', "'2026-03-08 02:30' does not exist in America/New_York"),
-        ("2026-02-30 10:00", "", "is not a time written as"),
+        ("2026-02-30 10:00", "", "is not a time in the format"),
         ("2050-02-20 10:00", "", "is later than the clock"),
         ("1890-02-20 10:00", "", "outside the years"),
-        ("9999-12-31T23:00:00-05:00", "", "is not a time written as"),
+        ("9999-12-31T23:00:00-05:00", "", "is not a time in the format"),
     ],
 )
 def test_times_are_read_in_the_zone_of_the_mapping_by_stated_rules(
@@ -304,15 +304,21 @@ def test_times_may_be_written_in_other_ways(form: str, paid: str, expected: date
     [
         ("12.5", "", 1250),
         ("$1,480.00", 'thousands = ","', 148000),
-        ("1.480,00 €", 'decimal = ","\nthousands = "."', 148000),
+        ("1.480,00 US$", 'decimal = ","\nthousands = "."\nsymbols = ["US"]', 148000),
+        ("1.480,00 €", 'decimal = ","\nthousands = "."', "'€' is not of USD"),
+        ("€20.00", 'symbols = ["€"]', "'€' is not of USD"),
+        ("20.00 EUR", 'symbols = ["EUR", "USD"]', "'EUR' is not of USD"),
+        ("₿20.00", "", "is not a number"),
+        ("-0.000", "", 0),
         ("USD 45.0000", 'symbols = ["USD"]', 4500),
         ("1 480.00", 'thousands = " "', 148000),
         ("1\u00a0480.00", 'thousands = " "', 148000),
         ("14,80.00", 'thousands = ","', "is not a number"),
         ("1,480.00", "", "is not a number"),
         ("12.345", "", "is not a whole amount of USD"),
-        ("-3.00", "", "is less than nothing"),
-        ("£", "", "is not a number"),
+        ("-3.00", "", "is negative"),
+        ("$", "", "is not a number"),
+        ("£", "", "'£' is not of USD"),
         ("1e3", "", "is not a number"),
         ("٣.00", "", "is not a number"),
         ("4006381333931", "", "4.00638e+12 is a trillion or more"),
@@ -331,6 +337,35 @@ def test_amounts_are_read_exactly_or_refused(price: str, form: str, expected: in
         row, field, reason = shop.reason()
         assert (row, field) == (2, "lines[0].unit_price")
         assert expected in reason
+
+
+def test_a_sign_of_money_is_no_quantity(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, mapping_text(line='quantity = "n"'), f"{HEADER},n", "A-1,c-1,2026-03-02 10:00,1.00,$2")
+
+    shop.load()
+
+    assert shop.reason() == (2, "lines[0].quantity", "column 'n': '$' is of money, this is no amount")
+
+
+def test_a_currency_that_does_not_exist_is_refused_as_such_whatever_sign_is_in_the_cell(tmp_path: Path) -> None:
+    mapping = mapping_text().replace('{ value = "USD" }', '{ value = "usd" }')
+    shop = Shop(tmp_path, mapping, HEADER, "A-1,c-1,2026-03-02 10:00,€1.00")
+
+    shop.load()
+
+    assert shop.reason() == (2, "currency", "'usd' is not an ISO 4217 currency code")
+
+
+def test_names_and_times_are_read_as_they_are_written(tmp_path: Path) -> None:
+    mapping = mapping_text().replace('customer_id = "who"', 'customer_id = "who"\nname = "name"')
+    names = ["山田\u3000太郎", "Jean\u00a0Dupont \U0001fae8", "Ann\r\n\nLee"]
+    rows = [f'A-{nth},c-1,2026-03-02t15:00:00.123456789z,1.00,"{name}"' for nth, name in enumerate(names)]
+    shop = Shop(tmp_path, mapping, f"{HEADER},name", *rows)
+
+    shop.load()
+
+    assert [order.customer.name for order in shop.events(Confirmed)] == [*names[:2], "Ann Lee"]
+    assert {order.occurred_at for order in shop.events(Confirmed)} == {datetime(2026, 3, 2, 15, 0, 0, 123456, UTC)}
 
 
 def test_a_price_can_be_calculated_and_what_does_not_divide_is_split_to_the_cent(tmp_path: Path) -> None:
@@ -729,7 +764,7 @@ def test_a_negative_quantity_is_refused_as_such_and_not_by_what_follows_of_it(n:
 
     shop.load()
 
-    assert shop.reason() == (2, "lines[0].quantity", f"{float(n):g} is less than nothing")
+    assert shop.reason() == (2, "lines[0].quantity", f"{float(n):g} is negative")
 
 
 def test_an_order_whose_lines_are_all_left_out_is_refused_in_plain_words(tmp_path: Path) -> None:
@@ -739,7 +774,7 @@ def test_an_order_whose_lines_are_all_left_out_is_refused_in_plain_words(tmp_pat
     summary = shop.load()
 
     assert summary.reasons == {"row.invalid lines": 1}
-    assert shop.reason()[2] == "the order has none: every line lacks a quantity, or does not meet its condition"
+    assert shop.reason()[2] == "the order has none: every line lacks a quantity or does not meet its condition"
 
 
 BACK = """
@@ -1058,13 +1093,13 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
         ('unit_price = "price"', "unit_price = {}", "order.lines.0.unit_price: needs exactly one of"),
         ('unit_price = "price"', 'unit_price = { column = "a", value = "b" }', "column and value are given"),
         ('unit_price = "price"', 'unit_price = { column = "a", match = "(" }', "is not a regular expression"),
-        ('unit_price = "price"', "unit_price = { due = true }", "due is of a payment's amount"),
+        ('unit_price = "price"', "unit_price = { due = true }", "due is only for the amount of a payment"),
         ('zone = "America/New_York"', 'zone = "Mars/Base"', "format.zone: "),
         ('zone = "America/New_York"', 'decimal = ","\nthousands = ","', "decimal and thousands are the same"),
         ('zone = "America/New_York"', 'true = ["1"]\nfalse = ["1"]', "'1' is both true and false"),
-        ("[format]", '[file]\nencoding = "utf-99"\n[format]', "file.encoding: 'utf-99' is not an encoding"),
+        ("[format]", '[file]\nencoding = "utf-99"\n[format]', "file.encoding: 'utf-99' is not a text encoding"),
         ("[format]", '[status]\ncolumn = "s"\nmeans = { x = ["shiped"] }\n[format]', "'shiped' is not a step"),
-        ("[format]", '[status]\ncolumn = "s"\nmeans = { x = ["shipped"] }\n[format]', "not skipped is confirmed"),
+        ("[format]", '[status]\ncolumn = "s"\nmeans = { x = ["shipped"] }\n[format]', "not skipped needs confirmed"),
         (
             'rows = "orders"',
             'rows = "orders"\nonly = [{ column = "x" }]',
@@ -1078,7 +1113,7 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
             (
                 "[format]",
                 f'[file]\nencoding = "{name}"\n[format]',
-                f"file.encoding: '{name}' is not an encoding of text",
+                f"file.encoding: '{name}' is not a text encoding",
             )
             for name in ("rot13", "hex", "base64", "zip", "undefined")
         ),
@@ -1093,22 +1128,30 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
                 f"order.shipping.charged: {reason}",
             )
             for more, reason in (
-                ('sum = ["a"], match = "b"', "match and values are of a text, not of a sum"),
-                ('sum = ["a"], values = { b = "c" }', "match and values are of a text, not of a sum"),
-                ("due = true", "due is of a payment's amount"),
+                ('sum = ["a"], match = "b"', "match and values apply to a text, not to a sum"),
+                ('sum = ["a"], values = { b = "c" }', "match and values apply to a text, not to a sum"),
+                ("due = true", "due is only for the amount of a payment"),
             )
         ),
-        ('"price"', "{ sum = [{ due = true }] }", "order.lines.0.unit_price.sum.0: due is of a payment's amount"),
-        ("{ due = true }", "{ sum = [{ due = true }] }", "order.payments.0.amount.sum.0: due is of a payment's amount"),
-        ('{ value = "card" }', "{ due = true }", "order.payments.0.method: due is of a payment's amount"),
+        (
+            '"price"',
+            "{ sum = [{ due = true }] }",
+            "order.lines.0.unit_price.sum.0: due is only for the amount of a payment",
+        ),
+        (
+            "{ due = true }",
+            "{ sum = [{ due = true }] }",
+            "order.payments.0.amount.sum.0: due is only for the amount of",
+        ),
+        ('{ value = "card" }', "{ due = true }", "order.payments.0.method: due is only for the amount of a payment"),
         *(
-            ("{ due = true }", f"{{ due = true, {more} }}", "order.payments.0.amount: nothing goes with due")
+            ("{ due = true }", f"{{ due = true, {more} }}", "order.payments.0.amount: due excludes all other keys")
             for more in ('minus = ["price"]', 'times = "price"', 'divided_by = "price"', 'match = "1"', 'default = "1"')
         ),
         (
             "[[order.payments]]",
             '[[order.payments]]\nmethod = { value = "a" }\namount = { due = true }\n[[order.payments]]',
-            "order.payments: due is of one payment only",
+            "order.payments: only one payment can be due",
         ),
         *(
             (old, f"{key} = {{ {calculation} }}", f"{place}: sum, minus, times and divided_by are for amounts")
@@ -1129,9 +1172,9 @@ def test_a_file_that_is_no_such_table_is_one_clear_error(content: bytes, expecte
         *(
             ("[format]", f'[status]\ncolumn = "s"\nmeans = {{ x = {steps} }}\n[format]', f"status.means: x: {reason}")
             for steps, reason in (
-                ('["confirmed", "delivered"]', "delivered needs shipped or shipped? beside it"),
-                ('["confirmed", "delivered?"]', "delivered needs shipped or shipped? beside it"),
-                ('["confirmed", "shipped", "shipped?"]', "'shipped' is there twice"),
+                ('["confirmed", "delivered"]', "delivered needs shipped or shipped?"),
+                ('["confirmed", "delivered?"]', "delivered needs shipped or shipped?"),
+                ('["confirmed", "shipped", "shipped?"]', "'shipped' appears more than once"),
                 ('["confirmed", "account"]', "account must have happened, but there is no [account]"),
                 ('["confirmed", "shipped"]', "shipped must have happened, but there is no [[parcels]]"),
                 (
@@ -1163,7 +1206,7 @@ def test_a_tax_of_the_order_and_one_of_its_lines_do_not_go_together(tmp_path: Pa
     file = tmp_path / "shop.toml"
     file.write_text(mapping_text(order='tax = "taxes"', line='tax = "tax"'), encoding="utf-8")
 
-    with pytest.raises(MappingInvalid, match="order: tax is of the order or of its lines, not of both"):
+    with pytest.raises(MappingInvalid, match="order: give tax for the order or for its lines, not for both"):
         read_mapping(str(file))
 
 

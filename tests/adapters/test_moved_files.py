@@ -182,7 +182,7 @@ def test_a_file_that_is_moved_while_a_command_is_carried_out_is_noticed_before_i
     path: Path, desk: returnable.Desk
 ) -> None:
     # given: the file goes away between the look before a command and its commit
-    tables = desk.services.store._recorder._tables  # type: ignore[attr-defined]
+    tables = desk.services.store._tables  # type: ignore[attr-defined]
 
     # when
     said = refusal(lambda: tables.change(lambda statements: path.unlink()))
@@ -392,7 +392,7 @@ def test_a_file_that_is_moved_long_after_its_folder_changed_is_noticed(
     with closing(returnable.open(f"sqlite:///{path}")) as desk:
         confirm(desk, "A-1")
         confirm(desk, "A-2")
-        assert desk.services.store._recorder._connections._held.writer.opened.folder  # type: ignore[attr-defined]
+        assert desk.services.store._connections._held.writer.opened.folder  # type: ignore[attr-defined]
 
         # when
         Path(f"{path}{ending}").rename(tmp_path / "elsewhere")

@@ -33,7 +33,7 @@ from publishing import (
 from usual import an_inspected_return
 
 import returnable.adapters.publishing.publisher as publishing
-from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
+from returnable.adapters.eventstore.memory import MemoryCheckpoints
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.adapters.publishing.broker import BrokerFailed, Message
 from returnable.adapters.publishing.cloud_event import cloud_event, damaged_event, own_source
@@ -45,7 +45,7 @@ from returnable.testing import given as told
 
 
 def a_publisher(store: CaseStore, broker: Any, checkpoints: Any = None, **options: Any) -> Publisher:
-    return Publisher(store, checkpoints or MemoryBookmarks(), broker, **({"source": SOURCE} | options))
+    return Publisher(store, checkpoints or MemoryCheckpoints(), broker, **({"source": SOURCE} | options))
 
 
 def facts_of_a_return() -> list[Recorded]:
@@ -134,7 +134,7 @@ def test_a_store_whose_first_fact_cannot_be_read_has_to_be_given_a_source(tmp_pa
     store = a_store(("A-1", 2), url=f"sqlite:///{path}")
     damage(path, "order/A-1", 1)
 
-    with pytest.raises(HistoryBroken, match="name one"):
+    with pytest.raises(HistoryBroken, match="name a source"):
         a_publisher(store, Notebook(), source=None).once()
 
 
@@ -154,7 +154,7 @@ def test_the_same_id_in_another_store_is_another_key() -> None:
 
 
 def test_everything_is_published_once_and_the_place_is_kept() -> None:
-    store, checkpoints, broker = a_store(("A", 3), ("B", 2)), MemoryBookmarks(), Notebook()
+    store, checkpoints, broker = a_store(("A", 3), ("B", 2)), MemoryCheckpoints(), Notebook()
 
     assert a_publisher(store, broker, checkpoints).once()
 
@@ -180,7 +180,7 @@ def test_a_store_on_a_server_is_published_by_one_of_two() -> None:
 
 
 def test_two_names_are_two_places() -> None:
-    store, checkpoints = a_store(("A", 2)), MemoryBookmarks()
+    store, checkpoints = a_store(("A", 2)), MemoryCheckpoints()
     mine, other = Notebook(), Notebook()
 
     a_publisher(store, mine, checkpoints, name="mine").once()
@@ -208,7 +208,7 @@ def test_published_again_it_is_the_same_byte_for_byte() -> None:
 
 
 def test_publishing_begins_where_it_is_told_to() -> None:
-    store, checkpoints, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
+    store, checkpoints, broker = a_store(("A", 5)), MemoryCheckpoints(), Notebook()
     publisher = a_publisher(store, broker, checkpoints)
 
     assert publisher.begin_at(4)
@@ -218,7 +218,7 @@ def test_publishing_begins_where_it_is_told_to() -> None:
 
 
 def test_publishing_does_not_go_back_under_the_same_name() -> None:
-    store, checkpoints, broker = a_store(("A", 5)), MemoryBookmarks(), Notebook()
+    store, checkpoints, broker = a_store(("A", 5)), MemoryCheckpoints(), Notebook()
     publisher = a_publisher(store, broker, checkpoints)
     publisher.once()
 
@@ -242,7 +242,7 @@ def test_personal_data_can_be_left_out() -> None:
     ).desk.services.store
     broker = Notebook()
 
-    Publisher(store, MemoryBookmarks(), broker, redaction=Redaction(b"k")).once()
+    Publisher(store, MemoryCheckpoints(), broker, redaction=Redaction(b"k")).once()
 
     confirmed = values(broker.arrived[0])
     assert confirmed["data"]["customer"]["customer_id"].startswith("anon-")
@@ -280,7 +280,7 @@ def test_pauses_grow_to_half_a_minute_and_no_further() -> None:
 
 
 def test_a_busy_store_is_tried_again_too() -> None:
-    checkpoints, broker = MemoryBookmarks(), Notebook()
+    checkpoints, broker = MemoryCheckpoints(), Notebook()
     hold, busy = checkpoints.acquire, [True, True]
 
     def held(*arguments: Any, **options: Any) -> int | None:
@@ -310,7 +310,7 @@ def _run_until(publisher: Publisher, done: Callable[[], bool], pauses: list[floa
 
 
 def test_what_was_acknowledged_before_a_failure_is_not_sent_again_by_the_same_process() -> None:
-    store, checkpoints = a_store(("A", 3)), MemoryBookmarks()
+    store, checkpoints = a_store(("A", 3)), MemoryCheckpoints()
     broker = Notebook(lambda messages: away(messages) if messages[0].id == "order/A#3" and len(broker.sends) < 4 else 0)
     publisher = a_publisher(store, broker, checkpoints)
     with pytest.raises(BrokerFailed):
@@ -332,7 +332,7 @@ def test_a_broker_that_takes_only_a_few_at_once_gets_a_few() -> None:
 
 def test_how_it_stands_can_be_read_at_any_time() -> None:
     clock = Clock()
-    store, checkpoints, broker = a_store(("A", 3)), MemoryBookmarks(), Notebook(away)
+    store, checkpoints, broker = a_store(("A", 3)), MemoryCheckpoints(), Notebook(away)
     publisher = a_publisher(store, broker, checkpoints, clock=clock)
     seen: list[PublisherStatus] = []
 
@@ -370,7 +370,7 @@ def test_failures_and_recoveries_are_logged_with_their_fields(caplog: pytest.Log
 
 
 def test_the_second_of_a_name_stands_by_and_goes_on_when_the_first_is_gone() -> None:
-    clock, checkpoints = Clock(), MemoryBookmarks()
+    clock, checkpoints = Clock(), MemoryCheckpoints()
     store, broker = a_store(("A", 2)), Notebook()
     checkpoints.acquire("publish/default", "gone", now=clock.now, until=clock.now.replace(minute=1))
     second = a_publisher(store, broker, checkpoints, clock=clock)
@@ -384,7 +384,7 @@ def test_the_second_of_a_name_stands_by_and_goes_on_when_the_first_is_gone() -> 
 
 
 def test_a_publisher_that_is_stopped_lets_go_at_once() -> None:
-    clock, checkpoints, store = Clock(), MemoryBookmarks(), a_store(("A", 1))
+    clock, checkpoints, store = Clock(), MemoryCheckpoints(), a_store(("A", 1))
     first, second = Notebook(), Notebook()
     _run_until(a_publisher(store, first, checkpoints, clock=clock), lambda: bool(first.arrived), [])
     append(store, "A", "order/A")
@@ -395,7 +395,7 @@ def test_a_publisher_that_is_stopped_lets_go_at_once() -> None:
 
 
 def test_a_broker_that_only_the_holder_cannot_reach_is_left_to_the_other() -> None:
-    checkpoints, store, broker = MemoryBookmarks(), a_store(("A", 1)), Notebook()
+    checkpoints, store, broker = MemoryCheckpoints(), a_store(("A", 1)), Notebook()
     second = a_publisher(store, broker, checkpoints)
 
     _run_until(a_publisher(store, Notebook(away), checkpoints), second.once, [])
@@ -404,7 +404,7 @@ def test_a_broker_that_only_the_holder_cannot_reach_is_left_to_the_other() -> No
 
 
 def test_who_lost_the_bookmark_stops_sending_at_once_and_stands_by() -> None:
-    clock, checkpoints, store = Clock(), MemoryBookmarks(), a_store(("A", 4))
+    clock, checkpoints, store = Clock(), MemoryCheckpoints(), a_store(("A", 4))
 
     def stolen(messages: Sequence[Message]) -> None:
         if messages[0].id == "order/A#2":
@@ -421,7 +421,7 @@ def test_who_lost_the_bookmark_stops_sending_at_once_and_stands_by() -> None:
 
 
 def test_a_long_batch_goes_on_holding_the_bookmark() -> None:
-    clock, checkpoints, store = Clock(), MemoryBookmarks(), a_store(("A", 30))
+    clock, checkpoints, store = Clock(), MemoryCheckpoints(), a_store(("A", 30))
     second = Notebook()
 
     def slow(messages: Sequence[Message]) -> None:
@@ -437,7 +437,7 @@ def test_a_long_batch_goes_on_holding_the_bookmark() -> None:
 
 
 def test_an_idle_publisher_does_not_write_to_the_store_all_the_time() -> None:
-    checkpoints, store = MemoryBookmarks(), a_store(("A", 1))
+    checkpoints, store = MemoryCheckpoints(), a_store(("A", 1))
     holds: list[int] = []
     hold = checkpoints.acquire
     checkpoints.acquire = lambda *a, **o: (holds.append(1), hold(*a, **o))[1]  # type: ignore[method-assign,func-returns-value]
@@ -464,7 +464,7 @@ def test_a_case_that_cannot_be_read_is_parked_with_an_event_and_the_others_go_on
     broken: tuple[Path, CaseStore], caplog: pytest.LogCaptureFixture
 ) -> None:
     _, store = broken
-    broker, checkpoints = Notebook(), MemoryBookmarks()
+    broker, checkpoints = Notebook(), MemoryCheckpoints()
     publisher = a_publisher(store, broker, checkpoints)
 
     assert publisher.once()
@@ -481,7 +481,7 @@ def test_a_case_that_cannot_be_read_is_parked_with_an_event_and_the_others_go_on
 @pytest.mark.parametrize("positions_in_batch", [1, 2, 3, 100])
 def test_a_parked_case_stays_parked_after_a_restart(broken: tuple[Path, CaseStore], positions_in_batch: int) -> None:
     _, store = broken
-    broker, checkpoints = Notebook(), MemoryBookmarks()
+    broker, checkpoints = Notebook(), MemoryCheckpoints()
 
     while checkpoints.checkpoint("publish/default") < store.head():
         stop = threading.Event()
@@ -495,7 +495,7 @@ def test_a_parked_case_stays_parked_after_a_restart(broken: tuple[Path, CaseStor
 def test_what_is_damaged_after_it_was_published_parks_what_follows_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     store = a_store(("A", 2), url=f"sqlite:///{path}")
-    broker, checkpoints = Notebook(), MemoryBookmarks()
+    broker, checkpoints = Notebook(), MemoryCheckpoints()
     a_publisher(store, broker, checkpoints).once()
     append(store, "A", "order/A")
     damage(path, "order/A", 1)
@@ -507,7 +507,7 @@ def test_what_is_damaged_after_it_was_published_parks_what_follows_and_says_so(t
 
 def test_a_mended_case_is_published_from_the_fact_on_that_was_damaged(broken: tuple[Path, CaseStore]) -> None:
     path, store = broken
-    broker, checkpoints = Notebook(), MemoryBookmarks()
+    broker, checkpoints = Notebook(), MemoryCheckpoints()
     publisher = a_publisher(store, broker, checkpoints)
     publisher.once()
     (parked,) = publisher.status().parked
@@ -588,7 +588,7 @@ def test_waves_hold_all_messages_once_at_most_one_of_a_stream_in_each_and_keep_t
 
 def _published_through_trouble(data: st.DataObject) -> tuple[CaseStore, list[Message]]:
     store = _store_of(data.draw(LOGS))
-    broker, checkpoints = Unreliable(data), MemoryBookmarks()
+    broker, checkpoints = Unreliable(data), MemoryCheckpoints()
     size = data.draw(st.sampled_from([1, 3, 100]), label="positions in a batch")
     while checkpoints.checkpoint("publish/default") < store.head():
         publisher = a_publisher(store, broker, checkpoints, positions_in_batch=size)  # as if after a crash
@@ -613,7 +613,7 @@ def test_two_publishers_at_once_keep_the_order_even_where_both_believe_they_hold
     data: st.DataObject,
 ) -> None:
     store = _store_of(data.draw(LOGS))
-    clock, broker, checkpoints = Clock(), Unreliable(data), MemoryBookmarks()
+    clock, broker, checkpoints = Clock(), Unreliable(data), MemoryCheckpoints()
     first, second = (a_publisher(store, broker, checkpoints, clock=clock, positions_in_batch=4) for _ in range(2))
     inside = [0]
 
@@ -657,7 +657,7 @@ def test_a_place_that_is_not_there_yet_is_refused_because_facts_would_be_skipped
     store = a_store(("A", 3))
     publisher = a_publisher(store, Notebook())
 
-    with pytest.raises(ValueError, match="there is no position 5 yet: the last fact is at 3"):
+    with pytest.raises(ValueError, match="there is no position 5 yet: the last event is at 3"):
         publisher.begin_at(5)
 
     assert publisher.begin_at(4), "the next one to come"

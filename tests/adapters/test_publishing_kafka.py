@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from publishing import SOURCE, a_store, event_ids, in_order
 
-from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
+from returnable.adapters.eventstore.memory import MemoryCheckpoints
 from returnable.adapters.publishing import kafka
 from returnable.adapters.publishing.broker import CONTENT_TYPE, BrokerFailed, Message
 from returnable.adapters.publishing.open import open_broker
@@ -78,7 +78,7 @@ def test_a_case_stays_in_one_partition_and_in_order(cluster: Cluster) -> None:
     store = a_store(*((f"C{n}", 5) for n in range(12)))
     broker = open_broker(f"kafka://{cluster.servers}/returns")
 
-    Publisher(store, MemoryBookmarks(), broker, source=SOURCE).once()
+    Publisher(store, MemoryCheckpoints(), broker, source=SOURCE).once()
 
     partitions = cluster.stored()
     ids = [[json.loads(body)["id"] for _, _, body in rows] for rows in partitions.values()]

@@ -12,7 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from publishing import SOURCE, a_store, append, event_ids, in_order
 
-from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
+from returnable.adapters.eventstore.memory import MemoryCheckpoints
 from returnable.adapters.publishing.broker import CONTENT_TYPE, Broker, BrokerFailed, Message
 from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher
@@ -96,12 +96,12 @@ def test_what_the_stream_lost_is_published_again_although_the_server_remembers_i
 ) -> None:
     # given: a published store whose events the stream lost, and whose ids it still knows
     store = a_store(("A", 4), ("B", 2), ("C", 1))
-    Publisher(store, MemoryBookmarks(), broker).once()
+    Publisher(store, MemoryCheckpoints(), broker).once()
     managed(place, lose)
 
     for _ in range(2):
         # when: everything is published again, twice
-        publisher = Publisher(store, MemoryBookmarks(), broker, name="again")
+        publisher = Publisher(store, MemoryCheckpoints(), broker, name="again")
         publisher.once()
 
         # then: each event is there, and behind those before it
@@ -111,7 +111,7 @@ def test_what_the_stream_lost_is_published_again_although_the_server_remembers_i
         assert in_order(list(dict.fromkeys(reversed(ids)))[::-1])
     broker.close()
     again = open_broker(place)
-    Publisher(store, MemoryBookmarks(), again).once()
+    Publisher(store, MemoryCheckpoints(), again).once()
     assert published_ids(place) == ids
     again.close()
 
@@ -126,7 +126,7 @@ def test_a_stream_that_keeps_nothing_for_want_of_consumers_is_a_failure(place: s
 
     managed(place, drop_what_nobody_wants)
 
-    with pytest.raises(BrokerFailed, match="keeps messages for its consumers alone, and has none"):
+    with pytest.raises(BrokerFailed, match="keeps messages only for its consumers, and has none"):
         broker.send([a_message()])
 
     managed(place, want)
@@ -153,7 +153,7 @@ def test_a_thousand_messages_go_in_one_send(place: str, broker: Broker) -> None:
 def test_a_stream_that_does_not_exist_is_made_only_when_asked_for(place: str) -> None:
     broker = open_broker(place)
 
-    with pytest.raises(BrokerFailed, match=r"there is no stream 'TEST_\w+'; create it, or ask for it with --create"):
+    with pytest.raises(BrokerFailed, match=r"there is no stream 'TEST_\w+'; create it, or use --create"):
         broker.send([a_message()])
 
     broker.close()
@@ -265,10 +265,10 @@ def test_a_message_that_is_too_big_is_an_error_and_the_next_one_goes_through(pla
 
 def test_a_store_is_published_in_order_and_published_again_it_is_there_once(place: str, broker: Broker) -> None:
     store = a_store(("A", 5), ("B", 5), ("C", 1))
-    Publisher(store, MemoryBookmarks(), broker).once()
+    Publisher(store, MemoryCheckpoints(), broker).once()
     append(store, "A", "order/A")
 
-    Publisher(store, MemoryBookmarks(), broker).once()
+    Publisher(store, MemoryCheckpoints(), broker).once()
 
     ids = [json.loads(body)["id"] for _, _, body in stored(place)]
     assert sorted(ids) == sorted(event_ids(store))

@@ -11,7 +11,7 @@ import pytest
 from amqp import Real, StandIn, real_url
 from publishing import SOURCE, a_store, event_ids, first_times, in_order
 
-from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
+from returnable.adapters.eventstore.memory import MemoryCheckpoints
 from returnable.adapters.publishing import rabbitmq
 from returnable.adapters.publishing.broker import CONTENT_TYPE, Broker, BrokerFailed, Message
 from returnable.adapters.publishing.open import open_broker
@@ -126,7 +126,7 @@ def test_an_exchange_that_does_not_exist_is_made_only_when_asked_for(bare: Place
 def test_a_store_is_published_in_order(place: Place) -> None:
     store, broker = a_store(("A", 5), ("B", 5), ("C", 1)), open_broker(place.url)
 
-    Publisher(store, MemoryBookmarks(), broker, source=SOURCE).once()
+    Publisher(store, MemoryCheckpoints(), broker, source=SOURCE).once()
 
     ids = [json.loads(body)["id"] for _, _, body in place.server.kept]
     assert sorted(ids) == sorted(event_ids(store))
@@ -200,7 +200,7 @@ def test_a_broker_that_is_not_there_is_a_failure_without_its_password() -> None:
 
 
 def test_acknowledgements_that_are_lost_lose_nothing_and_keep_the_order(stand_in: StandIn, broker: Broker) -> None:
-    store, checkpoints = a_store(("A", 9), ("B", 9)), MemoryBookmarks()
+    store, checkpoints = a_store(("A", 9), ("B", 9)), MemoryCheckpoints()
     stand_in.fate = lambda nth: "cut" if nth % 4 == 0 else "ack"
 
     publisher = Publisher(store, checkpoints, broker, source=SOURCE, positions_in_batch=6)

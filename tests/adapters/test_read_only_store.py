@@ -15,8 +15,8 @@ import pytest
 from terminal import returnable
 from usual import an_inspected_return
 
-from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.sqlite_schema import APPLICATION_ID
 from returnable.adapters.wiring import assemble
 from returnable.domain.commands import parse_command
 from returnable.domain.errors import StoreUnusable
@@ -242,7 +242,7 @@ def test_facts_that_may_stand_in_a_wal_are_not_passed_over(folder: Path) -> None
     shutil.copy(f"{path}-wal", f"{copy}-wal")
     copy.chmod(0o444)
 
-    with nobody(folder), pytest.raises(StoreUnusable, match="facts may stand in copy.db-wal beside it"):
+    with nobody(folder), pytest.raises(StoreUnusable, match="events may be in copy.db-wal beside it"):
         open_store(f"sqlite:///{copy}", only_reading=True)
 
     story.services.store.close()

@@ -26,8 +26,8 @@ from returnable.adapters.report.text import WIDTH, report_text
 from returnable.domain.case import fold
 from returnable.domain.fields import parse_instant
 from returnable.domain.policy import bundled_policies
-from returnable.projections.report import LifecyclePath, LifecycleStep, Report
-from returnable.projections.reporting import make_report, report_of
+from returnable.projections.report.build import make_report, report_of
+from returnable.projections.report.model import LifecyclePath, LifecycleStep, Report
 from returnable.projections.subjects import Subject
 from returnable.testing import Scenario
 

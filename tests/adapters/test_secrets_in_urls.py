@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from returnable.adapters.cli.app import run
 from returnable.adapters.eventstore.open import migrate_store, open_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_connections import Limits
 from returnable.adapters.eventstore.postgres_place import is_postgres, place_of
 from returnable.adapters.publishing.open import open_broker
@@ -92,7 +92,7 @@ def said_of(error: BaseException) -> Iterator[str]:
 def opened(url: str) -> None:
     """Open a store, or be refused at once: nobody listens there."""
     if is_postgres(url):
-        PostgresCaseRecorder(place_of(url), limits=Limits(opening_seconds=0)).close()
+        PostgresStore(place_of(url), limits=Limits(opening_seconds=0)).close()
     else:
         open_store(url, create=False).close()
 

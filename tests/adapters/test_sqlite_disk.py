@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from eventsourcing.persistence import Tracking
 
 from bench.proofs import disk
 from bench.proofs.disk import OK, Unwatchable, Watch, kind_of, watching
 from bench.proofs.images import Moment, Recorder, Recording, Sync, Write, same_as
-from returnable.adapters.eventstore.connections import APPLICATION_ID
 from returnable.adapters.eventstore.open import open_store
+from returnable.adapters.eventstore.sqlite_schema import APPLICATION_ID
 from returnable.adapters.views.sqlite import open_views
 from returnable.domain.errors import CommandSeen, StoreUnusable
 from returnable.domain.events import AccountLinked
 from returnable.domain.ports import Batch, CommandReceipt, Entry
+from returnable.projections.ports import Mark
 
 MOMENT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 
@@ -194,12 +194,12 @@ def test_views_hear_of_a_sync_that_fails_when_they_are_written(tmp_path: Path) -
 
             # when
             with pytest.raises(StoreUnusable, match="disk I/O error"):
-                views.insert_tracking(Tracking("of a host", 7))
+                views.begin(["orders"], Mark(7))
 
             # then
-            assert views.max_tracking_id("of a host") is None
-            views.insert_tracking(Tracking("of a host", 7))
-            assert views.max_tracking_id("of a host") == 7
+            assert not views.marks()
+            views.begin(["orders"], Mark(7))
+            assert views.marks()["orders"].position == 7
 
 
 @pytest.mark.parametrize("asked_while_it_fails", [True, False])

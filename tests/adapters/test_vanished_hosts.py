@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 from bench.postgres import OwnServer, Proxy, with_parameters
 from returnable.adapters.eventstore import postgres
 from returnable.adapters.eventstore.open import migrate_store, open_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_connections import Limits, connected
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.store import CaseStore
@@ -40,7 +40,7 @@ def url_over_tcp() -> Iterator[str]:
 
 
 def recorder_of(store: CaseStore) -> Any:
-    return store._recorder  # type: ignore[attr-defined]
+    return store  # type: ignore[attr-defined]
 
 
 def test_a_batch_is_committed_although_no_answer_to_it_arrives() -> None:
@@ -146,7 +146,7 @@ def test_a_host_that_stands_still_in_the_middle_of_a_batch_holds_the_others_up_f
             pytest.skip("PostgreSQL has no limit for transactions before version 17")
     url = fresh_store_url()
     limits = Limits(busy_seconds=0.2, statement_seconds=0.5, patience_seconds=PATIENCE_SECONDS)
-    status = CaseStore(PostgresCaseRecorder(place_of(url), limits=limits))
+    status = PostgresStore(place_of(url), limits=limits)
     line = Line(together_of(status))
     together_of(status)._patience_seconds = PATIENCE_SECONDS
     line.come(lambda: status.append([batch("first", 0, "f")]))

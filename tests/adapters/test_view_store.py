@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from eventsourcing.persistence import IntegrityError, Tracking
 from patience import GUARD_SECONDS
 from usual import a_delivered_order, an_inspected_return
 from viewing import built_anew, digests, projector
@@ -25,23 +22,6 @@ from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.projections.ports import Changes, Mark
 from returnable.projections.stored import VIEWS
 from returnable.testing import Scenario, an_order, request_refund
-
-# The module of the library's contract also tests ciphers, whose package is not needed here and not installed.
-with pytest.MonkeyPatch.context() as patch:
-    cipher = ModuleType("eventsourcing.cipher")
-    cipher.AESCipher = None  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "eventsourcing.cipher", cipher)
-    import eventsourcing.tests.persistence as library
-
-
-class TestTheContractOfTheLibrary(library.TrackingRecorderTestCase):
-    """The library's own tests of a tracking recorder."""
-
-    def create_recorder(self) -> SQLiteViews:
-        """A fresh one."""
-        views = SQLiteViews(None)
-        self.addCleanup(views.close)
-        return views
 
 
 def a_story(path: Path) -> Scenario:
@@ -62,29 +42,6 @@ def a_story(path: Path) -> Scenario:
 )
 def test_views_are_kept_beside_the_store(store: str, views: str) -> None:
     assert views_url_of(store) == views
-
-
-def test_a_host_can_wait_until_a_view_has_told_what_it_recorded(tmp_path: Path) -> None:
-    story = a_story(tmp_path / "shop.db")
-    story.given(an_order())
-    with closing(SQLiteViews(tmp_path / "views.db")) as views, closing(SQLiteViews(tmp_path / "views.db")) as host:
-        working = projector(story.services, views)
-        working.step()
-        assert host.max_tracking_id("orders") is None, "it is still being built"
-        assert host.max_tracking_id("a projection of my own") is None
-
-        working.run()
-
-        host.wait("orders", story.services.store.head())
-        assert host.max_tracking_id("orders") == 1
-        assert not host.has_tracking_id("orders", 2)
-        host.insert_tracking(Tracking("a projection of my own", 7))
-        assert views.max_tracking_id("a projection of my own") == 7
-        with pytest.raises(IntegrityError):
-            host.insert_tracking(Tracking("a projection of my own", 7))
-        with pytest.raises(ValueError, match="saved with its rows"):
-            host.insert_tracking(Tracking("orders", 2))
-    story.services.store.close()
 
 
 def test_views_survive_closing_and_are_gone_with_their_file(tmp_path: Path) -> None:

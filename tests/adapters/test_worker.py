@@ -213,7 +213,7 @@ def test_a_store_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(working, "PAUSES", (0.001,))
     story = Scenario().given(a_labelled_return())
     worker = DeadlineWorker(story.services.handler, Clock(LATER), every_seconds=0.001)
-    catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
+    catch_up, stop, tries = worker.handler.due.catch_up, threading.Event(), Counter[str]()
 
     def sometimes(*given: Any) -> int:
         tries["all"] += 1
@@ -223,7 +223,7 @@ def test_a_store_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
             stop.set()
         return catch_up(*given)
 
-    worker.desk.due.catch_up = sometimes  # type: ignore[method-assign]
+    worker.handler.due.catch_up = sometimes  # type: ignore[method-assign]
 
     # when
     with caplog.at_level(logging.INFO, "returnable.worker"):
@@ -240,18 +240,18 @@ def test_a_case_that_is_busy_stays_due_and_holds_up_no_other() -> None:
     story = three_deadlines(assemble("memory:"))
     clock = Clock(LATER)
     worker = DeadlineWorker(story.services.handler, clock, claim_seconds=60)
-    record_due = worker.desk.record_due
+    record_due = worker.handler.record_due
 
     def busy(case_id: str, *others: Any) -> Any:
         if case_id == "A-1":
             raise StoreBusy("others are faster")
         return record_due(case_id, *others)
 
-    worker.desk.record_due = busy  # type: ignore[method-assign]
+    worker.handler.record_due = busy  # type: ignore[method-assign]
     worker.work()
     assert recorded(story.services) == Counter(["ContactMissed claim/C-2", "RefundOverdue order/A-3"])
 
-    worker.desk.record_due = record_due  # type: ignore[method-assign]
+    worker.handler.record_due = record_due  # type: ignore[method-assign]
     assert worker.work() == 0, "it is claimed for a while"
     clock.now += timedelta(seconds=60)
     assert worker.work() == 1
@@ -260,14 +260,14 @@ def test_a_case_that_is_busy_stays_due_and_holds_up_no_other() -> None:
 def test_a_case_whose_policy_is_lost_is_parked_and_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
     story = three_deadlines(assemble("memory:"))
     worker = DeadlineWorker(story.services.handler, Clock(LATER))
-    policy_of = worker.desk.policy_of
+    policy_of = worker.handler.policy_of
 
     def lost(case: Any) -> Any:
         if case.case_id == "A-1":
             raise HistoryBroken("the policy is pinned but was not kept")
         return policy_of(case)
 
-    worker.desk.policy_of = lost  # type: ignore[method-assign]
+    worker.handler.policy_of = lost  # type: ignore[method-assign]
 
     with caplog.at_level(logging.ERROR, "returnable"):
         worker.work()
@@ -303,7 +303,7 @@ def test_what_nobody_thought_of_does_not_end_a_worker(
     monkeypatch.setattr(working, "PAUSES", (0.001,))
     story = three_deadlines(assemble("memory:"))
     worker = DeadlineWorker(story.services.handler, Clock(LATER), every_seconds=0.001)
-    owner: Any = worker.desk if where == "record_due" else worker.desk.due
+    owner: Any = worker.handler if where == "record_due" else worker.handler.due
     sound, stop, tries = getattr(owner, where), threading.Event(), Counter[str]()
 
     def astonishing(*given: Any) -> Any:
@@ -367,15 +367,15 @@ def test_a_parked_case_that_can_be_read_by_now_is_looked_at_again(how: str, tmp_
 def test_what_was_claimed_when_the_store_went_away_is_free_when_it_is_back() -> None:
     story = three_deadlines(assemble("memory:"))
     worker = DeadlineWorker(story.services.handler, Clock(LATER))
-    record_due = worker.desk.record_due
+    record_due = worker.handler.record_due
 
     def away(*given: Any) -> Any:
         raise StoreUnusable("the server is away")
 
-    worker.desk.record_due = away  # type: ignore[method-assign]
+    worker.handler.record_due = away  # type: ignore[method-assign]
     with pytest.raises(StoreUnusable):
         worker.work()
-    worker.desk.record_due = record_due  # type: ignore[method-assign]
+    worker.handler.record_due = record_due  # type: ignore[method-assign]
 
     assert worker.work() == 3
 
@@ -400,7 +400,7 @@ def test_pauses_begin_anew_after_a_sound_look(
     monkeypatch.setattr(working, "PAUSES", (0.001, 0.002))
     story = Scenario().given(a_labelled_return())
     worker = DeadlineWorker(story.services.handler, Clock(LATER), every_seconds=0.001)
-    catch_up, stop, tries = worker.desk.due.catch_up, threading.Event(), Counter[str]()
+    catch_up, stop, tries = worker.handler.due.catch_up, threading.Event(), Counter[str]()
 
     def sometimes(*given: Any) -> int:
         tries["all"] += 1
@@ -410,7 +410,7 @@ def test_pauses_begin_anew_after_a_sound_look(
             stop.set()
         return catch_up(*given)
 
-    worker.desk.due.catch_up = sometimes  # type: ignore[method-assign]
+    worker.handler.due.catch_up = sometimes  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING, "returnable.worker"):
         worker.run(stop)
 
@@ -432,15 +432,15 @@ def test_a_worker_that_is_stopped_finishes_the_case_at_hand_and_gives_the_others
     story = three_deadlines(assemble("memory:"))
     stop = threading.Event()
     first = DeadlineWorker(story.services.handler, Clock(LATER))
-    record_due = first.desk.record_due
+    record_due = first.handler.record_due
 
     def and_stop(*given: Any) -> Any:
         stop.set()
         return record_due(*given)
 
-    first.desk.record_due = and_stop  # type: ignore[method-assign]
+    first.handler.record_due = and_stop  # type: ignore[method-assign]
     assert first.work(stop) == 1
-    first.desk.record_due = record_due  # type: ignore[method-assign]
+    first.handler.record_due = record_due  # type: ignore[method-assign]
 
     assert DeadlineWorker(story.services.handler, Clock(LATER)).work() == 2
 
@@ -567,7 +567,7 @@ def test_health_is_answered_again_after_there_was_no_room_for_a_thread(monkeypat
     may_begin, begin = [False], threading.Thread.start
 
     def begun(thread: threading.Thread) -> None:
-        if thread.name.endswith("(work)") and not may_begin[0]:
+        if thread.name == "returnable-health" and not may_begin[0]:
             raise RuntimeError("can't start new thread")
         begin(thread)
 

@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from returnable.domain.policy import CLAUSE_IDS
+from tools import render_docs
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +55,18 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     assert checked.returncode == 1
     assert len(checked.stderr.splitlines()) == 5
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_on_the_policy_has_every_clause_below_its_group_also_those_of_a_new_group() -> None:
+    with (
+        patch.object(render_docs, "CLAUSE_IDS", (*CLAUSE_IDS, "gift_cards.window")),
+        patch.object(render_docs, "_clause", lambda clause_id, policy: [f"### `{clause_id}`"]),
+    ):
+        page = render_docs.policy_page()
+
+    headings = [line for line in page.splitlines() if line.startswith("## ")]
+    assert [line[5:-1] for line in page.splitlines() if line.startswith("### ")] == [*CLAUSE_IDS, "gift_cards.window"]
+    assert headings == ["## Cancellation", "## Returns", "## Wrong item", "## Gift cards"]
 
 
 def test_the_schema_in_the_docs_is_json() -> None:

@@ -18,7 +18,7 @@ from terminal import returnable
 from usual import an_inspected_return
 
 from returnable.adapters.cli.publish import publish
-from returnable.adapters.eventstore.bookkeeping import MemoryBookmarks
+from returnable.adapters.eventstore.memory import MemoryCheckpoints
 from returnable.adapters.publishing.cloud_event import DAMAGED_TYPE
 from returnable.adapters.publishing.open import open_broker
 from returnable.adapters.publishing.publisher import Publisher
@@ -70,7 +70,7 @@ def test_the_commands_do_what_the_page_shows_and_the_event_is_one_of_them(folder
 
 def test_every_attribute_of_an_event_is_explained() -> None:
     broker = Notebook()
-    Publisher(given(an_inspected_return()).desk.services.store, MemoryBookmarks(), broker).once()
+    Publisher(given(an_inspected_return()).desk.services.store, MemoryCheckpoints(), broker).once()
     attributes = {name for message in broker.arrived for name in json.loads(message.body)}
 
     assert {*first_cells("Attribute | Meaning")} | {"specversion", "datacontenttype"} == attributes
@@ -97,7 +97,7 @@ def test_the_consumer_of_the_page_does_each_event_once() -> None:
     exec(code, names)
     broker = Notebook()
     store = given(an_inspected_return()).desk.services.store
-    Publisher(store, MemoryBookmarks(), broker, source="/shop").once()
+    Publisher(store, MemoryCheckpoints(), broker, source="/shop").once()
 
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE inbox (source, id, PRIMARY KEY (source, id))")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import psycopg
 import pytest
 from postgres import database_url, fresh_store_url, sql, with_parameters
 
 import returnable
-from bench.services import with_labels_long_void
-from returnable.domain.errors import ErrorCode
+from bench.speed.services import with_labels_long_void
+from returnable.adapters.http_status import http_status
+from returnable.domain.errors import ErrorCode, Impossible
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "services.md").read_text(encoding="utf-8")
@@ -23,20 +24,6 @@ URL = "postgresql://returns@db.example/shop"
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
-def status_of(answers: str) -> dict[str, str]:
-    """The table of statuses in an example: ``order.unknown`` and ``NOT_FOUND``."""
-    code = (EXAMPLES / answers).read_text(encoding="utf-8")
-    (table,) = [
-        node.value
-        for node in ast.parse(code).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STATUS"
-    ]
-    assert isinstance(table, ast.Dict)
-    return {
-        ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key
-    }
 
 
 def test_the_code_of_the_guide_runs_one_after_another_on_a_store() -> None:
@@ -62,17 +49,17 @@ def test_what_the_guide_shows_of_the_examples_stands_there() -> None:
         assert code in whole, textwrap.shorten(code, 80)
 
 
-def test_both_examples_map_errors_as_the_guide_says() -> None:
+def test_errors_have_the_status_that_the_guide_says_in_both_examples() -> None:
     rows = [row.split(" | ") for row in re.findall(r"^\| `Impossible`, (.*) \|$", PAGE, re.MULTILINE)]
-    numbers = {"NOT_FOUND": "404", "CONFLICT": "409", "FORBIDDEN": "403", "UNPROCESSABLE_ENTITY": "422"}
     told = {code: row[1].strip() for row in rows for code in re.findall(r"`([a-z.]+_?[a-z]*)`", row[0])}
+    codes: tuple[ErrorCode, ...] = get_args(ErrorCode)
 
-    fastapi = status_of("fastapi_service/returns_api/answers.py")
-    django = status_of("django_service/shop/answers.py")
-
-    assert {code: numbers[status.removeprefix("HTTPStatus.")] for code, status in fastapi.items()} == told
-    assert django == fastapi
-    assert set(told) <= set(ErrorCode.__args__)  # type: ignore[attr-defined]
+    assert {code: str(http_status(Impossible(code, "no")).value) for code in codes} == dict.fromkeys(
+        codes, "422"
+    ) | told
+    assert [row[1].strip() for row in rows if row[0] == "every other code"] == ["422"]
+    for answers in ("fastapi_service/returns_api/answers.py", "django_service/shop/answers.py"):
+        assert "problem(http_status(error), error.code" in (EXAMPLES / answers).read_text(encoding="utf-8")
 
 
 def test_the_privileges_of_the_guide_are_enough_and_no_fact_can_be_changed_with_them() -> None:

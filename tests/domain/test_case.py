@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -10,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from returnable.domain.case import Case, evolve, fold, fold_as_of
+from returnable.domain.deadlines import Happened
 from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import Event
+from returnable.domain.order.state import Order
 from returnable.domain.ports import Recorded
+from returnable.testing import Scenario, an_order, notify_customer, record_delivery
 from returnable.testing.behaviour import World
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -56,6 +61,21 @@ def test_a_case_grows_by_its_facts_however_they_are_dealt_out(seed: int, data: s
         whole.refunds,
     )
     assert grown.seq == len(events)
+
+
+def test_a_note_knows_when_it_happened_and_which_version_it_has() -> None:
+    story = Scenario().given(an_order(), notify_customer(at="2026-03-02 11:00"))
+    noted: list[Happened] = []
+
+    class Noting(Order):
+        def _note(self, event: Event, happened: Happened) -> None:
+            noted.append(happened)
+
+    order = Noting(order_id="A-1")
+    for entry in story.services.store.load("A-1"):
+        order.apply(entry.event, entry.version)
+
+    assert noted == [Happened(datetime(2026, 3, 2, 16, tzinfo=UTC), 2)]
 
 
 @given(SEEDS, st.data())
@@ -120,3 +140,18 @@ def test_a_stream_of_another_case_is_a_broken_history() -> None:
     for stream in ("order/elsewhere", "return/R-404", "claim/C-404", "refund/F-1", "nonsense", ""):
         with pytest.raises(HistoryBroken, match="stream"):
             case.stream_of(stream)
+
+
+def test_a_case_as_of_an_instant_names_events_by_their_recorded_versions() -> None:
+    story = Scenario().given(
+        an_order(confirmed="2026-03-02 10:00", shipped="2026-03-03"),
+        notify_customer(at="2026-03-05 12:00"),
+        record_delivery(at="2026-03-06", delivered_at="2026-03-04 12:00"),
+    )
+    recorded = story.services.store.load("A-1")
+
+    case = fold_as_of("A-1", recorded, story.clock.instant("2026-03-05"), None)
+
+    delivered = case.order.parcels["P-1"].delivered
+    assert delivered is not None
+    assert recorded[delivered.version - 1].event.type == "Delivered", "the notice before it had not occurred yet"

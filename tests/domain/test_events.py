@@ -1,4 +1,4 @@
-"""Stored facts stay readable for ever: one golden file for every version of every fact ever released.
+"""Stored events stay readable for ever: one golden file for every version of every event ever released.
 
 A golden file holds the stored JSON exactly as it was written. It is never changed. When one is missing, the failing test
 prints what to commit.
@@ -282,12 +282,12 @@ def golden(stored_as: str) -> Path:
 # ---- the golden files -----------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_sample_of_every_fact() -> None:
+def test_there_is_a_sample_of_every_event() -> None:
     assert {sample.stored_as for sample in SAMPLES} == set(EVENTS)
 
 
 @pytest.mark.parametrize("stored_as", sorted(EVENTS))
-def test_every_version_of_every_fact_has_a_golden_file(stored_as: str) -> None:
+def test_every_version_of_every_event_has_a_golden_file(stored_as: str) -> None:
     file = golden(stored_as)
     (sample,) = [sample for sample in SAMPLES if sample.stored_as == stored_as]
 
@@ -313,8 +313,15 @@ def test_a_golden_file_says_something_in_every_field(sample: Event) -> None:
     assert set(content) == set(type(sample).model_fields)
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
+def test_every_event_says_which_parcel_and_which_refund_it_is_about(sample: Event) -> None:
+    content = json.loads(golden(sample.stored_as).read_bytes())
+
+    assert (sample.parcel_id, sample.refund_id) == (content.get("parcel_id"), content.get("refund_id"))
+
+
 CODES = GOLDEN.parent / "golden-codes.json"
-"""Every code a fact, a receipt or a ruling was ever stored with, by its place. Codes are added and never taken away."""
+"""Every code an event, a receipt or a ruling was ever stored with, by its place. Codes are added and never taken away."""
 
 
 def _codes_in(annotation: Any) -> set[str]:
@@ -378,7 +385,7 @@ def test_a_field_that_was_taken_away_or_renamed_is_noticed(sample: Event) -> Non
 # ---- the registry ---------------------------------------------------------------------------------------------------
 
 
-def test_a_stored_name_says_where_the_fact_belongs_what_it_is_and_which_version() -> None:
+def test_a_stored_name_says_where_the_event_belongs_what_it_is_and_which_version() -> None:
     for stored_as, event in EVENTS.items():
         kind, _, rest = stored_as.partition(".")
         name, _, version = rest.partition("/")
@@ -387,7 +394,7 @@ def test_a_stored_name_says_where_the_fact_belongs_what_it_is_and_which_version(
         assert version.isdecimal()
 
 
-def test_a_fact_cannot_be_changed() -> None:
+def test_an_event_cannot_be_changed() -> None:
     event = SAMPLES[0]
 
     with pytest.raises(ValidationError, match="frozen"):
@@ -488,7 +495,7 @@ def test_a_field_too_many_or_too_few_or_of_another_type_is_an_error(sample: Even
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stored_as)
-def test_nothing_is_coerced_when_a_fact_is_read(sample: Event) -> None:
+def test_nothing_is_coerced_when_an_event_is_read(sample: Event) -> None:
     stored_as, content = encode(sample)
     good = json.loads(content)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from returnable.domain.calendar import zone
+from returnable.domain.commands import parse_question
 from returnable.domain.deciding import Weighing
 from returnable.domain.events import RefundRequested
 from returnable.domain.outcome import Outcome
@@ -87,6 +88,71 @@ def test_an_override_is_cited_and_not_hidden() -> None:
         "Set aside by Ann at Mon 2026-03-09 12:00 EDT: The portal was down. "
         "Otherwise: It came by phone; it must come by portal."
     )
+
+
+# ---- what nobody asked for yet -----------------------------------------------------------------------------------------
+
+OF_A_REQUEST = (
+    r"arrived|\bcame by|asked for\.|Requested at|Reported at|is owed|All the evidence is there|A refund is asked"
+)
+"""How a reason speaks of a request that was made."""
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=10, max_size=40))
+def test_an_eligibility_answer_never_speaks_of_a_request_as_made(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    for order_id in world.order_ids:
+        question = parse_question({"query": "eligibility", "order_id": order_id})
+        view = world.services.questions.answer(question, world.at).model_dump(by_alias=True)
+        rulings = [view["cancellation"], *(line[name] for line in view["lines"] for name in ("return", "wrong_item"))]
+
+        for clause in (clause for ruling in rulings for clause in ruling["clauses"]):
+            assert not re.search(OF_A_REQUEST, clause["because"]), clause["because"]
+            assert clause["because"].endswith(".")
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=30, max_size=60))
+def test_every_clause_can_speak_in_the_conditional(seeds: list[int]) -> None:
+    world = World()
+    for seed in seeds:
+        _, _, came = world.step(seed)
+        for finding in (came.findings or ()) if isinstance(came, Outcome) else ():
+            text = because(finding, NEW_YORK, asked=False)
+            assert text.endswith(".")
+            assert "None" not in text
+            if finding.clause.startswith(("wrong_item.contact", "wrong_item.evidence", "cancellation.notice")):
+                assert "would" in text or text == "The policy has no such rule."
+
+
+def test_what_rests_on_the_request_is_in_the_conditional() -> None:
+    evidence = {"requires": ["order_confirmation", "item_picture"], "given": [], "missing": []}
+    finding = ClauseResult(clause="wrong_item.evidence", verdict="pass", facts=evidence)
+
+    assert because(finding, NEW_YORK) == "All the evidence is there."
+    assert (
+        because(finding, NEW_YORK, asked=False) == "The claim would have to show: order confirmation and item picture."
+    )
+
+
+@pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ([], "Lines a-1 and B-2 were not marked as final sale when the order was confirmed."),
+        (["B-2"], "Line B-2 was bought as final sale."),
+        (["a-1", "B-2"], "Lines a-1 and B-2 were bought as final sale."),
+    ],
+)
+def test_one_line_was_and_two_lines_were(marked: list[str], text: str) -> None:
+    grounds = {"lines": ["a-1", "B-2"], "final_sale": marked}
+
+    assert because(ClauseResult(clause="returns.final_sale", verdict="pass", facts=grounds), NEW_YORK) == text
+
+
+# ---- words for all of them -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The example services, several processes on one PostgreSQL store: what clients are told is what is on record, once.
 
-``RETURNABLE_LOAD_CASES`` makes the load longer; ``python -m bench.services`` prints its figures.
+``RETURNABLE_LOAD_CASES`` makes the load longer; ``python -m bench.speed.services`` prints its figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from postgres import database_url, fresh_store_url
 
 import returnable
 from bench.postgres import Proxy, with_parameters
-from bench.services import SERVICES, Answer, Line, Running, ask, running
+from bench.speed.services import SERVICES, Answer, Line, Running, ask, running
 from returnable.adapters.eventstore.postgres_place import place_of
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def an_order(order_id: str, **changes: Any) -> dict[str, Any]:
 def load() -> subprocess.CompletedProcess[str]:
     """What the command that loads all services, one after the other, came to."""
     options = ["--cases", str(CASES), "--clients", "4", "--store", database_url()]
-    command = [sys.executable, "-m", "bench.services", *options]
+    command = [sys.executable, "-m", "bench.speed.services", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

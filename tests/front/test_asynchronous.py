@@ -434,7 +434,7 @@ def test_closing_goes_on_to_the_end_when_nobody_waits_for_it_any_more() -> None:
             await closing
         held.release()
         await command
-        await until(lambda: desk.desk.services.store._recorder._closed)  # type: ignore[attr-defined]
+        await until(lambda: desk.desk.services.store._closed)  # type: ignore[attr-defined]
 
     asyncio.run(host())
 

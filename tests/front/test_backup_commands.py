@@ -85,11 +85,11 @@ def test_a_store_is_backed_up_restored_and_says_so(shop: Path) -> None:
     done, gone = restored[1].splitlines()
     kept = rf"; the old store is kept as {shop}\.before-restore-\d{{8}}T\d{{6}}Z"
     assert re.fullmatch(f"restored: 1 case up to position 9, sha256 {made[1]}{kept}", done)
-    assert gone.startswith("the old store ended at position 10: facts recorded after the back-up are no longer")
+    assert gone.startswith("the old store ended at position 10: events recorded after the back-up are no longer")
     assert (backed_up[0], restored[0], verified[0]) == (0, 0, 0)
     note = verified[1].splitlines()[0]
     assert note.startswith("note: restored at ")
-    assert note.endswith(f"from backup.db up to position 9 (sha256 {made[1]}), in the place of position 10")
+    assert note.endswith(f"from backup.db up to position 9 (sha256 {made[1]}), in place of position 10")
 
 
 def test_a_restore_that_is_refused_is_one_line(shop: Path) -> None:

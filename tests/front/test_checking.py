@@ -63,7 +63,7 @@ def test_redecide_ends_with_status_1_and_names_the_fact_and_the_clause(shop: Pat
     status, out, err = returnable("redecide", "--store", f"sqlite:///{shop}")
 
     assert (status, err) == (1, "")
-    assert "return/R-2#1 ReturnRequested:\n    ruling[returns.window].verdict: on record pass, comes fail" in out
+    assert "return/R-2#1 ReturnRequested:\n    ruling[returns.window].verdict: recorded pass, now fail" in out
     assert "1 difference" in out
 
 

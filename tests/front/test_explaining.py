@@ -166,7 +166,7 @@ def test_replay_stops_where_it_is_told_to(store: str) -> None:
     assert [step["event"] for step in by_number["steps"]] == ["order/A-1#1", "order/A-1#2", "order/A-1#3"]
     assert by_instant["steps"] == by_number["steps"]
     assert by_number["reached"]["streams"] == [{"stream": "order/A-1", "status": "delivered"}]
-    assert "… 1 later facts are left out" in text
+    assert "… 1 later events are left out" in text
 
 
 @pytest.mark.at("2026-03-10")
@@ -245,7 +245,7 @@ def test_text_of_the_record_is_no_markup(command: str, tmp_path: Path) -> None:
         (("why", "return/R-1"), "ReturnAuthorized"),
         (("replay", "order/A-1"), "return/R-1#2"),
         (("edges", "order/A-1"), "the cancellation window closes"),
-        (("report", "return/R-1", "--format", "text"), "nothing counts from here on: return/R-1#3: facts of type"),
+        (("report", "return/R-1", "--format", "text"), "nothing counts from here on: return/R-1#3: events of type"),
     ],
 )
 def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
@@ -263,4 +263,4 @@ def test_a_damaged_case_is_shown_up_to_the_damage_which_is_told(
 
     assert status == 0
     assert says in out
-    assert "parked: case A-1 stops before return/R-1#3 (position 6): facts of type 'label.LabelPainted/1'" in err
+    assert "parked: case A-1 stops before return/R-1#3 (position 6): events of type 'label.LabelPainted/1'" in err

@@ -245,10 +245,10 @@ def test_lists_look_back_as_single_questions_do() -> None:
 def test_stored_views_are_brought_up_to_date_and_say_how_far_they_are_behind(tmp_path: Path) -> None:
     with returnable.open(f"sqlite:///{tmp_path}/shop.db", clock=lambda: MONDAY) as desk:
         desk.confirm_order(**confirm_order().arguments)
-        before = desk.views_standing()
+        before = desk.views_status()
         projected = desk.project()
         desk.confirm_order(**confirm_order("A-2").arguments)
-        after = desk.views_standing()
+        after = desk.views_status()
 
     assert before == ()
     assert {(status.view, status.behind) for status in projected} >= {

@@ -151,8 +151,8 @@ def test_a_name_that_would_steer_a_terminal_is_spelt_out(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("cases",), "cases: Is a directory; --check plays the scenarios below it"),
-        (("cases", "--explain"), "cases: Is a directory; --check plays the scenarios below it"),
+        (("cases",), "cases: is a directory; --check plays the scenarios below it"),
+        (("cases", "--explain"), "cases: is a directory; --check plays the scenarios below it"),
         (("cases", "--check", "--store", "sqlite:///shop.db"), "--store is for one scenario"),
         (("cases", "--check", "--policy", "nowhere.toml"), "nowhere.toml: cannot be read: No such file"),
         (("empty", "--check"), "empty: there is no scenario below this directory"),
@@ -210,8 +210,8 @@ def test_two_policies_beside_a_scenario_are_one_too_many(tmp_path: Path) -> None
     status, out, err = returnable("play", "--check", "late.scenario.jsonl", folder=tmp_path)
 
     assert (status, out) == (2, "")
-    assert "both late.policies and late.policy.toml lie beside it; leave one" in one_line(err)
-    with pytest.raises(PolicyInvalid, match="leave one"):
+    assert "both late.policies and late.policy.toml are next to it; keep one" in one_line(err)
+    with pytest.raises(PolicyInvalid, match="keep one"):
         policy_beside(file)
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from story import TOKEN, history, retold, token
 from terminal import returnable
 
+from returnable import open as opened
 from returnable.adapters.cli.app import app, run
 from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.printable import identifier, json_text, printable, visible, visible_id
@@ -50,8 +52,8 @@ def spoil(text: str) -> str:
 
 
 def spoil_id(text: str) -> str:
-    """An id as it may be asked for: every character in it counts as printable."""
-    return text + "".join(f"a{mark}" for mark in UNSEEN if mark.isprintable())
+    """An id as it may be asked for: an earlier store may hold every one of these."""
+    return text + "".join(f"a{mark}" for mark in UNSEEN)
 
 
 def spoil_name(text: str) -> str:
@@ -298,6 +300,53 @@ def on_a_terminal(*arguments: str) -> str:
     return received.decode("utf-8", "surrogateescape")
 
 
+FORGED = "too small\nFORGED 1\r\nFORGED 2\rFORGED 3\u2028FORGED 4\u2029FORGED 5"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "order A-1",
+        "return R-1",
+        "eligibility A-1",
+        "audit order/A-1",
+        "audit return/R-1",
+        "why R-1",
+        "replay order/A-1",
+        "report A-1 --format text -",
+        "export --format csv -",
+        "redecide",
+    ],
+)
+def test_a_line_break_in_a_text_begins_no_line_of_ours(call: str) -> None:
+    seen = returnable(*call.split(), "--store", forging_shop())[1]
+
+    assert seen
+    assert not [line for line in re.split(r"[\n\r\u2028\u2029]", seen) if line.strip(" │|*>-").startswith("FORGED")]
+
+
+@cache
+def forging_shop() -> str:
+    """A store where every free text has several lines."""
+    url = f"sqlite:///{mkdtemp()}/shop.db"
+    line = {"line_id": "1", "sku": "BAG", "unit_price": "10.00", "quantity": 2, "description": FORGED}
+    with opened(url, policy="allu-usa", clock=lambda: datetime(2026, 3, 2, 15, tzinfo=UTC)) as desk:
+        for command in (
+            {"command": "confirm_order", "order_id": "A-1", "currency": "USD", "lines": [line]}
+            | {"customer": {"customer_id": "c", "account_id": "a"}}
+            | {"payments": [{"payment_id": "p", "method": "card", "amount": "20.00"}]},
+            {"command": "record_shipment", "order_id": "A-1", "parcel_id": "1", "carrier": "x", "tracking_number": "t"},
+            {"command": "record_delivery", "order_id": "A-1", "parcel_id": "1"},
+            {"command": "override", "subject": {"kind": "order", "id": "A-1"}, "clause": "returns.window"}
+            | {"reason": FORGED, "approved_by": "boss"},
+            {"command": "request_return", "return_id": "R-1", "order_id": "A-1", "channel": "portal"}
+            | {"lines": [{"line_id": "1", "quantity": 1, "reason": FORGED}]},
+            {"command": "notify_customer", "subject": {"kind": "order", "id": "A-1"}, "notice": FORGED},
+        ):
+            desk.handle(command)
+    return url
+
+
 # ---- the one door ----------------------------------------------------------------------------------------------------
 
 
@@ -393,6 +442,9 @@ READABLE = [
     "❤\ufe0f ☎\ufe0f 1\ufe0f\u20e3 ©\ufe0f ✌🏽",
     "👩\u200d👩\u200d👧 👩🏽\u200d💻 🏳\ufe0f\u200d🌈 🕵🏽\u200d♂\ufe0f 🇯🇵",
     "12\u00a0000\u202f€",
+    "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f ok",
+    "\U0001fae8 \U0001fae9\u200d\U0001faef",
+    "\u0378\U0001ecff",
 ]
 
 
@@ -440,7 +492,7 @@ def test_ids_that_look_different_are_not() -> None:
 
 def test_a_report_and_a_view_point_out_ids_that_look_alike(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    lines = [{"line_id": name, "sku": "BAG", "unit_price": "10.00", "quantity": 1} for name in ("1", "1\u3164")]
+    lines = [{"line_id": name, "sku": "BAG", "unit_price": "10.00", "quantity": 1} for name in ("1", "１")]
     story = Scenario(assemble(url)).given(an_order(lines=lines))
     story.services.store.close()
 
@@ -450,12 +502,11 @@ def test_a_report_and_a_view_point_out_ids_that_look_alike(tmp_path: Path) -> No
     )
 
     (found,) = json.loads(as_json)["look_alikes"]
-    assert found == {"ids": ["1", "1\u3164"], "code_points": ["U+0031", "U+0031 U+3164"]}
+    assert found == {"ids": ["1", "１"], "code_points": ["U+0031", "U+FF11"]}
     squeezed = re.sub(r"\s+", " ", text)
-    assert "these ids look the same and are different: 1 (U+0031), 1⟨U+3164⟩ (U+0031 U+3164)" in squeezed
-    assert "these ids look the same and are different" in page
-    assert "1⟨U+3164⟩" in page
-    assert "1\\u3164 (U+0031 U+3164)" in re.sub(r"\s+", " ", view)
+    assert "these ids look the same but differ: 1 (U+0031), １ (U+FF11)" in squeezed
+    assert "these ids look the same but differ" in page
+    assert "１ (U+FF11)" in re.sub(r"\s+", " ", view)
 
 
 def test_a_report_without_look_alikes_says_nothing_of_them(tmp_path: Path) -> None:

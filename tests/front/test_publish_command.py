@@ -63,7 +63,7 @@ def test_the_status_tells_how_far_it_is(shop: Path) -> None:
 
 
 def test_the_status_of_a_name_that_nobody_published_under_is_an_error_with_the_names_there_are(shop: Path) -> None:
-    refused = "returnable: --name: no publisher of the name {!r} ever ran on this store{}\n"
+    refused = "returnable: --name: no publisher of the name {!r} has run on this store{}\n"
     assert publish(shop, "--status", "--name", "buss") == (2, "", refused.format("buss", ""))
     for name in ("mails", "bus"):
         publish(shop, "--to", "stdout:", "--once", "--name", name)
@@ -132,8 +132,8 @@ def test_redacted_events_have_the_same_pseudonyms_every_time(shop: Path) -> None
         (("--to", "stdout:", "--redact"), "--redact needs --redact-key"),
         (("--to", "stdout:", "--name", ""), "--name: is empty"),
         (("--to", "stdout:", "--json"), "--json needs --status"),
-        (("--status", "--once"), "--status does not go with --once"),
-        (("--status", "--from", "3"), "--status does not go with --from"),
+        (("--status", "--once"), "--status excludes --once"),
+        (("--status", "--from", "3"), "--status excludes --from"),
         (("--to", "nats://shop:secret@127.0.0.1:1", "--once"), "nats://127.0.0.1:1: "),
     ],
 )

@@ -48,7 +48,7 @@ PEOPLE = {
 KIM = {"role": "care", "id": "kim.lee"}
 FIVE_HOURS = policy_book(a_policy({"cancellation.window": {"hours": 5}}))
 FILE = "order-A-1.scenario.jsonl"
-PLAYS = "returnable: order/A-1 does not play back, nothing is written: "
+PLAYS = "returnable: order/A-1 does not play back; nothing is written: "
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_a_table_is_written_to_a_file_that_duckdb_reads(form: str, store: str, t
     status, said, err = returnable("export", "--format", form, "--store", store, str(out))
 
     assert (status, said) == (0, "")
-    assert err == (f"returnable: exported 13 facts, of a log that ends at position 13, as {form} to {out}\n")
+    assert err == (f"returnable: exported 13 events, of a log that ends at position 13, as {form} to {out}\n")
     answer = duckdb.sql(f"SELECT count(*) FROM '{out}'")
     assert answer is not None
     assert answer.fetchall() == [(13,)]
@@ -70,7 +70,7 @@ def test_a_dash_writes_to_standard_output_and_says_the_rest_on_stderr(store: str
 
     assert status == 0
     assert [json.loads(line)["stream"] for line in out.splitlines()] == ["return/R-1"] * 7
-    assert "exported 7 facts" in err
+    assert "exported 7 events" in err
 
 
 def test_csv_on_standard_output_of_a_process_has_the_line_ends_of_the_rfc(store: str) -> None:
@@ -385,7 +385,7 @@ def test_one_is_not_said_as_many(tmp_path: Path) -> None:
 
     assert imported[1].startswith("1 row, 1 order: 1 imported,")
     assert "exported 1 command and 1 view of 1 case (1 event), of a log" in scenario[2]
-    assert "exported 1 fact, of a log" in events[2]
+    assert "exported 1 event, of a log" in events[2]
     assert checked[1].endswith("1 line, 1 with expectations: 1 line not as expected\n")
     assert played[2].startswith("1 line: 1 accepted, 0 declined, 0 errors, 0 questions answered; 1 event recorded\n")
     assert "expectations: 1 line, 1 not met" in played[2]

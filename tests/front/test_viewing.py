@@ -114,7 +114,7 @@ def test_a_list_says_how_far_the_stored_view_is_behind(shop: Path, capsys: pytes
     caught_up = returnable(capsys, shop, "orders", "--json")
 
     assert [order["order_id"] for order in json_lines(stored[1])] == ["A-1", "A-2"]
-    assert stored[2] == "stored view, 1 fact behind; `returnable project` brings it up to date\n"
+    assert stored[2] == "stored view, 1 event behind; `returnable project` brings it up to date\n"
     assert [order["order_id"] for order in json_lines(events[1])] == ["A-1", "A-2", "A-3"]
     assert caught_up[1:] == (events[1], "stored view, up to date\n")
 
@@ -169,7 +169,7 @@ def test_a_damaged_fact_is_shown_and_ends_with_exit_status_1(shop: Path, capsys:
     worklist = returnable(capsys, shop, "worklist", "--json")
 
     assert status == as_json[0] == 1
-    parked = "parked: case A-1 stops before order/A-1#4 (position 12): facts of type 'order.Enchanted/1' are unknown"
+    parked = "parked: case A-1 stops before order/A-1#4 (position 12): events of type 'order.Enchanted/1' are unknown"
     assert parked in out
     assert json.loads(as_json[1])["views"][0]["parked"][0]["stream"] == "order/A-1"
     assert stored[0] == events[0] == worklist[0] == 0
@@ -207,7 +207,7 @@ def test_views_of_another_store_are_an_error_to_project_and_no_obstacle_to_a_lis
     assert "made of another store" in projected[2]
     assert projected[2].count("\n") == 1
     assert [order["order_id"] for order in json_lines(listed[1])] == ["B-1"]
-    assert listed[2].startswith("from the facts: ")
+    assert listed[2].startswith("from the events: ")
     assert returnable(capsys, other, "project", "--views", views, "--rebuild", "orders")[0] == 2
     assert returnable(capsys, other, "project", "--views", views, "--rebuild", "all")[0] == 0
     assert returnable(capsys, other, "orders", "--views", views)[2] == "stored view, up to date\n"
@@ -222,14 +222,14 @@ def test_a_view_that_is_being_built_is_not_answered_from(shop: Path, capsys: pyt
     _, out, err = returnable(capsys, shop, "orders", "--json")
 
     assert len(json_lines(out)) == 2
-    assert err == "from the facts: the stored view 'orders' is being built\n"
+    assert err == "from the events: the stored view 'orders' is being built\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("project", "--rebuild", "horoscope"), "there is no view 'horoscope'"),
-        (("project", "--status", "--follow"), "--status goes with neither"),
+        (("project", "--status", "--follow"), "--status excludes --follow and --rebuild"),
         (("orders", "--status", "lost"), "none of confirmed, cancelled, shipped, delivered"),
         (("orders", "--as-of", "yesterday"), "--as-of: 'yesterday'"),
         (("statistics", "--from", "2026-03-01"), "--from: '2026-03-01'"),

@@ -85,7 +85,7 @@ def named(value: object) -> str | None:
         ({"shipping": {"charged": "-0.01"}}, "shipping.charged"),
         ({"shipping": {"charged": "0", "tax": "0.001"}}, "shipping.tax"),
         ({"currency": "XYZ"}, "currency"),
-        ({"currency": "JPY"}, "lines[0].unit_price"),
+        (a_line(unit_price="750.50") | {"currency": "JPY"}, "lines[0].unit_price"),
         ({"order_id": ""}, "order_id"),
         ({"order_id": "x" * 129}, "order_id"),
         ({"order_id": "a\nb"}, "order_id"),

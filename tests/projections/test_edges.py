@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import event, given, settings
@@ -16,8 +17,11 @@ from returnable.adapters.wiring import Services
 from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import Case
 from returnable.domain.commands import parse_question
+from returnable.domain.timetable import deadlines_of
+from returnable.projections import edges as module
 from returnable.projections.edges import Edge, answers, edges, edges_of, edges_view
 from returnable.projections.subjects import find_subject
+from returnable.projections.worklist import Waiting
 from returnable.testing import (
     Scenario,
     a_policy,
@@ -269,6 +273,43 @@ def test_units_that_are_on_their_way_back_have_no_window_of_their_own() -> None:
     (closing,) = [edge for edge in of(story) if edge.what == "the return window of line 1 closes"]
 
     assert ("units in time", "1", "0") in [(c.question.name, c.before, c.after) for c in closing.also]
+
+
+def test_each_label_keeps_the_edge_of_its_own_task() -> None:
+    story = Scenario().given(a_labelled_return(), override("returns.ship_by", "return/R-1", at="2026-03-12 09:00"))
+    story.given(issue_label("L-2"))
+
+    found = [edge for edge in of(story, "return/R-1") if edge.what.endswith("voids by itself")]
+
+    assert [
+        (edge.what, [c.question.name for c in edge.also if c.question.name.startswith("worklist")]) for edge in found
+    ] == [
+        ("label L-1 voids by itself", ["worklist void_label"]),
+        ("label L-2 voids by itself", ["worklist void_label"]),
+    ]
+
+
+def test_tasks_of_one_kind_on_two_parts_of_a_subject_have_an_edge_each_in_the_words_of_the_deadline() -> None:
+    story = Scenario().given(
+        an_order(quantity=2),
+        record_shipment("P-1", 1, at="2026-03-03 09:00"),
+        record_delivery("P-1", at="2026-03-05 14:00"),
+        record_shipment("P-2", 1, at="2026-03-03 09:00"),
+        record_delivery("P-2", at="2026-03-06 14:00"),
+    )
+    subject = find_subject(story.services.store, story.services.handler.policy, "A-1")
+    windows = [each for each in deadlines_of(subject.case) if each.clause == "returns.window"]
+    tasks = [
+        Waiting("exception", "order", "A-1", "UTC", each.at, None, None, each.at, deadline=each) for each in windows
+    ]
+
+    with patch.object(module, "waiting_in", lambda case, policy: tasks):
+        found = [edge for edge in edges_of(subject) if edge.after == "overdue"]
+
+    assert short(tuple(found)) == [
+        (when("2026-03-20T00:00:00-04:00"), "order/A-1", "Return window of parcel P-1 closes"),
+        (when("2026-03-21T00:00:00-04:00"), "order/A-1", "Return window of parcel P-2 closes"),
+    ]
 
 
 # ---- whatever happens -----------------------------------------------------------------------------------------------

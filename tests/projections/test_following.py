@@ -383,7 +383,7 @@ def test_a_store_restored_from_an_older_copy_that_grew_again_is_noticed(tmp_path
             shutil.copy(copy, path)
     working = projector(story.services, views)
 
-    with pytest.raises(StoreUnusable, match="tell of facts that the store does not hold"):
+    with pytest.raises(StoreUnusable, match="hold events that the store does not hold"):
         working.run()
 
     assert {status.state for status in working.statuses()} == {"ahead"}

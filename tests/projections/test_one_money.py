@@ -17,7 +17,7 @@ from returnable.domain.money import to_major
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.projections.ledger import balances
 from returnable.projections.replay import history
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
 from returnable.projections.statistics import weighed
 from returnable.projections.subjects import find_subject
 from returnable.projections.views import MoneyView

@@ -15,8 +15,9 @@ from returnable.domain.errors import Impossible
 from returnable.domain.events import EVENTS
 from returnable.domain.fields import parse_instant
 from returnable.domain.lifecycles import MACHINES
-from returnable.projections.report import DeadlineEntry, Report, spoken
-from returnable.projections.reporting import make_report
+from returnable.projections.report.build import make_report
+from returnable.projections.report.model import DeadlineEntry, Report
+from returnable.projections.report.wording import spoken
 from returnable.projections.subjects import every_case
 from returnable.testing import (
     Scenario,
@@ -367,7 +368,7 @@ def test_what_went_back_in_an_earlier_attempt_is_taken_off() -> None:
     failed, due = report(story, "R-1").money.sheets
 
     assert (failed.status, due.status) == ("failed", "due")
-    assert [(row.what, row.amount) for row in due.rows][-1] == ("Went back in an earlier attempt", "-375.00")
+    assert [(row.what, row.amount) for row in due.rows][-1] == ("Paid by an earlier attempt", "-375.00")
     assert due.total == "375.00"
 
 

@@ -123,13 +123,13 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
         ("DELETE FROM {}facts WHERE stream = 'order/A-1' AND version = 2", "order/A-1#3", "is missing before it"),
         ("DELETE FROM {}names WHERE name = 'R-1'", "return R-1", "given in case 'A-1', but is not kept"),
         ("UPDATE {}names SET case_id = 'A-2' WHERE name = 'R-1'", "return R-1", "leads to case 'A-2'"),
-        ("INSERT INTO {}names VALUES ('refund', 'F-9', 'A-1')", "refund F-9", "where no fact gives it"),
+        ("INSERT INTO {}names VALUES ('refund', 'F-9', 'A-1')", "refund F-9", "in which no event gives it"),
         ("DELETE FROM {}commands WHERE command_id = 'k-2'", "order/A-1#2", "but has no receipt"),
         ("UPDATE {}commands SET first = 1, last = 1 WHERE command_id = 'k-2'", "order/A-1#2", "positions from 1 to 1"),
         (
             "UPDATE {}commands SET first = 13, last = 99 WHERE command_id = 'k-5'",
             "command k-5",
-            "position 13, where no fact stands",
+            "position 13, which holds no event",
         ),
         (
             "INSERT INTO {}commands SELECT 'k-99', digest, command, at, outcome, 1, 1, 0 FROM {}commands LIMIT 1",
@@ -165,7 +165,7 @@ def test_what_others_record_while_it_is_verified_is_no_problem(shop: Shop) -> No
         ),
         ("UPDATE {}facts SET type = 'order.Sold/9' WHERE position = 5", "order/A-2#2", "order.Sold/9"),
         ("DELETE FROM {}policies", "order/A-1#1", "is pinned but was not kept"),
-        ("UPDATE {}bookmarks SET position = 99 WHERE name = 'due'", "bookmark due", "the last fact stands at 12"),
+        ("UPDATE {}bookmarks SET position = 99 WHERE name = 'due'", "bookmark due", "the last event has position 12"),
     ],
 )
 def test_what_contradicts_something_else_that_is_stored_is_found_and_named(
@@ -338,7 +338,7 @@ def test_all_is_well_where_refusals_are_counted(shop: Shop) -> None:
     ("statement", "where", "what"),
     [
         ("UPDATE {}refusals SET times = times - 8", "the counts of refusals", "5 refusals have a receipt"),
-        ("UPDATE {}refusals SET case_seq = 1", "case A-1", "fact 1, which counts none"),
+        ("UPDATE {}refusals SET case_seq = 1", "case A-1", "event 1, which counts none"),
         ("UPDATE {}commands SET first = 1, last = 1 WHERE command_id = 'late-29'", "command late-29", "order/A-1#1"),
     ],
     ids=["fewer are counted than have a receipt", "another fact counts them", "a receipt points elsewhere"],
@@ -357,7 +357,7 @@ def test_a_deadline_that_is_not_in_the_due_table_is_found(shop: Shop) -> None:
     shop.edit("INSERT INTO {}due (case_id, at) VALUES ('A-9', 5)")
 
     assert sound == {}
-    assert "cases wait there" in shop.problems()["due table"]
+    assert "the first due at" in shop.problems()["due table"]
 
 
 def test_a_decision_that_comes_out_otherwise_is_found(shop: Shop) -> None:
@@ -366,7 +366,7 @@ def test_a_decision_that_comes_out_otherwise_is_found(shop: Shop) -> None:
     changed = back.format(f'replace({text}, \'"verdict":"pass"\', \'"verdict":"fail"\')')
     shop.edit("UPDATE {}facts SET content = " + changed + " WHERE type = 'return.ReturnAuthorized/1'")
 
-    assert any("on record fail, comes pass" in what for what in shop.problems().values())
+    assert any("recorded fail, now pass" in what for what in shop.problems().values())
 
 
 def test_a_position_beyond_the_sequence_of_the_server_is_found() -> None:
@@ -376,13 +376,13 @@ def test_a_position_beyond_the_sequence_of_the_server_is_found() -> None:
     problems = shop.problems()
     shop.services.store.close()
 
-    assert problems == {"the store": "the last fact stands at position 12, but the sequence has only come to 3"}
+    assert problems == {"the store": "the last event is at position 12, but the sequence has only come to 3"}
 
 
 @pytest.mark.parametrize(
     ("statement", "what"),
     [
-        ("DELETE FROM facts WHERE case_id = 'A-2'", "no fact stands at the positions from 4 to 6"),
+        ("DELETE FROM facts WHERE case_id = 'A-2'", "there is no event at the positions from 4 to 6"),
         ("UPDATE sqlite_sequence SET seq = 20 WHERE name = 'facts'", "but 20 positions were given away"),
         ("DELETE FROM facts WHERE position > 10", "but 12 positions were given away"),
     ],
@@ -433,8 +433,8 @@ def test_a_fact_that_no_desk_recorded_is_found(shop: Shop) -> None:
     ("change", "what"),
     [
         ("outcome = 'accepted'", "which counts refusals, but says accepted"),
-        ("judged_on = 1", "of 1 facts on which it was judged"),
-        ("judged_on = 999", "of 999 facts on which it was judged"),
+        ("judged_on = 1", "judged on 1 events"),
+        ("judged_on = 999", "judged on 999 events"),
         ("first = 0, last = 0", "positions from 0 to 0"),
         ("first = 1", "order/A-1#1, in which it is not counted"),
     ],

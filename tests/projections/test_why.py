@@ -17,7 +17,7 @@ from returnable.domain.errors import Impossible
 from returnable.domain.policy import CLAUSE_IDS
 from returnable.domain.ports import Recorded
 from returnable.domain.reasons import is_instant
-from returnable.projections.audit_models import ClauseWhy, FactSource, WhyView
+from returnable.projections.audit_models import ClauseWhy, EventSource, WhyView
 from returnable.projections.provenance import ABSENCE, POLICY, SOURCES
 from returnable.projections.subjects import find_subject
 from returnable.projections.why import why
@@ -554,7 +554,7 @@ def _inside(value: object) -> Iterator[object]:
         yield value
 
 
-def claimed(event: FactSource) -> list[Any]:
+def claimed(event: EventSource) -> list[Any]:
     """The instants and ids a value claims; each must stand in a source."""
     name = event.key.rpartition(".")[2]
     if event.value is None:

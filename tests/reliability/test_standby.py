@@ -11,8 +11,8 @@ import pytest
 from patience import wait_until
 from postgres import own_server
 
-from bench.lifecycle import go_through
 from bench.postgres import Standby, with_parameters
+from bench.speed.lifecycle import go_through
 from returnable import Desk
 from returnable.adapters.eventstore.open import migrate_store
 from returnable.adapters.wiring import assemble

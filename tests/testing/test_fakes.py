@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import returnable
+from returnable.domain.characters import NOT_IN_ID, why_refused
 from returnable.domain.effects.answers import KeyReused, OutcomeUnknown
 from returnable.domain.effects.mails import Mail, Mailbox, MailRefused, MailTimeout
 from returnable.domain.effects.parcels import Carrier, CarrierRefused, CarrierTimeout, LabelBought, Scan
@@ -435,7 +436,7 @@ def test_a_refund_that_was_paid_and_not_recorded_is_a_difference(shop: Shop) -> 
 
     assert differences == (
         "p-1: refunded 400.00 USD at the gateway, 0.00 USD at the desk",
-        "p-9: the desk knows nothing of it",
+        "p-9: the desk does not know it",
     )
     assert FakeGateway(shop.clock).differences(shop.desk.ledger()) == (
         "p-1: the gateway never captured it",
@@ -1008,7 +1009,7 @@ def until_answered(call: Callable[[], object]) -> None:
 # ---- what is told to the desk ----------------------------------------------------------------------------------------
 
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter(
-    lambda text: text.isprintable() and text.strip()
+    lambda text: why_refused(text, NOT_IN_ID) is None
 )
 
 

@@ -18,9 +18,8 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.proofs.simulator.scheduler import MILLISECOND, MINUTE, SECOND, Scheduler
-from returnable.adapters.eventstore.memory import MemoryCaseRecorder
-from returnable.adapters.eventstore.recorder import CaseRecorder
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.eventstore.memory import MemoryStore
+from returnable.adapters.eventstore.sqlite import SQLiteStore
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import StoreBusy
 from returnable.domain.handler import CommandHandler
@@ -101,7 +100,7 @@ class Append:
 class Disk:
     """What all processes share. What is ``durable`` is there after a power loss, and nothing else."""
 
-    recorder: Callable[[], CaseRecorder] = MemoryCaseRecorder
+    recorder: Callable[[], CaseStore] = MemoryStore
 
     def __init__(self, copied: Disk | None = None) -> None:
         self.durable: list[Append] = [] if copied is None else [*copied.durable]
@@ -154,7 +153,7 @@ class Disk:
         raise StoreBusy("another writer holds the store")
 
     def _opened(self) -> CaseStore:
-        store = CaseStore(self.recorder())
+        store = self.recorder()
         for sha256, document in self._policies.items():
             store.keep_policy(sha256, document)
         for each in self.durable:
@@ -168,9 +167,9 @@ def disks_in_sqlite() -> Iterator[None]:
     with TemporaryDirectory(prefix="returnable-simulate-") as folder, ExitStack() as opened:
         numbers = count()
 
-        def recorder() -> SQLiteCaseRecorder:
+        def recorder() -> SQLiteStore:
             # Nothing here depends on what the real disk does; what the model says is durable is written anew.
-            new = SQLiteCaseRecorder(f"{folder}/{next(numbers)}.db", synchronous="NORMAL")
+            new = SQLiteStore(f"{folder}/{next(numbers)}.db", synchronous="NORMAL")
             opened.callback(new.close)
             return new
 

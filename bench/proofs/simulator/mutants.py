@@ -19,9 +19,8 @@ from bench.proofs.mutants import Mutants
 from bench.proofs.simulator import actors
 from bench.proofs.simulator.machine import WRITE_ATTEMPTS, Append, Disk, YieldPoint
 from bench.proofs.simulator.shop import Views
-from returnable.adapters.eventstore.memory import MemoryCaseRecorder
-from returnable.adapters.eventstore.recorder import Row
-from returnable.adapters.eventstore.store import CaseStore
+from returnable.adapters.eventstore.appends import Row
+from returnable.adapters.eventstore.memory import MemoryStore
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.domain import handler, timetable
 from returnable.domain.case import Case, evolve
@@ -42,16 +41,14 @@ MUTANTS = Mutants()
 # ---- in the store -----------------------------------------------------------------------------------------------------
 
 
-@MUTANTS.replaces(MemoryCaseRecorder, "_check_conflicts")
-def command_id_check_dropped(
-    check: Any, self: Any, events: Any, places: Any, cases: Any, names: Any, receipt: Any
-) -> None:
+@MUTANTS.replaces(MemoryStore, "_check_conflicts")
+def command_id_check_dropped(check: Any, self: Any, append: Any) -> None:
     """That a command is on record already is not noticed when it is appended."""
-    check(self, events, places, cases, names, None)
+    check(self, append._replace(receipt=None))
 
 
-@MUTANTS.replaces(CaseStore, "append")
-def conflict_check_dropped(append: Any, self: CaseStore, batches: Sequence[Batch], **others: Any) -> Any:
+@MUTANTS.replaces(MemoryStore, "append")
+def conflict_check_dropped(append: Any, self: MemoryStore, batches: Sequence[Batch], **others: Any) -> Any:
     """The last writer wins: what was decided on an old state of the case is appended to the new one."""
     try:
         return append(self, batches, **others)
@@ -83,7 +80,7 @@ def receipt_outside_the_transaction(_: Any, self: Disk, append: Append, yield_po
     if append.receipt is not None:
         first, last = (positions[0], positions[-1]) if positions else (0, 0)
         self.commit(Append((), (), append.receipt))
-        recorder: Any = self.store._recorder
+        recorder: Any = self.store
         recorder._receipts[append.receipt.command_id] = replace(append.receipt, first=first, last=last)
     return positions
 
@@ -104,7 +101,7 @@ def writer_lock_skipped(patches: ExitStack) -> None:
     """
 
     def unlocked(self: Disk, append: Append, yield_point: YieldPoint) -> Sequence[int]:
-        recorder: Any = self.store._recorder
+        recorder: Any = self.store
         for _ in range(WRITE_ATTEMPTS):
             if not any(_same_rows(append, other) for other in recorder.under_way.values()):
                 break
@@ -132,7 +129,7 @@ def _same_rows(one: Append, other: Append) -> bool:
     return bool(cases) or len(ids) != len(set(ids))
 
 
-class _OutOfOrder(MemoryCaseRecorder):
+class _OutOfOrder(MemoryStore):
     """Keeps rows that nobody sees yet."""
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """One desk for the process, with two faces: ``desk()`` for synchronous views, ``async_desk()`` for asynchronous ones.
 
-Opened where the server loads the application, so that a process which cannot reach its store does not begin to serve. A
-server that loads it before it forks (``gunicorn --preload``) is fine, also with an SQLite store: each child makes connections
-and threads of its own.
+The server opens it when it loads the application, so a process that cannot reach its store does not begin to serve. A server
+may load it before it forks (``gunicorn --preload``), also with an SQLite store: each child makes connections and threads of
+its own.
 """
 
 from __future__ import annotations

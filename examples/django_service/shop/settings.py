@@ -1,4 +1,4 @@
-"""Everything comes from the environment. The desk keeps its facts by itself: no model, no migration of Django's."""
+"""All settings come from the environment. The desk stores its events itself: it needs no model and no migration of Django."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost").split(",")
 ROOT_URLCONF = "shop.urls"
 MIDDLEWARE = ["shop.answers.Problems"]
 USE_TZ = True
-TIME_ZONE = "UTC"  # where Django shows times, it is in Chicago otherwise; the desk's have their offset with them
+TIME_ZONE = "UTC"  # Django's own default is Chicago; the desk's times carry their offset
 DATABASES: dict[str, object] = {}
-LOGGING_CONFIG = None  # the server's log says what is to be said: no bodies, and no mails with requests in them
+LOGGING_CONFIG = None  # the server logs; Django logs no bodies and mails no requests

@@ -1,10 +1,10 @@
-"""What a decision, and what an error, is over HTTP.
+"""The HTTP answers to decisions and errors.
 
-- 2xx: it was decided, and the decision is on record. 201: accepted, and facts were recorded. 200: declined, with the whole
-  ruling, or accepted with nothing new to record. A refusal is an answer of the policy and no error of the client: it is
-  kept and explained, and it is the same when the request is repeated.
-- 4xx: it could not be decided, and nothing was recorded.
-- 5xx, or no answer: repeat it with the same Idempotency-Key.
+- 2xx: the command was decided, and the decision is on record. 201: accepted, and events were recorded. 200: declined, with
+  the whole ruling, or accepted with nothing new to record. A refusal is not an error of the client: the desk records and
+  explains it, and a repeated request gets the same answer.
+- 4xx: the command could not be decided, and nothing was recorded.
+- 5xx, or no answer: repeat the request with the same Idempotency-Key.
 """
 
 from __future__ import annotations
@@ -22,26 +22,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from returnable import Impossible, Outcome, StoreBusy, StoreUnusable
+from returnable.adapters.http_status import http_status
 
 PATIENCE_SECONDS = float(os.environ.get("RETURNABLE_PATIENCE", "20"))
-"""How long a client waits at most. What has not begun by then is not begun; what runs is carried out all the same."""
-
-STATUS = {
-    "command.conflict": HTTPStatus.UNPROCESSABLE_ENTITY,  # the Idempotency-Key was used for something else
-    "order.unknown": HTTPStatus.NOT_FOUND,
-    "return.unknown": HTTPStatus.NOT_FOUND,
-    "claim.unknown": HTTPStatus.NOT_FOUND,
-    "refund.unknown": HTTPStatus.NOT_FOUND,
-    "parcel.unknown": HTTPStatus.NOT_FOUND,
-    "order.exists": HTTPStatus.CONFLICT,
-    "return.exists": HTTPStatus.CONFLICT,
-    "claim.exists": HTTPStatus.CONFLICT,
-    "refund.exists": HTTPStatus.CONFLICT,
-    "quantity.exceeded": HTTPStatus.CONFLICT,
-    "transition.not_allowed": HTTPStatus.CONFLICT,
-    "permission.denied": HTTPStatus.FORBIDDEN,
-}
-"""The status of an error's code; every other one is 422, a request that says something wrong."""
+"""How long a client waits at most. By then a command that has not begun is dropped; one that has begun runs to its end."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +40,7 @@ async def decided(command: Awaitable[Outcome]) -> JSONResponse:
 
 
 def problem(status: HTTPStatus, code: str, detail: str, retry_after: int | None = None, **more: Any) -> JSONResponse:
-    """A problem as RFC 9457 has it; ``code`` is stable, ``detail`` is for people."""
+    """A problem (RFC 9457). ``code`` is stable, ``detail`` is for people."""
     content = {"type": f"urn:problem-type:returnable:{code}", "title": status.phrase, "status": status.value}
     content |= {"detail": detail, "code": code} | {name: value for name, value in more.items() if value is not None}
     headers = None if retry_after is None else {"Retry-After": str(retry_after)}
@@ -64,17 +48,17 @@ def problem(status: HTTPStatus, code: str, detail: str, retry_after: int | None 
 
 
 def explain_errors(app: FastAPI) -> None:
-    """Answer every error of the desk, and of what comes before it, with a problem."""
+    """Answer every error of the desk, of validation and of routing with a problem."""
 
     @app.exception_handler(Impossible)
     async def impossible(request: Request, error: Impossible) -> JSONResponse:
-        status = STATUS.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY)
-        return problem(status, error.code, error.message, field=error.field, state=error.state, allowed=error.allowed)
+        more = {"field": error.field, "state": error.state, "allowed": error.allowed}
+        return problem(http_status(error), error.code, error.message, **more)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        # A part may be a key of the client's, and as long as the body.
+        # A part may be a key that the client sent, and as long as the body.
         field = ".".join(str(part)[:60] for part in first["loc"][1:]) or str(first["loc"][0])
         detail = f"{field}: {first['msg']}"
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "command.invalid", detail, field=field)
@@ -92,7 +76,7 @@ def explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StoreUnusable)
     async def unusable(request: Request, error: StoreUnusable) -> JSONResponse:
-        log.error("the store cannot be used: %s", error)  # never the request: it may hold personal data
+        log.error("the store cannot be used: %s", error)  # not the request: it may hold personal data
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store.unusable", UNKNOWN, retry_after=5)
 
     @app.exception_handler(TimeoutError)
@@ -100,4 +84,4 @@ def explain_errors(app: FastAPI) -> None:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store.slow", UNKNOWN, retry_after=1)
 
 
-UNKNOWN = "It may be on record or not. Repeat it with the same Idempotency-Key, and it happens once."
+UNKNOWN = "The command may be on record or not. Repeat it with the same Idempotency-Key, and it happens once."

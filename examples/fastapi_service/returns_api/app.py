@@ -1,8 +1,8 @@
 """Returns over HTTP, asynchronous: ``uvicorn returns_api.app:app --workers 2``.
 
 The store is the variable RETURNABLE_STORE, such as ``postgresql://returns@db/shop``. Each process holds at most
-RETURNABLE_CONNECTIONS connections (8) and carries out as many commands at a time. There is no authentication here, no
-ownership and no roles: the README says what must stand in front of it.
+RETURNABLE_CONNECTIONS connections (8) and carries out as many commands at a time. The service has no authentication, no
+ownership and no roles: the README lists what must stand in front of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from returns_api.answers import decided, explain_errors
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """The desk is open for as long as the process serves; at the end, what is under way is carried out."""
+    """Keep the desk open while the process serves. At the end, the desk carries out every command that it has accepted."""
     connections = int(os.environ.get("RETURNABLE_CONNECTIONS", "8"))
     async with returnable.open_async(os.environ["RETURNABLE_STORE"], connections=connections) as desk:
         yield {"desk": desk}
@@ -48,14 +48,14 @@ Opened = Annotated[AsyncDesk, Depends(the_desk)]
 async def the_key(
     request: Request, key: Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=128)]
 ) -> str:
-    # Whoever forwards a request may join headers that came twice with a comma.
+    # A proxy may join repeated headers with a comma.
     if len(request.headers.getlist("Idempotency-Key")) > 1 or "," in key:
         raise Impossible("command.invalid", "one key, and without a comma", field="Idempotency-Key")
     return key
 
 
 Key = Annotated[str, Depends(the_key)]
-"""The client makes one for each thing it wants, and sends it again with every repetition. It is the ``command_id``."""
+"""The idempotency key, used as ``command_id``. The client makes one for each operation and repeats it with the request."""
 
 DECIDED: dict[int | str, dict[str, Any]] = {
     200: {"model": OutcomeView, "description": "Declined, with the whole ruling; or nothing new to record"},
@@ -63,8 +63,8 @@ DECIDED: dict[int | str, dict[str, Any]] = {
 }
 
 
-# What a client may say, and nothing else: when things happened is for those to tell who know. An Input and its lists
-# (Many) are given up at the first thing that is wrong, however much a body holds.
+# The fields that a client may set. The times of events are not among them. Validation of an Input and its lists (Many)
+# stops at the first error, however large a body is.
 
 
 class ConfirmedOrder(Input):
@@ -141,7 +141,7 @@ async def eligibility(order_id: str, desk: Opened) -> EligibilityView:
     return await desk.eligibility(order_id=order_id)
 
 
-# An id may hold a slash, so the order itself comes after what is asked of it.
+# An id may hold a slash, so this path comes after the longer ones.
 @app.get("/orders/{order_id:path}")
 async def order(order_id: str, desk: Opened) -> OrderView:
     return await desk.order(order_id=order_id)
@@ -164,13 +164,13 @@ async def worklist(desk: Opened) -> WorklistView:
 
 @app.get("/health")
 async def health() -> dict[str, str]:
-    """Whether this process answers; it asks nobody."""
+    """Whether this process answers; it does not use the store."""
     return {"status": "alive"}
 
 
 @app.get("/ready")
 async def ready(desk: Opened) -> dict[str, str]:
-    """Whether the store answers, and at once: who asks does not wait until it is back."""
+    """Whether the store answers within a second."""
     async with asyncio.timeout(1):
         async for _ in desk.ledger(order_id="-"):
             break

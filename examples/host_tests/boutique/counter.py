@@ -1,4 +1,4 @@
-"""The returns page of the shop: what a customer is told, and the buttons under it."""
+"""The returns page of the shop: its text for customers, and its buttons."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import returnable
 
 
 class Counter:
-    """Speaks to customers; the desk decides."""
+    """Shows answers to customers; the desk decides."""
 
     def __init__(self, desk: returnable.Desk) -> None:
         self.desk = desk
 
     def page(self, order_id: str, line_id: str = "1") -> str:
-        """What the page of an order says of a line."""
+        """The text about a line on the page of an order."""
         (line,) = [each for each in self.desk.eligibility(order_id=order_id).lines if each.line_id == line_id]
         if line.return_.allowed and line.return_.return_before is not None:
             # The deadline is the first instant that is too late: the last day is the one before it.
@@ -28,7 +28,7 @@ class Counter:
         return "This cannot be returned any more." if "returns.window" in failed else "This cannot be returned."
 
     def send_back(self, order_id: str, return_id: str, line_id: str = "1") -> str:
-        """The button "Return": what the customer is told."""
+        """The button "Return": requests a return and gives the text for the customer."""
         outcome = self.desk.request_return(
             return_id=return_id,
             order_id=order_id,
@@ -43,7 +43,7 @@ class Counter:
 
 
 def handle(desk: returnable.Desk, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The endpoint of the shop's own interface: a command as JSON values, and what came of it."""
+    """The endpoint of the shop's API: takes a command as JSON values and returns the outcome."""
     try:
         outcome = desk.handle(body)
     except returnable.Impossible as error:

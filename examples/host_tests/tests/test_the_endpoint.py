@@ -1,4 +1,4 @@
-"""Whatever is told to the shop's endpoint, it says what the desk says: with strategies and the state machine."""
+"""The shop's endpoint gives the answers of the desk for every command: with strategies and the state machine."""
 
 import json
 
@@ -15,7 +15,7 @@ POLICY = "policy/boutique.toml"
 
 
 class TheEndpoint(ReturnsMachine):
-    """Drives the endpoint and a reference desk side by side, with commands that are possible and some that are not."""
+    """Drives the endpoint and a reference desk side by side, with possible and impossible commands."""
 
     policy = POLICY
     legal = False
@@ -49,5 +49,5 @@ def test_whatever_has_happened_the_page_promises_what_the_button_does(history):
         for line in order.lines:
             promised = counter.page(order.order_id, line.line_id).startswith("You can return this until")
             if promised:
-                told = counter.send_back(order.order_id, f"R-{order.order_id}-{line.line_id}", line.line_id)
-                assert told == "We will send you a label.", story.timeline
+                answer = counter.send_back(order.order_id, f"R-{order.order_id}-{line.line_id}", line.line_id)
+                assert answer == "We will send you a label.", story.timeline

@@ -1,4 +1,4 @@
-"""What customers are told, and when: with the fixtures `desk`, `clock` and `scenario`, and given, when, then."""
+"""The texts for customers at each instant: with the fixtures `desk`, `clock` and `scenario`, and given, when, then."""
 
 import pytest
 from boutique.counter import Counter
@@ -57,6 +57,6 @@ def test_the_page_never_promises_what_the_desk_refuses(desk, moment):
     counter = Counter(desk)
     promised = counter.page("A-1").startswith("You can return this until")
 
-    told = counter.send_back("A-1", "R-1")
+    answer = counter.send_back("A-1", "R-1")
 
-    assert (told == "We will send you a label.") == promised, moment
+    assert (answer == "We will send you a label.") == promised, moment

@@ -1,4 +1,4 @@
-"""Money goes back once, whatever the gateway does: with the fake world."""
+"""Money is refunded once, whatever the gateway does: with the fakes."""
 
 import pytest
 from boutique.till import Till

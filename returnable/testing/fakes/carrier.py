@@ -12,14 +12,14 @@ from returnable.testing.fakes.script import NO_TIME, Fake, Next, Outside, Plan
 
 
 class NextLabel(Next):
-    """What happens to the next label that is bought under a new key. Say one thing of it."""
+    """What happens to the next label that is bought under a new key. Call one method."""
 
     def times_out_after_buying(self) -> None:
         """The label is bought, but the answer is lost."""
         self._say("times_out_after_buying()", Plan("answer lost"))
 
     def times_out_before_buying(self) -> None:
-        """The call is lost, and the carrier never hears of it."""
+        """The call is lost and never reaches the carrier."""
         self._say("times_out_before_buying()", Plan("call lost"))
 
     def is_refused(self, reason: str) -> None:
@@ -121,15 +121,15 @@ class FakeCarrier(Fake[Scan], Carrier):
         self._losing[tracking_number] = found_out_after
 
     def accepts(self, tracking_number: str, at: datetime | None = None) -> None:
-        """The parcel is handed over now, or was at an earlier instant."""
+        """The parcel is handed over now, or at an earlier instant."""
         self.scan(tracking_number, "accepted", at)
 
     def delivers(self, tracking_number: str, at: datetime | None = None) -> None:
-        """The parcel is delivered now, or was at an earlier instant."""
+        """The parcel is delivered now, or at an earlier instant."""
         self.scan(tracking_number, "delivered", at)
 
     def scan(self, tracking_number: str, kind: ScanKind, at: datetime | None = None) -> None:
-        """The parcel is scanned now, or was at an earlier instant (aware); the scan comes out of :meth:`scans` when due."""
+        """The parcel is scanned now, or at an earlier instant (aware); :meth:`scans` returns the scan when it is due."""
         with self._outside.lock:
             occurred = self._occurred(at, "a parcel cannot be scanned")
             lost_after = self._losing.get(tracking_number)
@@ -144,7 +144,7 @@ class FakeCarrier(Fake[Scan], Carrier):
                 self._report(tracking_number, "lost", occurred + lost_after, NO_TIME)
 
     def scans(self) -> list[Scan]:
-        """The scans that have been reported since the last time, in the order in which they came."""
+        """The scans reported since the last call, in the order in which they came."""
         return [scan for _, scan in self.came()]
 
     # ---- the books ------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class FakeCarrier(Fake[Scan], Carrier):
         if random is not None:
             late += timedelta(minutes=random.randint(1, 3 * 24 * 60))
         self._stands("scans_arrive_late")
-        # A scan of the past that is reported only now comes now.
+        # A scan of the past comes now.
         due = max(occurred + late, self._outside.now())
         scan = Scan(scan_id, self.name, tracking_number, kind, occurred, due)
         self._note(f"scan {scan_id}: {tracking_number} {kind}", occurred)

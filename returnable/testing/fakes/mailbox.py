@@ -12,7 +12,7 @@ from returnable.testing.fakes.script import NO_TIME, Fake, Next, Outside, Plan
 
 
 class NextMail(Next):
-    """What happens to the next mail that is sent under a new key. Say one thing of it."""
+    """What happens to the next mail that is sent under a new key. Call one method."""
 
     def times_out_after_sending(self) -> None:
         """The mail goes out, but the answer is lost."""
@@ -32,7 +32,7 @@ class _Outgoing:
 
 
 class FakeMailbox(Fake[Mail], Mailbox):
-    """A mailbox: what the shop sends, and what customers write."""
+    """A mailbox for the mails of the shop and those of customers."""
 
     _name = "mailbox"
     _incoming = Mail
@@ -94,14 +94,14 @@ class FakeMailbox(Fake[Mail], Mailbox):
         self._bounces[to] = reason
 
     def delays(self, by: timedelta) -> None:
-        """From now on a mail is read so long after it arrived; it keeps the time of its arrival."""
+        """From now on a mail is read so long after its arrival; it keeps the time of its arrival."""
         self._stand("delays", by)
         self._late = by
 
     def receives(
         self, sender: str, subject: str, body: str = "", *, attachments: Sequence[str] = (), at: datetime | None = None
     ) -> None:
-        """A customer's mail arrives now, or has at an earlier instant (aware); it comes out of :meth:`mails` when due."""
+        """A customer's mail arrives now, or at an earlier instant (aware); :meth:`mails` returns it when it is due."""
         with self._outside.lock:
             arrived = self._occurred(at, "a mail cannot have arrived")
             self._mails += 1
@@ -116,7 +116,7 @@ class FakeMailbox(Fake[Mail], Mailbox):
                 self._outside.send(mail, due)
 
     def mails(self) -> list[Mail]:
-        """The mails that can be read and have not been, in the order in which they came."""
+        """The mails that came since the last call, in the order in which they came."""
         return [mail for _, mail in self.came()]
 
     # ---- the books ------------------------------------------------------------------------------------------------------

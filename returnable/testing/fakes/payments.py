@@ -53,10 +53,10 @@ class _Refund:
 
 
 class NextRefund(Next):
-    """What happens to the next refund that the gateway does not know yet. Say one thing of it."""
+    """What happens to the next refund that the gateway does not know yet. Call one method."""
 
     def succeeds(self) -> None:
-        """The money moves and the answer comes at once, as without a script."""
+        """The money moves and the gateway answers at once, as without a script."""
         self._say("succeeds()", Plan())
 
     def times_out_after_charging(self) -> None:
@@ -64,11 +64,11 @@ class NextRefund(Next):
         self._say("times_out_after_charging()", Plan("answer lost"))
 
     def times_out_before_charging(self) -> None:
-        """The call is lost, and the gateway never hears of it."""
+        """The call is lost and never reaches the gateway."""
         self._say("times_out_before_charging()", Plan("call lost"))
 
     def times_out_and_charges_after(self, *, days: float = 0, hours: float = 0, minutes: float = 0) -> None:
-        """The caller gives up, and the call reaches the gateway later, when ``find`` may have said that there is none."""
+        """The call reaches the gateway only after the caller gave up, perhaps after ``find`` returned ``None``."""
         wait = timedelta(days=days, hours=hours, minutes=minutes)
         self._say(f"times_out_and_charges_after({wait})", Plan("call late", wait=wait))
 
@@ -77,18 +77,18 @@ class NextRefund(Next):
         self._say(f"is_refused({reason!r})", Plan("refused", reason))
 
     def answers_after(self, *, days: float = 0, hours: float = 0, minutes: float = 0) -> None:
-        """The answer is ``pending``; that it succeeded is told by ``find`` and by a webhook so much later."""
+        """The answer is ``pending``; so much later ``find`` and a webhook say that it succeeded."""
         wait = timedelta(days=days, hours=hours, minutes=minutes)
         self._say(f"answers_after({wait})", Plan("pending", wait=wait))
 
     def fails_after(self, reason: str, *, days: float = 0, hours: float = 0, minutes: float = 0) -> None:
-        """The answer is ``pending``; that it failed is told by ``find`` and by a webhook so much later."""
+        """The answer is ``pending``; so much later ``find`` and a webhook say that it failed."""
         wait = timedelta(days=days, hours=hours, minutes=minutes)
         self._say(f"fails_after({reason!r}, {wait})", Plan("fails", reason, wait))
 
 
 class FakeGateway(Fake[RefundNotice], PaymentGateway):
-    """A payment gateway with books of its own: it never pays back more than it captured, and refuses instead."""
+    """A payment gateway with its own books. It refuses to pay back more than it captured."""
 
     _name = "gateway"
     _incoming = RefundNotice
@@ -122,7 +122,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
                     self._called(call, f"timed out; known already: {known.told}")
                     raise GatewayTimeout(key, "refund")
                 return self._answer(call, known, "known already: ")
-            plan = self._outside.scripted("next_refund", payment_id) or self._trouble(key)
+            plan = self._outside.scripted("next_refund", payment_id) or self._trouble(f"refund {key}")
             if plan.ending == "call lost":
                 self._called(call, "timed out before charging")
                 raise GatewayTimeout(key, "refund")
@@ -144,7 +144,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
                 self._called(f"find {key}", "timed out")
                 raise GatewayTimeout(key, "find")
             found = [refund for refund in self._refunds if refund.key == key]
-            # Where a forgotten key was charged twice, the one that moved money is the one to know of.
+            # If a forgotten key was charged twice, the refund that moved money counts.
             best = min(found, key=lambda refund: refund.result == "failed", default=None)
             self._called(f"find {key}", best.told if best else "nothing")
             return best.receipt if best else None
@@ -152,7 +152,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
     # ---- scripts --------------------------------------------------------------------------------------------------------
 
     def captures(self, payment_id: str, amount: str, currency: str = "USD") -> None:
-        """The customer pays: so much can go back. ``amount`` in major units; a payment is captured once."""
+        """Capture a payment, once: so much can go back. ``amount`` is in major units."""
         with self._outside.lock:
             if payment_id in self._captured:
                 raise ValueError(f"payment {payment_id!r} was captured already")
@@ -164,7 +164,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
         return NextRefund(self._next("next_refund", of))
 
     def forgets_keys(self, after: timedelta) -> None:
-        """An idempotency key counts for so long only, as with most gateways; ``find`` knows the refund for ever."""
+        """Forget idempotency keys after so long, as most gateways do; ``find`` knows the refund for ever."""
         self._stand("forgets_keys", after)
         self._keys_live = after
 
@@ -173,7 +173,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
         self._stand("webhooks_are_duplicated")
 
     def webhooks_are_reordered(self) -> None:
-        """Webhooks that come out together come last first."""
+        """Webhooks that come together come in reverse order."""
         self._stand("webhooks_are_reordered")
         self._reordered = True
 
@@ -182,7 +182,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
         self._stand("webhooks_are_lost")
 
     def webhooks_arrive_late(self, by: timedelta) -> None:
-        """Every webhook comes so long after what it tells."""
+        """Every webhook comes so long after the refund ended."""
         self._stand("webhooks_arrive_late", by)
         self._late = by
 
@@ -199,7 +199,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
             return to_major(amount, currency)
 
     def refunded(self, payment_id: str) -> str:
-        """What has gone back to a payment by now, in major units; what is pending is not among it."""
+        """What has gone back to a payment by now, in major units, without what is pending."""
         with self._outside.lock:
             self._catch_up()
             return to_major(self._sum(payment_id, "succeeded"), self._payment(payment_id)[1])
@@ -211,13 +211,13 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
             return to_major(self._sum(payment_id, "pending"), self._payment(payment_id)[1])
 
     def refunds(self, payment_id: str | None = None) -> tuple[RefundReceipt, ...]:
-        """Every refund in the books, refused ones included, in the order in which they came; or those of one payment."""
+        """Every refund in the books, refused ones too, in the order in which they came; or those of one payment."""
         with self._outside.lock:
             self._catch_up()
             return tuple(each.receipt for each in self._refunds if payment_id in (None, each.payment_id))
 
     def differences(self, ledger: Iterable[LedgerEntry]) -> tuple[str, ...]:
-        """Where these books and the desk's (``desk.ledger()``) disagree, a sentence each; empty: they agree.
+        """The differences between these books and those of the desk (``desk.ledger()``), a sentence each.
 
         A refund that succeeded here and is unknown to the desk is a difference, as is the reverse.
         """
@@ -228,7 +228,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
             for payment_id, (amount, currency) in self._captured.items():
                 entry = entries.get(payment_id)
                 if entry is None:
-                    found.append(f"{payment_id}: the desk knows nothing of it")
+                    found.append(f"{payment_id}: the desk does not know it")
                     continue
                 ours = {"captured": to_major(amount, currency), "refunded": self.refunded(payment_id)}
                 for name, here in ours.items():
@@ -269,8 +269,8 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
             return None if self._stands("forgets_keys") else known
         return known
 
-    def _trouble(self, key: str) -> Plan:
-        random = self._outside.random(f"refund {key}")
+    def _trouble(self, what: str) -> Plan:
+        random = self._outside.random(what)
         if random is None:
             return Plan()
         wait = timedelta(minutes=random.randint(1, 6 * 60))
@@ -286,7 +286,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
         )
 
     def _charge(self, refund: _Refund, plan: Plan, at: datetime) -> None:
-        """The call has reached the gateway."""
+        """A call reached the gateway."""
         refund.asked_at = at
         self._refunds.append(refund)
         refusal = plan.reason if plan.ending == "refused" else self._refusal(refund)
@@ -306,7 +306,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
         amount, currency = self._captured[refund.payment_id]
         if refund.currency != currency:
             return f"the payment is in {currency}"
-        promised = self._sum(refund.payment_id, "succeeded", "pending") - refund.amount  # this one is pending already
+        promised = self._sum(refund.payment_id, "succeeded", "pending") - refund.amount  # without this one
         left = amount - promised
         if refund.amount > left:
             return f"only {to_major(left, currency)} of {to_major(amount, currency)} {currency} is left"
@@ -332,7 +332,7 @@ class FakeGateway(Fake[RefundNotice], PaymentGateway):
             self._outside.send(notice, at + 2 * late)
 
     def _catch_up(self) -> datetime:
-        """Let happen what the clock has passed since the last look, in its order."""
+        """Carry out everything that the clock has passed, in order of time."""
         now = self._outside.now()
         while (at := min(self._to_happen(), default=None)) is not None and at <= now:
             for landing in [each for each in self._under_way if each[0] == at]:

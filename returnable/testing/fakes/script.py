@@ -171,7 +171,7 @@ class Fake(Generic[D]):
         self._standing[f"{name} {of}"] = self._outside.script(f"{self._name}.{name}({about})", "", None)
 
     def _stands(self, name: str, of: str | None = None) -> bool:
-        """Whether that holds; it has then happened."""
+        """Whether that is scripted. If so, it has now happened."""
         script = self._standing.get(f"{name} {of}")
         if script is not None:
             script.used = True
@@ -182,7 +182,7 @@ class Fake(Generic[D]):
         return random.choice((Plan("answer lost"), Plan("call lost"))) if random else Plan()
 
     def _occurred(self, at: datetime | None, what: str) -> datetime:
-        """When something that was not later than now happened."""
+        """When something happened; raises ``ValueError`` for the future."""
         now = self._outside.now()
         occurred = now if at is None else parse_instant(at)
         if occurred > now:
@@ -190,7 +190,7 @@ class Fake(Generic[D]):
         return occurred
 
     def came(self) -> list[tuple[datetime, D]]:
-        """What has come in since the last time, with the instants at which it did, in that order."""
+        """What came in since the last call, each with its instant, in order of time."""
         with self._outside.lock:
             came = self._outside.arrived(self._incoming)
             for _, each in came:

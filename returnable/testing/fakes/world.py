@@ -27,27 +27,27 @@ class FakeWorld:
         self.mailbox = FakeMailbox(self._outside)
 
     def due(self) -> list[Delivery]:
-        """What has come in since the last time, of all three, in the order in which it came."""
+        """What came in from all three since the last call, in order of time."""
         with self._outside.lock:
             notices = self.gateway.came()
             came: list[tuple[datetime, Delivery]] = [*notices, *self.carrier.came(), *self.mailbox.came()]
             came.sort(key=lambda each: each[0])
-            # Webhooks that were told to come out of order do so among themselves.
+            # Reordered webhooks change places among themselves.
             in_turn = iter(notices)
             return [next(in_turn)[1] if isinstance(each, RefundNotice) else each for _, each in came]
 
     def next_due(self) -> datetime | None:
-        """The next instant (UTC) at which something happens or comes in by itself; ``None``: nothing is on its way."""
+        """The next instant (UTC) at which something happens or comes in; ``None``: nothing is on its way."""
         with self._outside.lock:
             return min([*self.gateway._to_happen(), *self._outside.on_the_way()], default=None)
 
     def timeline(self, zone: str = "UTC") -> str:
-        """Everything that happened outside, a line each, in order of time, on the wall of a zone."""
+        """Everything that happened outside, a line each, in order of time, with the times of a zone."""
         tz = calendar.zone(zone)
         with self._outside.lock:
             self.gateway._catch_up()
             return "\n".join(f"{instant_in_words(at, tz)}  {who:<8} {what}" for at, who, what in self._outside.diary())
 
     def verify(self) -> None:
-        """Raise ``AssertionError`` that names every script that never came to pass."""
+        """Raise ``AssertionError`` that names every script that never happened."""
         self.gateway.verify()

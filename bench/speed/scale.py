@@ -1,4 +1,4 @@
-"""``python -m bench.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
+"""``python -m bench.speed.scale``: what a store of many events costs, beside an empty one measured in the same run, in turns.
 
 Stores of all sizes are built first, with a receipt for every command and one lifecycle in a hundred unfinished. Those on
 SQLite are kept in ``--dir``, where there is one, and found again. A figure is a speed, divided by that of the store that was
@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import platform
 import random
 import sqlite3
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,30 +19,29 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-from itertools import count
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter
 from typing import TypeAlias
 
 import psycopg
-from eventsourcing.persistence import StoredEvent
 
 import returnable
-from bench.lifecycle import Copies, copies, go_through, numbered, payload
-from bench.measure import seconds, table
 from bench.postgres import OwnServer, with_parameters
-from bench.projecting import rebuild
-from bench.raw import RawLog, file_bytes
+from bench.speed.lifecycle import fill, go_through, lives, numbered, payload
+from bench.speed.measure import figure, machine, say, seconds, table
+from bench.speed.projecting import rebuild
+from bench.speed.raw import RawLog, file_bytes
 from returnable.adapters.eventstore.open import migrate_store
-from returnable.adapters.eventstore.postgres import PostgresCaseRecorder
+from returnable.adapters.eventstore.postgres import PostgresStore
 from returnable.adapters.eventstore.postgres_place import place_of
-from returnable.adapters.eventstore.recorder import CaseRecorder, Placement
-from returnable.adapters.eventstore.sqlite import SQLiteCaseRecorder
+from returnable.adapters.eventstore.sqlite import SQLiteStore
 from returnable.adapters.wiring import Services, assemble, stored_views
 from returnable.domain.handler import CommandHandler
 from returnable.domain.policy import bundled_policies
+from returnable.domain.ports import Batch
 from returnable.projections.lists import StoredLists
 from returnable.projections.stored import VIEWS
 from returnable.projections.views import WorklistView
@@ -56,46 +53,20 @@ AS_OF = "2026-03-10T12:00:00-04:00"
 BEFORE_ANYTHING_IS_DUE = datetime.fromisoformat("2026-03-10T09:00:00-04:00")
 
 KeptReceipt: TypeAlias = tuple[str, str, str, str, str, int, int]
-KeepReceipts: TypeAlias = Callable[[Iterable[KeptReceipt]], None]
 
 
 # ---- stores of any size -----------------------------------------------------------------------------------------------
 
 
-@cache
-def _facts_of_lifecycle() -> int:
-    with returnable.open("memory:") as desk:
-        return sum(len(outcome.recorded_events) for outcome in go_through(desk, numbered(0)))
-
-
-def lives(events: int) -> int:
-    """How many lifecycles a store of so many events is made of."""
-    return -(-events // _facts_of_lifecycle())
-
-
-def build(recorder: CaseRecorder, keep_receipts: KeepReceipts, events: int, together: int) -> None:
-    """Fill a store up to so many events. What an earlier run left unfinished is gone on with."""
-    policy = bundled_policies().versions[-1]
-    recorder.keep_policy(policy.sha256, policy.document)
-    if recorder.case_rows(f"A-{numbered(lives(events) - 1)}"):
-        return
-    for round_of in copies(events, together, UNFINISHED_EVERY):
-        if not recorder.case_rows(f"A-{round_of.numbers[-1]}"):
-            _append(recorder, keep_receipts, round_of)
-
-
-def _append(recorder: CaseRecorder, keep_receipts: KeepReceipts, round_of: Copies) -> None:
-    events = [StoredEvent(*entry) for _, _, entries in round_of.batches for entry in entries]
-    placements = [Placement(case_id, after, len(entries)) for case_id, after, entries in round_of.batches]
-    positions = recorder.insert_events(events, cases=placements, names=round_of.names)
-    receipts: list[KeptReceipt] = []
+def _receipts(batches: Sequence[Batch], positions: Sequence[int]) -> Iterator[KeptReceipt]:
     nth = 0
-    for case_id, after, size in placements:
+    for batch in batches:
+        size = len(batch.entries)
         first, last = positions[nth], positions[nth + size - 1]
         nth += size
-        digest = hashlib.sha256(f"{case_id}{after}".encode()).hexdigest()[:32]
-        receipts.append((f"{case_id}-{after}", digest, "command", "2026-03-02T15:00:00Z", "accepted", first, last))
-    keep_receipts(receipts)
+        digest = hashlib.sha256(f"{batch.case_id}{batch.after}".encode()).hexdigest()[:32]
+        command = f"{batch.case_id}-{batch.after}"
+        yield command, digest, "command", "2026-03-02T15:00:00Z", "accepted", first, last
 
 
 class OnSQLite:
@@ -111,10 +82,10 @@ class OnSQLite:
         path = self._path(size)
         if size == 0:
             path.unlink(missing_ok=True)
-        recorder = SQLiteCaseRecorder(path, synchronous="NORMAL")
+        recorder = SQLiteStore(path, synchronous="NORMAL")
         if size:
             with sqlite3.connect(path) as connection:
-                build(recorder, lambda receipts: _keep_in_file(connection, receipts), size, together=500)
+                fill(recorder, size, 500, UNFINISHED_EVERY, partial(_keep_in_file, connection))
             connection.close()
         recorder.close()
         return f"sqlite:///{path}"
@@ -145,9 +116,9 @@ class OnSQLite:
         return self._folder / f"{size}.db"
 
 
-def _keep_in_file(connection: sqlite3.Connection, receipts: Iterable[KeptReceipt]) -> None:
+def _keep_in_file(connection: sqlite3.Connection, batches: Sequence[Batch], positions: Sequence[int]) -> None:
     with connection:
-        connection.executemany("INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, 0)", receipts)
+        connection.executemany("INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, 0)", _receipts(batches, positions))
 
 
 class OnPostgres:
@@ -163,19 +134,19 @@ class OnPostgres:
         schema = f"of_{size}"
         url = with_parameters(self._server.url, schema=schema)
         migrate_store(url)
-        recorder = PostgresCaseRecorder(place_of(url))
+        recorder = PostgresStore(place_of(url))
         if size:
             # The append looks through its batches for earlier ones of the same case: few at a time are faster.
-            build(recorder, lambda receipts: self._keep(schema, receipts), size, together=40)
+            fill(recorder, size, 40, UNFINISHED_EVERY, partial(self._keep, schema))
             self._connection.execute(f"ANALYZE {schema}.facts, {schema}.names, {schema}.commands".encode())
         recorder.close()
         return url
 
-    def _keep(self, schema: str, receipts: Iterable[KeptReceipt]) -> None:
+    def _keep(self, schema: str, batches: Sequence[Batch], positions: Sequence[int]) -> None:
         with self._connection.cursor().copy(
             f"COPY {schema}.commands (command_id, digest, command, at, outcome, first, last) FROM STDIN".encode()
         ) as copy:
-            for receipt in receipts:
+            for receipt in _receipts(batches, positions):
                 copy.write_row(receipt)
 
     def raw(self) -> Callable[[bytes], object]:
@@ -211,9 +182,8 @@ class Sized:
     def __post_init__(self) -> None:
         self.services = assemble(self.url, create=False)
         self.desk = returnable.Desk(self.services, url=self.url)
-        self.forgetful = returnable.Desk(
-            Services(self.services.store, CommandHandler(self.services.store, bundled_policies(), 1))
-        )
+        handler = CommandHandler(self.services.store, bundled_policies(), 1)
+        self.forgetful = returnable.Desk(Services(self.services.store, handler))
         self.events = self.services.store.head()
         # Above all that were filled in, and above those of an earlier run on the same store.
         self.numbers = map(numbered, count(50_000_000 + self.events))
@@ -245,34 +215,40 @@ class Figures:
             base = of_size[0]
             cells = [f"{self.amounts[what] / median(base):,.0f}/s"]
             for size in sizes:
-                ratios = [of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]
-                if not ratios:
-                    cells.append("–")
-                    continue
-                low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
-                cells.append(f"{median(ratios):.2f} ({low:.2f}–{high:.2f})")
+                cells.append(figure([of_empty / spent for of_empty, spent in zip(base, of_size[size], strict=False)]))
             yield what, *cells, str(len(base))
 
 
-def commands(stores: Sequence[Sized], raw: Callable[[bytes], object], rounds: int, figures: Figures) -> None:
-    """Ten lifecycles of one client; the same bytes raw; one command each on ten old orders that the desk has to load."""
+Turn: TypeAlias = Callable[[Sized, random.Random], Iterable[tuple[str, float, int]]]
+"""What was done at a store, in how many seconds, and how much of it."""
+
+
+def in_turns(stores: Sequence[Sized], rounds: int, figures: Figures, turn: Turn) -> None:
+    """Every store has its turn in each round, in any order. A round before them is not counted: it warms up."""
     chance = random.Random(1)
     for nth in range(rounds + 1):
-        payloads: list[bytes] = []
-        for sized in _shuffled(stores, chance):
-            block = [next(sized.numbers) for _ in range(10)]
-            outcomes: list[returnable.Outcome] = []
-            spent = seconds(lambda s=sized, b=block, o=outcomes: [o.extend(go_through(s.desk, n)) for n in b])  # type: ignore[misc]
-            payloads = [payload(outcome) for outcome in outcomes]
-            sized.known = (sized.known + block)[-2000:]
-            old = [sized.any_known(chance) for _ in range(10)]
-            of_old = seconds(lambda s=sized, o=old: [_link(s.forgetful, n) for n in o])  # type: ignore[misc]
-            if nth:  # the first round warms up
-                figures.add("commands, one client", sized.size, spent, len(payloads))
-                figures.add("commands on old orders, one client", sized.size, of_old, len(old))
-        spent = seconds(lambda payloads=payloads: [raw(content) for content in payloads])  # type: ignore[misc]
-        if nth:
-            figures.add("raw: one row, one commit", 0, spent, len(payloads))
+        for sized in chance.sample(stores, len(stores)):
+            for what, spent, amount in turn(sized, chance):
+                if nth:
+                    figures.add(what, sized.size, spent, amount)
+
+
+def commands(raw: Callable[[bytes], object]) -> Turn:
+    """Ten lifecycles of one client; the same bytes raw; one command each on ten old orders that the desk has to load."""
+
+    def turn(sized: Sized, chance: random.Random) -> Iterator[tuple[str, float, int]]:
+        block = [*islice(sized.numbers, 10)]
+        outcomes: list[returnable.Outcome] = []
+        spent = seconds(lambda: outcomes.extend(chain(*(go_through(sized.desk, number) for number in block))))
+        yield "commands, one client", spent, len(outcomes)
+        sized.known = (sized.known + block)[-2000:]
+        old = [sized.any_known(chance) for _ in range(10)]
+        yield "commands on old orders, one client", seconds(lambda: [_link(sized.forgetful, n) for n in old]), len(old)
+        if not sized.size:
+            payloads = [*map(payload, outcomes)]
+            yield "raw: one row, one commit", seconds(lambda: [*map(raw, payloads)]), len(payloads)
+
+    return turn
 
 
 def _link(desk: returnable.Desk, number: str) -> returnable.Outcome:
@@ -281,16 +257,15 @@ def _link(desk: returnable.Desk, number: str) -> returnable.Outcome:
     return outcome
 
 
-def threads(stores: Sequence[Sized], rounds: int, clients: int, figures: Figures) -> None:
+def threads(pool: ThreadPoolExecutor, clients: int) -> Turn:
     """A lifecycle for each of many threads on one desk."""
-    chance = random.Random(2)
-    with ThreadPoolExecutor(clients) as pool:
-        for nth in range(rounds + 1):
-            for sized in _shuffled(stores, chance):
-                block = [next(sized.numbers) for _ in range(clients)]
-                spent = seconds(lambda s=sized, b=block: list(pool.map(lambda n: list(go_through(s.desk, n)), b)))  # type: ignore[misc]
-                if nth:
-                    figures.add(f"commands, {clients} threads", sized.size, spent, 10 * clients)
+
+    def turn(sized: Sized, chance: random.Random) -> Iterator[tuple[str, float, int]]:
+        block = [*islice(sized.numbers, clients)]
+        spent = seconds(lambda: [*pool.map(lambda number: [*go_through(sized.desk, number)], block)])
+        yield f"commands, {clients} threads", spent, 10 * clients
+
+    return turn
 
 
 QUESTIONS: dict[str, Callable[[returnable.Desk, str], object]] = {
@@ -302,52 +277,44 @@ QUESTIONS: dict[str, Callable[[returnable.Desk, str], object]] = {
 }
 
 
-def questions(stores: Sequence[Sized], rounds: int, figures: Figures) -> None:
+def questions(sized: Sized, chance: random.Random) -> Iterator[tuple[str, float, int]]:
     """Blocks of ten questions by id, each about any of the orders on record."""
-    chance = random.Random(3)
-    for nth in range(rounds + 1):
-        for sized in _shuffled(stores, chance):
-            for what, ask in QUESTIONS.items():
-                block = [sized.any_known(chance) for _ in range(10)]
-                spent = seconds(lambda s=sized, ask=ask, b=block: [ask(s.desk, n) for n in b])  # type: ignore[misc]
-                if nth:
-                    figures.add(what, sized.size, spent, 10)
+    for what, ask in QUESTIONS.items():
+        block = [sized.any_known(chance) for _ in range(10)]
+        yield what, seconds(lambda: [ask(sized.desk, number) for number in block]), 10  # noqa: B023
 
 
-def from_the_disk(stores: Sequence[Sized], forget: Callable[[int], None], rounds: int, figures: Figures) -> None:
+def from_the_disk(forget: Callable[[int], None]) -> Turn:
     """One question and one command, each on an order that has to come from the disk."""
-    chance = random.Random(5)
-    ask = QUESTIONS["one order by id"]
-    for nth in range(rounds + 1):
-        for sized in _shuffled(stores, chance):
-            for what, do, desk in (
-                ("one order by id, from the disk", ask, sized.desk),
-                ("a command on an old order, from the disk", _link, sized.forgetful),
-            ):
-                number = sized.any_known(chance)
-                forget(sized.size)
-                spent = seconds(lambda do=do, desk=desk, n=number: do(desk, n))  # type: ignore[misc]
-                if nth:
-                    figures.add(what, sized.size, spent, 1)
+
+    def turn(sized: Sized, chance: random.Random) -> Iterator[tuple[str, float, int]]:
+        for what, do, desk in (
+            ("one order by id, from the disk", QUESTIONS["one order by id"], sized.desk),
+            ("a command on an old order, from the disk", _link, sized.forgetful),
+        ):
+            number = sized.any_known(chance)
+            forget(sized.size)
+            yield what, seconds(partial(do, desk, number)), 1
+
+    return turn
 
 
-def deadlines(stores: Sequence[Sized], rounds: int, figures: Figures) -> Iterator[str]:
-    """The due table made from all facts; then ``run_deadlines``, each time with ten lifecycles to take in."""
-    chance = random.Random(4)
+def due_made_anew(stores: Sequence[Sized]) -> Iterator[str]:
+    """The due table made from all facts."""
     for sized in stores:
         due = sized.services.handler.due
         is_new = due.table.position() == 0
         spent = seconds(due.catch_up)
         if sized.size and is_new:
             yield f"due table of {sized.events:,} events, made anew: {sized.events / spent:,.0f} events/s"
-    for nth in range(rounds + 1):
-        for sized in _shuffled(stores, chance):
-            for _ in range(10):
-                list(go_through(sized.desk, next(sized.numbers)))
-            command = {"command": "run_deadlines"}
-            spent = seconds(lambda s=sized, c=command: s.desk.handle(c, at=BEFORE_ANYTHING_IS_DUE))  # type: ignore[misc]
-            if nth:
-                figures.add("run_deadlines, 120 facts to take in, nothing due", sized.size, spent, 1)
+
+
+def deadlines(sized: Sized, chance: random.Random) -> Iterator[tuple[str, float, int]]:
+    """``run_deadlines``, each time with ten lifecycles to take in."""
+    for number in islice(sized.numbers, 10):
+        list(go_through(sized.desk, number))
+    spent = seconds(lambda: sized.desk.handle({"command": "run_deadlines"}, at=BEFORE_ANYTHING_IS_DUE))
+    yield "run_deadlines, 120 facts to take in, nothing due", spent, 1
 
 
 def whole(stores: Sequence[Sized], folder: Path) -> Iterator[str]:
@@ -375,13 +342,9 @@ def whole(stores: Sequence[Sized], folder: Path) -> Iterator[str]:
         )
 
 
-def _shuffled(stores: Sequence[Sized], chance: random.Random) -> list[Sized]:
-    return chance.sample(stores, len(stores))
-
-
 def main() -> None:
     """Build, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.scale", description=__doc__)
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="events, 0 first, such as 0,100000,1000000")
     parser.add_argument("--rounds", type=int, default=40, help="how often every store has its turn")
@@ -402,7 +365,7 @@ def main() -> None:
             kind = OnPostgres(stack.enter_context(OwnServer()))
         stores = []
         for size in sizes:
-            _say(f"building: {size:,} events")
+            say(f"building: {size:,} events")
             url = kind.build(size)
             stores.append(Sized(size, url))
             if isinstance(kind, OnSQLite):
@@ -413,35 +376,34 @@ def main() -> None:
             f"{sized.events:,} events: {weight:,} bytes, {weight / sized.events:,.0f} an event, all told"
             for sized, weight in weights
         ]
-        _say("measuring: commands")
-        commands(stores, kind.raw(), options.rounds, figures)
-        _say("measuring: threads")
-        threads(stores, max(5, options.rounds // 4), options.threads, figures)
-        _say("measuring: questions")
-        questions(stores, options.rounds * 2, figures)
-        _say("measuring: deadlines")
-        said += deadlines(stores, options.rounds, figures)
+        rounds = options.rounds
+        say("measuring: commands")
+        in_turns(stores, rounds, figures, commands(kind.raw()))
+        say("measuring: threads")
+        with ThreadPoolExecutor(options.threads) as pool:
+            in_turns(stores, max(5, rounds // 4), figures, threads(pool, options.threads))
+        say("measuring: questions")
+        in_turns(stores, rounds * 2, figures, questions)
+        say("measuring: deadlines")
+        said += due_made_anew(stores)
+        in_turns(stores, rounds, figures, deadlines)
         if isinstance(kind, OnSQLite):
-            _say("measuring: from the disk")
-            from_the_disk(stores, kind.put_out_of_memory, options.rounds * 2, figures)
+            say("measuring: from the disk")
+            in_turns(stores, rounds * 2, figures, from_the_disk(kind.put_out_of_memory))
         print(
-            f"{platform.python_implementation()} {platform.python_version()}, {kind.name}, {os.cpu_count()} processors, load"
-            f" {os.getloadavg()[1]:.0f}. Speeds, as fractions of the empty store's; medians (middle half).\n"
+            f"{machine(kind.name)}, load {os.getloadavg()[1]:.0f}. "
+            "Speeds, as fractions of the empty store's; medians (middle half).\n"
         )
         header = ("what", "empty store", *(f"{sized.events:,} events" for sized in stores[1:]), "rounds")
         print(table(header, list(figures.rows(sizes[1:]))), flush=True)
         print()
         for line in said:
             print(f"- {line}")
-        _say("measuring: what reads everything")
+        say("measuring: what reads everything")
         for line in whole([sized for sized in stores if 0 < sized.size <= options.whole_up_to], folder):
             print(f"- {line}", flush=True)
         for sized in stores:
             sized.desk.close()
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m bench.against COMMIT``: commands a second of this checkout, as a ratio to those of an earlier commit.
+"""``python -m bench.speed.against COMMIT``: commands a second of this checkout, as a ratio to those of an earlier commit.
 
 Both run in processes of their own that live as long as the measurement, each on a store of its own, and take turns block by
 block. So whatever slows the machine down slows both. Above 1.00 this checkout is faster. A figure without a second run, or on
@@ -17,34 +17,39 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
+from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 
 KINDS = ("sqlite", "sqlite-threads", "postgres", "postgres-threads")
 THREADS = 64
 
 
 def serve(url: str, threads: int) -> None:
-    """For each number that comes in, go through as many lifecycles and say how many seconds that took."""
-    import returnable
-    from bench.lifecycle import go_through, numbered
+    """Carry out the lifecycles that come in line by line, and say how many seconds that took.
 
-    numbers = map(numbered, count())
+    Nothing but the library itself is of the code that is measured: an earlier commit has other benches.
+    """
+    import returnable
+
     with returnable.open(url) as desk, ThreadPoolExecutor(threads) as pool:
+
+        def go_through(steps: Sequence[tuple[datetime, dict[str, Any]]]) -> None:
+            for at, fields in steps:
+                assert desk.handle(fields, at=at).accepted
+
         print("ready", flush=True)
         for line in sys.stdin:
-            block = [next(numbers) for _ in range(int(line))]
+            block = [[(datetime.fromisoformat(at), fields) for at, fields in steps] for steps in json.loads(line)]
             wall, processor = perf_counter(), process_time()
-            if threads == 1:
-                for number in block:
-                    list(go_through(desk, number))
-            else:
-                list(pool.map(lambda number: list(go_through(desk, number)), block))
+            for _ in map(go_through, block) if threads == 1 else pool.map(go_through, block):
+                pass
             print(json.dumps([perf_counter() - wall, process_time() - processor]), flush=True)
 
 
@@ -57,12 +62,17 @@ class Worker:
         self._process = subprocess.Popen(
             command, cwd=code, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._numbers = count()
         self._line()
 
     def seconds(self, lifecycles: int) -> tuple[float, float]:
         """How long so many lifecycles take: seconds on the clock, and of the processor."""
         assert self._process.stdin is not None
-        print(lifecycles, file=self._process.stdin, flush=True)
+        from bench.speed.lifecycle import lifecycle, numbered  # not where the other code is served
+
+        lives = [lifecycle(numbered(next(self._numbers))) for _ in range(lifecycles)]
+        block = [[(at.isoformat(), fields) for at, fields in steps] for steps in lives]
+        print(json.dumps(block), file=self._process.stdin, flush=True)
         wall, processor = json.loads(self._line())
         return wall, processor
 
@@ -86,20 +96,16 @@ def measure(
     kind: str, before: Path, folder: Path, server: Any, blocks: int, lifecycles: int
 ) -> list[tuple[float, float]]:
     """For each block the ratio of commands a second, and of processor time, of this checkout to the one before."""
+    from bench.speed.measure import alternately
+
     threads = THREADS if kind.endswith("threads") else 1
     with ExitStack() as stack:
         ours, theirs = (
             stack.enter_context(closing(Worker(code, _fresh_store(kind, name, code, folder, server), threads)))
             for name, code in (("now", HERE), ("before", before))
         )
-        ratios: list[tuple[float, float]] = []
-        for nth in range(blocks + 1):
-            first, second = (ours, theirs) if nth % 2 else (theirs, ours)
-            one, other = first.seconds(lifecycles * threads), second.seconds(lifecycles * threads)
-            now, then = (one, other) if first is ours else (other, one)
-            if nth:  # the first block warms up
-                ratios.append((then[0] / now[0], now[1] / then[1]))
-        return ratios
+        turns = (partial(worker.seconds, lifecycles * threads) for worker in (ours, theirs))
+        return [(then[0] / now[0], now[1] / then[1]) for now, then in alternately(blocks, *turns)]
 
 
 def _fresh_store(kind: str, name: str, code: Path, folder: Path, server: Any) -> str:
@@ -125,16 +131,16 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    from bench.measure import Row, table
     from bench.postgres import OwnServer
+    from bench.speed.measure import figure, table
 
-    parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.against", description=__doc__)
     parser.add_argument("commit", help="what this checkout is compared with")
     parser.add_argument("--only", action="append", choices=KINDS, help="one of these kinds of store and client")
     parser.add_argument("--blocks", type=int, default=40, help="how many turns each takes")
     parser.add_argument("--lifecycles", type=int, default=20, help="lifecycles of a client in a block")
     options = parser.parse_args(arguments)
-    rows: list[Row] = []
+    rows: list[tuple[str, ...]] = []
     with ExitStack() as stack:
         before = stack.enter_context(checked_out(options.commit))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="returnable-against-")))
@@ -144,9 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             each = max(1, options.lifecycles // 10) if kind.endswith("threads") else options.lifecycles
             ratios = measure(kind, before, folder, server, options.blocks, each)
             counted = f"{options.blocks} blocks"
-            rows.append(Row(f"commands/s, {kind}", [faster for faster, _ in ratios], "", "", counted))
-            rows.append(Row(f"processor time, {kind}", [dearer for _, dearer in ratios], "", "", counted))
-    print(table(("row", f"ratio to {options.commit}", "n"), [(row.name, row.cells()[1], row.n) for row in rows]))
+            rows.append((f"commands/s, {kind}", figure([faster for faster, _ in ratios]), counted))
+            rows.append((f"processor time, {kind}", figure([dearer for _, dearer in ratios]), counted))
+    print(table(("row", f"ratio to {options.commit}", "n"), rows))
     return 0
 
 

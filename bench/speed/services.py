@@ -1,6 +1,6 @@
 """Load on the example services: several processes on one PostgreSQL store, and clients that repeat, race and hang up.
 
-    python -m bench.services --cases 300 --clients 8 [--service fastapi] [--store postgresql://…]
+    python -m bench.speed.services --cases 300 --clients 8 [--service fastapi] [--store postgresql://…]
 
 Every command is sent once or up to three times at once under one Idempotency-Key, some to be hung up on before the answer and
 sent again. At the end the store is asked whether all that was answered is there, nothing else is, and no unit and no cent
@@ -23,7 +23,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,9 +32,11 @@ from time import perf_counter, sleep
 from typing import Any
 
 import returnable
-from bench.measure import p99, table
+from bench.postgres import OwnServer, with_parameters
+from bench.speed.measure import p99, table
+from returnable.adapters.wiring import migrate_store
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 REPEATS = 200
 """How often a client repeats a request before it gives up."""
@@ -231,11 +233,11 @@ class Clients:
         with self._lock:
             self.counts[what] += number
 
-    def check(self, true: bool, what: str) -> None:
+    def check(self, true: bool, *what: object) -> None:
         """Note what is not as it has to be."""
         if not true:
             with self._lock:
-                self.wrong.append(what)
+                self.wrong.append(" ".join(map(str, what)))
 
     def at_once(self, *wishes: Wish) -> list[Answer]:
         """Send wishes at the same time, each one or several times; the answer to each. All answers to one are the same."""
@@ -258,22 +260,22 @@ class Clients:
         return answers
 
     def _obtain(self, wish: Wish, chance: float) -> Answer:
-        place = self.service.sockets[int(chance * 1000) % len(self.service.sockets)]
-        path = self.service.service.prefix + wish.path
+        sockets, prefix, first = self.service.sockets, self.service.service.prefix, int(chance * 1000)
         if chance < 0.08:
-            self._hang_up(place, path, wish)
+            with closing(Line(sockets[first % len(sockets)])) as line:
+                line.say("POST", prefix + wish.path, wish.key, wish.body)
+            self.count("hung up before the answer")
         for nth in range(REPEATS):
             if nth:
                 self.count("repeated after an error")
                 sleep(0.05)
-            place = self.service.sockets[(int(chance * 1000) + nth) % len(self.service.sockets)]
-            line = self._line(place)
+            line = self._line(sockets[(first + nth) % len(sockets)])
             try:
                 begin = perf_counter()
-                answer = line.ask("POST", path, wish.key, wish.body)
+                answer = line.ask("POST", prefix + wish.path, wish.key, wish.body)
                 took = perf_counter() - begin
                 begin = perf_counter()
-                line.ask("GET", f"{self.service.service.prefix}/health")
+                line.ask("GET", f"{prefix}/health")
                 bare = perf_counter() - begin
             except (OSError, http.client.HTTPException):
                 line.close()
@@ -282,16 +284,10 @@ class Clients:
                 self.counts["requests"] += 1
                 self.commands.append(took)
                 self.bare.append(bare)
-            if answer.status < 500:
-                self.count(f"answers {answer.status}")
-                return answer
             self.count(f"answers {answer.status}")
+            if answer.status < 500:
+                return answer
         raise AssertionError(f"no definite answer to {wish}")
-
-    def _hang_up(self, place: Path, path: str, wish: Wish) -> None:
-        with closing(Line(place)) as line:
-            line.say("POST", path, wish.key, wish.body)
-        self.count("hung up before the answer")
 
     def _line(self, place: Path) -> Line:
         lines: dict[Path, Line] = self._lines.__dict__
@@ -304,15 +300,14 @@ class Clients:
 # ---- cases -----------------------------------------------------------------------------------------------------------
 
 
-class Load:
+class Load(Clients):
     """Cases with a race each, and what must have come of them."""
 
-    def __init__(self, clients: Clients, name: str) -> None:
-        self.clients = clients
+    def __init__(self, service: Running, threads: int, chance: random.Random, name: str) -> None:
+        super().__init__(service, threads, chance)
         self.name = name
         self.told: dict[str, str] = {}
         """Every fact that was told to a client: ``order/A-1#2`` and its type."""
-        self._lock = threading.Lock()
 
     def run(self, number: int) -> None:
         """One case."""
@@ -339,12 +334,12 @@ class Load:
             self._return(order, "a"), Wish(f"{order}-f", "/refunds", {"refund_id": f"F-{order}", "order_id": order})
         )
         cancelled = cancel.json.get("outcome") == "accepted"
-        self._check((ship.status, cancel.status) in ((201, 200), (201, 201)), order, ship, cancel)
+        self.check((ship.status, cancel.status) in ((201, 200), (201, 201)), order, ship, cancel)
         if cancelled:
-            self._check((late.status, refund.status) == (409, 201), order, late, refund)
+            self.check((late.status, refund.status) == (409, 201), order, late, refund)
         else:
-            self._check(late.status == 201 and refund.status >= 400, order, late, refund)
-        self.clients.count("cancellations that won" if cancelled else "shipments that won")
+            self.check(late.status == 201 and refund.status >= 400, order, late, refund)
+        self.count("cancellations that won" if cancelled else "shipments that won")
 
     def two_refunds(self, order: str) -> None:
         """Three refunds are asked for at once where one is owed."""
@@ -362,21 +357,15 @@ class Load:
         return Wish(f"{order}-cancel", f"/orders/{order}/cancellation", {"channel": "email", "order_reference": order})
 
     def _return(self, order: str, which: str) -> Wish:
-        body = {
-            "return_id": f"R-{order}-{which}",
-            "lines": [{"line_id": "1", "quantity": 1}],
-            "channel": "portal",
-        }
+        body = {"return_id": f"R-{order}-{which}", "lines": ONE_UNIT, "channel": "portal"}
         return Wish(f"{order}-return-{which}", f"/orders/{order}/returns", body)
 
-    def _one(self, wish: Wish, accepted: bool | None = None) -> Answer:
+    def _one(self, wish: Wish, accepted: bool = False) -> None:
         (answer,) = self._all(wish)
-        if accepted is not None:
-            self._check(answer.status == (201 if accepted else 200), wish.key, answer)
-        return answer
+        self.check(answer.status == 201 or not accepted, wish.key, answer)
 
     def _all(self, *wishes: Wish) -> list[Answer]:
-        answers = self.clients.at_once(*wishes)
+        answers = self.at_once(*wishes)
         with self._lock:
             for answer in answers:
                 for event in answer.json.get("events", ()):
@@ -386,12 +375,12 @@ class Load:
     def _race(self, order: str, answers: Sequence[Answer], code: str) -> None:
         won = [answer for answer in answers if answer.status == 201]
         lost = [answer for answer in answers if answer.status == 409 and answer.json["code"] == code]
-        self._check((len(won), len(lost)) == (1, len(answers) - 1), order, *answers)
-        self.clients.count("races", 1)
-        self.clients.count("conflicts refused", len(lost))
+        self.check((len(won), len(lost)) == (1, len(answers) - 1), order, *answers)
+        self.count("races", 1)
+        self.count("conflicts refused", len(lost))
 
-    def _check(self, true: bool, *what: object) -> None:
-        self.clients.check(true, " ".join(map(str, what)))
+
+ONE_UNIT = [{"line_id": "1", "quantity": 1}]
 
 
 def _an_order(order: str) -> dict[str, Any]:
@@ -433,8 +422,7 @@ def with_labels_long_void(store: str, numbers: Iterable[int]) -> None:
             desk.confirm_order(**_an_order(name))
             desk.record_shipment(order_id=name, **_parcel(name))
             desk.record_delivery(order_id=name, parcel_id=f"P-{name}")
-            lines = [{"line_id": "1", "quantity": 1}]
-            desk.request_return(return_id=f"R-{name}", order_id=name, lines=lines, channel="portal")
+            desk.request_return(return_id=f"R-{name}", order_id=name, lines=ONE_UNIT, channel="portal")
             desk.issue_label(return_id=f"R-{name}", label_id="L", carrier="fedex", tracking_number="T", received_at=now)
 
 
@@ -495,70 +483,46 @@ def verify(store: str, load: Load, overdue: int) -> dict[str, int]:
 # ---- a run -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came of a run."""
-
-    counts: dict[str, int]
-    found: dict[str, int]
-    wrong: list[str]
-    commands: Sequence[float]
-    bare: Sequence[float]
-
-    def rows(self, name: str) -> list[tuple[str, ...]]:
-        """Lines of a table."""
-        counted = [(name, what, f"{number:,}") for what, number in (*sorted(self.counts.items()), *self.found.items())]
-        ratios = [
-            (name, f"{what} of a command ÷ of a bare route", f"{of(self.commands) / of(self.bare):.2f}")
-            for what, of in (("p50", median), ("p99", p99))
-        ]
-        bare = (name, "bare route, p50 and p99", f"{1000 * median(self.bare):.1f} ms, {1000 * p99(self.bare):.1f} ms")
-        return [*counted, (name, "not as it has to be", f"{len(self.wrong):,}"), *ratios, bare]
+Rows = list[tuple[str, ...]]
 
 
-def run(name: str, store: str, *, cases: int, clients: int, seed: int = 1) -> Result:
-    """Load a service on an empty store and look what came of it."""
+def _rows(name: str, clients: Clients, found: Mapping[str, int], wrong: Sequence[str]) -> Rows:
+    commands, bare = clients.commands, clients.bare
+    counted = [(name, what, f"{number:,}") for what, number in (*sorted(clients.counts.items()), *found.items())]
+    ratios = [
+        (name, f"{what} of a command ÷ of a bare route", f"{of(commands) / of(bare):.2f}")
+        for what, of in (("p50", median), ("p99", p99))
+    ]
+    beside = (name, "bare route, p50 and p99", f"{1000 * median(bare):.1f} ms, {1000 * p99(bare):.1f} ms")
+    return [*counted, (name, "not as it has to be", f"{len(wrong):,}"), *ratios, beside]
+
+
+def run(name: str, store: str, *, cases: int, clients: int, seed: int) -> tuple[Rows, list[str]]:
+    """Load a service on an empty store; what came of it, and what of that is wrong."""
     overdue = max(10, cases // 10)
     with_labels_long_void(store, range(overdue))
     with running(name, store) as service:
-        senders = Clients(service, 3 * clients, random.Random(seed))
-        load = Load(senders, name)
+        load = Load(service, 3 * clients, random.Random(seed), name)
         try:
             with ThreadPoolExecutor(clients) as at_work:
                 list(at_work.map(load.run, range(cases)))
         finally:
-            senders.close()
+            load.close()
         until_recorded(store, overdue)
         found = verify(store, load, overdue)
         stopped = service.stop()
         log = service.log()
     # uvicorn hands the signal on to itself when all is closed.
-    senders.check(set(stopped) <= {0, -signal.SIGTERM}, f"exit statuses {stopped}")
-    senders.check("private.example" not in log, "personal data in the log")
-    senders.check("Traceback" not in log, f"a traceback in the log:\n{log}")
-    wrong = [*senders.wrong, *(f"{what}: {found[what]}" for what in NEVER if found[what])]
-    return Result(dict(senders.counts), found, wrong, senders.commands, senders.bare)
-
-
-@contextmanager
-def a_store(url: str | None) -> Iterator[str]:
-    """An empty store: in a schema of its own on the server that is given, else on one of our own."""
-    from returnable.adapters.wiring import migrate_store
-    from tests.postgres import OwnServer, with_parameters
-
-    server = None if url else OwnServer()
-    try:
-        where = with_parameters(url or (server.url if server else ""), schema=f"load_{random.getrandbits(40):010x}")
-        migrate_store(where)
-        yield where
-    finally:
-        if server:
-            server.stop()
+    load.check(set(stopped) <= {0, -signal.SIGTERM}, f"exit statuses {stopped}")
+    load.check("private.example" not in log, "personal data in the log")
+    load.check("Traceback" not in log, f"a traceback in the log:\n{log}")
+    wrong = [*load.wrong, *(f"{what}: {found[what]}" for what in NEVER if found[what])]
+    return _rows(name, load, found, wrong), wrong
 
 
 def main() -> None:
     """Run and print; the exit status is 1 when anything is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.services", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.services", description=__doc__)
     parser.add_argument("--service", action="append", choices=SERVICES, help="default: all of them")
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument(
@@ -567,13 +531,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", metavar="URL", help="a PostgreSQL database (default: a server is started)")
     options = parser.parse_args()
-    rows: list[tuple[str, ...]] = []
+    rows: Rows = []
     wrong: list[str] = []
-    for name in options.service or SERVICES:
-        with a_store(options.store) as store:
-            result = run(name, store, cases=options.cases, clients=options.clients, seed=options.seed)
-        rows += result.rows(name)
-        wrong += result.wrong
+    with ExitStack() as stack:
+        server = options.store or stack.enter_context(OwnServer()).url
+        for name in options.service or SERVICES:
+            store = with_parameters(server, schema=f"load_{random.getrandbits(40):010x}")
+            migrate_store(store)
+            came, trouble = run(name, store, cases=options.cases, clients=options.clients, seed=options.seed)
+            rows += came
+            wrong += trouble
     print(table(("service", "what", "figure"), rows))
     for each in wrong[:20]:
         print(each, file=sys.stderr)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import count
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
 from typing import Any
 
 import returnable
-from bench.lifecycle import go_through, lifecycle, numbered, payload
-from bench.measure import Row, Sizes, p99, seconds
 from bench.postgres import OwnServer
 from bench.proofs.disk import Watch, watching
-from bench.raw import RawLog, RawServerLog
+from bench.speed.lifecycle import Block, go_through, in_blocks, lifecycle, payload, row_of
+from bench.speed.measure import Measured, Row, Sizes, p99, seconds, show
+from bench.speed.raw import RawLog, RawServerLog
 from returnable.adapters.wiring import migrate_store
 
 _SEGMENT = 1_000
@@ -74,28 +75,19 @@ def _one_client(
     sizes: Sizes, desk: returnable.Desk, log: RawLog | RawServerLog, store: str, exactly: str, goal: str
 ) -> Iterator[Row]:
     """Whole lifecycles through the desk beside inserts of the bytes they stored, in turns."""
-    ours: list[float] = []
-    raw: list[float] = []
-    ratios: list[float] = []
-    numbers = map(numbered, count())
-    for nth in range(sizes.command_blocks + 1):
-        steps = [step for _ in range(sizes.lifecycles_in_block) for step in lifecycle(next(numbers))]
-        outcomes = []
-        of_ours: list[float] = []
-        for at, fields in steps:
+
+    def block(numbers: list[str]) -> Block:
+        ours, outcomes = [], []
+        for at, fields in [step for number in numbers for step in lifecycle(number)]:
             begin = perf_counter()
             outcome = desk.handle(fields, at=at)
-            of_ours.append(perf_counter() - begin)
+            ours.append(perf_counter() - begin)
             outcomes.append(outcome)
-        payloads = [payload(outcome) for outcome in outcomes]
-        of_raw = [seconds(lambda content=content: log.insert(content)) for content in payloads]  # type: ignore[misc]
-        if nth:  # the first block warms up
-            ours += of_ours
-            raw += of_raw
-            ratios.append(sum(of_raw) / sum(of_ours))
-    raw_rate = f"{len(raw) / sum(raw):,.0f} commits/s"
-    counted = f"{len(ours):,} commands in {len(ratios)} blocks"
-    yield Row(f"commands, {exactly}, 1 client", ratios, goal, raw_rate, counted)
+        return ours, [seconds(partial(log.insert, content)) for content in map(payload, outcomes)]
+
+    blocks = in_blocks(sizes.command_blocks, sizes.lifecycles_in_block, block)
+    yield row_of(f"commands, {exactly}, 1 client", goal, blocks, sizes.lifecycles_in_block)
+    ours, raw = ([*chain(*of_blocks)] for of_blocks in zip(*blocks, strict=True))
     segments = [slice(first, first + _SEGMENT) for first in range(0, max(1, len(ours) - _SEGMENT + 1), _SEGMENT)]
     yield Row(
         f"p99 of a command, {store}",
@@ -108,24 +100,25 @@ def _one_client(
 
 def _many_threads(sizes: Sizes, desk: returnable.Desk, log: RawLog | RawServerLog, store: str, goal: str) -> Row:
     """As many lifecycles at once as there are threads, on one desk, beside one raw client."""
-    ratios: list[float] = []
-    raw_rates: list[float] = []
-    numbers = map(numbered, count())
     with ThreadPoolExecutor(sizes.threads) as threads:
-        for nth in range(sizes.thread_blocks + 1):
-            block = [next(numbers) for _ in range(sizes.threads)]
+
+        def block(numbers: list[str]) -> Block:
             begin = perf_counter()
-            lives = list(threads.map(lambda number: list(go_through(desk, number)), block))
-            of_ours = perf_counter() - begin
+            lives = list(threads.map(lambda number: list(go_through(desk, number)), numbers))
+            ours = perf_counter() - begin
             payloads = [payload(outcome) for life in lives for outcome in life]
-            of_raw = seconds(lambda payloads=payloads: log.insert_each(payloads))  # type: ignore[misc]
-            if nth:
-                ratios.append(of_raw / of_ours)
-                raw_rates.append(len(payloads) / of_raw)
-    return Row(
-        f"commands, {sizes.threads} threads, one desk, {store}",
-        ratios,
-        goal,
-        f"{median(raw_rates):,.0f} commits/s (one client)",
-        f"{len(ratios) * sizes.threads * 10:,} commands in {len(ratios)} blocks",
-    )
+            return [ours], [seconds(partial(log.insert_each, payloads))]
+
+        blocks = in_blocks(sizes.thread_blocks, sizes.threads, block)
+    return row_of(f"commands, {sizes.threads} threads, one desk, {store}", goal, blocks, sizes.threads)
+
+
+ROWS: dict[str, Measured] = {
+    "commands": in_a_file,
+    "threads": in_a_file_by_threads,
+    "postgres": on_a_server,
+    "postgres-threads": on_a_server_by_threads,
+}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.commands", ROWS, __doc__)

@@ -9,15 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import orjson
 
 import returnable
-from bench.lifecycle import fill, go_through, lifecycle, numbered
-from bench.measure import Row, Sizes, in_turns, seconds
-from bench.raw import RawLog, file_bytes, stream_copy
+from bench.speed.lifecycle import filled, go_through, lifecycle, lives, numbered
+from bench.speed.measure import Measured, Row, Sizes, in_turns, seconds, show
+from bench.speed.raw import RawLog, file_bytes, stream_copy
 from returnable.domain.case import fold
 from returnable.domain.events import encode
 
@@ -27,10 +28,9 @@ LATER = datetime.fromisoformat("2026-04-01T12:00:00-04:00")
 def replay_everything(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Fold every stream of a store beside a plain read of the same rows with every content decoded."""
     path = folder / "replay.db"
+    events = filled(path, sizes.replay_events)
     with returnable.open(f"sqlite:///{path}") as desk:
         store = desk.services.store
-        fill(store, sizes.replay_events)
-        events = store.head()
         connection = sqlite3.connect(path)
 
         def ours() -> None:
@@ -40,11 +40,7 @@ def replay_everything(sizes: Sizes, folder: Path) -> Iterator[Row]:
         def raw() -> None:
             decode = orjson.loads
             rows = connection.execute("SELECT position, stream, version, type, content FROM facts ORDER BY position")
-            read = 0
-            for row in rows:
-                decode(row[4])
-                read += 1
-            assert read == events
+            assert sum(1 for row in rows if decode(row[4])) == events
 
         pairs = in_turns(sizes.replay_rounds, ours, raw)
         connection.close()
@@ -72,43 +68,36 @@ def questions(sizes: Sizes, folder: Path) -> Iterator[Row]:
     stores: list[_Asked] = []
     for size in sizes.question_events:
         path = folder / f"{size}.db"
-        desk = returnable.open(f"sqlite:///{path}")
-        copies = fill(desk.services.store, size)
-        events = desk.services.store.head()
-        stores.append(_Asked(desk, copies, stream_copy(path, folder / f"{size}-raw.db"), events))
-    ours: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-    raw: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        events, desk = filled(path, size), returnable.open(f"sqlite:///{path}")
+        stores.append(_Asked(desk, lives(size), stream_copy(path, folder / f"{size}-raw.db"), events))
+    pairs: defaultdict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     chance = random.Random(1)
     for nth in range(sizes.questions):
         for asked in stores:
             number = numbered(chance.randrange(asked.copies))
             for kind, ask in _QUESTIONS.items():
-                key = kind, asked.events
-                first = seconds(lambda asked=asked, ask=ask, number=number: ask(asked.desk, number))  # type: ignore[misc]
+                first = seconds(partial(ask, asked.desk, number))
                 stream = f"{kind}/{kind[0].upper() if kind == 'return' else 'A'}-{number}"
-                second = seconds(lambda asked=asked, stream=stream: _select(asked.raw, stream))  # type: ignore[misc]
+                second = seconds(partial(_select, asked.raw, stream))
                 if nth >= sizes.questions // 10:  # what is asked first warms up
-                    ours[key].append(first)
-                    raw[key].append(second)
-    for kind in _QUESTIONS:
-        for asked in stores:
-            key = kind, asked.events
-            yield Row(
-                f"one `{kind}` question by id, {asked.events:,} events",
-                [one / other for one, other in zip(ours[key], raw[key], strict=True)],
-                "≤ 5",
-                f"{median(raw[key]) * 1e6:,.0f} µs",
-                f"{len(ours[key]):,} questions",
-            )
+                    pairs[kind, asked.events].append((first, second))
+    for (kind, events), taken in sorted(pairs.items()):
+        yield Row(
+            f"one `{kind}` question by id, {events:,} events",
+            [ours / raw for ours, raw in taken],
+            "≤ 5",
+            f"{median(raw for _, raw in taken) * 1e6:,.0f} µs",
+            f"{len(taken):,} questions",
+        )
     smallest, largest = stores[0].events, stores[-1].events
     for kind in _QUESTIONS:
-        of_small, of_large = ours[kind, smallest], ours[kind, largest]
+        small, large = (tuple(map(median, zip(*pairs[kind, events], strict=True))) for events in (smallest, largest))
         yield Row(
             f"… `{kind}`, {largest:,} events ÷ {smallest:,}",
-            [median(of_large) / median(of_small)],
+            [large[0] / small[0]],
             "flat",
-            f"{median(raw[kind, largest]) / median(raw[kind, smallest]):.2f} (raw, the same quotient)",
-            f"{len(of_large):,} questions",
+            f"{large[1] / small[1]:.2f} (raw, the same quotient)",
+            f"{len(pairs[kind, largest]):,} questions",
         )
     for asked in stores:
         asked.raw.close()
@@ -154,3 +143,9 @@ def bytes_on_disk(sizes: Sizes, folder: Path) -> Iterator[Row]:
             f"{raw / sizes.stored_lifecycles:,.0f} B of {ours / sizes.stored_lifecycles:,.0f} B a lifecycle",
             f"{sizes.stored_lifecycles:,} lifecycles",
         )
+
+
+ROWS: dict[str, Measured] = {"replay": replay_everything, "question": questions, "bytes": bytes_on_disk}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.reading", ROWS, __doc__)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import returnable
-from bench.lifecycle import fill
-from bench.measure import Row, Sizes
-from bench.projecting import rebuild
+from bench.speed.lifecycle import filled
+from bench.speed.measure import Measured, Row, Sizes, show
+from bench.speed.projecting import rebuild
 from returnable.adapters.cli.entry import main as returnable_command
 from returnable.domain.case import fold
 from returnable.projections.stored import VIEWS
@@ -19,11 +19,7 @@ from returnable.projections.stored import VIEWS
 def peaks(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Replay, exports and the views, over ten times as many events as in the small store."""
     stores = [folder / f"{events}.db" for events in (sizes.memory_events // 10, sizes.memory_events)]
-    events: list[int] = []
-    for store, size in zip(stores, (sizes.memory_events // 10, sizes.memory_events), strict=True):
-        with returnable.open(f"sqlite:///{store}") as desk:
-            fill(desk.services.store, size)
-            events.append(desk.services.store.head())
+    events = [filled(store, int(store.stem)) for store in stores]
     for name in _WORK:
         small, large = (_peak_kib(name, store) for store in stores)
         yield Row(
@@ -36,8 +32,8 @@ def peaks(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 
 def _peak_kib(name: str, store: Path) -> int:
-    command = [sys.executable, "-m", "bench.memory", name, str(store)]
-    ran = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "bench.speed.memory", "--peak-of", name, str(store)]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
     return int(ran.stdout.splitlines()[-1])
 
 
@@ -75,6 +71,11 @@ def _peak_of_this_process() -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
+ROWS: dict[str, Measured] = {"memory": peaks}
+
 if __name__ == "__main__":
-    _WORK[sys.argv[1]](sys.argv[2])
-    print(_peak_of_this_process())
+    if sys.argv[1:2] == ["--peak-of"]:
+        _WORK[sys.argv[2]](sys.argv[3])
+        print(_peak_of_this_process())
+    else:
+        show("python -m bench.speed.memory", ROWS, __doc__)

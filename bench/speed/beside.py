@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
-from itertools import count
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from bench.lifecycle import numbered
-from bench.measure import Row, Sizes, seconds
-from bench.raw import RawLog
+from bench.speed.lifecycle import Block, in_blocks, row_of
+from bench.speed.measure import Measured, Row, Sizes, seconds, show
+from bench.speed.raw import RawLog
 
 _STEPS = (
     ("order", "nothing", "confirmed"),
@@ -46,42 +45,30 @@ _DETAILS = {
 
 def others(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """One client, step by step, each durable when the next begins."""
-    yield from _measured(sizes, "tables of one's own with an audit table", _in_tables(folder / "tables.db"), folder)
+    yield _measured(sizes, "tables of one's own with an audit table", _in_tables(folder / "tables.db"), folder)
     with Shop(env={"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "library.db")}) as shop:
-        yield from _measured(sizes, "`eventsourcing` as documented", shop.step, folder)
+        yield _measured(sizes, "`eventsourcing` as documented", shop.step, folder)
 
 
 Step = Callable[[str, str, str, str], None]
 
 
-def _measured(sizes: Sizes, name: str, step: Step, folder: Path) -> Iterator[Row]:
-    log = RawLog(folder / f"raw-{len(name)}.db")
+def _measured(sizes: Sizes, name: str, step: Step, folder: Path) -> Row:
     payload = json.dumps(_DETAILS).encode()
-    ratios: list[float] = []
-    raw_rates: list[float] = []
-    numbers = map(numbered, count())
-    for nth in range(sizes.command_blocks + 1):
-        steps = [(number, *each) for number in _some(numbers, sizes.lifecycles_in_block) for each in _STEPS]
-        begin = perf_counter()
-        for number, kind, before, after in steps:
-            step(kind, number, before, after)
-        of_theirs = perf_counter() - begin
-        of_raw = seconds(lambda steps=steps: log.insert_each([payload] * len(steps)))  # type: ignore[misc]
-        if nth:  # the first block warms up
-            ratios.append(of_raw / of_theirs)
-            raw_rates.append(len(steps) / of_raw)
-    log.close()
-    yield Row(
-        f"for comparison: {name}, SQLite FULL, 1 client",
-        ratios,
-        "–",
-        f"{median(raw_rates):,.0f} commits/s",
-        f"{len(ratios) * sizes.lifecycles_in_block * len(_STEPS):,} steps in {len(ratios)} blocks",
-    )
 
+    def take(numbers: list[str]) -> None:
+        for number in numbers:
+            for kind, before, after in _STEPS:
+                step(kind, number, before, after)
 
-def _some(numbers: Iterator[str], many: int) -> list[str]:
-    return [next(numbers) for _ in range(many)]
+    with closing(RawLog(folder / f"raw-{len(name)}.db")) as log:
+
+        def block(numbers: list[str]) -> Block:
+            payloads = [payload] * (len(numbers) * len(_STEPS))
+            return [seconds(partial(take, numbers))], [seconds(partial(log.insert_each, payloads))]
+
+        blocks = in_blocks(sizes.command_blocks, sizes.lifecycles_in_block, block)
+    return row_of(f"for comparison: {name}, SQLite FULL, 1 client", "–", blocks, sizes.lifecycles_in_block)
 
 
 # ---- tables of one's own ------------------------------------------------------------------------------------------------
@@ -154,3 +141,9 @@ class Shop(Application):
             assert subject.status == before
             subject.move(after=after, details=_DETAILS)
         self.save(subject)
+
+
+ROWS: dict[str, Measured] = {"others": others}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.beside", ROWS, __doc__)

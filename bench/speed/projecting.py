@@ -9,9 +9,8 @@ from statistics import median
 
 import orjson
 
-import returnable
-from bench.lifecycle import fill
-from bench.measure import Row, Sizes, in_turns
+from bench.speed.lifecycle import filled
+from bench.speed.measure import Measured, Row, Sizes, in_turns, show
 from returnable.adapters.wiring import assemble, projector, stored_views
 from returnable.projections.stored import VIEWS
 
@@ -20,7 +19,7 @@ def rebuilding(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Every stored view, and one of them alone, built anew beside a plain read of the same rows, and beside one that decodes
     them."""
     path = folder / "projecting.db"
-    events = _filled(path, sizes.replay_events)
+    events = filled(path, sizes.replay_events)
     connection = sqlite3.connect(path)
 
     def read() -> None:
@@ -64,7 +63,7 @@ def rebuild(store_url: str, views: Sequence[str], views_url: str | None = None) 
         services.store.close()
 
 
-def _filled(path: Path, events: int) -> int:
-    with returnable.open(f"sqlite:///{path}") as desk:
-        fill(desk.services.store, events)
-        return desk.services.store.head()
+ROWS: dict[str, Measured] = {"project": rebuilding}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.projecting", ROWS, __doc__)

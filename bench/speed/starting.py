@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import median
 
-from bench.measure import Row, Sizes, in_turns, table
+from bench.speed.measure import Measured, Row, Sizes, in_turns, show, table
 
 FIRST_COMMAND = """\
 import sys, returnable
@@ -73,10 +74,11 @@ def _run(command: Sequence[str | Iterator[str]]) -> None:
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)")
 
 
-def import_profile(folder: Path) -> str:
+def import_profile() -> str:
     """Where a process spends its imports up to the first durable command: by package, then by module."""
-    words = [sys.executable, "-X", "importtime", "-c", FIRST_COMMAND, str(folder / "imports.db")]
-    spent = subprocess.run(words, check=True, capture_output=True, text=True).stderr
+    with tempfile.TemporaryDirectory(prefix="returnable-bench-") as folder:
+        words = [sys.executable, "-X", "importtime", "-c", FIRST_COMMAND, f"{folder}/imports.db"]
+        spent = subprocess.run(words, check=True, capture_output=True, text=True).stderr
     modules = [(int(own), int(total), name) for own, total, name in _IMPORT.findall(spent)]
     packages: defaultdict[str, int] = defaultdict(int)
     for own, _, name in modules:
@@ -91,3 +93,9 @@ def import_profile(folder: Path) -> str:
             ),
         )
     )
+
+
+ROWS: dict[str, Measured] = {"start": processes}
+
+if __name__ == "__main__":
+    show("python -m bench.speed.starting", ROWS, __doc__, import_profile)
