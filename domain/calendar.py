@@ -13,8 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+import tzdata
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 
@@ -42,13 +43,32 @@ def plain(instant: datetime) -> datetime:
     return kind(*parts, instant.microsecond, tzinfo=instant.tzinfo, fold=instant.fold)
 
 
+ZONE_DATA = tzdata.IANA_VERSION
+"""The release of the time zone database that is installed, such as ``2026f``."""
+
+
+class _Zone(ZoneInfo):
+    """A time zone that is copied and pickled by its name, which a zone out of a file is not by itself."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return zone, (self.key,)
+
+
 @cache
 def zone(name: str) -> ZoneInfo:
-    """The IANA time zone of that name; raises :class:`CalendarInvalid` for an unknown one."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise CalendarInvalid(f"{short(name)} is not an IANA time zone") from None
+    """The IANA time zone of that name, out of the package ``tzdata``; raises :class:`CalendarInvalid` for an unknown one.
+
+    ``ZoneInfo(name)`` asks the folders of the host first, so that their age would judge. Nothing here reads them.
+    """
+    if name not in _zone_names():
+        raise CalendarInvalid(f"{short(name)} is not an IANA time zone")
+    with resources.files(tzdata).joinpath("zoneinfo", *name.split("/")).open("rb") as source:
+        return _Zone.from_file(source, key=name)
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(resources.files(tzdata).joinpath("zones").read_text(encoding="utf-8").split())
 
 
 class _Frozen(BaseModel):

@@ -186,7 +186,7 @@ def report_wrong_item(
         channel=command.channel,
         evidence=tuple(sorted(evidence)),
         contact_by=elapsed_end(reported_at, now.policy.clauses.wrong_item_contact.hours),
-        pins=now.policy.pins,
+        pins=now.pins,
         ruling=weighing.ruling if weighing.allowed else (),
     )
     reserved_ids = [ReservedId("claim", command.claim_id, order.order_id)]

@@ -8,8 +8,9 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Literal, TypedDict
 
+from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.deadlines import Deadlines
-from returnable.domain.events import Event, Who
+from returnable.domain.events import Event, Pins, Who
 from returnable.domain.fields import to_text
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded, ReservedId
@@ -81,6 +82,14 @@ class DecisionContext:
     command_id: str | None = None
     recorded: Event | None = None
     """The event that recorded a decision which is made again. The deadlines in it hold, however they were computed."""
+    tzdata: str | None = ZONE_DATA
+    """The release of the time zone database that resolves the deadlines; the recorded one for a decision made again."""
+
+    @property
+    def pins(self) -> Pins:
+        """What the decision is judged by."""
+        pins = self.policy.pins
+        return pins if pins.tzdata == self.tzdata else pins.model_copy(update={"tzdata": self.tzdata})
 
     @property
     def deadlines(self) -> Deadlines:
@@ -111,7 +120,7 @@ class DecisionContext:
 
         ``fields`` are those of the verdict besides its envelope, its pins and its ruling.
         """
-        judged: dict[str, Any] = {**self.envelope(occurred_at), "pins": self.policy.pins, "ruling": weighing.ruling}
+        judged: dict[str, Any] = {**self.envelope(occurred_at), "pins": self.pins, "ruling": weighing.ruling}
         events = [(stream, event) for event in (*before, verdict(**judged, **fields))]
         return DecisionResult(
             "declined" if verdict.declines else "accepted", events, weighing.ruling, list(reserved_ids)

@@ -66,7 +66,7 @@ def _counted(case: Case, decided: DecisionResult, now: DecisionContext) -> Decis
     stream, decision = decided.events[-1]
     event = RefusalsCounted(
         **now.envelope(decided.events[0][1].occurred_at),
-        pins=now.policy.pins,
+        pins=now.pins,
         ruling=decision.ruling or (),
         command=refused.command,
         repeats=first.entries[0].event_id,

@@ -52,6 +52,8 @@ class Pins(Part):
     sha256: Harmless
     calendar: Harmless
     zone: Harmless
+    tzdata: Harmless | None = None
+    """The release of the time zone database; absent in an event of a version that did not record it."""
     engine: Harmless = ENGINE
 
 

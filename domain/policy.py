@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstr
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from returnable.domain.cached import cached_property
-from returnable.domain.calendar import Calendar, Counting, bundled_calendar, local_date, zone
+from returnable.domain.calendar import ZONE_DATA, Calendar, Counting, bundled_calendar, local_date, zone
 from returnable.domain.errors import CalendarInvalid, PolicyInvalid, place_of
 from returnable.domain.events import Pins
 from returnable.domain.fields import Currency, Evidence, Flag
@@ -298,6 +298,7 @@ class Policy(Closed):
             sha256=self.sha256,
             calendar=f"{self.days.name}/{self.days.version}",
             zone=self.zone,
+            tzdata=ZONE_DATA,
         )
 
     @cached_property

@@ -12,10 +12,11 @@ def instant_in_words(at: datetime, tz: ZoneInfo, *, offset: bool = False) -> str
 
     With ``offset`` the seconds always appear, and the offset from UTC as well.
 
+    >>> from returnable.domain.calendar import zone
     >>> noon = datetime.fromisoformat("2026-03-20T12:00:00-04:00")
-    >>> instant_in_words(noon, ZoneInfo("America/New_York"))
+    >>> instant_in_words(noon, zone("America/New_York"))
     'Fri 2026-03-20 12:00 EDT'
-    >>> instant_in_words(noon, ZoneInfo("America/New_York"), offset=True)
+    >>> instant_in_words(noon, zone("America/New_York"), offset=True)
     'Fri 2026-03-20 12:00:00 EDT (-04:00)'
     """
     local = at.astimezone(tz)

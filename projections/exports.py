@@ -56,6 +56,7 @@ _PLACE = (
     Column("policy", "text", "the policy that it pins, if it pins one"),
     Column("policy_version", "text", "the version of that policy"),
     Column("policy_sha256", "text", "the hash of that policy"),
+    Column("tzdata", "text", "the release of the time zone database that it pins"),
     Column("outcome", "text", "accepted or declined: the outcome of the command that recorded it"),
 )
 
@@ -257,6 +258,7 @@ def _place(entry: Recorded, outcome: str) -> Row:
         "policy": pins.policy if pins else None,
         "policy_version": pins.version if pins else None,
         "policy_sha256": pins.sha256 if pins else None,
+        "tzdata": pins.tzdata if pins else None,
         "outcome": outcome,
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.case import Case, evolve
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
@@ -99,7 +100,9 @@ def _decided_otherwise(case: Case, command: RecordedCommand, policy_of: PolicyOf
     first = command.entries[0].event
     try:
         pinned = first if isinstance(first, Confirmed) else case.order.confirmed
-        now = DecisionContext(command.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first)
+        now = DecisionContext(
+            command.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first, _zone_data(command)
+        )
         new = decide(case, command.command, now).events
     except CORRUPTION_ERRORS as error:
         yield f"{command.fields['command']} cannot be decided again: {describe(error)}"
@@ -116,6 +119,12 @@ def _decided_otherwise(case: Case, command: RecordedCommand, policy_of: PolicyOf
             yield from _events_differ(recorded[index], new[index])
 
 
+def _zone_data(command: RecordedCommand) -> str | None:
+    """The release of the time zone database that a command was judged by."""
+    pins = next((entry.event.pins for entry in command.entries if entry.event.pins is not None), None)
+    return ZONE_DATA if pins is None else pins.tzdata
+
+
 def _place(entry: tuple[str, Event]) -> tuple[str, str, bytes]:
     return entry[0], entry[1].stored_as, encode(entry[1])[1]
 
@@ -130,6 +139,9 @@ def _events_differ(recorded: tuple[str, Event], new: tuple[str, Event]) -> Itera
     engine = event.pins.engine if event.pins is not None else ENGINE
     if engine != ENGINE:
         yield f"decided by engine {engine}; this is engine {ENGINE}"
+    zone_data = event.pins.tzdata if event.pins is not None else None
+    if zone_data not in (None, ZONE_DATA):
+        yield f"decided with the zone data of tzdata {zone_data}; this is tzdata {ZONE_DATA}"
     yield from _values_differ("", from_json(encode(event)[1]), from_json(encode(other)[1]))
 
 

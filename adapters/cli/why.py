@@ -95,9 +95,10 @@ def _circumstances(view: WhyView) -> Iterator[str]:
     yield f"[dim]occurred[/dim] {view.occurred_at}{learnt}{by}"
     yield f"[dim]command[/dim] {view.command}{command_id}; it recorded {', '.join(map(safe, view.recorded))}"
     pins = view.pins
+    data = f" (tzdata {safe(pins.tzdata)})" if pins.tzdata is not None else ""
     yield (
         f"[dim]policy[/dim] {safe(pins.policy)} {safe(pins.version)}, calendar {safe(pins.calendar)}, zone "
-        f"{safe(pins.zone)}, engine {safe(pins.engine)}\n[dim]sha256 {safe(pins.sha256)}[/dim]"
+        f"{safe(pins.zone)}{data}, engine {safe(pins.engine)}\n[dim]sha256 {safe(pins.sha256)}[/dim]"
     )
 
 

@@ -32,6 +32,7 @@ from pydantic import (
 )
 from pydantic import field_validator as check
 
+from returnable.adapters.imports.times import TimeFormat, day_and_month_swapped
 from returnable.domain.calendar import zone
 from returnable.domain.errors import CalendarInvalid, ReturnableError, place_of
 
@@ -179,6 +180,8 @@ class LineSection(Closed):
     tax: Number | None = None
     final_sale: Given | None = None
     description: Given | None = None
+    goods: bool = True
+    """Whether discount, subtotal and tax of the order are about it; they are not about a tip or a fee."""
 
 
 class ShippingSection(Closed):
@@ -207,11 +210,15 @@ class OrderSection(Closed):
     lines: Annotated[tuple[LineSection, ...], Field(min_length=1, strict=False, fail_fast=True)]
     shipping: ShippingSection | None = None
     payments: Annotated[tuple[PaymentSection, ...], Field(strict=False, fail_fast=True)] = ()
+    subtotal: Number | None = None
+    """What the goods cost after the discount: what is left of the discount is taken off shipping."""
     discount: Number | None = None
     """A discount on the whole order. It is spread over the units by their prices, to the cent. If the units of a line then
     differ in price, the line becomes two, the second with ``/2`` after its id."""
     tax: Number | None = None
     """The tax of the whole order. It is spread over the units by the prices paid, to the cent."""
+    rounding: Number | None = None
+    """By how much the payments may differ from the parts; the difference is put down to the tax of the order."""
 
     @check("payments")
     @classmethod
@@ -224,6 +231,10 @@ class OrderSection(Closed):
     def _one_tax(self) -> Self:
         if self.tax is not None and any(line.tax is not None for line in self.lines):
             raise ValueError("give tax for the order or for its lines, not for both")
+        if self.rounding is not None and self.tax is None:
+            raise ValueError("rounding goes with the tax of the order")
+        if self.subtotal is not None and (self.discount is None or self.shipping is None):
+            raise ValueError("subtotal goes with a discount and with shipping")
         return self
 
 
@@ -286,6 +297,8 @@ class FileSection(Closed):
 
     encoding: str = "utf-8"
     delimiter: str = ","
+    optional: Annotated[tuple[ColumnName, ...], Field(strict=False, fail_fast=True)] = ()
+    """Columns that the table may lack; they are then empty."""
 
     @check("encoding")
     @classmethod
@@ -314,7 +327,7 @@ class FormatSection(Closed):
     """The notation of values: times, numbers, yes and no, empty."""
 
     times: Annotated[tuple[str, ...], Field(min_length=1, strict=False, fail_fast=True)] = ("iso",)
-    """``iso``, ``unix`` (seconds), ``unix_ms``, or formats of ``strptime``; the first one that fits is used."""
+    """``iso``, ``unix`` (seconds), ``unix_ms``, or directives such as ``%d/%m/%Y %H:%M``; the first that fits counts."""
     zone: str | None = None
     """The time zone of times without an offset. Without a zone, such a time is refused."""
     ambiguous: Literal["earlier", "later", "refuse"] = "earlier"
@@ -339,6 +352,16 @@ class FormatSection(Closed):
         except CalendarInvalid as error:
             raise ValueError(str(error)) from None
         return name
+
+    @check("times")
+    @classmethod
+    def _lossless(cls, forms: tuple[str, ...]) -> tuple[str, ...]:
+        for form in forms:
+            TimeFormat(form)
+            other = day_and_month_swapped(form)
+            if other != form and other in forms:
+                raise ValueError(f"{form!r} and {other!r} read 03/02 in two ways: keep one")
+        return forms
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 from returnable.adapters.imports.mapping import (
@@ -56,22 +57,43 @@ class _Step:
 
 
 @dataclass(slots=True)
+class _Line:
+    """A line before its units have prices."""
+
+    row: int
+    fields: Fields
+    cost: int
+    """What all its units cost, in minor units."""
+    goods: bool = True
+
+
+@dataclass(slots=True)
 class _Bought:
     """The lines of an order, and the rows that they come from."""
 
-    lines: list[Fields]
-    of_row: dict[int, list[Fields]]
+    lines: list[Fields] = field(default_factory=list)
+    goods: list[Fields] = field(default_factory=list)
+    """The lines that share the tax of the order."""
+    of_row: dict[int, list[Fields]] = field(default_factory=dict)
     """Row → its lines."""
     halves: dict[str, tuple[Fields, Fields]] = field(default_factory=dict)
-    """Id of a line that a discount split → its two parts."""
+    """Id of a line whose units differ in price → what became of it."""
     gone_back: Counter[str] = field(default_factory=Counter)
     """Line → how many of its units are returned so far."""
 
-    def split(self, line: Fields, rest: Fields) -> None:
-        """Add the second part of a split line."""
-        self.lines.insert(self.lines.index(line) + 1, rest)
-        self.halves[line["line_id"]] = (line, rest)
-        next(of for of in self.of_row.values() if any(one is line for one in of)).append(rest)
+    @classmethod
+    def of(cls, lines: Sequence[_Line], currency: str) -> _Bought:
+        """Lines with the prices of their units, to the cent; a line whose units differ in price becomes two."""
+        bought, taken = cls(), {line.fields["line_id"] for line in lines}
+        for line in lines:
+            parts = _in_units(line, taken, currency)
+            taken |= {part["line_id"] for part in parts}
+            bought.lines += parts
+            bought.goods += parts if line.goods else []
+            bought.of_row.setdefault(line.row, []).extend(parts)
+            if len(parts) == 2:
+                bought.halves[parts[0]["line_id"]] = (parts[0], parts[1])
+        return bought
 
     def only_line(self, row: SourceRow, place: str) -> str:
         """The only line of a row; raises :class:`Refused` if the row has none or several."""
@@ -161,16 +183,17 @@ class Planner:
         row = rows[0].number
         currency = self._needed(values.text, order.currency, rows, "currency")
         customer = order.customer
-        bought = self._lines(rows, currency)
-        if not bought.lines:
+        lines = self._lines(rows, currency)
+        if not lines:
             reason = "the order has none: every line lacks a quantity or does not meet its condition"
             raise Refused(row, "lines", reason, command="confirm_order")
         discount = values.amount(order.discount, rows, currency, "discount")
-        if discount is not None and to_minor(discount, currency):
-            _take_off(bought, to_minor(discount, currency), currency, row)
-        tax = values.amount(order.tax, rows, currency, "tax")
-        if tax is not None and to_minor(tax, currency):
-            _spread_tax(bought.lines, to_minor(tax, currency), currency, row)
+        subtotal = values.amount(order.subtotal, rows, currency, "subtotal")
+        off_shipping = _take_off(lines, discount or "0", subtotal, currency, row)
+        bought = _Bought.of(lines, currency)
+        tax = to_minor(values.amount(order.tax, rows, currency, "tax") or "0", currency)
+        if tax:
+            _spread_tax(bought.goods, tax, currency, row)
         fields: Fields = {
             "command": "confirm_order",
             "order_id": order_id,
@@ -189,9 +212,17 @@ class Planner:
         fields["customer"] |= _known(name=name and joined_lines(name), email=email)
         if order.shipping is not None:
             charged = values.amount(order.shipping.charged, rows, currency, "shipping.charged")
-            tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")
-            fields["shipping"] = {"charged": charged or "0", "tax": tax or "0"}
+            shipping_tax = values.amount(order.shipping.tax, rows, currency, "shipping.tax")
+            left = to_minor(charged or "0", currency) - off_shipping
+            if left < 0:
+                excess = f"{to_major(-left, currency)} of the discount are left when goods and shipping are paid"
+                raise Refused(row, "discount", excess, "money.mismatch", "confirm_order")
+            fields["shipping"] = {"charged": to_major(left, currency), "tax": shipping_tax or "0"}
         fields["payments"] = self._payments(rows, currency, fields)
+        rounding = to_minor(values.amount(order.rounding, rows, currency, "rounding") or "0", currency)
+        rounded = sum(to_minor(one["amount"], currency) for one in fields["payments"]) - _price(fields, currency)
+        if 0 < abs(rounded) <= rounding and tax + rounded >= 0:
+            _spread_tax(bought.goods, tax + rounded, currency, row)
         return fields, bought
 
     def _needed(self, read: Callable[..., Any], value: Value, rows: Sequence[SourceRow], field: str) -> Any:
@@ -201,17 +232,15 @@ class Planner:
             raise Refused(rows[0].number, field, f"column {columns} is empty" if columns else "is empty")
         return found
 
-    def _lines(self, rows: Sequence[SourceRow], currency: str) -> _Bought:
-        bought = _Bought([], {})
+    def _lines(self, rows: Sequence[SourceRow], currency: str) -> list[_Line]:
+        lines: list[_Line] = []
         for row in rows:
             for section in self._mapping.order.lines:
-                line = self._line(row, section, currency, len(bought.lines))
-                if line is not None:
-                    bought.lines.append(line)
-                    bought.of_row.setdefault(row.number, []).append(line)
-        return bought
+                line = self._line(row, section, currency, len(lines))
+                lines += [] if line is None else [line]
+        return lines
 
-    def _line(self, row: SourceRow, section: LineSection, currency: str, index: int) -> Fields | None:
+    def _line(self, row: SourceRow, section: LineSection, currency: str, index: int) -> _Line | None:
         values, rows = self._values, [row]
         place = f"lines[{index}]"
         if not values.holds(section.when, rows, place):
@@ -225,12 +254,16 @@ class Planner:
         line: Fields = {
             "line_id": values.text(section.line_id, rows, f"{place}.line_id") or str(index + 1),
             "sku": self._needed(values.text, section.sku, rows, f"{place}.sku"),
-            "unit_price": amount_text(price, currency, row.number, f"{place}.unit_price"),
+            "unit_price": "",  # until the discount is known
             "quantity": quantity,
             "tax": values.amount(section.tax, rows, currency, f"{place}.tax") or "0",
             "final_sale": values.flag(section.final_sale, rows, f"{place}.final_sale") or False,
         }
-        return line | _known(description=values.text(section.description, rows, f"{place}.description"))
+        # A price that is calculated need not be whole cents, if what all units cost is: 10.00 divided by 3.
+        counted = 1 if section.unit_price.counts else quantity
+        cost = amount_text(price * quantity / counted, currency, row.number, f"{place}.unit_price")
+        line |= _known(description=values.text(section.description, rows, f"{place}.description"))
+        return _Line(row.number, line, to_minor(cost, currency) * counted, section.goods)
 
     def _payments(self, rows: Sequence[SourceRow], currency: str, order: Fields) -> list[Fields]:
         values = self._values
@@ -455,28 +488,37 @@ def _price(order: Fields, currency: str) -> int:
     return goods + to_minor(shipping["charged"], currency) + to_minor(shipping["tax"], currency)
 
 
-def _take_off(bought: _Bought, discount: int, currency: str, row: int) -> None:
-    """Spread a discount over the units by their prices, to the cent. A line whose units then differ in price becomes two."""
-    lines = bought.lines
-    prices = _prices(lines, currency)
-    if discount > sum(prices):
-        shown = to_major(discount, currency)
+def _take_off(lines: Sequence[_Line], discount: str, subtotal: str | None, currency: str, row: int) -> int:
+    """Spread a discount over the goods by what they cost, to the cent. What the subtotal leaves of it comes back."""
+    goods = [line for line in lines if line.goods]
+    costs = [line.cost for line in goods]
+    whole = to_minor(discount, currency)
+    off = whole if subtotal is None else sum(costs) - to_minor(subtotal, currency)
+    if not 0 <= off <= whole:
+        reason = f"the goods cost {to_major(sum(costs), currency)}, which less {discount} is not {subtotal}"
+        raise Refused(row, "subtotal", reason, "money.mismatch", "confirm_order")
+    if off > sum(costs):
+        shown = to_major(off, currency)
         raise Refused(row, "discount", f"{shown} is more than the goods cost", "money.mismatch", "confirm_order")
-    for line, price, off in zip(list(lines), prices, split(discount, prices), strict=True):
-        each, dearer = divmod(price - off, line["quantity"])
-        cheaper = line["quantity"] - dearer
-        line["unit_price"] = to_major(each, currency)
-        if not dearer:
-            continue
-        taxes = split(to_minor(line["tax"], currency), [cheaper, dearer])
-        rest = line | {
-            "line_id": f"{line['line_id']}/2",
-            "quantity": dearer,
-            "unit_price": to_major(each + 1, currency),
-        }
-        line["quantity"], line["tax"] = cheaper, to_major(taxes[0], currency)
-        rest["tax"] = to_major(taxes[1], currency)
-        bought.split(line, rest)
+    for line, share in zip(goods, split(off, costs), strict=True):
+        line.cost -= share
+    return whole - off
+
+
+def _in_units(line: _Line, taken: Collection[str], currency: str) -> list[Fields]:
+    """A line with the price of its units; two lines where some of them cost a cent more."""
+    first = line.fields
+    each, dearer = divmod(line.cost, first["quantity"])
+    first["unit_price"] = to_major(each, currency)
+    if not dearer:
+        return [first]
+    cheaper = first["quantity"] - dearer
+    taxes = split(to_minor(first["tax"], currency), [cheaper, dearer])
+    line_id = next(one for n in count(2) if (one := f"{first['line_id']}/{n}") not in taken)
+    rest = first | {"line_id": line_id, "quantity": dearer, "unit_price": to_major(each + 1, currency)}
+    first["quantity"], first["tax"] = cheaper, to_major(taxes[0], currency)
+    rest["tax"] = to_major(taxes[1], currency)
+    return [first, rest]
 
 
 def _spread_tax(lines: list[Fields], tax: int, currency: str, row: int) -> None:

@@ -104,7 +104,7 @@ def _header(path: str, header: list[str] | None, mapping: Mapping) -> list[str]:
     for place, column in mapping.columns_used():
         needed.setdefault(column, place)
     for column, place in needed.items():
-        if column not in names:
+        if column not in names and column not in mapping.file.optional:
             shown = ", ".join(short(name) for name in names[:60])
             raise MappingInvalid(f"{place}: {path} has no column {short(column)}; it has {shown}")
         if names.count(column) > 1:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSection, Value, When
+from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, TimeFormat, Told, at_named, names_of
 from returnable.domain.calendar import zone
-from returnable.domain.fields import rfc_3339
+from returnable.domain.errors import CalendarInvalid
 from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major
 
 TOO_MUCH = 10**12
@@ -47,6 +48,7 @@ class Values:
         self._form = form
         self._empty = {text.strip() for text in form.empty} | {""}
         self._zone: ZoneInfo | None = zone(form.zone) if form.zone is not None else None
+        self._times = [TimeFormat(one) for one in form.times]
         separator = re.escape(form.thousands)
         whole = rf"\d{{1,3}}(?:{separator}\d{{3}})+|\d+" if form.thousands else r"\d+"
         self._number = re.compile(rf"([+-]?)(?:({whole})(?:{re.escape(form.decimal)}(\d*))?)\Z", re.ASCII)
@@ -56,7 +58,7 @@ class Values:
 
     def cell(self, row: SourceRow, column: str) -> str | None:
         """The text of a cell without surrounding spaces; ``None`` for an empty cell."""
-        text = row.cells[column].strip()
+        text = row.cells.get(column, "").strip()
         return None if text in self._empty else text
 
     def text(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> str | None:
@@ -198,37 +200,76 @@ class Values:
         text = self.text(value, rows, field)
         if value is None or text is None:
             return None
-        for form in self._form.times:
-            try:
-                time = _time(text, form)
-            except (ValueError, OverflowError, OSError):
-                continue
-            if time.tzinfo is not None:
-                try:
-                    return time.astimezone(UTC)
-                except OverflowError:
-                    continue
-            return self._in_zone(time, text, rows[0].number, field)
+        for form in self._times:
+            told = form.read(text)
+            if told is not None:
+                return self._at(told, text, rows[0].number, field)
         shown = ", ".join(self._form.times)
         raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time in the format {shown}")
 
-    def _in_zone(self, time: datetime, text: str, row: int, field: str) -> datetime:
-        tz, form = self._zone, self._form
+    def _at(self, told: Told, text: str, row: int, field: str) -> datetime:
+        if (told.offset is None or told.zone_name is not None) and not 1900 <= told.local.year <= 2200:
+            raise Refused(row, field, f"{text!r} is outside the years this library knows")
+        if told.weekday not in (None, told.local.weekday()):
+            raise Refused(row, field, f"{text!r} names another day of the week than its date")
+        named = self._at_named(told, told.zone_name, text, row, field)
+        if told.offset is None and told.zone_name is None:
+            return self._in_zone(told.local, self._zone, text, row, field)
+        at = named if told.offset is None else told.by_offset()
+        if at is None:
+            raise Refused(
+                row, field, f"{text!r}: {told.zone_name!r} names several time zones, or none; write an offset"
+            )
+        if named not in (None, at):
+            raise Refused(row, field, f"{text!r}: the offset is not that of {told.zone_name!r}")
+        return at
+
+    def _at_named(self, told: Told, name: str | None, text: str, row: int, field: str) -> datetime | None:
+        """The instant of a time with the name of a zone; ``None`` for a name that does not say for certain which."""
+        local = told.local
+        if name is None:
+            return None
+        if "/" in name:
+            try:
+                tz = zone(name)
+            except CalendarInvalid:
+                return None
+            if told.offset is not None and told.by_offset().astimezone(tz).replace(tzinfo=None) == local:
+                return told.by_offset()
+            return self._in_zone(local, tz, text, row, field)
+        known = name.upper()
+        if known in UNIVERSAL:
+            return local.replace(tzinfo=UTC)
+        american = AMERICAN.get(known)
+        for one in (self._zone, None if american is None else zone(american)):
+            if one is None or known not in names_of(one, local.year):
+                continue
+            found = at_named(local, known, one)
+            if not found:
+                raise Refused(row, field, f"{text!r}: the clocks of {one.key} do not show {known} then")
+            if told.offset is not None and told.by_offset() in found:
+                return told.by_offset()
+            exists = found[0].astimezone(one).replace(tzinfo=None) == local
+            if len(found) == 1 and (exists or self._form.nonexistent == "shift"):
+                return found[0]
+            return self._in_zone(local, one, text, row, field)
+        return None
+
+    def _in_zone(self, told: datetime, tz: ZoneInfo | None, text: str, row: int, field: str) -> datetime:
+        form = self._form
         if tz is None:
             raise Refused(row, field, f"{text!r} has no offset, and the mapping names no format.zone")
-        if not 1900 <= time.year <= 2200:
-            raise Refused(row, field, f"{text!r} is outside the years this library knows")
-        first = time.replace(tzinfo=tz, fold=0)
-        second = time.replace(tzinfo=tz, fold=1)
+        first = told.replace(tzinfo=tz, fold=0)
+        second = told.replace(tzinfo=tz, fold=1)
         if first.utcoffset() == second.utcoffset():
             return first.astimezone(UTC)
-        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == time
+        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == told
         if exists:
             if form.ambiguous == "refuse":
-                raise Refused(row, field, f"{text!r} occurs twice in {form.zone}: clocks are set back")
+                raise Refused(row, field, f"{text!r} occurs twice in {tz.key}: clocks are set back")
             return (first if form.ambiguous == "earlier" else second).astimezone(UTC)
         if form.nonexistent == "refuse":
-            raise Refused(row, field, f"{text!r} does not exist in {form.zone}: clocks are set forward")
+            raise Refused(row, field, f"{text!r} does not exist in {tz.key}: clocks are set forward")
         return first.astimezone(UTC)
 
     def flag(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> bool | None:
@@ -240,17 +281,6 @@ class Values:
         if known is None:
             raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is neither true nor false in the mapping")
         return known
-
-
-def _time(text: str, form: str) -> datetime:
-    if form == "iso":
-        return rfc_3339(text) or datetime.fromisoformat(text)
-    if form in ("unix", "unix_ms"):
-        if not re.fullmatch(r"\d{1,16}(\.\d{1,9})?", text, re.ASCII):
-            raise ValueError(text)
-        microseconds = Decimal(text) * (1_000_000 if form == "unix" else 1_000)
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
-    return datetime.strptime(text, form)  # noqa: DTZ007  (the mapping gives the zone)
 
 
 def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:

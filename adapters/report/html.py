@@ -148,7 +148,7 @@ class _Page:
             ("Customer", _joined([named(report.customer_id), *buyer], ", ")),
             ("Policy", (named(policy.id), " ", named(policy.version), f", engine {policy.engine}")),
             ("Policy sha256", el("code", policy.sha256)),
-            ("Calendar, zone", (given(policy.calendar), ", ", given(policy.zone))),
+            ("Calendar, zone", (given(policy.calendar), ", ", given(policy.zone_and_data))),
             ("Made from", (counted, self.event(store.last_fact), f" at position {store.last_fact_position}")),
         ]
         if store.damaged is not None:

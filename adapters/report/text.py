@@ -94,7 +94,7 @@ class _Letter:
             ("Customer", ", ".join(text for text in customer if text is not None)),
             ("Policy", f"{policy.id} {policy.version}, engine {policy.engine}"),
             ("Policy sha256", policy.sha256),
-            ("Calendar, zone", f"{policy.calendar}, {policy.zone}"),
+            ("Calendar, zone", f"{policy.calendar}, {policy.zone_and_data}"),
             (
                 "Made from",
                 f"the store up to position {store.position}; of this case {store.facts} events, the last "

@@ -28,6 +28,8 @@ from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 
+import tzdata
+
 from bench.postgres import with_parameters
 from bench.proofs.determinism_worker import journeys_later
 from bench.proofs.journeys import as_file
@@ -83,7 +85,8 @@ class Surroundings:
     """What a process finds around a store: a time zone database, and the policy in force, as text."""
 
     name: str
-    zones: Path
+    tzdata: Path | None
+    """The folder that holds another package ``tzdata``; ``None``: that which is installed."""
     policy: str
     other_local_times: bool = False
 
@@ -126,45 +129,42 @@ def _read(run: Run, store: Path, zone: str, around: Surroundings, control: str |
     shutil.copy(store, copy)
     policy = _policy_file(run, zone, around.policy)
     arguments = ("say", f"sqlite:///{copy}", control or "-", str(run.journeys), str(policy), str(ZONES[zone]))
-    return printed_by_a_worker(run, *arguments, env=os.environ | {"PYTHONTZPATH": str(around.zones)}).splitlines()
+    env = os.environ if around.tzdata is None else os.environ | {"PYTHONPATH": str(around.tzdata)}
+    return printed_by_a_worker(run, *arguments, env=env).splitlines()
 
 
 def other_surroundings(folder: Path, releases: Sequence[str]) -> Iterator[Surroundings]:
     """Time zone databases of other days and one that lies, other holidays, other policies."""
-    usual = installed_zones()
     for release in releases:
-        yield Surroundings(f"tzdata {release}", fetched_zones(folder, release), BUNDLED, other_local_times=True)
-    lying = folder / "lying-zoneinfo"
-    shutil.copytree(usual, lying)
+        yield Surroundings(f"tzdata {release}", fetched_tzdata(folder, release), BUNDLED, other_local_times=True)
+    usual, lying = Path(str(resources.files(tzdata))), folder / "lying"
+    shutil.copytree(usual, lying / "tzdata")
     for shown, really in (("New_York", "Halifax"), ("Mexico_City", "New_York")):
-        shutil.copy(usual / "America" / really, lying / "America" / shown)
+        america = Path("zoneinfo", "America")
+        shutil.copy(usual / america / really, lying / "tzdata" / america / shown)
+    (lying / "tzdata" / "__init__.py").write_text('IANA_VERSION = "lies"\n')
     yield Surroundings("tzdata that lies by an hour or two", lying, BUNDLED, other_local_times=True)
     next_version = BUNDLED.replace('version = "2026-01"', 'version = "2026-02"')
     days = ", ".join(f"2026-{month:02}-{day:02}" for month in range(3, 9) for day in (2, 3, 4, 5, 9, 10, 16, 17, 18))
     holidays = next_version.replace('version = "2026.1"', f'version = "2026.1"\nclosed_also = [{days}]')
-    yield Surroundings("other holidays in force", usual, holidays)
+    yield Surroundings("other holidays in force", None, holidays)
     stricter = re.sub(r"(?m)^(days|hours|business_days) = \d+", r"\1 = 1", next_version)
-    yield Surroundings("a stricter policy in force", usual, stricter)
-    yield Surroundings("an earlier policy in force", usual, EARLIER)
+    yield Surroundings("a stricter policy in force", None, stricter)
+    yield Surroundings("an earlier policy in force", None, EARLIER)
 
 
-def installed_zones() -> Path:
-    """The folder of the package ``tzdata`` that is installed."""
-    return Path(str(resources.files("tzdata"))) / "zoneinfo"
-
-
-def fetched_zones(folder: Path, release: str) -> Path:
-    """That of another release, which pip fetches."""
+def fetched_tzdata(folder: Path, release: str) -> Path:
+    """The folder with another release of the package ``tzdata``, which pip fetches."""
     target = folder / f"tzdata-{release}"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*pip, "--target", str(target), f"tzdata=={release}"], check=True)
-    return target / "tzdata" / "zoneinfo"
+    return target
 
 
 def replay(run: Run) -> Replays:
     """Read stores in other surroundings."""
     tally = Replays()
-    usual = Surroundings("as written", installed_zones(), BUNDLED)
+    usual = Surroundings("as written", None, BUNDLED)
     others = [usual, *other_surroundings(run.folder, [release for release in run.tzdata.split(",") if release])]
     for zone in [run.zone] if run.zone else ZONES:
         store = _write(run, zone)
@@ -221,7 +221,7 @@ def prepared(python: str, folder: Path) -> str:
     if python == sys.executable:
         return python
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["postgres"], f"tzdata=={tzdata.__version__}"]
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     inside = str(folder / "bin" / "python")
     subprocess.run([inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", *needed], check=True)

@@ -54,5 +54,5 @@ def confirm(command: ConfirmOrder, now: DecisionContext) -> DecisionResult:
         shipping_tax=shipping_tax,
         payments=payments,
         cancel_by=elapsed_end(confirmed_at, now.policy.clauses.cancellation_window.hours),
-        pins=now.policy.pins,
+        pins=now.pins,
     )

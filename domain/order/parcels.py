@@ -100,7 +100,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext)
         parcel_id=command.parcel_id,
         return_before=deadlines.end(clauses.returns_window, delivered_at, "return_before"),
         report_before=deadlines.end(clauses.wrong_item_window, delivered_at, "report_before"),
-        pins=now.policy.pins,
+        pins=now.pins,
     )
     return _with_exception(order, event, reasons, now)
 

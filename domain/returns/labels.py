@@ -61,9 +61,7 @@ def record_label_received(ret: Return, command: RecordLabelReceived, now: Decisi
         raise _label_not_allowed(ret, label, command.command, now)
     received_at = command.received_at or now.at
     void_at = _void_at(label.issued.at, received_at, now)
-    return now.record(
-        ret.stream, LabelReceived, received_at, label_id=label.label_id, void_at=void_at, pins=now.policy.pins
-    )
+    return now.record(ret.stream, LabelReceived, received_at, label_id=label.label_id, void_at=void_at, pins=now.pins)
 
 
 def void_label(ret: Return, command: VoidLabel, now: DecisionContext) -> DecisionResult:

@@ -31,7 +31,13 @@ class PolicyStamp(Model):
     sha256: str
     calendar: str
     zone: str
+    tzdata: str | None = None
     engine: str
+
+    @property
+    def zone_and_data(self) -> str:
+        """The zone, and the release of the time zone database if it was recorded."""
+        return self.zone if self.tzdata is None else f"{self.zone} (tzdata {self.tzdata})"
 
     @classmethod
     def of(cls, pins: Pins) -> PolicyStamp:

@@ -16,7 +16,8 @@ from returnable.projections.report.model import Report
 def spoken(instant: str, tz: ZoneInfo, whole_seconds: bool = False) -> str:
     """An instant with weekday, date, time, abbreviation of the zone and offset; ``whole_seconds`` leaves out fractions.
 
-    >>> spoken("2026-03-02T10:00:00-05:00", ZoneInfo("America/New_York"))
+    >>> from returnable.domain.calendar import zone
+    >>> spoken("2026-03-02T10:00:00-05:00", zone("America/New_York"))
     'Mon 2026-03-02 10:00:00 EST (-05:00)'
     """
     at = datetime.fromisoformat(instant)
@@ -35,7 +36,8 @@ def words(name: str) -> str:
 def spelt(values: Mapping[str, JsonValue], tz: ZoneInfo) -> list[tuple[str, str]]:
     """The fields of an event, or the grounds of a verdict, as names and values; a list of structures has a row for each.
 
-    >>> spelt({"channel": "portal", "lines": [{"line_id": "1", "in_time": True}]}, ZoneInfo("UTC"))
+    >>> from returnable.domain.calendar import zone
+    >>> spelt({"channel": "portal", "lines": [{"line_id": "1", "in_time": True}]}, zone("UTC"))
     [('channel', 'portal'), ('line', 'line 1, in time yes')]
     """
     rows: list[tuple[str, str]] = []
@@ -82,8 +84,9 @@ def _in_words(key: str, value: JsonValue, tz: ZoneInfo) -> str:
 def _structure(values: Mapping[str, JsonValue], tz: ZoneInfo) -> str:
     """A line, a parcel's share of it, a payment, or anything else, in a row of words.
 
+    >>> from returnable.domain.calendar import zone
     >>> parcels: list[JsonValue] = [{"parcel_id": "P-1", "quantity": 2}]
-    >>> _structure({"line_id": "1", "quantity": 2, "parcels": parcels, "accepted": True}, ZoneInfo("UTC"))
+    >>> _structure({"line_id": "1", "quantity": 2, "parcels": parcels, "accepted": True}, zone("UTC"))
     '2 of line 1 (2 in parcel P-1), accepted yes'
     """
     rest = dict(values)

@@ -368,21 +368,26 @@ def test_names_and_times_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert {order.occurred_at for order in shop.events(Confirmed)} == {datetime(2026, 3, 2, 15, 0, 0, 123456, UTC)}
 
 
-def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path: Path) -> None:
+def test_a_price_can_be_calculated_and_what_does_not_divide_is_split_to_the_cent(tmp_path: Path) -> None:
     mapping = mapping_text(line='quantity = "n"').replace(
         'unit_price = "price"',
         'unit_price = { sum = ["price", "extra"], minus = [{ column = "off", times = "n" }], divided_by = "n" }',
     )
     header = f"{HEADER},extra,off,n"
-    good, bad = "A-1,c,2026-03-02 10:00,10.00,2.00,1.50,4", "A-2,c,2026-03-02 10:00,10.00,,,3"
+    good, split = "A-1,c,2026-03-02 10:00,10.00,2.00,1.50,4", "A-2,c,2026-03-02 10:00,10.00,,,3"
+    bad = "A-5,c,2026-03-02 10:00,10.005,,,3"
     none, nothing = "A-3,c,2026-03-02 10:00,10.00,,,", "A-4,c,2026-03-02 10:00,,,,2"
-    shop = Shop(tmp_path, mapping, header, good, bad, none, nothing)
+    shop = Shop(tmp_path, mapping, header, good, split, bad, none, nothing)
 
     shop.load()
 
-    assert [(line.unit_price, line.quantity) for order in shop.events(Confirmed) for line in order.lines] == [(150, 4)]
+    assert [(line.unit_price, line.quantity) for order in shop.events(Confirmed) for line in order.lines] == [
+        (150, 4),
+        (333, 2),
+        (334, 1),
+    ]
     assert [(refusal.order_id, refusal.field) for refusal in shop.refusals] == [
-        ("A-2", "lines[0].unit_price"),
+        ("A-5", "lines[0].unit_price"),
         ("A-3", "lines"),
         ("A-4", "lines[0].unit_price"),
     ]
@@ -392,26 +397,22 @@ def test_a_price_can_be_calculated_and_what_does_not_divide_is_refused(tmp_path:
     st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 4), st.integers(0, 300)), min_size=1, max_size=4), st.data()
 )
 def test_a_discount_is_spread_to_the_cent(lines: list[tuple[int, int, int]], data: st.DataObject) -> None:
-    from returnable.adapters.imports.planning import _Bought, _price, _take_off
+    from returnable.adapters.imports.planning import _Bought, _Line, _price, _take_off
 
     goods = sum(price * quantity for price, quantity, _ in lines)
     discount = data.draw(st.integers(0, goods))
-    fields = [
-        {
-            "line_id": str(n),
-            "unit_price": f"{price // 100}.{price % 100:02}",
-            "quantity": quantity,
-            "tax": f"{tax // 100}.{tax % 100:02}",
-        }
+    told = [
+        _Line(2, {"line_id": str(n), "quantity": quantity, "tax": f"{tax // 100}.{tax % 100:02}"}, price * quantity)
         for n, (price, quantity, tax) in enumerate(lines)
     ]
-    before, units = _price({"lines": fields}, "USD"), sum(quantity for _, quantity, _ in lines)
+    before = goods + sum(tax for _, _, tax in lines)
 
-    _take_off(_Bought(fields, {2: list(fields)}), discount, "USD", 2)
+    _take_off(told, f"{discount // 100}.{discount % 100:02}", None, "USD", 2)
+    bought = _Bought.of(told, "USD").lines
 
-    assert _price({"lines": fields}, "USD") == before - discount
-    assert sum(line["quantity"] for line in fields) == units
-    assert len({line["line_id"] for line in fields}) == len(fields)
+    assert _price({"lines": bought}, "USD") == before - discount
+    assert sum(line["quantity"] for line in bought) == sum(quantity for _, quantity, _ in lines)
+    assert len({line["line_id"] for line in bought}) == len(bought)
 
 
 def test_a_discount_that_is_more_than_the_goods_is_refused(tmp_path: Path) -> None:
@@ -467,6 +468,140 @@ def test_a_tax_of_the_whole_order_is_spread_to_the_cent(
     (order,) = shop.events(Confirmed)
     assert summary.refused == 0
     assert [(line.line_id, line.tax) for line in order.lines] == expected
+
+
+def bought(shop: Shop) -> list[tuple[str, int, int, int]]:
+    """Id, price, quantity and tax of every line."""
+    return [
+        (line.line_id, line.unit_price, line.quantity, line.tax)
+        for order in shop.events(Confirmed)
+        for line in order.lines
+    ]
+
+
+WHOLE = TAXED.replace('"off"\n', '"off"\nsubtotal = "sub"\nrounding = { value = "0.02" }\n').replace(
+    '"n"\n', '"n"\ngoods = true\n[order.shipping]\ncharged = "ship"\n'
+)
+"""With a subtotal, shipping, and a tolerance."""
+
+WHOLE_HEADER = "id,price,n,off,sub,ship,tax,paid"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("A-1,47.00,1,6.00,47.00,6.00,0,47.00", ([("1", 4700, 1, 0)], 0)),  # a code for free shipping
+        ("A-1,47.00,1,8.00,45.00,6.00,0,45.00", ([("1", 4500, 1, 0)], 0)),  # partly for the goods
+        ("A-1,47.00,1,5.00,42.00,6.00,0,48.00", ([("1", 4200, 1, 0)], 600)),
+        ("A-1,47.00,1,5.00,,6.00,0,48.00", ([("1", 4200, 1, 0)], 600)),  # no subtotal: all of it
+        ("A-1,10.00,3,,30.00,,5.98,36.00", ([("1", 1000, 3, 600)], 0)),  # two cents of rounding go to the tax
+        ("A-1,10.00,3,,30.00,,6.01,36.00", ([("1", 1000, 3, 600)], 0)),
+        ("A-1,10.00,3,,30.00,,5.97,36.00", "36.00 USD were paid"),
+        ("A-1,47.00,1,9.00,45.00,6.00,0,44.00", "1.00 of the discount are left when goods and shipping are paid"),
+        ("A-1,47.00,2,0,47.00,0,0,47.00", "the goods cost 94.00, which less 0.00 is not 47.00"),
+        ("A-1,47.00,1,0,48.00,0,0,48.00", "the goods cost 47.00, which less 0.00 is not 48.00"),
+    ],
+)
+def test_a_discount_may_be_of_the_shipping_and_cents_of_rounding_are_tax(
+    row: str, expected: tuple[list[tuple[str, int, int, int]], int] | str, tmp_path: Path
+) -> None:
+    shop = Shop(tmp_path, WHOLE, WHOLE_HEADER, row)
+
+    shop.load()
+
+    if isinstance(expected, str):
+        assert expected in shop.reason()[2]
+    else:
+        (order,) = shop.events(Confirmed)
+        assert (bought(shop), order.shipping_charged) == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "quantity", "expected"),
+    [
+        ("100.00", 3, [("L", 3333, 2, 0), ("L/2", 3334, 1, 0)]),
+        ("5.85", 2, [("L", 292, 1, 0), ("L/2", 293, 1, 0)]),
+        ("0.01", 3, [("L", 0, 2, 0), ("L/2", 1, 1, 0)]),
+        ("9.00", 3, [("L", 300, 3, 0)]),
+    ],
+)
+def test_the_total_of_a_line_is_split_to_the_cent(
+    total: str, quantity: int, expected: list[tuple[str, int, int, int]], tmp_path: Path
+) -> None:
+    mapping = TAXED.replace('"price"', '{ column = "price", divided_by = "n" }').replace(
+        "sku =", 'line_id = "line"\nsku ='
+    )
+    shop = Shop(tmp_path, mapping, "id,line,price,n,off,tax,paid", f"A-1,L,{total},{quantity},,,{total}")
+
+    shop.load()
+
+    assert bought(shop) == expected
+
+
+@given(st.integers(1, 9), st.integers(1, 100_000), st.data())
+def test_no_cent_is_lost_between_a_total_and_its_units(quantity: int, total: int, data: st.DataObject) -> None:
+    """Whatever the discount, the second line has an id that no other line has."""
+    from returnable.adapters.imports.planning import _Bought, _Line, _take_off
+
+    ids = data.draw(st.lists(st.sampled_from(["A", "A/2", "A/3", "A/2/2", "B"]), min_size=1, unique=True))
+    off = data.draw(st.integers(0, total * len(ids)))
+    told = [_Line(2, {"line_id": one, "quantity": quantity, "tax": "0"}, total) for one in ids]
+
+    _take_off(told, f"{off // 100}.{off % 100:02}", None, "USD", 2)
+    lines = _Bought.of(told, "USD").lines
+
+    prices = [round(float(line["unit_price"]) * 100) for line in lines]
+    assert sum(price * line["quantity"] for price, line in zip(prices, lines, strict=True)) == total * len(ids) - off
+    assert len({line["line_id"] for line in lines}) == len(lines)
+
+
+def test_the_second_line_of_a_split_takes_an_id_that_is_free(tmp_path: Path) -> None:
+    mapping = TAXED.replace("sku =", 'line_id = "line"\nsku =')
+    rows = "A-1,A,20.00,3,5.01,,55.99", "A-1,A/2,1.00,1,,,"
+    shop = Shop(tmp_path, mapping, "id,line,price,n,off,tax,paid", *rows)
+
+    shop.load()
+
+    assert [line[0] for line in bought(shop)] == ["A", "A/3", "A/2"]
+
+
+def test_a_line_that_is_no_goods_has_no_part_in_discount_and_tax(tmp_path: Path) -> None:
+    mapping = TAXED.replace(
+        "[[order.payments]]",
+        '[[order.lines]]\nwhen = { column = "tip", empty = false }\nsku = { value = "TIP" }\nunit_price = "tip"\n'
+        "goods = false\n[[order.payments]]",
+    )
+    shop = Shop(tmp_path, mapping, "id,price,n,off,tax,paid,tip", "A-1,10.00,1,2.00,0.80,11.80,3.00")
+
+    shop.load()
+
+    assert bought(shop) == [("1", 800, 1, 80), ("2", 300, 1, 0)]
+
+
+def test_a_column_that_is_optional_may_be_missing_and_no_other(tmp_path: Path) -> None:
+    mapping = TAXED.replace("[format]", '[file]\noptional = ["off"]\n[format]')
+    shop = Shop(tmp_path, mapping, "id,price,n,tax,paid", "A-1,10.00,1,0.80,10.80")
+
+    shop.load()
+
+    assert bought(shop) == [("1", 1000, 1, 80)]
+    with pytest.raises(MappingInvalid, match="has no column 'tax'"):
+        Shop(tmp_path, mapping, "id,price,n,paid", "A-1,10.00,1,10.00").load()
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ('rounding = { value = "0.01" }', "order: rounding goes with the tax of the order"),
+        ('subtotal = "price"', "order: subtotal goes with a discount and with shipping"),
+    ],
+)
+def test_subtotal_and_rounding_need_what_they_are_about(order: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(mapping_text(order=order), encoding="utf-8")
+
+    with pytest.raises(MappingInvalid, match=reason):
+        read_mapping(str(file))
 
 
 def test_a_tax_on_goods_that_cost_nothing_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import re
 import shutil
 import tomllib
@@ -244,12 +245,19 @@ def recipe(shop: str, folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def imported(shop: str, folder: Path) -> tuple[str, list[Any]]:
-    """What the import of a recipe says, and the facts it leaves."""
+def imported(shop: str, folder: Path, *orders: dict[str, str]) -> tuple[str, list[Any]]:
+    """What the import of a recipe says, and the facts it leaves; of other orders, where they are given."""
     mapping, rows = recipe(shop, folder)
+    if orders:
+        columns = list(dict.fromkeys(column for order in orders for column in order))
+        with rows.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(orders)
     url = f"sqlite:///{folder}/shop.db"
     status, out, err = returnable("import", str(rows), "--mapping", str(mapping), "--store", url)
-    assert (status, err) == (0, "")
+    refused = "refused for" in out
+    assert (status, bool(err)) == (int(refused), refused)
     services = assemble(url)
     events = [entry.event for entry in services.store.read()]
     services.store.close()
@@ -276,12 +284,86 @@ def test_a_recipe_reads_every_column_of_its_table_but_totals_of_it(shop: str, tm
 def test_the_shopify_recipe_imports_its_table(tmp_path: Path) -> None:
     out, events = imported("Shopify", tmp_path)
 
-    assert out.startswith("4 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    assert out.startswith("5 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
     assert "confirm_order 2, record_shipment 1, request_cancellation 1" in out
     assert lines_of(events) == [
         [("1", "FERN-1", 1446, 2, 202), ("2", "Tote bag", 1808, 1, 127)],
-        [("1", "MUG-1", 2500, 1, 0)],
+        [("1", "MUG-1", 2500, 1, 0), ("2", "TIP", 300, 1, 0)],
     ]
+
+
+SHOPIFY = {
+    "Name": "#1", "Email": "ann@shop.example", "Financial Status": "paid", "Fulfilled at": "", "Currency": "USD",
+    "Subtotal": "60.00", "Shipping": "0.00", "Taxes": "0.00", "Total": "60.00", "Discount Amount": "0.00",
+    "Shipping Method": "Standard", "Created at": "2026-02-03 11:00:00 -0500", "Lineitem quantity": "1",
+    "Lineitem name": "Poncho", "Lineitem price": "60.00", "Lineitem sku": "PON-1", "Billing Name": "Ann Example",
+    "Cancelled at": "", "Payment Method": "Shopify Payments",
+}  # fmt: skip
+
+
+def test_the_shopify_recipe_reads_tips_and_orders_by_telephone_and_leaves_refunded_ones_out(tmp_path: Path) -> None:
+    more = {"Phone": "", "Outstanding Balance": "0.00"}
+    tip = dict.fromkeys(SHOPIFY, "") | {"Created at": SHOPIFY["Created at"], "Lineitem name": "Tip"}
+    tip |= {"Name": "#1", "Lineitem price": "3.00", "Lineitem quantity": "1"}
+    by_telephone = SHOPIFY | more | {"Email": "", "Phone": "+15550000001", "Taxes": "3.60", "Total": "66.60"}
+    refunded = [SHOPIFY | more | {"Name": f"#{n}", "Financial Status": f"{n}refunded"} for n in ("", "partially_")]
+    in_the_shop = SHOPIFY | more | {"Name": "#4", "Email": ""}
+    not_all_paid = SHOPIFY | more | {"Name": "#5", "Outstanding Balance": "20.00"}
+
+    out, events = imported("Shopify", tmp_path, by_telephone, tip | more, *refunded, in_the_shop, not_all_paid)
+
+    assert "2 imported, 0 already imported, 2 left out by the mapping, 1 refused" in out
+    assert "refused for money.mismatch payments: 1" in out
+    assert lines_of(events) == [
+        [("1", "PON-1", 6000, 1, 360), ("2", "TIP", 300, 1, 0)],
+        [("1", "PON-1", 6000, 1, 0)],
+    ]
+    assert [event.customer.customer_id for event in events] == ["+15550000001", "#4"]
+
+
+def test_the_shopify_recipe_takes_a_code_for_free_shipping_off_the_shipping(tmp_path: Path) -> None:
+    code = SHOPIFY | {"Shipping": "6.00", "Discount Amount": "6.00"}
+
+    _, (confirmed,) = imported("Shopify", tmp_path, code)
+
+    assert (confirmed.lines[0].unit_price, confirmed.shipping_charged) == (6000, 0)
+
+
+def test_the_shopify_recipe_refuses_two_methods_in_one_cell(tmp_path: Path) -> None:
+    out, events = imported("Shopify", tmp_path, SHOPIFY | {"Payment Method": "Shopify Payments + gift_card"})
+
+    assert "refused for row.invalid payments[0].method: 1" in out
+    assert events == []
+
+
+def woo(number: str, quantity: int, total: str, tax: str, paid: str, **more: str) -> dict[str, str]:
+    line = f"name:Mug|product_id:7|sku:MUG|quantity:{quantity}|total:{total}|sub_total:{total}"
+    return {
+        "order_number": number, "order_date": "03/02/2026 18:30:00", "paid_date": "", "status": "processing",
+        "shipping_total": "0", "shipping_tax_total": "0", "fee_total": "0", "tax_total": tax, "order_total": paid,
+        "order_currency": "GBP", "payment_method": "stripe", "transaction_id": f"ch_{number}", "customer_user": "17",
+        "customer_email": "a@shop.example", "line_item_1": line, "line_item_2": "", "tracking_number": "",
+        "date_shipped": "", "date_delivered": "",
+    } | more  # fmt: skip
+
+
+def test_the_woocommerce_recipe_splits_totals_and_puts_a_cent_down_to_the_tax(tmp_path: Path) -> None:
+    out, events = imported(
+        "WooCommerce",
+        tmp_path,
+        woo("1", 2, "5.85", "0", "5.85"),
+        woo("2", 10, "149.38", "29.88", "179.25"),  # whose parts come to a cent more
+        woo("3", 2, "16.67", "3.33", "20.00", order_date="13/02/2026 18:30:00"),
+        woo("4", 1, "5.00", "0", "5.00", status="refunded"),
+    )
+
+    assert "3 imported, 0 already imported, 1 left out by the mapping, 0 refused" in out
+    assert lines_of(events) == [
+        [("1", "MUG", 292, 1, 0), ("1/2", "MUG", 293, 1, 0)],
+        [("1", "MUG", 1493, 2, 597), ("1/2", "MUG", 1494, 8, 2390)],
+        [("1", "MUG", 833, 1, 166), ("1/2", "MUG", 834, 1, 167)],
+    ]
+    assert [event.occurred_at.isoformat()[:10] for event in events] == ["2026-02-03", "2026-02-03", "2026-02-13"]
 
 
 def test_the_woocommerce_recipe_imports_its_table(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from zoneinfo import ZoneInfo
 
 import holidays
 import pytest
@@ -200,7 +199,7 @@ def test_a_local_day_begins_with_its_first_instant(day: date, name: str) -> None
 def test_where_midnight_is_skipped_the_day_begins_at_one() -> None:
     begins = first_instant(date(2017, 10, 15), "America/Sao_Paulo")
 
-    assert begins.astimezone(ZoneInfo("America/Sao_Paulo")).isoformat() == "2017-10-15T01:00:00-02:00"
+    assert begins.astimezone(zone("America/Sao_Paulo")).isoformat() == "2017-10-15T01:00:00-02:00"
 
 
 def test_where_midnight_comes_twice_the_day_begins_with_the_first() -> None:
@@ -280,7 +279,7 @@ def test_the_hour_of_the_trigger_does_not_matter_only_its_local_date(
 
 @given(INSTANTS, st.integers(0, 48), ZONES)
 def test_elapsed_hours_are_hours_whatever_the_clocks_on_the_wall_do(trigger: datetime, hours: int, name: str) -> None:
-    end = elapsed_end(trigger.astimezone(ZoneInfo(name)).astimezone(UTC), hours)
+    end = elapsed_end(trigger.astimezone(zone(name)).astimezone(UTC), hours)
 
     assert (end - trigger).total_seconds() == hours * 3600
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from random import Random
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from returnable.domain.calendar import zone
 from returnable.domain.commands import parse_question
 from returnable.domain.deciding import Weighing
 from returnable.domain.events import RefundRequested
@@ -22,7 +22,7 @@ from returnable.domain.wording import duration_in_words
 from returnable.testing import a_policy
 from returnable.testing.behaviour import World
 
-NEW_YORK, KOLKATA = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
+NEW_YORK, KOLKATA = zone("America/New_York"), zone("Asia/Kolkata")
 
 
 def test_every_clause_that_is_ever_weighed_has_a_reason() -> None:

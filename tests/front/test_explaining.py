@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tzdata
 from terminal import one_line, returnable
 from usual import a_labelled_return
 
@@ -125,6 +126,14 @@ def test_why_tells_an_override_with_who_and_why_and_a_refund_with_its_money(tmp_
     assert "refund F-1  750.00 USD" in refund
     assert "750.00 to p-1 (card)" in refund
     assert "expected from 2026-03-26 to 2026-04-02" in refund
+
+
+def test_why_and_the_report_say_which_release_of_the_zone_data_judged(store: str) -> None:
+    zone = f"America/New_York (tzdata {tzdata.IANA_VERSION})"
+
+    assert f"zone {zone}, engine 1" in " ".join(as_text("why", "R-1", "--event", "2", store=store).split())
+    assert zone in " ".join(as_text("report", "R-1", "--format", "text", store=store).split())
+    assert json.loads(as_text("why", "R-1", "--json", store=store))["pins"]["tzdata"] == tzdata.IANA_VERSION
 
 
 def test_why_as_json_names_every_source_and_every_event(store: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from dataclasses import replace
 from datetime import date
 from importlib import resources
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
+import tzdata
 from hypothesis import given
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
@@ -91,7 +92,8 @@ def other_holidays(patch: pytest.MonkeyPatch) -> None:
 
 def other_zones(patch: pytest.MonkeyPatch) -> None:
     """The clocks of New York go like those of Phoenix from now on: hours behind, and with no daylight saving."""
-    patch.setattr(calendar, "zone", lambda name: ZoneInfo("America/Phoenix"))
+    phoenix = calendar.zone("America/Phoenix")
+    patch.setattr(calendar, "zone", lambda name: phoenix)
     patch.setattr(calendar, "first_instant", calendar.first_instant.__wrapped__)
     patch.setattr(deadlines, "first_instant", calendar.first_instant)
 
@@ -127,16 +129,22 @@ def test_a_decision_made_now_would_be_another_one_then(
     assert overdue_at[0] < overdue_at[1]
 
 
+def copy_of_tzdata(folder: Path, version: str = "1999z") -> Path:
+    """A package ``tzdata`` of the test's own, which says another version."""
+    package = folder / "tzdata"
+    shutil.copytree(str(resources.files(tzdata)), package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").write_text(f'IANA_VERSION = "{version}"\n', encoding="utf-8")
+    return package
+
+
 def test_another_time_zone_database_changes_no_decision(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     story = Scenario(assemble(url)).given(an_inspected_return(), request_refund())
     story.services.store.close()
-    other_rules = tmp_path / "zones"
-    (other_rules / "America").mkdir(parents=True)
+    america = copy_of_tzdata(tmp_path) / "zoneinfo" / "America"
     # The clocks of New York are made to go like those of Phoenix, which knows no daylight saving.
-    with resources.files("tzdata.zoneinfo.America").joinpath("Phoenix").open("rb") as source:
-        (other_rules / "America" / "New_York").write_bytes(source.read())
-    environment = os.environ | {"PYTHONTZPATH": str(other_rules)}
+    shutil.copy(america / "Phoenix", america / "New_York")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "returnable.adapters.cli.entry"]
 
     checked = subprocess.run(
@@ -191,6 +199,40 @@ def test_a_decision_of_another_engine_says_so() -> None:
         "decided by engine 0; this is engine 1",
         "pins.engine: recorded 0, now 1",
     )
+
+
+def test_another_release_of_the_zone_data_is_named_where_something_differs() -> None:
+    story = Scenario().given(a_labelled_return())
+    issued = next(e.event for e in story.services.store.load("A-1") if isinstance(e.event, LabelIssued))
+    ruling = tuple(finding.model_copy(update={"verdict": "fail"}) for finding in issued.ruling)
+    pins = issued.pins.model_copy(update={"tzdata": "1999z"})
+
+    found = spoilt(story, LabelIssued, pins=pins, ruling=ruling)
+
+    assert found.differences[0].differences[0] == (
+        f"decided with the zone data of tzdata 1999z; this is tzdata {calendar.ZONE_DATA}"
+    )
+
+
+@pytest.mark.parametrize("release", ["1999z", None])
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60))
+def test_another_release_alone_is_no_difference(release: str | None, seeds: list[int]) -> None:
+    """Also where refusals are counted, which pin a release, too. ``None``: from before releases were pinned."""
+    world = World()
+    for seed in seeds:
+        world.step(seed)
+    policy, store = world.services.handler.policy, world.services.store
+
+    for case_id in store.case_ids(limit=1000):
+        events = [_judged_with(entry, release) for entry in store.load(case_id)]
+        assert redecide(case_id, events, policy).differences == ()
+
+
+def _judged_with(entry: Recorded, release: str | None) -> Recorded:
+    if entry.event.pins is None:
+        return entry
+    pins = entry.event.pins.model_copy(update={"tzdata": release})
+    return replace(entry, event=entry.event.model_copy(update={"pins": pins}))
 
 
 def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:

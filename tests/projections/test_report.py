@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_inspected_return
 
+from returnable.domain.calendar import zone
 from returnable.domain.errors import Impossible
 from returnable.domain.events import EVENTS
 from returnable.domain.fields import parse_instant
@@ -442,12 +443,10 @@ def test_what_does_not_exist_has_no_report() -> None:
 
 
 def test_an_instant_is_told_with_its_offset_even_where_the_zone_has_no_letters() -> None:
-    from zoneinfo import ZoneInfo
-
     noon = "2026-03-02T12:00:00.250000+00:00"
 
-    assert spoken(noon, ZoneInfo("UTC")) == "Mon 2026-03-02 12:00:00.250000 UTC (+00:00)"
-    assert spoken(noon, ZoneInfo("America/Sao_Paulo"), whole_seconds=True) == "Mon 2026-03-02 09:00:00 -03:00"
+    assert spoken(noon, zone("UTC")) == "Mon 2026-03-02 12:00:00.250000 UTC (+00:00)"
+    assert spoken(noon, zone("America/Sao_Paulo"), whole_seconds=True) == "Mon 2026-03-02 09:00:00 -03:00"
 
 
 @settings(max_examples=8)

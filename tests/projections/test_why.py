@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import tzdata
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
@@ -102,10 +103,11 @@ def test_a_refusal_is_told_with_what_decided_it_and_every_clause_in_the_order_of
     )
     assert view.actor is not None
     assert (view.actor.role, view.actor.id) == ("care", "ann")
-    assert (view.pins.policy, view.pins.zone, view.pins.calendar) == (
+    assert (view.pins.policy, view.pins.zone, view.pins.calendar, view.pins.tzdata) == (
         "allu-usa",
         "America/New_York",
         "us-federal/2026.1",
+        tzdata.IANA_VERSION,
     )
     assert [one.clause for one in view.clauses] == [
         "cancellation.window",
