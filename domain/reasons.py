@@ -51,7 +51,9 @@ class _Speech(NamedTuple):
     asked: bool
 
     def at(self, instant: str) -> str:
-        return instant_in_words(datetime.fromisoformat(instant), self.tz)
+        """An instant in words. That of a mere question is its clock, whose fractions of a second tell nobody anything."""
+        at = datetime.fromisoformat(instant)
+        return instant_in_words(at if self.asked else at.replace(microsecond=0), self.tz)
 
     def will(self, fact: str, conditional: str) -> str:
         """The form of a verb: a fact, or the conditional where nobody asked yet."""

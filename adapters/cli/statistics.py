@@ -19,9 +19,9 @@ from returnable.adapters.cli.options import instant_option
 def statistics(since: datetime | None, until: datetime | None, as_json: bool, **source: Any) -> None:
     """How often each clause failed or passed. Also how often it was set aside or did not apply, and the amounts at stake.
 
-    "alone" counts decisions that only this clause declined. The amount is the price of the units for a return, a label,
-    an inspection or a claim, the amount paid for a cancellation, the amount refunded for a refund, and the fee for
-    returns.label_fee.
+    "alone" counts decisions that only this clause declined. The amount is what is at stake: the price and tax of the
+    units for a return, a label or a claim, those of the rejected units for an inspection, the payments for a
+    cancellation, the tenders for a refund, and the fee for returns.label_fee.
 
     \b
     returnable statistics
