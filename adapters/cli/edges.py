@@ -61,6 +61,6 @@ def _edge(edge: EdgeView) -> Sequence[str]:
     day = datetime.fromisoformat(edge.deadline)
     when = f"{'after' if edge.inclusive else 'from'} {day:%a} {edge.deadline}"
     also = [f"{change.answer}: {change.before} → {change.after}" for change in edge.also]
-    answer = "\n".join([f"{edge.before} → {edge.after}", *also])
+    answer = "\n".join(map(in_words, [f"{edge.before} → {edge.after}", *also]))
     what = f"{safe(edge.what)}\n[dim]{safe(edge.subject)}  {edge.clause}[/dim]"
-    return when, edge.distance, what, in_words(answer)
+    return when, edge.distance, what, answer
