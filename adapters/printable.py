@@ -5,13 +5,10 @@ The command line, the reports and the exports all use this module; they differ o
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable
 
-from returnable.domain.characters import MARKS_AT_MOST, is_needed, is_unseen
-
-_LINE_BREAK = re.compile("\r\n|[\n\r\u2028\u2029]")
+from returnable.domain.characters import LINE_BREAK, MARKS_AT_MOST, is_needed, is_unseen
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -49,7 +46,7 @@ def visible(text: str) -> str:
     >>> visible("e\\u0301" + "\\u0301" * 4) == "e" + "\\u0301" * 4 + "⟨U+0301⟩"
     True
     """
-    return _spelt_out(_LINE_BREAK.sub("⏎", text), _named)
+    return _spelt_out(LINE_BREAK.sub("⏎", text), _named)
 
 
 def visible_id(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self, TypeVar
 
@@ -76,6 +77,16 @@ class Aggregate:
         """Raise ``transition.not_allowed`` unless the lifecycle allows the event now."""
         if not self.lifecycle.allows(self.status, event):
             raise self.not_allowed(command)
+
+    def has_line(self, line_id: str) -> bool:
+        """Whether a line is part of this order or return."""
+        raise NotImplementedError
+
+    def check_lines(self, line_ids: Iterable[str], field: str) -> None:
+        """Raise ``line.unknown`` for the first id that :meth:`has_line` denies; ``field`` has ``{}`` for its place."""
+        for index, line_id in enumerate(line_ids):
+            if not self.has_line(line_id):
+                raise Impossible("line.unknown", f"{self.name} has no line {line_id!r}", field=field.format(index))
 
     def not_allowed(self, command: str, why: str = "") -> Impossible:
         """``transition.not_allowed`` for a command on this order, return or claim."""

@@ -50,6 +50,8 @@ NOT_IN_ID = re.compile(f"[{UNSEEN}]")
 """What no id may hold: nothing in an id is invisible, or looks like a plain space and is another."""
 
 _BLANK = re.compile(rf"[ {_LINE_BREAKS}{_SPACES}{_INVISIBLE}]*\Z")
+LINE_BREAK = re.compile(f"\r\n|[{_LINE_BREAKS}]")
+"""One line break. The two characters of Windows are one."""
 _BREAKS = re.compile(f"[{_LINE_BREAKS}]+")
 _SPACE = re.compile(f"[{_SPACES}]")
 _JOINED = re.compile(r"[\u0620-\u0dff\u0f00-\u109f\u1780-\u18aa\ua840-\uabff\ufb50-\ufdff\ufe70-\ufefc]")
@@ -72,6 +74,8 @@ def why_refused(text: str, refused: re.Pattern[str]) -> str | None:
     >>> why_refused("Ann" + chr(0x202E), NOT_IN_LINE)
     'must not contain bidirectional controls: character 4 is U+202E'
     """
+    if text.isascii() and text.isprintable() and not text.isspace():
+        return None  # nearly every text of a command
     found = refused.search(text)
     if found is not None:
         kind = next(name for name, ranges in _NAMED.items() if re.match(f"[{ranges}]", found[0]))

@@ -144,8 +144,12 @@ Instant = Annotated[
 ]
 """When something happened: RFC 3339 with an offset; kept in UTC."""
 
-_Short = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
-_Long = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000)]
+LONGEST_ID = 128
+LONGEST_TEXT = 2000
+"""The most characters of an id, and of a text that people wrote."""
+
+_Short = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_ID)]
+_Long = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_TEXT)]
 _Id = Annotated[_Short, _allowed(NOT_IN_ID)]
 
 Id = Annotated[_Id, Mark.HARMLESS]

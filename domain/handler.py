@@ -125,13 +125,11 @@ class CommandHandler:
         if batches or receipt is not None:
             positions = self._append(batches, decided, receipt)
             ends = accumulate(len(batch.entries) for batch in batches)
-            tips = {
-                batch.case_id: (positions[end - 1], batch.entries[-1].encoded[1])
-                for batch, end in zip(batches, ends, strict=True)
+            last = {
+                batch.case_id: _last_of(batch, positions[end - 1]) for batch, end in zip(batches, ends, strict=True)
             }
             for case in after:
-                position, content = tips[case.case_id]
-                case.last = case.last and replace(case.last, position=position, content=content)
+                case.last = last[case.case_id]
                 known = self._cases.get(case.case_id)
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
@@ -398,6 +396,12 @@ def _placed(
     after = [evolve(case, entries[case.case_id]) for case in cases if entries[case.case_id]]
     placed = tuple((entry.stream, entry.version, entry.event) for batch in batches for entry in batch.entries)
     return batches, after, placed
+
+
+def _last_of(batch: Batch, position: int) -> Recorded:
+    """The last event of a batch as the store holds it."""
+    entry, case_seq = batch.entries[-1], batch.after + len(batch.entries)
+    return Recorded(position, batch.case_id, case_seq, entry.stream, entry.version, entry.event, entry.encoded[1])
 
 
 def _streams(case: Case) -> list[str]:

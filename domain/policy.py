@@ -24,7 +24,7 @@ from returnable.domain.cached import cached_property
 from returnable.domain.calendar import ZONE_DATA, Calendar, Counting, bundled_calendar, local_date, zone
 from returnable.domain.errors import CalendarInvalid, PolicyInvalid, place_of
 from returnable.domain.events import Pins
-from returnable.domain.fields import Currency, Evidence, Flag
+from returnable.domain.fields import LONGEST_ID, Currency, Evidence, Flag
 from returnable.domain.money import MoneyInvalid, decimal_to_minor
 
 Hours = Annotated[int, Field(strict=True, ge=0, le=24 * 366)]
@@ -251,8 +251,8 @@ class Policy(Closed):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
-    id: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
-    version: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
+    id: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_ID)]
+    version: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_ID)]
     effective: date
     currency: Currency
     zone: str

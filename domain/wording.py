@@ -40,7 +40,7 @@ def duration_in_words(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    parts = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    parts = [(days, plural(days, "day", "days")), (hours, "h"), (minutes, "min"), (rest, "s")]
     return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
@@ -66,13 +66,22 @@ def plural(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "case"), counted(2, "case")
+    ('1 case', '2 cases')
+    """
+    return f"{count} {plural(count, noun, f'{noun}s')}"
+
+
 def units(count: int) -> str:
     """A number of units.
 
     >>> units(1), units(2)
     ('1 unit', '2 units')
     """
-    return f"{count} {plural(count, 'unit', 'units')}"
+    return counted(count, "unit")
 
 
 def listed(names: Iterable[object], last_joined_by: str = "and") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from returnable.domain.characters import look_alikes
@@ -20,6 +20,11 @@ class LookAlike(Model):
     ids: tuple[str, ...]
     code_points: tuple[str, ...]
     """For each id, such as ``U+0041 U+002D U+0031``."""
+
+    def in_words(self, shown: Callable[[str], str]) -> str:
+        """The ids, made safe by ``shown``, each with its characters."""
+        each = zip(self.ids, self.code_points, strict=True)
+        return ", ".join(f"{shown(one)} ({code_points})" for one, code_points in each)
 
 
 def ids_in(values: Any, key: str = "") -> Iterator[str]:

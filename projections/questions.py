@@ -19,6 +19,7 @@ from returnable.domain.commands import (
 )
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import checked_text
+from returnable.domain.fields import LONGEST_ID
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds.request import check_may_request
@@ -170,7 +171,7 @@ class Questions:
         Raises ``command.invalid`` for a text that cannot be the id of an order.
         """
         if order_id is not None:
-            checked_text("order_id", order_id, 128)
+            checked_text("order_id", order_id, LONGEST_ID)
         found: Iterator[Any] = self._of_cases(
             lambda case, policy, events: list(balances(case)), as_of, known_at, case_id=order_id
         )

@@ -8,13 +8,14 @@ from datetime import datetime
 
 from returnable.domain.case import Case, counts, fold, fold_as_of, unknown
 from returnable.domain.errors import HistoryBroken, Impossible, checked_text
+from returnable.domain.fields import LONGEST_ID
 from returnable.domain.ids import KINDS, Kind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.damage import up_to_damage
 
-LONGEST = len("return/") + 128
+LONGEST = len("return/") + LONGEST_ID
 """The longest name of a subject, with its kind."""
 CASES_IN_PAGE = 500
 

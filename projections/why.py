@@ -21,7 +21,7 @@ from returnable.domain.reasons import because
 from returnable.domain.recorded_commands import RecordedCommand, is_deadline, recorded_commands
 from returnable.domain.ruling import ClauseResult
 from returnable.domain.timetable import deadlines_of
-from returnable.domain.wording import instant_in_words, margin_in_words
+from returnable.domain.wording import counted, instant_in_words, margin_in_words, plural
 from returnable.projections.audit import envelope, turning_point
 from returnable.projections.audit_models import (
     ClauseWhy,
@@ -261,16 +261,14 @@ def _deadline(deadline: Deadline, policy: Policy, tz: ZoneInfo) -> ResolvedDeadl
 def _how_counted(at: datetime, clause: Clause, anchor: Anchor, policy: Policy, tz: ZoneInfo) -> str:
     anchored = f"{anchor.what} at {instant_in_words(anchor.at, tz)}"
     if isinstance(clause, Elapsed):
-        unit = "hour" if clause.hours == 1 else "hours"
-        return f"{clause.hours} {unit} after {anchored}: {instant_in_words(at, tz)}, that instant included."
+        return f"{counted(clause.hours, 'hour')} after {anchored}: {instant_in_words(at, tz)}, that instant included."
     if not isinstance(clause, DayCounted):
         raise AssertionError("a clause with a deadline counts hours or days")
     days, counting = clause.span
     last = (at - A_MOMENT).astimezone(tz)
     by = f" by {policy.days.name}/{policy.days.version}" if counting == "business" else ""
-    unit = "day" if days == 1 else "days"
     last_day = f"the last day is {last:%a %Y-%m-%d}, over at {instant_in_words(at, tz)}"
-    return f"{days} {counting} {unit}{by} after {anchored}: {last_day}."
+    return f"{days} {counting} {plural(days, 'day', 'days')}{by} after {anchored}: {last_day}."
 
 
 # ---- money ----------------------------------------------------------------------------------------------------------

@@ -83,40 +83,40 @@ def _item(item: Waiting, moment: datetime) -> WorkItem:
 
 def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     """The tasks of a case that wait, waited, or will wait if nothing else happens."""
-    order, place = case.order, policy.zone
+    order, zone_name = case.order, policy.zone
     if order.notices_owed:
-        yield Waiting("notify_customer", "order", order.order_id, place)
+        yield Waiting("notify_customer", "order", order.order_id, zone_name)
     if order.exceptions:
-        yield Waiting("exception", "order", order.order_id, place)
+        yield Waiting("exception", "order", order.order_id, zone_name)
     if order.status == "cancelled" and _refund_due(case, order.stream, policy):
-        yield Waiting("request_refund", "order", order.order_id, place)
+        yield Waiting("request_refund", "order", order.order_id, zone_name)
     for ret in case.returns.values():
         yield from _of_return(case, ret, policy)
     for claim in case.claims.values():
         if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
-            yield Waiting("request_refund", "claim", claim.claim_id, place)
+            yield Waiting("request_refund", "claim", claim.claim_id, zone_name)
     for deadline in promises_of(case):
         if deadline.open and deadline.task is not None:
-            yield _of_deadline(deadline, deadline.task, place)
+            yield _of_deadline(deadline, deadline.task, zone_name)
 
 
-def _of_deadline(deadline: Deadline, task: WorkKind, place: str) -> Waiting:
+def _of_deadline(deadline: Deadline, task: WorkKind, zone_name: str) -> Waiting:
     subject, name = StreamId.parse(deadline.subject)
     late, waits = deadline.passes_at, deadline.task_waits
     begins, ends = late if waits == "after" else None, late if waits == "before" else None
     overdue = None if waits == "before" else late
-    return Waiting(task, subject, name, place, deadline.at, begins, ends, overdue, deadline=deadline)
+    return Waiting(task, subject, name, zone_name, deadline.at, begins, ends, overdue, deadline=deadline)
 
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
-    place = policy.zone
+    zone_name = policy.zone
     waiting = ret.status == "inspected" and not ret.refunded and ret.anything_uninspected()
     if ret.status == "received" or waiting:
-        yield Waiting("inspect", "return", ret.return_id, place)
+        yield Waiting("inspect", "return", ret.return_id, zone_name)
     if ret.status in ("rejected", "inspected", "refunded") and ret.anything_to_send_back():
-        yield Waiting("send_back", "return", ret.return_id, place)
+        yield Waiting("send_back", "return", ret.return_id, zone_name)
     if ret.status == "inspected" and ret.anything_accepted() and _refund_due(case, ret.stream, policy):
-        yield Waiting("request_refund", "return", ret.return_id, place)
+        yield Waiting("request_refund", "return", ret.return_id, zone_name)
 
 
 def _refund_due(case: Case, stream: str, policy: Policy) -> bool:

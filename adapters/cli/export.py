@@ -18,11 +18,11 @@ from returnable.adapters.cli.options import (
 )
 from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.progress import Advance, progress
-from returnable.adapters.cli.words import counted
 from returnable.adapters.export.scenario import bundled_suffices, why_policies_conflict, write_policies, write_scenario
 from returnable.adapters.export.tables import table
 from returnable.adapters.files import STDOUT, Sink, Stdout, check_apart, store_files, written_whole
 from returnable.adapters.wiring import Services
+from returnable.domain.wording import counted
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, History, Rows, WholeCases
 from returnable.projections.subjects import find_subject
 

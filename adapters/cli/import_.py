@@ -13,7 +13,6 @@ from pydantic_core import to_json
 from returnable.adapters.cli.options import json_option, policy_option, store_option
 from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.progress import progress
-from returnable.adapters.cli.words import counted
 from returnable.adapters.clock import system_clock
 from returnable.adapters.export.tables import table
 from returnable.adapters.files import STDOUT, check_apart, check_free, store_files, written_whole
@@ -23,6 +22,7 @@ from returnable.adapters.imports.reading import count_rows, read_orders
 from returnable.adapters.imports.running import CommandSink, DryRun, Live, Refusal, Summary, run_import
 from returnable.adapters.printable import identifier
 from returnable.adapters.wiring import assemble, policy_book
+from returnable.domain.wording import counted
 from returnable.projections.exports import Column
 
 SHOWN = 5

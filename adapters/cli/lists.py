@@ -21,12 +21,12 @@ from returnable.adapters.cli.options import (
     store_option,
 )
 from returnable.adapters.cli.printing import cell, print_json
-from returnable.adapters.cli.words import counted
 from returnable.adapters.clock import system_clock
 from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import stored_views
 from returnable.domain.errors import StoreBusy, StoreUnusable
 from returnable.domain.ports import Damage
+from returnable.domain.wording import counted
 from returnable.projections.follow import ViewStatus, status_of
 from returnable.projections.lists import StoredLists, Values
 from returnable.projections.questions import Questions

@@ -14,11 +14,12 @@ from returnable.adapters import scenario
 from returnable.adapters.cli.options import policy_option
 from returnable.adapters.cli.printing import say
 from returnable.adapters.cli.progress import printing_progress
-from returnable.adapters.cli.words import checked, counted, explained, summary_lines
+from returnable.adapters.cli.words import checked, explained, summary_lines
 from returnable.adapters.printable import json_text, printable
 from returnable.adapters.scenario import ScenarioUnreadable, Summary, play_file
 from returnable.adapters.wiring import assemble, policy_book
 from returnable.domain.errors import ReturnableError
+from returnable.domain.wording import counted
 
 
 @click.command()

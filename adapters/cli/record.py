@@ -13,7 +13,6 @@ from pydantic_core import to_json
 from returnable.adapters.cli.options import json_option, opened, redact_key_option, redaction, store_option
 from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.report import file_name
-from returnable.adapters.cli.words import counted
 from returnable.adapters.export.scenario import (
     Written,
     bundled_suffices,
@@ -35,6 +34,7 @@ from returnable.adapters.scenario import play_fresh, policies_folder, policy_bes
 from returnable.adapters.wiring import policy_book
 from returnable.domain.ids import StreamId
 from returnable.domain.policy import Policy, PolicyOf
+from returnable.domain.wording import counted
 from returnable.projections.exports import Choice, History, WholeCases
 from returnable.projections.redaction import Redaction
 from returnable.projections.subjects import find_subject

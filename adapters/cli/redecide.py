@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from returnable.adapters.cli.options import json_option, opened, store_option
 from returnable.adapters.cli.printing import print_json
 from returnable.adapters.cli.progress import progress
-from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import identifier, printable
+from returnable.domain.wording import counted
 from returnable.projections.redecided import Difference, Redecided, redecide_store, redecide_stored
 from returnable.projections.subjects import find_subject
 

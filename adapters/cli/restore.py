@@ -6,8 +6,8 @@ import click
 
 from returnable.adapters import backups
 from returnable.adapters.cli.options import store_option
-from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import printable
+from returnable.domain.wording import counted
 
 
 @click.command()

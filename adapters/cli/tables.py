@@ -34,8 +34,7 @@ def show(answer: AnyView) -> None:
         elif value == []:
             console.print(f"{key}: none")
     for found in looking_alike(ids_in(stated)):
-        each = zip(found.ids, found.code_points, strict=True)
-        ids = ", ".join(f"{identifier(one)} ({code_points})" for one, code_points in each)
+        ids = found.in_words(identifier)
         console.print(escape(f"These ids look the same but are different: {ids}"), style="yellow", highlight=False)
 
 

@@ -7,8 +7,8 @@ import click
 from returnable.adapters.backups import verify_store
 from returnable.adapters.cli.options import json_option, store_option
 from returnable.adapters.cli.progress import progress
-from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import printable
+from returnable.domain.wording import counted
 from returnable.projections.verified import Problem, TimelineView, Verified
 
 

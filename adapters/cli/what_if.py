@@ -13,10 +13,10 @@ from returnable.adapters.cli.console import console_for_output
 from returnable.adapters.cli.options import json_option, opened, store_option
 from returnable.adapters.cli.printing import print_json, say
 from returnable.adapters.cli.progress import progress
-from returnable.adapters.cli.words import counted
 from returnable.adapters.printable import identifier, printable
 from returnable.adapters.wiring import policy_book
 from returnable.domain.policy import CLAUSE_IDS
+from returnable.domain.wording import counted
 from returnable.projections.subjects import every_case, find_subject
 from returnable.projections.what_if import Amount, DryRun, Flip, WhatIf, candidates_of
 

@@ -9,15 +9,7 @@ from returnable.adapters.cli.printing import shown_in
 from returnable.adapters.printable import identifier, printable
 from returnable.adapters.scenario import Played, Summary
 from returnable.domain.money import to_major
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "case"), counted(2, "case")
-    ('1 case', '2 cases')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+from returnable.domain.wording import counted
 
 
 def checked(name: str, lines: str, summary: Summary) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from typing import NamedTuple, TypeAlias
 
@@ -21,6 +21,17 @@ class Append(NamedTuple):
     reserved_ids: Sequence[ReservedId] = ()
     receipt: CommandReceipt | None = None
     pinned: str | None = None
+
+    def rows(self) -> Iterator[tuple[str, int, str, int, str, bytes]]:
+        """The rows of the events, without the positions that the store will give them."""
+        for batch in self.batches:
+            for case_seq, entry in enumerate(batch.entries, batch.after + 1):
+                yield batch.case_id, case_seq, entry.stream, entry.version, *entry.encoded
+
+
+def span(positions: Sequence[int]) -> tuple[int, int]:
+    """The first and the last position, as a receipt keeps them; both 0 where there is none."""
+    return (positions[0], positions[-1]) if positions else (0, 0)
 
 
 def check_receipt(receipt: CommandReceipt | None) -> None:

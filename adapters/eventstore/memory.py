@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal
 
-from returnable.adapters.eventstore.appends import Append, Row, check_kept, check_next, check_receipt, conflict
+from returnable.adapters.eventstore.appends import Append, Row, check_kept, check_next, check_receipt, conflict, span
 from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
@@ -48,12 +48,9 @@ class MemoryStore(CaseStore):
         check_receipt(receipt)
         with self._opened():
             check_kept(pinned, pinned in self._policies)
-            self._check_conflicts(Append(batches, reserved_ids, receipt, pinned))
-            rows: list[Row] = []
-            for batch in batches:
-                for case_seq, entry in enumerate(batch.entries, batch.after + 1):
-                    position = len(self._rows) + len(rows) + 1
-                    rows.append((position, batch.case_id, case_seq, entry.stream, entry.version, *entry.encoded))
+            append = Append(batches, reserved_ids, receipt, pinned)
+            self._check_conflicts(append)
+            rows: list[Row] = [(position, *row) for position, row in enumerate(append.rows(), len(self._rows) + 1)]
             self._rows += rows
             for row in rows:
                 self._cases[row[1]].append(row)
@@ -63,7 +60,7 @@ class MemoryStore(CaseStore):
             for each in reserved_ids:
                 self._reserved_ids[each.kind, each.name] = each.case_id
             if receipt is not None:
-                first, last = (positions[0], positions[-1]) if positions else (0, 0)
+                first, last = span(positions)
                 at = receipt.at.astimezone(UTC)
                 self._receipts[receipt.command_id] = replace(receipt, at=at, first=first, last=last)
         self._wake_followers()

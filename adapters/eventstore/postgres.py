@@ -9,7 +9,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from returnable.adapters.eventstore.appends import Append, Row, check_next, conflict, receipt_values
+from returnable.adapters.eventstore.appends import Append, Row, check_next, conflict, receipt_values, span
 from returnable.adapters.eventstore.follow import Following
 from returnable.adapters.eventstore.postgres_connections import (
     CLAIMED_TWICE,
@@ -154,11 +154,7 @@ class PostgresStore(SqlStore):
 
     def _stored_as_sent(self, append: Append) -> Sequence[int] | None:
         """The positions of these events where all of the append is stored as it was sent; else ``None``."""
-        wanted = [
-            (batch.case_id, case_seq, entry.stream, entry.version, *entry.encoded)
-            for batch in append.batches
-            for case_seq, entry in enumerate(batch.entries, batch.after + 1)
-        ]
+        wanted = list(append.rows())
         query = (
             f"SELECT {COLUMNS} FROM {self._facts} JOIN unnest(?::text[], ?::integer[]) AS wanted (case_id, case_seq)"
             " USING (case_id, case_seq) ORDER BY position"
@@ -175,7 +171,7 @@ class PostgresStore(SqlStore):
             kept = self.receipt(append.receipt.command_id)
             if kept is None or receipt_values(kept) != receipt_values(append.receipt):
                 return None
-            if (kept.first, kept.last) != ((positions[0], positions[-1]) if positions else (0, 0)):
+            if (kept.first, kept.last) != span(positions):
                 return None
         return positions
 

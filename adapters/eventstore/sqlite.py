@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from returnable.adapters.eventstore.appends import Append, check_kept, check_next, conflict, receipt_values
+from returnable.adapters.eventstore.appends import Append, check_kept, check_next, conflict, receipt_values, span
 from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.eventstore.sql import SqlRecords, SqlStore
 from returnable.adapters.eventstore.sqlite_connections import WRONG_CALLS, Connections, Synchronous, reading_connections
@@ -211,8 +211,7 @@ def _insert(cursor: sqlite3.Cursor, append: Append) -> list[int]:
     for name in reserved_ids:
         execute(_INSERT_NAME, (name.kind, name.name, name.case_id))
     if receipt is not None:
-        first, final = (positions[0], positions[-1]) if positions else (0, 0)
-        execute(_INSERT_RECEIPT, (*receipt_values(receipt), first, final))
+        execute(_INSERT_RECEIPT, (*receipt_values(receipt), *span(positions)))
     return positions
 
 

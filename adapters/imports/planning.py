@@ -23,12 +23,10 @@ from returnable.adapters.imports.values import Refused, SourceRow, Values, amoun
 from returnable.domain.characters import joined_lines
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import Impossible
+from returnable.domain.fields import LONGEST_ID
 from returnable.domain.money import split, to_major, to_minor
 
 Fields = dict[str, Any]
-
-ID_LENGTH = 128
-"""The longest id a command may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +152,9 @@ class Planner:
     def _command(self, order_id: str, step: _Step) -> Planned:
         parts = [self._mapping.name, order_id, *step.key.split("\0")]
         command_id = "import/" + "/".join(_escaped(part) for part in parts)
-        if len(command_id) > ID_LENGTH:
+        if len(command_id) > LONGEST_ID:
             digest = hashlib.sha256(command_id.encode()).hexdigest()[:40]
-            command_id = f"{command_id[: ID_LENGTH - 41]}~{digest}"
+            command_id = f"{command_id[: LONGEST_ID - 41]}~{digest}"
         try:
             return Planned(step.row, parse_command(step.fields | {"command_id": command_id}))
         except Impossible as error:

@@ -75,8 +75,8 @@ _PARTS = (
 """What a format may say once, and the directives for it."""
 
 
-class Told(NamedTuple):
-    """What a cell says: a local time, with its offset or the name of its zone where it has them."""
+class ReadTime(NamedTuple):
+    """A time as a cell has it: local, with its offset and the name of its zone where the cell gives them."""
 
     local: datetime
     offset: timedelta | None = None
@@ -96,59 +96,59 @@ class TimeFormat:
         if form not in ("iso", "unix", "unix_ms"):
             self._pattern = re.compile(_pattern(form), re.IGNORECASE)
 
-    def read(self, text: str) -> Told | None:
-        """What a cell says; ``None`` for one that is not written like this."""
+    def read(self, text: str) -> ReadTime | None:
+        """The time in a cell; ``None`` for a cell in another format."""
         try:
-            told = self._read(text)
-            if told is not None:
-                told.by_offset()
-            return told
+            time = self._read(text)
+            if time is not None:
+                time.by_offset()
+            return time
         except (ValueError, OverflowError):  # such as 30 February, and the last hours of the year 9999
             return None
 
-    def _read(self, text: str) -> Told | None:
+    def _read(self, text: str) -> ReadTime | None:
         if self._form == "iso":
-            told = rfc_3339(text) or datetime.fromisoformat(text)
-            return Told(told.replace(tzinfo=None), told.utcoffset())
+            time = rfc_3339(text) or datetime.fromisoformat(text)
+            return ReadTime(time.replace(tzinfo=None), time.utcoffset())
         if self._form in ("unix", "unix_ms"):
             return _since_1970(text, 1_000_000 if self._form == "unix" else 1_000)
         found = self._pattern.fullmatch(text)
-        return None if found is None else _told(found.groupdict())
+        return None if found is None else _read_time(found.groupdict())
 
 
-def _since_1970(text: str, microseconds: int) -> Told | None:
+def _since_1970(text: str, microseconds: int) -> ReadTime | None:
     if not re.fullmatch(r"\d{1,16}(\.\d{1,9})?", text, re.ASCII):
         return None
-    return Told(datetime(1970, 1, 1) + timedelta(microseconds=int(Decimal(text) * microseconds)), timedelta(0))  # noqa: DTZ001
+    return ReadTime(datetime(1970, 1, 1) + timedelta(microseconds=int(Decimal(text) * microseconds)), timedelta(0))  # noqa: DTZ001
 
 
-def _told(said: dict[str, str | None]) -> Told:
-    day = _day(said)
-    hour = int(said.get("H") or said.get("I") or 0)
-    if half := said.get("p"):
+def _read_time(parts: dict[str, str | None]) -> ReadTime:
+    day = _day(parts)
+    hour = int(parts.get("H") or parts.get("I") or 0)
+    if half := parts.get("p"):
         hour = hour % 12 + (12 if half[0] in "Pp" else 0)
-    microsecond = int((said.get("f") or "0").ljust(6, "0"))
-    minute, second = int(said.get("M") or 0), int(said.get("S") or 0)
+    microsecond = int((parts.get("f") or "0").ljust(6, "0"))
+    minute, second = int(parts.get("M") or 0), int(parts.get("S") or 0)
     local = datetime(day.year, day.month, day.day, hour, minute, second, microsecond)  # noqa: DTZ001
-    weekday = said.get("a") or said.get("A")
+    weekday = parts.get("a") or parts.get("A")
     known = None if weekday is None else [name[:3] for name in _WEEKDAYS].index(weekday[:3].lower())
-    return Told(local, _offset(said.get("z")), said.get("Z"), known)
+    return ReadTime(local, _offset(parts.get("z")), parts.get("Z"), known)
 
 
-def _day(said: dict[str, str | None]) -> date:
-    if (of_weeks := said.get("G")) is not None:
-        return date.fromisocalendar(int(of_weeks), int(said["V"] or 0), int(said["u"] or 0))
-    year = int(said.get("Y") or said.get("y") or 0)
-    if said.get("y"):
+def _day(parts: dict[str, str | None]) -> date:
+    if (of_weeks := parts.get("G")) is not None:
+        return date.fromisocalendar(int(of_weeks), int(parts["V"] or 0), int(parts["u"] or 0))
+    year = int(parts.get("Y") or parts.get("y") or 0)
+    if parts.get("y"):
         year += 2000 if year < 69 else 1900
-    if (nth := said.get("j")) is not None:
+    if (nth := parts.get("j")) is not None:
         day = date(year, 1, 1) + timedelta(days=int(nth) - 1)
         if day.year != year:
             raise ValueError(nth)
         return day
-    name = said.get("b") or said.get("B")
-    month = int(said.get("m") or 0) if name is None else [one[:3] for one in _MONTHS].index(name[:3].lower()) + 1
-    return date(year, month, int(said["d"] or 0))
+    name = parts.get("b") or parts.get("B")
+    month = int(parts.get("m") or 0) if name is None else [one[:3] for one in _MONTHS].index(name[:3].lower()) + 1
+    return date(year, month, int(parts["d"] or 0))
 
 
 def _offset(text: str | None) -> timedelta | None:
@@ -187,8 +187,8 @@ def _pattern(form: str) -> str:
 
 def _check_nothing_is_lost(form: str, seen: str) -> None:
     """Refuse a format that would lose, guess or contradict something with its directives."""
-    said = {part: [one for one in seen if one in directives] for part, directives in _PARTS}
-    for part, directives in said.items():
+    given = {part: [one for one in seen if one in directives] for part, directives in _PARTS}
+    for part, directives in given.items():
         if len(directives) > 1:
             raise ValueError(f"{form!r} says the {part} twice")
         if not directives and part in ("year", "month", "day"):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSection, Value, When
-from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, TimeFormat, Told, at_named, names_of
+from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, ReadTime, TimeFormat, at_named, names_of
 from returnable.domain.calendar import zone
 from returnable.domain.errors import CalendarInvalid
 from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major
@@ -201,32 +201,32 @@ class Values:
         if value is None or text is None:
             return None
         for form in self._times:
-            told = form.read(text)
-            if told is not None:
-                return self._at(told, text, rows[0].number, field)
+            time = form.read(text)
+            if time is not None:
+                return self._at(time, text, rows[0].number, field)
         shown = ", ".join(self._form.times)
         raise Refused(rows[0].number, field, f"{_from(value)}: {text!r} is not a time in the format {shown}")
 
-    def _at(self, told: Told, text: str, row: int, field: str) -> datetime:
-        if (told.offset is None or told.zone_name is not None) and not 1900 <= told.local.year <= 2200:
+    def _at(self, time: ReadTime, text: str, row: int, field: str) -> datetime:
+        if (time.offset is None or time.zone_name is not None) and not 1900 <= time.local.year <= 2200:
             raise Refused(row, field, f"{text!r} is outside the years this library knows")
-        if told.weekday not in (None, told.local.weekday()):
+        if time.weekday not in (None, time.local.weekday()):
             raise Refused(row, field, f"{text!r} names another day of the week than its date")
-        named = self._at_named(told, told.zone_name, text, row, field)
-        if told.offset is None and told.zone_name is None:
-            return self._in_zone(told.local, self._zone, text, row, field)
-        at = named if told.offset is None else told.by_offset()
+        named = self._at_named(time, text, row, field)
+        if time.offset is None and time.zone_name is None:
+            return self._in_zone(time.local, self._zone, text, row, field)
+        at = named if time.offset is None else time.by_offset()
         if at is None:
             raise Refused(
-                row, field, f"{text!r}: {told.zone_name!r} names several time zones, or none; write an offset"
+                row, field, f"{text!r}: {time.zone_name!r} names several time zones, or none; write an offset"
             )
         if named not in (None, at):
-            raise Refused(row, field, f"{text!r}: the offset is not that of {told.zone_name!r}")
+            raise Refused(row, field, f"{text!r}: the offset is not that of {time.zone_name!r}")
         return at
 
-    def _at_named(self, told: Told, name: str | None, text: str, row: int, field: str) -> datetime | None:
+    def _at_named(self, time: ReadTime, text: str, row: int, field: str) -> datetime | None:
         """The instant of a time with the name of a zone; ``None`` for a name that does not say for certain which."""
-        local = told.local
+        local, name = time.local, time.zone_name
         if name is None:
             return None
         if "/" in name:
@@ -234,8 +234,8 @@ class Values:
                 tz = zone(name)
             except CalendarInvalid:
                 return None
-            if told.offset is not None and told.by_offset().astimezone(tz).replace(tzinfo=None) == local:
-                return told.by_offset()
+            if time.offset is not None and time.by_offset().astimezone(tz).replace(tzinfo=None) == local:
+                return time.by_offset()
             return self._in_zone(local, tz, text, row, field)
         known = name.upper()
         if known in UNIVERSAL:
@@ -247,23 +247,23 @@ class Values:
             found = at_named(local, known, one)
             if not found:
                 raise Refused(row, field, f"{text!r}: the clocks of {one.key} do not show {known} then")
-            if told.offset is not None and told.by_offset() in found:
-                return told.by_offset()
+            if time.offset is not None and time.by_offset() in found:
+                return time.by_offset()
             exists = found[0].astimezone(one).replace(tzinfo=None) == local
             if len(found) == 1 and (exists or self._form.nonexistent == "shift"):
                 return found[0]
             return self._in_zone(local, one, text, row, field)
         return None
 
-    def _in_zone(self, told: datetime, tz: ZoneInfo | None, text: str, row: int, field: str) -> datetime:
+    def _in_zone(self, local: datetime, tz: ZoneInfo | None, text: str, row: int, field: str) -> datetime:
         form = self._form
         if tz is None:
             raise Refused(row, field, f"{text!r} has no offset, and the mapping names no format.zone")
-        first = told.replace(tzinfo=tz, fold=0)
-        second = told.replace(tzinfo=tz, fold=1)
+        first = local.replace(tzinfo=tz, fold=0)
+        second = local.replace(tzinfo=tz, fold=1)
         if first.utcoffset() == second.utcoffset():
             return first.astimezone(UTC)
-        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == told
+        exists = first.astimezone(UTC).astimezone(tz).replace(tzinfo=None) == local
         if exists:
             if form.ambiguous == "refuse":
                 raise Refused(row, field, f"{text!r} occurs twice in {tz.key}: clocks are set back")

@@ -106,8 +106,7 @@ class _Letter:
         for name, value in rows:
             yield from _wrapped(f"{name:<16}", value)
         for found in report.look_alikes:
-            each = zip(found.ids, found.code_points, strict=True)
-            ids = ", ".join(f"{_id(one)} ({code_points})" for one, code_points in each)
+            ids = found.in_words(_id)
             yield from _wrapped(f"{'Look alike':<16}", f"these ids look the same but differ: {ids}", given=False)
         yield ""
         for what, value, _ in at_a_glance(report):

@@ -62,14 +62,14 @@ class FolderSync(NamedTuple):
     """What happened to names before is durable."""
 
 
-class Told(NamedTuple):
+class Exchange(NamedTuple):
     """A host gave a command, or was answered; ``line`` is its number."""
 
     line: int
     answered: bool
 
 
-Event: TypeAlias = "Write | Cut | Sync | Named | FolderSync | Told"
+Event: TypeAlias = "Write | Cut | Sync | Named | FolderSync | Exchange"
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Recording:
         self.files = len(self.before)
 
     def answered(self) -> list[int]:
-        return self.told + [event.line for event in self.events if isinstance(event, Told) and event.answered]
+        return self.told + [event.line for event in self.events if isinstance(event, Exchange) and event.answered]
 
 
 class _Open(NamedTuple):
@@ -109,7 +109,7 @@ class Recorder(Watch):
         self.recording = recording or Recording({path.name: path.read_bytes() for path in _files_of(folder)})
 
     def told(self, line: int, answered: bool) -> None:
-        self.recording.events.append(Told(line, answered))
+        self.recording.events.append(Exchange(line, answered))
 
     def opened(self, path: str, flags: int) -> Any:
         """The file a name leads to; a new one, if there was none."""
@@ -200,7 +200,7 @@ class Moment:
 
     def _do(self, event: Event) -> None:
         match event:
-            case Told():
+            case Exchange():
                 (self.answered if event.answered else self.given).add(event.line)
             case Named():
                 self._renamed.append(event)

@@ -59,14 +59,14 @@ def as_file(lines: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-Told: TypeAlias = tuple[timedelta, dict[str, Any]]
+TimedCommand: TypeAlias = tuple[timedelta, dict[str, Any]]
 
 
-def _after(hours: float, command: str, **fields: Any) -> Told:
+def _after(hours: float, command: str, **fields: Any) -> TimedCommand:
     return timedelta(hours=hours), {"command": command, **fields}
 
 
-def _confirmed(n: str, final_sale: bool = False) -> Told:
+def _confirmed(n: str, final_sale: bool = False) -> TimedCommand:
     lines = [
         {
             "line_id": "1",
@@ -88,14 +88,14 @@ def _confirmed(n: str, final_sale: bool = False) -> Told:
     )
 
 
-def _delivered(n: str, final_sale: bool = False) -> Iterator[Told]:
+def _delivered(n: str, final_sale: bool = False) -> Iterator[TimedCommand]:
     yield _confirmed(n, final_sale)
     parcel = {"order_id": f"A-{n}", "parcel_id": f"P-{n}"}
     yield _after(23, "record_shipment", **parcel, carrier="fedex", tracking_number=f"T-{n}")
     yield _after(76, "record_delivery", **parcel)
 
 
-def _requested(n: str, hours: float = 170, **changes: Any) -> Told:
+def _requested(n: str, hours: float = 170, **changes: Any) -> TimedCommand:
     fields = {
         "return_id": f"R-{n}",
         "order_id": f"A-{n}",
@@ -105,12 +105,12 @@ def _requested(n: str, hours: float = 170, **changes: Any) -> Told:
     return _after(hours, "request_return", **(fields | changes))
 
 
-def _label(n: str, hours: float = 170.5) -> Told:
+def _label(n: str, hours: float = 170.5) -> TimedCommand:
     label = {"label_id": f"L-{n}", "carrier": "fedex", "tracking_number": f"RT-{n}"}
     return _after(hours, "issue_label", return_id=f"R-{n}", **label)
 
 
-def _inspected(n: str, good: bool = True) -> Iterator[Told]:
+def _inspected(n: str, good: bool = True) -> Iterator[TimedCommand]:
     yield from _delivered(n)
     yield _requested(n)
     yield _label(n)
@@ -121,12 +121,12 @@ def _inspected(n: str, good: bool = True) -> Iterator[Told]:
     yield _after(336, "inspect_return", return_id=f"R-{n}", findings=findings)
 
 
-def _result(n: str, hours: float, refund: str, payment: str, result: str = "succeeded") -> Told:
+def _result(n: str, hours: float, refund: str, payment: str, result: str = "succeeded") -> TimedCommand:
     answer = {"refund_id": refund, "payment_id": payment, "result": result, "reference": f"re-{n}-{payment}"}
     return _after(hours, "record_refund_result", **answer)
 
 
-def _refunded(n: str) -> Iterator[Told]:
+def _refunded(n: str) -> Iterator[TimedCommand]:
     yield from _inspected(n)
     yield _after(340, "request_refund", refund_id=f"F-{n}", return_id=f"R-{n}")
     yield _after(341, "notify_customer", subject={"kind": "refund", "id": f"F-{n}"}, notice="refund issued")
@@ -134,7 +134,7 @@ def _refunded(n: str) -> Iterator[Told]:
     yield _result(n, 361, f"F-{n}", "p-2")
 
 
-def _refund_fails_once(n: str) -> Iterator[Told]:
+def _refund_fails_once(n: str) -> Iterator[TimedCommand]:
     yield from _inspected(n)
     yield _after(340, "request_refund", refund_id=f"F-{n}", return_id=f"R-{n}")
     yield _result(n, 360, f"F-{n}", "p-1")
@@ -143,14 +143,14 @@ def _refund_fails_once(n: str) -> Iterator[Told]:
     yield _result(n, 380, f"F-{n}-again", "p-2")
 
 
-def _rejected(n: str) -> Iterator[Told]:
+def _rejected(n: str) -> Iterator[TimedCommand]:
     yield from _inspected(n, good=False)
     yield _after(340, "request_refund", refund_id=f"F-{n}", return_id=f"R-{n}")  # declined
     lines = [{"line_id": "1", "quantity": 2}, {"line_id": "2", "quantity": 1}]
     yield _after(345, "record_send_back", return_id=f"R-{n}", lines=lines)
 
 
-def _cancelled(n: str) -> Iterator[Told]:
+def _cancelled(n: str) -> Iterator[TimedCommand]:
     yield _confirmed(n)
     yield _after(0.5, "request_cancellation", order_id=f"A-{n}", channel="email", order_reference=f"A-{n}")
     yield _after(0.6, "notify_customer", subject={"kind": "order", "id": f"A-{n}"}, notice="cancelled")
@@ -159,7 +159,7 @@ def _cancelled(n: str) -> Iterator[Told]:
     yield _result(n, 31, f"F-{n}", "p-2")
 
 
-def _cancelled_too_late(n: str) -> Iterator[Told]:
+def _cancelled_too_late(n: str) -> Iterator[TimedCommand]:
     yield _confirmed(n)
     yield _after(5, "request_cancellation", order_id=f"A-{n}", channel="email", order_reference=f"A-{n}")  # declined
     authority = {"clause": "cancellation.window", "reason": "courtesy", "approved_by": "boss"}
@@ -168,7 +168,7 @@ def _cancelled_too_late(n: str) -> Iterator[Told]:
     yield _after(8, "request_refund", refund_id=f"F-{n}", order_id=f"A-{n}")  # nobody pays: overdue later
 
 
-def _final_sale(n: str) -> Iterator[Told]:
+def _final_sale(n: str) -> Iterator[TimedCommand]:
     yield from _delivered(n, final_sale=True)
     yield _requested(n)  # declined
     authority = {"clause": "returns.final_sale", "reason": "misdescribed", "approved_by": "boss"}
@@ -178,7 +178,7 @@ def _final_sale(n: str) -> Iterator[Told]:
     yield _label(n, 174)  # the first return stays declined: error
 
 
-def _too_late(n: str) -> Iterator[Told]:
+def _too_late(n: str) -> Iterator[TimedCommand]:
     yield from _delivered(n)
     yield _requested(n)
     yield _label(n)  # voids itself by the deadlines
@@ -186,7 +186,7 @@ def _too_late(n: str) -> Iterator[Told]:
     yield _after(450, "receive_return", return_id=f"R-{n}")  # refused at the dock
 
 
-def _wrong_item(n: str) -> Iterator[Told]:
+def _wrong_item(n: str) -> Iterator[TimedCommand]:
     yield from _delivered(n)
     yield _after(
         100,
@@ -206,7 +206,7 @@ def _wrong_item(n: str) -> Iterator[Told]:
     yield _result(n, 141, f"F-{n}", "p-2")
 
 
-def _claim_denied(n: str) -> Iterator[Told]:
+def _claim_denied(n: str) -> Iterator[TimedCommand]:
     yield from _delivered(n)
     yield _after(100, "report_wrong_item", claim_id=f"W-{n}", order_id=f"A-{n}", line_id="1", channel="email")
     yield _after(200, "deny_claim", claim_id=f"W-{n}", reason="the picture shows the right item")
@@ -214,7 +214,7 @@ def _claim_denied(n: str) -> Iterator[Told]:
     yield _after(600, "report_wrong_item", **late)  # declined
 
 
-def _told_twice(n: str) -> Iterator[Told]:
+def _told_twice(n: str) -> Iterator[TimedCommand]:
     yield from _delivered(n)
     parcel = {"order_id": f"A-{n}", "parcel_id": f"P-{n}"}
     yield _after(80, "record_delivery", **parcel, delivered_at=_instant(n, 76))  # appends nothing
@@ -230,7 +230,7 @@ def _told_twice(n: str) -> Iterator[Told]:
     yield _after(400, "report_return_lost", return_id=f"R-{n}")
 
 
-def _impossible(n: str) -> Iterator[Told]:
+def _impossible(n: str) -> Iterator[TimedCommand]:
     yield from _delivered(n)
     yield _confirmed(n)  # sorted behind the first: order.exists
     yield _after(78, "record_delivery", order_id=f"A-{n}", parcel_id="nope")
@@ -244,7 +244,7 @@ def _instant(n: str, hours: float) -> str:
     return (MORNING + timedelta(minutes=int(n), hours=hours)).isoformat()
 
 
-KINDS: tuple[Callable[[str], Iterator[Told]], ...] = (
+KINDS: tuple[Callable[[str], Iterator[TimedCommand]], ...] = (
     _refunded,
     _cancelled,
     _wrong_item,

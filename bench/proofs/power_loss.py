@@ -32,7 +32,7 @@ from unittest.mock import patch
 from bench.proofs.disk import OK, kind_of, watching
 from bench.proofs.disk_mutants import MUTANTS
 from bench.proofs.files import damage_in
-from bench.proofs.images import Cut, Moment, Named, Recorder, Recording, Sync, Told, Write, same_as
+from bench.proofs.images import Cut, Exchange, Moment, Named, Recorder, Recording, Sync, Write, same_as
 from bench.proofs.journeys import journey, scenario
 from bench.proofs.processes import in_threads
 from bench.proofs.proof import Proof, Run, Tally, counted, main, option
@@ -342,7 +342,7 @@ def cuts(recording: Recording, count: int, dice: Random) -> list[int]:
         for nth, event in enumerate(events)
         if isinstance(event, Sync | Cut | Named) or (isinstance(event, Write) and event.file in main)
     ]
-    answers = [nth for nth, event in enumerate(events, start=1) if isinstance(event, Told) and event.answered]
+    answers = [nth for nth, event in enumerate(events, start=1) if isinstance(event, Exchange) and event.answered]
     third = count // 3
     anywhere = [dice.randint(0, len(events)) for _ in range(count - 2 * third)]
     beside = [dice.choice(sharp) + dice.choice((-1, 0, 1, 2)) for _ in range(third)]

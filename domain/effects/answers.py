@@ -7,9 +7,7 @@ import hashlib
 from returnable.domain.characters import NOT_IN_ID, NOT_IN_LINE, is_blank, why_refused
 from returnable.domain.commands import Command, parse_command
 from returnable.domain.errors import ReturnableError
-
-_LONGEST_ID = 128
-_LONGEST_TEXT = 2000
+from returnable.domain.fields import LONGEST_ID, LONGEST_TEXT
 
 
 class OutcomeUnknown(ReturnableError):
@@ -39,12 +37,12 @@ def command_of(command: str, actor: tuple[str, str] | None, command_id: str, **f
 def command_id_of(*parts: str) -> str:
     """The id that the world outside uses, or its hash where the desk would refuse that as an id."""
     joined = "/".join(parts)
-    if len(joined) <= _LONGEST_ID and why_refused(joined, NOT_IN_ID) is None:
+    if len(joined) <= LONGEST_ID and why_refused(joined, NOT_IN_ID) is None:
         return joined
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def one_line(text: str | None) -> str | None:
     """A text from outside as one line that can be recorded; ``None`` where nothing is left of it."""
-    line = " ".join(NOT_IN_LINE.sub(" ", text or "").split())[:_LONGEST_TEXT]
+    line = " ".join(NOT_IN_LINE.sub(" ", text or "").split())[:LONGEST_TEXT]
     return None if is_blank(line) else line

@@ -173,11 +173,8 @@ class Order(Aggregate):
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 
-    def check_lines(self, line_ids: Iterable[str], field: str) -> None:
-        """Raise ``line.unknown`` for the first id that is not a line of the order; ``field`` has ``{}`` for its place."""
-        for index, line_id in enumerate(line_ids):
-            if line_id not in self.lines:
-                raise Impossible("line.unknown", f"{self.name} has no line {line_id!r}", field=field.format(index))
+    def has_line(self, line_id: str) -> bool:
+        return line_id in self.lines
 
     def check_quantity(self, line_id: str, quantity: int, taken: int, field: str) -> None:
         """Raise ``quantity.exceeded`` where more units of a line are asked for than are free."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -178,11 +178,8 @@ class Return(Aggregate):
             raise Impossible("label.unknown", f"{self.name} has no label {label_id!r}", field="label_id")
         return label
 
-    def check_lines(self, line_ids: Iterable[str], field: str) -> None:
-        """Raise ``line.unknown`` for the first id that is not a line of the return; ``field`` has ``{}`` for its place."""
-        for index, line_id in enumerate(line_ids):
-            if not self.quantity(line_id):
-                raise Impossible("line.unknown", f"{self.name} has no line {line_id!r}", field=field.format(index))
+    def has_line(self, line_id: str) -> bool:
+        return self.quantity(line_id) > 0
 
     # ---- events -----------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from returnable.testing.instants import ONE_TICK, instant
 from returnable.testing.steps import Step
 from returnable.testing.strategies import Situation, commands, told_at
 
-Told = Outcome | Impossible | Mapping[str, Any] | str | None
+Answer = Outcome | Impossible | Mapping[str, Any] | str | None
 """A host's answer to a command: an outcome or error of a desk; a mapping like a line of ``returnable play``, whose keys are
 compared; ``"accepted"``, ``"declined"`` or ``"error"``; or nothing."""
 
@@ -78,7 +78,7 @@ class ReturnsMachine(RuleBasedStateMachine):
         It may :meth:`carry_out` the first steps of every history.
         """
 
-    def tell(self, step: Step, at: datetime) -> Told:
+    def tell(self, step: Step, at: datetime) -> Answer:
         """Carry out a step in the host's system at an aware instant; its answer, or ``None`` for nothing to compare.
 
         The fields are ``step.fields``. An :class:`~returnable.domain.errors.Impossible` may be raised or returned.
@@ -114,7 +114,7 @@ class ReturnsMachine(RuleBasedStateMachine):
         line = {"at": told_at(self.at, self._zone_name).isoformat(), **step.fields}
         self.lines.append(line | {"expect": _expected(reference)})
         try:
-            told: Told = self.tell(step, self.at)
+            told: Answer = self.tell(step, self.at)
         except Impossible as error:
             told = error
         different = list(_unlike(reference, told))
@@ -231,7 +231,7 @@ def _expected(came: Outcome | Impossible) -> dict[str, Any]:
     return {"outcome": came.outcome, "events": events, **failed}
 
 
-def _unlike(reference: Outcome | Impossible, told: Told) -> list[str]:
+def _unlike(reference: Outcome | Impossible, told: Answer) -> list[str]:
     """Where the host's answer differs."""
     if told is None:
         return []

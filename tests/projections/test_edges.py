@@ -97,14 +97,19 @@ def test_the_windows_of_a_delivery_open_with_it_and_close_at_their_exclusive_end
     assert found[1][2] == "parcel P-1 is with the carrier: the order cannot be cancelled any more"
 
 
-def test_each_parcel_of_a_line_has_its_own_end_where_one_unit_can_still_be_returned() -> None:
-    story = Scenario().given(
+def delivered_in_two_parcels() -> Scenario:
+    """Two units of a line, delivered a day apart."""
+    return Scenario().given(
         an_order(quantity=2),
         record_shipment("P-1", 1, at="2026-03-03 09:00"),
         record_delivery("P-1", at="2026-03-05 14:00"),
         record_shipment("P-2", 1, at="2026-03-03 09:00"),
         record_delivery("P-2", at="2026-03-06 14:00"),
     )
+
+
+def test_each_parcel_of_a_line_has_its_own_end_where_one_unit_can_still_be_returned() -> None:
+    story = delivered_in_two_parcels()
 
     closing = [edge for edge in of(story) if edge.clause == "returns.window" and edge.what.endswith("closes")]
 
@@ -290,13 +295,7 @@ def test_each_label_keeps_the_edge_of_its_own_task() -> None:
 
 
 def test_tasks_of_one_kind_on_two_parts_of_a_subject_have_an_edge_each_in_the_words_of_the_deadline() -> None:
-    story = Scenario().given(
-        an_order(quantity=2),
-        record_shipment("P-1", 1, at="2026-03-03 09:00"),
-        record_delivery("P-1", at="2026-03-05 14:00"),
-        record_shipment("P-2", 1, at="2026-03-03 09:00"),
-        record_delivery("P-2", at="2026-03-06 14:00"),
-    )
+    story = delivered_in_two_parcels()
     subject = find_subject(story.services.store, story.services.handler.policy, "A-1")
     windows = [each for each in deadlines_of(subject.case) if each.clause == "returns.window"]
     tasks = [

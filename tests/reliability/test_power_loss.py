@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from proving import prove
 
-from bench.proofs.images import Cut, FolderSync, Moment, Named, Recording, Sync, Told, Write
+from bench.proofs.images import Cut, Exchange, FolderSync, Moment, Named, Recording, Sync, Write
 
 RUNS = 6
 
@@ -92,6 +92,6 @@ def test_images_differ_by_whole_sectors(sector: int) -> None:
 
 
 def test_commands_count_as_answered_when_they_were() -> None:
-    moment = _at_the_end(Told(1, False), Told(1, True), Told(2, False))
+    moment = _at_the_end(Exchange(1, False), Exchange(1, True), Exchange(2, False))
 
     assert (moment.given, moment.answered) == ({1, 2}, {1})

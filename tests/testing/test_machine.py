@@ -16,7 +16,7 @@ from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
 from returnable.domain.errors import Impossible
 from returnable.domain.policy import Policy, PolicyBook, bundled_policies
-from returnable.testing.machine import ReturnsMachine, Told
+from returnable.testing.machine import Answer, ReturnsMachine
 from returnable.testing.steps import (
     Step,
     a_return,
@@ -44,7 +44,7 @@ class Host(ReturnsMachine):
         if hasattr(self, "shop"):
             self.shop.close()
 
-    def tell(self, step: Step, at: datetime) -> Told:
+    def tell(self, step: Step, at: datetime) -> Answer:
         return self.shop.handle(step.fields, at=at)
 
     def ask(self, question: Mapping[str, Any], at: datetime) -> Mapping[str, Any] | None:
@@ -118,7 +118,7 @@ def test_a_host_that_takes_the_end_of_a_label_for_its_last_instant_is_caught_at_
             for step in [*an_order(confirmed="2026-03-02 10:00", delivered=True), *a_return(labelled=True)]:
                 self.carry_out(step)
 
-        def tell(self, step: Step, at: datetime) -> Told:
+        def tell(self, step: Step, at: datetime) -> Answer:
             if step.command == "record_return_shipment":
                 ends = [label.void_at for ret in self.shop.returns() for label in ret.labels]
                 if any(datetime.fromisoformat(str(end)) == at for end in ends):
@@ -147,7 +147,7 @@ def test_a_host_that_pays_a_refund_twice_is_caught_by_a_rule_of_its_own() -> Non
             for step in [confirm_order(), request_cancellation(), request_refund(order_id="A-1")]:
                 self.carry_out(step)
 
-        def tell(self, step: Step, at: datetime) -> Told:
+        def tell(self, step: Step, at: datetime) -> Answer:
             try:
                 return super().tell(step, at)
             except Impossible as error:
@@ -163,7 +163,7 @@ def test_a_host_that_pays_a_refund_twice_is_caught_by_a_rule_of_its_own() -> Non
 
 def test_the_scenario_that_a_failure_shows_is_a_test_that_passes_on_the_desk() -> None:
     class Mute(Host):
-        def tell(self, step: Step, at: datetime) -> Told:
+        def tell(self, step: Step, at: datetime) -> Answer:
             return {"outcome": "accepted", "events": []} if step.command == "record_delivery" else None
 
         def ask(self, question: Mapping[str, Any], at: datetime) -> None:
@@ -178,7 +178,7 @@ def test_the_scenario_that_a_failure_shows_is_a_test_that_passes_on_the_desk() -
 
 def test_what_a_host_leaves_out_is_not_compared() -> None:
     class Terse(Host):
-        def tell(self, step: Step, at: datetime) -> Told:
+        def tell(self, step: Step, at: datetime) -> Answer:
             outcome = super().tell(step, at)
             assert isinstance(outcome, returnable.Outcome)
             return outcome.outcome

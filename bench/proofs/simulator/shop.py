@@ -42,7 +42,7 @@ def book() -> PolicyBook:
 
 
 @dataclass(slots=True)
-class Told:
+class CommandAnswers:
     """A command, and everything that was ever answered to it."""
 
     command: Command
@@ -102,7 +102,7 @@ class Shop:
         self.gateway = FakeGateway(self.now, seed=dice.getrandbits(32), trouble=self.troubles.outside)
         if dice.random() < 0.5:
             self.gateway.forgets_keys(KEYS_LIVE)
-        self.told: dict[str, Told] = {}
+        self.told: dict[str, CommandAnswers] = {}
         self.order_ids: list[str] = []
         self.moment = 0
         self.closing = False
@@ -159,7 +159,7 @@ class Shop:
     def tell(self, process: Process, command: Command) -> Outcome | Impossible | None:
         """Tell a command once; ``None``: what became of it is unknown. Checks that every answer may be given."""
         assert command.command_id is not None
-        told = self.told.setdefault(command.command_id, Told(command))
+        told = self.told.setdefault(command.command_id, CommandAnswers(command))
         head, since = self.disk.store.head(), self.scheduler.now
         at = process.clock()
         self.scheduler.note(f"tells {command.command_id} {command.command} to {process.name}")
@@ -185,7 +185,7 @@ class Shop:
         if isinstance(came, Outcome) and came.replayed:
             self.seen["answered from the record"] += 1
 
-    def _answered(self, told: Told, came: Outcome) -> None:
+    def _answered(self, told: CommandAnswers, came: Outcome) -> None:
         before = told.answer
         if before is None:
             told.answer = came
@@ -194,7 +194,7 @@ class Shop:
                 f"the same command id, two answers: {told.command.command_id} {answer_of(before)} then {answer_of(came)}"
             )
 
-    def _refused(self, told: Told, error: Impossible, head: int, at: datetime) -> None:
+    def _refused(self, told: CommandAnswers, error: Impossible, head: int, at: datetime) -> None:
         command = told.command
         self.scheduler.note(f"is told no to {command.command_id}: {error}")
         if told.answer is not None:
