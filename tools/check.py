@@ -46,8 +46,7 @@ def main() -> None:
     run([str(scripts / "pyright"), "--threads", "2", "--pythonpath", python])
     run([python, "tools/render_docs.py", "--check"])
     coverage = ["--cov", "--cov-report=term"] if not sys.argv[1:] else []
-    # One process more than the two cores of a small machine: tests wait for disks, servers and processes.
-    run([python, "-m", "pytest", "-n", "3", *coverage, *sys.argv[1:]])
+    run([python, "-m", "pytest", "-n", "2", *coverage, *sys.argv[1:]])
 
 
 if __name__ == "__main__":
