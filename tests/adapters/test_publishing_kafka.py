@@ -101,7 +101,9 @@ def test_a_topic_that_does_not_exist_is_a_failure_and_is_not_made(cluster: Clust
 
 
 def test_brokers_that_are_gone_are_a_failure_in_time(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 4.0)  # a producer keeps it; its first message has to arrive in time
+    monkeypatch.setattr(
+        kafka, "ACKNOWLEDGE_SECONDS", 4.0
+    )  # a producer keeps it; its first message has to arrive in time
     broker = open_broker(f"kafka://shop:secret@{cluster.servers}/returns?security.protocol=plaintext")
     broker.send([a_message(1)])
     cluster.stop()
