@@ -198,7 +198,7 @@ def report_wrong_item(
 def add_evidence(claim: Claim, command: AddClaimEvidence, now: DecisionContext) -> DecisionResult:
     """Evidence came later; the first notice keeps its time."""
     claim.check_allows("EvidenceAdded", command.command)
-    return now.record(claim.stream, EvidenceAdded, evidence=tuple(dict.fromkeys(command.attachments)))
+    return now.record(claim.stream, EvidenceAdded, command.added_at, evidence=tuple(dict.fromkeys(command.attachments)))
 
 
 def record_contact(claim: Claim, command: RecordClaimContact, now: DecisionContext) -> DecisionResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -31,6 +32,7 @@ from returnable.domain.fields import (
     PersonalText,
     Quantity,
     Reference,
+    RefundKind,
     Remedy,
     Text,
     WorkKind,
@@ -161,11 +163,12 @@ class ShippingCharge(Input):
 
 
 class OrderPayment(Input):
-    """A payment that was captured."""
+    """A payment of the order. ``captured``: what was taken of the ``amount`` so far; without it, all of it."""
 
     payment_id: PersonalId
     method: Id
     amount: Amount
+    captured: Amount | None = None
 
 
 class ConfirmOrder(Command):
@@ -189,6 +192,11 @@ class ConfirmOrder(Command):
         _fits("shipping.tax", self.shipping.tax, self.currency)
         for index, payment in enumerate(self.payments):
             _fits(f"payments[{index}].amount", payment.amount, self.currency)
+            if payment.captured is not None:
+                _fits(f"payments[{index}].captured", payment.captured, self.currency)
+                if Decimal(payment.captured) > Decimal(payment.amount):
+                    field = f"payments[{index}].captured"
+                    raise PydanticCustomError("order", "is more than the amount of the payment", {"field": field})
         return self
 
 
@@ -234,6 +242,48 @@ class RecordDelivery(Command):
     delivered_at: OwnTime = None
 
 
+class RecordCapture(Command):
+    """The payment provider took money that was authorised; without ``amount``, all that was not taken yet."""
+
+    about = "order"
+    command: Literal["record_capture"] = "record_capture"
+    order_id: Id
+    payment_id: PersonalId
+    amount: Amount | None = None
+    captured_at: OwnTime = None
+
+
+class CancelOrder(Command):
+    """The shop cancels the order, or only the units in ``lines``: out of stock, fraud, a wrong address.
+
+    ``elsewhere``: it was cancelled and settled outside the desk, for instance before the desk was introduced. Then it is
+    recorded in any state, and the desk owes nothing for it.
+    """
+
+    about = "order"
+    command: Literal["cancel_order"] = "cancel_order"
+    order_id: Id
+    reason: Text
+    lines: Annotated[Many[LineQuantity], Field(min_length=1), _unique("line_id")] | None = None
+    elsewhere: Flag = False
+    cancelled_at: OwnTime = None
+
+
+class NamePayout(Command):
+    """A person with authority names another way to pay back a payment that cannot be paid back, such as a closed card."""
+
+    about = "order"
+    command: Literal["name_payout"] = "name_payout"
+    order_id: Id
+    payment_id: PersonalId
+    """The payment that cannot be paid back."""
+    payout_id: PersonalId
+    """What stands for it in later refunds: results name this id."""
+    method: Id
+    reason: Text
+    approved_by: PersonalId
+
+
 class LinkAccount(Command):
     """The customer has an account now."""
 
@@ -241,6 +291,7 @@ class LinkAccount(Command):
     command: Literal["link_account"] = "link_account"
     order_id: Id
     account_id: PersonalId
+    linked_at: OwnTime = None
 
 
 # ---- return -----------------------------------------------------------------------------------------------------------
@@ -306,6 +357,7 @@ class VoidLabel(Command):
     return_id: Id
     label_id: PersonalId
     reason: Text
+    voided_at: OwnTime = None
 
 
 class RecordReturnShipment(Command):
@@ -372,15 +424,59 @@ class RequestRefund(Command):
 
 
 class RecordRefundResult(Command):
-    """The payment provider answered for one tender of a refund."""
+    """The payment provider answered for one tender of a refund: paid, or not paid, or paid and sent back by the bank.
+
+    ``amount`` is what this answer is about; without it, all that is open of the tender. ``settled_at`` is when the provider
+    settled it.
+    """
 
     about = "refund"
     command: Literal["record_refund_result"] = "record_refund_result"
     refund_id: Id
     payment_id: PersonalId
     result: Literal["succeeded", "failed"]
+    amount: Amount | None = None
+    currency: Currency | None = None
+    """The currency of the amount; without it, that of the order."""
+    settled_at: OwnTime = None
     reference: PersonalId | None = None
     reason: Text | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.currency is not None:
+            if self.amount is None:
+                raise PydanticCustomError("order", "is given without an amount", {"field": "currency"})
+            _fits("amount", self.amount, self.currency)
+        return self
+
+
+class PaidTender(Input):
+    """What went back to a payment."""
+
+    payment_id: PersonalId
+    amount: Amount
+    reference: PersonalId | None = None
+
+
+class RecordRefund(Command):
+    """Money went back that the desk did not ask for. What is owed later is less by it.
+
+    ``kind``: ``goodwill``, a gift; ``dispute``, taken by the customer's bank; ``elsewhere``, paid in the provider's own pages
+    or another system; ``past``, paid before the desk was introduced. ``lines`` are the units it was paid for, where that is
+    known. A dispute that was won is told as a result ``failed`` of this refund.
+    """
+
+    about = "order"
+    creates = "refund"
+    command: Literal["record_refund"] = "record_refund"
+    refund_id: Id
+    order_id: Id
+    kind: RefundKind
+    tenders: Annotated[Many[PaidTender], Field(min_length=1), _unique("payment_id")]
+    lines: Annotated[Many[LineQuantity], Field(min_length=1), _unique("line_id")] | None = None
+    reason: Text | None = None
+    refunded_at: OwnTime = None
 
 
 class RecordSendBack(Command):
@@ -409,6 +505,7 @@ class WithdrawReturn(Command):
     about = "return"
     command: Literal["withdraw_return"] = "withdraw_return"
     return_id: Id
+    withdrawn_at: OwnTime = None
 
 
 # ---- claim ------------------------------------------------------------------------------------------------------------
@@ -436,6 +533,7 @@ class AddClaimEvidence(Command):
     command: Literal["add_claim_evidence"] = "add_claim_evidence"
     claim_id: Id
     attachments: Many[Evidence] = Field(min_length=1)
+    added_at: OwnTime = None
 
 
 class RecordClaimContact(Command):
@@ -488,6 +586,7 @@ class NotifyCustomer(Command):
     command: Literal["notify_customer"] = "notify_customer"
     subject: Subject
     notice: Text
+    notified_at: OwnTime = None
 
     @property
     def target(self) -> StreamId:
@@ -496,7 +595,7 @@ class NotifyCustomer(Command):
 
 
 class Override(Command):
-    """A person with authority sets a named clause aside for one order, return or claim."""
+    """A person with authority sets a named clause aside for one order, return or claim; once, unless it says otherwise."""
 
     command: Literal["override"] = "override"
     subject: OverrideSubject
@@ -504,6 +603,12 @@ class Override(Command):
     """The id of a clause of the policy."""
     reason: Text
     approved_by: PersonalId
+    lines: Annotated[Many[Id], Field(min_length=1)] | None = None
+    """The lines it is for; without them, all of the subject."""
+    expires_at: Instant | None = None
+    """The exclusive end of its life; without it, it does not expire."""
+    once: Flag = True
+    """Whether the first accepted decision that cites it uses it up."""
 
     @property
     def target(self) -> StreamId:
@@ -522,6 +627,9 @@ AnyCommand = Annotated[
     | RequestCancellation
     | RecordShipment
     | RecordDelivery
+    | RecordCapture
+    | CancelOrder
+    | NamePayout
     | LinkAccount
     | RequestReturn
     | IssueLabel
@@ -532,6 +640,7 @@ AnyCommand = Annotated[
     | InspectReturn
     | RequestRefund
     | RecordRefundResult
+    | RecordRefund
     | RecordSendBack
     | ReportReturnLost
     | WithdrawReturn

@@ -102,7 +102,8 @@ def _inspect(case: Case, command: InspectReturn, now: DecisionContext) -> Decisi
 
 
 def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> DecisionResult:
-    return now.record(case.stream_with(command.target), CustomerNotified, notice=command.notice)
+    stream = case.stream_with(command.target)
+    return now.record(stream, CustomerNotified, command.notified_at, notice=command.notice)
 
 
 def _override(case: Case, command: Override, now: DecisionContext) -> DecisionResult:
@@ -119,7 +120,7 @@ _DECISIONS: dict[str, Decision] = {
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
-        case.order.stream, AccountLinked, account_id=command.account_id
+        case.order.stream, AccountLinked, command.linked_at, account_id=command.account_id
     ),
     "request_return": lambda case, command, now: request.request_return(case.order, command, now, case.held),
     "issue_label": lambda case, command, now: labels.issue_label(_ret(case, command), case.order, command, now),

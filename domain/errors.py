@@ -39,6 +39,7 @@ ErrorCode = Literal[
     "quantity.exceeded",
     "money.mismatch",
     "transition.not_allowed",
+    "override.no_effect",
     "permission.denied",
 ]
 """Every code an ``error`` outcome can carry. ``permission.denied`` is reserved."""

@@ -22,7 +22,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import ValidationError, from_json, to_json
 
 from returnable.domain.errors import HistoryBroken, place_of, short
-from returnable.domain.fields import Evidence, Remedy, Role
+from returnable.domain.fields import Evidence, RefundKind, Remedy, Role
 from returnable.domain.marks import Count, Derived, FreeText, Harmless, Minor, Personal
 from returnable.domain.ruling import ClauseResult, Grounds
 
@@ -131,11 +131,12 @@ class BoughtLine(Part):
 
 
 class Payment(Part):
-    """A payment that was captured."""
+    """A payment of an order. ``captured``: what was taken of the amount when the order was confirmed; absent: all of it."""
 
     payment_id: Personal
     method: Harmless
     amount: Minor
+    captured: Minor | None = None
 
 
 class Units(Part):
@@ -184,6 +185,43 @@ class Delivered(Event):
     return_before: AwareDatetime
     report_before: AwareDatetime
     pins: Pins
+
+
+class PaymentCaptured(Event):
+    """The payment provider took money that was authorised."""
+
+    stored_as = "order.PaymentCaptured/1"
+    title = "Payment captured"
+    moves = False
+    of_command = "record_capture"
+    payment_id: Personal
+    amount: Minor
+    currency: Harmless
+
+
+class UnitsCancelled(Event):
+    """The shop cancelled units. ``elsewhere``: outside the desk, which owes nothing for them."""
+
+    stored_as = "order.UnitsCancelled/1"
+    title = "Cancelled by the shop"
+    of_command = "cancel_order"
+    lines: tuple[Units, ...]
+    reason: FreeText
+    elsewhere: bool = False
+
+
+class PayoutNamed(Event):
+    """A person with authority named another way to pay back a payment that cannot be paid back."""
+
+    stored_as = "order.PayoutNamed/1"
+    title = "Another payout named"
+    moves = False
+    of_command = "name_payout"
+    payment_id: Personal
+    payout_id: Personal
+    method: Harmless
+    reason: FreeText
+    approved_by: Personal
 
 
 class AccountLinked(Event):
@@ -417,9 +455,17 @@ class Deduction(Part):
 
 
 class Tender(Part):
-    """What goes back to one of the order's payments."""
+    """What goes back to one of the order's payments, by another payout where one was named."""
 
     payment_id: Personal
+    amount: Minor
+    payout_id: Personal | None = None
+
+
+class Credit(Part):
+    """What is owed less, because that refund paid it already."""
+
+    refund_id: Harmless
     amount: Minor
 
 
@@ -435,6 +481,10 @@ class RefundRequested(Decision):
     shipping: Minor = 0
     deductions: tuple[Deduction, ...] = ()
     settled_before: Minor = 0
+    """What went back, or is on its way, by earlier attempts."""
+    credits: tuple[Credit, ...] = ()
+    voided: Minor = 0
+    """What was authorised and never captured: it is voided, not refunded."""
     tenders: tuple[Tender, ...]
     expected_from: date
     expected_to: date
@@ -452,27 +502,64 @@ class RefundDeclined(Decision):
 
 
 class RefundSettled(Event):
-    """The payment provider paid one tender back."""
+    """The payment provider paid a tender back, or a part of it."""
 
     stored_as = "refund.RefundSettled/1"
     title = "Tender paid back"
-    moves = False
     of_command = "record_refund_result"
     refund_id: Harmless
     payment_id: Personal
+    amount: Minor
+    currency: Harmless
+    """In another currency than the order's it settles nothing, and takes nothing back."""
     reference: Personal | None = None
 
 
 class RefundFailed(Event):
-    """The payment provider could not pay one tender back."""
+    """The payment provider could not pay back a tender, or the rest of it."""
 
     stored_as = "refund.RefundFailed/1"
     title = "Tender could not be paid back"
-    moves = False
     of_command = "record_refund_result"
     refund_id: Harmless
     payment_id: Personal
+    amount: Minor
+    currency: Harmless
     reference: Personal | None = None
+    reason: FreeText | None = None
+
+
+class RefundReversed(Event):
+    """Money that had gone back to a payment came back to the shop."""
+
+    stored_as = "refund.RefundReversed/1"
+    title = "Tender came back"
+    of_command = "record_refund_result"
+    refund_id: Harmless
+    payment_id: Personal
+    amount: Minor
+    currency: Harmless
+    reference: Personal | None = None
+    reason: FreeText | None = None
+
+
+class PaidElsewhere(Tender):
+    """What went back to a payment without the desk's asking."""
+
+    reference: Personal | None = None
+
+
+class RefundRecorded(Event):
+    """Money went back that the desk did not ask for: a fact, without a ruling."""
+
+    stored_as = "refund.RefundRecorded/1"
+    title = "Refund made elsewhere"
+    of_command = "record_refund"
+    refund_id: Harmless
+    kind: RefundKind
+    currency: Harmless
+    tenders: tuple[PaidElsewhere, ...]
+    lines: tuple[Units, ...] = ()
     reason: FreeText | None = None
 
 
@@ -594,6 +681,9 @@ class OverrideGranted(Event):
     clause: Harmless
     reason: FreeText
     approved_by: Personal
+    lines: tuple[Harmless, ...] = ()
+    expires_at: AwareDatetime | None = None
+    once: bool = True
 
 
 class ExceptionRaised(Event):
@@ -602,7 +692,16 @@ class ExceptionRaised(Event):
     stored_as = "note.ExceptionRaised/1"
     title = "Conflict with what was known"
     moves = False
-    follows = (Shipped, Delivered)
+    follows = (
+        Shipped,
+        Delivered,
+        PaymentCaptured,
+        UnitsCancelled,
+        RefundRecorded,
+        RefundSettled,
+        RefundFailed,
+        RefundReversed,
+    )
     reasons: tuple[Derived, ...]
 
 

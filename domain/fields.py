@@ -195,12 +195,15 @@ Flag = StrictBool
 Role = Literal["customer", "care", "warehouse", "carrier", "payments", "system", "auditor"]
 Evidence = Literal["order_confirmation", "item_picture"]
 Remedy = Literal["refund", "replacement", "both"]
+RefundKind = Literal["goodwill", "dispute", "elsewhere", "past"]
+"""Why money went back that the desk did not ask for."""
 WorkKind = Literal[
     "notify_customer",
     "contact_customer",
     "void_label",
     "inspect",
     "request_refund",
+    "refund_short",
     "refund_overdue",
     "send_back",
     "exception",

@@ -62,8 +62,16 @@ class OrderLifecycle(Lifecycle):
     CancellationRequested = _stay(confirmed, shipped, delivered)
     CancellationDeclined = _stay(confirmed, shipped, delivered)
     Cancelled = _move(cancelled, confirmed, shipped, delivered)
-    RefundRequested = _stay(cancelled)
-    Refunded = _stay(cancelled)
+    UnitsCancelled = _move(cancelled, confirmed, shipped, delivered, cond="every_unit_cancelled") | _stay(
+        confirmed, shipped, delivered, cancelled
+    )
+    _any = (confirmed, shipped, delivered, cancelled)
+    RefundRequested = _stay(*_any)
+    RefundRecorded = _stay(*_any)
+    RefundSettled = _stay(*_any)
+    RefundFailed = _stay(*_any)
+    RefundReversed = _stay(*_any)
+    Refunded = _stay(*_any)
 
 
 class ReturnLifecycle(Lifecycle):
@@ -78,6 +86,7 @@ class ReturnLifecycle(Lifecycle):
     received = State()
     inspected = State()
     refunded = State()
+    refund_failed = State()
     rejected = State()
     sent_back = State()
     lost = State()
@@ -89,7 +98,9 @@ class ReturnLifecycle(Lifecycle):
     LabelIssued = _move(labelled, authorized, labelled)
     LabelDeclined = _stay(labelled)
     LabelReceived = _stay(labelled, in_transit, lost)
-    LabelVoided = _stay(labelled, in_transit, received, inspected, refunded, rejected, sent_back, lost, withdrawn)
+    LabelVoided = _stay(
+        labelled, in_transit, received, inspected, refunded, refund_failed, rejected, sent_back, lost, withdrawn
+    )
     ReturnShipped = _move(in_transit, authorized, labelled)
     Received = _move(received, authorized, labelled, in_transit, lost)
     ParcelRejected = _move(rejected, labelled, in_transit, lost)
@@ -97,12 +108,20 @@ class ReturnLifecycle(Lifecycle):
     ReturnWithdrawn = _move(withdrawn, authorized, labelled)
     Inspected = _move(inspected, received, inspected)
     SentBack = _move(sent_back, rejected, inspected, cond="nothing_left_to_keep_or_send") | _stay(
-        rejected, inspected, refunded
+        rejected, inspected, refunded, refund_failed
     )
-    RefundRequested = _stay(authorized, labelled, in_transit, received, inspected, rejected, lost)
-    Refunded = _move(refunded, authorized, labelled, in_transit, received, inspected, rejected, lost) | _stay(
-        sent_back, withdrawn
+    _asked = (authorized, labelled, in_transit, received, inspected, rejected, lost)
+    RefundRequested = _stay(*_asked, refunded, refund_failed, sent_back, withdrawn)
+    RefundSettled = _move(refunded, refund_failed, cond="nothing_is_owed") | _stay(
+        *_asked, refunded, refund_failed, sent_back, withdrawn
     )
+    RefundFailed = _move(refund_failed, refunded, cond="money_is_owed") | _stay(
+        *_asked, refunded, refund_failed, sent_back, withdrawn
+    )
+    RefundReversed = _move(refund_failed, refunded, cond="money_is_owed") | _stay(
+        *_asked, refunded, refund_failed, sent_back, withdrawn
+    )
+    Refunded = _move(refunded, *_asked, refund_failed) | _stay(refunded, sent_back, withdrawn)
 
 
 class LabelLifecycle(Lifecycle):
@@ -123,16 +142,31 @@ class LabelLifecycle(Lifecycle):
 
 
 class RefundLifecycle(Lifecycle):
-    """A refund: requested until every tender has an answer; refunded when all are settled."""
+    """A refund: requested until every tender is answered in full; refunded when all are settled.
+
+    An answer may contradict an earlier one: a bank sends money back, or a payment that failed went through after all.
+    """
 
     nothing = State(initial=True)
     requested = State()
-    refunded = State(final=True)
-    failed = State(final=True)
+    refunded = State()
+    failed = State()
 
     RefundRequested = nothing.to(requested)
-    RefundSettled = requested.to(failed, cond="all_answered_and_one_failed") | requested.to(requested)
-    RefundFailed = requested.to(failed, cond="all_answered_and_one_failed") | requested.to(requested)
+    RefundRecorded = nothing.to(refunded)
+    RefundSettled = (
+        _move(failed, requested, failed, cond="all_answered_and_one_failed")
+        | _move(requested, requested, failed)
+        | _stay(refunded)
+    )
+    RefundFailed = (
+        _move(failed, requested, failed, cond="all_answered_and_one_failed")
+        | _move(requested, requested, failed)
+        | _stay(refunded)
+    )
+    RefundReversed = _move(failed, requested, refunded, failed, cond="all_answered_and_one_failed") | _stay(
+        requested, refunded, failed
+    )
     Refunded = requested.to(refunded)
     RefundOverdue = _stay(requested)
 
@@ -153,6 +187,9 @@ class ClaimLifecycle(Lifecycle):
     ClaimResolved = open.to(resolved)
     ClaimDenied = open.to(denied)
     RefundRequested = _stay(resolved)
+    RefundSettled = _stay(resolved)
+    RefundFailed = _stay(resolved)
+    RefundReversed = _stay(resolved)
     Refunded = _stay(resolved)
 
 

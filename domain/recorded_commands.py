@@ -25,13 +25,18 @@ from returnable.domain.events import (
     LabelDeclined,
     LabelIssued,
     LabelVoided,
+    OverrideGranted,
     Part,
+    PaymentCaptured,
     RefundDeclined,
     RefundFailed,
     RefundOverdue,
+    RefundRecorded,
     RefundRequested,
+    RefundReversed,
     RefundSettled,
     RefusalsCounted,
+    UnitsCancelled,
 )
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
@@ -127,7 +132,9 @@ def _continues(group: list[Recorded], entry: Recorded) -> bool:
         return False
     if is_deadline(first):
         return is_deadline(event)
-    if len(group) > 1 or entry.stream != group[0].stream or type(first) not in event.follows:
+    if entry.stream != group[0].stream or type(first) not in event.follows:
+        return False
+    if any(type(each.event) is type(event) for each in group):
         return False
     if isinstance(first, ClaimOpened):  # denied on the spot, or a moment later by hand
         return not first.ruling and isinstance(event, ClaimDenied) and event.ruling is not None
@@ -166,8 +173,18 @@ def _fields(entry: Recorded, command: str) -> Fields:
         known |= dict.fromkeys(NOT_IN_EVENTS[command], NOT_RECORDED)
     elif isinstance(event, RefundDeclined):
         known["refund_id"] = _stand_in(entry)
-    elif isinstance(event, RefundSettled | RefundFailed):
+    elif isinstance(event, RefundSettled | RefundFailed | RefundReversed):
         known["result"] = "succeeded" if isinstance(event, RefundSettled) else "failed"
+        known["amount"] = to_major(event.amount, event.currency)
+    elif isinstance(event, PaymentCaptured):
+        known["amount"] = to_major(event.amount, event.currency)
+    elif isinstance(event, RefundRecorded):
+        known["tenders"] = [_in_major(tender, event.currency) for tender in event.tenders]
+        known["lines"] = event.lines or None
+    elif isinstance(event, OverrideGranted):
+        known["lines"], known["once"] = event.lines or None, None if event.once else False
+    elif isinstance(event, UnitsCancelled):
+        known["elsewhere"] = event.elsewhere or None
     elif isinstance(event, Confirmed):
         known |= _order(event)
     elif isinstance(event, CancellationRequested):
@@ -196,8 +213,7 @@ def _order(event: Confirmed) -> Fields:
     """The parts of an order, with amounts in major units."""
 
     def asked(part: Part) -> Fields:
-        values = {name: value for name, value in part if value is not None}
-        return values | {name: to_major(values[name], event.currency) for name in _AMOUNTS if name in values}
+        return _in_major(part, event.currency)
 
     charged, tax = (to_major(amount, event.currency) for amount in (event.shipping_charged, event.shipping_tax))
     return {
@@ -208,7 +224,12 @@ def _order(event: Confirmed) -> Fields:
     }
 
 
-_AMOUNTS = ("unit_price", "tax", "amount")
+def _in_major(part: Part, currency: str) -> Fields:
+    values = {name: value for name, value in part if value is not None}
+    return values | {name: to_major(values[name], currency) for name in _AMOUNTS if name in values}
+
+
+_AMOUNTS = ("unit_price", "tax", "amount", "captured")
 
 
 def _own_time(event: Event, name: str) -> Fields:

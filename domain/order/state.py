@@ -244,7 +244,7 @@ class Order(Aggregate):
 
     def _note(self, event: Event, happened: Happened) -> None:
         if isinstance(event, AccountLinked):
-            self.account_since = self.account_since or event.occurred_at
+            self.account_since = min(event.occurred_at, self.account_since or event.occurred_at)
             self.account_id = event.account_id
         elif isinstance(event, CustomerNotified):
             self.notices_owed = 0

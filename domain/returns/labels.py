@@ -67,9 +67,12 @@ def record_label_received(ret: Return, command: RecordLabelReceived, now: Decisi
 def void_label(ret: Return, command: VoidLabel, now: DecisionContext) -> DecisionResult:
     """Void a live label by hand."""
     label = ret.known_label(command.label_id)
-    if label.status_at(now.at) != "issued" or not RETURN.allows(ret.status, "LabelVoided"):
+    voided_at = command.voided_at or now.at
+    if label.status_at(voided_at) != "issued" or not RETURN.allows(ret.status, "LabelVoided"):
         raise _label_not_allowed(ret, label, command.command, now)
-    return now.record(ret.stream, LabelVoided, label_id=label.label_id, cause="by_hand", reason=command.reason)
+    return now.record(
+        ret.stream, LabelVoided, voided_at, label_id=label.label_id, cause="by_hand", reason=command.reason
+    )
 
 
 def _void_at(issued_at: datetime, received_at: datetime | None, now: DecisionContext) -> datetime:

@@ -150,4 +150,4 @@ def withdraw(ret: Return, command: WithdrawReturn, now: DecisionContext) -> Deci
     ret.check_allows("ReturnWithdrawn", command.command)
     if ret.refunded:
         raise ret.not_allowed(command.command, "its refund is under way")
-    return now.record(ret.stream, ReturnWithdrawn)
+    return now.record(ret.stream, ReturnWithdrawn, command.withdrawn_at)
