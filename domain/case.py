@@ -26,6 +26,7 @@ from returnable.domain.ports import Recorded, ReservedId, Tip
 from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns.state import Return
+from returnable.domain.ruling import Use
 
 
 class Case:
@@ -147,6 +148,8 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     else:
         known[name] = subject
     owned.add(stream)
+    if (subject.overrides or case.order.overrides) and event.ruling and not event.declines:
+        _use_overrides(case, subject, event, version, owned)
     refund_id = event.refund_id
     if refund_id is not None:
         key = str(StreamId("refund", refund_id))
@@ -158,6 +161,20 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
         refund.apply(event, version)
         case.refunds[refund_id] = refund
         owned.add(key)
+
+
+def _use_overrides(case: Case, subject: Order | Return | Claim, event: Event, version: int, owned: set[str]) -> None:
+    """Use up the overrides that an accepted decision cites: those of its subject, and those of the order."""
+    grounds = [result.grounds.get("override") for result in event.ruling or ()]
+    cited = [each.get("fact") for each in grounds if isinstance(each, dict)]
+    if not cited:
+        return
+    if case.order.stream not in owned:
+        case.order = case.order.clone()
+        owned.add(case.order.stream)
+    use = Use(subject.stream, event.type, version)
+    subject.use_overrides(cited, use)
+    case.order.use_overrides(cited, use)
 
 
 def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -173,8 +173,9 @@ class Order(Aggregate):
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 
-    def has_line(self, line_id: str) -> bool:
-        return line_id in self.lines
+    @property
+    def line_ids(self) -> Collection[str]:
+        return self.lines.keys()
 
     def check_quantity(self, line_id: str, quantity: int, taken: int, field: str) -> None:
         """Raise ``quantity.exceeded`` where more units of a line are asked for than are free."""

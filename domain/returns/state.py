@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -178,8 +178,9 @@ class Return(Aggregate):
             raise Impossible("label.unknown", f"{self.name} has no label {label_id!r}", field="label_id")
         return label
 
-    def has_line(self, line_id: str) -> bool:
-        return self.quantity(line_id) > 0
+    @property
+    def line_ids(self) -> Collection[str]:
+        return {line.line_id for line in self.lines}
 
     # ---- events -----------------------------------------------------------------------------------------------------
 
