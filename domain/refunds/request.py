@@ -14,6 +14,7 @@ from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.errors import Impossible
 from returnable.domain.events import RefundDeclined, Refunded, RefundFailed, RefundRequested, RefundSettled
 from returnable.domain.fields import to_text
+from returnable.domain.lifecycles import RETURN
 from returnable.domain.money import to_major
 from returnable.domain.ports import ReservedId
 from returnable.domain.refunds.owed import owed
@@ -33,6 +34,8 @@ def check_may_request(about: RefundSubject, command: str) -> None:
         raise not_allowed(command, f"refund {last.refund_id} of {subject.name}", last.status, allowed)
     if not isinstance(subject, Return):
         subject.check_allows("RefundRequested", command)
+    elif not RETURN.leads_to(subject.status, "RefundRequested"):
+        raise subject.not_allowed(command)
     if isinstance(subject, Claim) and subject.remedy == "replacement":
         raise subject.not_allowed(command, "settled by replacement")
 
