@@ -162,7 +162,7 @@ class Behaviour:
 
     @cached_property
     def instants(self) -> list[datetime]:
-        """Every deadline, and every hand-over of a parcel, in order of time."""
+        """Every deadline, every hand-over of a parcel and every end of an override, in order of time."""
         return instants_of(self.cases)
 
     def later(self, random: Dice, near_edges: float = 0.08) -> datetime:
@@ -638,11 +638,13 @@ def is_possible(
 
 
 def instants_of(cases: Iterable[Case]) -> list[datetime]:
-    """Every deadline of some cases, and every hand-over of a parcel, in order of time."""
+    """Every deadline of some cases, every hand-over of a parcel and every end of an override, in order of time."""
     found: set[datetime] = set()
     for case in cases:
         found |= {parcel.shipped_at for parcel in case.order.parcels.values()}
         found |= {deadline.at for deadline in deadlines_of(case)}
+        for each in (case.order, *case.returns.values(), *case.claims.values()):
+            found |= {override.expires_at for override in each.overrides if override.expires_at is not None}
     return sorted(found)
 
 
@@ -718,7 +720,7 @@ class World:
         return self.services.store.read(0, 1_000_000)
 
     def instants(self) -> list[datetime]:
-        """Every deadline, and every hand-over of a parcel, in order of time."""
+        """Every deadline, every hand-over of a parcel and every end of an override, in order of time."""
         return instants_of(self.cases)
 
     def step(self, seed: int) -> tuple[Fields, Command | None, Outcome | Impossible]:
