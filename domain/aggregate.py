@@ -8,7 +8,15 @@ from typing import ClassVar, Self, TypeVar
 
 from returnable.domain.deadlines import Happened
 from returnable.domain.errors import HistoryBroken, Impossible
-from returnable.domain.events import BY_TYPE, Event, OverrideGranted
+from returnable.domain.events import (
+    BY_TYPE,
+    Event,
+    ExceptionRaised,
+    OverrideGranted,
+    RefundFailed,
+    RefundReversed,
+    RefundSettled,
+)
 from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.ruling import GrantedOverride, Use
@@ -37,6 +45,8 @@ class Aggregate:
     status: str = NOTHING
     overrides: tuple[GrantedOverride, ...] = ()
     """Every override that was granted for it, used up or not, oldest first."""
+    exceptions: tuple[str, ...] = ()
+    """What contradicts earlier events, for a person to look at."""
     version: int = 0
     """The version of the last event in the stream."""
 
@@ -52,10 +62,16 @@ class Aggregate:
         """A copy that can be changed without touching this one."""
         return shallow_copy(self)
 
-    def apply(self, event: Event, version: int) -> None:
-        """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
+    def apply(self, event: Event, version: int, money_is_owed: bool = False) -> None:
+        """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it.
+
+        ``money_is_owed``: whether less is paid back than should be, after an answer of the payment provider.
+        """
         happened = Happened(event.occurred_at, version)
-        if event.moves:
+        if isinstance(event, RefundSettled | RefundFailed | RefundReversed):
+            holds = money_is_owed != isinstance(event, RefundSettled)
+            self.status = self.lifecycle.after(self.status, event.type, holds)
+        elif event.moves:
             self._move(event, happened)
         elif self.status == NOTHING:
             raise HistoryBroken(f"{self.stream}: {event.type} is recorded before the first event")
@@ -72,6 +88,8 @@ class Aggregate:
                 event.once,
             )
             self.overrides += (granted,)
+        elif isinstance(event, ExceptionRaised):
+            self.exceptions += event.reasons
         else:
             self._note(event, happened)
         self.version = version

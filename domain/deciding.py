@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 from returnable.domain.aggregate import Aggregate
 from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.deadlines import Deadlines
-from returnable.domain.events import Event, Pins, Who
+from returnable.domain.events import Event, ExceptionRaised, Pins, Who
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded, ReservedId
 from returnable.domain.ruling import ClauseResult, GrantedOverride, Grounds, Verdict
@@ -34,11 +34,17 @@ class Weighing:
         return all(finding.verdict != "fail" for finding in self.findings)
 
     def weigh(
-        self, clause: str, holds: bool | None, grounds: Grounds, failing: Collection[str] | None = None
+        self,
+        clause: str,
+        holds: bool | None,
+        grounds: Grounds,
+        failing: Collection[str] | None = None,
+        override: GrantedOverride | None = None,
     ) -> Verdict:
         """Judge a clause and add the verdict to the ruling; ``holds`` is ``None`` where the clause does not apply.
 
-        ``failing`` are the lines that fail, where the clause weighs line by line.
+        ``failing`` are the lines that fail, where the clause weighs line by line. ``override``: a person's decision for this
+        case alone, which sets the clause aside.
         """
         verdict: Verdict
         if not self.policy.clause(clause).applies:
@@ -49,7 +55,7 @@ class Weighing:
         elif holds:
             verdict = "pass"
         else:
-            override = self.override(clause, failing)
+            override = override or self.override(clause, failing)
             verdict = "overridden" if override else "fail"
             if override:
                 grounds["override"] = override.grounds()
@@ -151,6 +157,18 @@ class DecisionContext:
     ) -> DecisionResult:
         """The result of a command that no clause judges: one event."""
         return DecisionResult(events=[(stream, event(**self.envelope(occurred_at), **fields))])
+
+    def fact(
+        self, stream: str, event: Event, reasons: Sequence[str] = (), reserved_ids: Iterable[ReservedId] = ()
+    ) -> DecisionResult:
+        """The result of a report of what happened: the event, and an exception where it contradicts what is known.
+
+        ``reasons`` say what it contradicts.
+        """
+        events: list[tuple[str, Event]] = [(stream, event)]
+        if reasons:
+            events.append((stream, ExceptionRaised(**self.envelope(), reasons=tuple(reasons))))
+        return DecisionResult(events=events, reserved_ids=list(reserved_ids))
 
     def weighing(
         self,

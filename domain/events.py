@@ -494,6 +494,13 @@ class RefundRequested(Decision):
     expected_to: date
     overdue_at: AwareDatetime
 
+    @property
+    def due(self) -> int:
+        """What all attempts should pay together, in minor units."""
+        goods = sum(item.merchandise + item.tax for item in self.items) + self.shipping
+        less = sum(deduction.amount for deduction in self.deductions) + sum(credit.amount for credit in self.credits)
+        return goods - less - self.voided
+
 
 class RefundDeclined(Decision):
     """Nothing is refunded."""
@@ -547,9 +554,11 @@ class RefundReversed(Event):
     reason: FreeText | None = None
 
 
-class PaidElsewhere(Tender):
+class PaidElsewhere(Part):
     """What went back to a payment without the desk's asking."""
 
+    payment_id: Personal
+    amount: Minor
     reference: Personal | None = None
 
 

@@ -65,8 +65,16 @@ def grant(case: Case, command: Override, now: DecisionContext) -> DecisionResult
     lines = tuple(dict.fromkeys(command.lines or ()))
     subject.check_lines(lines, "lines[{}]")
     _check_effect(case, subject, command.clause, lines, now.policy)
-    fields = command.model_dump(include={"clause", "reason", "approved_by", "expires_at", "once"})
-    return now.record(subject.stream, OverrideGranted, lines=lines, **fields)
+    return now.record(
+        subject.stream,
+        OverrideGranted,
+        clause=command.clause,
+        reason=command.reason,
+        approved_by=command.approved_by,
+        lines=lines,
+        expires_at=command.expires_at,
+        once=command.once,
+    )
 
 
 def _check_effect(
@@ -81,6 +89,8 @@ def _check_effect(
         why = f"the policy has no rule {clause}, so no decision can fail by it"
     elif not by:
         why = f"no decision can fail by {clause}, so there is nothing to set aside"
+        if clause == "returns.original_tender":
+            why += "; name_payout names another way to pay a payment back"
     elif clause in left:
         field = "lines"
         named = f"{plural(len(lines), 'line', 'lines')} {listed(lines)}"
@@ -165,7 +175,7 @@ def _may_come_back(case: Case, line_id: str) -> bool:
 def _on_return(case: Case, ret: Return, policy: Policy, covers: Covers) -> Iterator[Iterable[str]]:
     attempts = case.refund_subject(ret.stream).attempts
     if not any(any(ret.held(line_id).values()) for line_id in ret.line_ids):
-        return  # declined, withdrawn or sent back
+        return  # the customer has all of its units: it was declined, withdrawn or sent back
     whole = covers(ret.line_ids)
     to_label = RETURN.leads_to(ret.status, "LabelIssued")
     if whole and (to_label or (ret.labels and RETURN.leads_to(ret.status, "Received"))):

@@ -51,6 +51,7 @@ class Grounds(TypedDict, total=False):
     judged_at: Harmless
     kept: bool
     label_id: Personal
+    labels_charged: list[Personal]
     labels_used: list[Personal]
     line_id: Harmless
     lines: list[Grounds] | list[Harmless]
@@ -64,6 +65,7 @@ class Grounds(TypedDict, total=False):
     parcel_id: Personal | None
     parcels: list[Grounds]
     payment_id: Personal
+    payout_id: Personal
     proven_by: Harmless
     quantity: Count
     reason: FreeText

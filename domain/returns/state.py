@@ -48,6 +48,11 @@ class Label:
     lapsed: Happened | None = None
     """The deadline whose passing is recorded."""
 
+    @property
+    def tracking(self) -> tuple[str, str]:
+        """What identifies the parcel: the carrier and its tracking number."""
+        return self.carrier, self.tracking_number
+
     def status_at(self, moment: datetime) -> str:
         """``issued``, ``used`` or ``void`` at that instant. An unused label is void from ``void_at`` on."""
         if self.status == "issued" and passed("returns.ship_by", self.void_at, moment):
@@ -115,12 +120,17 @@ class Return(Aggregate):
         """The parcels in which its units of a line came."""
         return {taken.parcel_id for line in self.lines if line.line_id == line_id for taken in line.parcels}
 
+    @property
+    def called_off(self) -> bool:
+        """Whether it was declined or withdrawn: the customer keeps the goods."""
+        return self.status in ("declined", "withdrawn")
+
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that cannot be returned or claimed elsewhere, by the parcel they came in.
 
         A declined or withdrawn return holds nothing. Units sent back are free again; lost ones are not, they may turn up.
         """
-        if self.status in ("declined", "withdrawn"):
+        if self.called_off:
             return {}
         freed = self.sent_back.get(line_id, 0)
         held: dict[str | None, int] = {}
