@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.deadlines import Deadlines
-from returnable.domain.events import Event, Pins, Who
+from returnable.domain.events import Event, ExceptionRaised, Pins, Who
 from returnable.domain.fields import to_text
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded, ReservedId
@@ -131,6 +131,13 @@ class DecisionContext:
     ) -> DecisionResult:
         """The result of a command that no clause judges: one event."""
         return DecisionResult(events=[(stream, event(**self.envelope(occurred_at), **fields))])
+
+    def fact(self, stream: str, event: Event, conflicts: Iterable[str]) -> DecisionResult:
+        """The result of what happened: its event, and an exception for a person where it conflicts with what is known."""
+        events, reasons = [(stream, event)], tuple(conflicts)
+        if reasons:
+            events.append((stream, ExceptionRaised(**self.envelope(), reasons=reasons)))
+        return DecisionResult(events=events)
 
     def weighing(self, *overrides: Iterable[OverrideInForce]) -> Weighing:
         """An empty ruling under this policy, with the overrides in force."""

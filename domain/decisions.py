@@ -22,7 +22,7 @@ from returnable.domain.events import (
     OverrideGranted,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels
+from returnable.domain.order import cancellation, confirm, parcels, shop_cancels
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
 from returnable.domain.returns import labels, request, way_back
@@ -117,6 +117,7 @@ _DECISIONS: dict[str, Decision] = {
     "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
+    "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
