@@ -57,7 +57,12 @@ def _known(order: Order, line: Units, held: Mapping[str, Held]) -> str:
     """What was bought of a line, and where it is."""
     line_id, cancelled = line.line_id, order.cancelled(line.line_id)
     bought, in_returns = order.lines[line_id].quantity, sum(held[line_id].values()) - cancelled
-    places = (order.in_parcels(line_id), "in a parcel"), (cancelled, "cancelled"), (in_returns, "in a return or claim")
+    shipped = order.in_parcels(line_id)
+    places = (
+        (shipped, plural(shipped, "in a parcel", "in parcels")),
+        (cancelled, "cancelled"),
+        (in_returns, "in a return or claim"),
+    )
     known = [f"{count} {plural(count, 'is', 'are')} {place}" for count, place in places if count]
     of_which = f", of which {listed(known)}" if known else ""
     return f"{bought} {plural(bought, 'was', 'were')} bought{of_which}"
