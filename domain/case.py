@@ -15,6 +15,7 @@ from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     ClaimOpened,
+    ClaimResolved,
     Event,
     RefundRecorded,
     RefundRequested,
@@ -23,7 +24,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
-from returnable.domain.order.state import Held, Order
+from returnable.domain.order.state import Held, Order, Replacement
 from returnable.domain.ports import Recorded, ReservedId, Tip
 from returnable.domain.refunds.state import Refund, RefundSubject, Result, attempts_by_stream, due_by, on_its_way
 from returnable.domain.refusals import REFUSALS, Refusal
@@ -99,16 +100,34 @@ class Case:
 
     @cached_property
     def held(self) -> Mapping[str, Held]:
-        """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""
+        """Line → the units that have got a remedy, or wait for one: the only place that says so.
+
+        They are in a return that is neither declined nor withdrawn, settled by a claim, or cancelled.
+        """
         return {line_id: self._held(line_id) for line_id in self.order.lines}
 
     def _held(self, line_id: str) -> Held:
-        total: dict[str | None, int] = {}
-        holders: list[Return | Claim] = [*self.returns.values(), *self.claims.values()]
-        for holder in holders:
-            for parcel_id, count in holder.held(line_id).items():
-                total[parcel_id] = total.get(parcel_id, 0) + count
-        return total
+        order, held = self.order, Held()
+        for ret in self.returns.values():
+            if not ret.cancelled:
+                held.add(ret.held(line_id), ret.name)
+        for claim in self.claims.values():
+            if claim.line_id == line_id:
+                held.add(claim.held(line_id), claim.name)
+                held.add(order.given_away(claim.claim_id), claim.name)
+        # The customer's request cancels all that nothing else holds.
+        whole = order.status == "cancelled" and not order.every_unit_cancelled
+        held.cancel(max(0, order.units(line_id) - held.total) if whole else order.cancelled(line_id))
+        return held
+
+    @cached_property
+    def coming_back(self) -> Mapping[str, Held]:
+        """Line → the cancelled units that come back in a return: nothing is owed for them."""
+        found = {line_id: Held() for line_id in self.order.lines}
+        for ret in self.returns.values():
+            for line_id in ret.line_ids if ret.cancelled else ():
+                found[line_id].add(ret.held(line_id), ret.name)
+        return found
 
     def refund_subject(self, stream: str) -> RefundSubject:
         """What a refund for that stream is decided on."""
@@ -153,6 +172,11 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     else:
         known[name] = subject
     owned.add(stream)
+    if isinstance(event, ClaimResolved) and event.remedy != "refund":
+        _own_order(case, owned)
+        claim = case.claims[name]
+        granted = Replacement(claim.line_id, claim.settled_units, paid_back=event.remedy == "both")
+        case.order.grant_replacement(name, granted)
     if (subject.overrides or case.order.overrides) and event.ruling and not event.declines:
         _use_overrides(case, subject, event, version, owned)
 
@@ -176,15 +200,19 @@ def _money_is_owed(case: Case, stream: str, answer: Result) -> bool:
     return (paid if isinstance(answer, RefundSettled) else on_its_way(attempts)) < due_by(attempts)
 
 
+def _own_order(case: Case, owned: set[str]) -> None:
+    if case.order.stream not in owned:
+        case.order = case.order.clone()
+        owned.add(case.order.stream)
+
+
 def _use_overrides(case: Case, subject: Order | Return | Claim, event: Event, version: int, owned: set[str]) -> None:
     """Use up the overrides that an accepted decision cites: those of its subject, and those of the order."""
     grounds = [result.grounds.get("override") for result in event.ruling or ()]
     cited = [each.get("fact") for each in grounds if isinstance(each, dict)]
     if not cited:
         return
-    if case.order.stream not in owned:
-        case.order = case.order.clone()
-        owned.add(case.order.stream)
+    _own_order(case, owned)
     use = Use(subject.stream, event.type, version)
     subject.use_overrides(cited, use)
     case.order.use_overrides(cited, use)
@@ -215,7 +243,7 @@ def steps(case: Case, recorded: Iterable[Recorded]) -> Iterator[Step]:
     for entry in recorded:
         before = case.status_of(entry.stream)
         _apply_all(case, (entry,), owned)
-        case.__dict__.pop("held", None)  # computed after the step before
+        case.__dict__.clear()  # what was computed after the step before
         yield Step(entry, before, case.status_of(entry.stream) or NOTHING)
 
 

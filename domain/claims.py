@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from returnable.domain.aggregate import Aggregate, not_allowed
 from returnable.domain.calendar import elapsed_end
@@ -36,6 +38,7 @@ from returnable.domain.lifecycles import CLAIM
 from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import ReservedId
 from returnable.domain.ruling import Grounds
+from returnable.domain.wording import units
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Claim(Aggregate):
     contacted: Happened | None = None
     contact_missed: Happened | None = None
     remedy: str | None = None
+    settled: tuple[Allotment, ...] = ()
+    """The units that got the remedy, by the parcel they came in."""
     resolved: Happened | None = None
     denied: Happened | None = None
     refund_id: str | None = None
@@ -66,8 +71,13 @@ class Claim(Aggregate):
 
     @property
     def quantity(self) -> int:
-        """How many units were wrong."""
+        """How many units were reported as wrong."""
         return self.opened.quantity
+
+    @property
+    def settled_units(self) -> int:
+        """How many units the settlement is for; 0 before."""
+        return sum(taken.quantity for taken in self.settled)
 
     @property
     def asked_at(self) -> datetime:
@@ -78,11 +88,11 @@ class Claim(Aggregate):
         """The parcels in which its units of a line came."""
         return {taken.parcel_id for taken in self.opened.parcels} if line_id == self.line_id else set()
 
-    def held(self, line_id: str) -> Held:
-        """The units of a line that are settled by refund, by the parcel they came in; an open claim holds nothing."""
-        if self.remedy not in ("refund", "both") or line_id != self.line_id:
+    def held(self, line_id: str) -> Mapping[str | None, int]:
+        """The units of a line that were settled, by the parcel they came in; an open claim holds nothing."""
+        if line_id != self.line_id:
             return {}
-        return {allotment.parcel_id: allotment.quantity for allotment in self.opened.parcels}
+        return {taken.parcel_id: taken.quantity for taken in self.settled}
 
     def overdue(self, moment: datetime) -> bool:
         """Whether the customer should have been contacted by then; the last instant itself is in time."""
@@ -125,7 +135,7 @@ class Claim(Aggregate):
         elif isinstance(event, ContactMissed):
             self.contact_missed = happened
         elif isinstance(event, ClaimResolved):
-            self.remedy, self.resolved = event.remedy, happened
+            self.remedy, self.resolved, self.settled = event.remedy, happened, event.parcels
         elif isinstance(event, ClaimDenied):
             self.denied = happened
         elif isinstance(event, RefundRequested):
@@ -167,15 +177,35 @@ def _evidence(now: DecisionContext, evidence: frozenset[str]) -> tuple[bool, Gro
     return not missing, {"requires": list(requires), "given": given, "missing": missing}
 
 
+def reported_units(order: Order, line_id: str, quantity: int, held: Held) -> tuple[Allotment, ...]:
+    """The units that a report is about: those not held, before those in a return or claim.
+
+    More than there are do not make it late: the policy judges those that there are.
+    """
+    there_are = max(order.in_parcels(line_id), order.units(line_id) - held.cancelled, 1)
+    quantity = min(quantity, there_are)
+    found: Counter[str | None] = Counter()
+    for taken in order.allot(line_id, quantity, held):
+        if taken.parcel_id is not None:
+            found[taken.parcel_id] = taken.quantity
+    for taken in order.allot(line_id, quantity - found.total(), found):
+        found[taken.parcel_id] += taken.quantity
+    return _allotments(found)
+
+
+def _allotments(units: Counter[str | None]) -> tuple[Allotment, ...]:
+    return tuple(Allotment(parcel_id=parcel_id, quantity=count) for parcel_id, count in units.items() if count)
+
+
 def report_wrong_item(
     order: Order, command: ReportWrongItem, now: DecisionContext, held: Mapping[str, Held]
 ) -> DecisionResult:
-    """Open a claim. A report that is late, or came by another channel, is denied at once."""
+    """Open a claim, whatever became of the units: the first notice keeps its time.
+
+    A report that is late, or came by another channel, is denied at once.
+    """
     order.check_lines([command.line_id], "line_id")
-    order.check_not_cancelled(command.command)
-    taken = held[command.line_id]
-    order.check_quantity(command.line_id, command.quantity, sum(taken.values()), "quantity")
-    parcels = order.allot(command.line_id, command.quantity, taken)
+    parcels = reported_units(order, command.line_id, command.quantity, held[command.line_id])
     reported_at = command.reported_at or now.at
     evidence = frozenset(command.attachments)
     weighing = weigh_report(order, command.line_id, parcels, now, reported_at, command.channel, evidence)
@@ -218,18 +248,39 @@ def resolve(
     now: DecisionContext,
     held: Mapping[str, Held],
 ) -> DecisionResult:
-    """Settle the claim: only with its evidence, and by refund only for units that are not paid back otherwise."""
+    """Settle the claim: only with its evidence, and only for units that no return and no other claim has.
+
+    Of two open claims for one unit the first to be settled gets it.
+    """
     claim.check_allows("ClaimResolved", command.command)
-    if command.remedy != "replacement":
-        order.check_not_cancelled(command.command)
-        taken = sum(held[claim.line_id].values())
-        order.check_quantity(claim.line_id, claim.quantity, taken, "remedy")
+    order.check_not_cancelled(command.command)
+    reported, line_id, of_line = claim.quantity, claim.line_id, held[claim.line_id]
+    quantity, field = command.quantity or reported, "quantity" if command.quantity else "remedy"
+    if quantity > reported:
+        reason = f"asked to settle {units(quantity)}, but {claim.name} is about {reported}"
+        raise Impossible("quantity.exceeded", reason, field=field)
+    order.check_quantity(line_id, quantity, of_line, field)
     weighing = now.weighing(ClaimResolved, order, claim)
     complete, evidence = _evidence(now, claim.evidence)
     weighing.weigh("wrong_item.evidence", complete, evidence)
     weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})
-    verdict = ClaimResolved if weighing.allowed else ResolutionDeclined
-    return now.decide(claim.stream, weighing, verdict, remedy=command.remedy)
+    asked: dict[str, Any] = {"remedy": command.remedy, "quantity": command.quantity}
+    if not weighing.allowed:
+        return now.decide(claim.stream, weighing, ResolutionDeclined, **asked)
+    return now.decide(claim.stream, weighing, ClaimResolved, **asked, parcels=_settled(claim, order, quantity, of_line))
+
+
+def _settled(claim: Claim, order: Order, quantity: int, held: Held) -> tuple[Allotment, ...]:
+    """The units that a settlement takes: as reported, where they are still free."""
+    found: Counter[str | None] = Counter()
+    for taken in claim.opened.parcels:
+        parcel = order.parcels.get(taken.parcel_id or "")
+        if parcel is not None:
+            free = parcel.units.get(claim.line_id, 0) - held.get(parcel.parcel_id, 0)
+            found[parcel.parcel_id] = max(0, min(free, taken.quantity, quantity - found.total()))
+    for more in order.allot(claim.line_id, quantity - found.total(), Counter(held) + found):
+        found[more.parcel_id] += more.quantity
+    return _allotments(found)
 
 
 def deny(claim: Claim, command: DenyClaim, now: DecisionContext) -> DecisionResult:

@@ -159,15 +159,15 @@ class DecisionContext:
         return DecisionResult(events=[(stream, event(**self.envelope(occurred_at), **fields))])
 
     def fact(
-        self, stream: str, event: Event, reasons: Sequence[str] = (), reserved_ids: Iterable[ReservedId] = ()
+        self, stream: str, event: Event, reasons: Iterable[str] = (), reserved_ids: Iterable[ReservedId] = ()
     ) -> DecisionResult:
         """The result of a report of what happened: the event, and an exception where it contradicts what is known.
 
         ``reasons`` say what it contradicts.
         """
-        events: list[tuple[str, Event]] = [(stream, event)]
-        if reasons:
-            events.append((stream, ExceptionRaised(**self.envelope(), reasons=tuple(reasons))))
+        events, conflicts = [(stream, event)], tuple(reasons)
+        if conflicts:
+            events.append((stream, ExceptionRaised(**self.envelope(), reasons=conflicts)))
         return DecisionResult(events=events, reserved_ids=list(reserved_ids))
 
     def weighing(

@@ -21,7 +21,7 @@ from returnable.domain.events import (
     Event,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels, payments
+from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
 from returnable.domain.refunds.elsewhere import record_refund
@@ -123,12 +123,15 @@ _DECISIONS: dict[str, Decision] = {
     "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
+    "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
         case.order.stream, AccountLinked, command.linked_at, account_id=command.account_id
     ),
-    "request_return": lambda case, command, now: request.request_return(case.order, command, now, case.held),
+    "request_return": lambda case, command, now: request.request_return(
+        case.order, command, now, case.held, case.coming_back
+    ),
     "issue_label": lambda case, command, now: labels.issue_label(_ret(case, command), case.order, command, now),
     "record_label_received": lambda case, command, now: labels.record_label_received(_ret(case, command), command, now),
     "void_label": lambda case, command, now: labels.void_label(_ret(case, command), command, now),

@@ -295,6 +295,8 @@ class ReturnRequested(Event):
     lines: tuple[ReturnLine, ...]
     channel: Harmless
     resolution: Literal["refund", "exchange"] = "refund"
+    cancelled: bool = False
+    """Whether the units were cancelled before: they come back, and nothing is owed for them."""
 
 
 class ReturnAuthorized(Decision):
@@ -659,6 +661,10 @@ class ClaimResolved(Decision):
     title = "Claim settled"
     of_command = "resolve_claim"
     remedy: Remedy
+    quantity: Count | None = None
+    """How many units were to be settled; absent: all that were reported."""
+    parcels: tuple[Allotment, ...]
+    """Where the settled units came from."""
 
 
 class ResolutionDeclined(Decision):
@@ -669,6 +675,7 @@ class ResolutionDeclined(Decision):
     of_command = "resolve_claim"
     declines = True
     remedy: Remedy
+    quantity: Count | None = None
 
 
 # ---- notes: in the stream of their subject, outside its lifecycle ----------------------------------------------------

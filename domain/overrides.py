@@ -169,7 +169,7 @@ def _may_come_back(case: Case, line_id: str) -> bool:
     """Whether a unit of the line is free for a return or claim, or may become so. One that is paid for never does."""
     paid = sum(ret.refunded.get(line_id, 0) for ret in case.returns.values())
     paid += sum(sum(claim.held(line_id).values()) for claim in case.claims.values())
-    return paid < case.order.lines[line_id].quantity
+    return paid < case.order.units(line_id)
 
 
 def _on_return(case: Case, ret: Return, policy: Policy, covers: Covers) -> Iterator[Iterable[str]]:

@@ -72,6 +72,8 @@ def because(finding: ClauseResult, tz: ZoneInfo, *, asked: bool = True) -> str:
     grounds: dict[str, Any] = {**finding.grounds}
     if grounds.get("applies") is False:
         return "The policy has no such rule."
+    if grounds.get("cancelled") is True:
+        return "The units were cancelled: they may come back, without a refund."
     speech = _Speech(finding.verdict, tz, asked)
     text = _REASONS[finding.clause](grounds, speech)
     override = grounds.get("override")

@@ -25,6 +25,7 @@ class Grounds(TypedDict, total=False):
     applies: bool
     approved_by: Personal
     below: bool
+    cancelled: bool
     cancelled_at: Harmless
     channel: Harmless
     channels: list[Harmless]

@@ -6,14 +6,14 @@ from typing import Any
 
 from returnable.domain.calendar import zone
 from returnable.domain.case import Case
-from returnable.domain.claims import weigh_report
+from returnable.domain.claims import reported_units, weigh_report
 from returnable.domain.deciding import DecisionContext, Weighing
 from returnable.domain.errors import Impossible
 from returnable.domain.money import to_major
 from returnable.domain.order.cancellation import weigh_cancellation
 from returnable.domain.outcome import clause_views, error_view, in_zone
 from returnable.domain.policy import Policy
-from returnable.domain.returns.request import Wanted, weigh_request
+from returnable.domain.returns.request import Wanted, are_cancelled, weigh_request
 from returnable.projections.views import (
     EligibilityRuling,
     EligibilityView,
@@ -42,6 +42,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
                 "sku": line.sku,
                 "unit_price": to_major(line.unit_price, order.currency),
                 "quantity": line.quantity,
+                "cancelled": order.cancelled(line.line_id),
                 "final_sale": line.final_sale,
                 "delivered": order.delivered(line.line_id),
                 "returning": returning,
@@ -96,11 +97,13 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
     lines = []
     for line in order.lines.values():
         taken = case.held[line.line_id]
-        impossible = _impossible(case, line.line_id, sum(taken.values()))
+        cancelled = are_cancelled(order, [(line.line_id, 1)], case.held, case.coming_back)
+        impossible = None if cancelled else _impossible(case, line.line_id)
         # If no unit is free, the clauses are weighed for one that is taken: its deadline is still of interest.
-        parcels = order.allot(line.line_id, 1, {} if impossible else taken)
-        wanted = [Wanted(line.line_id, 1, parcels)]
-        returning = weigh_request(order, wanted, now, now.at, clauses.returns_portal.channels[0], "refund")
+        wanted = [Wanted(line.line_id, 1, order.allot(line.line_id, 1, {} if impossible else taken))]
+        channel = clauses.returns_portal.channels[0]
+        returning = weigh_request(order, wanted, now, now.at, channel, "refund", cancelled=cancelled)
+        parcels = reported_units(order, line.line_id, 1, taken)
         evidence = frozenset(clauses.wrong_item_evidence.requires)
         channel = clauses.wrong_item_by_email.channels[0]
         claiming = weigh_report(order, line.line_id, parcels, now, now.at, channel, evidence)
@@ -110,7 +113,7 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
             return_before=in_zone(return_before, tz) if return_before else None,
         )
         of_claim = WrongItemEligibility(
-            **_ruling(claiming, policy, impossible), report_before=in_zone(report_before, tz) if report_before else None
+            **_ruling(claiming, policy, None), report_before=in_zone(report_before, tz) if report_before else None
         )
         lines.append(
             LineEligibility.model_validate({"line_id": line.line_id, "return": of_return, "wrong_item": of_claim})
@@ -129,11 +132,11 @@ def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
     return None
 
 
-def _impossible(case: Case, line_id: str, taken: int) -> Impossible | None:
+def _impossible(case: Case, line_id: str) -> Impossible | None:
     order = case.order
     try:
         order.check_not_cancelled("request_return")
-        order.check_quantity(line_id, 1, taken, "quantity")
+        order.check_quantity(line_id, 1, case.held[line_id], "quantity")
     except Impossible as error:
         return error
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,15 +26,44 @@ from returnable.domain.events import (
     PayoutNamed,
     RefusalsCounted,
     Shipped,
+    UnitsCancelled,
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS
 from returnable.domain.ruling import GrantedOverride, Grounds, margin_seconds
-from returnable.domain.wording import plural
+from returnable.domain.wording import listed, plural
 
-Held = Mapping[str | None, int]
-"""Parcel → the units of a line in it that are in a return or claim; ``None`` for units not delivered."""
+
+class Held(dict[str | None, int]):
+    """Parcel → the units of a line in it that are not free: in a return, settled by a claim, or cancelled.
+
+    The key ``None`` stands for units that are in no parcel, and for all that are cancelled.
+    """
+
+    def __init__(self, units: Mapping[str | None, int] | None = None) -> None:
+        super().__init__(units or {})
+        self.by: dict[str, int] = {}
+        """Who holds them: ``return R-1``, ``claim C-1``."""
+        self.cancelled = 0
+        """Those that are cancelled."""
+
+    @property
+    def total(self) -> int:
+        """How many units are not free."""
+        return sum(self.values())
+
+    def add(self, units: Mapping[str | None, int], by: str) -> None:
+        """Count the units that a return or claim holds."""
+        for parcel_id, count in units.items():
+            self[parcel_id] = self.get(parcel_id, 0) + count
+            self.by[by] = self.by.get(by, 0) + count
+
+    def cancel(self, count: int) -> None:
+        """Count units that are cancelled."""
+        self.cancelled += count
+        if count:
+            self[None] = self.get(None, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +82,22 @@ class Parcel:
     """Every report of its shipment."""
     deliveries: tuple[datetime, ...] = ()
     """Every reported time of its delivery."""
+    replaces: Mapping[str, int] = field(default_factory=dict)
+    """Claim → the units in it that replace units of that claim."""
 
     @property
     def delivered_at(self) -> datetime | None:
         """When it reached the customer."""
         return self.delivered.at if self.delivered else None
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Units of a line that a claim grants in the place of others; ``paid_back``: those others were refunded as well."""
+
+    line_id: str
+    quantity: int
+    paid_back: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +152,18 @@ class Order(Aggregate):
     """Payment → what was taken of it, in minor units."""
     payouts: dict[str, Payout] = field(default_factory=dict)
     """Payment that cannot be paid back → what stands for it."""
-    cancelled_units: dict[str, int] = field(default_factory=dict)
-    """Line → the units that the shop cancelled."""
     cancellation_asked: Happened | None = None
     """The earliest request to cancel, accepted or declined."""
     cancelled_at: datetime | None = None
+    """When the customer's request was granted, or the shop cancelled the last unit."""
+    shop_cancellations: tuple[UnitsCancelled, ...] = ()
+    """What the shop cancelled, here and elsewhere."""
+    cancelled_here: Mapping[str, int] = field(default_factory=dict)
+    """Line → the units that the shop cancelled through the desk, which owes their price."""
+    cancelled_elsewhere: Mapping[str, int] = field(default_factory=dict)
+    """Line → the units that the shop cancelled and settled elsewhere. Nothing is owed for them."""
+    replacements: Mapping[str, Replacement] = field(default_factory=dict)
+    """Claim → what it grants as replacement."""
     notices_owed: int = 0
 
     @property
@@ -130,6 +178,25 @@ class Order(Aggregate):
 
     # ---- parcels and units ------------------------------------------------------------------------------------------
 
+    def units(self, line_id: str) -> int:
+        """How many units of a line there are: those bought, and those granted as replacements."""
+        return self.lines[line_id].quantity + sum(
+            each.quantity for each in self.replacements.values() if each.line_id == line_id
+        )
+
+    def given_away(self, claim_id: str) -> dict[str | None, int]:
+        """The replacement of a unit that was paid back as well, by the parcel it is in: no money is left in it."""
+        granted = self.replacements.get(claim_id)
+        if granted is None or not granted.paid_back:
+            return {}
+        found: dict[str | None, int] = {
+            parcel.parcel_id: parcel.replaces[claim_id]
+            for parcel in self.parcels.values()
+            if claim_id in parcel.replaces
+        }
+        left = granted.quantity - sum(found.values())
+        return found | {None: left} if left else found
+
     def parcels_by_shipment(self) -> list[Parcel]:
         """The parcels in the order of their hand-over, whichever was reported first."""
         return sorted(self.parcels.values(), key=lambda parcel: (parcel.shipped_at, parcel.parcel_id))
@@ -137,6 +204,29 @@ class Order(Aggregate):
     def in_parcels(self, line_id: str) -> int:
         """How many units of a line are in parcels."""
         return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values())
+
+    def cancelled(self, line_id: str) -> int:
+        """How many units of a line the shop cancelled; the customer's request cancels the order, not units."""
+        return self.cancelled_here.get(line_id, 0) + self.cancelled_elsewhere.get(line_id, 0)
+
+    def to_ship(self, line_id: str) -> int:
+        """How many units of a line, replacements among them, are neither in parcels nor cancelled by the shop."""
+        return max(0, self.units(line_id) - self.in_parcels(line_id) - self.cancelled(line_id))
+
+    def all_cancelled(self, line_id: str) -> bool:
+        """Whether the shop cancelled every unit of a line."""
+        cancelled = self.cancelled(line_id)
+        return cancelled > 0 and cancelled == self.units(line_id)
+
+    @property
+    def every_unit_cancelled(self) -> bool:
+        """Whether the shop cancelled every unit of the order."""
+        return all(self.all_cancelled(line_id) for line_id in self.lines)
+
+    @property
+    def every_unit_delivered(self) -> bool:
+        """Whether every unit that the shop did not cancel was delivered."""
+        return all(self.delivered(line_id) >= self.units(line_id) - self.cancelled(line_id) for line_id in self.lines)
 
     def delivered(self, line_id: str) -> int:
         """How many units of a line were delivered."""
@@ -153,8 +243,8 @@ class Order(Aggregate):
     def _delivered(self, line_id: str) -> list[Parcel]:
         return [p for p in self.parcels.values() if p.delivered and p.units.get(line_id)]
 
-    def allot(self, line_id: str, quantity: int, held: Held) -> tuple[Allotment, ...]:
-        """Take units of a line that nobody holds: those with the latest deadline first, undelivered ones last."""
+    def allot(self, line_id: str, quantity: int, held: Mapping[str | None, int]) -> tuple[Allotment, ...]:
+        """Take units of a line that are not held: those with the latest deadline first, undelivered ones last."""
         taken: list[Allotment] = []
         for parcel in sorted(self._delivered(line_id), key=_latest_deadline, reverse=True):
             free = min(quantity, parcel.units[line_id] - held.get(parcel.parcel_id, 0))
@@ -192,16 +282,25 @@ class Order(Aggregate):
     def line_ids(self) -> Collection[str]:
         return self.lines.keys()
 
-    def check_quantity(self, line_id: str, quantity: int, taken: int, field: str) -> None:
-        """Raise ``quantity.exceeded`` where more units of a line are asked for than are free."""
+    def check_quantity(self, line_id: str, quantity: int, held: Held, field: str, but: str = "") -> None:
+        """Raise ``quantity.exceeded`` where more units of a line are asked for than are free; the error names who holds them.
+
+        ``but``: the return or claim that asks; its own units do not count.
+        """
+        units = self.units(line_id)
+        by = {name: count for name, count in held.by.items() if count and name != but}
+        if quantity <= units - held.cancelled - sum(by.values()):
+            return
         bought = self.lines[line_id].quantity
-        if quantity > bought - taken:
-            of_them = f"{taken} of them {plural(taken, 'is', 'are')}" if bought > 1 else "it is"
-            held = f", and {of_them} in another return or claim" if taken else ""
-            reason = (
-                f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought{held}"
-            )
-            raise Impossible("quantity.exceeded", reason, field=field)
+        reason = f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought"
+        if units > bought:
+            reason += f" and {units - bought} more granted as {plural(units - bought, 'a replacement', 'replacements')}"
+        places = {"cancelled": held.cancelled, f"in {listed(list(by))}": sum(by.values())}
+        for where, count in places.items():
+            if count:
+                of_them = f"{count} of them {plural(count, 'is', 'are')}" if units > 1 else "it is"
+                reason += f", and {of_them} {where}"
+        raise Impossible("quantity.exceeded", reason, field=field)
 
     def check_not_cancelled(self, command: str) -> None:
         """Raise ``transition.not_allowed`` for a cancelled order: its cancellation pays everything back."""
@@ -222,6 +321,9 @@ class Order(Aggregate):
         if isinstance(event, Delivered):
             self._deliver(event, happened)
             return
+        if isinstance(event, UnitsCancelled):
+            self._cancel(event)
+            return
         self.status = ORDER.after(self.status, event.type)
         if isinstance(event, Confirmed):
             if event.currency not in MINOR_UNIT_DIGITS:
@@ -235,7 +337,14 @@ class Order(Aggregate):
             known = self.parcels.get(event.parcel_id)
             if known is None:
                 units = {units.line_id: units.quantity for units in event.lines}
-                known = Parcel(event.parcel_id, event.carrier, event.tracking_number, units, event.occurred_at)
+                known = Parcel(
+                    event.parcel_id,
+                    event.carrier,
+                    event.tracking_number,
+                    units,
+                    event.occurred_at,
+                    replaces=self._replaced_by(units),
+                )
             self.parcels[event.parcel_id] = replace(known, shipments=(*known.shipments, event))
         elif isinstance(event, Cancelled):
             self.cancelled_at = event.occurred_at
@@ -247,6 +356,37 @@ class Order(Aggregate):
             if event.incomplete:
                 self.incomplete_since = min(event.occurred_at, self.incomplete_since or event.occurred_at)
 
+    def grant_replacement(self, claim_id: str, replacement: Replacement) -> None:
+        """A claim was settled by replacement: so many more units of its line can be shipped."""
+        self.replacements = {**self.replacements, claim_id: replacement}
+
+    def _replaced_by(self, units: Mapping[str, int]) -> dict[str, int]:
+        """Claim → the units of a new parcel that replace its units: those beyond what was bought, earlier claims first."""
+        found: dict[str, int] = {}
+        for line_id, count in units.items() if self.replacements else ():
+            shipped = self._replacements_shipped(line_id)
+            bought = (
+                self.lines[line_id].quantity
+                - self.cancelled(line_id)
+                - self.in_parcels(line_id)
+                + sum(shipped.values())
+            )
+            count -= max(0, bought)
+            for claim_id, granted in self.replacements.items():
+                taken = min(count, granted.quantity - shipped[claim_id]) if granted.line_id == line_id else 0
+                if taken > 0:
+                    found[claim_id] = taken
+                    count -= taken
+        return found
+
+    def _replacements_shipped(self, line_id: str) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for parcel in self.parcels.values():
+            for claim_id, count in parcel.replaces.items():
+                if self.replacements[claim_id].line_id == line_id:
+                    found[claim_id] += count
+        return found
+
     def _deliver(self, event: Delivered, happened: Happened) -> None:
         parcel = self.parcels.get(event.parcel_id)
         if parcel is None:
@@ -256,8 +396,27 @@ class Order(Aggregate):
                 parcel, delivered=happened, return_before=event.return_before, report_before=event.report_before
             )
         self.parcels[event.parcel_id] = replace(parcel, deliveries=(*parcel.deliveries, event.occurred_at))
-        everything = all(self.delivered(line.line_id) >= line.quantity for line in self.lines.values())
-        self.status = ORDER.after(self.status, event.type, everything)
+        self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
+
+    def _cancel(self, event: UnitsCancelled) -> None:
+        counts = dict(self.cancelled_elsewhere if event.elsewhere else self.cancelled_here)
+        for units in event.lines:
+            line = self.lines.get(units.line_id)
+            if line is None:
+                raise HistoryBroken(f"{self.stream}: line {short(units.line_id)} was cancelled but never bought")
+            # What exceeds the units bought is in the exception that follows.
+            left = self.units(line.line_id) - self.cancelled(line.line_id)
+            counts[line.line_id] = counts.get(line.line_id, 0) + min(units.quantity, left)
+        if event.elsewhere:
+            self.cancelled_elsewhere = counts
+        else:
+            self.cancelled_here = counts
+            self.notices_owed += 1
+        self.shop_cancellations += (event,)
+        guards = ("every_unit_cancelled", "every_unit_delivered")
+        self.status = ORDER.after(self.status, event.type, [guard for guard in guards if getattr(self, guard)])
+        if self.status == "cancelled":
+            self.cancelled_at = self.cancelled_at or event.occurred_at
 
     def _note(self, event: Event, happened: Happened) -> None:
         if isinstance(event, AccountLinked):

@@ -108,8 +108,11 @@ def _shipping_left(about: RefundSubject) -> int:
 
 
 def _owed_for_return(about: RefundSubject, ret: Return, weighing: Weighing) -> Owed:
-    """The accepted units at price and tax, less the label fee."""
+    """The accepted units at price and tax, less the label fee; nothing for units whose cancellation is paid for."""
     order = about.order
+    if ret.cancelled:
+        weighing.weigh("returns.refund_after_inspection", None, {"cancelled": True})
+        return Owed(())
     units = _units_of_return(ret, weighing)
     items = _items(about, units)
     fee = _label_fee(about, ret, items, weighing)
@@ -237,10 +240,8 @@ def _deduct(items: Sequence[RefundItem], fee: Deduction) -> list[RefundItem]:
 
 def units_cancelled(about: RefundSubject) -> dict[str, int]:
     """Line → the units whose cancellation is to be paid for: what the shop cancelled, or all that nothing else holds."""
-    order = about.order
-    if order.cancelled_at is None:
-        return dict(order.cancelled_units)
-    units = {line.line_id: line.quantity - sum(about.held[line.line_id].values()) for line in order.lines.values()}
+    elsewhere = about.order.cancelled_elsewhere
+    units = {line_id: held.cancelled - elsewhere.get(line_id, 0) for line_id, held in about.held.items()}
     return {line_id: count for line_id, count in units.items() if count > 0}
 
 
@@ -262,17 +263,17 @@ def _owed_for_claim(about: RefundSubject, claim: Claim, weighing: Weighing) -> O
     """The claimed units at price and tax, with no fee; outbound shipping too when the claim is for the whole order."""
     order = about.order
     # A unit that was returned was not wrong.
-    whole = _covers_order(about, {claim.line_id: claim.quantity}, "order", "claim")
+    whole = _covers_order(about, {claim.line_id: claim.settled_units}, "order", "claim")
     with_shipping = whole and weighing.policy.clauses.wrong_item_remedy.refunds_shipping_for_whole_order
     shipping = _shipping_left(about) if with_shipping else 0
-    owed = Owed(tuple(_items(about, {claim.line_id: claim.quantity})), shipping)
+    owed = Owed(tuple(_items(about, {claim.line_id: claim.settled_units})), shipping)
     weighing.weigh(
         "wrong_item.remedy",
         True,
         {
             "remedy": claim.remedy,
             "line_id": claim.line_id,
-            "quantity": claim.quantity,
+            "quantity": claim.settled_units,
             "whole_order": whole,
             "shipping": to_major(shipping, order.currency),
             "amount": to_major(owed.total, order.currency),

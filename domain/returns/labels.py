@@ -26,7 +26,8 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: DecisionCon
     issued_at = command.issued_at or min(now.at, command.received_at or now.at)
     void_at = _void_at(issued_at, command.received_at, now)
     weighing = now.weighing(LabelIssued, order, ret)
-    spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
+    # No clause bars the way back of goods that nothing is owed for.
+    spent = [label for label in ret.labels.values() if not ret.cancelled and label.voided_by_itself(now.at)]
     grounds: Grounds = {"label_id": command.label_id}
     if spent:
         last = max(spent, key=lambda label: label.void_at)

@@ -5,7 +5,8 @@ Clauses: ``returns.window``, ``returns.final_sale``, ``returns.account``, ``retu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +18,8 @@ from returnable.domain.ids import StreamId
 from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import ReservedId
 from returnable.domain.ruling import Grounds, margin_seconds
+
+_CLAUSES = ("returns.window", "returns.final_sale", "returns.account", "returns.portal", "returns.no_exchanges")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,19 @@ def weigh_request(
     requested_at: datetime,
     channel: str,
     resolution: str,
+    *,
+    cancelled: bool = False,
 ) -> Weighing:
-    """Weigh every clause on a return request as a whole: one failing line fails its clause."""
+    """Weigh every clause on a return request as a whole: one failing line fails its clause.
+
+    ``cancelled``: the units were cancelled. No clause bars the way back of goods that nothing is owed for.
+    """
     clauses = now.policy.clauses
     weighing = now.weighing(ReturnAuthorized, order, lines=[want.line_id for want in wanted])
+    if cancelled:
+        for clause in _CLAUSES:
+            weighing.weigh(clause, None, {"cancelled": True})
+        return weighing
 
     lines = [_window_of(order, want, requested_at) for want in wanted]
     ends = [str(line["return_before"]) for line in lines if "return_before" in line]
@@ -80,23 +92,49 @@ def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Grounds:
     return grounds
 
 
+def are_cancelled(
+    order: Order, asked: Iterable[tuple[str, int]], held: Mapping[str, Held], coming_back: Mapping[str, Held]
+) -> bool:
+    """Whether all these units (line, quantity) were cancelled and shipped all the same, and are in no return.
+
+    Units that nothing holds come first: they can be returned for a refund.
+    """
+
+    def cancelled(line_id: str, quantity: int) -> bool:
+        units, taken = order.units(line_id), held[line_id]
+        shipped_all_the_same = min(taken.cancelled, order.in_parcels(line_id) - (units - taken.cancelled))
+        return units - taken.total < quantity <= shipped_all_the_same - coming_back[line_id].total
+
+    return all(cancelled(line_id, quantity) for line_id, quantity in asked)
+
+
 def request_return(
     order: Order,
     command: RequestReturn,
     now: DecisionContext,
     held: Mapping[str, Held],
+    coming_back: Mapping[str, Held],
 ) -> DecisionResult:
-    """Authorize or decline the return; ``held`` says which units of each line are taken elsewhere."""
+    """Authorize or decline the return; ``held`` says which units of each line are taken elsewhere.
+
+    Cancelled units that were shipped all the same are authorized for their way back: nothing is owed for them.
+    """
     order.check_lines((line.line_id for line in command.lines), "lines[{}].line_id")
-    order.check_not_cancelled(command.command)
+    asked = [(line.line_id, line.quantity) for line in command.lines]
+    cancelled = are_cancelled(order, asked, held, coming_back)
+    if not cancelled:
+        order.check_not_cancelled(command.command)
     wanted: list[Wanted] = []
     for index, line in enumerate(command.lines):
-        taken = held[line.line_id]
-        order.check_quantity(line.line_id, line.quantity, sum(taken.values()), f"lines[{index}].quantity")
+        taken: Mapping[str | None, int] = held[line.line_id]
+        if cancelled:
+            taken = Counter(taken) + Counter(coming_back[line.line_id])
+        else:
+            order.check_quantity(line.line_id, line.quantity, held[line.line_id], f"lines[{index}].quantity")
         parcels = order.allot(line.line_id, line.quantity, taken)
         wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason))
     requested_at = command.requested_at or now.at
-    weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution)
+    weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution, cancelled=cancelled)
     stream = str(StreamId("return", command.return_id))
     request = ReturnRequested(
         **now.envelope(requested_at),
@@ -108,6 +146,7 @@ def request_return(
         ),
         channel=command.channel,
         resolution=command.resolution,
+        cancelled=cancelled,
     )
     verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
     reserved_ids = [ReservedId("return", command.return_id, order.order_id)]

@@ -83,6 +83,8 @@ class Return(Aggregate):
 
     return_id: str
     order_id: str = ""
+    cancelled: bool = False
+    """Whether its units were cancelled before it was asked for: nothing is owed for them."""
     lines: tuple[ReturnLine, ...] = ()
     asked_at: datetime = field(init=False)
     labels: dict[str, Label] = field(default_factory=dict)
@@ -128,9 +130,10 @@ class Return(Aggregate):
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that cannot be returned or claimed elsewhere, by the parcel they came in.
 
-        A declined or withdrawn return holds nothing. Units sent back are free again; lost ones are not, they may turn up.
+        A return that is not decided yet, declined or withdrawn holds nothing. Units sent back are free again; lost ones are
+        not, they may turn up.
         """
-        if self.called_off:
+        if self.called_off or self.status == "requested":
             return {}
         freed = self.sent_back.get(line_id, 0)
         held: dict[str | None, int] = {}
@@ -205,6 +208,7 @@ class Return(Aggregate):
         self.status = RETURN.after(self.status, event.type)
         if isinstance(event, ReturnRequested):
             self.order_id, self.lines, self.asked_at = event.order_id, event.lines, event.occurred_at
+            self.cancelled = event.cancelled
         elif isinstance(event, LabelIssued):
             self.labels[event.label_id] = Label(
                 event.label_id,

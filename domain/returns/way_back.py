@@ -59,7 +59,9 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Decis
     if void_at is not None:
         grounds["deadline"] = to_text(void_at)
         grounds["margin_seconds"] = margin_seconds(void_at, sent_at)
-    in_time = None if void_at is None else not passed("returns.ship_by", void_at, sent_at)
+    if ret.cancelled:
+        grounds["cancelled"] = True
+    in_time = None if void_at is None or ret.cancelled else not passed("returns.ship_by", void_at, sent_at)
     weighing.weigh("returns.ship_by", in_time, grounds)
     if ret.shipped is not None:
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": _proof(ret)})

@@ -197,6 +197,7 @@ SAMPLES: list[Event] = [
         ),
         channel="portal",
         resolution="exchange",
+        cancelled=True,
     ),
     ReturnAuthorized(**DECISION),
     ReturnDeclined(**DECISION),
@@ -298,8 +299,8 @@ SAMPLES: list[Event] = [
     EvidenceAdded(**ENVELOPE, evidence=("item_picture",)),
     ClaimContacted(**ENVELOPE),
     ContactMissed(**ENVELOPE),
-    ClaimResolved(**DECISION, remedy="both"),
-    ResolutionDeclined(**DECISION, remedy="refund"),
+    ClaimResolved(**DECISION, remedy="both", quantity=1, parcels=(Allotment(parcel_id="P-1", quantity=1),)),
+    ResolutionDeclined(**DECISION, remedy="refund", quantity=1),
     CustomerNotified(**ENVELOPE, notice="Your order is cancelled."),
     OverrideGranted(
         **ENVELOPE,

@@ -153,24 +153,24 @@ def test_a_claim_for_a_part_of_the_order_leaves_the_shipping_with_the_merchant()
     story.then_view("refund", {"claim_id": "C-1"}, shipping="0.00", total="100.00")
 
 
-def test_a_replacement_pays_nothing_and_leaves_the_unit_free() -> None:
+def test_a_replacement_pays_nothing_and_cannot_be_returned_before_it_came() -> None:
     story = given(a_claimed_order(), resolve_claim(remedy="replacement"))
 
     story.when(request_refund(claim_id="C-1")).then_error("transition.not_allowed")
     story.then_view("claim/C-1", remedy="replacement")
-    story.at("2026-03-10 12:00").when(request_return()).then_accepted()
+    story.at("2026-03-10 12:00").when(request_return()).then_declined("returns.window")
 
 
 def test_the_refund_of_an_open_claim_is_impossible() -> None:
     given(a_claimed_order()).when(request_refund(claim_id="C-1")).then_error("transition.not_allowed")
 
 
-def test_an_open_claim_reserves_nothing_but_cannot_be_settled_by_refund_once_the_unit_is_in_a_return() -> None:
+def test_an_open_claim_reserves_nothing_but_cannot_be_settled_once_the_unit_is_in_a_return() -> None:
     story = given(a_claimed_order()).at("2026-03-10 12:00").when(request_return()).then_accepted()
 
     story.when(resolve_claim(remedy="refund")).then_error("quantity.exceeded")
     story.when(resolve_claim(remedy="both")).then_error("quantity.exceeded")
-    story.when(resolve_claim(remedy="replacement")).then("ClaimResolved")
+    story.when(resolve_claim(remedy="replacement")).then_error("quantity.exceeded")
 
 
 def test_a_refunded_return_bars_the_claims_refund_too() -> None:
@@ -212,8 +212,11 @@ def test_a_denied_or_settled_claim_moves_no_more() -> None:
         story.when(too_late).then_error("transition.not_allowed")
 
 
-def test_more_units_than_were_bought_cannot_be_claimed() -> None:
-    given(a_delivered_order()).when(report_wrong_item(quantity=2)).then_error("quantity.exceeded")
+def test_a_claim_for_more_units_than_were_bought_keeps_its_time_and_is_settled_for_those_that_were() -> None:
+    story = given(a_delivered_order()).when(report_wrong_item(quantity=2)).then("ClaimOpened")
+
+    story.when(resolve_claim()).then_error("quantity.exceeded")
+    story.when(resolve_claim(quantity=1)).then("ClaimResolved")
 
 
 def test_the_report_weighs_every_clause() -> None:

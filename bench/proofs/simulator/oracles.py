@@ -179,7 +179,7 @@ def _one_winner(case: Case, events: Sequence[Recorded]) -> Iterator[str]:
     yield from (f"two live refunds of {stream}" for stream, count in live.items() if count > 1)
     for line in case.order.lines.values():
         held = sum(case.held[line.line_id].values())
-        if held > line.quantity:
+        if held > case.order.units(line.line_id):
             yield f"{case.case_id}: {held} of {line.quantity} units of line {line.line_id} are in returns and claims"
     if isinstance(last.event, LabelIssued):
         labels = case.returns[last.stream.partition("/")[2]].labels.values()
