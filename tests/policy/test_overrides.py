@@ -685,3 +685,15 @@ def test_an_override_with_lines_and_an_end_is_decided_again_as_it_was() -> None:
     again = redecide("A-1", story.services.store.load("A-1"), story.services.handler.policy)
 
     assert again.differences == ()
+
+
+def test_a_return_that_was_sent_back_uses_up_no_override_of_the_order() -> None:
+    story = rejected().given(record_send_back(), set_aside("returns.condition"))
+
+    story.when(request_refund()).then_error("transition.not_allowed", state="sent_back", message="went back")
+
+
+def test_an_override_of_the_order_does_not_pay_for_a_withdrawn_return() -> None:
+    story = given(an_authorized_return(), set_aside("returns.refund_after_inspection"), withdraw_return())
+
+    story.when(request_refund()).then_error("transition.not_allowed", state="withdrawn")
