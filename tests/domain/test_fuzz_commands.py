@@ -70,7 +70,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "resolve_claim": {"claim_id": "C-1", "remedy": "refund"},
     "deny_claim": {"claim_id": "C-1", "reason": "No"},
     "notify_customer": {"subject": SUBJECT, "notice": "Hello"},
-    "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"},
+    "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"}
+    | {"lines": ["1"], "expires_at": "2026-03-03T14:00:00Z", "once": False},
     "run_deadlines": {},
 }
 

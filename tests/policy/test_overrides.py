@@ -697,3 +697,4 @@ def test_an_override_of_the_order_does_not_pay_for_a_withdrawn_return() -> None:
     story = given(an_authorized_return(), set_aside("returns.refund_after_inspection"), withdraw_return())
 
     story.when(request_refund()).then_error("transition.not_allowed", state="withdrawn")
+    story.then_view("refund", {"return_id": "R-1"}, status="due", total="0.00")
