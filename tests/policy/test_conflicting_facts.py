@@ -142,7 +142,7 @@ def test_more_units_than_are_left_cannot_be_shipped() -> None:
     ("step", "field"),
     [
         (request_cancellation(requested_at="2020-03-02 10:00"), "requested_at"),
-        (link_account("acc-9", linked_at="2026-03-01 09:59"), "linked_at"),
+        (link_account(linked_at="2026-03-01 09:59"), "linked_at"),
         (record_refund("1.00", refunded_at="2026-03-01 09:59"), "refunded_at"),
         (record_capture(captured_at="2026-03-01 09:59"), "captured_at"),
     ],
