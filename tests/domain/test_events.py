@@ -72,6 +72,7 @@ from returnable.domain.events import (
     Shipped,
     Tender,
     Units,
+    UnitsCancelled,
     Who,
     decode,
     encode,
@@ -161,6 +162,9 @@ SAMPLES: list[Event] = [
         return_before=at("2026-03-23T00:00:00-04:00"),
         report_before=at("2026-03-18T00:00:00-04:00"),
         pins=PINS,
+    ),
+    UnitsCancelled(
+        **ENVELOPE, lines=(Units(line_id="1", quantity=1),), reason="The last one was damaged.", elsewhere=True
     ),
     AccountLinked(**ENVELOPE, account_id="acc-1"),
     CancellationRequested(**ENVELOPE, channel="email", order_reference="A-1001", order_copy=True, incomplete=True),
