@@ -30,7 +30,7 @@ from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS
 from returnable.domain.ruling import Grounds, margin_seconds
-from returnable.domain.wording import plural
+from returnable.domain.wording import listed, plural
 
 Held = Mapping[str | None, int]
 """Parcel → the units of a line in it that are in a return or claim; ``None`` for units not delivered, or cancelled."""
@@ -216,11 +216,12 @@ class Order(Aggregate):
         """
         bought, cancelled = self.lines[line_id].quantity, self.cancelled(line_id)
         if quantity > bought - taken:
-            held = ""
+            gone: list[str] = []
             for count, where in ((cancelled, "cancelled"), (taken - cancelled, "in another return or claim")):
                 if count:
                     of_them = f"{count} of them {plural(count, 'is', 'are')}" if bought > 1 else "it is"
-                    held += f", and {of_them} {where}"
+                    gone.append(f"{of_them} {where}")
+            held = f", and {listed(gone)}" if gone else ""
             reason = (
                 f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought{held}"
             )
