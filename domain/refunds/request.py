@@ -66,8 +66,6 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
             raise _nothing_left(about, command.command)
         return now.decide(stream, weighing, RefundDeclined)
     about.subject.check_allows("RefundRequested", command.command)
-    if isinstance(about.subject, Return) and not due.items:
-        raise about.subject.not_allowed(command.command, "all of its units went back to the customer")
 
     found = may_request(about, due, now.policy)
     if found is None:
