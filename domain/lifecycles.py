@@ -117,7 +117,7 @@ class ReturnLifecycle(Lifecycle):
         rejected, inspected, refunded, refund_failed
     )
     _asked = (authorized, labelled, in_transit, received, inspected, rejected, lost)
-    RefundRequested = _stay(*_asked, refunded, refund_failed, sent_back, withdrawn)
+    RefundRequested = _stay(*_asked, refunded, refund_failed)
     RefundSettled = _move(refunded, refund_failed, cond="nothing_is_owed") | _stay(
         *_asked, refunded, refund_failed, sent_back, withdrawn
     )

@@ -37,7 +37,7 @@ def cancel_order(order: Order, command: CancelOrder, now: DecisionContext, held:
                 raise Impossible("quantity.exceeded", reason, field=f"lines[{index}].quantity")
     elif _on_record(order, event, rest=command.lines is None and not any(free.values())):
         return DecisionResult()
-    return now.fact(order.stream, event, _conflicts(order, event, free, held))
+    return now.fact(order.stream, event, list(_conflicts(order, event, free, held)))
 
 
 def _units(order: Order, command: CancelOrder, free: Mapping[str, int]) -> tuple[Units, ...]:
@@ -84,9 +84,6 @@ def _on_record(order: Order, event: UnitsCancelled, rest: bool) -> bool:
 
 def _conflicts(order: Order, event: UnitsCancelled, free: Mapping[str, int], held: Mapping[str, Held]) -> Iterator[str]:
     when = f"{'elsewhere ' if event.elsewhere else ''}at {to_text(event.occurred_at)}"
-    confirmed_at = order.confirmed.occurred_at
-    if event.occurred_at < confirmed_at:
-        yield f"the shop cancelled {when}, before the order was confirmed at {to_text(confirmed_at)}"
     if order.cancelled_at is not None:
         yield f"the shop cancelled {when}, but the order was cancelled at {to_text(order.cancelled_at)} already"
     for line in event.lines:

@@ -171,6 +171,11 @@ class Order(Aggregate):
         """ISO 4217."""
         return self.confirmed.currency
 
+    @property
+    def placed_at(self) -> datetime:
+        """When the customer placed it. Nothing about it happens earlier."""
+        return self.confirmed.placed_at or self.confirmed.occurred_at
+
     def clone(self) -> Order:
         new = super().clone()
         new.parcels, new.captured, new.payouts = dict(self.parcels), dict(self.captured), dict(self.payouts)
@@ -295,11 +300,13 @@ class Order(Aggregate):
         reason = f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought"
         if units > bought:
             reason += f" and {units - bought} more granted as {plural(units - bought, 'a replacement', 'replacements')}"
-        places = {"cancelled": held.cancelled, f"in {listed(list(by))}": sum(by.values())}
-        for where, count in places.items():
+        gone: list[str] = []
+        for count, where in ((held.cancelled, "cancelled"), (sum(by.values()), f"in {listed(by)}")):
             if count:
                 of_them = f"{count} of them {plural(count, 'is', 'are')}" if units > 1 else "it is"
-                reason += f", and {of_them} {where}"
+                gone.append(f"{of_them} {where}")
+        if gone:
+            reason += f", and {listed(gone)}"
         raise Impossible("quantity.exceeded", reason, field=field)
 
     def check_not_cancelled(self, command: str) -> None:

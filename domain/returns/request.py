@@ -61,7 +61,7 @@ def weigh_request(
         grounds["deadline"] = tightest
         grounds["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
     grounds["lines"] = list(lines)
-    late = [str(line["line_id"]) for line in lines if not line.get("in_time")]
+    late = [want.line_id for want, line in zip(wanted, lines, strict=True) if not line.get("in_time")]
     weighing.weigh("returns.window", not late, grounds, failing=late)
 
     marked: list[str] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]

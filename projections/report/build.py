@@ -505,7 +505,7 @@ def _money(scene: _Scene) -> Money:
     nothing: list[NothingDue] = []
     now = DecisionContext(scene.moment, policy)
     order = case.order
-    streams = [order.stream] if scene.stream is None and order.status == "cancelled" else []
+    streams = [order.stream] if scene.stream is None else []
     streams += [ret.stream for ret in scene.own(case.returns)] + [claim.stream for claim in scene.own(case.claims)]
     for stream in streams:
         due = _due(scene, stream, now)
