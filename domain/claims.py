@@ -38,7 +38,7 @@ from returnable.domain.lifecycles import CLAIM
 from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import ReservedId
 from returnable.domain.ruling import Grounds
-from returnable.domain.wording import units
+from returnable.domain.wording import plural, units
 
 
 @dataclass
@@ -254,12 +254,18 @@ def resolve(
     """
     claim.check_allows("ClaimResolved", command.command)
     order.check_not_cancelled(command.command)
-    reported, line_id, of_line = claim.quantity, claim.line_id, held[claim.line_id]
-    quantity, field = command.quantity or reported, "quantity" if command.quantity else "remedy"
-    if quantity > reported:
-        reason = f"asked to settle {units(quantity)}, but {claim.name} is about {reported}"
-        raise Impossible("quantity.exceeded", reason, field=field)
-    order.check_quantity(line_id, quantity, of_line, field)
+    quantity = command.quantity or claim.quantity
+    settled = _settled(claim, order, quantity, held[claim.line_id])
+    left = sum(taken.quantity for taken in settled)
+    if quantity > left:
+        of_reported = f"{left} of the {claim.quantity} that {claim.name} reported {plural(left, 'is', 'are')} left"
+        reason = f"asked to settle {units(quantity)} of line {claim.line_id}, but {of_reported}"
+        gone = order.where(claim.line_id, held[claim.line_id])
+        raise Impossible(
+            "quantity.exceeded",
+            f"{reason}{gone and '; '}{gone}",
+            field="quantity" if command.quantity else "remedy",
+        )
     weighing = now.weighing(ClaimResolved, order, claim)
     complete, evidence = _evidence(now, claim.evidence)
     weighing.weigh("wrong_item.evidence", complete, evidence)
@@ -267,19 +273,29 @@ def resolve(
     asked: dict[str, Any] = {"remedy": command.remedy, "quantity": command.quantity}
     if not weighing.allowed:
         return now.decide(claim.stream, weighing, ResolutionDeclined, **asked)
-    return now.decide(claim.stream, weighing, ClaimResolved, **asked, parcels=_settled(claim, order, quantity, of_line))
+    return now.decide(claim.stream, weighing, ClaimResolved, **asked, parcels=settled)
 
 
 def _settled(claim: Claim, order: Order, quantity: int, held: Held) -> tuple[Allotment, ...]:
-    """The units that a settlement takes: as reported, where they are still free."""
+    """The units that a settlement takes, at most ``quantity``: as reported, where they are free, or others like them.
+
+    The customer had them when they reported. So a replacement that came later is not among them.
+    """
+    line_id, quantity = claim.line_id, min(quantity, claim.quantity)
+    reported = {taken.parcel_id: taken.quantity for taken in claim.opened.parcels}
     found: Counter[str | None] = Counter()
-    for taken in claim.opened.parcels:
-        parcel = order.parcels.get(taken.parcel_id or "")
-        if parcel is not None:
-            free = parcel.units.get(claim.line_id, 0) - held.get(parcel.parcel_id, 0)
-            found[parcel.parcel_id] = max(0, min(free, taken.quantity, quantity - found.total()))
-    for more in order.allot(claim.line_id, quantity - found.total(), Counter(held) + found):
-        found[more.parcel_id] += more.quantity
+    for most in (reported, dict.fromkeys(order.parcels, quantity)):
+        for parcel_id, count in most.items():
+            parcel = order.parcels.get(parcel_id or "")
+            if parcel is None or parcel.delivered is None:
+                continue
+            if parcel_id in reported or parcel.delivered.at <= claim.asked_at:
+                free = parcel.units.get(line_id, 0) - held.get(parcel_id, 0) - found[parcel_id]
+                found[parcel_id] += max(0, min(free, count, quantity - found.total()))
+    # An override has judged what was on its way when it was reported.
+    left = min(reported.get(None, 0), order.units(line_id) - held.total - found.total(), quantity - found.total())
+    for taken in order.allot(line_id, max(0, left), Counter(held) + found):
+        found[taken.parcel_id] += taken.quantity
     return _allotments(found)
 
 

@@ -465,9 +465,15 @@ class Desk:
         return self._do("record_claim_contact", locals())
 
     def resolve_claim(
-        self, *, claim_id: str, remedy: Remedy, command_id: str | None = None, actor: Who | None = None
+        self,
+        *,
+        claim_id: str,
+        remedy: Remedy,
+        quantity: int | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
     ) -> Outcome:
-        """Settle an upheld claim."""
+        """Settle an upheld claim; without ``quantity``, for all units that were reported."""
         return self._do("resolve_claim", locals())
 
     def deny_claim(

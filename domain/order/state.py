@@ -293,21 +293,24 @@ class Order(Aggregate):
         ``but``: the return or claim that asks; its own units do not count.
         """
         units = self.units(line_id)
-        by = {name: count for name, count in held.by.items() if count and name != but}
-        if quantity <= units - held.cancelled - sum(by.values()):
+        if quantity <= units - held.cancelled - sum(count for name, count in held.by.items() if name != but):
             return
         bought = self.lines[line_id].quantity
         reason = f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought"
         if units > bought:
             reason += f" and {units - bought} more granted as {plural(units - bought, 'a replacement', 'replacements')}"
+        gone = self.where(line_id, held, but)
+        raise Impossible("quantity.exceeded", f"{reason}{gone and ', and '}{gone}", field=field)
+
+    def where(self, line_id: str, held: Held, but: str = "") -> str:
+        """In words, who holds units of a line: ``1 of them is cancelled and 2 of them are in return R-1``."""
+        units, by = self.units(line_id), {name: count for name, count in held.by.items() if count and name != but}
         gone: list[str] = []
-        for count, where in ((held.cancelled, "cancelled"), (sum(by.values()), f"in {listed(by)}")):
+        for count, place in ((held.cancelled, "cancelled"), (sum(by.values()), f"in {listed(by)}")):
             if count:
                 of_them = f"{count} of them {plural(count, 'is', 'are')}" if units > 1 else "it is"
-                gone.append(f"{of_them} {where}")
-        if gone:
-            reason += f", and {listed(gone)}"
-        raise Impossible("quantity.exceeded", reason, field=field)
+                gone.append(f"{of_them} {place}")
+        return listed(gone)
 
     def check_not_cancelled(self, command: str) -> None:
         """Raise ``transition.not_allowed`` for a cancelled order: its cancellation pays everything back."""

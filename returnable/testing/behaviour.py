@@ -263,7 +263,7 @@ class Behaviour:
         order, order_id = case.order, case.order.order_id
         on_order = {"order_id": order_id}
         to_ship = any(order.to_ship(line_id) for line_id in order.lines)
-        if any(order.in_parcels(line.line_id) < line.quantity for line in order.lines.values()):
+        if any(order.in_parcels(line_id) < order.units(line_id) for line_id in order.lines):
             yield self._made(10 if to_ship else 0.3, "record_shipment", self._shipment, case)
         for parcel in order.parcels.values():
             on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
@@ -374,7 +374,7 @@ class Behaviour:
             **self.own_time(random, "shipped_at", 0.1),
         }
         if random.chance(0.3):
-            left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
+            left = {line_id: order.units(line_id) - order.in_parcels(line_id) for line_id in order.lines}
             some = [
                 {"line_id": line_id, "quantity": random.integer(1, count)}
                 for line_id, count in left.items()
@@ -443,7 +443,11 @@ class Behaviour:
         return {"claim_id": claim_id, "attachments": some, **self.own_time(random, "added_at", 0.1)}
 
     def _resolution(self, random: Dice, case: Case | None, claim_id: str) -> Fields:
-        return {"claim_id": claim_id, "remedy": random.choice(("refund", "refund", "replacement", "both"))}
+        fields: Fields = {
+            "claim_id": claim_id,
+            "remedy": random.choice(("refund", "replacement", "replacement", "both")),
+        }
+        return fields | ({"quantity": 1} if random.chance(0.2) else {})
 
     def _label(self, random: Dice, case: Case | None, return_id: str) -> Fields:
         return {
