@@ -265,9 +265,9 @@ def _label_fee(grounds: Grounds, speech: _Speech) -> str:
         return f"The fee is stated in {grounds['stated_in']}, the order was paid in {grounds['currency']}."
     if not grounds["labels_used"]:
         return "No prepaid label was used."
-    charged = grounds.get("charged_before", [])
+    charged = grounds.get("labels_charged", [])
     if len(charged) == len(grounds["labels_used"]):
-        return f"{_labels(charged)} {plural(len(charged), 'was', 'were')} charged already."
+        return f"{_labels(charged)}, and charged with another refund."
     if grounds["amount"].strip("0.") == "":
         return f"No accepted unit was below {grounds['threshold']}."
     fee = f"{grounds['fee']} for each label, {grounds['amount']} in all"
