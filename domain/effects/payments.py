@@ -78,8 +78,9 @@ class RefundReceipt:
         return _result(self.key, self, self.result, self.settled_at)
 
     def commands(self) -> tuple[Command, ...]:
-        """The commands of this refund and of the others under its key; none for those that are pending."""
-        return tuple(each.command() for each in (self, *self.others) if each.result != "pending")
+        """The commands of this refund and of the others under its key, failures first; none for those that are pending."""
+        answered = [each for each in (self, *self.others) if each.result != "pending"]
+        return tuple(each.command() for each in sorted(answered, key=lambda each: each.result))
 
 
 @dataclass(frozen=True, slots=True)

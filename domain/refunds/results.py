@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from returnable.domain.commands import RecordRefundResult, minor_units
@@ -30,7 +31,7 @@ def record_result(
         return DecisionResult()
     answered_at = command.settled_at or now.at
     later = refund.taken_back(name, command.result, command.reference, answered_at)
-    kind, amount = _meant(refund, command, asked, late=later is not None)
+    kind, amount = _meant(refund, command, asked, answered_at, taken_back=later is not None)
     answer: dict[str, Any] = {
         "refund_id": refund.refund_id,
         "payment_id": name,
@@ -53,10 +54,12 @@ def record_result(
     return DecisionResult(events=events)
 
 
-def _meant(refund: Refund, command: RecordRefundResult, asked: int | None, late: bool) -> tuple[type[Result], int]:
+def _meant(
+    refund: Refund, command: RecordRefundResult, asked: int | None, answered_at: datetime, *, taken_back: bool
+) -> tuple[type[Result], int]:
     """What an answer records, and its amount. Without an amount it is about all that is open of the tender.
 
-    ``late``: the provider took this answer back before it was learnt.
+    ``taken_back``: the provider took this answer back before it was learnt.
     """
     name = command.payment_id
     if command.result == "succeeded":
@@ -66,11 +69,13 @@ def _meant(refund: Refund, command: RecordRefundResult, asked: int | None, late:
     named = refund.named(name)
     pending, settled = sum(tender.pending for tender in named), sum(tender.settled for tender in named)
     paid = [known for known in refund.answers if known[:3] == (name, "succeeded", command.reference)]
-    if late:
+    if taken_back:
         return RefundFailed, paid[-1].amount if asked is None else asked
     if command.reference is not None and paid and settled:  # the provider takes back what it said of this payment
         return RefundReversed, min(paid[-1].amount, settled) if asked is None else asked
-    if settled and (not pending or (asked is not None and asked > pending)):
+    # A failure from before anything was paid, such as a refusal, sends nothing back.
+    paid_by_then = any(known.result == "succeeded" and known.at <= answered_at for known in refund.answers)
+    if settled and paid_by_then and (not pending or (asked is not None and asked > pending)):
         return RefundReversed, settled if asked is None else asked
     return RefundFailed, pending if asked is None else asked
 

@@ -290,6 +290,17 @@ def test_an_answer_that_was_taken_back_before_it_was_learnt_leaves_the_rest_of_i
     assert ledger(story) == [("p-1", "600.00", "100.00", "500.00", "0.00")]
 
 
+def test_a_refusal_from_before_the_payment_sends_nothing_back() -> None:
+    story = asked()
+    story.given(record_refund_result(reference="re-1", amount="600.00", settled_at="2026-03-14", at="2026-03-16"))
+
+    told = record_refund_result(result="failed", amount="600.00", settled_at="2026-03-12")
+    story.when(told).then("RefundFailed", "ExceptionRaised")
+
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+    assert exceptions(story) == ["600.00 USD of refund F-1 were failed for p-1, but only 0.00 of it were open"]
+
+
 def test_an_answer_without_a_reference_takes_nothing_back() -> None:
     story = asked()
     story.given(record_refund_result(result="failed", amount="600.00", settled_at="2026-03-14", at="2026-03-16"))
