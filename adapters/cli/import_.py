@@ -143,8 +143,8 @@ def _print_summary(summary: Summary, first: list[Refusal], dry_run: bool, report
         return
     if report is None:
         for refusal in first:
-            field = f"{refusal.field}: " if refusal.field else ""
-            say(f"row {refusal.row}, order {identifier(refusal.order_id)}: {refusal.command}: {field}{refusal.reason}")
+            place = "".join(f"{name}: " for name in (refusal.command, refusal.field) if name)
+            say(f"row {refusal.row}, order {identifier(refusal.order_id)}: {place}{refusal.reason}")
         if summary.refused > len(first):
             say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
     would = "would be " if dry_run else ""
