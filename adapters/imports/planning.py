@@ -158,9 +158,12 @@ class Planner:
         return self._mapping.order is not None
 
     def order_id(self, row: SourceRow) -> str | None:
-        """The id of the order of a row; ``None`` if it is empty. Raises :class:`Refused`."""
+        """The id of the order of a row; ``None`` if it is empty, but must not be. Raises :class:`Refused`."""
         order = self._mapping.order
-        return self._values.text(self._mapping.order_id if order is None else order.order_id, [row], "order_id")
+        if order is not None:
+            return self._values.text(order.order_id, [row], "order_id")
+        named = self._values.text(self._mapping.order_id, [row], "order_id")
+        return "" if named is None and not self._concerned([row]) else named
 
     def plan(self, order_id: str, rows: Sequence[SourceRow], known: Known = lambda order_id: ()) -> Plan | None:
         """The commands of an order; ``None`` if the mapping leaves it out. Raises :class:`Refused`.
@@ -168,13 +171,10 @@ class Planner:
         The order and its account come first, then the other commands in order of time. ``known`` is asked for orders that
         the mapping does not confirm, and for what went back of a total.
         """
-        mapping, values = self._mapping, self._values
-        for index, condition in enumerate(mapping.only):
-            place = f"only[{index}]"
-            if mapping.order is None:  # rows that tell different things of one order
-                rows = [row for row in rows if values.holds(condition, [row], place)]
-            if not rows or not values.holds(condition, rows, place):
-                return None
+        mapping = self._mapping
+        rows = self._concerned(rows)
+        if not rows:
+            return None
         allowed = self._allowed(rows)
         if allowed is None:
             return None
@@ -202,6 +202,13 @@ class Planner:
                 later += self._refunds(order_id, rows, money, bought, allowed["refunded"])
         later.sort(key=lambda step: (step.at, step.rank))
         return Plan(order_id, tuple(self._command(order_id, step) for step in (*first, *later)))
+
+    def _concerned(self, rows: Sequence[SourceRow]) -> Sequence[SourceRow]:
+        """The rows that ``only`` does not leave out: all or none of a new order, any of those about a known order."""
+        whole = [rows] if self.confirms else [[row] for row in rows]
+        conditions = list(enumerate(self._mapping.only))
+        held = (part for part in whole if all(self._values.holds(one, part, f"only[{n}]") for n, one in conditions))
+        return [row for part in held for row in part]
 
     def _id(self, *parts: str, room: int = LONGEST_ID) -> str:
         """The id of what the import makes of an order: the same in every run."""
@@ -712,7 +719,7 @@ def _known_order(order_id: str, rows: Sequence[SourceRow], recorded: Sequence[Re
     if not recorded:
         error = unknown("order", order_id)
         raise Refused(rows[0].number, "order_id", error.reason, error.code)
-    fields = next(recorded_commands(recorded)).fields | {"confirmed_at": recorded[0].event.occurred_at}
+    fields: Fields = next(recorded_commands(recorded)).fields | {"confirmed_at": recorded[0].event.occurred_at}
     return fields, _Bought.known(fields["lines"], rows, fields["currency"])
 
 

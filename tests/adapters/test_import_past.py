@@ -548,6 +548,7 @@ amount = { value = 0, minus = ["amount"] }
         tmp_path,
         sections,
         "order,kind,id,type,amount,at",
+        ",Fee,,Subscription,-39.99,2026-03-01 09:00",
         "A-1,Order,,ItemPrice,750.00,2026-03-02 09:00",
         "A-1,Refund,adj-1,ItemPrice,-42.00,2026-03-10 09:00",
         "A-1,Refund,adj-1,ItemPrice,-3.36,2026-03-10 09:00",
@@ -561,6 +562,20 @@ amount = { value = 0, minus = ["amount"] }
     assert [(one.refund_id, paid_back(one)) for one in refunds] == [
         ("adj-1", [("pay-1", "43.36")]),
         ("adj-2", [("pay-1", "10.00")]),
+    ]
+
+
+def test_a_row_without_an_order_is_refused_unless_the_mapping_leaves_it_out(tmp_path: Path) -> None:
+    only = 'only = [{ column = "amount", not_in = ["0.00"] }]\n[format]'
+    mapping = KNOWN.replace("[format]", only) + REFUNDS
+    files = written(tmp_path, mapping, REFUND_HEADER, ",re_1,0.00,", ",re_2,3.00,2026-03-10 09:00")
+    read = read_mapping(str(files[0]))
+
+    orders = list(read_orders(str(files[1]), read, Planner(read)))
+
+    assert [(one.refused and one.refused.row, one.refused and one.refused.reason) for one in orders] == [
+        (None, None),
+        (3, "is empty"),
     ]
 
 
