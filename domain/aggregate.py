@@ -8,7 +8,14 @@ from typing import ClassVar, Self, TypeVar
 
 from returnable.domain.deadlines import Happened
 from returnable.domain.errors import HistoryBroken, Impossible
-from returnable.domain.events import BY_TYPE, Event, OverrideGranted
+from returnable.domain.events import (
+    BY_TYPE,
+    Event,
+    OverrideGranted,
+    RefundFailed,
+    RefundReversed,
+    RefundSettled,
+)
 from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.ruling import OverrideInForce
@@ -51,10 +58,16 @@ class Aggregate:
         """A copy that can be changed without touching this one."""
         return shallow_copy(self)
 
-    def apply(self, event: Event, version: int) -> None:
-        """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
+    def apply(self, event: Event, version: int, money_is_owed: bool = False) -> None:
+        """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it.
+
+        ``money_is_owed``: whether less is paid back than should be, after an answer of the payment provider.
+        """
         happened = Happened(event.occurred_at, version)
-        if event.moves:
+        if isinstance(event, RefundSettled | RefundFailed | RefundReversed):
+            holds = money_is_owed != isinstance(event, RefundSettled)
+            self.status = self.lifecycle.after(self.status, event.type, holds)
+        elif event.moves:
             self._move(event, happened)
         elif self.status == NOTHING:
             raise HistoryBroken(f"{self.stream}: {event.type} is recorded before the first event")

@@ -16,14 +16,16 @@ from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     ClaimOpened,
     Event,
+    RefundRecorded,
     RefundRequested,
+    RefundSettled,
     ReturnRequested,
 )
 from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order.state import Held, Order
 from returnable.domain.ports import Recorded, ReservedId, Tip
-from returnable.domain.refunds.state import Refund, RefundSubject
+from returnable.domain.refunds.state import Refund, RefundSubject, Result, attempts_by_stream, due_by, on_its_way
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns.state import Return
 
@@ -109,7 +111,7 @@ class Case:
 
     def refund_subject(self, stream: str) -> RefundSubject:
         """What a refund for that stream is decided on."""
-        return RefundSubject(self.stream_of(stream), self.order, list(self.refunds.values()), self.held)
+        return RefundSubject(self.stream_of(stream), self.order, list(self.refunds.values()), self.held, self.returns)
 
 
 def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
@@ -141,23 +143,34 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
         subject = Return(name) if kind == "return" else Claim(name)
     elif stream not in owned:
         subject = subject.clone()
-    subject.apply(event, version)
+    refund_id = event.refund_id
+    if refund_id is not None:
+        _apply_to_refund(case, refund_id, stream, version, event, owned)
+    subject.apply(event, version, isinstance(event, Result) and _money_is_owed(case, stream, event))
     if isinstance(subject, Order):
         case.order = subject
     else:
         known[name] = subject
     owned.add(stream)
-    refund_id = event.refund_id
-    if refund_id is not None:
-        key = str(StreamId("refund", refund_id))
-        refund = case.refunds.get(refund_id)
-        if refund is None:
-            refund = Refund(refund_id, stream)
-        elif key not in owned:
-            refund = refund.clone()
-        refund.apply(event, version)
-        case.refunds[refund_id] = refund
-        owned.add(key)
+
+
+def _apply_to_refund(case: Case, refund_id: str, stream: str, version: int, event: Event, owned: set[str]) -> None:
+    key = str(StreamId("refund", refund_id))
+    refund = case.refunds.get(refund_id)
+    if refund is None:
+        refund = Refund(refund_id, stream)
+    elif key not in owned:
+        refund = refund.clone()
+    refund.apply(event, version)
+    case.refunds[refund_id] = refund
+    owned.add(key)
+
+
+def _money_is_owed(case: Case, stream: str, answer: Result) -> bool:
+    """Whether less went back for a subject than it is owed; before an answer that pays, what is pending does not count."""
+    attempts = attempts_by_stream(case.refunds.values()).get(stream, [])
+    paid = sum(refund.settled for refund in attempts)
+    return (paid if isinstance(answer, RefundSettled) else on_its_way(attempts)) < due_by(attempts)
 
 
 def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:
@@ -230,7 +243,7 @@ def reserved_ids_in(recorded: Iterable[Recorded]) -> Iterator[ReservedId]:
             yield ReservedId("return", event.return_id, entry.case_id)
         elif isinstance(event, ClaimOpened):
             yield ReservedId("claim", event.claim_id, entry.case_id)
-        elif isinstance(event, RefundRequested):
+        elif isinstance(event, RefundRequested | RefundRecorded):
             yield ReservedId("refund", event.refund_id, entry.case_id)
 
 

@@ -823,6 +823,14 @@ def _path(location: tuple[int | str, ...]) -> str:
     return text if text.strip() and text.isprintable() else ascii(text)
 
 
+def minor_units(field: str, amount: str, currency: str) -> int:
+    """An amount of a command in minor units; raises ``command.invalid`` where it is none of that currency."""
+    try:
+        return to_minor(amount, currency)
+    except MoneyInvalid as error:
+        raise Impossible("command.invalid", str(error), field=field) from None
+
+
 def _fits(where: str, amount: str, currency: str) -> None:
     try:
         to_minor(amount, currency)

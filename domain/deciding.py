@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.deadlines import Deadlines
-from returnable.domain.events import Event, Pins, Who
+from returnable.domain.events import Event, ExceptionRaised, Pins, Who
 from returnable.domain.fields import to_text
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded, ReservedId
@@ -30,8 +30,13 @@ class Weighing:
         """Whether nothing failed so far."""
         return all(finding.verdict != "fail" for finding in self.findings)
 
-    def weigh(self, clause: str, holds: bool | None, grounds: Grounds) -> Verdict:
-        """Judge a clause and add the verdict to the ruling; ``holds`` is ``None`` where the clause does not apply."""
+    def weigh(
+        self, clause: str, holds: bool | None, grounds: Grounds, override: OverrideInForce | None = None
+    ) -> Verdict:
+        """Judge a clause and add the verdict to the ruling; ``holds`` is ``None`` where the clause does not apply.
+
+        ``override``: a person's decision for this case alone, which sets the clause aside.
+        """
         verdict: Verdict
         if not self.policy.clause(clause).applies:
             verdict = "not_applicable"
@@ -41,7 +46,7 @@ class Weighing:
         elif holds:
             verdict = "pass"
         else:
-            override = self._overrides.get(clause)
+            override = override or self._overrides.get(clause)
             verdict = "overridden" if override else "fail"
             if override:
                 grounds["override"] = {
@@ -131,6 +136,18 @@ class DecisionContext:
     ) -> DecisionResult:
         """The result of a command that no clause judges: one event."""
         return DecisionResult(events=[(stream, event(**self.envelope(occurred_at), **fields))])
+
+    def fact(
+        self, stream: str, event: Event, reasons: Sequence[str] = (), reserved_ids: Iterable[ReservedId] = ()
+    ) -> DecisionResult:
+        """The result of a report of what happened: the event, and an exception where it contradicts what is known.
+
+        ``reasons`` say what it contradicts.
+        """
+        events: list[tuple[str, Event]] = [(stream, event)]
+        if reasons:
+            events.append((stream, ExceptionRaised(**self.envelope(), reasons=tuple(reasons))))
+        return DecisionResult(events=events, reserved_ids=list(reserved_ids))
 
     def weighing(self, *overrides: Iterable[OverrideInForce]) -> Weighing:
         """An empty ruling under this policy, with the overrides in force."""

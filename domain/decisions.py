@@ -12,7 +12,7 @@ from typing import Any
 from returnable.domain import claims, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
-from returnable.domain.commands import Command, InspectReturn, NotifyCustomer, Override
+from returnable.domain.commands import Command, InspectReturn, NamePayout, NotifyCustomer, Override, RecordRefundResult
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.events import (
     AccountLinked,
@@ -22,9 +22,11 @@ from returnable.domain.events import (
     OverrideGranted,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels
+from returnable.domain.order import cancellation, confirm, parcels, payments
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
+from returnable.domain.refunds.elsewhere import record_refund
+from returnable.domain.refunds.results import record_result
 from returnable.domain.returns import labels, request, way_back
 from returnable.domain.returns.state import Return
 from returnable.domain.timetable import due_events
@@ -101,6 +103,16 @@ def _inspect(case: Case, command: InspectReturn, now: DecisionContext) -> Decisi
     return way_back.inspect_return(ret, case.order, command, now, bool(case.refund_subject(ret.stream).attempts))
 
 
+def _result(case: Case, command: RecordRefundResult, now: DecisionContext) -> DecisionResult:
+    refund = case.refunds[command.refund_id]
+    return record_result(case.refund_subject(refund.stream), refund, command, now)
+
+
+def _name_payout(case: Case, command: NamePayout, now: DecisionContext) -> DecisionResult:
+    tenders = [tender for refund in case.refunds.values() for tender in refund.tenders.values()]
+    return payments.name_payout(case.order, {t.payment_id for t in tenders if t.failed}, command, now)
+
+
 def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> DecisionResult:
     stream = case.stream_with(command.target)
     return now.record(stream, CustomerNotified, command.notified_at, notice=command.notice)
@@ -137,9 +149,10 @@ _DECISIONS: dict[str, Decision] = {
     "request_refund": lambda case, command, now: refunds.request_refund(
         case.refund_subject(str(command.target)), command, now
     ),
-    "record_refund_result": lambda case, command, now: refunds.record_result(
-        case.refunds[command.refund_id], command, now
-    ),
+    "record_refund_result": _result,
+    "record_refund": lambda case, command, now: record_refund(case.order, list(case.refunds.values()), command, now),
+    "record_capture": lambda case, command, now: payments.record_capture(case.order, command, now),
+    "name_payout": _name_payout,
     "report_wrong_item": lambda case, command, now: claims.report_wrong_item(case.order, command, now, case.held),
     "add_claim_evidence": lambda case, command, now: claims.add_evidence(_claim(case, command), command, now),
     "record_claim_contact": lambda case, command, now: claims.record_contact(_claim(case, command), command, now),

@@ -490,6 +490,13 @@ class RefundRequested(Decision):
     expected_to: date
     overdue_at: AwareDatetime
 
+    @property
+    def due(self) -> int:
+        """What all attempts should pay together, in minor units."""
+        goods = sum(item.merchandise + item.tax for item in self.items) + self.shipping
+        less = sum(deduction.amount for deduction in self.deductions) + sum(credit.amount for credit in self.credits)
+        return goods - less - self.voided
+
 
 class RefundDeclined(Decision):
     """Nothing is refunded."""

@@ -146,7 +146,8 @@ def _notice(grounds: Grounds, speech: _Speech) -> str:
 
 def _full_refund(grounds: Grounds, speech: _Speech) -> str:
     goes_back = speech.will("goes back", "would go back")
-    return f"The order is cancelled: {grounds['amount']} {goes_back}{_shipping_included(grounds)}."
+    cancelled = "The order is cancelled" if "cancelled_at" in grounds else "The shop cancelled units of the order"
+    return f"{cancelled}: {grounds['amount']} {goes_back}{_shipping_included(grounds)}."
 
 
 # ---- returns --------------------------------------------------------------------------------------------------------
@@ -264,6 +265,9 @@ def _label_fee(grounds: Grounds, speech: _Speech) -> str:
         return f"The fee is stated in {grounds['stated_in']}, the order was paid in {grounds['currency']}."
     if not grounds["labels_used"]:
         return "No prepaid label was used."
+    charged = grounds.get("charged_before", [])
+    if len(charged) == len(grounds["labels_used"]):
+        return f"{_labels(charged)} {plural(len(charged), 'was', 'were')} charged already."
     if grounds["amount"].strip("0.") == "":
         return f"No accepted unit was below {grounds['threshold']}."
     fee = f"{grounds['fee']} for each label, {grounds['amount']} in all"
@@ -288,7 +292,9 @@ def _after_inspection(grounds: Grounds, speech: _Speech) -> str:
 
 
 def _tender(grounds: Grounds, speech: _Speech) -> str:
-    shares = ", ".join(f"{tender['amount']} to {tender['payment_id']}" for tender in grounds["tenders"])
+    shares = ", ".join(
+        f"{tender['amount']} to {tender.get('payout_id', tender['payment_id'])}" for tender in grounds["tenders"]
+    )
     goes_back = speech.will("goes back", "would go back")
     return f"{grounds['total']} {goes_back} the way it was paid: {shares or 'nothing was paid'}."
 

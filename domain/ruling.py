@@ -26,6 +26,7 @@ class Grounds(TypedDict, total=False):
     cancelled_at: Harmless
     channel: Harmless
     channels: list[Harmless]
+    charged_before: list[Personal]
     confirmed_at: Harmless
     contact_by: Harmless
     currency: Harmless
@@ -60,6 +61,7 @@ class Grounds(TypedDict, total=False):
     parcel_id: Personal | None
     parcels: list[Grounds]
     payment_id: Personal
+    payout_id: Personal
     proven_by: Harmless
     quantity: Count
     reason: FreeText

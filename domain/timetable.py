@@ -54,7 +54,8 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
         if (claim.may_lapse or not unrecorded) and (stream is None or stream == claim.stream):
             yield _contact(claim)
     for refund in case.refunds.values():
-        if (refund.may_lapse or not unrecorded) and (stream is None or stream == refund.stream):
+        wanted = refund.elsewhere is None and (stream is None or stream == refund.stream)
+        if wanted and (refund.may_lapse or not unrecorded):
             yield _overdue(refund)
 
 
@@ -183,8 +184,8 @@ def _overdue(refund: Refund) -> Deadline:
     clause, stream, name, at = "returns.refund_timing", refund.stream, refund.refund_id, refund.requested.overdue_at
     anchors = (Anchor(f"{stream}#{refund.requested_by}", refund.requested.occurred_at, "the issue of the refund"),)
     title, awaited, waits = f"Refund {name} is overdue unless settled", "settled", refund.status == "requested"
-    settled = _done(clause, at, stream, refund.ended, awaited)
-    if refund.status == "failed":
+    settled = _done(clause, at, stream, refund.ended, awaited) if refund.completed else None
+    if refund.status == "failed" and not refund.completed:
         settled = _lifted(clause, at, stream, refund.ended, "the refund failed before")
     lapse = partial(RefundOverdue, refund_id=name) if refund.may_lapse else None
     by = None if refund.overdue_by is None else f"{stream}#{refund.overdue_by}"

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from returnable.domain.events import Pins
 from returnable.domain.fields import Model
 from returnable.domain.ruling import Verdict
-from returnable.projections.views import ActorView, DeductionView, MoneyView, RefundItemView
+from returnable.projections.views import ActorView, CreditView, DeductionView, MoneyView, RefundItemView
 
 
 class EventRef(Model):
@@ -102,10 +102,11 @@ class PaidBack(Model):
     payment_id: str
     method: str | None
     amount: str
+    payout_id: str | None = None
 
 
 class RefundWhy(Model):
-    """The sum of a refund: merchandise + tax + shipping - deductions - the amount that an earlier attempt settled."""
+    """The sum of a refund: merchandise + tax + shipping - deductions - ``settled_before`` - credits - ``voided``."""
 
     refund_id: str
     currency: str
@@ -113,6 +114,8 @@ class RefundWhy(Model):
     shipping: str
     deductions: tuple[DeductionView, ...]
     settled_before: str
+    credits: tuple[CreditView, ...] = ()
+    voided: str = "0.00"
     total: str
     tenders: tuple[PaidBack, ...]
     expected_between: tuple[str, str]

@@ -6,15 +6,23 @@ New columns are added only at the end. Instants are UTC, money is a decimal stri
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
-from returnable.domain.errors import HistoryBroken, short
-from returnable.domain.events import Confirmed, Event, RefundFailed, RefundRequested, RefundSettled
+from returnable.domain.errors import HistoryBroken
+from returnable.domain.events import (
+    Confirmed,
+    Event,
+    PaymentCaptured,
+    RefundFailed,
+    RefundRecorded,
+    RefundRequested,
+    RefundReversed,
+    RefundSettled,
+)
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
 from returnable.domain.policy import PolicyOf
@@ -65,7 +73,9 @@ FACT_COLUMNS: tuple[Column, ...] = (
     Column("failed", "texts", "clauses of its ruling that failed"),
     Column("overridden", "texts", "clauses of its ruling that failed and were set aside by an override"),
     Column("currency", "text", "the currency of amount"),
-    Column("amount", "money", "captured (Confirmed), to be refunded (RefundRequested), the tender (RefundSettled, …)"),
+    Column(
+        "amount", "money", "paid (Confirmed), to be refunded (RefundRequested), what the event says (RefundSettled, …)"
+    ),
     Column("content", "json", "the other fields of the event; money as decimals"),
 )
 """One row for each event. In JSON Lines a last key ``ruling`` holds every clause with its quote and its reason."""
@@ -156,7 +166,6 @@ class Rows:
     def __init__(self, history: History, policy_of: PolicyOf) -> None:
         self._history = history
         self._policy_of = policy_of
-        self._refunds: OrderedDict[str, RefundRequested] = OrderedDict()
 
     def events(self, choice: Choice, advance: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
         """One row for each chosen event, in order of position; with ``ruling`` as a last key."""
@@ -211,34 +220,11 @@ class Rows:
         event = entry.event
         if isinstance(event, Confirmed):
             return event.currency, to_major(sum(one.amount for one in event.payments), event.currency)
-        if isinstance(event, RefundRequested):
-            self._keep(event)
+        if isinstance(event, RefundRequested | RefundRecorded):
             return event.currency, to_major(sum(one.amount for one in event.tenders), event.currency)
-        if isinstance(event, RefundSettled | RefundFailed):
-            asked = self._asked(entry, event.refund_id)
-            amount = sum(one.amount for one in asked.tenders if one.payment_id == event.payment_id)
-            return asked.currency, to_major(amount, asked.currency)
+        if isinstance(event, RefundSettled | RefundFailed | RefundReversed | PaymentCaptured):
+            return event.currency, to_major(event.amount, event.currency)
         return None, None
-
-    def _asked(self, entry: Recorded, refund_id: str) -> RefundRequested:
-        known = self._refunds.get(refund_id)
-        if known is None:
-            for other in self._history.case(entry.case_id, entry.position):
-                if isinstance(other.event, RefundRequested) and other.event.refund_id == refund_id:
-                    known = other.event
-            if known is None:
-                raise HistoryBroken(f"{entry.event_id}: refund {short(refund_id)} was never requested")
-            self._keep(known)
-        return known
-
-    def _keep(self, event: RefundRequested) -> None:
-        self._refunds[event.refund_id] = event
-        if len(self._refunds) > _REMEMBERED:
-            self._refunds.popitem(last=False)
-
-
-_REMEMBERED = 1000
-"""How many refunds are remembered until they are settled; older ones are read again."""
 
 
 def _place(entry: Recorded, outcome: str) -> Row:
@@ -282,7 +268,7 @@ class WholeCases:
         self._history = history
         self._choice = choice
         self._chosen = frozenset(choice.case_ids)
-        self._in_period = lru_cache(10 * _REMEMBERED)(lambda case_id: any(map(choice.in_period, history.case(case_id))))
+        self._in_period = lru_cache(10_000)(lambda case_id: any(map(choice.in_period, history.case(case_id))))
 
     def take(self, case_id: str) -> bool:
         """Whether the case belongs to them."""

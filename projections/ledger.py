@@ -31,17 +31,19 @@ class Balance(NamedTuple):
 
 
 def balances(case: Case) -> Iterator[Balance]:
-    """The payments of an order, in their order."""
+    """The payments of an order, in their order; then what was captured of, or paid to, payments that are none of its own."""
     order = case.order
-    asked = {payment.payment_id: Counter[str]() for payment in order.confirmed.payments}
+    methods = {payment.payment_id: payment.method for payment in order.confirmed.payments}
+    refunded, pending = Counter[str](), Counter[str]()
     for refund in case.refunds.values():
-        for tender in refund.requested.tenders:
-            asked[tender.payment_id][refund.tenders[tender.payment_id]] += tender.amount
-    for payment in order.confirmed.payments:
-        name = payment.payment_id
-        refunded, pending = asked[name]["settled"], asked[name]["requested"]
-        left = payment.amount - refunded - pending
-        yield Balance(order.order_id, name, payment.method, order.currency, payment.amount, refunded, pending, left)
+        for name, tender in refund.tenders.items():
+            refunded[name] += tender.settled
+            pending[name] += tender.pending
+    for name in dict.fromkeys((*methods, *order.captured, *refunded)):
+        captured = order.captured.get(name, 0)
+        left = captured - refunded[name] - pending[name]
+        method = methods.get(name, "")
+        yield Balance(order.order_id, name, method, order.currency, captured, refunded[name], pending[name], left)
 
 
 def total(case: Case) -> Balance:

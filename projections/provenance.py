@@ -28,14 +28,19 @@ from returnable.domain.events import (
     LabelReceived,
     LabelVoided,
     ParcelLost,
+    PaymentCaptured,
+    PayoutNamed,
     Received,
     RefundFailed,
+    RefundRecorded,
     RefundRequested,
+    RefundReversed,
     RefundSettled,
     ReturnRequested,
     ReturnShipped,
     SentBack,
     Shipped,
+    UnitsCancelled,
 )
 from returnable.domain.ids import StreamId
 from returnable.domain.policy import Policy
@@ -209,11 +214,18 @@ the_inspections = _rule(lambda record: record.own(Inspected) or [ABSENCE])
 the_last_inspection = _rule(lambda record: record.own(Inspected)[-1:])
 the_loss = _rule(lambda record: record.own(ParcelLost)[-1:])
 what_is_paid_for = _rule(
-    lambda record: record.own(ReturnRequested, Inspected, SentBack, ClaimOpened, ClaimResolved, Cancelled)
+    lambda record: record.own(
+        ReturnRequested, Inspected, SentBack, ClaimOpened, ClaimResolved, Cancelled, UnitsCancelled
+    )
 )
 """The units: requested, inspected and sent back; of a claim, its report and its settlement."""
-refunds_so_far = _rule(lambda record: record.of(RefundRequested, RefundSettled, RefundFailed))
-"""The earlier refunds of the order, and the answers of the payment provider."""
+refunds_so_far = _rule(
+    lambda record: record.of(
+        RefundRequested, RefundRecorded, RefundSettled, RefundFailed, RefundReversed, PaymentCaptured
+    )
+)
+"""The earlier refunds of the order, the answers of the payment provider, and what was captured later."""
+the_named_payout = _rule(lambda record: record.of(PayoutNamed))
 
 
 def what_moved_it_last(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
@@ -342,6 +354,7 @@ SOURCES: dict[str, dict[str, Rules]] = {
     },
     "returns.label_fee": {
         "labels_used": (labels_that_were_used,),
+        "charged_before": (labels_that_were_used, refunds_so_far),
         "threshold": (POLICY,),
         "fee": (POLICY,),
         "currency": (the_confirmation,),
@@ -349,11 +362,11 @@ SOURCES: dict[str, dict[str, Rules]] = {
         "lines[].line_id": (the_return_request, the_inspections),
         "lines[].unit_price": (the_confirmation,),
         "lines[].below": (POLICY, the_confirmation),
-        "amount": (POLICY, labels_that_were_used, *_PRICED),
+        "amount": (POLICY, labels_that_were_used, *_PRICED, refunds_so_far),
     },
     "returns.shipping_non_refundable": {
         "shipping": (the_confirmation, shipping_paid_back_elsewhere),
-        "kept": (POLICY, the_confirmation, shipping_paid_back_elsewhere),
+        "kept": (POLICY, the_confirmation, shipping_paid_back_elsewhere, refunds_so_far),
     },
     "returns.refund_after_inspection": {
         "status": (what_moved_it_last,),
@@ -365,6 +378,7 @@ SOURCES: dict[str, dict[str, Rules]] = {
         "total": _TENDERS,
         "tenders": (the_confirmation,),
         "tenders[].payment_id": (the_confirmation, the_decision),
+        "tenders[].payout_id": (the_named_payout,),
         "tenders[].amount": (POLICY, *_TENDERS),
     },
     "returns.refund_timing": {
@@ -390,7 +404,7 @@ SOURCES: dict[str, dict[str, Rules]] = {
         "remedy": (the_settlement,),
         "line_id": (the_report,),
         "quantity": (the_report,),
-        "whole_order": (the_report, the_confirmation),
+        "whole_order": (the_report, the_confirmation, refunds_so_far),
         "shipping": (POLICY, the_confirmation, shipping_paid_back_elsewhere),
         "amount": (*_PRICED, refunds_so_far),
     },

@@ -9,7 +9,7 @@ from typing import Any
 from returnable.domain.calendar import zone
 from returnable.domain.deadlines import passed
 from returnable.domain.deciding import DecisionContext
-from returnable.domain.events import RefundRequested, Tender
+from returnable.domain.events import RefundRequested
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
@@ -17,7 +17,7 @@ from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
 from returnable.domain.refunds.owed import Owed, owed
 from returnable.domain.refunds.state import Refund, RefundSubject
-from returnable.domain.refunds.tenders import allocate
+from returnable.domain.refunds.tenders import Payable, payable
 from returnable.projections.views import RefundView
 
 
@@ -28,16 +28,33 @@ def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
 
 def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
     """The state of the refund by its events alone: without a clock nothing is overdue."""
-    asked, tz = refund.requested, zone(policy.zone)
+    tz = zone(policy.zone)
+    tenders = [
+        _tender(refund.currency, tender.payment_id, tender.asked, tender.status)
+        | {
+            "reference": refund.references.get(tender.payment_id),
+            "settled": to_major(tender.settled, refund.currency),
+            "payout_id": tender.payout_id,
+        }
+        for tender in refund.tenders.values()
+    ]
+    values = {"refund_id": refund.refund_id, "status": refund.status, "for": refund.subject._asdict()}
+    if refund.elsewhere is not None:
+        paid = refund.elsewhere
+        return {
+            **values,
+            "kind": paid.kind,
+            **amounts(Owed(()), paid.currency, Payable(0, (), 0, ()), refund.total),
+            "tenders": tenders,
+            "issued_at": in_zone(paid.occurred_at, tz),
+            "expected_between": None,
+            "overdue": False,
+        }
+    asked = refund.requested
     return {
-        "refund_id": refund.refund_id,
-        "status": refund.status,
-        "for": refund.subject._asdict(),
-        **amounts(asked, asked.currency, asked.settled_before, refund.total),
-        "tenders": [
-            _tender(tender, asked.currency, refund.tenders[tender.payment_id], refund.references.get(tender.payment_id))
-            for tender in asked.tenders
-        ],
+        **values,
+        **amounts(asked, asked.currency, asked, refund.total),
+        "tenders": tenders,
         "issued_at": in_zone(asked.occurred_at, tz),
         "expected_between": [asked.expected_from.isoformat(), asked.expected_to.isoformat()],
         "overdue_at": in_zone(asked.overdue_at, tz),
@@ -48,24 +65,27 @@ def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
 def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     """The values of :func:`refund_values` at ``moment``: an unanswered refund is overdue from its deadline on."""
     waits = values["status"] == "requested"
+    if not waits:
+        return {**values, "overdue": False}
     at = datetime.fromisoformat(values["overdue_at"])
-    return {**values, "overdue": waits and passed("returns.refund_timing", at, moment)}
+    return {**values, "overdue": passed("returns.refund_timing", at, moment)}
 
 
 def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> RefundView:
     """What would be paid if the refund were requested at ``now``; nothing as long as the policy owes nothing."""
     currency = subject.order.currency
     due = owed(subject, subject.weighing(now))
-    allocation = policy.clauses.returns_original_tender.allocation
-    split = allocate(subject, due.total, allocation) if due.items else ()
-    total = sum(tender.amount for tender in split)
+    found = payable(subject, due, policy.clauses.returns_original_tender.allocation)
     return RefundView.model_validate(
         {
             "refund_id": None,
             "status": "due",
             "for": StreamId.parse(subject.stream)._asdict(),
-            **amounts(due, currency, subject.settled, total),
-            "tenders": [_tender(tender, currency, "due") for tender in split],
+            **amounts(due, currency, found, found.total),
+            "tenders": [
+                _tender(currency, tender.payment_id, tender.amount, "due") | {"payout_id": tender.payout_id}
+                for tender in found.tenders
+            ],
             "issued_at": None,
             "expected_between": None,
             "overdue": False,
@@ -73,8 +93,8 @@ def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> Re
     )
 
 
-def amounts(of: RefundRequested | Owed, currency: str, settled_before: int, total: int) -> dict[str, Any]:
-    """The sum of a refund, part by part; amounts as decimals."""
+def amounts(of: RefundRequested | Owed, currency: str, less: RefundRequested | Payable, total: int) -> dict[str, Any]:
+    """The sum of a refund, part by part; amounts as decimals. ``less`` says what was paid already, and what is voided."""
 
     def money(minor: int) -> str:
         return to_major(minor, currency)
@@ -92,7 +112,9 @@ def amounts(of: RefundRequested | Owed, currency: str, settled_before: int, tota
             }
             for deduction in of.deductions
         ],
-        "settled_before": money(settled_before),
+        "settled_before": money(less.settled_before),
+        "credits": [{"refund_id": credit.refund_id, "amount": money(credit.amount)} for credit in less.credits],
+        "voided": money(less.voided),
         "total": money(total),
         "items": [
             {
@@ -107,6 +129,5 @@ def amounts(of: RefundRequested | Owed, currency: str, settled_before: int, tota
     }
 
 
-def _tender(tender: Tender, currency: str, status: str, reference: str | None = None) -> dict[str, Any]:
-    amount = to_major(tender.amount, currency)
-    return {"payment_id": tender.payment_id, "amount": amount, "status": status, "reference": reference}
+def _tender(currency: str, payment_id: str, amount: int, status: str) -> dict[str, Any]:
+    return {"payment_id": payment_id, "amount": to_major(amount, currency), "status": status, "reference": None}

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from returnable.domain.events import Event
-from returnable.domain.fields import Model, Role, WorkKind
+from returnable.domain.fields import Model, RefundKind, Role, WorkKind
 from returnable.domain.outcome import ClauseView, ErrorView
 
 
@@ -94,6 +94,7 @@ class ReturnView(Model):
         "received",
         "inspected",
         "refunded",
+        "refund_failed",
         "rejected",
         "sent_back",
         "lost",
@@ -141,24 +142,39 @@ class TenderView(Model):
     amount: str
     status: Literal["due", "requested", "settled", "failed"]
     reference: str | None
+    settled: str = "0.00"
+    """What of it went back."""
+    payout_id: str | None = None
+    """What stands for the payment, where a person named it."""
+
+
+class CreditView(Model):
+    """What is owed less, because another refund paid it already."""
+
+    refund_id: str
+    amount: str
 
 
 class RefundView(Model):
     """The state of a refund; ``due``: nobody requested it yet, and this would be paid now.
 
-    ``total`` = merchandise + tax + shipping - deductions - ``settled_before`` (paid by an earlier attempt that failed), and
-    never less than zero.
+    ``total`` = merchandise + tax + shipping - deductions - ``settled_before`` (paid or pending by earlier attempts) - credits
+    - ``voided`` (authorised and never captured), and never less than zero. A refund with a ``kind`` was paid without the
+    desk's asking: only its total and its tenders are known.
     """
 
     refund_id: str | None
     status: Literal["due", "requested", "refunded", "failed"]
     for_: SubjectView = Field(alias="for")
+    kind: RefundKind | None = None
     currency: str
     merchandise: str
     tax: str
     shipping: str
     deductions: tuple[DeductionView, ...]
     settled_before: str
+    credits: tuple[CreditView, ...] = ()
+    voided: str = "0.00"
     total: str
     items: tuple[RefundItemView, ...]
     tenders: tuple[TenderView, ...]

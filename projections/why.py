@@ -278,13 +278,14 @@ def _refund(event: RefundRequested, history: Sequence[Recorded], tz: ZoneInfo) -
     confirmed: Any = history[0].event
     methods = {payment.payment_id: payment.method for payment in confirmed.payments}
     total = sum(tender.amount for tender in event.tenders)
-    values = amounts(event, event.currency, event.settled_before, total) | {
+    values = amounts(event, event.currency, event, total) | {
         "refund_id": event.refund_id,
         "tenders": [
             {
                 "payment_id": tender.payment_id,
                 "method": methods.get(tender.payment_id),
                 "amount": to_major(tender.amount, event.currency),
+                "payout_id": tender.payout_id,
             }
             for tender in event.tenders
         ],

@@ -20,7 +20,7 @@ from returnable.domain.ids import StreamId
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.refunds.owed import owed
-from returnable.domain.refunds.request import check_may_request
+from returnable.domain.refunds.request import check_may_request, may_request
 from returnable.domain.returns.state import Return
 from returnable.domain.timetable import promises_of
 from returnable.projections.views import SubjectView, WorkItem, WorklistView
@@ -88,13 +88,17 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
         yield Waiting("notify_customer", "order", order.order_id, zone_name)
     if order.exceptions:
         yield Waiting("exception", "order", order.order_id, zone_name)
-    if order.status == "cancelled" and _refund_due(case, order.stream, policy):
+    if _refund_due(case, order.stream, policy):
         yield Waiting("request_refund", "order", order.order_id, zone_name)
     for ret in case.returns.values():
         yield from _of_return(case, ret, policy)
     for claim in case.claims.values():
         if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
             yield Waiting("request_refund", "claim", claim.claim_id, zone_name)
+    for refund in case.refunds.values():
+        if refund.paid_short:
+            until = refund.requested.overdue_at  # from then on it is overdue
+            yield Waiting("refund_short", "refund", refund.refund_id, zone_name, until, shown_until=until)
     for deadline in promises_of(case):
         if deadline.open and deadline.task is not None:
             yield _of_deadline(deadline, deadline.task, zone_name)
@@ -115,7 +119,9 @@ def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
         yield Waiting("inspect", "return", ret.return_id, zone_name)
     if ret.status in ("rejected", "inspected", "refunded") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)
-    if ret.status == "inspected" and ret.anything_accepted() and _refund_due(case, ret.stream, policy):
+    settled = ret.status == "inspected" and ret.anything_accepted()
+    asked = any(refund.stream == ret.stream for refund in case.refunds.values())
+    if (settled or asked) and _refund_due(case, ret.stream, policy):
         yield Waiting("request_refund", "return", ret.return_id, zone_name)
 
 
@@ -123,9 +129,9 @@ def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
     subject = case.refund_subject(stream)
     try:
         check_may_request(subject, "request_refund")
+        # The amount owed does not depend on the instant of the request: any instant will do.
+        weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
+        due = owed(subject, weighing)
+        return weighing.allowed and may_request(subject, due, policy) is not None
     except Impossible:
         return False
-    # The amount owed does not depend on the instant of the request: any instant will do.
-    weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
-    owed(subject, weighing)
-    return weighing.allowed

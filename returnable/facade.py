@@ -307,13 +307,60 @@ class Desk:
         refund_id: str,
         payment_id: str,
         result: Literal["succeeded", "failed"],
+        amount: str | None = None,
+        currency: str | None = None,
+        settled_at: When | None = None,
         reference: str | None = None,
         reason: str | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The payment provider answered for one tender of a refund."""
+        """The payment provider answered for one tender of a refund: paid, not paid, or paid and sent back by the bank."""
         return self._do("record_refund_result", locals())
+
+    def record_refund(
+        self,
+        *,
+        refund_id: str,
+        order_id: str,
+        kind: Literal["goodwill", "dispute", "elsewhere", "past"],
+        tenders: Sequence[commands.PaidTender | Fields],
+        lines: Sequence[commands.LineQuantity | Fields] | None = None,
+        reason: str | None = None,
+        refunded_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """Money went back that the desk did not ask for. What is owed later is less by it."""
+        return self._do("record_refund", locals())
+
+    def record_capture(
+        self,
+        *,
+        order_id: str,
+        payment_id: str,
+        amount: str | None = None,
+        captured_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The payment provider took money that was authorised; without ``amount``, all that was not taken yet."""
+        return self._do("record_capture", locals())
+
+    def name_payout(
+        self,
+        *,
+        order_id: str,
+        payment_id: str,
+        payout_id: str,
+        method: str,
+        reason: str,
+        approved_by: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A person with authority names another way to pay back a payment that cannot be paid back."""
+        return self._do("name_payout", locals())
 
     def record_send_back(
         self,

@@ -151,8 +151,14 @@ def _add_refund(tree: Tree, refund: RefundWhy) -> None:
     for deduction in refund.deductions:
         node.add(f"less {deduction.amount}, {deduction.clause}: {in_words(deduction.because)}")
     if refund.settled_before.strip("0."):
-        node.add(f"less {refund.settled_before}, which an earlier attempt paid")
+        node.add(f"less {refund.settled_before}, which earlier attempts paid or are paying")
+    for credit in refund.credits:
+        node.add(f"less {credit.amount}, which refund {safe(credit.refund_id)} paid already")
+    if refund.voided.strip("0."):
+        node.add(f"less {refund.voided}, which was authorised and never captured")
     for tender in refund.tenders:
-        node.add(f"{tender.amount} to {safe(tender.payment_id)}{f' ({safe(tender.method)})' if tender.method else ''}")
+        method = f" ({safe(tender.method)})" if tender.method else ""
+        instead = f", by {safe(tender.payout_id)}" if tender.payout_id else ""
+        node.add(f"{tender.amount} to {safe(tender.payment_id)}{method}{instead}")
     first, last = refund.expected_between
     node.add(f"expected from {first} to {last}, overdue at {refund.overdue_at}")

@@ -27,7 +27,13 @@ def confirm(command: ConfirmOrder, now: DecisionContext) -> DecisionResult:
         for line in command.lines
     )
     payments = tuple(
-        Payment(payment_id=p.payment_id, method=p.method, amount=to_minor(p.amount, currency)) for p in command.payments
+        Payment(
+            payment_id=p.payment_id,
+            method=p.method,
+            amount=to_minor(p.amount, currency),
+            captured=None if p.captured is None else to_minor(p.captured, currency),
+        )
+        for p in command.payments
     )
     shipping, shipping_tax = to_minor(command.shipping.charged, currency), to_minor(command.shipping.tax, currency)
     due = sum(line.unit_price * line.quantity + line.tax for line in lines) + shipping + shipping_tax

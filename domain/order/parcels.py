@@ -8,7 +8,7 @@ from __future__ import annotations
 from returnable.domain.commands import RecordDelivery, RecordShipment
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.errors import Impossible
-from returnable.domain.events import Delivered, Event, ExceptionRaised, Shipped, Units
+from returnable.domain.events import Delivered, Shipped, Units
 from returnable.domain.fields import to_text
 from returnable.domain.order.state import Order, Parcel
 from returnable.domain.wording import plural
@@ -44,7 +44,7 @@ def record_shipment(order: Order, command: RecordShipment, now: DecisionContext)
             f"the shipment of parcel {parcel_id} at {to_text(shipped_at)} was learnt after the cancellation "
             f"was granted at {to_text(order.cancelled_at)}"
         )
-    return _with_exception(order, event, reasons, now)
+    return now.fact(order.stream, event, reasons)
 
 
 def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) -> tuple[Units, ...]:
@@ -102,11 +102,4 @@ def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext)
         report_before=deadlines.end(clauses.wrong_item_window, delivered_at, "report_before"),
         pins=now.pins,
     )
-    return _with_exception(order, event, reasons, now)
-
-
-def _with_exception(order: Order, event: Event, reasons: list[str], now: DecisionContext) -> DecisionResult:
-    events: list[tuple[str, Event]] = [(order.stream, event)]
-    if reasons:
-        events.append((order.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
-    return DecisionResult(events=events)
+    return now.fact(order.stream, event, reasons)

@@ -22,13 +22,15 @@ from returnable.domain.events import (
     Delivered,
     Event,
     ExceptionRaised,
+    PaymentCaptured,
+    PayoutNamed,
     RefusalsCounted,
     Shipped,
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS
-from returnable.domain.ruling import Grounds, margin_seconds
+from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
 from returnable.domain.wording import plural
 
 Held = Mapping[str | None, int]
@@ -56,6 +58,15 @@ class Parcel:
     def delivered_at(self) -> datetime | None:
         """When it reached the customer."""
         return self.delivered.at if self.delivered else None
+
+
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """What stands for a payment that cannot be paid back, and who said so."""
+
+    payout_id: str
+    method: str
+    override: OverrideInForce
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,12 @@ class Order(Aggregate):
     account_since: datetime | None = None
     parcels: dict[str, Parcel] = field(default_factory=dict)
     incomplete_since: datetime | None = None
+    captured: dict[str, int] = field(default_factory=dict)
+    """Payment → what was taken of it, in minor units."""
+    payouts: dict[str, Payout] = field(default_factory=dict)
+    """Payment that cannot be paid back → what stands for it."""
+    cancelled_units: dict[str, int] = field(default_factory=dict)
+    """Line → the units that the shop cancelled."""
     cancellation_asked: Happened | None = None
     """The earliest request to cancel, accepted or declined."""
     cancelled_at: datetime | None = None
@@ -110,7 +127,7 @@ class Order(Aggregate):
 
     def clone(self) -> Order:
         new = super().clone()
-        new.parcels = dict(self.parcels)
+        new.parcels, new.captured, new.payouts = dict(self.parcels), dict(self.captured), dict(self.payouts)
         return new
 
     # ---- parcels and units ------------------------------------------------------------------------------------------
@@ -212,6 +229,7 @@ class Order(Aggregate):
                 raise HistoryBroken(f"{self.stream}: {short(event.currency)} is not a currency")
             self.confirmed = event
             self.lines = {line.line_id: line for line in event.lines}
+            self.captured = {p.payment_id: p.amount if p.captured is None else p.captured for p in event.payments}
             self.account_id = event.customer.account_id
             self.account_since = event.occurred_at if self.account_id is not None else None
         elif isinstance(event, Shipped):
@@ -246,6 +264,14 @@ class Order(Aggregate):
         if isinstance(event, AccountLinked):
             self.account_since = min(event.occurred_at, self.account_since or event.occurred_at)
             self.account_id = event.account_id
+        elif isinstance(event, PaymentCaptured):
+            self.captured[event.payment_id] = self.captured.get(event.payment_id, 0) + event.amount
+        elif isinstance(event, PayoutNamed):
+            source = f"{self.stream}#{happened.version}"
+            override = OverrideInForce(
+                "returns.original_tender", event.approved_by, event.reason, event.occurred_at, source
+            )
+            self.payouts[event.payment_id] = Payout(event.payout_id, event.method, override)
         elif isinstance(event, CustomerNotified):
             self.notices_owed = 0
         elif isinstance(event, ExceptionRaised):

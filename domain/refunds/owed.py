@@ -6,7 +6,8 @@ Clauses: ``cancellation.full_refund``, ``returns.refund_after_inspection``, ``re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -17,9 +18,8 @@ from returnable.domain.events import BoughtLine, Deduction, RefundItem
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import RETURN
 from returnable.domain.money import split, to_major
-from returnable.domain.order.state import Order
-from returnable.domain.refunds.state import RefundSubject
-from returnable.domain.returns.state import Return
+from returnable.domain.refunds.state import Refund, RefundSubject
+from returnable.domain.returns.state import Label, Return
 from returnable.domain.ruling import Grounds
 
 
@@ -60,32 +60,47 @@ def tax_of_units(line: BoughtLine, start: int, count: int) -> int:
 
 
 def _items(about: RefundSubject, units: Mapping[str, int]) -> list[RefundItem]:
-    # The cents of a line's tax belong to its units in the order in which the units are first refunded. So all refunds of a
-    # line add up to its tax exactly, in however many steps and attempts they are made.
-    earlier: dict[str, int] = {}
-    seen: set[str] = {about.stream}
-    for refund in about.refunds:
-        if refund.stream == about.stream:
-            break
-        if refund.stream not in seen:
-            seen.add(refund.stream)
-            for item in refund.requested.items:
-                earlier[item.line_id] = earlier.get(item.line_id, 0) + item.quantity
     return [
         RefundItem(
             line_id=line.line_id,
             quantity=units[line.line_id],
             merchandise=line.unit_price * units[line.line_id],
-            tax=tax_of_units(line, earlier.get(line.line_id, 0), units[line.line_id]),
+            tax=_tax(about, line, units[line.line_id]),
         )
         for line in about.order.lines.values()
         if units.get(line.line_id, 0) > 0
     ]
 
 
+def _tax(about: RefundSubject, line: BoughtLine, count: int) -> int:
+    # The cents of a line's tax belong to its units in the order in which the units are first refunded. So all refunds of a
+    # line add up to its tax exactly, in however many steps and attempts they are made.
+    most: Counter[str] = Counter()
+    ours = 0
+    for refund in about.refunds:
+        if refund.elsewhere is not None:
+            continue
+        for item in refund.requested.items:
+            more = item.quantity - most[refund.stream]
+            if item.line_id == line.line_id and more > 0:
+                if refund.stream == about.stream:
+                    ours += tax_of_units(line, sum(most.values()), min(more, max(0, count - most[refund.stream])))
+                most[refund.stream] += more
+    return ours + tax_of_units(line, sum(most.values()), max(0, count - most[about.stream]))
+
+
+def _covers_order(about: RefundSubject, units: Mapping[str, int]) -> bool:
+    """Whether these units are all that was bought, together with those of the other refunds."""
+    paid: Counter[str] = Counter(units)
+    for attempts in about.others():
+        for item in attempts[-1].requested.items:
+            paid[item.line_id] += item.quantity
+    return all(paid[line.line_id] >= line.quantity for line in about.order.lines.values())
+
+
 def _shipping_left(about: RefundSubject) -> int:
-    """Outbound shipping with its tax, unless another refund has paid it back."""
-    if any(refund.requested.shipping for refund in about.refunds if refund.stream != about.stream):
+    """Outbound shipping with its tax, unless another refund pays it back."""
+    if any(attempts[-1].requested.shipping for attempts in about.others()):
         return 0
     return about.order.confirmed.shipping_charged + about.order.confirmed.shipping_tax
 
@@ -95,7 +110,7 @@ def _owed_for_return(about: RefundSubject, ret: Return, weighing: Weighing) -> O
     order = about.order
     units = _units_of_return(ret, weighing)
     items = _items(about, units)
-    fee = _label_fee(ret, order, items, weighing)
+    fee = _label_fee(about, ret, items, weighing)
     deductions: tuple[Deduction, ...] = ()
     if fee is not None:
         deductions = (fee,)
@@ -103,7 +118,7 @@ def _owed_for_return(about: RefundSubject, ret: Return, weighing: Weighing) -> O
     shipping = 0
     if items:
         shipping = _shipping_left(about)
-        whole = all(units.get(line.line_id, 0) == line.quantity for line in order.lines.values())
+        whole = _covers_order(about, units)
         applies = weighing.policy.clauses.returns_shipping_non_refundable.applies
         keeps = applies and not weighing.overridden("returns.shipping_non_refundable")
         refunds_it = not keeps and (applies or whole)
@@ -145,12 +160,38 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     return {line_id: count - ret.sent_back.get(line_id, 0) for line_id, count in inspected.items()}
 
 
-def _label_fee(ret: Return, order: Order, items: Sequence[RefundItem], weighing: Weighing) -> Deduction | None:
+def _labels_to_charge(about: RefundSubject, ret: Return) -> tuple[list[Label], list[Label]]:
+    """The labels that were used, and among them those that are charged already, here or by another refund.
+
+    Two returns may travel on one label; it has the same carrier and the same tracking number in both.
+    """
+    charged = {label.tracking for attempts in about.others() for label in _charged(about, attempts[-1])}
+    used, before = ret.labels_used(), list[Label]()
+    for label in used:
+        if label.tracking in charged:
+            before.append(label)
+        charged.add(label.tracking)
+    return used, before
+
+
+def _charged(about: RefundSubject, refund: Refund) -> Iterator[Label]:
+    for deduction in refund.requested.deductions:
+        names = deduction.grounds.get("labels_used")
+        if isinstance(names, list) and refund.subject.kind == "return":
+            labels = about.returns[refund.subject.id].labels
+            yield from (labels[str(name)] for name in names)
+
+
+def _label_fee(about: RefundSubject, ret: Return, items: Sequence[RefundItem], weighing: Weighing) -> Deduction | None:
     if not items:
         return None
+    order = about.order
     clause = weighing.policy.clauses.returns_label_fee
-    used = ret.labels_used()
+    used, charged = _labels_to_charge(about, ret)
     grounds: Grounds = {"labels_used": [label.label_id for label in used]}
+    if charged:
+        grounds["charged_before"] = [label.label_id for label in charged]
+        used = [label for label in used if label not in charged]
     if order.currency != weighing.policy.currency:
         # A fee stated in another currency was never agreed on for this order.
         grounds["currency"], grounds["stated_in"] = order.currency, weighing.policy.currency
@@ -192,13 +233,22 @@ def _deduct(items: Sequence[RefundItem], fee: Deduction) -> list[RefundItem]:
     return [item.model_copy(update={"deducted": shares.get(item.line_id, 0)}) for item in items]
 
 
-def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:
-    """Everything that was paid for a cancelled order (``cancellation.full_refund``)."""
+def units_cancelled(about: RefundSubject) -> dict[str, int]:
+    """Line → the units whose cancellation is to be paid for: what the shop cancelled, or all that nothing else holds."""
     order = about.order
+    if order.cancelled_at is None:
+        return dict(order.cancelled_units)
     units = {line.line_id: line.quantity - sum(about.held[line.line_id].values()) for line in order.lines.values()}
-    with_shipping = weighing.policy.clauses.cancellation_full_refund.refunds_shipping
+    return {line_id: count for line_id, count in units.items() if count > 0}
+
+
+def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:
+    """What was paid for the cancelled units; with shipping where nothing of the order ships (``cancellation.full_refund``)."""
+    order = about.order
+    nothing_ships = order.cancelled_at is not None
+    with_shipping = nothing_ships and weighing.policy.clauses.cancellation_full_refund.refunds_shipping
     shipping = _shipping_left(about) if with_shipping else 0
-    owed = Owed(tuple(_items(about, units)), shipping)
+    owed = Owed(tuple(_items(about, units_cancelled(about))), shipping)
     grounds: Grounds = {"shipping": to_major(shipping, order.currency), "amount": to_major(owed.total, order.currency)}
     if order.cancelled_at is not None:
         grounds["cancelled_at"] = to_text(order.cancelled_at)
@@ -209,7 +259,7 @@ def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:
 def _owed_for_claim(about: RefundSubject, claim: Claim, weighing: Weighing) -> Owed:
     """The claimed units at price and tax, with no fee; outbound shipping too when the claim is for the whole order."""
     order = about.order
-    whole = list(order.lines) == [claim.line_id] and order.lines[claim.line_id].quantity == claim.quantity
+    whole = _covers_order(about, {claim.line_id: claim.quantity})
     with_shipping = whole and weighing.policy.clauses.wrong_item_remedy.refunds_shipping_for_whole_order
     shipping = _shipping_left(about) if with_shipping else 0
     owed = Owed(tuple(_items(about, {claim.line_id: claim.quantity})), shipping)

@@ -1,40 +1,56 @@
-"""The request for a refund, and the results that the payment provider reports.
+"""The request for a refund.
 
 Clauses: those of what is owed, ``returns.original_tender``, ``returns.refund_timing``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from returnable.domain.aggregate import not_allowed
 from returnable.domain.claims import Claim
-from returnable.domain.commands import RecordRefundResult, RequestRefund
-from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.commands import RequestRefund
+from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing
 from returnable.domain.errors import Impossible
-from returnable.domain.events import RefundDeclined, Refunded, RefundFailed, RefundRequested, RefundSettled
+from returnable.domain.events import RefundDeclined, Refunded, RefundRequested
 from returnable.domain.fields import to_text
 from returnable.domain.money import to_major
+from returnable.domain.order.state import Order
+from returnable.domain.policy import Policy
 from returnable.domain.ports import ReservedId
-from returnable.domain.refunds.owed import owed
-from returnable.domain.refunds.state import Refund, RefundSubject
-from returnable.domain.refunds.tenders import allocate
+from returnable.domain.refunds.owed import Owed, owed, units_cancelled
+from returnable.domain.refunds.state import RefundSubject
+from returnable.domain.refunds.tenders import Payable, payable
 from returnable.domain.returns.state import Return
-from returnable.domain.ruling import Grounds
-from returnable.domain.wording import listed
+from returnable.domain.ruling import Grounds, OverrideInForce
+
+
+def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | None:
+    """What a request would pay now; ``None`` where earlier attempts leave nothing to ask for.
+
+    A first request is always possible, and closes its subject even where nothing is left to pay. So is one after all attempts
+    failed. Raises ``money.mismatch`` where less is left of what was captured.
+    """
+    found = payable(about, due, policy.clauses.returns_original_tender.allocation)
+    settled = any(refund.status != "failed" for refund in about.attempts)
+    return None if settled and not found.total else found
 
 
 def check_may_request(about: RefundSubject, command: str) -> None:
-    """Raise ``transition.not_allowed`` unless a refund can be asked for now."""
-    subject, earlier = about.subject, about.attempts
-    if earlier and earlier[-1].status in ("requested", "refunded"):
-        last = earlier[-1]
-        allowed = ("record_refund_result",) if last.status == "requested" else ()
-        raise not_allowed(command, f"refund {last.refund_id} of {subject.name}", last.status, allowed)
-    if not isinstance(subject, Return):
-        subject.check_allows("RefundRequested", command)
+    """Raise ``transition.not_allowed`` unless a refund of this subject can be asked for at all."""
+    subject = about.subject
+    if isinstance(subject, Return) and about.attempts:
+        return
+    if isinstance(subject, Order) and not units_cancelled(about):
+        raise subject.not_allowed(command, "nothing of it was cancelled here")
+    subject.check_allows("RefundRequested", command)
     if isinstance(subject, Claim) and subject.remedy == "replacement":
         raise subject.not_allowed(command, "settled by replacement")
+
+
+def _nothing_left(about: RefundSubject, command: str) -> Impossible:
+    waiting = [refund for refund in about.attempts if refund.status == "requested"]
+    last = (waiting or about.attempts)[-1]
+    allowed = ("record_refund_result",) if waiting else ()
+    return not_allowed(command, f"refund {last.refund_id} of {about.subject.name}", last.status, allowed)
 
 
 def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionContext) -> DecisionResult:
@@ -44,17 +60,15 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
     weighing = about.weighing(now)
     due = owed(about, weighing)
     if not weighing.allowed:
+        if about.attempts:
+            raise _nothing_left(about, command.command)
         return now.decide(stream, weighing, RefundDeclined)
     about.subject.check_allows("RefundRequested", command.command)
 
-    allocation = now.policy.clauses.returns_original_tender.allocation
-    tenders = allocate(about, due.total, allocation)
-    total = sum(tender.amount for tender in tenders)
-    shown: list[Grounds] = [
-        {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)} for tender in tenders
-    ]
-    weighing.weigh("returns.original_tender", True, {"total": to_major(total, order.currency), "tenders": shown})
-
+    found = may_request(about, due, now.policy)
+    if found is None:
+        raise _nothing_left(about, command.command)
+    weigh_tenders(order, found, weighing)
     timing = now.deadlines.of_refund(now.at)
     weighing.weigh(
         "returns.refund_timing",
@@ -76,41 +90,28 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
         items=due.items,
         shipping=due.shipping,
         deductions=due.deductions,
-        settled_before=about.settled,
-        tenders=tenders,
+        settled_before=found.settled_before,
+        credits=found.credits,
+        voided=found.voided,
+        tenders=found.tenders,
         expected_from=timing.expected_from,
         expected_to=timing.expected_to,
         overdue_at=timing.overdue_at,
     )
-    if not tenders:  # an order that cost nothing and was paid by nothing
+    if not found.tenders:  # nothing is paid, so no provider will answer
         decided.events.append((stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
     return decided
 
 
-def record_result(refund: Refund, command: RecordRefundResult, now: DecisionContext) -> DecisionResult:
-    """Record the payment provider's answer for one tender. When all are settled, the refund is complete."""
-    tender = refund.tenders.get(command.payment_id)
-    if tender is None:
-        reason = f"refund {refund.refund_id} pays nothing to {command.payment_id!r}"
-        raise Impossible("command.invalid", reason, field="payment_id")
-    if tender != "requested":
-        waiting = [payment_id for payment_id, status in refund.tenders.items() if status == "requested"]
-        allowed: tuple[str, ...] = ()
-        why = ""
-        if waiting:
-            allowed, why = ("record_refund_result",), f"no result yet for {listed(waiting)}"
-        elif refund.status == "failed":
-            allowed, why = ("request_refund",), "ask again under a new refund_id"
-        subject = f"payment {command.payment_id} of refund {refund.refund_id}"
-        raise not_allowed(command.command, subject, tender, allowed, why)
-    answer: dict[str, Any] = {
-        "refund_id": refund.refund_id,
-        "payment_id": command.payment_id,
-        "reference": command.reference,
-    }
-    if command.result == "failed":
-        return now.record(refund.stream, RefundFailed, **answer, reason=command.reason)
-    decided = now.record(refund.stream, RefundSettled, **answer)
-    if all(status == "settled" for payment, status in refund.tenders.items() if payment != command.payment_id):
-        decided.events.append((refund.stream, Refunded(**now.envelope(), refund_id=refund.refund_id)))
-    return decided
+def weigh_tenders(order: Order, found: Payable, weighing: Weighing) -> None:
+    """Weigh ``returns.original_tender``: the money goes to the original payments, unless a person named another payout."""
+    shown: list[Grounds] = []
+    override: OverrideInForce | None = None
+    for tender in found.tenders:
+        grounds: Grounds = {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)}
+        if tender.payout_id is not None:
+            grounds["payout_id"] = tender.payout_id
+            override = order.payouts[tender.payment_id].override
+        shown.append(grounds)
+    total: Grounds = {"total": to_major(found.total, order.currency), "tenders": shown}
+    weighing.weigh("returns.original_tender", override is None, total, override)

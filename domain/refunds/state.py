@@ -2,26 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal, NamedTuple
 
 from returnable.domain.aggregate import shallow_copy
 from returnable.domain.claims import Claim
 from returnable.domain.deadlines import Happened, passed
 from returnable.domain.deciding import DecisionContext, Weighing
-from returnable.domain.events import Event, RefundFailed, RefundOverdue, RefundRequested, RefundSettled, Tender
+from returnable.domain.events import (
+    Event,
+    RefundFailed,
+    RefundOverdue,
+    RefundRecorded,
+    RefundRequested,
+    RefundReversed,
+    RefundSettled,
+)
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import NOTHING, REFUND
 from returnable.domain.order.state import Held, Order
 from returnable.domain.returns.state import Return
+
+Result = RefundSettled | RefundFailed | RefundReversed
+"""An event that holds an answer of the payment provider."""
+
+
+class Answer(NamedTuple):
+    """An answer of the payment provider. The same answer told twice is one answer."""
+
+    payment_id: str
+    result: Literal["succeeded", "failed"]
+    reference: str | None
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenderState:
+    """How much of a tender was paid back and how much failed, in minor units. The rest is pending."""
+
+    payment_id: str
+    asked: int
+    payout_id: str | None = None
+    settled: int = 0
+    failed: int = 0
+    paid_by: frozenset[str] = frozenset()
+    """Other ids under which the provider paid it."""
+
+    @property
+    def pending(self) -> int:
+        """What has no answer yet."""
+        return max(0, self.asked - self.settled - self.failed)
+
+    @property
+    def status(self) -> Literal["requested", "settled", "failed"]:
+        """``requested`` while something of it is pending."""
+        return "requested" if self.pending else "failed" if self.failed else "settled"
+
+    def settle(self, amount: int) -> TenderState:
+        """That much was paid back: of what is pending first, then of what failed before."""
+        settled = self.settled + amount
+        return replace(self, settled=settled, failed=max(0, min(self.failed, self.asked - settled)))
+
+    def fail(self, amount: int) -> TenderState:
+        """That much of what is pending was not paid back."""
+        return replace(self, failed=self.failed + amount)
+
+    def reverse(self, amount: int) -> TenderState:
+        """That much of what was paid back came back to the shop."""
+        settled = self.settled - amount
+        return replace(self, settled=settled, failed=max(0, min(self.asked - settled, self.failed + amount)))
 
 
 @dataclass
 class Refund:
     """A refund as its events make it. They are in the stream of what it pays for.
 
-    ``tenders``: payment id → ``requested``, ``settled`` or ``failed``.
+    One that the desk did not ask for is in the stream of its order, and has :attr:`elsewhere` in the place of ``requested``.
     """
 
     refund_id: str
@@ -29,13 +89,21 @@ class Refund:
     status: str = NOTHING
     requested: RefundRequested = field(init=False)
     requested_by: int = 0
-    """The version of the event that requested it."""
-    tenders: dict[str, str] = field(default_factory=dict)
+    """The version of the event that requested or recorded it."""
+    elsewhere: RefundRecorded | None = None
+    """What was paid without the desk's asking."""
+    tenders: dict[str, TenderState] = field(default_factory=dict)
+    """Payment id → what became of its tender."""
     references: dict[str, str] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
+    settled_at: datetime | None = None
+    """When the last of what went back was settled."""
     overdue_by: int | None = None
     """The version of the event that says it is overdue."""
     ended: Happened | None = None
-    """When it was settled, or failed."""
+    """When it was settled first, or failed without having been settled."""
+    completed: bool = False
+    """Whether all of it was settled once, even if money came back later."""
 
     @property
     def subject(self) -> StreamId:
@@ -43,18 +111,34 @@ class Refund:
         return StreamId.parse(self.stream)
 
     @property
+    def currency(self) -> str:
+        """ISO 4217."""
+        return (self.elsewhere or self.requested).currency
+
+    @property
     def total(self) -> int:
-        """What goes back, in minor units."""
-        return sum(tender.amount for tender in self.requested.tenders)
+        """What was asked for, in minor units."""
+        return sum(tender.asked for tender in self.tenders.values())
 
     @property
     def settled(self) -> int:
         """What has gone back, in minor units."""
-        return sum(t.amount for t in self.requested.tenders if self.tenders[t.payment_id] == "settled")
+        return sum(tender.settled for tender in self.tenders.values())
 
-    def unsettled_tenders(self) -> tuple[Tender, ...]:
-        """The tenders that have not gone back."""
-        return tuple(t for t in self.requested.tenders if self.tenders[t.payment_id] != "settled")
+    @property
+    def pending(self) -> int:
+        """What has no answer yet, in minor units."""
+        return sum(tender.pending for tender in self.tenders.values())
+
+    @property
+    def paid_short(self) -> bool:
+        """Whether a part of a tender was paid and the rest of it is pending."""
+        return self.status == "requested" and any(t.settled and t.pending for t in self.tenders.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tender is settled."""
+        return all(tender.status == "settled" for tender in self.tenders.values())
 
     @property
     def may_lapse(self) -> bool:
@@ -65,6 +149,17 @@ class Refund:
         """Whether it should have been settled by then."""
         return self.status == "requested" and passed("returns.refund_timing", self.requested.overdue_at, moment)
 
+    def named(self, payment_id: str) -> list[TenderState]:
+        """The tenders that an answer with that id is about: of that payment, or paid by that payout."""
+        return [
+            t for t in self.tenders.values() if payment_id in (t.payment_id, t.payout_id) or payment_id in t.paid_by
+        ]
+
+    def concerned(self, payment_id: str) -> list[TenderState]:
+        """The tenders that an answer with that id is about. One that no tender knows pays for those that are open."""
+        named = self.named(payment_id)
+        return named or [t for t in self.tenders.values() if t.settled < t.asked] or list(self.tenders.values())[:1]
+
     def clone(self) -> Refund:
         """A copy that can be changed without touching this one."""
         new = shallow_copy(self)
@@ -73,27 +168,93 @@ class Refund:
 
     def apply(self, event: Event, version: int) -> None:
         """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
-        if isinstance(event, RefundRequested):
-            self.status = REFUND.after(self.status, event.type)
-            self.requested, self.requested_by = event, version
-            self.tenders = {tender.payment_id: "requested" for tender in event.tenders}
-        elif isinstance(event, RefundSettled | RefundFailed):
-            self.tenders[event.payment_id] = "settled" if isinstance(event, RefundSettled) else "failed"
-            if event.reference is not None:
-                self.references[event.payment_id] = event.reference
-            answers = set(self.tenders.values())
-            self.status = REFUND.after(self.status, event.type, "requested" not in answers and "failed" in answers)
+        before = self.status
+        if isinstance(event, Result):
+            self._answer(event)
+            states = {tender.status for tender in self.tenders.values()}
+            self.status = REFUND.after(self.status, event.type, "requested" not in states and "failed" in states)
         else:
             self.status = REFUND.after(self.status, event.type)
-            if isinstance(event, RefundOverdue):
+            if isinstance(event, RefundRequested):
+                self.requested, self.requested_by = event, version
+                self.tenders = {t.payment_id: TenderState(t.payment_id, t.amount, t.payout_id) for t in event.tenders}
+            elif isinstance(event, RefundRecorded):
+                self._record(event, version)
+            elif isinstance(event, RefundOverdue):
                 self.overdue_by = self.overdue_by or version
-        if self.status != "requested":
+        if self.status == "refunded" and not self.completed:
+            self.ended, self.completed = Happened(event.occurred_at, version), True
+        elif self.status == "failed" and before == "requested" and not self.completed:
             self.ended = Happened(event.occurred_at, version)
+
+    def _record(self, event: RefundRecorded, version: int) -> None:
+        self.elsewhere, self.requested_by, self.settled_at = event, version, event.occurred_at
+        for tender in event.tenders:
+            name, amount = tender.payment_id, tender.amount
+            self.tenders[name] = TenderState(name, amount, settled=amount)
+            self.answers += (Answer(name, "succeeded", tender.reference, amount, event.currency),)
+            if tender.reference is not None:
+                self.references[name] = tender.reference
+
+    def _answer(self, event: Result) -> None:
+        settles = isinstance(event, RefundSettled)
+        result: Literal["succeeded", "failed"] = "succeeded" if settles else "failed"
+        self.answers += (Answer(event.payment_id, result, event.reference, event.amount, event.currency),)
+        left = event.amount if event.currency == self.currency else 0
+        known = bool(self.named(event.payment_id))
+        concerned = self.concerned(event.payment_id) if settles else self.named(event.payment_id)
+        for tender in concerned:
+            room = tender.asked - tender.settled if settles else tender.settled
+            taken = min(left, max(0, tender.pending if isinstance(event, RefundFailed) else room))
+            left -= taken
+            if settles:
+                paid_by = tender.paid_by if known else tender.paid_by | {event.payment_id}
+                self.tenders[tender.payment_id] = replace(tender.settle(taken), paid_by=paid_by)
+            elif isinstance(event, RefundFailed):
+                self.tenders[tender.payment_id] = tender.fail(taken)
+            else:
+                self.tenders[tender.payment_id] = tender.reverse(taken)
+            if event.reference is not None:
+                self.references[tender.payment_id] = event.reference
+        if settles and concerned:
+            first = self.tenders[concerned[0].payment_id]
+            self.tenders[first.payment_id] = first.settle(left)  # more than was asked for
+            self.settled_at = max(event.occurred_at, self.settled_at or event.occurred_at)
+
+
+def due_by(attempts: Sequence[Refund]) -> int:
+    """What all attempts of one subject should pay together, by the latest request."""
+    return attempts[-1].requested.due if attempts else 0
+
+
+def on_its_way(attempts: Iterable[Refund]) -> int:
+    """What went back or is pending, in all attempts."""
+    return sum(refund.settled + refund.pending for refund in attempts)
+
+
+def attempts_by_stream(refunds: Iterable[Refund]) -> dict[str, list[Refund]]:
+    """Stream → the refunds that the desk asked for in it, oldest first."""
+    found: dict[str, list[Refund]] = {}
+    for refund in refunds:
+        if refund.elsewhere is None:
+            found.setdefault(refund.stream, []).append(refund)
+    return found
+
+
+def unpaid(attempts: Sequence[Refund]) -> Counter[str]:
+    """Payment id → what should have gone back to it, but failed in the latest attempts."""
+    open_, found = due_by(attempts) - on_its_way(attempts), Counter[str]()
+    for refund in reversed(attempts):
+        for tender in refund.tenders.values():
+            taken = max(0, min(open_, tender.failed))
+            found[tender.payment_id] += taken
+            open_ -= taken
+    return +found
 
 
 @dataclass(frozen=True, slots=True)
 class RefundSubject:
-    """What a refund is asked for: a return, a claim or a cancelled order, with the rest of its case around it."""
+    """What a refund is asked for: a return, a claim or a cancellation, with the rest of its case around it."""
 
     subject: Order | Return | Claim
     order: Order
@@ -101,6 +262,8 @@ class RefundSubject:
     """All refunds of the case, oldest first."""
     held: Mapping[str, Held]
     """Line → the units that are in a return or claim."""
+    returns: Mapping[str, Return]
+    """The returns of the case."""
 
     @property
     def stream(self) -> str:
@@ -109,13 +272,12 @@ class RefundSubject:
 
     @property
     def attempts(self) -> list[Refund]:
-        """Its own refunds, oldest first."""
-        return [refund for refund in self.refunds if refund.stream == self.stream]
+        """The refunds that the desk asked for it, oldest first."""
+        return attempts_by_stream(self.refunds).get(self.stream, [])
 
-    @property
-    def settled(self) -> int:
-        """What went back for it in all attempts, in minor units."""
-        return sum(refund.settled for refund in self.attempts)
+    def others(self) -> Iterator[list[Refund]]:
+        """The attempts of each other subject of the case."""
+        return (attempts for stream, attempts in attempts_by_stream(self.refunds).items() if stream != self.stream)
 
     def weighing(self, now: DecisionContext) -> Weighing:
         """An empty ruling, with the overrides in force for the order and for what is paid back."""

@@ -1,50 +1,180 @@
-"""How a refund splits over the payments of its order. Clause: ``returns.original_tender``."""
+"""What of a refund is still to be paid, and how it splits over the payments of its order.
+
+Clause: ``returns.original_tender``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from returnable.domain.errors import Impossible
-from returnable.domain.events import Tender
+from returnable.domain.events import Credit, RefundRecorded, Tender
 from returnable.domain.money import split, to_major
 from returnable.domain.order.state import Order
-from returnable.domain.refunds.state import Refund, RefundSubject
+from returnable.domain.refunds.owed import Owed, tax_of_units
+from returnable.domain.refunds.state import Refund, RefundSubject, due_by, on_its_way, unpaid
+from returnable.domain.wording import listed, plural
 
 
-def left_for(order: Order, refunds: Sequence[Refund], stream: str) -> dict[str, int]:
-    """What a refund of ``stream`` may take of each payment: captured, less what went back or is kept for another refund."""
-    left = {payment.payment_id: payment.amount for payment in order.confirmed.payments}
-    latest = {refund.stream: refund for refund in refunds}
-    for refund in refunds:
-        for tender in refund.requested.tenders:
-            # A failed tender is kept for a later refund of the same subject, which takes it over.
-            kept = latest[refund.stream] is refund and refund.stream != stream
-            if refund.tenders[tender.payment_id] == "settled" or kept:
-                left[tender.payment_id] -= tender.amount
+@dataclass(frozen=True, slots=True)
+class Payable:
+    """What is owed, less what was paid already, in minor units.
+
+    ``owed`` - ``settled_before`` - ``credits`` - ``voided`` = the sum of the tenders.
+    """
+
+    settled_before: int
+    """What went back, or is on its way, by earlier attempts."""
+    credits: tuple[Credit, ...]
+    """What other refunds paid of it."""
+    voided: int
+    """What was authorised and never captured."""
+    tenders: tuple[Tender, ...]
+
+    @property
+    def total(self) -> int:
+        """What goes back now."""
+        return sum(tender.amount for tender in self.tenders)
+
+
+def payable(about: RefundSubject, owed: Owed, allocation: str) -> Payable:
+    """What is still to be paid of what is owed, split over the order's payments (``returns.original_tender``).
+
+    A further attempt asks for the same amounts of the tenders that failed, unless what is owed has changed since. Raises
+    ``money.mismatch`` where less is left of what was captured.
+    """
+    order = about.order
+    before = on_its_way(about.attempts)
+    credits = _credits(about, owed, owed.total - before)
+    total = max(0, owed.total - before - sum(credit.amount for credit in credits))
+    left = left_for(about)
+    captured = sum(left.values())
+    uncaptured = max(0, sum(payment.amount for payment in order.confirmed.payments) - sum(order.captured.values()))
+    # What was captured paid for what was shipped. So a cancellation takes first what was not captured.
+    voided = min(total, uncaptured) if about.subject is order else min(max(0, total - captured), uncaptured)
+    total -= voided
+    if total > max(0, captured):
+        due, remains = to_major(total, order.currency), to_major(captured, order.currency)
+        reason = f"{due} {order.currency} would go back, but of what was captured only {remains} is left"
+        raise Impossible("money.mismatch", reason)
+    failed = unpaid(about.attempts)
+    if failed.total() == total and all(left.get(name, 0) >= amount for name, amount in failed.items()):
+        shares: Mapping[str, int] = failed
+    else:
+        shares = _shares(total, left, allocation)
+    tenders = tuple(
+        Tender(
+            payment_id=name,
+            amount=shares[name],
+            payout_id=order.payouts[name].payout_id if name in order.payouts else None,
+        )
+        for name in left
+        if shares.get(name)
+    )
+    return Payable(before, credits, voided, tenders)
+
+
+def _shares(total: int, left: Mapping[str, int], allocation: str) -> dict[str, int]:
+    if allocation == "in_order":
+        shares: list[int] = []
+        for amount in left.values():
+            shares.append(min(total - sum(shares), max(0, amount)))
+    else:
+        shares = split(total, [max(0, amount) for amount in left.values()])
+    return dict(zip(left, shares, strict=True))
+
+
+def left_for(about: RefundSubject) -> dict[str, int]:
+    """What a refund may take of each payment: captured, less what went back, is on its way, or is kept for another refund."""
+    left = dict(about.order.captured)
+    for refund in about.refunds:
+        for tender in refund.tenders.values():
+            left[tender.payment_id] = left.get(tender.payment_id, 0) - tender.settled - tender.pending
+    for attempts in about.others():  # what failed is kept for a later refund of the same subject
+        for name, amount in unpaid(attempts).items():
+            left[name] -= amount
     return left
 
 
-def allocate(about: RefundSubject, owed: int, allocation: str) -> tuple[Tender, ...]:
-    """Split what is owed and not settled yet over the order's payments (``returns.original_tender``).
+# ---- credits: what other refunds paid already ---------------------------------------------------------------------------
 
-    A further attempt asks for the same amounts of the tenders that did not go back, unless what is owed has changed since.
+
+def _credits(about: RefundSubject, owed: Owed, need: int) -> tuple[Credit, ...]:
+    """What is owed less because it was paid already, up to ``need``.
+
+    Paid already is a refund that the desk did not ask for, and what another refund paid too much.
     """
-    order, attempts = about.order, about.attempts
-    total = max(0, owed - about.settled)
-    if attempts and sum(tender.amount for tender in attempts[-1].unsettled_tenders()) == total:
-        return attempts[-1].unsettled_tenders()
-    left = left_for(order, about.refunds, about.stream)
-    payments = [payment.payment_id for payment in order.confirmed.payments]
-    if total > sum(left.values()):
-        due, remains = to_major(total, order.currency), to_major(sum(left.values()), order.currency)
-        reason = f"{due} {order.currency} would go back, but of what was captured only {remains} is left"
-        raise Impossible("money.mismatch", reason)
-    if total == 0:
-        return tuple(Tender(payment_id=payment_id, amount=0) for payment_id in payments[:1])
-    if allocation == "in_order":
-        shares: list[int] = []
-        for payment_id in payments:
-            shares.append(min(total - sum(shares), left[payment_id]))
-    else:
-        shares = split(total, [left[payment_id] for payment_id in payments])
-    return tuple(Tender(payment_id=p, amount=share) for p, share in zip(payments, shares, strict=True) if share)
+    used: Counter[str] = Counter()
+    for attempts in about.others():
+        for credit in attempts[-1].requested.credits:
+            used[credit.refund_id] += credit.amount
+    found: list[Credit] = []
+    for refund_id, paid, share in _paid_already(about, owed):
+        taken = min(need - sum(credit.amount for credit in found), paid - used[refund_id], share)
+        if taken > 0:
+            found.append(Credit(refund_id=refund_id, amount=taken))
+    return tuple(found)
+
+
+def _paid_already(about: RefundSubject, owed: Owed) -> Iterator[tuple[str, int, int]]:
+    """The refund, what it paid, and what it paid for the units of this subject."""
+    for refund in about.refunds:
+        if refund.elsewhere is not None:
+            yield refund.refund_id, refund.settled, _for_these_units(about.order, refund, refund.elsewhere, owed)
+    for attempts in about.others():
+        too_much = on_its_way(attempts) - due_by(attempts)
+        yield attempts[-1].refund_id, too_much, too_much
+
+
+def _for_these_units(order: Order, refund: Refund, paid: RefundRecorded, owed: Owed) -> int:
+    """What a refund made elsewhere paid for the units of a subject: all of it, unless it names other units.
+
+    What it paid beyond the price and tax of the units that it names counts for all units.
+    """
+    values = {units.line_id: _value(order, units.line_id, units.quantity) for units in paid.lines}
+    bound = min(refund.settled, sum(values.values()))
+    if not bound:
+        return refund.settled
+    returned = {item.line_id: item.quantity for item in owed.items}
+    free = refund.settled - bound
+    for units, share in zip(paid.lines, split(bound, list(values.values())), strict=True):
+        common = min(units.quantity, returned.get(units.line_id, 0))
+        free += -(-share * common // units.quantity)
+    return min(refund.settled, free)
+
+
+def _value(order: Order, line_id: str, count: int) -> int:
+    line = order.lines[line_id]
+    return line.unit_price * count + tax_of_units(line, 0, min(count, line.quantity))
+
+
+# ---- what contradicts -----------------------------------------------------------------------------------------------------
+
+
+def over_captured(order: Order, refunds: Iterable[Refund], payment_ids: Iterable[str]) -> list[str]:
+    """For each of these payments of which more goes back than was captured: a sentence that says so."""
+    going = Counter[str]()
+    for refund in refunds:
+        for tender in refund.tenders.values():
+            going[tender.payment_id] += tender.settled + tender.pending
+    return [
+        f"of payment {name} {to_major(order.captured.get(name, 0), order.currency)} {order.currency} were captured, but "
+        f"{to_major(going[name], order.currency)} went back or are on their way"
+        for name in dict.fromkeys(payment_ids)
+        if going[name] > order.captured.get(name, 0)
+    ]
+
+
+def overpaid(about: RefundSubject, attempts: Sequence[Refund]) -> list[str]:
+    """Whether more goes back for a subject than it is owed: a sentence that says so, with the amount."""
+    due, going = due_by(attempts), on_its_way(attempts)
+    if going <= due:
+        return []
+    currency = about.order.currency
+    asked = plural(len(attempts), "refund", "refunds") + " " + listed([refund.refund_id for refund in attempts])
+    return [
+        f"{to_major(going, currency)} {currency} went back or are on their way for {about.subject.name} ({asked}), but "
+        f"{to_major(due, currency)} are owed: {to_major(going - due, currency)} too much"
+    ]

@@ -48,6 +48,11 @@ class Label:
     lapsed: Happened | None = None
     """The deadline whose passing is recorded."""
 
+    @property
+    def tracking(self) -> tuple[str, str]:
+        """What identifies the parcel: the carrier and its tracking number."""
+        return self.carrier, self.tracking_number
+
     def status_at(self, moment: datetime) -> str:
         """``issued``, ``used`` or ``void`` at that instant. An unused label is void from ``void_at`` on."""
         if self.status == "issued" and passed("returns.ship_by", self.void_at, moment):

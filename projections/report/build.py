@@ -38,7 +38,7 @@ from returnable.domain.ports import Counted, Damage, EventStore, Recorded
 from returnable.domain.reasons import because, localised
 from returnable.domain.recorded_commands import outcome_of
 from returnable.domain.refunds.owed import owed
-from returnable.domain.refunds.request import check_may_request
+from returnable.domain.refunds.request import check_may_request, may_request
 from returnable.domain.refunds.state import Refund
 from returnable.domain.returns.state import Return
 from returnable.domain.timetable import deadlines_of
@@ -521,7 +521,8 @@ def _due(scene: _Scene, stream: str, now: DecisionContext) -> RefundView | Nothi
     try:
         check_may_request(about, "refund")
         weighing = about.weighing(now)
-        if owed(about, weighing).items and weighing.allowed:
+        due = owed(about, weighing)
+        if due.items and weighing.allowed and may_request(about, due, scene.policy) is not None:
             return due_view(about, scene.policy, now)
         reasons = [because(result, scene.tz) for result in weighing.findings if result.verdict == "fail"]
     except Impossible as error:
@@ -539,7 +540,7 @@ def _sheet(scene: _Scene, view: RefundView) -> RefundSheet:
         view.model_dump(by_alias=True)
         | {
             "rows": tuple(_sum(scene, view)),
-            "methods": tuple(methods[tender.payment_id] for tender in view.tenders),
+            "methods": tuple(methods.get(tender.payment_id, "") for tender in view.tenders),
             "focus": scene.subject.kind == "refund" and view.refund_id == scene.subject.name,
         }
     )
@@ -566,9 +567,15 @@ def _sum(scene: _Scene, view: RefundView) -> Iterator[SumRow]:
     for deduction in view.deductions:
         yield row(f"Deduction: {deduction.clause}", -minor(deduction.amount), deduction.because)
     if minor(view.settled_before):
-        yield row("Paid by an earlier attempt", -minor(view.settled_before))
+        yield row("Paid or pending by earlier attempts", -minor(view.settled_before))
+    for credit in view.credits:
+        yield row(f"Paid already by refund {credit.refund_id}", -minor(credit.amount))
+    if minor(view.voided):
+        yield row("Authorised and never captured: voided", -minor(view.voided))
     rest = minor(view.total) - total
-    if rest:
+    if view.kind is not None:
+        yield row(f"Paid without the desk's asking ({view.kind})", rest)
+    elif rest:
         why = "An earlier attempt paid more than is owed now: nothing is asked back." if total < 0 else None
         yield row("Adjustment to what is paid", rest, why)
 

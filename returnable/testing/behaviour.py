@@ -336,8 +336,8 @@ class Behaviour:
 
     def _of_refunds(self, case: Case) -> Iterator[Possibility]:
         for refund in case.refunds.values():
-            for payment_id, status in refund.tenders.items():
-                often = 3 if status == "requested" else 0.1
+            for payment_id, tender in refund.tenders.items():
+                often = 3 if tender.pending else 0.1
                 yield self._made(often, "record_refund_result", self._result, case, refund.refund_id, payment_id)
 
     # ---- commands ---------------------------------------------------------------------------------------------------------

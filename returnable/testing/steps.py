@@ -39,6 +39,7 @@ __all__ = [
     "record_claim_contact",
     "record_delivery",
     "record_label_received",
+    "record_refund",
     "record_refund_result",
     "record_return_shipment",
     "record_send_back",
@@ -295,6 +296,42 @@ def record_refund_result(
     answer = {"reference": f"re-{payment_id}"} if result == "succeeded" else {"reason": "The card is closed."}
     given = {"refund_id": refund_id, "payment_id": payment_id, "result": result}
     return _step("record_refund_result", at, given | answer | fields)
+
+
+def record_refund(
+    amount: str = "100.00",
+    *,
+    payment_id: str = "p-1",
+    kind: str = "goodwill",
+    refund_id: str = "G-1",
+    order_id: str = "A-1",
+    at: When | None = None,
+    **fields: Any,
+) -> Step:
+    """Money goes back to one payment that the desk did not ask for."""
+    given = {"refund_id": refund_id, "order_id": order_id, "kind": kind}
+    return _step("record_refund", at, given | {"tenders": [{"payment_id": payment_id, "amount": amount}]} | fields)
+
+
+def record_capture(payment_id: str = "p-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
+    """The payment provider takes money that was authorised."""
+    return _step("record_capture", at, {"order_id": order_id, "payment_id": payment_id} | fields)
+
+
+def name_payout(
+    payment_id: str = "p-1",
+    payout_id: str = "bank-transfer",
+    *,
+    order_id: str = "A-1",
+    method: str = "bank_transfer",
+    reason: str = "The card is closed.",
+    approved_by: str = "head of care",
+    at: When | None = None,
+    **fields: Any,
+) -> Step:
+    """A person names another way to pay back a payment."""
+    given = {"order_id": order_id, "payment_id": payment_id, "payout_id": payout_id, "method": method}
+    return _step("name_payout", at, given | {"reason": reason, "approved_by": approved_by} | fields)
 
 
 def record_send_back(units: Units = 1, *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:

@@ -1,0 +1,53 @@
+"""Refunds that the desk did not ask for: goodwill, disputes, and what was paid elsewhere or in the past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from returnable.domain.commands import RecordRefund, minor_units
+from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.events import PaidElsewhere, RefundRecorded, Units
+from returnable.domain.order.state import Order
+from returnable.domain.ports import ReservedId
+from returnable.domain.refunds.state import Refund
+from returnable.domain.refunds.tenders import over_captured
+
+
+def record_refund(
+    order: Order, refunds: Sequence[Refund], command: RecordRefund, now: DecisionContext
+) -> DecisionResult:
+    """Record money that went back without the desk's asking. What is owed later is less by it."""
+    order.check_lines((line.line_id for line in command.lines or ()), "lines[{}].line_id")
+    event = RefundRecorded(
+        **now.envelope(command.refunded_at),
+        refund_id=command.refund_id,
+        kind=command.kind,
+        currency=order.currency,
+        tenders=tuple(
+            PaidElsewhere(
+                payment_id=tender.payment_id,
+                amount=minor_units(f"tenders[{index}].amount", tender.amount, order.currency),
+                reference=tender.reference,
+            )
+            for index, tender in enumerate(command.tenders)
+        ),
+        lines=tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines or ()),
+        reason=command.reason,
+    )
+    refund = Refund(command.refund_id, order.stream)
+    refund.apply(event, order.version + 1)
+    reasons = [
+        f"refund {command.refund_id} paid to {tender.payment_id}, which is no payment of {order.name}"
+        for tender in event.tenders
+        if tender.payment_id not in order.captured
+    ]
+    reasons += [
+        f"refund {command.refund_id} paid for {units.quantity} of line {units.line_id}, but {bought} were bought"
+        for units in event.lines
+        if units.quantity > (bought := order.lines[units.line_id].quantity)
+    ]
+    reasons += over_captured(order, [*refunds, refund], refund.tenders)
+    if event.occurred_at < order.confirmed.occurred_at:
+        reasons.append(f"refund {command.refund_id} was paid before the order was confirmed")
+    reserved_ids = [ReservedId("refund", command.refund_id, order.order_id)]
+    return now.fact(order.stream, event, reasons, reserved_ids)

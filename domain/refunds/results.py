@@ -1,0 +1,103 @@
+"""The answers of the payment provider: paid, not paid, less, more, in another currency, or taken back days later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from returnable.domain.commands import RecordRefundResult, minor_units
+from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.events import Event, ExceptionRaised, Refunded, RefundFailed, RefundReversed, RefundSettled
+from returnable.domain.fields import to_text
+from returnable.domain.money import to_major
+from returnable.domain.refunds.state import Refund, RefundSubject, Result
+from returnable.domain.refunds.tenders import over_captured, overpaid
+from returnable.domain.wording import listed
+
+
+def record_result(
+    about: RefundSubject, refund: Refund, command: RecordRefundResult, now: DecisionContext
+) -> DecisionResult:
+    """Record the payment provider's answer for one tender. When all are settled, the refund is complete.
+
+    An answer is never refused: one that contradicts what is known is recorded with an exception.
+    """
+    order, name = about.order, command.payment_id
+    currency = command.currency or order.currency
+    asked = None if command.amount is None else minor_units("amount", command.amount, currency)
+    same = (name, command.result, command.reference)
+    if any(known[:3] == same and (asked is None or known[3:] == (asked, currency)) for known in refund.answers):
+        return DecisionResult()
+    answered_at = command.settled_at or now.at
+    kind, amount = _meant(refund, command, asked)
+    answer: dict[str, Any] = {
+        "refund_id": refund.refund_id,
+        "payment_id": name,
+        "amount": amount,
+        "currency": currency,
+        "reference": command.reference,
+    }
+    if kind is not RefundSettled:
+        answer["reason"] = command.reason
+    event = kind(**now.envelope(answered_at), **answer)
+    events: list[tuple[str, Event]] = [(refund.stream, event)]
+    after = refund.clone()
+    after.apply(event, about.subject.version + 1)
+    if after.complete and after.status == "requested":
+        settled_at = after.settled_at or answered_at
+        events.append((refund.stream, Refunded(**now.envelope(settled_at), refund_id=refund.refund_id)))
+    reasons = [*_surprises(refund, event), *_too_much(about, refund, after)]
+    if reasons:
+        events.append((refund.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
+    return DecisionResult(events=events)
+
+
+def _meant(refund: Refund, command: RecordRefundResult, asked: int | None) -> tuple[type[Result], int]:
+    """What an answer records, and its amount. Without an amount it is about all that is open of the tender."""
+    name = command.payment_id
+    if command.result == "succeeded":
+        concerned = refund.concerned(name)
+        open_ = sum(tender.pending for tender in concerned) or sum(tender.failed for tender in concerned)
+        return RefundSettled, open_ if asked is None else asked
+    named = refund.named(name)
+    pending, settled = sum(tender.pending for tender in named), sum(tender.settled for tender in named)
+    paid = [known for known in refund.answers if known[:3] == (name, "succeeded", command.reference)]
+    if command.reference is not None and paid and settled:  # the provider takes back what it said of this payment
+        return RefundReversed, min(paid[-1].amount, settled) if asked is None else asked
+    if settled and (not pending or (asked is not None and asked > pending)):
+        return RefundReversed, settled if asked is None else asked
+    return RefundFailed, pending if asked is None else asked
+
+
+def _surprises(refund: Refund, event: Result) -> Iterator[str]:
+    """What of an answer contradicts the refund."""
+    name, of = event.payment_id, f"refund {refund.refund_id}"
+    named = refund.named(name)
+    amount = f"{to_major(event.amount, event.currency)} {event.currency}"
+    if not named:
+        open_ = listed([tender.payment_id for tender in refund.concerned(name)])
+        counted = f"; {amount} were counted for {open_}" if isinstance(event, RefundSettled) else ""
+        yield f"{of} pays nothing to {name}{counted}"
+    if event.currency != refund.currency:
+        yield f"{of} is in {refund.currency}, but the answer for {name} is about {amount}: the tender is as before"
+    elif named:
+        settles, reverses = isinstance(event, RefundSettled), isinstance(event, RefundReversed)
+        room = sum(t.asked - t.settled if settles else t.settled if reverses else t.pending for t in named)
+        done = "paid" if settles else "paid back to the shop" if reverses else "failed"
+        if event.amount > max(0, room) or (settles and room <= 0):
+            open_amount = to_major(max(0, room), event.currency)
+            yield f"{amount} of {of} were {done} for {name}, but only {open_amount} of it were open"
+    asked_at = (refund.elsewhere or refund.requested).occurred_at
+    if event.occurred_at < asked_at:
+        yield f"{of} was answered at {to_text(event.occurred_at)}, before it was asked for at {to_text(asked_at)}"
+
+
+def _too_much(about: RefundSubject, before: Refund, after: Refund) -> Iterator[str]:
+    """The sentences for money beyond what is owed, or beyond what was captured, where the answer made it more."""
+    if after.settled + after.pending <= before.settled + before.pending:
+        return
+    attempts = [after if refund.refund_id == after.refund_id else refund for refund in about.attempts]
+    if after.elsewhere is None:
+        yield from overpaid(about, attempts)
+    refunds = [after if refund.refund_id == after.refund_id else refund for refund in about.refunds]
+    yield from over_captured(about.order, refunds, after.tenders)
