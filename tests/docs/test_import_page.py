@@ -307,24 +307,30 @@ SHOPIFY = {
 }  # fmt: skip
 
 
-def test_the_shopify_recipe_reads_tips_and_orders_by_telephone_and_leaves_refunded_ones_out(tmp_path: Path) -> None:
+def test_the_shopify_recipe_reads_tips_and_orders_by_telephone(tmp_path: Path) -> None:
     more = {"Phone": "", "Outstanding Balance": "0.00"}
     tip = dict.fromkeys(SHOPIFY, "") | {"Created at": SHOPIFY["Created at"], "Lineitem name": "Tip"}
     tip |= {"Name": "#1", "Lineitem price": "3.00", "Lineitem quantity": "1"}
     by_telephone = SHOPIFY | more | {"Email": "", "Phone": "+15550000001", "Taxes": "3.60", "Total": "66.60"}
-    refunded = [SHOPIFY | more | {"Name": f"#{n}", "Financial Status": f"{n}refunded"} for n in ("", "partially_")]
     in_the_shop = SHOPIFY | more | {"Name": "#4", "Email": ""}
     not_all_paid = SHOPIFY | more | {"Name": "#5", "Outstanding Balance": "20.00"}
 
-    out, events = imported("Shopify", tmp_path, by_telephone, tip | more, *refunded, in_the_shop, not_all_paid)
+    out, events = imported("Shopify", tmp_path, by_telephone, tip | more, in_the_shop, not_all_paid)
 
-    assert "2 imported, 0 already imported, 2 left out by the mapping, 1 refused" in out
+    assert "2 imported, 0 already imported, 0 left out by the mapping, 1 refused" in out
     assert "refused for money.mismatch payments: 1" in out
     assert lines_of(events) == [
         [("1", "PON-1", 6000, 1, 360), ("2", "TIP", 300, 1, 0)],
         [("1", "PON-1", 6000, 1, 0)],
     ]
     assert [event.customer.customer_id for event in events] == ["+15550000001", "#4"]
+
+
+def test_the_shopify_recipe_refuses_an_order_that_was_refunded_by_nothing(tmp_path: Path) -> None:
+    out, events = imported("Shopify", tmp_path, SHOPIFY | {"Financial Status": "refunded"})
+
+    assert "refused for row.invalid amount: 1" in out
+    assert events == []
 
 
 def test_the_shopify_recipe_takes_a_code_for_free_shipping_off_the_shipping(tmp_path: Path) -> None:
@@ -360,7 +366,7 @@ def test_the_woocommerce_recipe_splits_totals_and_puts_a_cent_down_to_the_tax(tm
         woo("1", 2, "5.85", "0", "5.85"),
         woo("2", 10, "149.38", "29.88", "179.25"),  # whose parts come to a cent more
         woo("3", 2, "16.67", "3.33", "20.00", order_date="13/02/2026 18:30:00"),
-        woo("4", 1, "5.00", "0", "5.00", status="refunded"),
+        woo("4", 1, "5.00", "0", "5.00", status="pending"),
     )
 
     assert "3 imported, 0 already imported, 1 left out by the mapping, 0 refused" in out
