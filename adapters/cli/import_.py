@@ -54,7 +54,9 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Import a host's existing orders from a CSV table. A mapping defines the meaning of the columns of FILE.
+    """Import a host's existing orders, or what happened to known orders, from a CSV table.
+
+    A mapping defines the meaning of the columns of FILE.
 
     Events are recorded now; they occurred at the times in the table. The id of each command consists of the name of the
     mapping and the id of the order. So it is safe to import a table again, also after a kill: nothing is recorded twice.

@@ -8,6 +8,8 @@ A field is the name of a column, or a table with more keys::
     order_id = { column = "Name", match = "^#(.+)$" }
     unit_price = { sum = ["Row Total"], minus = ["Row Discount"], divided_by = "Qty" }
     method = { column = "Gateway", values = { visa = "card", "paypal-ec" = "paypal" }, default = "other" }
+
+A mapping with ``[order]`` confirms new orders; one with ``order_id`` tells what happened to orders that are known.
 """
 
 from __future__ import annotations

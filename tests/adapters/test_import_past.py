@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from returnable.adapters.imports.mapping import MappingInvalid, read_mapping
 from returnable.adapters.imports.planning import Planner
 from returnable.adapters.imports.reading import read_orders
+from returnable.adapters.imports.running import DryRun, Live, Refusal, Summary, run_import
 from returnable.adapters.imports.values import Refused
+from returnable.adapters.wiring import assemble
 from returnable.domain.commands import CancelOrder, Command, RecordRefund, RequestReturn
 from returnable.domain.events import (
     Confirmed,
@@ -25,7 +27,9 @@ from returnable.domain.events import (
     RefundSettled,
     Tender,
 )
+from returnable.domain.policy import bundled_policies
 from returnable.domain.ports import Recorded
+from returnable.facade import Desk
 from returnable.testing import Scenario, an_order
 
 MORNING = datetime(2026, 3, 9, 15, 0, tzinfo=UTC)
@@ -697,3 +701,118 @@ def test_a_mapping_of_the_past_that_contradicts_itself_is_an_error_naming_the_pl
 
 def test_the_usual_known_order_is_a_confirmed_one() -> None:
     assert isinstance(stored()[0].event, Confirmed)
+
+
+# ---- in a store ------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+
+
+class Imported:
+    """A store, a desk on it, and imports into it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.services = assemble("memory:")
+        self.desk = Desk(self.services, lambda: NOW)
+        self.refusals: list[Refusal] = []
+
+    def load(self, mapping: str, *rows: str) -> Summary:
+        """Import a table, after a trial that must come to the same."""
+        files = written(self.folder, mapping, *rows)
+        read = read_mapping(str(files[0]))
+        head = self.services.store.head()
+        summaries: list[Summary] = []
+        for sink in (DryRun(self.services.store, bundled_policies(), lambda: NOW), Live(self.services, lambda: NOW)):
+            self.refusals = []
+            assert self.services.store.head() == head
+            planner = Planner(read)
+            orders = read_orders(str(files[1]), read, planner)
+            summaries.append(run_import(orders, planner, sink, self.refusals.append))
+        assert summaries[0].as_dict() == summaries[1].as_dict()
+        return summaries[1]
+
+    def orders(self, sections: str, *rows: str) -> Summary:
+        """Import a table of orders."""
+        return self.load(ORDERS.format(sections=sections, more=""), HEADER, *rows)
+
+    @property
+    def refunded(self) -> list[tuple[str, str, str]]:
+        """Payment, captured and refunded, from the ledger."""
+        return [(one.payment_id, one.captured, one.refunded) for one in self.desk.ledger()]
+
+
+def test_a_total_that_grows_is_in_the_ledger_once(tmp_path: Path) -> None:
+    shop = Imported(tmp_path)
+    row = "A-1,2026-03-02 10:00,USD,HOOD,90.00,1,60.00,30.00,{},2026-03-04 09:00,,"
+
+    first = shop.orders(TOTAL, row.format("10.60"))
+    again = shop.orders(TOTAL, row.format("10.60"))
+    grown = shop.orders(TOTAL, row.format("90.00"))
+    after = shop.orders(TOTAL, row.format("90.00"))
+    less = shop.orders(TOTAL, row.format("9.00"))
+
+    assert (dict(first.commands), first.exceptions) == ({"confirm_order": 1, "record_refund": 1}, 0)
+    assert [dict(one.commands) for one in (again, grown, after, less)] == [{}, {"record_refund": 1}, {}, {}]
+    assert (again.already, after.already, less.refused) == (1, 1, 1)
+    assert less.reasons == {"command.conflict total": 1}
+    assert shop.refunded == [("1", "60.00", "60.00"), ("2", "30.00", "30.00")]
+    assert shop.desk.worklist().items == ()
+
+
+def test_more_than_was_paid_is_recorded_with_an_exception(tmp_path: Path) -> None:
+    shop = Imported(tmp_path)
+
+    summary = shop.orders(TOTAL, "A-1,2026-03-02 10:00,USD,HOOD,90.00,1,60.00,30.00,100.00,2026-03-04 09:00,,")
+
+    assert (summary.refused, summary.exceptions) == (0, 1)
+    assert shop.refunded == [("1", "60.00", "66.67"), ("2", "30.00", "33.33")]
+
+
+def test_the_desk_pays_only_what_the_past_has_left(tmp_path: Path) -> None:
+    shop = Imported(tmp_path)
+    request = '[cancellation]\nrequested_at = "gone_at"\nchannel = { value = "email" }\norder_reference = "id"\n'
+
+    shop.orders(
+        request + TOTAL, "A-1,2026-03-02 10:00,USD,BAG,300.00,1,300.00,,50.00,2026-03-02 10:10,2026-03-02 11:00,"
+    )
+    shop.desk.request_refund(refund_id="F-1", order_id="A-1")
+
+    assert shop.desk.refund(refund_id="F-1").total == "250.00"
+
+
+def test_an_order_of_the_past_that_was_cancelled_and_refunded_is_over(tmp_path: Path) -> None:
+    shop = Imported(tmp_path)
+    row = "A-1,2026-03-02 10:00,USD,BAG,250.00,1,250.00,,250.00,,2026-03-03 12:00,"
+
+    summary = shop.orders(PAST + TOTAL, row)
+    again = shop.orders(PAST + TOTAL, row)
+
+    assert dict(summary.commands) == {"confirm_order": 1, "cancel_order": 1, "record_refund": 1}
+    assert (summary.exceptions, again.commands_on_record, dict(again.commands)) == (0, 2, {})
+    assert shop.desk.order(order_id="A-1").status == "cancelled"
+    assert shop.refunded == [("1", "250.00", "250.00")]
+    assert shop.desk.worklist().items == ()
+
+
+def test_tables_about_known_orders_follow_the_table_of_orders(tmp_path: Path) -> None:
+    shop = Imported(tmp_path)
+    shop.orders("", *(f"A-{n},2026-03-02 10:00,USD,HOOD,90.00,1,90.00,,,,," for n in (1, 2)))
+    rows = [
+        "A-1,re_1,10.00,2026-03-10 09:00",
+        "A-1,re_2,5.00,2026-03-11 09:00",
+        "A-2,re_1,5.00,2026-03-11 09:00",
+        "Z-9,re_4,5.00,2026-03-11 09:00",
+    ]
+
+    first = shop.load(KNOWN + REFUNDS, REFUND_HEADER, *rows)
+    refusals = [(one.row, one.order_id, one.command, one.field, one.code) for one in shop.refusals]
+    second = shop.load(KNOWN + REFUNDS, REFUND_HEADER, *rows)
+
+    assert (first.imported, first.refused, dict(first.commands)) == (1, 2, {"record_refund": 2})
+    assert refusals == [
+        (4, "A-2", "record_refund", "refund_id", "refund.exists"),
+        (5, "Z-9", "", "order_id", "order.unknown"),
+    ]
+    assert (second.already, second.commands_on_record, dict(second.commands)) == (1, 2, {})
+    assert shop.refunded == [("1", "90.00", "15.00"), ("1", "90.00", "0.00")]
