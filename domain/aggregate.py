@@ -11,6 +11,7 @@ from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     BY_TYPE,
     Event,
+    ExceptionRaised,
     OverrideGranted,
     RefundFailed,
     RefundReversed,
@@ -43,6 +44,8 @@ class Aggregate:
     stream: str = field(init=False)
     status: str = NOTHING
     overrides: tuple[OverrideInForce, ...] = ()
+    exceptions: tuple[str, ...] = ()
+    """What contradicts earlier events, for a person to look at."""
     version: int = 0
     """The version of the last event in the stream."""
 
@@ -75,6 +78,8 @@ class Aggregate:
             source = f"{self.stream}#{version}"
             granted = OverrideInForce(event.clause, event.approved_by, event.reason, event.occurred_at, source)
             self.overrides += (granted,)
+        elif isinstance(event, ExceptionRaised):
+            self.exceptions += event.reasons
         else:
             self._note(event, happened)
         self.version = version

@@ -550,9 +550,11 @@ class RefundReversed(Event):
     reason: FreeText | None = None
 
 
-class PaidElsewhere(Tender):
+class PaidElsewhere(Part):
     """What went back to a payment without the desk's asking."""
 
+    payment_id: Personal
+    amount: Minor
     reference: Personal | None = None
 
 

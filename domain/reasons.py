@@ -265,7 +265,7 @@ def _label_fee(grounds: Grounds, speech: _Speech) -> str:
         return f"The fee is stated in {grounds['stated_in']}, the order was paid in {grounds['currency']}."
     if not grounds["labels_used"]:
         return "No prepaid label was used."
-    charged = grounds.get("charged_before", [])
+    charged = grounds.get("labels_charged", [])
     if len(charged) == len(grounds["labels_used"]):
         return f"{_labels(charged)} {plural(len(charged), 'was', 'were')} charged already."
     if grounds["amount"].strip("0.") == "":

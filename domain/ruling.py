@@ -26,7 +26,6 @@ class Grounds(TypedDict, total=False):
     cancelled_at: Harmless
     channel: Harmless
     channels: list[Harmless]
-    charged_before: list[Personal]
     confirmed_at: Harmless
     contact_by: Harmless
     currency: Harmless
@@ -49,6 +48,7 @@ class Grounds(TypedDict, total=False):
     judged_at: Harmless
     kept: bool
     label_id: Personal
+    labels_charged: list[Personal]
     labels_used: list[Personal]
     line_id: Harmless
     lines: list[Grounds] | list[Harmless]

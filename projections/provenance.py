@@ -354,7 +354,7 @@ SOURCES: dict[str, dict[str, Rules]] = {
     },
     "returns.label_fee": {
         "labels_used": (labels_that_were_used,),
-        "charged_before": (labels_that_were_used, refunds_so_far),
+        "labels_charged": (labels_that_were_used, refunds_so_far),
         "threshold": (POLICY,),
         "fee": (POLICY,),
         "currency": (the_confirmation,),

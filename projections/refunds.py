@@ -53,6 +53,7 @@ def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
     asked = refund.requested
     return {
         **values,
+        "kind": None,
         **amounts(asked, asked.currency, asked, refund.total),
         "tenders": tenders,
         "issued_at": in_zone(asked.occurred_at, tz),

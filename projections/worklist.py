@@ -86,8 +86,9 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     order, zone_name = case.order, policy.zone
     if order.notices_owed:
         yield Waiting("notify_customer", "order", order.order_id, zone_name)
-    if order.exceptions:
-        yield Waiting("exception", "order", order.order_id, zone_name)
+    for subject in (order, *case.returns.values(), *case.claims.values()):
+        if subject.exceptions:
+            yield Waiting("exception", *StreamId.parse(subject.stream), zone_name)
     if _refund_due(case, order.stream, policy):
         yield Waiting("request_refund", "order", order.order_id, zone_name)
     for ret in case.returns.values():

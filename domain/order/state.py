@@ -21,7 +21,6 @@ from returnable.domain.events import (
     CustomerNotified,
     Delivered,
     Event,
-    ExceptionRaised,
     PaymentCaptured,
     PayoutNamed,
     RefusalsCounted,
@@ -118,7 +117,6 @@ class Order(Aggregate):
     """The earliest request to cancel, accepted or declined."""
     cancelled_at: datetime | None = None
     notices_owed: int = 0
-    exceptions: tuple[str, ...] = ()
 
     @property
     def currency(self) -> str:
@@ -274,8 +272,6 @@ class Order(Aggregate):
             self.payouts[event.payment_id] = Payout(event.payout_id, event.method, override)
         elif isinstance(event, CustomerNotified):
             self.notices_owed = 0
-        elif isinstance(event, ExceptionRaised):
-            self.exceptions += event.reasons
         elif isinstance(event, RefusalsCounted) and event.command == "request_cancellation":
             self.notices_owed += 1
 

@@ -16,6 +16,7 @@ from returnable.domain.claims import Claim
 from returnable.domain.deciding import Weighing
 from returnable.domain.events import BoughtLine, Deduction, RefundItem
 from returnable.domain.fields import to_text
+from returnable.domain.ids import SubjectKind
 from returnable.domain.lifecycles import RETURN
 from returnable.domain.money import split, to_major
 from returnable.domain.refunds.state import Refund, RefundSubject
@@ -89,12 +90,13 @@ def _tax(about: RefundSubject, line: BoughtLine, count: int) -> int:
     return ours + tax_of_units(line, sum(most.values()), max(0, count - most[about.stream]))
 
 
-def _covers_order(about: RefundSubject, units: Mapping[str, int]) -> bool:
-    """Whether these units are all that was bought, together with those of the other refunds."""
+def _covers_order(about: RefundSubject, units: Mapping[str, int], *kinds: SubjectKind) -> bool:
+    """Whether these units are all that was bought, together with those of the other refunds for subjects of these kinds."""
     paid: Counter[str] = Counter(units)
     for attempts in about.others():
-        for item in attempts[-1].requested.items:
-            paid[item.line_id] += item.quantity
+        if attempts[-1].subject.kind in kinds:
+            for item in attempts[-1].requested.items:
+                paid[item.line_id] += item.quantity
     return all(paid[line.line_id] >= line.quantity for line in about.order.lines.values())
 
 
@@ -118,7 +120,7 @@ def _owed_for_return(about: RefundSubject, ret: Return, weighing: Weighing) -> O
     shipping = 0
     if items:
         shipping = _shipping_left(about)
-        whole = _covers_order(about, units)
+        whole = _covers_order(about, units, "order", "return", "claim")
         applies = weighing.policy.clauses.returns_shipping_non_refundable.applies
         keeps = applies and not weighing.overridden("returns.shipping_non_refundable")
         refunds_it = not keeps and (applies or whole)
@@ -190,7 +192,7 @@ def _label_fee(about: RefundSubject, ret: Return, items: Sequence[RefundItem], w
     used, charged = _labels_to_charge(about, ret)
     grounds: Grounds = {"labels_used": [label.label_id for label in used]}
     if charged:
-        grounds["charged_before"] = [label.label_id for label in charged]
+        grounds["labels_charged"] = [label.label_id for label in charged]
         used = [label for label in used if label not in charged]
     if order.currency != weighing.policy.currency:
         # A fee stated in another currency was never agreed on for this order.
@@ -243,7 +245,7 @@ def units_cancelled(about: RefundSubject) -> dict[str, int]:
 
 
 def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:
-    """What was paid for the cancelled units; with shipping where nothing of the order ships (``cancellation.full_refund``)."""
+    """What was paid for the cancelled units; with shipping if nothing of the order ships (``cancellation.full_refund``)."""
     order = about.order
     nothing_ships = order.cancelled_at is not None
     with_shipping = nothing_ships and weighing.policy.clauses.cancellation_full_refund.refunds_shipping
@@ -259,7 +261,8 @@ def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:
 def _owed_for_claim(about: RefundSubject, claim: Claim, weighing: Weighing) -> Owed:
     """The claimed units at price and tax, with no fee; outbound shipping too when the claim is for the whole order."""
     order = about.order
-    whole = _covers_order(about, {claim.line_id: claim.quantity})
+    # A unit that was returned was not wrong.
+    whole = _covers_order(about, {claim.line_id: claim.quantity}, "order", "claim")
     with_shipping = whole and weighing.policy.clauses.wrong_item_remedy.refunds_shipping_for_whole_order
     shipping = _shipping_left(about) if with_shipping else 0
     owed = Owed(tuple(_items(about, {claim.line_id: claim.quantity})), shipping)

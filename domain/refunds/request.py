@@ -37,7 +37,7 @@ def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | No
 def check_may_request(about: RefundSubject, command: str) -> None:
     """Raise ``transition.not_allowed`` unless a refund of this subject can be asked for at all."""
     subject = about.subject
-    if isinstance(subject, Return) and about.attempts:
+    if isinstance(subject, Return):  # the policy judges it in any state
         return
     if isinstance(subject, Order) and not units_cancelled(about):
         raise subject.not_allowed(command, "nothing of it was cancelled here")

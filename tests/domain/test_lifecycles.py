@@ -96,11 +96,21 @@ def test_every_state_can_be_reached_from_nothing(name: str) -> None:
     assert reached == set(states(name))
 
 
+CONTRADICT = {
+    ("return", "refunded", "RefundFailed"),
+    ("return", "refunded", "RefundReversed"),
+    ("refund", "refunded", "RefundReversed"),
+    ("refund", "failed", "RefundSettled"),
+}
+"""Answers of the payment provider that contradict an earlier one: they leave what was an end."""
+
+
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_state_comes_to_an_end(name: str) -> None:
     onward: dict[str, set[str]] = {state: set() for state in states(name)}
-    for (state, _), move in TABLES[name].moves.items():
-        onward[state] |= {there for there in (move.then, move.otherwise) if there and there != state}
+    for (state, event), move in TABLES[name].moves.items():
+        if (name, state, event) not in CONTRADICT:
+            onward[state] |= {there for there in (move.then, move.otherwise) if there and there != state}
     ends = {state for state, there in onward.items() if not there}
 
     for _ in onward:

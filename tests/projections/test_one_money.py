@@ -52,7 +52,8 @@ def test_ledger_report_and_replay_agree_on_the_money_of_every_history(seed: int)
         assert [amounts(row) for row in report.payments] == [tuple(row[name] for name in COUNTED) for row in rows]
         captured, refunded, pending, remaining = in_all
         assert remaining == captured - refunded - pending
-        assert min(in_all) >= 0
+        contradicted = any(each.exceptions for each in (case.order, *case.returns.values(), *case.claims.values()))
+        assert contradicted or min(in_all) >= 0
         sheets = [sheet for sheet in report.sheets if sheet.status == "requested"]
         open_tenders = [t.amount for sheet in sheets for t in sheet.tenders if t.status == "requested"]
         assert pending == sum(map(Decimal, open_tenders))

@@ -368,7 +368,7 @@ def test_what_went_back_in_an_earlier_attempt_is_taken_off() -> None:
     failed, due = report(story, "R-1").money.sheets
 
     assert (failed.status, due.status) == ("failed", "due")
-    assert [(row.what, row.amount) for row in due.rows][-1] == ("Paid by an earlier attempt", "-375.00")
+    assert [(row.what, row.amount) for row in due.rows][-1] == ("Paid or pending by earlier attempts", "-375.00")
     assert due.total == "375.00"
 
 
