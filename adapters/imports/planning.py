@@ -464,15 +464,17 @@ class Planner:
                 lines += [{"line_id": part, "quantity": units} | why for part, units in parts]
         return lines
 
-    def _groups(self, name: Value | None, rows: Sequence[SourceRow]) -> list[Sequence[SourceRow]]:
-        """Rows by the return or refund that they name. If they name one or none, all rows belong together."""
+    def _groups(
+        self, name: Value | None, rows: Sequence[SourceRow]
+    ) -> Sequence[tuple[str | None, Sequence[SourceRow]]]:
+        """Rows by the return or refund that they name. If they name one or none, all rows belong together, without a name."""
         groups: dict[str | None, list[SourceRow]] = {}
         for row in rows:
             named = None
             with suppress(Refused):  # what needs the id reads it again
                 named = self._values.text(name, [row], "")
             groups.setdefault(named, []).append(row)
-        return list(groups.values()) if len(groups.keys() - {None}) > 1 else [rows]
+        return list(groups.items()) if len(groups.keys() - {None}) > 1 else [(None, rows)]
 
     def _parcels(
         self, order_id: str, rows: Sequence[SourceRow], of_row: dict[int, list[Fields]], allowed: dict[str, bool]
@@ -552,7 +554,10 @@ class Planner:
         for section in sections:
             groups = self._groups(section.return_id, rows)
             alone = must and len(sections) == len(groups) == 1
-            steps += [step for group in groups for step in self._return(order_id, group, section, bought, alone)]
+            for named, group in groups:
+                if named is not None and self._values.holds(section.when, group, "requested_at"):
+                    self._needed(self._values.instant, section.requested_at, group, "requested_at")
+                steps += self._return(order_id, group, section, bought, alone)
         if not steps:
             _absent(must, rows, "requested_at", "request_return")
         return steps
@@ -589,7 +594,7 @@ class Planner:
         steps: list[_Step] = []
         met = happened = False
         for number, section in enumerate(self._mapping.refunds, start=1):
-            for group in self._groups(section.refund_id, rows):
+            for _, group in self._groups(section.refund_id, rows):
                 if not self._values.holds(section.when, group, "amount"):
                     continue
                 met = True

@@ -118,10 +118,11 @@ def of_known(
 
 def stored(*payments: str, **order: Any) -> list[Recorded]:
     """The usual order, A-1, in a store."""
-    paid = [
-        {"payment_id": f"pay-{n}", "method": "card", "amount": amount} for n, amount in enumerate(payments, start=1)
-    ]
-    story = Scenario().given(an_order(**order, **({"payments": paid} if paid else {})))
+    if payments:
+        order["payments"] = [
+            {"payment_id": f"pay-{n}", "method": "card", "amount": amount} for n, amount in enumerate(payments, start=1)
+        ]
+    story = Scenario().given(an_order(**order))
     return list(story.services.store.read(0, 100))
 
 
@@ -583,8 +584,7 @@ def test_a_row_without_an_order_is_refused_unless_the_mapping_leaves_it_out(tmp_
     ]
 
 
-def test_several_returns_of_one_order_are_told_by_their_ids(tmp_path: Path) -> None:
-    sections = """
+RETURNS = """
 [[returns]]
 return_id = "id"
 requested_at = "at"
@@ -594,13 +594,16 @@ line_id = "line"
 quantity = "n"
 reason = "why"
 """
+
+
+def test_several_returns_of_one_order_are_told_by_their_ids(tmp_path: Path) -> None:
     lines = [
         {"line_id": "MUG", "sku": "MUG", "unit_price": "20.00", "quantity": 2},
         {"line_id": "HAT", "sku": "HAT", "unit_price": "5.00", "quantity": 1},
     ]
     returns = of_known(
         tmp_path,
-        sections,
+        RETURNS,
         "order,id,line,n,why,at",
         "A-1,R-1,MUG,1,broken,2026-03-10 09:00",
         "A-1,R-1,HAT,1,,2026-03-10 09:00",
@@ -613,6 +616,13 @@ reason = "why"
         ("R-1", [("MUG", "broken"), ("HAT", None)]),
         ("R-2", [("MUG", "late")]),
     ]
+
+
+def test_each_of_several_returns_needs_its_time(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        of_known(tmp_path, RETURNS, "order,id,line,n,why,at", "A-1,R-1,1,1,,2026-03-10 09:00", "A-1,R-2,1,1,,")
+
+    assert (caught.value.row, caught.value.field, caught.value.reason) == (3, "requested_at", "column 'at' is empty")
 
 
 def test_the_only_line_of_a_known_order_needs_no_name_also_where_it_was_split(tmp_path: Path) -> None:
