@@ -106,6 +106,8 @@ class Command(_About):
     """What it gives a new id to, in the field ``return_id``, ``claim_id``, …. An order is confirmed, not created."""
     own_times: ClassVar[tuple[str, ...]] = ()
     """The fields that date what happened."""
+    may_precede_order: ClassVar[bool] = False
+    """Whether what happened may be dated before the order was placed; it then raises an exception."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -119,6 +121,14 @@ class Command(_About):
                 reason = (
                     f"{own.isoformat()} is later than the clock ({at.isoformat()}): an event cannot be in the future"
                 )
+                raise Impossible("command.invalid", reason, field=name)
+
+    def check_after(self, placed_at: datetime) -> None:
+        """Raise ``command.invalid`` when something is dated earlier than the order was placed."""
+        for name in self.own_times:
+            own: datetime | None = getattr(self, name)
+            if own is not None and own < placed_at and not self.may_precede_order:
+                reason = f"{own.isoformat()} is before the order was placed ({placed_at.isoformat()})"
                 raise Impossible("command.invalid", reason, field=name)
 
     @property
@@ -182,9 +192,13 @@ class ConfirmOrder(Command):
     shipping: ShippingCharge = ShippingCharge(charged="0")
     payments: Annotated[Many[OrderPayment], _unique("payment_id")]
     confirmed_at: OwnTime = None
+    placed_at: OwnTime = None
+    """When the customer placed the order, where that was before the confirmation. Nothing about it happens earlier."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.placed_at is not None and self.confirmed_at is not None and self.confirmed_at < self.placed_at:
+            raise PydanticCustomError("order", "is after confirmed_at", {"field": "placed_at"})
         for index, line in enumerate(self.lines):
             _fits(f"lines[{index}].unit_price", line.unit_price, self.currency)
             _fits(f"lines[{index}].tax", line.tax, self.currency)
@@ -223,6 +237,7 @@ class RecordShipment(Command):
     """The carrier took a parcel; without ``lines``, all units not yet shipped."""
 
     about = "order"
+    may_precede_order = True
     command: Literal["record_shipment"] = "record_shipment"
     order_id: Id
     parcel_id: PersonalId
@@ -236,6 +251,7 @@ class RecordDelivery(Command):
     """The carrier delivered a parcel to the customer."""
 
     about = "order"
+    may_precede_order = True
     command: Literal["record_delivery"] = "record_delivery"
     order_id: Id
     parcel_id: PersonalId

@@ -37,6 +37,8 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
+    if case.seq:
+        command.check_after(case.order.placed_at)
     decided = _DECISIONS[command.command](case, command, now)
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 

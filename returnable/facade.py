@@ -150,6 +150,7 @@ class Desk:
         payments: Sequence[commands.OrderPayment | Fields],
         shipping: commands.ShippingCharge | Fields | None = None,
         confirmed_at: When | None = None,
+        placed_at: When | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:

@@ -123,6 +123,11 @@ class Order(Aggregate):
         """ISO 4217."""
         return self.confirmed.currency
 
+    @property
+    def placed_at(self) -> datetime:
+        """When the customer placed it. Nothing about it happens earlier."""
+        return self.confirmed.placed_at or self.confirmed.occurred_at
+
     def clone(self) -> Order:
         new = super().clone()
         new.parcels, new.captured, new.payouts = dict(self.parcels), dict(self.captured), dict(self.payouts)

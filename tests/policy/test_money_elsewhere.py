@@ -224,7 +224,9 @@ def test_what_was_never_captured_is_voided_and_not_refunded() -> None:
 def test_a_capture_after_the_cancellation_is_owed() -> None:
     story = given(CANCELLED, request_refund(order_id="A-1", return_id=None))
 
-    story.when(record_capture(amount="250.00", captured_at="2026-03-02 09:30")).then("PaymentCaptured")
+    story.when(record_capture(amount="250.00", at="2026-03-02 12:00", captured_at="2026-03-02 10:30")).then(
+        "PaymentCaptured"
+    )
 
     assert ledger(story) == [("p-1", "250.00", "0.00", "0.00", "250.00")]
     assert ("request_refund", "A-1") in work(story)
@@ -328,7 +330,10 @@ def test_two_returns_on_one_label_pay_one_fee() -> None:
 
     assert story.ask("refund/F-1")["total"] == "80.00"
     assert story.ask("refund/F-2")["total"] == "80.00"
-    assert clause({"ruling": story.ruling}, "returns.label_fee")["because"] == "Label L-R-2 was used, and charged with another refund."
+    assert (
+        clause({"ruling": story.ruling}, "returns.label_fee")["because"]
+        == "Label L-R-2 was used, and charged with another refund."
+    )
 
 
 REFUNDABLE = a_policy({"returns.shipping_non_refundable": {"applies": False}})
