@@ -109,6 +109,9 @@ class Command(_About):
     may_precede_order: ClassVar[bool] = False
     """Whether what happened may be dated before the order was placed; it then raises an exception."""
 
+    fact: ClassVar[bool | str] = False
+    """Whether it says what happened, or the flag with which it does. Other commands ask for a decision, or make one."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         cls.own_times = tuple(name for name, field in cls.model_fields.items() if field.annotation == OwnTime)
@@ -184,6 +187,7 @@ class OrderPayment(Input):
 class ConfirmOrder(Command):
     """The order confirmation reached the customer. The payments add up to merchandise, tax and shipping."""
 
+    fact = True
     command: Literal["confirm_order"] = "confirm_order"
     order_id: Id
     customer: Customer
@@ -234,10 +238,11 @@ class LineQuantity(Input):
 
 
 class RecordShipment(Command):
-    """The carrier took a parcel; without ``lines``, all units not yet shipped."""
+    """The carrier took a parcel; without ``lines``, all units that are not shipped or cancelled."""
 
     about = "order"
     may_precede_order = True
+    fact = True
     command: Literal["record_shipment"] = "record_shipment"
     order_id: Id
     parcel_id: PersonalId
@@ -252,6 +257,7 @@ class RecordDelivery(Command):
 
     about = "order"
     may_precede_order = True
+    fact = True
     command: Literal["record_delivery"] = "record_delivery"
     order_id: Id
     parcel_id: PersonalId
@@ -262,6 +268,7 @@ class RecordCapture(Command):
     """The payment provider took money that was authorised; without ``amount``, all that was not taken yet."""
 
     about = "order"
+    fact = True
     command: Literal["record_capture"] = "record_capture"
     order_id: Id
     payment_id: PersonalId
@@ -277,6 +284,7 @@ class CancelOrder(Command):
     """
 
     about = "order"
+    fact = "elsewhere"
     command: Literal["cancel_order"] = "cancel_order"
     order_id: Id
     reason: Text
@@ -304,6 +312,7 @@ class LinkAccount(Command):
     """The customer has an account now."""
 
     about = "order"
+    fact = True
     command: Literal["link_account"] = "link_account"
     order_id: Id
     account_id: PersonalId
@@ -359,6 +368,7 @@ class RecordLabelReceived(Command):
     """The customer received the label: its clock runs from there."""
 
     about = "return"
+    fact = True
     command: Literal["record_label_received"] = "record_label_received"
     return_id: Id
     label_id: PersonalId
@@ -380,6 +390,7 @@ class RecordReturnShipment(Command):
     """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
 
     about = "return"
+    fact = True
     command: Literal["record_return_shipment"] = "record_return_shipment"
     return_id: Id
     tracking_number: PersonalId | None = None
@@ -392,6 +403,7 @@ class ReceiveReturn(Command):
     """The parcel is at the dock: taken in, or refused when it was handed over late."""
 
     about = "return"
+    fact = True
     command: Literal["receive_return"] = "receive_return"
     return_id: Id
     received_at: OwnTime = None
@@ -412,6 +424,7 @@ class InspectReturn(Command):
     """Units were inspected; rejected units are a finding, not an error."""
 
     about = "return"
+    fact = True
     command: Literal["inspect_return"] = "inspect_return"
     return_id: Id
     findings: Many[InspectionFinding] = Field(min_length=1)
@@ -447,6 +460,7 @@ class RecordRefundResult(Command):
     """
 
     about = "refund"
+    fact = True
     command: Literal["record_refund_result"] = "record_refund_result"
     refund_id: Id
     payment_id: PersonalId
@@ -485,6 +499,7 @@ class RecordRefund(Command):
 
     about = "order"
     creates = "refund"
+    fact = True
     command: Literal["record_refund"] = "record_refund"
     refund_id: Id
     order_id: Id
@@ -499,6 +514,7 @@ class RecordSendBack(Command):
     """Rejected units went back to the customer."""
 
     about = "return"
+    fact = True
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
     lines: Annotated[Many[LineQuantity], _unique("line_id")] = Field(min_length=1)
@@ -510,6 +526,7 @@ class ReportReturnLost(Command):
     """The parcel was reported lost on its way back."""
 
     about = "return"
+    fact = True
     command: Literal["report_return_lost"] = "report_return_lost"
     return_id: Id
     reported_at: OwnTime = None
@@ -546,6 +563,7 @@ class AddClaimEvidence(Command):
     """Evidence was supplied later."""
 
     about = "claim"
+    fact = True
     command: Literal["add_claim_evidence"] = "add_claim_evidence"
     claim_id: Id
     attachments: Many[Evidence] = Field(min_length=1)
@@ -556,6 +574,7 @@ class RecordClaimContact(Command):
     """Customer care contacted the customer."""
 
     about = "claim"
+    fact = True
     command: Literal["record_claim_contact"] = "record_claim_contact"
     claim_id: Id
     contacted_at: OwnTime = None
@@ -599,6 +618,7 @@ class OverrideSubject(Input):
 class NotifyCustomer(Command):
     """A notice was sent to the customer."""
 
+    fact = True
     command: Literal["notify_customer"] = "notify_customer"
     subject: Subject
     notice: Text

@@ -22,7 +22,7 @@ from returnable.domain.events import (
     OverrideGranted,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels, payments
+from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
 from returnable.domain.refunds.elsewhere import record_refund
@@ -131,6 +131,7 @@ _DECISIONS: dict[str, Decision] = {
     "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
+    "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
