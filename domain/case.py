@@ -28,6 +28,7 @@ from returnable.domain.ports import Recorded, ReservedId, Tip
 from returnable.domain.refunds.state import Refund, RefundSubject, Result, attempts_by_stream, due_by, on_its_way
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns.state import Return
+from returnable.domain.ruling import Use
 
 
 class Case:
@@ -98,11 +99,12 @@ class Case:
 
     @cached_property
     def held(self) -> Mapping[str, Held]:
-        """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""
+        """Line → parcel → units that are in an open or refunded return, in a claim settled by refund, or cancelled."""
         return {line_id: self._held(line_id) for line_id in self.order.lines}
 
     def _held(self, line_id: str) -> Held:
-        total: dict[str | None, int] = {}
+        cancelled = self.order.cancelled(line_id)
+        total: dict[str | None, int] = {None: cancelled} if cancelled else {}
         holders: list[Return | Claim] = [*self.returns.values(), *self.claims.values()]
         for holder in holders:
             for parcel_id, count in holder.held(line_id).items():
@@ -152,6 +154,8 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     else:
         known[name] = subject
     owned.add(stream)
+    if (subject.overrides or case.order.overrides) and event.ruling and not event.declines:
+        _use_overrides(case, subject, event, version, owned)
 
 
 def _apply_to_refund(case: Case, refund_id: str, stream: str, version: int, event: Event, owned: set[str]) -> None:
@@ -171,6 +175,20 @@ def _money_is_owed(case: Case, stream: str, answer: Result) -> bool:
     attempts = attempts_by_stream(case.refunds.values()).get(stream, [])
     paid = sum(refund.settled for refund in attempts)
     return (paid if isinstance(answer, RefundSettled) else on_its_way(attempts)) < due_by(attempts)
+
+
+def _use_overrides(case: Case, subject: Order | Return | Claim, event: Event, version: int, owned: set[str]) -> None:
+    """Use up the overrides that an accepted decision cites: those of its subject, and those of the order."""
+    grounds = [result.grounds.get("override") for result in event.ruling or ()]
+    cited = [each.get("fact") for each in grounds if isinstance(each, dict)]
+    if not cited:
+        return
+    if case.order.stream not in owned:
+        case.order = case.order.clone()
+        owned.add(case.order.stream)
+    use = Use(subject.stream, event.type, version)
+    subject.use_overrides(cited, use)
+    case.order.use_overrides(cited, use)
 
 
 def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:

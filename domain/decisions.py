@@ -9,20 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from returnable.domain import claims, refusals
+from returnable.domain import claims, overrides, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
-from returnable.domain.commands import Command, InspectReturn, NamePayout, NotifyCustomer, Override, RecordRefundResult
+from returnable.domain.commands import Command, InspectReturn, NamePayout, NotifyCustomer, RecordRefundResult
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.events import (
     AccountLinked,
     CancellationRequested,
     CustomerNotified,
     Event,
-    OverrideGranted,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels, payments
+from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
 from returnable.domain.refunds.elsewhere import record_refund
@@ -37,6 +36,8 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
+    if case.seq:
+        command.check_after(case.order.placed_at)
     decided = _DECISIONS[command.command](case, command, now)
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 
@@ -118,17 +119,13 @@ def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> Decisi
     return now.record(stream, CustomerNotified, command.notified_at, notice=command.notice)
 
 
-def _override(case: Case, command: Override, now: DecisionContext) -> DecisionResult:
-    fields = command.model_dump(include={"clause", "reason", "approved_by"})
-    return now.record(str(command.target), OverrideGranted, **fields)
-
-
 _DECISIONS: dict[str, Decision] = {
     "confirm_order": lambda case, command, now: confirm.confirm(command, now),
     "run_deadlines": lambda case, command, now: DecisionResult(events=due_events(case, now)),
     "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
+    "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
@@ -161,5 +158,5 @@ _DECISIONS: dict[str, Decision] = {
     ),
     "deny_claim": lambda case, command, now: claims.deny(_claim(case, command), command, now),
     "notify_customer": _notify,
-    "override": _override,
+    "override": overrides.grant,
 }

@@ -17,7 +17,6 @@ from returnable.domain.deciding import Weighing
 from returnable.domain.events import BoughtLine, Deduction, RefundItem
 from returnable.domain.fields import to_text
 from returnable.domain.ids import SubjectKind
-from returnable.domain.lifecycles import RETURN
 from returnable.domain.money import split, to_major
 from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.returns.state import Label, Return
@@ -92,7 +91,7 @@ def _tax(about: RefundSubject, line: BoughtLine, count: int) -> int:
 
 def _covers_order(about: RefundSubject, units: Mapping[str, int], *kinds: SubjectKind) -> bool:
     """Whether these units are all that was bought, together with those of the other refunds for subjects of these kinds."""
-    paid: Counter[str] = Counter(units)
+    paid = Counter(units) + Counter(about.order.cancelled_elsewhere)
     for attempts in about.others():
         if attempts[-1].subject.kind in kinds:
             for item in attempts[-1].requested.items:
@@ -151,7 +150,7 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, grounds)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
-        if verdict == "fail" or not RETURN.allows(ret.status, "RefundRequested"):
+        if verdict == "fail" or ret.called_off:
             return {}
         return {line_id: ret.quantity(line_id) - ret.sent_back.get(line_id, 0) for line_id in lines}
     some = any(accepted.values())
@@ -235,13 +234,14 @@ def _deduct(items: Sequence[RefundItem], fee: Deduction) -> list[RefundItem]:
     return [item.model_copy(update={"deducted": shares.get(item.line_id, 0)}) for item in items]
 
 
-def units_cancelled(about: RefundSubject) -> dict[str, int]:
-    """Line → the units whose cancellation is to be paid for: what the shop cancelled, or all that nothing else holds."""
+def units_cancelled(about: RefundSubject) -> Mapping[str, int]:
+    """Line → the units to pay for: what the shop cancelled here, and what is left of an order that is cancelled."""
     order = about.order
-    if order.cancelled_at is None:
-        return dict(order.cancelled_units)
-    units = {line.line_id: line.quantity - sum(about.held[line.line_id].values()) for line in order.lines.values()}
-    return {line_id: count for line_id, count in units.items() if count > 0}
+    units = Counter(order.cancelled_here)
+    if order.cancelled_at is not None:
+        for line in order.lines.values():
+            units[line.line_id] += max(0, line.quantity - sum(about.held[line.line_id].values()))
+    return +units
 
 
 def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:
