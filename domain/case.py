@@ -129,6 +129,16 @@ class Case:
                 found[line_id].add(ret.held(line_id), ret.name)
         return found
 
+    def decisions_on(self, parcel_id: str) -> list[str]:
+        """The ids of the decisions about units in that parcel: requests to return them, and reports of wrong items."""
+        found = [
+            f"{ret.stream}#2"
+            for ret in self.returns.values()
+            if any(parcel_id in ret.parcels_of(line.line_id) for line in ret.lines)
+        ]
+        claims = (claim for claim in self.claims.values() if parcel_id in claim.parcels_of(claim.line_id))
+        return found + [f"{claim.stream}#1" for claim in claims]
+
     def refund_subject(self, stream: str) -> RefundSubject:
         """What a refund for that stream is decided on."""
         return RefundSubject(self.stream_of(stream), self.order, list(self.refunds.values()), self.held, self.returns)
@@ -175,7 +185,7 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     if isinstance(event, ClaimResolved) and event.remedy != "refund":
         _own_order(case, owned)
         claim = case.claims[name]
-        granted = Replacement(claim.line_id, claim.settled_units, paid_back=event.remedy == "both")
+        granted = Replacement(claim.line_id, claim.settled_units, event.occurred_at, paid_back=event.remedy == "both")
         case.order.grant_replacement(name, granted)
     if (subject.overrides or case.order.overrides) and event.ruling and not event.declines:
         _use_overrides(case, subject, event, version, owned)

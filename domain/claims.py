@@ -35,7 +35,7 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM
-from returnable.domain.order.state import Held, Order
+from returnable.domain.order.state import Held, Order, report_before
 from returnable.domain.ports import ReservedId
 from returnable.domain.ruling import Grounds
 from returnable.domain.wording import plural, units
@@ -157,7 +157,7 @@ def weigh_report(
     """Weigh every clause on a wrong-item report; the evidence may still follow."""
     clauses = now.policy.clauses
     weighing = now.weighing(ClaimOpened, order, lines=(line_id,))
-    window = order.ask_window(parcels, reported_at, lambda parcel: parcel.report_before)
+    window = order.ask_window(parcels, reported_at, report_before)
     grounds: Grounds = {"line_id": line_id, "reported_at": to_text(reported_at)}
     grounds |= window.grounds("deadline", reported_at)
     weighing.weigh("wrong_item.window", window.in_time, grounds)
@@ -177,7 +177,9 @@ def _evidence(now: DecisionContext, evidence: frozenset[str]) -> tuple[bool, Gro
     return not missing, {"requires": list(requires), "given": given, "missing": missing}
 
 
-def reported_units(order: Order, line_id: str, quantity: int, held: Held) -> tuple[Allotment, ...]:
+def reported_units(
+    order: Order, line_id: str, quantity: int, held: Held, reported_at: datetime
+) -> tuple[Allotment, ...]:
     """The units that a report is about: those not held, before those in a return or claim.
 
     More than there are do not make it late: the policy judges those that there are.
@@ -185,10 +187,10 @@ def reported_units(order: Order, line_id: str, quantity: int, held: Held) -> tup
     there_are = max(order.in_parcels(line_id), order.units(line_id) - held.cancelled, 1)
     quantity = min(quantity, there_are)
     found: Counter[str | None] = Counter()
-    for taken in order.allot(line_id, quantity, held):
+    for taken in order.allot(line_id, quantity, held, reported_at, report_before):
         if taken.parcel_id is not None:
             found[taken.parcel_id] = taken.quantity
-    for taken in order.allot(line_id, quantity - found.total(), found):
+    for taken in order.allot(line_id, quantity - found.total(), found, reported_at, report_before):
         found[taken.parcel_id] += taken.quantity
     return _allotments(found)
 
@@ -205,8 +207,8 @@ def report_wrong_item(
     A report that is late, or came by another channel, is denied at once.
     """
     order.check_lines([command.line_id], "line_id")
-    parcels = reported_units(order, command.line_id, command.quantity, held[command.line_id])
     reported_at = command.reported_at or now.at
+    parcels = reported_units(order, command.line_id, command.quantity, held[command.line_id], reported_at)
     evidence = frozenset(command.attachments)
     weighing = weigh_report(order, command.line_id, parcels, now, reported_at, command.channel, evidence)
     stream = str(StreamId("claim", command.claim_id))
@@ -294,7 +296,7 @@ def _settled(claim: Claim, order: Order, quantity: int, held: Held) -> tuple[All
                 found[parcel_id] += max(0, min(free, count, quantity - found.total()))
     # An override has judged what was on its way when it was reported.
     left = min(reported.get(None, 0), order.units(line_id) - held.total - found.total(), quantity - found.total())
-    for taken in order.allot(line_id, max(0, left), Counter(held) + found):
+    for taken in order.allot(line_id, max(0, left), Counter(held) + found, claim.asked_at, report_before):
         found[taken.parcel_id] += taken.quantity
     return _allotments(found)
 

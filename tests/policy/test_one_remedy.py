@@ -30,6 +30,7 @@ from returnable.testing import (
     record_return_shipment,
     record_send_back,
     record_shipment,
+    report_parcel_lost,
     report_wrong_item,
     request_cancellation,
     request_refund,
@@ -165,15 +166,44 @@ def test_the_window_of_a_replacement_ends() -> None:
 def test_no_more_replacements_are_shipped_than_were_granted() -> None:
     story = given(a_replaced_order())
 
-    story.when(record_shipment("P-3", 1)).then_error("quantity.exceeded")
-    story.when(record_shipment("P-3")).then_error("quantity.exceeded")
+    story.when(record_shipment("P-3", 1)).then("Shipped", "ExceptionRaised")
+    assert story.ask("order/A-1")["lines"][0]["delivered"] == 2
+
+
+def test_the_parcel_of_a_replacement_is_known_by_its_delivery_first() -> None:
+    story = given(a_claimed_order(), resolve_claim(remedy="replacement", at="2026-03-09 13:00")).at("2026-03-18 10:00")
+
+    story.when(record_delivery("P-2")).then("Delivered")
+    assert [parcel.units for parcel in the_case(story).order.parcels.values()] == [{"1": 1}, {"1": 1}]
+    story.when(record_shipment("P-2", 1, shipped_at="2026-03-16 10:00")).then("Shipped")
+    story.when(request_return()).then("ReturnRequested", "ReturnAuthorized")
+
+
+def test_the_shipment_of_a_replacement_is_learnt_before_its_settlement() -> None:
+    story = (
+        given(a_claimed_order())
+        .at("2026-03-16 10:00")
+        .when(record_shipment("P-2", 1))
+        .then("Shipped", "ExceptionRaised")
+    )
+
+    story.given(resolve_claim(remedy="replacement"), record_delivery("P-2", at="2026-03-18 10:00"))
+    story.at("2026-03-22 10:00").when(request_return()).then("ReturnRequested", "ReturnAuthorized")
+    assert [taken.parcel_id for taken in the_case(story).returns["R-1"].lines[0].parcels] == ["P-2"]
+
+
+def test_a_replacement_that_was_lost_is_shipped_again() -> None:
+    story = given(
+        a_claimed_order(), resolve_claim(remedy="replacement"), record_shipment("P-2", 1, at="2026-03-16 10:00")
+    )
+
+    story.given(report_parcel_lost("P-2", at="2026-03-18 10:00")).when(record_shipment("P-3", 1)).then("Shipped")
 
 
 def test_a_shipment_without_lines_holds_the_replacement() -> None:
     story = given(a_claimed_order(), resolve_claim(remedy="replacement")).when(record_shipment("P-2")).then("Shipped")
 
     assert the_case(story).order.parcels["P-2"].units == {"1": 1}
-    assert the_case(story).order.parcels["P-2"].replaces == {"C-1": 1}
 
 
 def test_a_replacement_that_is_wrong_as_well_is_claimed_and_replaced_again() -> None:
