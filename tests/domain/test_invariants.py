@@ -29,7 +29,6 @@ from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
     Confirmed,
-    Delivered,
     ExceptionRaised,
     RefundFailed,
     RefundRequested,
@@ -140,14 +139,13 @@ def check_refunded_units(events: Sequence[Recorded], order: Confirmed) -> None:
 
 
 def check_held_units(events: Sequence[Recorded], order: Confirmed) -> None:
-    """One unit gets one remedy, by a return or by a claim; parcels hold what was bought and what was granted in its place.
+    """One unit, bought or granted in the place of another, gets one remedy: by a return or by a claim.
 
     A claim settled by both keeps the replacement, too: no money is left in it.
     """
     granted: Counter[str] = Counter()
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
     claims: dict[str, ClaimOpened] = {}
-    parcels: dict[str, Shipped] = {}
     for entry in events:
         event = entry.event
         if isinstance(event, ReturnRequested):
@@ -167,15 +165,8 @@ def check_held_units(events: Sequence[Recorded], order: Confirmed) -> None:
             assert count <= claims[entry.stream].quantity
             held[entry.stream][line_id] += count * (2 if event.remedy == "both" else 1)
             granted[line_id] += 0 if event.remedy == "refund" else count
-        elif isinstance(event, Shipped):
-            parcels.setdefault(event.parcel_id, event)
-        elif isinstance(event, Delivered):
-            assert event.parcel_id in parcels
     for line in order.lines:
-        there_are = line.quantity + granted[line.line_id]
-        assert sum(of_stream[line.line_id] for of_stream in held.values()) <= there_are
-        packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == line.line_id)
-        assert packed <= there_are
+        assert sum(of_stream[line.line_id] for of_stream in held.values()) <= line.quantity + granted[line.line_id]
 
 
 def check_cancelled_units(events: Sequence[Recorded], case: Case) -> None:
