@@ -89,6 +89,7 @@ class Grounds(TypedDict, total=False):
     unit_price: Decimals
     units: list[Grounds]
     voided_label_id: Personal
+    voided_return_id: Harmless
     whole_order: bool
 
 

@@ -203,6 +203,18 @@ class Order(Aggregate):
             )
             raise Impossible("quantity.exceeded", reason, field=field)
 
+    @property
+    def begun_at(self) -> datetime:
+        """Nothing about the order happens before."""
+        return self.confirmed.occurred_at
+
+    def check_begun(self, times: Mapping[str, datetime | None]) -> None:
+        """Raise ``command.invalid`` for the first field that dates something before the order began."""
+        for name, at in times.items():
+            if at is not None and at < self.begun_at:
+                reason = f"{to_text(at)} is before the order was confirmed at {to_text(self.begun_at)}"
+                raise Impossible("command.invalid", reason, field=name)
+
     def check_not_cancelled(self, command: str) -> None:
         """Raise ``transition.not_allowed`` for a cancelled order: its cancellation pays everything back."""
         if self.status == "cancelled":
