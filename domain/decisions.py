@@ -20,7 +20,6 @@ from returnable.domain.commands import (
     NamePayout,
     NotifyCustomer,
     RecordRefundResult,
-    RequestReturn,
 )
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.errors import Impossible
@@ -32,7 +31,7 @@ from returnable.domain.events import (
     ExceptionClosed,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels, payments
+from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
 from returnable.domain.refunds.elsewhere import record_refund
@@ -47,8 +46,8 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
-    if command.about == "return" or isinstance(command, RequestReturn):
-        case.order.check_begun({name: getattr(command, name) for name in command.own_times})
+    if case.seq:
+        command.check_after(case.order.placed_at)
     decided = _DECISIONS[command.command](case, command, now)
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 
@@ -154,6 +153,7 @@ _DECISIONS: dict[str, Decision] = {
     "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
+    "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
