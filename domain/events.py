@@ -418,6 +418,7 @@ class Inspected(Decision):
     stored_as = "return.Inspected/1"
     title = "Units inspected"
     of_command = "inspect_return"
+    continues = True
     findings: tuple[InspectedUnits, ...]
 
 

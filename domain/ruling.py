@@ -83,6 +83,7 @@ class Grounds(TypedDict, total=False):
     stated_in: Harmless
     status: Harmless
     tenders: list[Grounds]
+    taken_in: bool
     threshold: Decimals
     total: Decimals
     undelivered: Count

@@ -23,7 +23,6 @@ from returnable.domain.deadlines import passed
 from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing
 from returnable.domain.errors import Impossible
 from returnable.domain.events import (
-    Event,
     FindingsDisputed,
     FoundUnits,
     Inspected,
@@ -111,7 +110,7 @@ def inspect_return(
         found = tuple(FoundUnits(**dict(finding)) for finding in command.findings)
         disputed = FindingsDisputed(**now.envelope(command.inspected_at), findings=found)
         return now.fact(ret.stream, disputed, conflicts(ret, order, disputed))
-    weighing, findings = _judged(ret, order, command.findings, now, Inspected)
+    weighing, findings = _judged(ret, order, command.findings, now)
     decided = now.decide(ret.stream, weighing, Inspected, occurred_at=command.inspected_at, findings=findings)
     return decided.disputed(now, conflicts(ret, order, decided.events[0][1], held))
 
@@ -129,7 +128,7 @@ def correct_inspection(
         line_id = command.findings[index].line_id
         reason = f"findings on more units of line {line_id} than the {ret.quantity(line_id)} in the return"
         raise Impossible("quantity.exceeded", reason, field=f"findings[{index}].quantity")
-    weighing, findings = _judged(ret, order, command.findings, now, InspectionCorrected)
+    weighing, findings = _judged(ret, order, command.findings, now)
     for line_id in sorted(ret.line_ids):
         accepted = sum(each.quantity for each in findings if each.line_id == line_id and each.accepted)
         rejected = sum(each.quantity for each in findings if each.line_id == line_id and not each.accepted)
@@ -154,10 +153,10 @@ def _first_beyond(findings: Iterable[InspectionFinding], most: Callable[[str], i
 
 
 def _judged(
-    ret: Return, order: Order, given: Sequence[InspectionFinding], now: DecisionContext, decision: type[Event]
+    ret: Return, order: Order, given: Sequence[InspectionFinding], now: DecisionContext
 ) -> tuple[Weighing, tuple[InspectedUnits, ...]]:
     """The ruling on findings, and which units it accepts."""
-    weighing = now.weighing(decision, order, ret)
+    weighing = now.weighing(Inspected, order, ret)  # a correction goes on under the override of its inspection
     clause = now.policy.clauses.returns_condition
     missing = [[name for name in clause.requires if not getattr(finding, name)] for finding in given]
     lacking = {finding.line_id for finding, lacks in zip(given, missing, strict=True) if lacks}
