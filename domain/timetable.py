@@ -51,8 +51,8 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
                     yield _moved(ret, label, label.received)
                 if label.may_lapse or not unrecorded:
                     yield _ship_by(ret, label)
-            if ret.remind is not None and not unrecorded:
-                yield _unsent(ret, ret.remind)
+            if ret.authorized is not None and ret.remind_at is not None and not unrecorded:
+                yield _unsent(ret, ret.authorized, ret.remind_at)
     for claim in case.claims.values():
         if (claim.may_lapse or not unrecorded) and (stream is None or stream == claim.stream):
             yield _contact(claim)
@@ -152,14 +152,12 @@ def _ship_by(ret: Return, label: Label) -> Deadline:
     )
 
 
-def _unsent(ret: Return, remind: Happened) -> Deadline:
+def _unsent(ret: Return, authorized: Happened, at: datetime) -> Deadline:
     stream, awaited = ret.stream, "handed over"
-    anchors = (Anchor(f"{stream}#{remind.version}", ret.authorized_at, "the authorization"),)
+    anchors = (Anchor(f"{stream}#{authorized.version}", authorized.at, "the authorization"),)
     sent = ret.shipped or ret.received
-    settled = (
-        None if sent is None else _done("returns.ship_by", remind.at, stream, Happened(sent.at, sent.version), awaited)
-    )
-    settled = settled or _lifted("returns.ship_by", remind.at, stream, ret.withdrawn, "the return was withdrawn before")
+    settled = None if sent is None else _done("returns.ship_by", at, stream, Happened(sent.at, sent.version), awaited)
+    settled = settled or _lifted("returns.ship_by", at, stream, ret.withdrawn, "the return was withdrawn before")
     title, waits = f"Return {ret.return_id} was authorized and never sent", ret.status in ("authorized", "labelled")
     task: WorkKind = "unsent_return"
     return Deadline(
@@ -167,7 +165,7 @@ def _unsent(ret: Return, remind: Happened) -> Deadline:
         "remind_at",
         stream,
         "",
-        remind.at,
+        at,
         anchors,
         title,
         awaited,

@@ -153,8 +153,8 @@ class Return(Aggregate):
     order_id: str = ""
     lines: tuple[ReturnLine, ...] = ()
     asked_at: datetime = field(init=False)
-    authorized_at: datetime = field(init=False)
-    remind: Happened | None = None
+    authorized: Happened | None = None
+    remind_at: datetime | None = None
     """From when on somebody has to look after it if nothing was sent."""
     labels: dict[str, Label] = field(default_factory=dict)
     boxes: dict[str | None, Box] = field(default_factory=dict)
@@ -392,8 +392,8 @@ class Return(Aggregate):
         if isinstance(event, ReturnRequested):
             self.order_id, self.lines, self.asked_at = event.order_id, event.lines, event.occurred_at
         elif isinstance(event, ReturnAuthorized):
-            self.authorized_at = event.occurred_at
-            self.remind = None if event.remind_at is None else happened._replace(at=event.remind_at)
+            self.authorized = happened
+            self.remind_at = event.remind_at
         elif isinstance(event, LabelIssued):
             self.labels[event.label_id] = Label(
                 event.label_id,
