@@ -166,8 +166,8 @@ def _on_order(case: Case, policy: Policy, covers: Covers) -> Iterator[Iterable[s
 
 
 def _may_come_back(case: Case, line_id: str) -> bool:
-    """Whether a unit of the line is free for a return or claim, or may become so. One that is paid for never does."""
-    paid = sum(ret.refunded.get(line_id, 0) for ret in case.returns.values())
+    """Whether a unit of the line is free for a return or claim, or may become so; not if it is cancelled, or paid back."""
+    paid = case.order.cancelled(line_id) + sum(ret.refunded.get(line_id, 0) for ret in case.returns.values())
     paid += sum(sum(claim.held(line_id).values()) for claim in case.claims.values())
     return paid < case.order.lines[line_id].quantity
 

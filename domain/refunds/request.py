@@ -37,9 +37,7 @@ def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | No
 def check_may_request(about: RefundSubject, command: str) -> None:
     """Raise ``transition.not_allowed`` unless a refund of this subject can be asked for at all."""
     subject = about.subject
-    if isinstance(subject, Return):  # the policy judges it in any state but one in which the customer keeps the goods
-        if subject.called_off:
-            raise subject.not_allowed(command)
+    if isinstance(subject, Return):  # the policy judges it in any state
         return
     if isinstance(subject, Order) and not units_cancelled(about):
         raise subject.not_allowed(command, "nothing of it was cancelled here")
@@ -59,6 +57,8 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
     """Issue the refund to the original tenders, or decline it."""
     stream, order = about.stream, about.order
     check_may_request(about, command.command)
+    if isinstance(about.subject, Return) and about.subject.called_off:
+        raise about.subject.not_allowed(command.command)
     weighing = about.weighing(now)
     due = owed(about, weighing)
     if not weighing.allowed:

@@ -10,6 +10,18 @@ from usual import a_delivered_order, a_labelled_return, an_authorized_return, an
 
 from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
+from returnable.domain.events import (
+    Cancelled,
+    ClaimOpened,
+    ClaimResolved,
+    Event,
+    Inspected,
+    LabelIssued,
+    Received,
+    RefundRequested,
+    ReturnAuthorized,
+)
+from returnable.domain.overrides import FAILS_BY
 from returnable.domain.policy import PolicyBook, bundled_policies
 from returnable.projections.edges import edges_view
 from returnable.projections.redecided import redecide
@@ -374,6 +386,7 @@ def test_an_override_for_a_label_does_not_accept_the_parcel_that_is_late_on_it()
     story = given(a_labelled_return(), set_aside("returns.ship_by", "return/R-1")).at("2026-03-12 09:00")
     story.given(issue_label("L-2"))
 
+    story.at("2026-03-19 09:00").when(issue_label("L-3")).then_declined("returns.ship_by")
     story.at("2026-03-20 09:00").when(receive_return()).then("ParcelRejected").then_clause("returns.ship_by", "fail")
 
 
@@ -650,6 +663,80 @@ def test_the_case_of_a_card_that_was_closed() -> None:
     story.when(set_aside("returns.original_tender", "return/R-1")).then_error("override.no_effect", "clause")
 
 
+LOST = (record_return_shipment(at="2026-03-10 16:00"), report_return_lost(at="2026-03-20 09:00"))
+WORN = inspect_return(findings=[finding(tags_attached=False)])
+
+FAILS: list[tuple[type[Event], str, Callable[[], Scenario], Step]] = [
+    (
+        Cancelled,
+        "cancellation.window",
+        lambda: given(an_order(confirmed="2026-03-02 10:00")).at(LATE),
+        request_cancellation(),
+    ),
+    (
+        Cancelled,
+        "cancellation.not_shipped",
+        lambda: given(an_order(confirmed="2026-03-02 10:00", shipped="2026-03-02 10:30")),
+        request_cancellation(),
+    ),
+    (
+        Cancelled,
+        "cancellation.by_email",
+        lambda: given(an_order(confirmed="2026-03-02 10:00")),
+        request_cancellation(channel="phone"),
+    ),
+    (ReturnAuthorized, "returns.final_sale", lambda: given(a_delivered_order(final_sale=True)), request_return()),
+    (ReturnAuthorized, "returns.window", two_lines, request_return()),
+    (ReturnAuthorized, "returns.account", lambda: given(a_delivered_order(account_id=None)), request_return()),
+    (ReturnAuthorized, "returns.portal", lambda: given(a_delivered_order()), request_return(channel="phone")),
+    (
+        ReturnAuthorized,
+        "returns.no_exchanges",
+        lambda: given(a_delivered_order()),
+        request_return(resolution="exchange"),
+    ),
+    (LabelIssued, "returns.ship_by", lambda: given(a_labelled_return()).at(LATE), issue_label("L-2")),
+    (Received, "returns.ship_by", lambda: given(a_labelled_return()).at(LATE), receive_return()),
+    (Inspected, "returns.condition", lambda: given(a_labelled_return(), receive_return()), WORN),
+    (
+        RefundRequested,
+        "returns.condition",
+        lambda: given(a_labelled_return(), receive_return(), WORN),
+        request_refund(),
+    ),
+    (RefundRequested, "returns.label_fee", lambda: given(an_inspected_return(price="100.00")), request_refund()),
+    (
+        RefundRequested,
+        "returns.shipping_non_refundable",
+        lambda: given(an_inspected_return(shipping="20.00")),
+        request_refund(),
+    ),
+    (RefundRequested, "returns.refund_after_inspection", lambda: given(an_authorized_return()), request_refund()),
+    (RefundRequested, "returns.transit_risk", lambda: given(a_labelled_return(), *LOST), request_refund()),
+    (ClaimOpened, "wrong_item.window", two_lines, report_wrong_item()),
+    (ClaimOpened, "wrong_item.by_email", lambda: given(a_delivered_order()), report_wrong_item(channel="phone")),
+    (ClaimResolved, "wrong_item.evidence", a_claimed_order, resolve_claim()),
+]
+"""For every clause of every decision: a story in which it fails, unless an override sets it aside."""
+
+
+@pytest.mark.parametrize(("decision", "clause", "story", "request_"), FAILS)
+def test_an_override_matters_to_every_decision_that_the_table_names(
+    decision: type[Event], clause: str, story: Callable[[], Scenario], request_: Step
+) -> None:
+    told = story().given(set_aside(clause)).when(request_)
+
+    told.then_accepted().then_clause(clause, "overridden")
+    assert decision.__name__ in [entry.event.type for entry in told.services.store.read(0, 1_000)]
+    assert _report(told).overrides[0].used_up_by is not None
+
+
+def test_the_table_names_no_other_decisions_and_clauses() -> None:
+    assert {(decision, clause) for decision, clause, _, _ in FAILS} == {
+        (decision, clause) for decision, clauses in FAILS_BY.items() for clause in clauses
+    }
+
+
 # ---- who else knows --------------------------------------------------------------------------------------------------
 
 
@@ -685,3 +772,16 @@ def test_an_override_with_lines_and_an_end_is_decided_again_as_it_was() -> None:
     again = redecide("A-1", story.services.store.load("A-1"), story.services.handler.policy)
 
     assert again.differences == ()
+
+
+def test_a_return_that_was_sent_back_uses_up_no_override_of_the_order() -> None:
+    story = rejected().given(record_send_back(), set_aside("returns.condition"))
+
+    story.when(request_refund()).then_error("transition.not_allowed", state="sent_back")
+
+
+def test_an_override_of_the_order_does_not_pay_for_a_withdrawn_return() -> None:
+    story = given(an_authorized_return(), set_aside("returns.refund_after_inspection"), withdraw_return())
+
+    story.when(request_refund()).then_error("transition.not_allowed", state="withdrawn")
+    story.then_view("refund", {"return_id": "R-1"}, status="due", total="0.00")
