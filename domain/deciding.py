@@ -159,16 +159,13 @@ class DecisionContext:
         return DecisionResult(events=[(stream, event(**self.envelope(occurred_at), **fields))])
 
     def fact(
-        self, stream: str, event: Event, reasons: Iterable[str] = (), reserved_ids: Iterable[ReservedId] = ()
+        self, stream: str, event: Event, reasons: Sequence[str] = (), reserved_ids: Iterable[ReservedId] = ()
     ) -> DecisionResult:
         """The result of a report of what happened: the event, and an exception where it contradicts what is known.
 
         ``reasons`` say what it contradicts.
         """
-        events, conflicts = [(stream, event)], tuple(reasons)
-        if conflicts:
-            events.append((stream, ExceptionRaised(**self.envelope(), reasons=conflicts)))
-        return DecisionResult(events=events, reserved_ids=list(reserved_ids))
+        return DecisionResult(events=[(stream, event)], reserved_ids=list(reserved_ids)).disputed(self, reasons)
 
     def weighing(
         self,
@@ -206,3 +203,9 @@ class DecisionResult:
     """Ids that the command does not take, although it is impossible where they exist already."""
     counted: Recorded | None = None
     """The event in which a refusal is counted, where the refusal itself records no events."""
+
+    def disputed(self, now: DecisionContext, reasons: Sequence[str]) -> DecisionResult:
+        """The same, with an exception where its first event contradicts what is known."""
+        if reasons:
+            self.events.append((self.events[0][0], ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
+        return self
