@@ -90,6 +90,17 @@ class Case:
         known = {"return": self.returns, "claim": self.claims, "refund": self.refunds}
         return name in known[kind]
 
+    @property
+    def ways_back(self) -> Iterator[Return]:
+        """What comes back: the returns, and the wrong items of claims."""
+        yield from self.returns.values()
+        for claim in self.claims.values():
+            yield claim.way_back
+
+    def way_back(self, stream: str) -> Return | None:
+        """The return of that stream, or the wrong item of that claim."""
+        return next((ret for ret in self.ways_back if ret.stream == stream), None)
+
     def open_returns(self) -> list[str]:
         """The ids of the returns that still hold units and are not paid."""
         return [

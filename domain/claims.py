@@ -29,14 +29,20 @@ from returnable.domain.events import (
     ContactMissed,
     Event,
     EvidenceAdded,
+    LabelIssued,
+    LabelReceived,
+    LabelVoided,
+    Received,
     RefundRequested,
     ResolutionDeclined,
+    ReturnShipped,
 )
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM
 from returnable.domain.order.state import Held, Order, report_before
 from returnable.domain.ports import ReservedId
+from returnable.domain.returns.state import Return
 from returnable.domain.ruling import Grounds
 from returnable.domain.wording import plural, units
 
@@ -59,6 +65,8 @@ class Claim(Aggregate):
     resolved: Happened | None = None
     denied: Happened | None = None
     refund_id: str | None = None
+    way_back: Return = field(init=False)
+    """The wrong item on its way back."""
 
     @property
     def line_id(self) -> str:
@@ -125,8 +133,12 @@ class Claim(Aggregate):
 
     def _move(self, event: Event, happened: Happened) -> None:
         self.status = CLAIM.after(self.status, event.type)
-        if isinstance(event, ClaimOpened):
+        if isinstance(event, LabelIssued | LabelReceived | LabelVoided | ReturnShipped | Received):
+            self.way_back = self.way_back.clone()
+            self.way_back.apply(event, happened.version)
+        elif isinstance(event, ClaimOpened):
             self.opened = event
+            self.way_back = Return.of_wrong_item(self, event)
             self.evidence = frozenset(event.evidence)
         elif isinstance(event, EvidenceAdded):
             self.evidence |= frozenset(event.evidence)

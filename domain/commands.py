@@ -386,13 +386,28 @@ class RequestReturn(Command):
     requested_at: OwnTime = None
 
 
-class IssueLabel(Command):
+class _OnTheWayBack(Command):
+    """What happens to a return, or to the wrong item of a claim, on its way back: exactly one of the two is named."""
+
+    return_id: Id | None = None
+    claim_id: Id | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        _exactly_one(self, ("return_id", "claim_id"))
+        return self
+
+    @property
+    def target(self) -> StreamId:
+        """What comes back."""
+        return _the_one_given(self, ("return", "claim"))
+
+
+class IssueLabel(_OnTheWayBack):
     """A prepaid label was issued; ``received_at`` is when the customer received it, where that is known already."""
 
-    about = "return"
     creates = "label"
     command: Literal["issue_label"] = "issue_label"
-    return_id: Id
     label_id: PersonalId
     carrier: Id
     tracking_number: PersonalId
@@ -408,35 +423,29 @@ class IssueLabel(Command):
         return self
 
 
-class RecordLabelReceived(Command):
+class RecordLabelReceived(_OnTheWayBack):
     """The customer received the label: its clock runs from there."""
 
-    about = "return"
     fact = True
     command: Literal["record_label_received"] = "record_label_received"
-    return_id: Id
     label_id: PersonalId
     received_at: OwnTime = None
 
 
-class VoidLabel(Command):
+class VoidLabel(_OnTheWayBack):
     """A live label is voided by hand."""
 
-    about = "return"
     command: Literal["void_label"] = "void_label"
-    return_id: Id
     label_id: PersonalId
     reason: Text
     voided_at: OwnTime = None
 
 
-class RecordReturnShipment(Command):
+class RecordReturnShipment(_OnTheWayBack):
     """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
 
-    about = "return"
     fact = True
     command: Literal["record_return_shipment"] = "record_return_shipment"
-    return_id: Id
     tracking_number: PersonalId | None = None
     label_id: PersonalId | None = None
     shipped_at: OwnTime = None
@@ -445,16 +454,14 @@ class RecordReturnShipment(Command):
     """The box that was handed over; without it, that of the label, or the only one."""
 
 
-class ReceiveReturn(Command):
+class ReceiveReturn(_OnTheWayBack):
     """The parcel is at the dock: taken in, or refused when it was handed over late.
 
     A parcel that was refused may be received again: the proofs that came since decide anew.
     """
 
-    about = "return"
     fact = True
     command: Literal["receive_return"] = "receive_return"
-    return_id: Id
     received_at: OwnTime = None
     box_id: PersonalId | None = None
     """The box that arrived; without it, one that is on its way, or the only one."""

@@ -103,7 +103,9 @@ Decision = Callable[[Case, Any, DecisionContext], DecisionResult]
 
 
 def _ret(case: Case, command: Any) -> Return:
-    return case.returns[command.return_id]
+    """The return, or the wrong item of a claim on its way back."""
+    claim_id = getattr(command, "claim_id", None)
+    return case.returns[command.return_id] if claim_id is None else case.claims[claim_id].way_back
 
 
 def _claim(case: Case, command: Any) -> Claim:
@@ -111,6 +113,8 @@ def _claim(case: Case, command: Any) -> Claim:
 
 
 def _issue_label(case: Case, command: IssueLabel, now: DecisionContext) -> DecisionResult:
+    if command.claim_id is not None:
+        case.claims[command.claim_id].check_allows("LabelIssued", command.command)
     others = [ret for return_id, ret in case.returns.items() if return_id != command.return_id]
     return labels.issue_label(_ret(case, command), case.order, command, now, others, case.held)
 

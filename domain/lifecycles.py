@@ -205,12 +205,12 @@ class RefundLifecycle(Lifecycle):
 
 
 class ClaimLifecycle(Lifecycle):
-    """A wrong-item claim."""
+    """A wrong-item claim. What happens to the wrong item on its way back does not move the claim."""
 
     nothing = State(initial=True)
     open = State()
     resolved = State()
-    denied = State(final=True)
+    denied = State()
 
     ClaimOpened = nothing.to(open)
     EvidenceAdded = _stay(open)
@@ -219,6 +219,12 @@ class ClaimLifecycle(Lifecycle):
     ResolutionDeclined = _stay(open)
     ClaimResolved = open.to(resolved)
     ClaimDenied = open.to(denied)
+    _reported = (open, resolved, denied)
+    LabelIssued = _stay(open, resolved)
+    LabelReceived = _stay(*_reported)
+    LabelVoided = _stay(*_reported)
+    ReturnShipped = _stay(*_reported)
+    Received = _stay(*_reported)
     RefundRequested = _stay(resolved)
     RefundSettled = _stay(resolved)
     RefundFailed = _stay(resolved)

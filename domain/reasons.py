@@ -74,6 +74,8 @@ def because(finding: ClauseResult, tz: ZoneInfo, *, asked: bool = True) -> str:
         return "The policy has no such rule."
     if grounds.get("cancelled") is True:
         return "The units were cancelled: they may come back, without a refund."
+    if grounds.get("wrong_item") is True:
+        return "The wrong item comes back at the merchant's cost; no clause bars it."
     speech = _Speech(finding.verdict, tz, asked)
     text = _REASONS[finding.clause](grounds, speech)
     override = grounds.get("override")

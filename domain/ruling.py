@@ -93,6 +93,7 @@ class Grounds(TypedDict, total=False):
     voided_label_id: Personal
     voided_return_id: Harmless
     whole_order: bool
+    wrong_item: bool
 
 
 class ClauseResult(BaseModel):

@@ -44,7 +44,7 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
 
     The handler needs these after every change of a case, so nothing is computed for the others.
     """
-    for ret in case.returns.values():
+    for ret in case.ways_back:
         if stream is None or stream == ret.stream:
             for label in ret.labels.values():
                 if label.received is not None and label.first_void_at != label.void_at and not unrecorded:

@@ -11,6 +11,7 @@ from returnable.domain.claims import Claim
 from returnable.domain.deadlines import passed
 from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
+from returnable.projections.returns import labels_at, way_back_values
 from returnable.projections.views import ClaimView
 
 
@@ -37,12 +38,16 @@ def claim_values(claim: Claim, policy: Policy) -> dict[str, Any]:
             "item_picture": "item_picture" in claim.evidence,
         },
         "remedy": claim.remedy,
+        "settled": claim.settled_units,
         "refund_id": claim.refund_id,
+        **way_back_values(claim.way_back, tz),
     }
 
 
 def claim_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
-    """The values of :func:`claim_values` at ``moment``: the promise of contact is broken after its last instant."""
+    """The values of :func:`claim_values` at ``moment``: the promise of contact is broken after its last instant,
+    and a label is void from its deadline on."""
     waits = values["status"] == "open" and values["contacted_at"] is None
     at = datetime.fromisoformat(values["contact_by"])
-    return {**values, "overdue": waits and passed("wrong_item.contact", at, moment)}
+    overdue = waits and passed("wrong_item.contact", at, moment)
+    return {**values, "overdue": overdue, "labels": labels_at(values, moment)}

@@ -119,6 +119,7 @@ def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) 
         yield from _of_labels(ret, at)
     for claim in case.claims.values():
         yield Question(claim.stream, STANDING, "status", ""), claim.status
+        yield from _of_labels(claim.way_back, at)
         contact = "wrong_item.contact"
         yield Question(claim.stream, contact, "overdue", contact), _yes(claim.overdue(at))
         yield Question(claim.stream, contact, "missed", contact), _yes(claim.contact_was_missed(at))

@@ -81,7 +81,7 @@ class Record:
     @property
     def ret(self) -> Return | None:
         """The return that was judged, as it was before; ``None`` for an order, a claim, or the request of a return."""
-        return self.case.returns.get(StreamId.parse(self.stream).id) if self.stream.startswith("return/") else None
+        return self.case.way_back(self.stream)
 
     def of(self, *kinds: type[Any], stream: str | None = None, **fields: object) -> list[Recorded]:
         """The earlier events of these kinds, oldest first; only those of ``stream``, and with these values in ``fields``."""
@@ -321,9 +321,10 @@ _OVERRIDE = ("approved_by", "reason", "granted_at", "fact", "lines", "expires_at
 ANYWHERE: dict[str, Rules] = {
     "applies": (POLICY,),
     "cancelled": (the_cancellation,),
+    "wrong_item": (the_report,),
     **{f"override.{name}": (the_override,) for name in _OVERRIDE},
 }
-"""Values of any clause: one that the merchant does not have, units that were cancelled, or an override."""
+"""Values of any clause: one that the merchant does not have, goods that come back without a refund, or an override."""
 
 SOURCES: dict[str, dict[str, Rules]] = {
     "cancellation.window": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from returnable.domain.calendar import zone
 from returnable.domain.deadlines import passed
@@ -26,19 +27,6 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
     :func:`return_at` corrects both.
     """
     tz = zone(policy.zone)
-
-    def shown(instant: datetime | None) -> str | None:
-        return in_zone(instant, tz) if instant is not None else None
-
-    def label_values(label: Label) -> dict[str, Any]:
-        return {
-            "label_id": label.label_id,
-            "status": "void" if label.status == "void_by_hand" else label.status,
-            "tracking_number": label.tracking_number,
-            "received_at": shown(label.received and label.received.at),
-            "void_at": in_zone(label.void_at, tz),
-        }
-
     return {
         "return_id": ret.return_id,
         "order_id": ret.order_id,
@@ -53,18 +41,43 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
             }
             for line in ret.lines
         ],
+        "late": ret.is_late(),
+        "inspected_at": in_zone(ret.inspected_at, tz) if ret.inspected_at is not None else None,
+        "refund_id": ret.refund_id,
+        **way_back_values(ret, tz),
+    }
+
+
+def way_back_values(ret: Return, tz: ZoneInfo) -> dict[str, Any]:
+    """The labels of what comes back, when it was handed over, and when it arrived."""
+
+    def shown(instant: datetime | None) -> str | None:
+        return in_zone(instant, tz) if instant is not None else None
+
+    def label_values(label: Label) -> dict[str, Any]:
+        return {
+            "label_id": label.label_id,
+            "status": "void" if label.status == "void_by_hand" else label.status,
+            "tracking_number": label.tracking_number,
+            "received_at": shown(label.received and label.received.at),
+            "void_at": in_zone(label.void_at, tz),
+        }
+
+    return {
         "labels": [label_values(label) for label in ret.labels.values()],
         "shipped_at": shown(ret.shipped and ret.shipped.at),
-        "late": ret.is_late(),
         "received_at": shown(ret.received and ret.received.at),
-        "inspected_at": shown(ret.inspected_at),
-        "refund_id": ret.refund_id,
     }
 
 
 def return_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     """The values of :func:`return_values` at ``moment``."""
-    return {**values, "labels": [_label_at(label, moment) for label in values["labels"]]}
+    return {**values, "labels": labels_at(values, moment)}
+
+
+def labels_at(values: Mapping[str, Any], moment: datetime) -> list[dict[str, Any]]:
+    """The labels of :func:`way_back_values` at ``moment``."""
+    return [_label_at(label, moment) for label in values["labels"]]
 
 
 def _label_at(label: Mapping[str, Any], moment: datetime) -> dict[str, Any]:

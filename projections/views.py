@@ -198,7 +198,11 @@ class EvidenceView(Model):
 
 
 class ClaimView(Model):
-    """The state of a wrong-item claim."""
+    """The state of a wrong-item claim.
+
+    ``settled``: how many units got the remedy. ``labels``, ``shipped_at`` and ``received_at`` are about the wrong item on its
+    way back.
+    """
 
     claim_id: str
     order_id: str
@@ -211,7 +215,11 @@ class ClaimView(Model):
     overdue: bool
     evidence: EvidenceView
     remedy: Literal["refund", "replacement", "both"] | None
+    settled: int
     refund_id: str | None
+    labels: tuple[LabelView, ...]
+    shipped_at: str | None
+    received_at: str | None
 
 
 class EligibilityRuling(Model):

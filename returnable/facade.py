@@ -242,7 +242,8 @@ class Desk:
     def issue_label(
         self,
         *,
-        return_id: str,
+        return_id: str | None = None,
+        claim_id: str | None = None,
         label_id: str,
         carrier: str,
         tracking_number: str,
@@ -261,7 +262,8 @@ class Desk:
     def record_label_received(
         self,
         *,
-        return_id: str,
+        return_id: str | None = None,
+        claim_id: str | None = None,
         label_id: str,
         received_at: When | None = None,
         command_id: str | None = None,
@@ -273,7 +275,8 @@ class Desk:
     def void_label(
         self,
         *,
-        return_id: str,
+        return_id: str | None = None,
+        claim_id: str | None = None,
         label_id: str,
         reason: str,
         voided_at: When | None = None,
@@ -286,7 +289,8 @@ class Desk:
     def record_return_shipment(
         self,
         *,
-        return_id: str,
+        return_id: str | None = None,
+        claim_id: str | None = None,
         tracking_number: str | None = None,
         label_id: str | None = None,
         shipped_at: When | None = None,
@@ -301,7 +305,8 @@ class Desk:
     def receive_return(
         self,
         *,
-        return_id: str,
+        return_id: str | None = None,
+        claim_id: str | None = None,
         received_at: When | None = None,
         box_id: str | None = None,
         command_id: str | None = None,

@@ -188,7 +188,7 @@ def lifecycle_svg(path: LifecyclePath, number: int) -> Element:
     seconds = {box["state"]: _second_line(path, box["state"], stays) for box in LAYOUTS[layout]["boxes"]}
     drawing = draw(layout, {state for state, second in seconds.items() if second})
     width, height = _short(drawing.width), _short(drawing.height)
-    of = f" of return {path.of}" if path.of is not None else ""
+    of = f" of {path.of}" if path.of is not None else ""
     return el(
         "svg",
         el("title", f"Lifecycle of {path.lifecycle} {path.name}{of}", id=f"lifecycle-{number}-title"),

@@ -251,7 +251,7 @@ class _Page:
 
     def lifecycle(self, path: LifecyclePath, number: int) -> Element:
         """A lifecycle: the drawing and the numbered steps."""
-        of = (" of return ", named(path.of)) if path.of is not None else None
+        of = (" of ", named(path.of)) if path.of is not None else None
         clock = f", {words(path.by_the_clock)} by the clock; no event records that yet" if path.by_the_clock else None
         steps = (
             el(

@@ -165,7 +165,7 @@ class _Letter:
 
     def lifecycle(self, path: LifecyclePath) -> Iterator[str]:
         clock = f"; by the clock {words(path.by_the_clock)}, which no event records yet" if path.by_the_clock else ""
-        of = f" of return {_id(path.of)}" if path.of is not None else ""
+        of = f" of {_id(path.of)}" if path.of is not None else ""
         yield from _wrapped("", f"{path.lifecycle} {_id(path.name)}{of}: {words(path.state)}{clock}", given=False)
         for step in path.steps:
             if step.before == step.after:

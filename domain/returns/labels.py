@@ -42,9 +42,9 @@ def issue_label(
     void_at = _void_at(issued_at, command.received_at, now)
     weighing = now.weighing(LabelIssued, order, ret)
     # No clause bars the way back of goods that nothing is owed for.
-    spent = None if ret.cancelled else ret.spent_label(now.at, command.box_id)
+    spent = None if ret.comes_free else ret.spent_label(now.at, command.box_id)
     grounds: Grounds = {"label_id": command.label_id}
-    if spent is None and not ret.cancelled:
+    if spent is None and not ret.comes_free:
         earlier = _given_up(ret, order, now.at, others, held)
         if earlier is not None:
             grounds["voided_return_id"] = earlier.return_id

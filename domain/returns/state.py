@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from returnable.domain.aggregate import Aggregate
+from returnable.domain.aggregate import Aggregate, allowed_commands, not_allowed
 from returnable.domain.deadlines import Happened, passed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     Allotment,
+    ClaimOpened,
     Event,
     Inspected,
     InspectionCorrected,
@@ -142,6 +143,10 @@ class Reduction(NamedTuple):
     at: datetime
 
 
+WRONG_ITEM = ("issue_label", "record_label_received", "void_label", "record_return_shipment", "receive_return")
+"""The commands on the way back of a wrong item."""
+
+
 @dataclass
 class Return(Aggregate):
     """A return as its events make it."""
@@ -153,6 +158,8 @@ class Return(Aggregate):
     order_id: str = ""
     cancelled: bool = False
     """Whether its units were cancelled before it was asked for: nothing is owed for them."""
+    of_claim: bool = False
+    """Whether it is the way back of a wrong item: its events are in the stream of the claim."""
     lines: tuple[ReturnLine, ...] = ()
     asked_at: datetime = field(init=False)
     authorized: Happened | None = None
@@ -180,6 +187,28 @@ class Return(Aggregate):
         new.accepted, new.rejected = dict(self.accepted), dict(self.rejected)
         new.told_sent_back = dict(self.told_sent_back)
         return new
+
+    @classmethod
+    def of_wrong_item(cls, claim: Aggregate, opened: ClaimOpened) -> Return:
+        """The way back of the units of a claim, before anything happened on it."""
+        new = cls(opened.claim_id)
+        new.stream, new.status, new.of_claim = claim.stream, "authorized", True
+        new.order_id, new.asked_at = opened.order_id, opened.occurred_at
+        new.lines = (ReturnLine(line_id=opened.line_id, quantity=opened.quantity, parcels=opened.parcels),)
+        return new
+
+    @property
+    def comes_free(self) -> str | None:
+        """Why no clause bars its way back: nothing is owed for what comes."""
+        return "cancelled" if self.cancelled else "wrong_item" if self.of_claim else None
+
+    def not_allowed(self, command: str, why: str = "") -> Impossible:
+        if not self.of_claim:
+            return super().not_allowed(command, why)
+        allowed = tuple(
+            name for name in allowed_commands(RETURN, self.status) if name in WRONG_ITEM and name != command
+        )
+        return not_allowed(command, f"the wrong item of {self.name}", self.status, allowed, why)
 
     # ---- boxes ------------------------------------------------------------------------------------------------------
 

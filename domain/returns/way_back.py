@@ -91,7 +91,9 @@ def receive_return(
         grounds["margin_seconds"] = margin_seconds(void_at, sent_at)
     if ret.cancelled:
         grounds["cancelled"] = True
-    in_time = None if void_at is None or ret.cancelled else not passed("returns.ship_by", void_at, sent_at)
+    elif ret.of_claim:
+        grounds["wrong_item"] = True
+    in_time = None if void_at is None or ret.comes_free else not passed("returns.ship_by", void_at, sent_at)
     weighing.weigh("returns.ship_by", in_time, grounds)
     if shipped is not None:
         weighing.weigh("returns.tracking", True, {"sent_at": to_text(sent_at), "proven_by": proof})

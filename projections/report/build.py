@@ -108,12 +108,14 @@ def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
     was = before.status_of(entry.stream)
     if _LIFECYCLES[kind].allows(was or NOTHING, event.type):
         yield _move(kind, name, was, after.status_of(entry.stream))
-    if kind == "return":
-        labels = before.returns[name].labels if name in before.returns else {}
-        for label_id, label in after.returns[name].labels.items():
+    back = after.way_back(entry.stream)
+    if back is not None:
+        was_back = before.way_back(entry.stream)
+        labels = {} if was_back is None else was_back.labels
+        for label_id, label in back.labels.items():
             old = labels.get(label_id)
             if old != label:
-                yield _move("label", label_id, old.status if old else None, label.status, name)
+                yield _move("label", label_id, old.status if old else None, label.status, back.name)
     refund_id = event.refund_id
     if refund_id is not None:
         old_refund = before.refunds.get(refund_id)
@@ -440,11 +442,12 @@ def _paths(scene: _Scene) -> Iterator[LifecyclePath]:
         )
 
 
-def _by_the_clock(scene: _Scene, label_id: str, return_id: str | None, state: str) -> str | None:
+def _by_the_clock(scene: _Scene, label_id: str, of: str | None, state: str) -> str | None:
     """The state that time has brought a label to which its events leave as issued."""
-    if state != "issued" or return_id is None:
+    back = next((ret for ret in scene.case.ways_back if ret.name == of), None)
+    if state != "issued" or back is None:
         return None
-    status = scene.case.returns[return_id].labels[label_id].status_at(scene.moment)
+    status = back.labels[label_id].status_at(scene.moment)
     return status if status != state else None
 
 

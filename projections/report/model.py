@@ -77,7 +77,7 @@ class LifecycleName(Model):
     lifecycle: Lifecycle
     name: str
     of: str | None = None
-    """The return of a label; the id of a label is unique only there."""
+    """The return or claim of a label, such as ``return R-1``; the id of a label is unique only there."""
 
 
 class Move(LifecycleName):

@@ -358,6 +358,17 @@ class Behaviour:
         if claim.status == "resolved":
             owed = claim.remedy != "replacement" and _refundable(case, claim.stream)
             yield self._made(4 if owed else 0.2, "request_refund", self._refund, case, on_claim)
+        labels = claim.way_back.labels
+        if claim.status != "denied":
+            yield self._made(0.3 if labels else 1, "issue_label", self._claim_label, case, claim_id)
+        for label_id, label in labels.items():
+            if label.received is None:
+                on_label = {**on_claim, "label_id": label_id}
+                yield self._timed(1, "record_label_received", "received_at", 0.3, case, **on_label)
+                yield self._timed(0.3, "void_label", "voided_at", 0.1, case, **on_label, reason="The wrong carrier.")
+            if claim.way_back.received is None:
+                yield self._timed(1, "record_return_shipment", "shipped_at", 0.3, case, **on_claim, label_id=label_id)
+                yield self._timed(1, "receive_return", "received_at", 0.3, case, **on_claim)
 
     def _of_refunds(self, case: Case) -> Iterator[Possibility]:
         for refund in case.refunds.values():
@@ -479,6 +490,10 @@ class Behaviour:
             **self.own_time(random, "issued_at", 0.2),
             **self.own_time(random, "received_at", 0.2),
         }
+
+    def _claim_label(self, random: Dice, case: Case, claim_id: str) -> Fields:
+        fields = {name: value for name, value in self._label(random, None, "").items() if name != "return_id"}
+        return {"claim_id": claim_id} | fields
 
     def _arrival(self, random: Dice, case: Case, return_id: str) -> Fields:
         return {"return_id": return_id, **self._box(random, case, return_id), **self.own_time(random, "received_at")}

@@ -251,21 +251,21 @@ def request_return(
 
 def issue_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
     """A prepaid label is issued."""
-    given = {"return_id": return_id, "label_id": label_id, "carrier": "fedex", "tracking_number": f"RT-{label_id}"}
-    return _step("issue_label", at, given | fields)
+    given = {"label_id": label_id, "carrier": "fedex", "tracking_number": f"RT-{label_id}"}
+    return _step("issue_label", at, _of(return_id, fields) | given | fields)
 
 
 def record_label_received(
     label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any
 ) -> Step:
     """The customer received the label: its clock runs from here."""
-    return _step("record_label_received", at, {"return_id": return_id, "label_id": label_id} | fields)
+    return _step("record_label_received", at, _of(return_id, fields) | {"label_id": label_id} | fields)
 
 
 def void_label(label_id: str = "L-1", *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
     """A label is voided by hand."""
-    given = {"return_id": return_id, "label_id": label_id, "reason": "The wrong carrier."}
-    return _step("void_label", at, given | fields)
+    given = {"label_id": label_id, "reason": "The wrong carrier."}
+    return _step("void_label", at, _of(return_id, fields) | given | fields)
 
 
 def record_return_shipment(
@@ -273,12 +273,12 @@ def record_return_shipment(
 ) -> Step:
     """The customer hands the parcel over, on a prepaid label or (``label_id=None``) on a label of their own."""
     used = {} if label_id is None else {"label_id": label_id}
-    return _step("record_return_shipment", at, {"return_id": return_id} | used | fields)
+    return _step("record_return_shipment", at, _of(return_id, fields) | used | fields)
 
 
 def receive_return(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
     """The parcel is at the dock."""
-    return _step("receive_return", at, {"return_id": return_id} | fields)
+    return _step("receive_return", at, _of(return_id, fields) | fields)
 
 
 def inspect_return(
@@ -474,6 +474,11 @@ def finding(line_id: str = "1", quantity: int = 1, **changes: bool) -> dict[str,
         "original_packaging": True,
         "tags_attached": True,
     } | changes
+
+
+def _of(return_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The return, unless the fields name the claim whose wrong item comes back."""
+    return {} if "claim_id" in fields else {"return_id": return_id}
 
 
 def _by_line(units: Units) -> Mapping[str, int]:

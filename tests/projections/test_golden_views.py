@@ -26,9 +26,9 @@ STORY = ROOT / "tests" / "golden_views.py"
 
 EXPECTED = {
     "orders": "1044012dcebf0564df07714ef5b78ad11ae2f76adf30e035c34d26c24cbf9e1d",
-    "returns": "bf147934c927d8c88c2ad1d5a508ba84cebd6a206025ab3b54f4ae609c2bb29e",
+    "returns": "0c283724b8b5ca0c3f5400120a76eb7cb9f55fbaf9e029c5d458a4f77edebf10",
     "refunds": "3ce61e0e508b9c973881754f465e99c3be315c450b5e1504fc1cfdb35aa75c86",
-    "claims": "e816fec607fb981bd2096362f33a6ecb9d7161afb7254646ceb821bcfd03b5b9",
+    "claims": "40100ad7294fccec83cec9fd227b806fd392397fbaf75540628efe38b311b764",
     "worklist": "8b24a2630312c7afb282458f6516c8b4f34fd1c636a838fde5b1c8c6184ce500",
     "audit": "4eb4c7deb7b663784b7d587313312f7e1518fd5c20f70a1dc55711371782e7d8",
     "ledger": "830ed4081dad07f067a4b43a5294baad52e5ed7a125bfcea5a7c1e2563eb77e4",

@@ -88,7 +88,7 @@ def test_an_order_is_reported_with_its_whole_case() -> None:
     assert [(path.lifecycle, path.name, path.of) for path in made.lifecycles] == [
         ("order", "A-1", None),
         ("return", "R-1", None),
-        ("label", "L-1", "R-1"),
+        ("label", "L-1", "return R-1"),
     ]
     assert made.store.facts == len(recorded)
     assert made.store.last_fact == recorded[-1]
@@ -469,7 +469,7 @@ def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
         assert all(ends["refund", name, None] == refund.status for name, refund in case.refunds.items())
         for ret in case.returns.values():
             for label in ret.labels.values():
-                assert ends["label", label.label_id, ret.return_id] == label.status
+                assert ends["label", label.label_id, ret.name] == label.status
         # Every step is a move of its machine.
         for path in made.lifecycles:
             known = {
