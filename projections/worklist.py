@@ -115,13 +115,12 @@ def _of_deadline(deadline: Deadline, task: WorkKind, zone_name: str) -> Waiting:
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     zone_name = policy.zone
-    waiting = ret.status == "inspected" and not ret.refunded and ret.anything_uninspected()
-    if ret.status == "received" or waiting:
+    asked = any(refund.stream == ret.stream for refund in case.refunds.values())
+    if ret.status in ("received", "inspected") and ret.anything_uninspected() and not asked:
         yield Waiting("inspect", "return", ret.return_id, zone_name)
     if ret.status in ("rejected", "inspected", "refunded") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)
     settled = ret.status == "inspected" and ret.anything_accepted()
-    asked = any(refund.stream == ret.stream for refund in case.refunds.values())
     if (settled or asked) and _refund_due(case, ret.stream, policy):
         yield Waiting("request_refund", "return", ret.return_id, zone_name)
 

@@ -76,7 +76,7 @@ def _surprises(refund: Refund, event: Result) -> Iterator[str]:
     amount = f"{to_major(event.amount, event.currency)} {event.currency}"
     if not named:
         open_ = listed([tender.payment_id for tender in refund.concerned(name)])
-        counted = f"; {amount} were counted for {open_}" if isinstance(event, RefundSettled) else ""
+        counted = f"; {amount} were counted for {open_}" if open_ and isinstance(event, RefundSettled) else ""
         yield f"{of} pays nothing to {name}{counted}"
     if event.currency != refund.currency:
         yield f"{of} is in {refund.currency}, but the answer for {name} is about {amount}: the tender is as before"

@@ -216,9 +216,9 @@ class Refund:
                 self.tenders[tender.payment_id] = tender.reverse(taken)
             if event.reference is not None:
                 self.references[tender.payment_id] = event.reference
-        if settles and concerned:
-            first = self.tenders[concerned[0].payment_id]
-            self.tenders[first.payment_id] = first.settle(left)  # more than was asked for
+        if settles:  # more than was asked for
+            name = concerned[0].payment_id if concerned else event.payment_id
+            self.tenders[name] = self.tenders.get(name, TenderState(name, 0)).settle(left)
             self.settled_at = max(event.occurred_at, self.settled_at or event.occurred_at)
 
 

@@ -1,0 +1,414 @@
+"""What must never be untrue of a case, whatever happens in whatever order.
+
+Money and units are counted here a second time, from the stored events. Each invariant gives a sentence for everything that
+breaks it. The tests of random histories, the proof of histories and the simulator share them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from returnable.domain.case import Case, evolve
+from returnable.domain.commands import parse_command
+from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.decisions import decide
+from returnable.domain.errors import Impossible
+from returnable.domain.events import (
+    ClaimOpened,
+    ClaimResolved,
+    Delivered,
+    ExceptionRaised,
+    RefundRecorded,
+    RefundRequested,
+    RefundReversed,
+    RefundSettled,
+    ReturnDeclined,
+    ReturnRequested,
+    ReturnWithdrawn,
+    SentBack,
+    Shipped,
+)
+from returnable.domain.money import to_major, to_minor
+from returnable.domain.policy import Policy
+from returnable.domain.ports import Recorded
+from returnable.domain.refunds.owed import owed
+from returnable.projections import ledger
+from returnable.projections.worklist import Waiting, waiting_in
+
+
+@dataclass(frozen=True)
+class Found:
+    """A case as it is found at an instant: its events, the state that they lead to, and its policy."""
+
+    case: Case
+    events: Sequence[Recorded]
+    policy: Policy
+    at: datetime
+
+    @property
+    def currency(self) -> str:
+        """Of the order."""
+        return self.case.order.currency
+
+    def major(self, amount: int) -> str:
+        """An amount as sentences name it."""
+        return to_major(amount, self.currency)
+
+    @cached_property
+    def requested(self) -> Mapping[str, Sequence[RefundRequested]]:
+        """Stream → the requests for its refunds, oldest first."""
+        found: defaultdict[str, list[RefundRequested]] = defaultdict(list)
+        for entry in self.events:
+            if isinstance(entry.event, RefundRequested):
+                found[entry.stream].append(entry.event)
+        return found
+
+    @cached_property
+    def going(self) -> Mapping[str, int]:
+        """Refund → what went back by it or is pending, in minor units."""
+        return {name: refund.settled + refund.pending for name, refund in self.case.refunds.items()}
+
+    @cached_property
+    def reasons(self) -> Sequence[str]:
+        """The sentences of all exceptions."""
+        return [
+            reason
+            for entry in self.events
+            if isinstance(entry.event, ExceptionRaised)
+            for reason in entry.event.reasons
+        ]
+
+    def said(self, pattern: str) -> int:
+        """The greatest amount that an exception names in the place of ``AMOUNT`` in a sentence that begins so; 0: none."""
+        sentence = re.compile(pattern.replace("AMOUNT", "([0-9.]+)"))
+        amounts = [to_minor(match[1], self.currency) for match in map(sentence.match, self.reasons) if match]
+        return max(amounts, default=0)
+
+    @cached_property
+    def waiting(self) -> Sequence[Waiting]:
+        """What is on the worklist."""
+        return [item for item in waiting_in(self.case, self.policy) if item.shown(self.at)]
+
+    def waits(self, kind: str, stream: str) -> bool:
+        """Whether such a task waits for a subject."""
+        return any((item.kind, f"{item.subject}/{item.name}") == (kind, stream) for item in self.waiting)
+
+    def decide(self, **fields: Any) -> DecisionResult:
+        """What a command would come to now; raises :class:`Impossible`."""
+        return decide(self.case, parse_command(fields), DecisionContext(self.at, self.policy))
+
+    def after(self, decided: DecisionResult) -> Found:
+        """The case once the events of a decision are recorded."""
+        versions: Counter[str] = Counter()
+        more: list[Recorded] = []
+        for nth, (stream, event) in enumerate(decided.events, start=1):
+            versions[stream] += 1
+            version = self.case.version_of(stream) + versions[stream]
+            more.append(Recorded(0, self.case.case_id, self.case.seq + nth, stream, version, event))
+        return Found(evolve(self.case, more), [*self.events, *more], self.policy, self.at)
+
+
+Invariant = Callable[[Found], Iterator[str]]
+
+
+# ---- money -------------------------------------------------------------------------------------------------------------
+
+
+def no_more_goes_back_than_was_captured(found: Found) -> Iterator[str]:
+    """Per payment refunded + pending ≤ captured, unless an exception says so."""
+    for balance in ledger.balances(found.case):
+        name, going = balance.payment_id, balance.refunded + balance.pending
+        said = found.said(f"of payment {name} [0-9.]+ [A-Z]+ were captured, but AMOUNT (?:[A-Z]+ )?went back")
+        if going > balance.captured and said < going:
+            of = f"{found.major(going)} of {found.major(balance.captured)}"
+            yield f"{of} go back to payment {name}, and no exception says so"
+
+
+def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
+    """What went back by a refund is the sum of what the provider said of it.
+
+    No more of a tender is taken back than was paid. Whose tender an answer means that the refund does not know, is not
+    counted a second time.
+    """
+    went: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    guessed: set[str] = set()
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, RefundRecorded):
+            went[event.refund_id].update({tender.payment_id: tender.amount for tender in event.tenders})
+        elif isinstance(event, RefundSettled | RefundReversed) and event.currency == found.currency:
+            tenders = found.case.refunds[event.refund_id].tenders.values()
+            named = [t.payment_id for t in tenders if event.payment_id in (t.payment_id, t.payout_id)]
+            name, of_refund = (named or [event.payment_id])[0], went[event.refund_id]
+            if isinstance(event, RefundSettled):
+                of_refund[name] += event.amount
+            else:
+                of_refund[name] -= min(event.amount, of_refund[name])
+            if not named:
+                guessed.add(event.refund_id)
+    for refund_id, refund in found.case.refunds.items():
+        there = went[refund_id].total()
+        if refund.settled != there and not (refund_id in guessed and refund.settled):
+            yield f"{found.major(there)} went back by refund {refund_id}; the ledger has {found.major(refund.settled)}"
+        if any(tender.settled < 0 or tender.failed < 0 for tender in refund.tenders.values()):
+            yield f"a tender of refund {refund_id} has a negative amount: {refund.tenders}"
+
+
+def a_refund_adds_up(found: Found) -> Iterator[str]:
+    """What a refund asks for is what is owed, less what was paid, credited or voided, and never less than nothing."""
+    for requests in found.requested.values():
+        for event in requests:
+            goods = sum(item.merchandise + item.tax for item in event.items) + event.shipping
+            fees = sum(deduction.amount for deduction in event.deductions)
+            credits = sum(credit.amount for credit in event.credits)
+            rest = goods - fees - credits - event.voided - event.settled_before
+            asked = sum(tender.amount for tender in event.tenders)
+            if max(0, rest) != asked:
+                yield f"refund {event.refund_id} asks for {found.major(asked)}, but {found.major(rest)} are left to pay"
+            if sum(item.deducted for item in event.items) != fees:
+                yield f"the deductions of refund {event.refund_id} are not those of its lines"
+            if not all(0 <= item.deducted <= item.merchandise for item in event.items):
+                yield f"refund {event.refund_id} deducts more of a line than its price"
+            amounts = [event.settled_before, event.voided, *(credit.amount for credit in event.credits)]
+            if min(amounts) < 0:
+                yield f"refund {event.refund_id} has a negative amount"
+
+
+def nobody_is_paid_twice(found: Found) -> Iterator[str]:
+    """For a subject no more goes back than it is owed, unless an exception says so; money counts once for what it paid."""
+    for stream, requests in found.requested.items():
+        due, name = requests[-1].due, stream.replace("/", " ", 1)
+        going = sum(found.going[event.refund_id] for event in requests)
+        said = found.said(rf"AMOUNT [A-Z]+ went back or are on their way for {name} \(")
+        if going > max(due, 0) and said < going:
+            yield f"{found.major(going)} go back for {name}, which is owed {found.major(due)}, and no exception says so"
+    yield from _credited_twice(found)
+    yield from _paid_elsewhere_too(found)
+
+
+def _credited_twice(found: Found) -> Iterator[str]:
+    credited: Counter[str] = Counter()
+    for requests in found.requested.values():
+        for credit in requests[-1].credits:
+            credited[credit.refund_id] += credit.amount
+    for refund_id, amount in credited.items():
+        refund = found.case.refunds[refund_id]
+        most = sum(known.amount for known in refund.answers if known.result == "succeeded")
+        if refund.elsewhere is not None and amount > most:
+            yield f"{found.major(amount)} are credited for refund {refund_id}, which paid {found.major(most)}"
+
+
+def _paid_elsewhere_too(found: Found) -> Iterator[str]:
+    """At each request: what was paid elsewhere for its units, or for no unit in particular, is not paid again."""
+    paid: Counter[str] = Counter()
+    lines: dict[str, Counter[str]] = {}
+    latest: dict[str, RefundRequested] = {}
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, RefundRecorded):
+            paid[event.refund_id] = sum(tender.amount for tender in event.tenders)
+            lines[event.refund_id] = Counter({units.line_id: units.quantity for units in event.lines})
+        elif isinstance(event, RefundSettled | RefundReversed) and event.refund_id in paid:
+            paid.pop(event.refund_id)  # disputed: what is left of it is another question
+        elif isinstance(event, RefundRequested):
+            latest.pop(entry.stream, None)
+            ours = Counter({item.line_id: item.quantity for item in event.items})
+            used = Counter[str]()
+            for other in latest.values():
+                used.update({credit.refund_id: credit.amount for credit in other.credits})
+            free = sum(max(0, amount - used[name]) for name, amount in paid.items() if lines[name] <= ours)
+            asked = sum(tender.amount for tender in event.tenders)
+            credits = sum(credit.amount for credit in event.credits)
+            if asked and credits < free:
+                yield (
+                    f"refund {event.refund_id} asks for {found.major(asked)}, although {found.major(free)} were paid "
+                    f"elsewhere, of which {found.major(credits)} are credited"
+                )
+            latest[entry.stream] = event
+
+
+def nothing_owed_is_forgotten(found: Found) -> Iterator[str]:
+    """What is owed and did not go back waits on the worklist, or an exception tells why it cannot."""
+    case = found.case
+    uncaptured = sum(p.amount - min(p.amount, case.order.captured[p.payment_id]) for p in case.order.confirmed.payments)
+    for stream, due in _owed_now(found):
+        attempts = found.requested.get(stream, ())
+        elsewhere = Counter(
+            {name: refund.settled for name, refund in case.refunds.items() if refund.elsewhere is not None}
+        )
+        voided = uncaptured
+        for other, requests in found.requested.items():
+            if other != stream:
+                elsewhere.subtract({credit.refund_id: credit.amount for credit in requests[-1].credits})
+                going = sum(found.going[event.refund_id] for event in requests)
+                elsewhere[other] = max(0, going - requests[-1].due)
+        going = sum(found.going[event.refund_id] for event in attempts)
+        open_ = due - going - (+elsewhere).total() - voided
+        if open_ > 0 and not found.waits("request_refund", stream) and not found.reasons:
+            yield f"{found.major(open_)} are owed for {stream} and forgotten"
+
+
+def _owed_now(found: Found) -> Iterator[tuple[str, int]]:
+    """The subjects for which a refund is due by the events alone, with what the policy owes for them."""
+    case = found.case
+    streams = [ret.stream for ret in case.returns.values() if ret.inspected_at is not None and ret.anything_accepted()]
+    streams += [claim.stream for claim in case.claims.values() if claim.remedy in ("refund", "both")]
+    if case.order.status == "cancelled":
+        streams.append(case.order.stream)
+    for stream in streams:
+        about = case.refund_subject(stream)
+        weighing = about.weighing(DecisionContext(found.at, found.policy))
+        due = owed(about, weighing)
+        if weighing.allowed:
+            yield stream, due.total
+
+
+# ---- the worklist --------------------------------------------------------------------------------------------------------
+
+
+def every_task_can_be_done(found: Found) -> Iterator[str]:
+    """For every task on the worklist there is a command that is accepted, after which the task waits no longer."""
+    for item in found.waiting:
+        task = f"{item.kind} of {item.subject} {item.name}"
+        try:
+            done = found
+            for fields in _what_does(item, found):
+                decided = done.decide(**fields)
+                if decided.outcome != "accepted":
+                    yield f"{task} cannot be done: {fields} is declined"
+                done = done.after(decided)
+        except Impossible as error:
+            yield f"{task} cannot be done: {error}"
+            continue
+        # An exception stays: it tells what happened.
+        if item.kind != "exception" and done.waits(item.kind, f"{item.subject}/{item.name}"):
+            yield f"{task} is still on the worklist once it is done"
+
+
+def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
+    """The commands that do a task."""
+    case, name = found.case, item.name
+    on_subject = {f"{item.subject}_id": name}
+    if item.kind in ("notify_customer", "exception"):
+        subject = {"kind": item.subject, "id": name}
+        yield {"command": "notify_customer", "subject": subject, "notice": "We have looked at it."}
+    elif item.kind == "contact_customer":
+        yield {"command": "record_claim_contact", **on_subject}
+    elif item.kind == "void_label":
+        labels = case.returns[name].labels.values()
+        for label in (label for label in labels if label.status_at(found.at) == "issued"):
+            yield {"command": "void_label", **on_subject, "label_id": label.label_id, "reason": "It is not used."}
+    elif item.kind == "inspect":
+        ret = case.returns[name]
+        good = {"same_condition": True, "original_packaging": True, "tags_attached": True}
+        lines = {line.line_id: ret.uninspected(line.line_id) for line in ret.lines}
+        findings = [{"line_id": line, "quantity": count, **good} for line, count in lines.items() if count]
+        yield {"command": "inspect_return", **on_subject, "findings": findings}
+    elif item.kind == "send_back":
+        ret = case.returns[name]
+        left = {line.line_id: ret.to_send_back(line.line_id) for line in ret.lines}
+        lines_back = [{"line_id": line, "quantity": count} for line, count in left.items() if count > 0]
+        yield {"command": "record_send_back", **on_subject, "lines": lines_back}
+    elif item.kind == "request_refund":
+        yield {"command": "request_refund", "refund_id": "F-next", **on_subject}
+    else:  # refund_short, refund_overdue
+        for payment_id, tender in case.refunds[name].tenders.items():
+            if tender.pending:
+                answer = {"payment_id": payment_id, "result": "succeeded", "reference": "re-next"}
+                yield {"command": "record_refund_result", **on_subject, **answer}
+
+
+def what_is_short_waits(found: Found) -> Iterator[str]:
+    """A refund of which a tender was paid in part waits for the rest; one that is late waits as overdue."""
+    for name, refund in found.case.refunds.items():
+        if refund.elsewhere is None and refund.pending:
+            short = any(tender.settled and tender.pending for tender in refund.tenders.values())
+            late = found.at >= refund.requested.overdue_at
+            kind = "refund_overdue" if late else "refund_short"
+            if (late or short) and not found.waits(kind, f"refund/{name}"):
+                yield f"refund {name} has {found.major(refund.pending)} pending, and no {kind} waits"
+
+
+# ---- units ---------------------------------------------------------------------------------------------------------------
+
+
+def no_unit_is_paid_back_twice(found: Found) -> Iterator[str]:
+    """No unit is paid back twice; the tax of a line goes back to the cent when all its units do."""
+    units, tax = Counter[str](), Counter[str]()
+    for requests in found.requested.values():
+        for item in requests[-1].items:
+            units[item.line_id] += item.quantity
+            tax[item.line_id] += item.tax
+    for line in found.case.order.confirmed.lines:
+        count, paid = units[line.line_id], tax[line.line_id]
+        if count > line.quantity:
+            yield f"{count} of {line.quantity} units of line {line.line_id} are paid back"
+        low, high = line.tax * count // line.quantity, -(-line.tax * count // line.quantity)
+        share, more = divmod(line.tax, line.quantity)
+        least, most = share * count + max(0, count - (line.quantity - more)), share * count + min(count, more)
+        if not least <= paid <= most or (count == line.quantity and paid != line.tax):
+            yield f"{found.major(paid)} of the tax {found.major(line.tax)} of line {line.line_id} go back for {count} units"
+        if paid not in (low, high) and count <= line.quantity and paid != most:
+            yield f"the tax of the first {count} units of line {line.line_id} is {found.major(paid)}"
+    if sum(1 for requests in found.requested.values() if requests[-1].shipping) > 1:
+        yield "outbound shipping is paid back twice"
+
+
+def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
+    """No unit is in two returns, or in a return and in a claim settled by refund; parcels hold what was bought."""
+    held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    claims: dict[str, ClaimOpened] = {}
+    parcels: dict[str, Shipped] = {}
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, ReturnRequested):
+            held[entry.stream].update({line.line_id: line.quantity for line in event.lines})
+        elif isinstance(event, ReturnDeclined | ReturnWithdrawn):
+            held.pop(entry.stream)
+        elif isinstance(event, SentBack):
+            for line in event.lines:
+                held[entry.stream][line.line_id] -= line.quantity
+                if held[entry.stream][line.line_id] < 0:
+                    yield f"{entry.stream} sends back more of line {line.line_id} than it has"
+        elif isinstance(event, ClaimOpened):
+            claims[entry.stream] = event
+        elif isinstance(event, ClaimResolved) and event.remedy != "replacement":
+            held[entry.stream][claims[entry.stream].line_id] += claims[entry.stream].quantity
+        elif isinstance(event, Shipped):
+            parcels.setdefault(event.parcel_id, event)
+        elif isinstance(event, Delivered) and event.parcel_id not in parcels:
+            yield f"parcel {event.parcel_id} was delivered and never shipped"
+    for bought in found.case.order.confirmed.lines:
+        name, count = bought.line_id, bought.quantity
+        away = sum(of_stream[name] for of_stream in held.values())
+        packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == name)
+        if away > count or packed > count:
+            yield f"of {count} units of line {name} {away} are in returns and claims, {packed} in parcels"
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    no_more_goes_back_than_was_captured,
+    the_ledger_has_every_answer,
+    a_refund_adds_up,
+    nobody_is_paid_twice,
+    nothing_owed_is_forgotten,
+    every_task_can_be_done,
+    what_is_short_waits,
+    no_unit_is_paid_back_twice,
+    no_unit_is_in_two_places,
+)
+"""What looks at one case."""
+
+
+def violations(case: Case, events: Sequence[Recorded], policy: Policy, at: datetime) -> Iterator[str]:
+    """A sentence for everything in a case that must not be."""
+    found = Found(case, events, policy, at)
+    for invariant in INVARIANTS:
+        for violation in invariant(found):
+            yield f"{invariant.__name__}: {violation}"
