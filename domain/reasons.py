@@ -267,7 +267,7 @@ def _label_fee(grounds: Grounds, speech: _Speech) -> str:
         return "No prepaid label was used."
     charged = grounds.get("labels_charged", [])
     if len(charged) == len(grounds["labels_used"]):
-        return f"{_labels(charged)} {plural(len(charged), 'was', 'were')} charged already."
+        return f"{_labels(charged)}, and charged with another refund."
     if grounds["amount"].strip("0.") == "":
         return f"No accepted unit was below {grounds['threshold']}."
     fee = f"{grounds['fee']} for each label, {grounds['amount']} in all"

@@ -84,7 +84,9 @@ def _surprises(refund: Refund, event: Result) -> Iterator[str]:
         settles, reverses = isinstance(event, RefundSettled), isinstance(event, RefundReversed)
         room = sum(t.asked - t.settled if settles else t.settled if reverses else t.pending for t in named)
         done = "paid" if settles else "paid back to the shop" if reverses else "failed"
-        if event.amount > max(0, room) or (settles and room <= 0):
+        if settles and room <= 0 and not event.amount:
+            yield f"{name} of {of} was paid already, and now again without an amount (reference {event.reference})"
+        elif event.amount > max(0, room):
             open_amount = to_major(max(0, room), event.currency)
             yield f"{amount} of {of} were {done} for {name}, but only {open_amount} of it were open"
     asked_at = (refund.elsewhere or refund.requested).occurred_at

@@ -1,0 +1,380 @@
+"""Money that moves without the desk: goodwill, disputes, refunds of the past, captures; other payouts; what is owed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from reading import clause
+
+from returnable.testing import (
+    Scenario,
+    Steps,
+    a_claim,
+    a_policy,
+    a_return,
+    an_order,
+    confirm_order,
+    given,
+    inspect_return,
+    issue_label,
+    name_payout,
+    receive_return,
+    record_capture,
+    record_refund,
+    record_refund_result,
+    record_return_shipment,
+    request_cancellation,
+    request_refund,
+    request_return,
+)
+
+DELIVERED = "2026-03-05 14:00"
+
+
+def line(line_id: str, price: str, quantity: int = 1, tax: str = "0.00") -> dict[str, Any]:
+    return {"line_id": line_id, "sku": line_id, "unit_price": price, "quantity": quantity, "tax": tax}
+
+
+TWO_LINES = [line("1", "600.00"), line("2", "500.00")]
+
+
+def back(return_id: str, units: dict[str, int] | int = 1, **fields: Any) -> Steps:
+    """A return that came back and was inspected."""
+    at = {"requested": "2026-03-06 10:00", "received": "2026-03-10 10:00", "inspected": "2026-03-10 11:00"}
+    return a_return(return_id, units, **at, **fields)
+
+
+def ledger(story: Scenario) -> list[tuple[str, str, str, str, str]]:
+    """Payment, captured, refunded, pending, remaining."""
+    rows = story.services.questions.ledger("A-1")
+    return [(r["payment_id"], r["captured"], r["refunded"], r["pending"], r["remaining"]) for r in rows]
+
+
+def work(story: Scenario, **fields: Any) -> list[tuple[str, str]]:
+    return [(item["kind"], item["subject"]["id"]) for item in story.ask("worklist", **fields)["items"]]
+
+
+def exceptions(story: Scenario) -> list[str]:
+    """What the last command found to contradict what was known."""
+    events = [entry.event for entry in story.services.store.load("A-1")]
+    return list(getattr(events[-1], "reasons", ()))
+
+
+# ---- refunds that the desk did not ask for -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["goodwill", "dispute", "elsewhere", "past"])
+def test_what_was_paid_elsewhere_is_in_the_books_and_is_owed_no_more(kind: str) -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED))
+
+    story.when(record_refund("100.00", kind=kind, reason="late", refunded_at="2026-03-05 13:30")).then("RefundRecorded")
+
+    assert ledger(story) == [("p-1", "600.00", "100.00", "0.00", "500.00")]
+    assert work(story) == []
+    view = story.ask("refund/G-1")
+    assert (view["kind"], view["status"], view["total"], view["expected_between"]) == (kind, "refunded", "100.00", None)
+    story.given(back("R-1"))
+    due = story.ask("refund", return_id="R-1")
+    assert (due["merchandise"], due["credits"], due["total"]) == (
+        "600.00",
+        [{"refund_id": "G-1", "amount": "100.00"}],
+        "500.00",
+    )
+    story.when(request_refund()).then_accepted()
+    story.then_view(
+        "refund/F-1", total="500.00", tenders=[{"payment_id": "p-1", "amount": "500.00", "status": "requested"}]
+    )
+    story.given(record_refund_result())
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+
+
+def test_a_return_that_was_paid_elsewhere_is_closed_by_a_refund_of_nothing() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), back("R-1"), record_refund("600.00", kind="elsewhere"))
+    assert work(story) == [("request_refund", "R-1")]
+
+    story.when(request_refund()).then("RefundRequested", "Refunded")
+
+    story.then_view("refund/F-1", total="0.00", tenders=[])
+    story.then_view("return/R-1", status="refunded")
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+    assert work(story) == []
+
+
+def test_a_cancelled_order_that_was_paid_elsewhere_is_not_paid_again() -> None:
+    story = given(
+        confirm_order(price="600.00", at="2026-03-02 10:00"),
+        request_cancellation(at="2026-03-02 11:00"),
+        record_refund("600.00", kind="elsewhere"),
+    )
+
+    story.when(request_refund(order_id="A-1", return_id=None)).then("RefundRequested", "Refunded")
+
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+
+
+def test_units_that_are_named_bind_the_refund_to_them_and_the_rest_counts_for_all() -> None:
+    story = given(an_order(lines=TWO_LINES, delivered=DELIVERED))
+    story.given(record_refund("550.00", lines=[{"line_id": "2", "quantity": 1}]), back("R-1"))
+
+    story.when(request_refund()).then_accepted()
+
+    story.then_view("refund/F-1", total="550.00")  # 50.00 were paid beyond the price of line 2
+    story.given(record_refund_result(), back("R-2", {"2": 1}), request_refund("F-2", return_id="R-2"))
+    story.then_view("refund/F-2", total="0.00", status="refunded")
+    assert ledger(story) == [("p-1", "1100.00", "1100.00", "0.00", "0.00")]
+
+
+def test_a_refund_without_units_is_used_up_by_the_first_that_are_owed() -> None:
+    story = given(an_order(lines=TWO_LINES, delivered=DELIVERED), record_refund("700.00", kind="dispute"), back("R-1"))
+    story.given(request_refund(), back("R-2", {"2": 1}))
+
+    story.when(request_refund("F-2", return_id="R-2")).then_accepted()
+
+    assert story.ask("refund/F-1")["total"] == "0.00"
+    assert story.ask("refund/F-2")["credits"] == [{"refund_id": "G-1", "amount": "100.00"}]
+    assert story.ask("refund/F-2")["total"] == "400.00"
+
+
+def test_a_dispute_that_was_won_is_owed_again() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), record_refund("600.00", kind="dispute"), back("R-1"))
+    story.given(request_refund())
+    assert work(story) == []
+
+    story.when(record_refund_result(result="failed", refund_id="G-1", reason="won")).then("RefundReversed")
+
+    story.then_view("refund/G-1", status="failed")
+    assert ledger(story) == [("p-1", "600.00", "0.00", "0.00", "600.00")]
+    assert work(story) == [("request_refund", "R-1")]
+    story.when(request_refund("F-2")).then_accepted()
+    story.then_view("refund/F-2", total="600.00")
+
+
+def test_what_was_paid_too_much_for_one_return_is_owed_less_for_the_next() -> None:
+    story = given(an_order(lines=TWO_LINES, delivered=DELIVERED), back("R-1"), request_refund())
+    story.given(record_refund_result(amount="700.00"), back("R-2", {"2": 1}))
+
+    story.when(request_refund("F-2", return_id="R-2")).then_accepted()
+
+    assert story.ask("refund/F-2")["credits"] == [{"refund_id": "F-1", "amount": "100.00"}]
+    assert story.ask("refund/F-2")["total"] == "400.00"
+    assert ledger(story) == [("p-1", "1100.00", "700.00", "400.00", "0.00")]
+
+
+def test_a_refund_beyond_what_was_captured_is_recorded_with_an_exception() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), back("R-1"), request_refund(), record_refund_result())
+
+    story.when(record_refund("600.00", kind="dispute")).then("RefundRecorded", "ExceptionRaised")
+
+    assert exceptions(story) == ["of payment p-1 600.00 USD were captured, but 1200.00 went back or are on their way"]
+    assert ledger(story) == [("p-1", "600.00", "1200.00", "0.00", "-600.00")]
+    assert work(story) == [("exception", "A-1")]
+
+
+def test_a_refund_to_a_payment_that_the_order_does_not_have_is_in_the_books_of_its_own() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED))
+
+    story.when(record_refund("50.00", payment_id="store-credit")).then("RefundRecorded", "ExceptionRaised")
+
+    assert exceptions(story) == [
+        "refund G-1 paid to store-credit, which is no payment of order A-1",
+        "of payment store-credit 0.00 USD were captured, but 50.00 went back or are on their way",
+    ]
+    assert ledger(story) == [
+        ("p-1", "600.00", "0.00", "0.00", "600.00"),
+        ("store-credit", "0.00", "50.00", "0.00", "-50.00"),
+    ]
+
+
+def test_what_nobody_can_record_is_refused() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), record_refund("1.00"))
+
+    story.when(record_refund("1.00")).then_error("refund.exists")
+    story.when(record_refund("1.00", refund_id="G-2", order_id="A-9")).then_error("order.unknown")
+    story.when(record_refund("1.001", refund_id="G-2")).then_error("command.invalid")
+    story.when(record_refund("1.00", refund_id="G-2", lines=[{"line_id": "9", "quantity": 1}])).then_error(
+        "line.unknown"
+    )
+    story.when(record_refund("1.00", refund_id="G-2", kind="gift")).then_error("command.invalid")
+
+
+# ---- what was authorised and captured ------------------------------------------------------------------------------------
+
+
+def authorised(captured: str, **changes: Any) -> list[dict[str, str]]:
+    return [{"payment_id": "p-1", "method": "card", "amount": "600.00", "captured": captured} | changes]
+
+
+CANCELLED = Steps(
+    (confirm_order(price="600.00", payments=authorised("0.00"), at="2026-03-02 10:00"), request_cancellation())
+)
+
+
+def test_what_was_never_captured_is_voided_and_not_refunded() -> None:
+    story = given(CANCELLED)
+    due = story.ask("refund", order_id="A-1")
+    assert (due["merchandise"], due["voided"], due["total"], due["tenders"]) == ("600.00", "600.00", "0.00", [])
+
+    story.when(request_refund(order_id="A-1", return_id=None)).then("RefundRequested", "Refunded")
+
+    assert ledger(story) == [("p-1", "0.00", "0.00", "0.00", "0.00")]
+    assert "request_refund" not in dict(work(story))
+
+
+def test_a_capture_after_the_cancellation_is_owed() -> None:
+    story = given(CANCELLED, request_refund(order_id="A-1", return_id=None))
+
+    story.when(record_capture(amount="250.00", captured_at="2026-03-02 09:30")).then("PaymentCaptured")
+
+    assert ledger(story) == [("p-1", "250.00", "0.00", "0.00", "250.00")]
+    assert ("request_refund", "A-1") in work(story)
+    story.when(request_refund("F-2", order_id="A-1", return_id=None)).then_accepted()
+    story.then_view("refund/F-2", total="250.00", voided="350.00")
+
+
+def test_a_return_takes_what_was_captured_first() -> None:
+    payments = authorised("600.00", amount="1100.00")
+    story = given(an_order(lines=TWO_LINES, payments=payments, delivered=DELIVERED), back("R-1"))
+
+    assert story.ask("refund", return_id="R-1")["total"] == "600.00"
+    story.given(request_refund(), back("R-2", {"2": 1}))
+    due = story.ask("refund", return_id="R-2")
+    assert (due["voided"], due["total"]) == ("500.00", "0.00")
+
+
+def test_captures_add_up_and_one_beyond_what_was_authorised_is_an_exception() -> None:
+    story = given(confirm_order(price="600.00", payments=authorised("100.00"), at="2026-03-02 10:00"))
+
+    story.when(record_capture(amount="200.00")).then("PaymentCaptured")
+    story.when(record_capture()).then("PaymentCaptured")
+    assert ledger(story)[0][1] == "600.00"
+    story.when(record_capture()).then()
+    story.when(record_capture(amount="0.01")).then("PaymentCaptured", "ExceptionRaised")
+    assert exceptions(story) == [
+        "0.01 USD of payment p-1 were captured, but only 0.00 were authorised and not captured"
+    ]
+    story.when(record_capture("p-9", amount="5.00")).then("PaymentCaptured", "ExceptionRaised")
+    assert exceptions(story) == ["5.00 USD were captured of p-9, which is no payment of order A-1"]
+    assert [row[:2] for row in ledger(story)] == [("p-1", "600.01"), ("p-9", "5.00")]
+
+
+@pytest.mark.parametrize("captured", ["600.01", "-1.00", "1.001"])
+def test_an_order_says_what_it_captured(captured: str) -> None:
+    story = given()
+
+    story.when(confirm_order(price="600.00", payments=authorised(captured))).then_error("command.invalid")
+
+    assert story.error is not None
+    assert story.error.field == "payments[0].captured"
+
+
+# ---- another way to pay ----------------------------------------------------------------------------------------------------
+
+FAILED = Steps((*back("R-1"), request_refund(), record_refund_result(result="failed", reason="The card is closed.")))
+
+
+def test_a_person_names_another_payout_and_the_ruling_cites_it() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), FAILED)
+
+    story.when(name_payout(approved_by="Ann", reason="The card is closed.")).then("PayoutNamed")
+    story.when(request_refund("F-2")).then_accepted()
+
+    ruling = clause({"ruling": story.ruling}, "returns.original_tender")
+    assert ruling["verdict"] == "overridden"
+    assert ruling["because"].startswith("Set aside by Ann at ")
+    assert ruling["facts"]["tenders"] == [{"payment_id": "p-1", "amount": "600.00", "payout_id": "bank-transfer"}]
+    assert story.ask("refund/F-2")["tenders"][0]["payout_id"] == "bank-transfer"
+
+    story.when(record_refund_result("bank-transfer", refund_id="F-2", reference="SEPA-1")).then(
+        "RefundSettled", "Refunded"
+    )
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+    story.then_view("return/R-1", status="refunded")
+
+
+def test_a_payout_stands_for_a_payment_of_the_order_to_which_a_refund_failed() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED))
+    story.when(name_payout()).then_error("transition.not_allowed")
+
+    story.given(FAILED)
+    story.when(name_payout("p-9")).then_error("command.invalid")
+    story.when(name_payout(payout_id="p-1")).then_error("command.invalid")
+    story.when(name_payout()).then_accepted()
+
+
+# ---- owed once ----------------------------------------------------------------------------------------------------------
+
+
+def on_one_label(return_id: str, line_id: str) -> Steps:
+    """A return of one line on the prepaid label with the tracking number T-1."""
+    label = {"carrier": "ups", "tracking_number": "T-1"}
+    return Steps(
+        (
+            request_return({line_id: 1}, return_id=return_id, at="2026-03-06 10:00"),
+            issue_label(f"L-{return_id}", return_id=return_id, **label),
+            record_return_shipment(return_id=return_id, label_id=f"L-{return_id}"),
+            receive_return(return_id),
+            inspect_return({line_id: 1}, return_id=return_id),
+        )
+    )
+
+
+def test_two_returns_on_one_label_pay_one_fee() -> None:
+    lines = [line("1", "100.00"), line("2", "80.00")]
+    story = given(an_order(lines=lines, delivered=DELIVERED), on_one_label("R-1", "1"), on_one_label("R-2", "2"))
+
+    story.given(request_refund())
+    story.when(request_refund("F-2", return_id="R-2")).then_accepted()
+
+    assert story.ask("refund/F-1")["total"] == "80.00"
+    assert story.ask("refund/F-2")["total"] == "80.00"
+    assert clause({"ruling": story.ruling}, "returns.label_fee")["because"] == "Label L-R-2 was used, and charged with another refund."
+
+
+REFUNDABLE = a_policy({"returns.shipping_non_refundable": {"applies": False}})
+
+
+def test_two_returns_that_cover_the_order_get_shipping_back_once() -> None:
+    story = given(
+        an_order(lines=TWO_LINES, delivered=DELIVERED, shipping={"charged": "15.00", "tax": "1.20"}),
+        back("R-1"),
+        back("R-2", {"2": 1}),
+        policy=REFUNDABLE,
+    )
+
+    story.given(request_refund(), request_refund("F-2", return_id="R-2"))
+
+    assert [story.ask(f"refund/{name}")["shipping"] for name in ("F-1", "F-2")] == ["0.00", "16.20"]
+
+
+def test_two_claims_that_cover_the_order_get_shipping_back_once() -> None:
+    story = given(
+        an_order(lines=TWO_LINES, delivered=DELIVERED, shipping={"charged": "15.00"}),
+        a_claim(line_id="1", reported="2026-03-06 10:00", resolved=True),
+        a_claim("C-2", line_id="2", reported="2026-03-06 11:00", resolved=True),
+    )
+
+    story.given(request_refund(claim_id="C-1", return_id=None), request_refund("F-2", claim_id="C-2", return_id=None))
+
+    assert [story.ask(f"refund/{name}")["shipping"] for name in ("F-1", "F-2")] == ["0.00", "15.00"]
+
+
+def test_a_claim_after_a_return_gets_no_shipping_back() -> None:
+    story = given(
+        an_order(lines=TWO_LINES, delivered=DELIVERED, shipping={"charged": "15.00"}),
+        back("R-1"),
+        request_refund(),
+        a_claim(line_id="2", reported="2026-03-10 12:00", resolved=True),
+    )
+
+    story.given(request_refund("F-2", claim_id="C-1", return_id=None))
+
+    assert story.ask("refund/F-2")["shipping"] == "0.00"
+
+
+def test_a_tax_that_does_not_divide_adds_up_over_refunds_of_the_same_line() -> None:
+    story = given(an_order(lines=[line("1", "10.00", 3, "1.00")], delivered=DELIVERED), back("R-1"), request_refund())
+    story.given(record_refund_result(result="failed"), back("R-2"), request_refund("F-2", return_id="R-2"))
+    story.given(back("R-3"), request_refund("F-3", return_id="R-3"), request_refund("F-4"))
+
+    assert [story.ask(f"refund/{name}")["tax"] for name in ("F-2", "F-3", "F-4")] == ["0.33", "0.33", "0.34"]
