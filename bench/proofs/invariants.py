@@ -22,8 +22,11 @@ from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
+    Confirmed,
     Delivered,
     ExceptionRaised,
+    PaymentCaptured,
+    PayoutNamed,
     RefundRecorded,
     RefundRequested,
     RefundReversed,
@@ -133,11 +136,11 @@ def no_more_goes_back_than_was_captured(found: Found) -> Iterator[str]:
 def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
     """What went back by a refund is the sum of what the provider said of it.
 
-    No more of a tender is taken back than was paid. Whose tender an answer means that the refund does not know, is not
-    counted a second time.
+    No more of a tender is taken back than was paid. Where the provider named a payment that the refund does not know, the
+    tender that it meant is a guess, so what is taken back afterwards is not counted a second time.
     """
     went: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    guessed: set[str] = set()
+    guessed, taken_back = set[str](), set[str]()
     for entry in found.events:
         event = entry.event
         if isinstance(event, RefundRecorded):
@@ -150,14 +153,43 @@ def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
                 of_refund[name] += event.amount
             else:
                 of_refund[name] -= min(event.amount, of_refund[name])
+                taken_back.add(event.refund_id)
             if not named:
                 guessed.add(event.refund_id)
     for refund_id, refund in found.case.refunds.items():
         there = went[refund_id].total()
-        if refund.settled != there and not (refund_id in guessed and refund.settled):
+        if refund.settled != there and refund_id not in guessed & taken_back:
             yield f"{found.major(there)} went back by refund {refund_id}; the ledger has {found.major(refund.settled)}"
         if any(tender.settled < 0 or tender.failed < 0 for tender in refund.tenders.values()):
             yield f"a tender of refund {refund_id} has a negative amount: {refund.tenders}"
+
+
+def the_ledger_has_every_capture(found: Found) -> Iterator[str]:
+    """What was captured of a payment is what was captured at first and later."""
+    captured: Counter[str] = Counter()
+    for entry in found.events:
+        if isinstance(entry.event, Confirmed):
+            for payment in entry.event.payments:
+                captured[payment.payment_id] += payment.amount if payment.captured is None else payment.captured
+        elif isinstance(entry.event, PaymentCaptured):
+            captured[entry.event.payment_id] += entry.event.amount
+    for balance in ledger.balances(found.case):
+        there = captured[balance.payment_id]
+        if balance.captured != there:
+            yield f"{found.major(there)} of {balance.payment_id} were captured; the ledger has {found.major(balance.captured)}"
+
+
+def a_refund_goes_where_it_should(found: Found) -> Iterator[str]:
+    """A tender names the payout that stood for its payment when the refund was asked for."""
+    payouts: dict[str, str] = {}
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, PayoutNamed):
+            payouts[event.payment_id] = event.payout_id
+        elif isinstance(event, RefundRequested):
+            for tender in event.tenders:
+                if tender.payout_id != payouts.get(tender.payment_id):
+                    yield f"refund {event.refund_id} pays {tender.payment_id} by {tender.payout_id}, not as a person said"
 
 
 def a_refund_adds_up(found: Found) -> Iterator[str]:
@@ -395,6 +427,8 @@ def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
 INVARIANTS: tuple[Invariant, ...] = (
     no_more_goes_back_than_was_captured,
     the_ledger_has_every_answer,
+    the_ledger_has_every_capture,
+    a_refund_goes_where_it_should,
     a_refund_adds_up,
     nobody_is_paid_twice,
     nothing_owed_is_forgotten,

@@ -168,20 +168,18 @@ class Refund:
 
     def apply(self, event: Event, version: int) -> None:
         """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
-        before = self.status
+        before, self.status = self.status, REFUND.after(self.status, event.type)
         if isinstance(event, Result):
             self._answer(event)
             states = {tender.status for tender in self.tenders.values()}
-            self.status = REFUND.after(self.status, event.type, "requested" not in states and "failed" in states)
-        else:
-            self.status = REFUND.after(self.status, event.type)
-            if isinstance(event, RefundRequested):
-                self.requested, self.requested_by = event, version
-                self.tenders = {t.payment_id: TenderState(t.payment_id, t.amount, t.payout_id) for t in event.tenders}
-            elif isinstance(event, RefundRecorded):
-                self._record(event, version)
-            elif isinstance(event, RefundOverdue):
-                self.overdue_by = self.overdue_by or version
+            self.status = REFUND.after(before, event.type, "requested" not in states and "failed" in states)
+        elif isinstance(event, RefundRequested):
+            self.requested, self.requested_by = event, version
+            self.tenders = {t.payment_id: TenderState(t.payment_id, t.amount, t.payout_id) for t in event.tenders}
+        elif isinstance(event, RefundRecorded):
+            self._record(event, version)
+        elif isinstance(event, RefundOverdue):
+            self.overdue_by = self.overdue_by or version
         if self.status == "refunded" and not self.completed:
             self.ended, self.completed = Happened(event.occurred_at, version), True
         elif self.status == "failed" and before == "requested" and not self.completed:

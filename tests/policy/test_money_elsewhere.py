@@ -328,7 +328,10 @@ def test_two_returns_on_one_label_pay_one_fee() -> None:
 
     assert story.ask("refund/F-1")["total"] == "80.00"
     assert story.ask("refund/F-2")["total"] == "80.00"
-    assert clause({"ruling": story.ruling}, "returns.label_fee")["because"] == "Label L-R-2 was used, and charged with another refund."
+    assert (
+        clause({"ruling": story.ruling}, "returns.label_fee")["because"]
+        == "Label L-R-2 was used, and charged with another refund."
+    )
 
 
 REFUNDABLE = a_policy({"returns.shipping_non_refundable": {"applies": False}})
