@@ -98,11 +98,12 @@ class Case:
 
     @cached_property
     def held(self) -> Mapping[str, Held]:
-        """Line → parcel → units that are in an open or refunded return or in a claim settled by refund."""
+        """Line → parcel → units that are in an open or refunded return, in a claim settled by refund, or cancelled."""
         return {line_id: self._held(line_id) for line_id in self.order.lines}
 
     def _held(self, line_id: str) -> Held:
-        total: dict[str | None, int] = {}
+        cancelled = self.order.cancelled(line_id)
+        total: dict[str | None, int] = {None: cancelled} if cancelled else {}
         holders: list[Return | Claim] = [*self.returns.values(), *self.claims.values()]
         for holder in holders:
             for parcel_id, count in holder.held(line_id).items():

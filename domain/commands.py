@@ -106,6 +106,11 @@ class Command(_About):
     """What it gives a new id to, in the field ``return_id``, ``claim_id``, …. An order is confirmed, not created."""
     own_times: ClassVar[tuple[str, ...]] = ()
     """The fields that date what happened."""
+    may_precede_order: ClassVar[bool] = False
+    """Whether what happened may be dated before the order was placed; it then raises an exception."""
+
+    fact: ClassVar[bool | str] = False
+    """Whether it says what happened, or the flag with which it does. Other commands ask for a decision, or make one."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -119,6 +124,14 @@ class Command(_About):
                 reason = (
                     f"{own.isoformat()} is later than the clock ({at.isoformat()}): an event cannot be in the future"
                 )
+                raise Impossible("command.invalid", reason, field=name)
+
+    def check_after(self, placed_at: datetime) -> None:
+        """Raise ``command.invalid`` when something is dated earlier than the order was placed."""
+        for name in self.own_times:
+            own: datetime | None = getattr(self, name)
+            if own is not None and own < placed_at and not self.may_precede_order:
+                reason = f"{own.isoformat()} is before the order was placed ({placed_at.isoformat()})"
                 raise Impossible("command.invalid", reason, field=name)
 
     @property
@@ -174,6 +187,7 @@ class OrderPayment(Input):
 class ConfirmOrder(Command):
     """The order confirmation reached the customer. The payments add up to merchandise, tax and shipping."""
 
+    fact = True
     command: Literal["confirm_order"] = "confirm_order"
     order_id: Id
     customer: Customer
@@ -182,9 +196,13 @@ class ConfirmOrder(Command):
     shipping: ShippingCharge = ShippingCharge(charged="0")
     payments: Annotated[Many[OrderPayment], _unique("payment_id")]
     confirmed_at: OwnTime = None
+    placed_at: OwnTime = None
+    """When the customer placed the order, where that was before the confirmation. Nothing about it happens earlier."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.placed_at is not None and self.confirmed_at is not None and self.confirmed_at < self.placed_at:
+            raise PydanticCustomError("order", "is after confirmed_at", {"field": "placed_at"})
         for index, line in enumerate(self.lines):
             _fits(f"lines[{index}].unit_price", line.unit_price, self.currency)
             _fits(f"lines[{index}].tax", line.tax, self.currency)
@@ -220,9 +238,11 @@ class LineQuantity(Input):
 
 
 class RecordShipment(Command):
-    """The carrier took a parcel; without ``lines``, all units not yet shipped."""
+    """The carrier took a parcel; without ``lines``, all units that are not shipped or cancelled."""
 
     about = "order"
+    may_precede_order = True
+    fact = True
     command: Literal["record_shipment"] = "record_shipment"
     order_id: Id
     parcel_id: PersonalId
@@ -236,6 +256,8 @@ class RecordDelivery(Command):
     """The carrier delivered a parcel to the customer."""
 
     about = "order"
+    may_precede_order = True
+    fact = True
     command: Literal["record_delivery"] = "record_delivery"
     order_id: Id
     parcel_id: PersonalId
@@ -246,6 +268,7 @@ class RecordCapture(Command):
     """The payment provider took money that was authorised; without ``amount``, all that was not taken yet."""
 
     about = "order"
+    fact = True
     command: Literal["record_capture"] = "record_capture"
     order_id: Id
     payment_id: PersonalId
@@ -261,6 +284,7 @@ class CancelOrder(Command):
     """
 
     about = "order"
+    fact = "elsewhere"
     command: Literal["cancel_order"] = "cancel_order"
     order_id: Id
     reason: Text
@@ -288,6 +312,7 @@ class LinkAccount(Command):
     """The customer has an account now."""
 
     about = "order"
+    fact = True
     command: Literal["link_account"] = "link_account"
     order_id: Id
     account_id: PersonalId
@@ -343,6 +368,7 @@ class RecordLabelReceived(Command):
     """The customer received the label: its clock runs from there."""
 
     about = "return"
+    fact = True
     command: Literal["record_label_received"] = "record_label_received"
     return_id: Id
     label_id: PersonalId
@@ -364,6 +390,7 @@ class RecordReturnShipment(Command):
     """The customer handed the parcel over; without ``label_id`` on a label of the customer's own."""
 
     about = "return"
+    fact = True
     command: Literal["record_return_shipment"] = "record_return_shipment"
     return_id: Id
     tracking_number: PersonalId | None = None
@@ -376,6 +403,7 @@ class ReceiveReturn(Command):
     """The parcel is at the dock: taken in, or refused when it was handed over late."""
 
     about = "return"
+    fact = True
     command: Literal["receive_return"] = "receive_return"
     return_id: Id
     received_at: OwnTime = None
@@ -396,6 +424,7 @@ class InspectReturn(Command):
     """Units were inspected; rejected units are a finding, not an error."""
 
     about = "return"
+    fact = True
     command: Literal["inspect_return"] = "inspect_return"
     return_id: Id
     findings: Many[InspectionFinding] = Field(min_length=1)
@@ -431,6 +460,7 @@ class RecordRefundResult(Command):
     """
 
     about = "refund"
+    fact = True
     command: Literal["record_refund_result"] = "record_refund_result"
     refund_id: Id
     payment_id: PersonalId
@@ -469,6 +499,7 @@ class RecordRefund(Command):
 
     about = "order"
     creates = "refund"
+    fact = True
     command: Literal["record_refund"] = "record_refund"
     refund_id: Id
     order_id: Id
@@ -483,6 +514,7 @@ class RecordSendBack(Command):
     """Rejected units went back to the customer."""
 
     about = "return"
+    fact = True
     command: Literal["record_send_back"] = "record_send_back"
     return_id: Id
     lines: Annotated[Many[LineQuantity], _unique("line_id")] = Field(min_length=1)
@@ -494,6 +526,7 @@ class ReportReturnLost(Command):
     """The parcel was reported lost on its way back."""
 
     about = "return"
+    fact = True
     command: Literal["report_return_lost"] = "report_return_lost"
     return_id: Id
     reported_at: OwnTime = None
@@ -530,6 +563,7 @@ class AddClaimEvidence(Command):
     """Evidence was supplied later."""
 
     about = "claim"
+    fact = True
     command: Literal["add_claim_evidence"] = "add_claim_evidence"
     claim_id: Id
     attachments: Many[Evidence] = Field(min_length=1)
@@ -540,6 +574,7 @@ class RecordClaimContact(Command):
     """Customer care contacted the customer."""
 
     about = "claim"
+    fact = True
     command: Literal["record_claim_contact"] = "record_claim_contact"
     claim_id: Id
     contacted_at: OwnTime = None
@@ -583,6 +618,7 @@ class OverrideSubject(Input):
 class NotifyCustomer(Command):
     """A notice was sent to the customer."""
 
+    fact = True
     command: Literal["notify_customer"] = "notify_customer"
     subject: Subject
     notice: Text

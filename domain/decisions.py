@@ -22,7 +22,7 @@ from returnable.domain.events import (
     OverrideGranted,
     RefusalsCounted,
 )
-from returnable.domain.order import cancellation, confirm, parcels, payments
+from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds import request as refunds
 from returnable.domain.refunds.elsewhere import record_refund
@@ -37,6 +37,8 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
+    if case.seq:
+        command.check_after(case.order.placed_at)
     decided = _DECISIONS[command.command](case, command, now)
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 
@@ -129,6 +131,7 @@ _DECISIONS: dict[str, Decision] = {
     "request_cancellation": lambda case, command, now: cancellation.request_cancellation(
         case.order, command, now, case.open_returns()
     ),
+    "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
     "link_account": lambda case, command, now: now.record(

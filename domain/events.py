@@ -159,6 +159,7 @@ class Confirmed(Event):
     shipping_charged: Minor = 0
     shipping_tax: Minor = 0
     payments: tuple[Payment, ...]
+    placed_at: AwareDatetime | None = None
     cancel_by: AwareDatetime
     pins: Pins
 

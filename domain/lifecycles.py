@@ -5,12 +5,12 @@ table compiled from it runs, live and in replay (:func:`compile_table`), because
 a thousand times a dictionary lookup.
 
 Event ids equal the names of the events. A guard names what must hold once the event is applied; where it does not hold, the
-event leads to the second target. Events that do not move an order, return or claim are not in their machines.
+event leads to the next target. Events that do not move an order, return or claim are not in their machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -49,7 +49,10 @@ class Lifecycle(StateMachine):
 
 
 class OrderLifecycle(Lifecycle):
-    """An order: confirmed, shipped once any unit is with the carrier, delivered once every unit is."""
+    """An order: confirmed, shipped once any unit is with the carrier, delivered once every unit is.
+
+    Units that the shop cancelled do not count. An order of which every unit is cancelled is cancelled.
+    """
 
     nothing = State(initial=True)
     confirmed = State()
@@ -63,8 +66,10 @@ class OrderLifecycle(Lifecycle):
     CancellationRequested = _stay(confirmed, shipped, delivered)
     CancellationDeclined = _stay(confirmed, shipped, delivered)
     Cancelled = _move(cancelled, confirmed, shipped, delivered)
-    UnitsCancelled = _move(cancelled, confirmed, shipped, delivered, cond="every_unit_cancelled") | _stay(
-        confirmed, shipped, delivered, cancelled
+    UnitsCancelled = (
+        _move(cancelled, confirmed, shipped, delivered, cond="every_unit_cancelled")
+        | _move(delivered, shipped, cond="every_unit_delivered")
+        | _stay(confirmed, shipped, delivered, cancelled)
     )
     _any = (confirmed, shipped, delivered, cancelled)
     RefundRequested = _stay(*_any)
@@ -112,7 +117,7 @@ class ReturnLifecycle(Lifecycle):
         rejected, inspected, refunded, refund_failed
     )
     _asked = (authorized, labelled, in_transit, received, inspected, rejected, lost)
-    RefundRequested = _stay(*_asked, refunded, refund_failed, sent_back, withdrawn)
+    RefundRequested = _stay(*_asked, refunded, refund_failed)
     RefundSettled = _move(refunded, refund_failed, cond="nothing_is_owed") | _stay(
         *_asked, refunded, refund_failed, sent_back, withdrawn
     )
@@ -196,11 +201,23 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where an event leads: to ``then`` when the guard holds (or there is none), else to ``otherwise``."""
+    """Where an event leads: to ``then`` when the guard holds (or there is none), else to ``otherwise``, or as that says."""
 
     then: str
     guard: str | None = None
-    otherwise: str | None = None
+    otherwise: str | Move | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every state to which the event may lead."""
+        others = self.otherwise.targets if isinstance(self.otherwise, Move) else (self.otherwise,)
+        return self.then, *(state for state in others if state is not None)
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The guards in the order in which they are asked."""
+        own = () if self.guard is None else (self.guard,)
+        return own + (self.otherwise.guards if isinstance(self.otherwise, Move) else ())
 
 
 class Table:
@@ -214,8 +231,8 @@ class Table:
         """Whether the event may be recorded in that state."""
         return (state, event) in self.moves
 
-    def after(self, state: str, event: str, holds: bool = False) -> str:
-        """The state after the event; ``holds`` says whether the guard of the move holds.
+    def after(self, state: str, event: str, holds: bool | Collection[str] = False) -> str:
+        """The state after the event; ``holds`` says whether the guard of the move holds, or which of several guards do.
 
         Raises :class:`HistoryBroken` where the lifecycle has no such move. Decisions ask :meth:`allows` first, so the history
         is then damaged.
@@ -223,9 +240,11 @@ class Table:
         move = self.moves.get((state, event))
         if move is None:
             raise HistoryBroken(f"{self.name}: {event} is not possible in state {state}")
-        if move.guard is None or holds:
-            return move.then
-        return move.otherwise or state
+        while not (move.guard is None or (holds if isinstance(holds, bool) else move.guard in holds)):
+            if not isinstance(move.otherwise, Move):
+                return move.otherwise or state
+            move = move.otherwise
+        return move.then
 
     def events(self, state: str) -> tuple[str, ...]:
         """The events that may be recorded in that state, in the order of the specification."""
@@ -234,18 +253,21 @@ class Table:
 
 def compile_table(machine: type[Lifecycle]) -> Table:
     """The table of a machine class: (state, event) → move."""
-    moves: dict[tuple[str, str], Move] = {}
+    ways: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
     for state in machine.states:
         for transition in state.transitions:
-            key = (state.id, str(transition.event))
             guard = next((str(spec.func) for spec in transition.cond), None)
             target = transition.target.id if transition.target is not None else state.id
-            if key in moves:
-                first = moves[key]
-                moves[key] = Move(first.then, first.guard, target)
-            else:
-                moves[key] = Move(target, guard)
+            ways.setdefault((state.id, str(transition.event)), []).append((target, guard))
+    moves = {key: _chained(*targets) for key, targets in ways.items()}
     return Table(machine.__name__.removesuffix("Lifecycle").lower(), moves)
+
+
+def _chained(first: tuple[str, str | None], *others: tuple[str, str | None]) -> Move:
+    if not others:
+        return Move(*first)
+    rest = _chained(*others)
+    return Move(*first, rest if rest.guard is not None else rest.then)
 
 
 MACHINES: dict[str, type[Lifecycle]] = {

@@ -26,7 +26,8 @@ from returnable.domain.returns.state import Label, Return
 def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
     """Every deadline of a case in a steady order; with the ``stream`` of a return or claim, only those it depends on.
 
-    A window of a line is open while a unit of the line in that parcel is in no return and no claim; a label until it is used
+    A window of a line is open while a unit of the line in that parcel is in no return and no claim, and the line is not
+    cancelled; a label until it is used
     or voided by hand; the promise of contact until it is kept or the claim settled; a refund until it has its answers. A
     moved deadline comes before the one it was moved to, as lifted.
     """
@@ -96,7 +97,8 @@ def _windows(case: Case, parcel: Parcel, delivered: Happened, stream: str | None
     )
     for line_id, count in parcel.units.items():
         part = f"line {line_id} in parcel {parcel_id}"
-        waits = order.status != "cancelled" and _spoken_for(case, line_id, parcel_id) < count
+        cancelled = order.status == "cancelled" or order.all_cancelled(line_id)
+        waits = not cancelled and _spoken_for(case, line_id, parcel_id) < count
         for clause, name, at, kind, awaited, every in windows:
             askers = [each for each in every if stream in (None, each.stream) and each.parcels_of(line_id)]
             if at is not None and (askers or stream is None):

@@ -42,6 +42,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
                 "sku": line.sku,
                 "unit_price": to_major(line.unit_price, order.currency),
                 "quantity": line.quantity,
+                "cancelled": order.cancelled(line.line_id),
                 "final_sale": line.final_sale,
                 "delivered": order.delivered(line.line_id),
                 "returning": returning,

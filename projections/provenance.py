@@ -115,7 +115,8 @@ the_decision = _rule(lambda record: [record.decision])
 """The decision itself: its instant, and what it resolved."""
 the_confirmation = _rule(lambda record: record.of(Confirmed)[:1])
 """What was bought, for how much, by whom, and until when it can be cancelled."""
-the_cancellation = _rule(lambda record: record.of(Cancelled))
+the_cancellation = _rule(lambda record: record.of(Cancelled) or record.of(UnitsCancelled)[-1:])
+"""The granted request, or the shop's cancellation of the last units."""
 the_account = _rule(lambda record: (record.of(AccountLinked) or record.of(Confirmed))[-1:])
 """The account that was known last: linked, or given with the order."""
 first_incomplete_request = _rule(lambda record: record.first_incomplete)
@@ -169,9 +170,10 @@ def deliveries_of_the_line(record: Record, result: ClauseResult, element: Elemen
 
 
 def where_the_account_began(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
-    """The confirmation of an order that came with an account, else the first link."""
+    """The event of the earliest account: the confirmation of an order that came with one, or a link."""
     given = record.case.order.confirmed.customer.account_id is not None
-    return record.of(Confirmed if given else AccountLinked)[:1]
+    links = record.of(Confirmed, AccountLinked) if given else record.of(AccountLinked)
+    return sorted(links, key=lambda entry: entry.event.occurred_at)[:1]
 
 
 # ---- rules: labels and the way back ---------------------------------------------------------------------------------

@@ -23,12 +23,16 @@ class PolicyVersion(Model):
 
 
 class OrderLineView(Model):
-    """A line: how many units were bought and delivered, are in open returns, and were returned and refunded."""
+    """A line: how many units were bought and delivered, are in open returns, and were returned and refunded.
+
+    ``cancelled``: how many of them the shop cancelled; a request of the customer cancels the order, not units.
+    """
 
     line_id: str
     sku: str
     unit_price: str
     quantity: int
+    cancelled: int
     final_sale: bool
     delivered: int
     returning: int

@@ -182,6 +182,7 @@ class AsyncDesk(AbstractAsyncContextManager["AsyncDesk"]):
     request_cancellation = _awaited(Desk.request_cancellation)
     record_shipment = _awaited(Desk.record_shipment)
     record_delivery = _awaited(Desk.record_delivery)
+    cancel_order = _awaited(Desk.cancel_order)
     link_account = _awaited(Desk.link_account)
     request_return = _awaited(Desk.request_return)
     issue_label = _awaited(Desk.issue_label)

@@ -150,6 +150,7 @@ class Desk:
         payments: Sequence[commands.OrderPayment | Fields],
         shipping: commands.ShippingCharge | Fields | None = None,
         confirmed_at: When | None = None,
+        placed_at: When | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
@@ -182,7 +183,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The carrier took a parcel; without ``lines`` it holds all units not yet shipped."""
+        """The carrier took a parcel; without ``lines`` it holds all units that are not shipped or cancelled."""
         return self._do("record_shipment", locals())
 
     def record_delivery(
@@ -197,8 +198,28 @@ class Desk:
         """The carrier delivered a parcel to the customer."""
         return self._do("record_delivery", locals())
 
+    def cancel_order(
+        self,
+        *,
+        order_id: str,
+        reason: str,
+        lines: Sequence[commands.LineQuantity | Fields] | None = None,
+        elsewhere: bool = False,
+        cancelled_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The shop cancels units; without ``lines``, all that are not shipped. ``elsewhere``: outside the desk."""
+        return self._do("cancel_order", locals())
+
     def link_account(
-        self, *, order_id: str, account_id: str, command_id: str | None = None, actor: Who | None = None
+        self,
+        *,
+        order_id: str,
+        account_id: str,
+        linked_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
     ) -> Outcome:
         """The customer has an account now."""
         return self._do("link_account", locals())
@@ -246,7 +267,14 @@ class Desk:
         return self._do("record_label_received", locals())
 
     def void_label(
-        self, *, return_id: str, label_id: str, reason: str, command_id: str | None = None, actor: Who | None = None
+        self,
+        *,
+        return_id: str,
+        label_id: str,
+        reason: str,
+        voided_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
     ) -> Outcome:
         """A live label is voided by hand."""
         return self._do("void_label", locals())
@@ -386,7 +414,14 @@ class Desk:
         """The parcel was reported lost on its way back."""
         return self._do("report_return_lost", locals())
 
-    def withdraw_return(self, *, return_id: str, command_id: str | None = None, actor: Who | None = None) -> Outcome:
+    def withdraw_return(
+        self,
+        *,
+        return_id: str,
+        withdrawn_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
         """The customer keeps the goods after all."""
         return self._do("withdraw_return", locals())
 
@@ -407,7 +442,13 @@ class Desk:
         return self._do("report_wrong_item", locals())
 
     def add_claim_evidence(
-        self, *, claim_id: str, attachments: Sequence[Evidence], command_id: str | None = None, actor: Who | None = None
+        self,
+        *,
+        claim_id: str,
+        attachments: Sequence[Evidence],
+        added_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
     ) -> Outcome:
         """Evidence was supplied later."""
         return self._do("add_claim_evidence", locals())
@@ -440,6 +481,7 @@ class Desk:
         *,
         subject: commands.Subject | Fields,
         notice: str,
+        notified_at: When | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:

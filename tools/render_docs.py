@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AwareDatetime, BaseModel, JsonValue
 
 from returnable.adapters.schema import scenario_schema
+from returnable.domain.commands import COMMANDS
 from returnable.domain.events import EVENTS, Decision, Event
 from returnable.domain.lifecycles import MACHINES, NOTHING, Lifecycle, drawing
 from returnable.domain.policy import CLAUSE_IDS, Clause, Policy, bundled_policies
@@ -141,6 +142,7 @@ def events_page() -> str:
         "A **decision** also has these:",
         _fields(Decision, ("pins", "ruling")),
     ]
+    parts += list(_facts())
     for group, events in _groups():
         parts.append(f"## {group.capitalize()}")
         for stored_as, event in events:
@@ -156,6 +158,34 @@ def events_page() -> str:
     for part in _structures():
         parts += [f"### {part.__name__}", _docstring(part), _fields(part, part.model_fields)]
     return _page(parts)
+
+
+def _facts() -> Iterator[str]:
+    """The commands that say what happened, each with the field that dates it."""
+    yield "## Commands that are facts"
+    yield (
+        "A command is a *fact* if it says what happened in the world: what a carrier, a payment provider, a "
+        "warehouse, a mailbox or a colleague reports. Every fact has a field for its own time; if the field is "
+        "absent, the fact happened at the clock. A fact about an order or about its money is recorded in whatever "
+        "order it is learnt. If it contradicts what is known, an `ExceptionRaised` follows it, for a person to look "
+        "at. A fact about a return or a claim is still an error (`transition.not_allowed`) where the "
+        "[lifecycle](lifecycles.md) has no move for it. An unknown id is always an error, because there is nothing "
+        "to record the fact in. So are more units than the order has."
+    )
+    rows = []
+    for name, model in COMMANDS.items():
+        if model.fact:
+            flag = f", with `{model.fact}`" if isinstance(model.fact, str) else ""
+            rows.append((f"`{name}`{flag}", f"`{model.own_times[0]}`", _first_paragraph(model)))
+    yield _table(("Fact", "Own time", "What happened"), rows)
+    yield (
+        "Every other command asks for a decision, or makes one, and can be refused. `request_cancellation`, "
+        "`request_return`, `report_wrong_item` and `withdraw_return` are requests of the customer. They have their "
+        "own time, because the policy judges a request by its arrival. `withdraw_return` is refused after the "
+        "hand-over, when the parcel is on its way. `issue_label` and `void_label` are decisions of the shop; "
+        "`issued_at` and `voided_at` date a decision that is recorded later. `cancel_order` without `elsewhere` is "
+        "the shop's decision, and is refused for units that were shipped."
+    )
 
 
 def _groups() -> list[tuple[str, list[tuple[str, type[Event]]]]]:

@@ -34,7 +34,7 @@ from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
-from returnable.domain.commands import Command, parse_question
+from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
 from returnable.domain.events import BoughtLine
 from returnable.domain.order.state import Order

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from returnable.domain.case import Case, evolve
@@ -36,6 +37,7 @@ from returnable.domain.events import (
     ReturnWithdrawn,
     SentBack,
     Shipped,
+    UnitsCancelled,
 )
 from returnable.domain.money import to_major, to_minor
 from returnable.domain.policy import Policy
@@ -176,7 +178,8 @@ def the_ledger_has_every_capture(found: Found) -> Iterator[str]:
     for balance in ledger.balances(found.case):
         there = captured[balance.payment_id]
         if balance.captured != there:
-            yield f"{found.major(there)} of {balance.payment_id} were captured; the ledger has {found.major(balance.captured)}"
+            here = found.major(balance.captured)
+            yield f"{found.major(there)} of {balance.payment_id} were captured; the ledger has {here}"
 
 
 def a_refund_goes_where_it_should(found: Found) -> Iterator[str]:
@@ -291,7 +294,7 @@ def _owed_now(found: Found) -> Iterator[tuple[str, int]]:
     case = found.case
     streams = [ret.stream for ret in case.returns.values() if ret.inspected_at is not None and ret.anything_accepted()]
     streams += [claim.stream for claim in case.claims.values() if claim.remedy in ("refund", "both")]
-    if case.order.status == "cancelled":
+    if case.order.status == "cancelled" or any(case.order.cancelled_here.values()):
         streams.append(case.order.stream)
     for stream in streams:
         about = case.refund_subject(stream)
@@ -424,6 +427,37 @@ def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
             yield f"of {count} units of line {name} {away} are in returns and claims, {packed} in parcels"
 
 
+def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:
+    """The shop cancels here only what is not shipped; a contradiction is raised; the units left decide the status."""
+    order = found.case.order
+    bought = {line.line_id: line.quantity for line in order.confirmed.lines}
+    gone, cancelled = Counter[str](), Counter[str]()
+    parcels: set[str] = set()
+    for entry, following in zip_longest(found.events, found.events[1:]):
+        event = entry.event
+        raised = following is not None and isinstance(following.event, ExceptionRaised)
+        if isinstance(event, UnitsCancelled) or (isinstance(event, Shipped) and event.parcel_id not in parcels):
+            for line in event.lines:
+                gone[line.line_id] += line.quantity
+                may_exceed = raised and (isinstance(event, Shipped) or event.elsewhere)
+                if gone[line.line_id] > bought[line.line_id] and not may_exceed:
+                    yield f"{gone[line.line_id]} units of line {line.line_id} are shipped or cancelled"
+        if isinstance(event, UnitsCancelled):
+            cancelled.update({line.line_id: line.quantity for line in event.lines})
+        elif isinstance(event, Shipped):
+            parcels.add(event.parcel_id)
+    left = {line_id: count - min(count, cancelled[line_id]) for line_id, count in bought.items()}
+    if {line_id: count - order.cancelled(line_id) for line_id, count in bought.items()} != left:
+        yield f"the units left are {left}"
+    status = order.status
+    if any(left.values()):
+        missing = any(order.delivered(line_id) < count for line_id, count in left.items())
+        if status in ("shipped", "delivered") and status != ("shipped" if missing else "delivered"):
+            yield f"the order is {status}, and the units left are {left}"
+    elif status != "cancelled":
+        yield f"every unit is cancelled, and the order is {status}"
+
+
 INVARIANTS: tuple[Invariant, ...] = (
     no_more_goes_back_than_was_captured,
     the_ledger_has_every_answer,
@@ -436,6 +470,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     what_is_short_waits,
     no_unit_is_paid_back_twice,
     no_unit_is_in_two_places,
+    the_shop_cancels_what_is_there,
 )
 """What looks at one case."""
 

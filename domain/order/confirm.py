@@ -59,6 +59,7 @@ def confirm(command: ConfirmOrder, now: DecisionContext) -> DecisionResult:
         shipping_charged=shipping,
         shipping_tax=shipping_tax,
         payments=payments,
+        placed_at=command.placed_at,
         cancel_by=elapsed_end(confirmed_at, now.policy.clauses.cancellation_window.hours),
         pins=now.pins,
     )

@@ -5,13 +5,15 @@ A delivery resolves the ends of ``returns.window`` and ``wrong_item.window``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from returnable.domain.commands import RecordDelivery, RecordShipment
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.errors import Impossible
 from returnable.domain.events import Delivered, Shipped, Units
 from returnable.domain.fields import to_text
 from returnable.domain.order.state import Order, Parcel
-from returnable.domain.wording import plural
+from returnable.domain.wording import plural, units
 
 
 def record_shipment(order: Order, command: RecordShipment, now: DecisionContext) -> DecisionResult:
@@ -39,7 +41,12 @@ def record_shipment(order: Order, command: RecordShipment, now: DecisionContext)
             f"{known.carrier} {known.tracking_number}; now told: {to_text(shipped_at)} by {command.carrier} "
             f"{command.tracking_number}"
         )
-    if order.cancelled_at is not None:
+    reasons += [
+        f"parcel {parcel_id}, shipped at {to_text(shipped_at)}, has {units(count)} of line {line_id} more than was left "
+        f"to ship: the shop cancelled {order.cancelled(line_id)}"
+        for line_id, count in _cancelled_units(order, event, known)
+    ]
+    if order.cancelled_at is not None and not order.every_unit_cancelled:
         reasons.append(
             f"the shipment of parcel {parcel_id} at {to_text(shipped_at)} was learnt after the cancellation "
             f"was granted at {to_text(order.cancelled_at)}"
@@ -49,13 +56,15 @@ def record_shipment(order: Order, command: RecordShipment, now: DecisionContext)
 
 def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) -> tuple[Units, ...]:
     order.check_lines((line.line_id for line in command.lines or ()), "lines[{}].line_id")
+    # A cancelled unit may have been shipped all the same: then an exception says so.
     left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
     if command.lines is None:
-        units = known.units if known else {line_id: count for line_id, count in left.items() if count}
-        if not units:
+        rest = {line_id: order.to_ship(line_id) for line_id in left}
+        shipped = known.units if known else rest if any(rest.values()) else left
+        if not any(shipped.values()):
             reason = f"every unit of {order.name} is in another parcel already"
             raise Impossible("quantity.exceeded", reason, field="parcel_id")
-        return tuple(Units(line_id=line_id, quantity=count) for line_id, count in units.items())
+        return tuple(Units(line_id=line_id, quantity=count) for line_id, count in shipped.items() if count > 0)
     for index, line in enumerate(command.lines):
         left_of_line = left[line.line_id]
         if known is None and line.quantity > left_of_line:
@@ -65,6 +74,14 @@ def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) 
             )
             raise Impossible("quantity.exceeded", reason, field=f"lines[{index}].quantity")
     return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
+
+
+def _cancelled_units(order: Order, event: Shipped, known: Parcel | None) -> Iterator[tuple[str, int]]:
+    """The lines of a new parcel with the units in it that the shop had cancelled."""
+    for line in event.lines if known is None else ():
+        more = min(line.quantity - order.to_ship(line.line_id), order.cancelled(line.line_id))
+        if more > 0:
+            yield line.line_id, more
 
 
 def _same_shipment(one: Shipped, other: Shipped) -> bool:

@@ -25,15 +25,16 @@ from returnable.domain.events import (
     PayoutNamed,
     RefusalsCounted,
     Shipped,
+    UnitsCancelled,
 )
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS
 from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
-from returnable.domain.wording import plural
+from returnable.domain.wording import listed, plural
 
 Held = Mapping[str | None, int]
-"""Parcel → the units of a line in it that are in a return or claim; ``None`` for units not delivered."""
+"""Parcel → the units of a line in it that are in a return or claim; ``None`` for units not delivered, or cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +112,27 @@ class Order(Aggregate):
     """Payment → what was taken of it, in minor units."""
     payouts: dict[str, Payout] = field(default_factory=dict)
     """Payment that cannot be paid back → what stands for it."""
-    cancelled_units: dict[str, int] = field(default_factory=dict)
-    """Line → the units that the shop cancelled."""
     cancellation_asked: Happened | None = None
     """The earliest request to cancel, accepted or declined."""
     cancelled_at: datetime | None = None
+    """When the customer's request was granted, or the shop cancelled the last unit."""
+    shop_cancellations: tuple[UnitsCancelled, ...] = ()
+    """What the shop cancelled, here and elsewhere."""
+    cancelled_here: Mapping[str, int] = field(default_factory=dict)
+    """Line → the units that the shop cancelled through the desk, which owes their price."""
+    cancelled_elsewhere: Mapping[str, int] = field(default_factory=dict)
+    """Line → the units that the shop cancelled and settled elsewhere. Nothing is owed for them."""
     notices_owed: int = 0
 
     @property
     def currency(self) -> str:
         """ISO 4217."""
         return self.confirmed.currency
+
+    @property
+    def placed_at(self) -> datetime:
+        """When the customer placed it. Nothing about it happens earlier."""
+        return self.confirmed.placed_at or self.confirmed.occurred_at
 
     def clone(self) -> Order:
         new = super().clone()
@@ -137,6 +148,31 @@ class Order(Aggregate):
     def in_parcels(self, line_id: str) -> int:
         """How many units of a line are in parcels."""
         return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values())
+
+    def cancelled(self, line_id: str) -> int:
+        """How many units of a line the shop cancelled; the customer's request cancels the order, not units."""
+        return self.cancelled_here.get(line_id, 0) + self.cancelled_elsewhere.get(line_id, 0)
+
+    def to_ship(self, line_id: str) -> int:
+        """How many units of a line are neither in parcels nor cancelled by the shop."""
+        return max(0, self.lines[line_id].quantity - self.in_parcels(line_id) - self.cancelled(line_id))
+
+    def all_cancelled(self, line_id: str) -> bool:
+        """Whether the shop cancelled every unit of a line."""
+        cancelled = self.cancelled(line_id)
+        return cancelled > 0 and cancelled == self.lines[line_id].quantity
+
+    @property
+    def every_unit_cancelled(self) -> bool:
+        """Whether the shop cancelled every unit of the order."""
+        return all(self.all_cancelled(line_id) for line_id in self.lines)
+
+    @property
+    def every_unit_delivered(self) -> bool:
+        """Whether every unit that the shop did not cancel was delivered."""
+        return all(
+            self.delivered(line.line_id) >= line.quantity - self.cancelled(line.line_id) for line in self.lines.values()
+        )
 
     def delivered(self, line_id: str) -> int:
         """How many units of a line were delivered."""
@@ -192,11 +228,18 @@ class Order(Aggregate):
         return line_id in self.lines
 
     def check_quantity(self, line_id: str, quantity: int, taken: int, field: str) -> None:
-        """Raise ``quantity.exceeded`` where more units of a line are asked for than are free."""
-        bought = self.lines[line_id].quantity
+        """Raise ``quantity.exceeded`` where more units of a line are asked for than are free.
+
+        ``taken`` units are cancelled, or in another return or claim.
+        """
+        bought, cancelled = self.lines[line_id].quantity, self.cancelled(line_id)
         if quantity > bought - taken:
-            of_them = f"{taken} of them {plural(taken, 'is', 'are')}" if bought > 1 else "it is"
-            held = f", and {of_them} in another return or claim" if taken else ""
+            gone: list[str] = []
+            for count, where in ((cancelled, "cancelled"), (taken - cancelled, "in another return or claim")):
+                if count:
+                    of_them = f"{count} of them {plural(count, 'is', 'are')}" if bought > 1 else "it is"
+                    gone.append(f"{of_them} {where}")
+            held = f", and {listed(gone)}" if gone else ""
             reason = (
                 f"asked for {quantity} of line {line_id}, but {bought} {plural(bought, 'was', 'were')} bought{held}"
             )
@@ -220,6 +263,9 @@ class Order(Aggregate):
     def _move(self, event: Event, happened: Happened) -> None:
         if isinstance(event, Delivered):
             self._deliver(event, happened)
+            return
+        if isinstance(event, UnitsCancelled):
+            self._cancel(event)
             return
         self.status = ORDER.after(self.status, event.type)
         if isinstance(event, Confirmed):
@@ -255,8 +301,27 @@ class Order(Aggregate):
                 parcel, delivered=happened, return_before=event.return_before, report_before=event.report_before
             )
         self.parcels[event.parcel_id] = replace(parcel, deliveries=(*parcel.deliveries, event.occurred_at))
-        everything = all(self.delivered(line.line_id) >= line.quantity for line in self.lines.values())
-        self.status = ORDER.after(self.status, event.type, everything)
+        self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
+
+    def _cancel(self, event: UnitsCancelled) -> None:
+        counts = dict(self.cancelled_elsewhere if event.elsewhere else self.cancelled_here)
+        for units in event.lines:
+            line = self.lines.get(units.line_id)
+            if line is None:
+                raise HistoryBroken(f"{self.stream}: line {short(units.line_id)} was cancelled but never bought")
+            # What exceeds the units bought is in the exception that follows.
+            left = line.quantity - self.cancelled(line.line_id)
+            counts[line.line_id] = counts.get(line.line_id, 0) + min(units.quantity, left)
+        if event.elsewhere:
+            self.cancelled_elsewhere = counts
+        else:
+            self.cancelled_here = counts
+            self.notices_owed += 1
+        self.shop_cancellations += (event,)
+        guards = ("every_unit_cancelled", "every_unit_delivered")
+        self.status = ORDER.after(self.status, event.type, [guard for guard in guards if getattr(self, guard)])
+        if self.status == "cancelled":
+            self.cancelled_at = self.cancelled_at or event.occurred_at
 
     def _note(self, event: Event, happened: Happened) -> None:
         if isinstance(event, AccountLinked):

@@ -92,7 +92,7 @@ def _tax(about: RefundSubject, line: BoughtLine, count: int) -> int:
 
 def _covers_order(about: RefundSubject, units: Mapping[str, int], *kinds: SubjectKind) -> bool:
     """Whether these units are all that was bought, together with those of the other refunds for subjects of these kinds."""
-    paid: Counter[str] = Counter(units)
+    paid = Counter(units) + Counter(about.order.cancelled_elsewhere)
     for attempts in about.others():
         if attempts[-1].subject.kind in kinds:
             for item in attempts[-1].requested.items:
@@ -235,13 +235,14 @@ def _deduct(items: Sequence[RefundItem], fee: Deduction) -> list[RefundItem]:
     return [item.model_copy(update={"deducted": shares.get(item.line_id, 0)}) for item in items]
 
 
-def units_cancelled(about: RefundSubject) -> dict[str, int]:
-    """Line → the units whose cancellation is to be paid for: what the shop cancelled, or all that nothing else holds."""
+def units_cancelled(about: RefundSubject) -> Mapping[str, int]:
+    """Line → the units to pay for: what the shop cancelled here, and what is left of an order that is cancelled."""
     order = about.order
-    if order.cancelled_at is None:
-        return dict(order.cancelled_units)
-    units = {line.line_id: line.quantity - sum(about.held[line.line_id].values()) for line in order.lines.values()}
-    return {line_id: count for line_id, count in units.items() if count > 0}
+    units = Counter(order.cancelled_here)
+    if order.cancelled_at is not None:
+        for line in order.lines.values():
+            units[line.line_id] += max(0, line.quantity - sum(about.held[line.line_id].values()))
+    return +units
 
 
 def _owed_for_order(about: RefundSubject, weighing: Weighing) -> Owed:

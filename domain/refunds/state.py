@@ -81,13 +81,14 @@ class TenderState:
 class Refund:
     """A refund as its events make it. They are in the stream of what it pays for.
 
-    One that the desk did not ask for is in the stream of its order, and has :attr:`elsewhere` in the place of ``requested``.
+    One that the desk did not ask for is in the stream of its order, and has :attr:`elsewhere` in the place of ``request``.
     """
 
     refund_id: str
     stream: str
     status: str = NOTHING
-    requested: RefundRequested = field(init=False)
+    request: RefundRequested | None = None
+    """What the desk asked for; ``None`` where it did not ask."""
     requested_by: int = 0
     """The version of the event that requested or recorded it."""
     elsewhere: RefundRecorded | None = None
@@ -104,6 +105,12 @@ class Refund:
     """When it was settled first, or failed without having been settled."""
     completed: bool = False
     """Whether all of it was settled once, even if money came back later."""
+
+    @property
+    def requested(self) -> RefundRequested:
+        """What the desk asked for; only of a refund that it asked for."""
+        assert self.request is not None
+        return self.request
 
     @property
     def subject(self) -> StreamId:
@@ -174,7 +181,7 @@ class Refund:
             states = {tender.status for tender in self.tenders.values()}
             self.status = REFUND.after(before, event.type, "requested" not in states and "failed" in states)
         elif isinstance(event, RefundRequested):
-            self.requested, self.requested_by = event, version
+            self.request, self.requested_by = event, version
             self.tenders = {t.payment_id: TenderState(t.payment_id, t.amount, t.payout_id) for t in event.tenders}
         elif isinstance(event, RefundRecorded):
             self._record(event, version)

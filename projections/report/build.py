@@ -28,6 +28,7 @@ from returnable.domain.events import (
     Event,
     ExceptionRaised,
     OverrideGranted,
+    UnitsCancelled,
 )
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, RETURN
@@ -268,15 +269,17 @@ def _rested_on(subject: Subject, events: Sequence[_TimelineEvent]) -> Iterator[s
     kind, name = StreamId.parse(subject.stream)
     lines = {line.line_id for line in case.returns[name].lines} if kind == "return" else {case.claims[name].line_id}
     parcels = {p.parcel_id for p in case.order.parcels.values() if lines & p.units.keys()}
-    of_parcel = False
+    rests = False
     for one in events:
         event = one.event
         if one.entry.stream != case.order.stream:
             continue
         if event.parcel_id is not None:
-            of_parcel = rests = event.parcel_id in parcels
+            rests = event.parcel_id in parcels
+        elif isinstance(event, UnitsCancelled):
+            rests = any(units.line_id in lines for units in event.lines)
         elif isinstance(event, ExceptionRaised):
-            rests = of_parcel  # it stands right after the event that it is about
+            pass  # it stands right after the event that it is about
         elif isinstance(event, OverrideGranted):
             rests = not event.clause.startswith("cancellation.")
         else:
@@ -305,6 +308,7 @@ def _fates(scene: _Scene, line_id: str) -> Iterator[tuple[str, int]]:
     case = scene.case
     if scene.stream is None:
         returning, returned = returned_units(case, line_id)
+        yield "cancelled by the shop", case.order.cancelled(line_id)
         yield "in parcels", case.order.in_parcels(line_id)
         yield "delivered", case.order.delivered(line_id)
         yield "in open returns", returning
@@ -494,7 +498,7 @@ def _money(scene: _Scene) -> Money:
     nothing: list[NothingDue] = []
     now = DecisionContext(scene.moment, policy)
     order = case.order
-    streams = [order.stream] if scene.stream is None and order.status == "cancelled" else []
+    streams = [order.stream] if scene.stream is None else []
     streams += [ret.stream for ret in scene.own(case.returns)] + [claim.stream for claim in scene.own(case.claims)]
     for stream in streams:
         due = _due(scene, stream, now)

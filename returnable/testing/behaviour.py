@@ -261,8 +261,9 @@ class Behaviour:
     def _of_order(self, case: Case) -> Iterator[Possibility]:
         order, order_id = case.order, case.order.order_id
         on_order = {"order_id": order_id}
+        to_ship = any(order.to_ship(line_id) for line_id in order.lines)
         if any(order.in_parcels(line.line_id) < line.quantity for line in order.lines.values()):
-            yield self._made(10, "record_shipment", self._shipment, case)
+            yield self._made(10 if to_ship else 0.3, "record_shipment", self._shipment, case)
         for parcel in order.parcels.values():
             on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
             often = 0.05 if parcel.delivered_at else 14
@@ -270,6 +271,7 @@ class Behaviour:
         pardoned = any(override.clause == "cancellation.not_shipped" for override in order.overrides)
         often = 2.5 if order.status == "confirmed" or pardoned else 0.4
         yield self._made(often, "request_cancellation", self._cancellation, case, order_id)
+        yield self._made(0.6 if to_ship else 0.05, "cancel_order", self._shop_cancels, case)
         if order.status == "cancelled":
             often = 4 if _refundable(case, order.stream) else 0.2
             yield self._made(often, "request_refund", self._refund, case, on_order)
@@ -282,10 +284,12 @@ class Behaviour:
             if sum(claim.status != "denied" for claim in case.claims.values()) < 4:
                 yield self._made(2 if early else 0.2, "report_wrong_item", self._claim, case)
         often = 1.5 if order.account_id is None else 0.03
-        yield self._fixed(often, "link_account", case, **on_order, account_id="acc-2")
+        yield self._timed(often, "link_account", "linked_at", 0.3, case, **on_order, account_id="acc-2")
         if order.notices_owed:
             subject = {"kind": "order", "id": order_id}
-            yield self._fixed(1, "notify_customer", case, subject=subject, notice="We have decided.")
+            yield self._timed(
+                1, "notify_customer", "notified_at", 0.1, case, subject=subject, notice="We have decided."
+            )
         for parcel in order.parcels.values():
             yield self._made(0.05, "record_shipment", self._shipment_again, case, parcel.parcel_id)
         for payment in order.confirmed.payments:
@@ -320,9 +324,9 @@ class Behaviour:
             if label.received is None:
                 yield self._timed(3, "record_label_received", "received_at", 0.3, case, **on_label)
             if status == "labelled":
-                yield self._fixed(1, "void_label", case, **on_label, reason="The wrong carrier.")
+                yield self._timed(1, "void_label", "voided_at", 0.1, case, **on_label, reason="The wrong carrier.")
         if status in ("authorized", "labelled"):
-            yield self._fixed(0.6, "withdraw_return", case, **on_return)
+            yield self._timed(0.6, "withdraw_return", "withdrawn_at", 0.1, case, **on_return)
         if status == "in_transit":
             yield self._timed(2, "report_return_lost", "reported_at", 0.3, case, **on_return)
         yield self._made(0.4 if open_ else 0.02, "override", self._override, case, "return", return_id)
@@ -400,6 +404,17 @@ class Behaviour:
             **self.own_time(random, "requested_at"),
         }
 
+    def _shop_cancels(self, random: Dice, case: Case) -> Fields:
+        order = case.order
+        fields: Fields = {"order_id": order.order_id, "reason": "Out of stock."}
+        left = [(line_id, order.to_ship(line_id)) for line_id in order.lines if order.to_ship(line_id)]
+        if left and random.chance(0.6):
+            line_id, count = random.choice(left)
+            fields["lines"] = [{"line_id": line_id, "quantity": random.integer(1, count)}]
+        if random.chance(0.2):
+            fields["elsewhere"] = True
+        return fields | self.own_time(random, "cancelled_at", 0.2)
+
     def _return(self, random: Dice, case: Case) -> Fields:
         lines: list[Fields] = []
         for line in case.order.lines.values():
@@ -432,7 +447,7 @@ class Behaviour:
 
     def _evidence(self, random: Dice, case: Case | None, claim_id: str) -> Fields:
         some = random.choice((["item_picture", "order_confirmation"], ["order_confirmation"], ["item_picture"]))
-        return {"claim_id": claim_id, "attachments": some}
+        return {"claim_id": claim_id, "attachments": some, **self.own_time(random, "added_at", 0.1)}
 
     def _resolution(self, random: Dice, case: Case | None, claim_id: str) -> Fields:
         return {"claim_id": claim_id, "remedy": random.choice(("refund", "refund", "replacement", "both"))}
@@ -609,6 +624,7 @@ class Behaviour:
             fixed(1, "record_delivery", **parcel),
             fixed(1, "record_shipment", **parcel, lines=[line], carrier="dhl", tracking_number="T-9"),
             made(1, "request_cancellation", self._cancellation, None, None, order_id),
+            fixed(1, "cancel_order", **on_order, lines=[line], reason="Why not.", elsewhere=random.chance(0.3)),
             fixed(1, "request_return", **on_order, **on_return, lines=[line], channel="portal"),
             made(1, "issue_label", self._label, None, None, return_id),
             fixed(1, "record_label_received", **on_return, label_id="L-1"),
@@ -740,8 +756,11 @@ def next_ids(cases: Iterable[Case]) -> Callable[[str], str]:
 
 
 def free_units(case: Case, line_id: str) -> int:
-    """How many delivered units of a line are in no return and no claim."""
-    return max(0, case.order.delivered(line_id) - sum(case.held[line_id].values()))
+    """How many delivered units of a line are in no return and no claim, and not cancelled."""
+    order, held = case.order, case.held[line_id]
+    in_parcels = sum(count for parcel_id, count in held.items() if parcel_id is not None)
+    left = order.lines[line_id].quantity - sum(held.values())
+    return max(0, min(order.delivered(line_id) - in_parcels, left))
 
 
 def whole_minute(at: datetime) -> datetime:

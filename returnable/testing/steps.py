@@ -25,6 +25,7 @@ __all__ = [
     "a_return",
     "add_claim_evidence",
     "an_order",
+    "cancel_order",
     "confirm_order",
     "declined",
     "deny_claim",
@@ -212,7 +213,7 @@ def request_cancellation(order_id: str = "A-1", *, at: When | None = None, **fie
 def record_shipment(
     parcel_id: str = "P-1", units: Units | None = None, *, order_id: str = "A-1", at: When | None = None, **fields: Any
 ) -> Step:
-    """The carrier took a parcel; without ``units`` it holds all units not yet shipped."""
+    """The carrier took a parcel; without ``units`` it holds all that are not shipped or cancelled."""
     given = {"order_id": order_id, "parcel_id": parcel_id, "carrier": "fedex", "tracking_number": f"T-{parcel_id}"}
     lines = {} if units is None else {"lines": _lines(units)}
     return _step("record_shipment", at, given | lines | fields)
@@ -221,6 +222,12 @@ def record_shipment(
 def record_delivery(parcel_id: str = "P-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
     """A parcel reached the customer."""
     return _step("record_delivery", at, {"order_id": order_id, "parcel_id": parcel_id} | fields)
+
+
+def cancel_order(units: Units | None = None, *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
+    """The shop cancels units; without ``units`` all that are not shipped."""
+    lines = {} if units is None else {"lines": _lines(units)}
+    return _step("cancel_order", at, {"order_id": order_id, "reason": "Out of stock."} | lines | fields)
 
 
 def link_account(order_id: str = "A-1", *, at: When | None = None, **fields: Any) -> Step:

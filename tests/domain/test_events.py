@@ -152,6 +152,7 @@ SAMPLES: list[Event] = [
             Payment(payment_id="p-1", method="card", amount=100000, captured=60000),
             Payment(payment_id="p-2", method="gift_card", amount=4734),
         ),
+        placed_at=at("2026-03-06T04:00:00-04:00"),
         cancel_by=at("2026-03-08T04:59:59.123456-04:00"),
         pins=PINS,
     ),

@@ -47,12 +47,14 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "record_shipment": {"order_id": "A-1", "parcel_id": "P-1", "carrier": "ups", "tracking_number": "T"}
     | {"lines": [{"line_id": "1", "quantity": 1}], "shipped_at": SEEN},
     "record_delivery": {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": SEEN},
-    "link_account": {"order_id": "A-1", "account_id": "acc"},
+    "cancel_order": {"order_id": "A-1", "reason": "Out of stock", "lines": [{"line_id": "1", "quantity": 1}]}
+    | {"elsewhere": True, "cancelled_at": SEEN},
+    "link_account": {"order_id": "A-1", "account_id": "acc", "linked_at": SEEN},
     "request_return": {"return_id": "R-1", "order_id": "A-1", "channel": "portal", "resolution": "refund"}
     | {"lines": [{"line_id": "1", "quantity": 1, "reason": "Too small"}], "requested_at": SEEN},
     "issue_label": ON_LABEL | {"carrier": "ups", "tracking_number": "T", "issued_at": SEEN, "received_at": SEEN},
     "record_label_received": ON_LABEL | {"received_at": SEEN},
-    "void_label": ON_LABEL | {"reason": "Wrong"},
+    "void_label": ON_LABEL | {"reason": "Wrong", "voided_at": SEEN},
     "record_return_shipment": ON_LABEL | {"tracking_number": "T", "shipped_at": SEEN, "proof": "carrier_scan"},
     "receive_return": ON_RETURN | {"received_at": SEEN},
     "inspect_return": ON_RETURN | {"findings": [FINDING | {"notes": "Fine"}], "inspected_at": SEEN},
@@ -62,14 +64,14 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "record_send_back": ON_RETURN
     | {"lines": [{"line_id": "1", "quantity": 1}], "tracking_number": "T", "sent_at": SEEN},
     "report_return_lost": ON_RETURN | {"reported_at": SEEN},
-    "withdraw_return": ON_RETURN,
+    "withdraw_return": ON_RETURN | {"withdrawn_at": SEEN},
     "report_wrong_item": {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "quantity": 1, "channel": "email"}
     | {"attachments": ["item_picture"], "reported_at": SEEN},
-    "add_claim_evidence": {"claim_id": "C-1", "attachments": ["item_picture"]},
+    "add_claim_evidence": {"claim_id": "C-1", "attachments": ["item_picture"], "added_at": SEEN},
     "record_claim_contact": {"claim_id": "C-1", "contacted_at": SEEN},
     "resolve_claim": {"claim_id": "C-1", "remedy": "refund"},
     "deny_claim": {"claim_id": "C-1", "reason": "No"},
-    "notify_customer": {"subject": SUBJECT, "notice": "Hello"},
+    "notify_customer": {"subject": SUBJECT, "notice": "Hello", "notified_at": SEEN},
     "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"},
     "run_deadlines": {},
 }

@@ -90,7 +90,7 @@ def check_steps(world: World, case: Case) -> None:
                 assert (entry["before"] or NOTHING) == state
             else:
                 move = TABLES[kind].moves[entry["before"] or NOTHING, entry["type"]]
-                assert state in (move.then, move.otherwise)
+                assert state in move.targets
 
 
 def check_cache(world: World, case: Case) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,7 +43,7 @@ def event_ids(name: str) -> list[str]:
 
 def guards(name: str) -> set[str]:
     """The names of the guards of a machine."""
-    return {move.guard for move in TABLES[name].moves.values() if move.guard is not None}
+    return {guard for move in TABLES[name].moves.values() for guard in move.guards}
 
 
 def by_engine(machine: type[Lifecycle], state: str, event: str, model: Any) -> str | None:
@@ -57,6 +57,25 @@ def by_engine(machine: type[Lifecycle], state: str, event: str, model: Any) -> s
 
 
 ALL = [(name, state, event) for name in MACHINES for state, event in product(states(name), event_ids(name))]
+
+
+SEVERAL = [
+    (name, *key, holding)
+    for name, table in TABLES.items()
+    for key, move in table.moves.items()
+    if len(move.guards) > 1
+    for count in range(len(move.guards) + 1)
+    for holding in combinations(move.guards, count)
+]
+
+
+@pytest.mark.parametrize(("name", "state", "event", "holding"), SEVERAL)
+def test_engine_and_table_agree_on_an_event_with_several_guards(
+    name: str, state: str, event: str, holding: tuple[str, ...]
+) -> None:
+    model = SimpleNamespace(state=None, **{guard: guard in holding for guard in guards(name)})
+
+    assert TABLES[name].after(state, event, holding) == by_engine(MACHINES[name], state, event, model)
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -89,7 +108,7 @@ def test_every_state_can_be_reached_from_nothing(name: str) -> None:
     while ahead:
         here = ahead.pop()
         moves = [move for (state, _), move in TABLES[name].moves.items() if state == here]
-        new = {there for move in moves for there in (move.then, move.otherwise) if there} - reached
+        new = {there for move in moves for there in move.targets} - reached
         reached |= new
         ahead += new
 
@@ -110,7 +129,7 @@ def test_every_state_comes_to_an_end(name: str) -> None:
     onward: dict[str, set[str]] = {state: set() for state in states(name)}
     for (state, event), move in TABLES[name].moves.items():
         if (name, state, event) not in CONTRADICT:
-            onward[state] |= {there for there in (move.then, move.otherwise) if there and there != state}
+            onward[state] |= {there for there in move.targets if there != state}
     ends = {state for state, there in onward.items() if not there}
 
     for _ in onward:
@@ -134,8 +153,8 @@ def test_every_event_of_a_machine_is_a_fact(name: str) -> None:
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_guard_has_two_answers(name: str) -> None:
     for (state, event), move in TABLES[name].moves.items():
-        assert (move.guard is None) == (move.otherwise is None), f"{event} in {state}"
-        assert move.then != move.otherwise
+        assert len(move.targets) == len(move.guards) + 1, f"{event} in {state}"
+        assert len(set(move.targets)) == len(move.targets)
 
 
 def test_a_fact_says_whether_it_moves_an_order_a_return_or_a_claim() -> None:

@@ -89,7 +89,7 @@ def test_the_test_command_is_the_one_that_integration_runs() -> None:
 def test_every_arrow_of_the_readmes_diagram_is_a_move_of_the_machine() -> None:
     (diagram,) = blocks("mermaid")
     arrows = set(re.findall(r"^    (\w+) --> (\w+)", diagram, flags=re.MULTILINE))
-    moves = {(source, target) for (source, _), move in RETURN.moves.items() for target in (move.then, move.otherwise)}
+    moves = {(source, target) for (source, _), move in RETURN.moves.items() for target in move.targets}
 
     assert arrows
     assert arrows <= moves

@@ -11,8 +11,12 @@ from returnable.testing import (
     Scenario,
     Step,
     an_order,
+    confirm_order,
     given,
+    link_account,
+    record_capture,
     record_delivery,
+    record_refund,
     record_shipment,
     request_cancellation,
 )
@@ -132,3 +136,30 @@ def test_more_units_than_are_left_cannot_be_shipped() -> None:
     story = given(an_order(quantity=2), record_shipment("P-1", 1, at=SHIPPED))
 
     story.when(record_shipment("P-2", 2)).then_error("quantity.exceeded")
+
+
+@pytest.mark.parametrize(
+    ("step", "field"),
+    [
+        (request_cancellation(requested_at="2020-03-02 10:00"), "requested_at"),
+        (link_account(linked_at="2026-03-01 09:59"), "linked_at"),
+        (record_refund("1.00", refunded_at="2026-03-01 09:59"), "refunded_at"),
+        (record_capture(captured_at="2026-03-01 09:59"), "captured_at"),
+    ],
+)
+def test_nothing_about_an_order_happens_before_it_was_placed(step: Step, field: str) -> None:
+    story = given(confirm_order(at="2026-03-02 10:00", placed_at="2026-03-01 10:00"))
+
+    story.when(step).then_error("command.invalid")
+
+    assert story.error is not None
+    assert story.error.field == field
+    assert "is before the order was placed (2026-03-01T15:00:00+00:00)" in story.error.message
+
+
+def test_an_order_is_placed_no_later_than_it_is_confirmed() -> None:
+    story = given().when(
+        confirm_order(at="2026-03-02 10:00", placed_at="2026-03-02 09:00", confirmed_at="2026-03-02 08:59")
+    )
+
+    story.then_error("command.invalid")

@@ -9,11 +9,13 @@ from reading import clause
 
 from returnable.testing import (
     Scenario,
+    Step,
     Steps,
     a_claim,
     a_policy,
     a_return,
     an_order,
+    cancel_order,
     confirm_order,
     given,
     inspect_return,
@@ -21,9 +23,11 @@ from returnable.testing import (
     name_payout,
     receive_return,
     record_capture,
+    record_delivery,
     record_refund,
     record_refund_result,
     record_return_shipment,
+    record_shipment,
     request_cancellation,
     request_refund,
     request_return,
@@ -224,7 +228,9 @@ def test_what_was_never_captured_is_voided_and_not_refunded() -> None:
 def test_a_capture_after_the_cancellation_is_owed() -> None:
     story = given(CANCELLED, request_refund(order_id="A-1", return_id=None))
 
-    story.when(record_capture(amount="250.00", captured_at="2026-03-02 09:30")).then("PaymentCaptured")
+    story.when(record_capture(amount="250.00", at="2026-03-02 12:00", captured_at="2026-03-02 10:30")).then(
+        "PaymentCaptured"
+    )
 
     assert ledger(story) == [("p-1", "250.00", "0.00", "0.00", "250.00")]
     assert ("request_refund", "A-1") in work(story)
@@ -266,6 +272,66 @@ def test_an_order_says_what_it_captured(captured: str) -> None:
 
     assert story.error is not None
     assert story.error.field == "payments[0].captured"
+
+
+# ---- what the shop cancels ----------------------------------------------------------------------------------------------
+
+PARTS = [line("1", "600.00", 2, "48.01"), line("2", "500.00")]
+SHIPPING = {"charged": "15.00", "tax": "1.20"}
+ORDERED = confirm_order(lines=PARTS, shipping=SHIPPING, at="2026-03-02 10:00")
+
+
+def order_refund(refund_id: str) -> Step:
+    return request_refund(refund_id, order_id="A-1", return_id=None)
+
+
+def test_what_was_paid_for_cancelled_units_goes_back_and_shipping_when_nothing_ships() -> None:
+    story = given(ORDERED, cancel_order({"1": 1}))
+    assert ("request_refund", "A-1") in work(story)
+
+    story.when(order_refund("F-1")).then_accepted()
+    first = story.ask("refund/F-1")
+    assert (first["merchandise"], first["tax"], first["shipping"], first["total"]) == (
+        "600.00",
+        "24.01",
+        "0.00",
+        "624.01",
+    )
+    assert ("request_refund", "A-1") not in work(story)
+
+    story.given(cancel_order())
+    assert ("request_refund", "A-1") in work(story)
+    story.when(order_refund("F-2")).then_accepted()
+    second = story.ask("refund/F-2")
+    assert (second["merchandise"], second["tax"], second["shipping"]) == ("1700.00", "48.01", "16.20")
+    assert (second["settled_before"], second["total"]) == ("624.01", "1140.20")
+
+
+def test_units_that_ship_stay_paid_and_come_back_as_a_return() -> None:
+    story = given(ORDERED, cancel_order({"1": 1}), order_refund("F-0"))
+    story.given(record_shipment(at="2026-03-03 09:00"), record_delivery(at="2026-03-05 14:00"), back("R-1"))
+
+    story.when(request_refund()).then_accepted()
+
+    story.then_view("refund/F-1", total="624.00")
+    story.when(order_refund("F-9")).then_error("transition.not_allowed")
+    story.when(request_return(1, return_id="R-2")).then_error("quantity.exceeded")
+
+
+def test_an_order_cancelled_elsewhere_is_owed_nothing() -> None:
+    story = given(ORDERED, cancel_order(elsewhere=True, at="2026-03-02 11:00"))
+
+    assert work(story) == []
+    story.when(order_refund("F-1")).then_error("transition.not_allowed")
+
+
+def test_a_refund_of_a_cancelled_order_of_the_past_is_in_the_books_and_nothing_is_on_the_worklist() -> None:
+    story = given(ORDERED, cancel_order(elsewhere=True, at="2026-03-02 11:00"))
+
+    story.given(record_refund("1764.21", kind="past", refunded_at="2026-03-02 10:30"))
+
+    assert ledger(story) == [("p-1", "1764.21", "1764.21", "0.00", "0.00")]
+    assert work(story) == []
 
 
 # ---- another way to pay ----------------------------------------------------------------------------------------------------

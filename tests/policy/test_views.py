@@ -184,6 +184,7 @@ def test_the_order_view_says_what_was_bought_and_where_it_is() -> None:
             "sku": "SKU-1",
             "unit_price": "300.00",
             "quantity": 2,
+            "cancelled": 0,
             "final_sale": False,
             "delivered": 2,
             "returning": 0,

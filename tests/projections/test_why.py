@@ -254,6 +254,20 @@ def test_an_account_is_named_by_the_event_that_gave_it() -> None:
     assert sources(view, "returns.account", "account_since_at") == ("order/A-1#4",)
 
 
+def test_the_account_that_was_there_first_is_named_whenever_it_was_learnt() -> None:
+    story = Scenario().given(
+        a_delivered_order(account_id=None),
+        link_account(account_id="acc-7", at="2026-03-06 10:00"),
+        link_account(account_id="acc-8", linked_at="2026-03-06 09:00", at="2026-03-06 10:30"),
+        request_return(at="2026-03-06 11:00"),
+    )
+
+    view = told(story, "R-1")
+
+    assert sources(view, "returns.account", "account_id") == ("order/A-1#5",)
+    assert sources(view, "returns.account", "account_since_at") == ("order/A-1#5",)
+
+
 def test_the_first_incomplete_mail_is_named_where_it_counts() -> None:
     story = Scenario().given(
         an_order(),

@@ -25,6 +25,7 @@ MUTANTS = (
     "refused-on-an-old-picture",
     "deadline-from-wall-clock",
     "deadline-recorded-again",
+    "cancelled-unit-shipped-in-silence",
     "position-saved-before-rows",
     "refund-rekeyed-on-retry",
     "unknown-told-as-failed",

@@ -29,6 +29,7 @@ from returnable.domain.effects.payments import RefundNotice, RefundReceipt
 from returnable.domain.errors import CommandSeen, Impossible, Stale, StoreBusy
 from returnable.domain.events import Event, LabelIssued
 from returnable.domain.handler import CommandHandler
+from returnable.domain.order import parcels
 from returnable.domain.ports import Batch, CommandReceipt, Entry
 from returnable.domain.returns.state import Return
 from returnable.projections.ports import Changes, Mark
@@ -199,6 +200,15 @@ def deadline_recorded_again(promises_of: Any, case: Case, stream: str | None = N
         forgotten.refunds[refund_id] = refund.clone()
         forgotten.refunds[refund_id].overdue_by = None
     return promises_of(forgotten, stream, unrecorded)
+
+
+# ---- in the domain ------------------------------------------------------------------------------------------------------
+
+
+@MUTANTS.replaces(parcels, "_cancelled_units")
+def cancelled_unit_shipped_in_silence(_: Any, *arguments: Any) -> Sequence[Any]:
+    """A parcel with a unit that the shop cancelled is recorded, and nobody is told."""
+    return ()
 
 
 # ---- with followers ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from returnable.domain.deciding import DecisionContext
 from returnable.domain.errors import ReturnableError
 from returnable.domain.events import (
     Cancelled,
+    Confirmed,
     ContactMissed,
     Event,
     ExceptionRaised,
@@ -28,6 +29,7 @@ from returnable.domain.events import (
     RefundOverdue,
     RefundRequested,
     Shipped,
+    UnitsCancelled,
     Who,
     encode,
 )
@@ -156,6 +158,7 @@ def races_have_one_winner(shop: Shop) -> Iterator[str]:
     for case_id in shop.disk.store.case_ids():
         events = shop.disk.store.load(case_id)
         yield from _cancelled_or_shipped(events)
+        yield from _units_cancelled_or_shipped(events)
         for count, entry in enumerate(events, start=1):
             if isinstance(entry.event, RefundRequested | LabelIssued) or count == len(events):
                 yield from _one_winner(fold(case_id, events[:count]), events[:count])
@@ -173,12 +176,31 @@ def _cancelled_or_shipped(events: Sequence[Recorded]) -> Iterator[str]:
         seen.add(type(entry.event))
 
 
+def _units_cancelled_or_shipped(events: Sequence[Recorded]) -> Iterator[str]:
+    """A unit that the shop cancelled is not shipped, unless somebody is told."""
+    bought: Counter[str] = Counter()
+    gone: Counter[str] = Counter()
+    parcels: set[str] = set()
+    for nth, entry in enumerate(events):
+        event = entry.event
+        if isinstance(event, Confirmed):
+            bought.update({line.line_id: line.quantity for line in event.lines})
+        if isinstance(event, UnitsCancelled) or (isinstance(event, Shipped) and event.parcel_id not in parcels):
+            parcels |= {event.parcel_id} if event.parcel_id is not None else set()
+            gone.update({line.line_id: line.quantity for line in event.lines})
+            told = any(isinstance(other.event, ExceptionRaised) for other in events[nth + 1 : nth + 2])
+            for line in event.lines:
+                if gone[line.line_id] > bought[line.line_id] and not told:
+                    yield f"{entry.case_id}: units of line {line.line_id} are cancelled and shipped, and nobody is told"
+
+
 def _one_winner(case: Case, events: Sequence[Recorded]) -> Iterator[str]:
     last = events[-1]
     live = Counter(refund.stream for refund in case.refunds.values() if refund.status in ("requested", "refunded"))
     yield from (f"two live refunds of {stream}" for stream, count in live.items() if count > 1)
     for line in case.order.lines.values():
-        held = sum(case.held[line.line_id].values())
+        # What was cancelled elsewhere may be in a return as well: then an exception says so.
+        held = sum(case.held[line.line_id].values()) - case.order.cancelled_elsewhere.get(line.line_id, 0)
         if held > line.quantity:
             yield f"{case.case_id}: {held} of {line.quantity} units of line {line.line_id} are in returns and claims"
     if isinstance(last.event, LabelIssued):
