@@ -1,4 +1,4 @@
-"""``python -m bench.proofs.histories``: random histories of orders, in which people, carriers and the bank do what they may do.
+"""``python -m bench.proofs.histories``: random histories of orders, in which everybody does what they may do.
 
 A seed is a history: commands that make sense, and some that do not, around every deadline; parcels, returns, claims and
 cancellations; and money that goes back in part, twice, late, in another currency, or without the desk's asking. After every
@@ -10,6 +10,7 @@ With ``--control`` a mistake is switched on, which must be noticed; ``--mutants`
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 import time
@@ -28,6 +29,7 @@ from bench.proofs.invariants import violations
 from bench.proofs.mutants import Mutants
 from bench.proofs.processes import in_parcels
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
+from bench.proofs.simulator.history import hurrying
 from bench.speed.measure import table
 from returnable.adapters.export.scenario import write_scenario
 from returnable.adapters.report.html import report_html
@@ -115,7 +117,6 @@ def unanswered(world: World, dice: Random) -> Iterator[str]:
             with suppress(Impossible):  # nothing was decided there by the policy
                 desk.why(stream)
             desk.replay(stream)
-            desk.edges(stream)
         report = desk.report(case.order.stream)
         report_html(report)
         report_text(report)
@@ -265,7 +266,8 @@ def inspection_waits_for_ever(anything_uninspected: Any, self: Return) -> bool:
 
 
 def live_some(seeds: Sequence[int], mutant: str | None) -> list[tuple[int, Counter[str], list[str]]]:
-    with MUTANTS.switched_on(mutant):
+    gc.collect()
+    with MUTANTS.switched_on(mutant), hurrying():
         return [(seed, *live(seed)) for seed in seeds]
 
 
