@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, TypeVar
 
 from returnable.domain.deadlines import Happened
@@ -19,7 +19,7 @@ from returnable.domain.events import (
 )
 from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.lifecycles import NOTHING, Table
-from returnable.domain.ruling import OverrideInForce
+from returnable.domain.ruling import GrantedOverride, Use
 
 S = TypeVar("S")
 
@@ -43,7 +43,8 @@ class Aggregate:
 
     stream: str = field(init=False)
     status: str = NOTHING
-    overrides: tuple[OverrideInForce, ...] = ()
+    overrides: tuple[GrantedOverride, ...] = ()
+    """Every override that was granted for it, used up or not, oldest first."""
     exceptions: tuple[str, ...] = ()
     """What contradicts earlier events, for a person to look at."""
     version: int = 0
@@ -76,13 +77,29 @@ class Aggregate:
             raise HistoryBroken(f"{self.stream}: {event.type} is recorded before the first event")
         elif isinstance(event, OverrideGranted):
             source = f"{self.stream}#{version}"
-            granted = OverrideInForce(event.clause, event.approved_by, event.reason, event.occurred_at, source)
+            granted = GrantedOverride(
+                event.clause,
+                event.approved_by,
+                event.reason,
+                event.occurred_at,
+                source,
+                event.lines,
+                event.expires_at,
+                event.once,
+            )
             self.overrides += (granted,)
         elif isinstance(event, ExceptionRaised):
             self.exceptions += event.reasons
         else:
             self._note(event, happened)
         self.version = version
+
+    def use_overrides(self, cited: Collection[object], use: Use) -> None:
+        """An accepted decision cited the overrides of these events: it uses them up, unless they say otherwise."""
+        self.overrides = tuple(
+            replace(each, used_by=use) if each.once and each.used_by is None and each.event in cited else each
+            for each in self.overrides
+        )
 
     def _move(self, event: Event, happened: Happened) -> None:
         """Apply an event of the lifecycle."""
@@ -96,14 +113,15 @@ class Aggregate:
         if not self.lifecycle.allows(self.status, event):
             raise self.not_allowed(command)
 
-    def has_line(self, line_id: str) -> bool:
-        """Whether a line is part of this order or return."""
+    @property
+    def line_ids(self) -> Collection[str]:
+        """The lines of this order, return or claim."""
         raise NotImplementedError
 
     def check_lines(self, line_ids: Iterable[str], field: str) -> None:
-        """Raise ``line.unknown`` for the first id that :meth:`has_line` denies; ``field`` has ``{}`` for its place."""
+        """Raise ``line.unknown`` for the first id that is not in :attr:`line_ids`; ``field`` has ``{}`` for its place."""
         for index, line_id in enumerate(line_ids):
-            if not self.has_line(line_id):
+            if line_id not in self.line_ids:
                 raise Impossible("line.unknown", f"{self.name} has no line {line_id!r}", field=field.format(index))
 
     def not_allowed(self, command: str, why: str = "") -> Impossible:

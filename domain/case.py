@@ -28,6 +28,7 @@ from returnable.domain.ports import Recorded, ReservedId, Tip
 from returnable.domain.refunds.state import Refund, RefundSubject, Result, attempts_by_stream, due_by, on_its_way
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns.state import Return
+from returnable.domain.ruling import Use
 
 
 class Case:
@@ -153,6 +154,8 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     else:
         known[name] = subject
     owned.add(stream)
+    if (subject.overrides or case.order.overrides) and event.ruling and not event.declines:
+        _use_overrides(case, subject, event, version, owned)
 
 
 def _apply_to_refund(case: Case, refund_id: str, stream: str, version: int, event: Event, owned: set[str]) -> None:
@@ -172,6 +175,20 @@ def _money_is_owed(case: Case, stream: str, answer: Result) -> bool:
     attempts = attempts_by_stream(case.refunds.values()).get(stream, [])
     paid = sum(refund.settled for refund in attempts)
     return (paid if isinstance(answer, RefundSettled) else on_its_way(attempts)) < due_by(attempts)
+
+
+def _use_overrides(case: Case, subject: Order | Return | Claim, event: Event, version: int, owned: set[str]) -> None:
+    """Use up the overrides that an accepted decision cites: those of its subject, and those of the order."""
+    grounds = [result.grounds.get("override") for result in event.ruling or ()]
+    cited = [each.get("fact") for each in grounds if isinstance(each, dict)]
+    if not cited:
+        return
+    if case.order.stream not in owned:
+        case.order = case.order.clone()
+        owned.add(case.order.stream)
+    use = Use(subject.stream, event.type, version)
+    subject.use_overrides(cited, use)
+    case.order.use_overrides(cited, use)
 
 
 def fold(case_id: str, recorded: Sequence[Recorded]) -> Case:

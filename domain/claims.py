@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -59,6 +59,10 @@ class Claim(Aggregate):
     def line_id(self) -> str:
         """The line of the order whose units were wrong."""
         return self.opened.line_id
+
+    @property
+    def line_ids(self) -> Collection[str]:
+        return (self.line_id,)
 
     @property
     def quantity(self) -> int:
@@ -142,7 +146,7 @@ def weigh_report(
 ) -> Weighing:
     """Weigh every clause on a wrong-item report; the evidence may still follow."""
     clauses = now.policy.clauses
-    weighing = now.weighing(order.overrides)
+    weighing = now.weighing(ClaimOpened, order, lines=(line_id,))
     window = order.ask_window(parcels, reported_at, lambda parcel: parcel.report_before)
     grounds: Grounds = {"line_id": line_id, "reported_at": to_text(reported_at)}
     grounds |= window.grounds("deadline", reported_at)
@@ -220,7 +224,7 @@ def resolve(
         order.check_not_cancelled(command.command)
         taken = sum(held[claim.line_id].values())
         order.check_quantity(claim.line_id, claim.quantity, taken, "remedy")
-    weighing = now.weighing(order.overrides, claim.overrides)
+    weighing = now.weighing(ClaimResolved, order, claim)
     complete, evidence = _evidence(now, claim.evidence)
     weighing.weigh("wrong_item.evidence", complete, evidence)
     weighing.weigh("wrong_item.remedy", True, {"remedy": command.remedy})

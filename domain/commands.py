@@ -46,6 +46,9 @@ M = TypeVar("M", bound=Input)
 OwnTime = Instant | None
 """When something happened, where that was before the command was given."""
 
+End = Annotated[Instant, "exclusive"] | None
+"""The exclusive end of something. It lies ahead of the clock, so it is not an :data:`OwnTime`."""
+
 
 def _known_clause(clause: str) -> str:
     if clause not in CLAUSE_IDS:
@@ -641,7 +644,7 @@ class Override(Command):
     approved_by: PersonalId
     lines: Annotated[Many[Id], Field(min_length=1)] | None = None
     """The lines it is for; without them, all of the subject."""
-    expires_at: Instant | None = None
+    expires_at: End = None
     """The exclusive end of its life; without it, it does not expire."""
     once: Flag = True
     """Whether the first accepted decision that cites it uses it up."""

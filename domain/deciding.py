@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from typing import Any, Literal, TypedDict
 
+from returnable.domain.aggregate import Aggregate
 from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.deadlines import Deadlines
 from returnable.domain.events import Event, ExceptionRaised, Pins, Who
-from returnable.domain.fields import to_text
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded, ReservedId
-from returnable.domain.ruling import ClauseResult, Grounds, OverrideInForce, Verdict
+from returnable.domain.ruling import ClauseResult, GrantedOverride, Grounds, Verdict
 
 
 class Weighing:
-    """Weighs clause after clause under one policy. A clause with an override does not fail."""
+    """Weighs clause after clause under one policy. A clause with an override does not fail.
 
-    def __init__(self, policy: Policy, overrides: Iterable[OverrideInForce] = ()) -> None:
+    ``overrides`` are those that the decision may cite, the first before the others; ``lines`` those it is about.
+    """
+
+    def __init__(self, policy: Policy, overrides: Sequence[GrantedOverride] = (), lines: Collection[str] = ()) -> None:
         self.policy = policy
-        self._overrides = {override.clause: override for override in overrides}
+        self._overrides = overrides
+        self._lines = lines
         self.findings: list[ClauseResult] = []
 
     @property
@@ -31,11 +34,17 @@ class Weighing:
         return all(finding.verdict != "fail" for finding in self.findings)
 
     def weigh(
-        self, clause: str, holds: bool | None, grounds: Grounds, override: OverrideInForce | None = None
+        self,
+        clause: str,
+        holds: bool | None,
+        grounds: Grounds,
+        failing: Collection[str] | None = None,
+        override: GrantedOverride | None = None,
     ) -> Verdict:
         """Judge a clause and add the verdict to the ruling; ``holds`` is ``None`` where the clause does not apply.
 
-        ``override``: a person's decision for this case alone, which sets the clause aside.
+        ``failing`` are the lines that fail, where the clause weighs line by line. ``override``: a person's decision for this
+        case alone, which sets the clause aside.
         """
         verdict: Verdict
         if not self.policy.clause(clause).applies:
@@ -46,21 +55,33 @@ class Weighing:
         elif holds:
             verdict = "pass"
         else:
-            override = override or self._overrides.get(clause)
+            override = override or self.override(clause, failing)
             verdict = "overridden" if override else "fail"
             if override:
-                grounds["override"] = {
-                    "approved_by": override.approved_by,
-                    "reason": override.reason,
-                    "granted_at": to_text(override.granted_at),
-                    "fact": override.event,
-                }
+                grounds["override"] = override.grounds()
         self.findings.append(ClauseResult.model_construct(clause=clause, verdict=verdict, grounds=grounds))
         return verdict
 
     def overridden(self, clause: str) -> bool:
-        """Whether an override sets the clause aside."""
-        return clause in self._overrides
+        """Whether an override sets the clause aside for all lines of the decision."""
+        return self.override(clause) is not None
+
+    def override(
+        self, clause: str, failing: Collection[str] | None = None, *, some: bool = False
+    ) -> GrantedOverride | None:
+        """The override of a clause that is for all ``failing`` lines (default: those of the decision), or for ``some``."""
+        if not self._overrides:
+            return None
+        lines = failing or self._lines
+        enough = any if some else all
+        return next(
+            (
+                each
+                for each in self._overrides
+                if each.clause == clause and enough(each.covers((line_id,)) for line_id in lines)
+            ),
+            None,
+        )
 
     @property
     def ruling(self) -> tuple[ClauseResult, ...]:
@@ -149,9 +170,26 @@ class DecisionContext:
             events.append((stream, ExceptionRaised(**self.envelope(), reasons=tuple(reasons))))
         return DecisionResult(events=events, reserved_ids=list(reserved_ids))
 
-    def weighing(self, *overrides: Iterable[OverrideInForce]) -> Weighing:
-        """An empty ruling under this policy, with the overrides in force."""
-        return Weighing(self.policy, chain(*overrides))
+    def weighing(
+        self,
+        decision: type[Event],
+        order: Aggregate,
+        about: Aggregate | None = None,
+        lines: Collection[str] | None = None,
+    ) -> Weighing:
+        """An empty ruling under this policy, with the overrides that hold for it.
+
+        ``decision``: the event if it is accepted. It is ``about`` a return or claim of the order, or the order itself, and
+        about these ``lines``, by default all of them. An override for the return or claim comes before one for the order, and
+        a later one before an earlier one.
+        """
+        about = about or order
+        granted = about.overrides if about is order else (*order.overrides, *about.overrides)
+        if not granted:
+            return Weighing(self.policy)
+        name, continues = decision.__name__, decision.continues
+        holding = [each for each in reversed(granted) if each.holds(self.at, about.stream, name, continues)]
+        return Weighing(self.policy, holding, about.line_ids if lines is None else lines)
 
 
 @dataclass(slots=True)

@@ -9,17 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from returnable.domain import claims, refusals
+from returnable.domain import claims, overrides, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
-from returnable.domain.commands import Command, InspectReturn, NamePayout, NotifyCustomer, Override, RecordRefundResult
+from returnable.domain.commands import Command, InspectReturn, NamePayout, NotifyCustomer, RecordRefundResult
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.events import (
     AccountLinked,
     CancellationRequested,
     CustomerNotified,
     Event,
-    OverrideGranted,
     RefusalsCounted,
 )
 from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
@@ -120,11 +119,6 @@ def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> Decisi
     return now.record(stream, CustomerNotified, command.notified_at, notice=command.notice)
 
 
-def _override(case: Case, command: Override, now: DecisionContext) -> DecisionResult:
-    fields = command.model_dump(include={"clause", "reason", "approved_by"})
-    return now.record(str(command.target), OverrideGranted, **fields)
-
-
 _DECISIONS: dict[str, Decision] = {
     "confirm_order": lambda case, command, now: confirm.confirm(command, now),
     "run_deadlines": lambda case, command, now: DecisionResult(events=due_events(case, now)),
@@ -164,5 +158,5 @@ _DECISIONS: dict[str, Decision] = {
     ),
     "deny_claim": lambda case, command, now: claims.deny(_claim(case, command), command, now),
     "notify_customer": _notify,
-    "override": _override,
+    "override": overrides.grant,
 }

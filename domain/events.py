@@ -72,6 +72,8 @@ class Event(Part):
     """Whether it moves an order, return or claim. One that does not is possible in any state of them."""
     declines: ClassVar[bool] = False
     """Whether it says no. :attr:`ruling` is ``None`` where a person says no, and not the policy."""
+    continues: ClassVar[bool] = False
+    """Whether it goes on with an earlier decision of its type on the same stream, so that the same overrides hold."""
 
     occurred_at: AwareDatetime
     recorded_at: AwareDatetime
@@ -404,6 +406,7 @@ class Inspected(Decision):
     stored_as = "return.Inspected/1"
     title = "Units inspected"
     of_command = "inspect_return"
+    continues = True
     findings: tuple[InspectedUnits, ...]
 
 
@@ -476,6 +479,7 @@ class RefundRequested(Decision):
     stored_as = "refund.RefundRequested/1"
     title = "Refund issued"
     of_command = "request_refund"
+    continues = True
     refund_id: Harmless
     currency: Harmless
     items: tuple[RefundItem, ...]

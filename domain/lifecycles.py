@@ -246,6 +246,19 @@ class Table:
             move = move.otherwise
         return move.then
 
+    def leads_to(self, state: str, event: str) -> bool:
+        """Whether the event may be recorded in that state, or in one that events lead to from there."""
+        reached, waiting = {state}, [state]
+        while waiting:
+            source = waiting.pop()
+            if self.allows(source, event):
+                return True
+            moves = (move for (begin, _), move in self.moves.items() if begin == source)
+            new = {target for move in moves for target in move.targets} - reached
+            reached |= new
+            waiting += new
+        return False
+
     def events(self, state: str) -> tuple[str, ...]:
         """The events that may be recorded in that state, in the order of the specification."""
         return tuple(event for source, event in self.moves if source == state)

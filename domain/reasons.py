@@ -75,12 +75,18 @@ def because(finding: ClauseResult, tz: ZoneInfo, *, asked: bool = True) -> str:
     speech = _Speech(finding.verdict, tz, asked)
     text = _REASONS[finding.clause](grounds, speech)
     override = grounds.get("override")
-    if finding.verdict == "overridden" and isinstance(override, dict):
-        granted = (
-            f"Set aside by {override['approved_by']} at {speech.at(override['granted_at'])}: {override['reason']}."
-        )
-        return f"{granted} Otherwise: {text}"
-    return text
+    return f"{_override(override, speech)} Otherwise: {text}" if isinstance(override, dict) else text
+
+
+def _override(override: Grounds, speech: _Speech) -> str:
+    granted = f"Set aside by {override['approved_by']} at {speech.at(override['granted_at'])}"
+    if "lines" in override:
+        granted += f" for {_lines(override['lines'])}"
+    if "expires_at" in override:
+        granted += f" until {speech.at(override['expires_at'])}"
+    if "once" in override:
+        granted += " for every decision"
+    return f"{granted}: {override['reason']}."
 
 
 def _lines(ids: Sequence[object], line: str = "line") -> str:

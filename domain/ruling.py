@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from returnable.domain.fields import to_text
 from returnable.domain.marks import Count, Decimals, FreeText, Harmless, Personal
 
 Verdict = Literal["pass", "fail", "not_applicable", "overridden"]
@@ -34,6 +36,7 @@ class Grounds(TypedDict, total=False):
     delivered_at: Harmless
     expected_from: Harmless
     expected_to: Harmless
+    expires_at: Harmless
     fact: Harmless
     fee: Decimals
     final_sale: list[Harmless]
@@ -55,6 +58,7 @@ class Grounds(TypedDict, total=False):
     lost_at: Harmless
     margin_seconds: float
     missing: list[Harmless]
+    once: bool
     override: Grounds
     owed: bool
     own_label: bool
@@ -101,9 +105,23 @@ class ClauseResult(BaseModel):
     """The values the verdict rests on; stored under ``facts``."""
 
 
+class Use(NamedTuple):
+    """The accepted decision that used an override up."""
+
+    stream: str
+    decision: str
+    """The type of its event."""
+    version: int
+
+    @property
+    def event(self) -> str:
+        """Stream and version of its event."""
+        return f"{self.stream}#{self.version}"
+
+
 @dataclass(frozen=True, slots=True)
-class OverrideInForce:
-    """An override in force: who set the clause aside, why, and the event that says so."""
+class GrantedOverride:
+    """An override: who set the clause aside, why, for what, and the event that says so."""
 
     clause: str
     approved_by: str
@@ -111,6 +129,43 @@ class OverrideInForce:
     granted_at: datetime
     event: str
     """Stream and version of the ``OverrideGranted``, such as ``order/A-1#4``."""
+    lines: tuple[str, ...] = ()
+    """The lines it is for; empty: all of its subject."""
+    expires_at: datetime | None = None
+    """The exclusive end of its life."""
+    once: bool = True
+    """Whether the first accepted decision that cites it uses it up."""
+    used_by: Use | None = None
+
+    def covers(self, line_ids: Iterable[str]) -> bool:
+        """Whether it is for all of these lines."""
+        return not self.lines or all(line_id in self.lines for line_id in line_ids)
+
+    def holds(self, at: datetime, stream: str, decision: str, continues: bool) -> bool:
+        """Whether a decision of that type, on that stream, may cite it at an instant.
+
+        Once it is used up, only a decision that ``continues`` the one that used it may: of the same type, on the same stream.
+        """
+        if self.expires_at is not None and at >= self.expires_at:
+            return False
+        used = self.used_by
+        return used is None or (continues and (used.stream, used.decision) == (stream, decision))
+
+    def grounds(self) -> Grounds:
+        """What a ruling says of it. Its lines, its end and its further uses are there only where it has them."""
+        found: Grounds = {
+            "approved_by": self.approved_by,
+            "reason": self.reason,
+            "granted_at": to_text(self.granted_at),
+            "fact": self.event,
+        }
+        if self.lines:
+            found["lines"] = list(self.lines)
+        if self.expires_at is not None:
+            found["expires_at"] = to_text(self.expires_at)
+        if not self.once:
+            found["once"] = False
+        return found
 
 
 def margin_seconds(deadline: datetime, instant: datetime) -> float | int:

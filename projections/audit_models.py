@@ -55,12 +55,18 @@ class Margin(Model):
 
 
 class OverrideWhy(Model):
-    """Who set a clause aside, why and when, and the id of the event that records it."""
+    """Who set a clause aside, why and when, for what, and the id of the event that records it."""
 
     approved_by: str
     reason: str
     granted_at: str
     event: str
+    lines: tuple[str, ...]
+    """The lines it is for; empty: all lines."""
+    expires_at: str | None
+    """The exclusive end of its life."""
+    once: bool
+    """Whether the first accepted decision that cites it uses it up."""
 
 
 class ClauseWhy(Model):

@@ -184,6 +184,7 @@ def instants(case: Case) -> list[datetime]:
     order = case.order
     found: list[datetime | None] = [order.confirmed.occurred_at]
     found += [order.account_since, order.incomplete_since, order.cancelled_at]
+    found += [override.expires_at for override in order.overrides]
     happened: list[Happened | None] = []
     for parcel in order.parcels.values():
         found += [parcel.shipped_at, parcel.delivered_at]
@@ -236,6 +237,8 @@ def _grouped(case: Case, at: datetime, changes: Sequence[Change]) -> Iterator[Ed
 
 def _what(case: Case, at: datetime, change: Change) -> str:
     question = change.question
+    if change.before == "overridden" and at in {override.expires_at for override in case.order.overrides}:
+        return f"{question.topic}: an override of {question.clause} ends"
     known = _WHAT.get((question.clause, question.name), question.what)
     what = known if isinstance(known, str) else known(case, at, change)
     what = what or f"{question.topic}: {question.name} becomes {change.after}"

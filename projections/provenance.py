@@ -282,9 +282,11 @@ _EVIDENCE: dict[str, Rules] = {
 _PRICED = (the_confirmation, what_is_paid_for)
 _TENDERS = (the_decision, the_confirmation, what_is_paid_for, refunds_so_far)
 
+_OVERRIDE = ("approved_by", "reason", "granted_at", "fact", "lines", "expires_at", "once")
+
 ANYWHERE: dict[str, Rules] = {
     "applies": (POLICY,),
-    **{f"override.{name}": (the_override,) for name in ("approved_by", "reason", "granted_at", "fact")},
+    **{f"override.{name}": (the_override,) for name in _OVERRIDE},
 }
 """Values of any clause: one that the merchant does not have, or an override that sets it aside."""
 

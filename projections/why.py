@@ -220,11 +220,15 @@ def _override(result: ClauseResult, tz: ZoneInfo) -> OverrideWhy | None:
     override: Any = result.grounds.get("override")
     if override is None:
         return None
+    expires_at = override.get("expires_at")
     return OverrideWhy(
         approved_by=override["approved_by"],
         reason=override["reason"],
         granted_at=in_zone(datetime.fromisoformat(override["granted_at"]), tz),
         event=override["fact"],
+        lines=override.get("lines", ()),
+        expires_at=in_zone(datetime.fromisoformat(expires_at), tz) if expires_at is not None else None,
+        once=override.get("once", True),
     )
 
 

@@ -495,10 +495,16 @@ class Desk:
         clause: str,
         reason: str,
         approved_by: str,
+        lines: Sequence[str] | None = None,
+        expires_at: When | None = None,
+        once: bool = True,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """A person with authority sets a named clause aside for one order, return or claim."""
+        """A person with authority sets a named clause aside for one order, return or claim, or for some ``lines`` of it.
+
+        The first accepted decision that cites it uses it up, unless ``once`` is false. It ends at ``expires_at`` (exclusive).
+        """
         return self._do("override", locals())
 
     def run_deadlines(

@@ -26,7 +26,7 @@ COMMANDS = {
     "edges": "The instants at which an answer changes by itself.",
     "eligibility": "What could be cancelled, returned or claimed, and why not.",
     "export": "Write recorded events to a table or a scenario.",
-    "import": "Import a host's existing orders from a CSV table.",
+    "import": "Import a host's existing orders, or what happened to known orders, from a CSV table.",
     "ledger": "The money of every payment: captured, refunded, remaining.",
     "lifecycles": "The state machines, as tables or diagrams.",
     "migrate": "Create a store on PostgreSQL, or bring its tables up to date.",

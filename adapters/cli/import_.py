@@ -54,7 +54,9 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Import a host's existing orders from a CSV table. A mapping defines the meaning of the columns of FILE.
+    """Import a host's existing orders, or what happened to known orders, from a CSV table.
+
+    A mapping defines the meaning of the columns of FILE.
 
     Events are recorded now; they occurred at the times in the table. The id of each command consists of the name of the
     mapping and the id of the order. So it is safe to import a table again, also after a kill: nothing is recorded twice.
@@ -143,8 +145,8 @@ def _print_summary(summary: Summary, first: list[Refusal], dry_run: bool, report
         return
     if report is None:
         for refusal in first:
-            field = f"{refusal.field}: " if refusal.field else ""
-            say(f"row {refusal.row}, order {identifier(refusal.order_id)}: {refusal.command}: {field}{refusal.reason}")
+            place = "".join(f"{name}: " for name in (refusal.command, refusal.field) if name)
+            say(f"row {refusal.row}, order {identifier(refusal.order_id)}: {place}{refusal.reason}")
         if summary.refused > len(first):
             say(f"and {summary.refused - len(first)} more; --report FILE writes them all")
     would = "would be " if dry_run else ""

@@ -14,7 +14,14 @@ from returnable.adapters.cli.options import find, opened, print_answer, question
 from returnable.adapters.cli.printing import plain
 from returnable.adapters.wiring import Services
 from returnable.domain.errors import Impossible
-from returnable.projections.audit_models import ClauseWhy, EventSource, RefundWhy, ResolvedDeadline, WhyView
+from returnable.projections.audit_models import (
+    ClauseWhy,
+    EventSource,
+    OverrideWhy,
+    RefundWhy,
+    ResolvedDeadline,
+    WhyView,
+)
 from returnable.projections.subjects import Subject
 from returnable.projections.why import why as explain
 
@@ -117,12 +124,22 @@ def _add_clause(tree: Tree, clause: ClauseWhy, types: Mapping[str, str]) -> None
         override = clause.override
         node.add(
             f"[yellow]set aside[/yellow] by {safe(override.approved_by)} at {override.granted_at}: "
-            f"{in_words(override.reason)}  [cyan]← {safe(override.event)} OverrideGranted[/cyan]"
+            f"{in_words(override.reason)}{_limits(override)}  "
+            f"[cyan]← {safe(override.event)} OverrideGranted[/cyan]"
         )
     events = node.add("[dim]rests on[/dim]")
     for ground in clause.facts:
         if not ground.key.startswith("override."):
             events.add(_ground(ground, types))
+
+
+def _limits(override: OverrideWhy) -> str:
+    limits = [f"lines {', '.join(map(safe, override.lines))}"] if override.lines else []
+    if override.expires_at is not None:
+        limits.append(f"until {override.expires_at}")
+    if not override.once:
+        limits.append("for every decision")
+    return f" ({'; '.join(limits)})" if limits else ""
 
 
 def _ground(ground: EventSource, types: Mapping[str, str]) -> str:

@@ -8,6 +8,8 @@ A field is the name of a column, or a table with more keys::
     order_id = { column = "Name", match = "^#(.+)$" }
     unit_price = { sum = ["Row Total"], minus = ["Row Discount"], divided_by = "Qty" }
     method = { column = "Gateway", values = { visa = "card", "paypal-ec" = "paypal" }, default = "other" }
+
+A mapping with ``[order]`` confirms new orders; one with ``order_id`` tells what happened to orders that are known.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -262,7 +264,7 @@ class ParcelSection(Closed):
 
 
 class CancellationSection(Closed):
-    """The fields of the command ``request_cancellation``."""
+    """The fields of the command ``request_cancellation``: what a customer asks for, and the policy decides."""
 
     when: When | None = None
     requested_at: Given
@@ -271,13 +273,28 @@ class CancellationSection(Closed):
     order_copy: Given | None = None
 
 
-class ReturnLineSection(Closed):
-    """Units of a line to return. If their quantity is empty or 0, the line is not returned."""
+class UnitsSection(Closed):
+    """Units of a line. If their quantity is empty or 0, there are none."""
 
     when: When | None = None
     line_id: Given | None = None
     """Default: the line of its row, or the only line."""
     quantity: Number
+
+
+class PastCancellationSection(Closed):
+    """The fields of the command ``cancel_order`` for a cancellation of the past, which nobody decides any more."""
+
+    when: When | None = None
+    cancelled_at: Given
+    reason: Given | None = None
+    lines: Annotated[tuple[UnitsSection, ...], Field(strict=False, fail_fast=True)] = ()
+    """Without it, the whole order."""
+
+
+class ReturnLineSection(UnitsSection):
+    """Units of a line to return."""
+
     reason: Given | None = None
 
 
@@ -290,6 +307,44 @@ class ReturnSection(Closed):
     channel: Given
     resolution: Given | None = None
     lines: Annotated[tuple[ReturnLineSection, ...], Field(min_length=1, strict=False, fail_fast=True)]
+
+
+class RefundLineSection(UnitsSection):
+    """Units of a line that were paid back, and what was paid back in this row: the amounts of the rows are added up."""
+
+    quantity: Number = Value(value=0)
+    amount: Number | None = None
+
+
+class RefundSection(Closed):
+    """The fields of the command ``record_refund``. A refund whose amount is empty or 0 is left out.
+
+    The amount is that of one refund (``amount``, or the sum of ``lines.amount``), or all that went back for the order
+    (``total``). Of a total, only what is not on record yet becomes a refund.
+    """
+
+    when: When | None = None
+    refund_id: Given | None = None
+    """Default: the name of the mapping, the order and the number of the section."""
+    amount: Number | None = None
+    total: Number | None = None
+    refunded_at: Given
+    payment_id: Given | None = None
+    """Default: the refund is spread over the payments by their amounts."""
+    reference: Given | None = None
+    kind: Given | None = None
+    """Default: ``past``."""
+    reason: Given | None = None
+    lines: Annotated[tuple[RefundLineSection, ...], Field(strict=False, fail_fast=True)] = ()
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        of_lines = any(line.amount is not None for line in self.lines)
+        if sum((self.amount is not None, self.total is not None, of_lines)) != 1:
+            raise ValueError("needs exactly one of amount, total and lines.amount")
+        if self.total is not None and self.refund_id is not None:
+            raise ValueError("total excludes refund_id: each increase of the total is a refund of its own")
+        return self
 
 
 class FileSection(Closed):
@@ -373,9 +428,10 @@ class FormatSection(Closed):
         return self
 
 
-StepName = Literal["confirmed", "account", "shipped", "delivered", "cancelled", "returned"]
+StepName = Literal["confirmed", "account", "shipped", "delivered", "cancelled", "returned", "refunded"]
+STEPS: tuple[StepName, ...] = get_args(StepName)
 
-_STEP = re.compile(r"(confirmed|account|shipped|delivered|cancelled|returned)\??\Z")
+_STEP = re.compile(rf"({'|'.join(STEPS)})\??\Z")
 
 
 class StatusSection(Closed):
@@ -403,22 +459,20 @@ class StatusSection(Closed):
             for step in named:
                 if named.count(step) > 1:
                     raise ValueError(f"{status}: {step!r} appears more than once")
-            if "confirmed" not in steps:
-                raise ValueError(f"{status}: an order that is not skipped needs confirmed")
             if "delivered" in named and "shipped" not in named:
                 raise ValueError(f"{status}: delivered needs shipped or shipped?")
         return means
 
 
 _SECTION_OF = {
+    "confirmed": "[order]",
     "account": "[account]",
     "shipped": "[[parcels]]",
     "delivered": "delivered_at in [[parcels]]",
-    "cancelled": "[cancellation]",
+    "cancelled": "[cancellation] or [[cancellations]]",
     "returned": "[[returns]]",
+    "refunded": "[[refunds]]",
 }
-
-STEPS: tuple[StepName, ...] = ("confirmed", "account", "shipped", "delivered", "cancelled", "returned")
 
 
 class Mapping(Closed):
@@ -435,22 +489,47 @@ class Mapping(Closed):
     only: Annotated[tuple[When, ...], Field(strict=False, fail_fast=True)] = ()
     """Orders that do not meet all of these are left out."""
     status: StatusSection | None = None
-    order: OrderSection
+    order: OrderSection | None = None
+    order_id: Given | None = None
+    """Instead of ``order``: the order of a row is known, and the rows tell what happened to it."""
     account: AccountSection | None = None
     parcels: Annotated[tuple[ParcelSection, ...], Field(strict=False, fail_fast=True)] = ()
     cancellation: CancellationSection | None = None
+    cancellations: Annotated[tuple[PastCancellationSection, ...], Field(strict=False, fail_fast=True)] = ()
     returns: Annotated[tuple[ReturnSection, ...], Field(strict=False, fail_fast=True)] = ()
+    refunds: Annotated[tuple[RefundSection, ...], Field(strict=False, fail_fast=True)] = ()
+
+    @check("refunds")
+    @classmethod
+    def _total_alone(cls, refunds: tuple[RefundSection, ...]) -> tuple[RefundSection, ...]:
+        if len(refunds) > 1 and any(refund.total is not None for refund in refunds):
+            raise ValueError("a total excludes other refunds: they are among it")
+        return refunds
+
+    @model_validator(mode="after")
+    def _orders_named(self) -> Self:
+        if (self.order is None) == (self.order_id is None):
+            raise ValueError("needs exactly one of order and order_id: are the orders new or known?")
+        for index, refund in enumerate(self.refunds):
+            if self.order is None and refund.total is None and refund.refund_id is None:
+                raise ValueError(f"refunds.{index}: needs refund_id: several rows may be of one order")
+        for status, steps in (self.status.means if self.status is not None else {}).items():
+            if self.order is not None and "confirmed" not in steps and steps != "skip":
+                raise ValueError(f"status.means: {status}: an order that is not skipped needs confirmed")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.rows == "orders" and any(parcel.holds == "row" for parcel in self.parcels):
             raise ValueError('parcels: holds = "row" is for rows = "lines"')
         present = {
+            "confirmed": self.order is not None,
             "account": self.account is not None,
             "shipped": bool(self.parcels),
             "delivered": any(parcel.delivered_at is not None for parcel in self.parcels),
-            "cancelled": self.cancellation is not None,
+            "cancelled": self.cancellation is not None or bool(self.cancellations),
             "returned": bool(self.returns),
+            "refunded": bool(self.refunds),
         }
         for status, steps in (self.status.means if self.status is not None else {}).items():
             for step in steps if isinstance(steps, list) else ():

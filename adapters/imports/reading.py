@@ -55,7 +55,7 @@ def read_orders(path: str, mapping: Mapping, planner: Planner) -> Iterator[Order
                     raise Refused(number, "", f"has {len(cells)} cells, the header has {len(header)}")
                 order_id = planner.order_id(row)
                 if order_id is None:
-                    raise Refused(number, "order_id", "is empty", command="confirm_order")
+                    raise Refused(number, "order_id", "is empty")
             except Refused as refused:
                 if group:
                     yield OrderRows(group_id, group, count=len(group))

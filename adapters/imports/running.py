@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -16,7 +16,7 @@ from returnable.domain.case import reserved_ids_in
 from returnable.domain.commands import Command
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.policy import PolicyBook
-from returnable.domain.ports import Batch, Entry, EventStore
+from returnable.domain.ports import Batch, Entry, EventStore, Recorded
 
 Clock = Callable[[], datetime]
 
@@ -33,6 +33,10 @@ class CommandResult:
 class CommandSink(Protocol):
     """Carries out commands."""
 
+    def recorded(self, order_id: str) -> Sequence[Recorded]:
+        """The events of an order; none where it is not known."""
+        ...
+
     def carry_out(self, command: Command) -> CommandResult:
         """Carry out a command, unless it is on record; raises ``Impossible``."""
         ...
@@ -44,6 +48,10 @@ class Live:
     def __init__(self, services: Services, clock: Clock) -> None:
         self._services = services
         self._clock = clock
+
+    def recorded(self, order_id: str) -> Sequence[Recorded]:
+        """The events of an order; none where it is not known."""
+        return self._services.store.load(order_id)
 
     def carry_out(self, command: Command) -> CommandResult:
         """Carry out a command, unless it is on record; raises ``Impossible``."""
@@ -65,6 +73,12 @@ class DryRun:
         self._live = Live(self._scratch, clock)
         self._copied: set[str] = set()
 
+    def recorded(self, order_id: str) -> Sequence[Recorded]:
+        """The events of an order, also those that this run would record."""
+        if self._store is not None:
+            self._copy_case(self._store, order_id)
+        return self._live.recorded(order_id)
+
     def carry_out(self, command: Command) -> CommandResult:
         """The result that the command would have; raises ``Impossible``."""
         if self._store is not None:
@@ -72,10 +86,11 @@ class DryRun:
                 return CommandResult("already")
             fields: Any = command
             self._copy_case(self._store, fields.order_id)
-            return_id = getattr(command, "return_id", None)
-            other = self._store.case_of("return", return_id) if return_id is not None else None
-            if other is not None:
-                self._copy_case(self._store, other)
+            creates = command.creates
+            if creates is not None and creates != "label":
+                other = self._store.case_of(creates, getattr(command, f"{creates}_id"))
+                if other is not None:
+                    self._copy_case(self._store, other)
         return self._live.carry_out(command)
 
     def _copy_case(self, store: EventStore, case_id: str) -> None:
@@ -169,7 +184,7 @@ def run_import(
         try:
             if order.refused is not None:
                 raise order.refused
-            plan = planner.plan(order.order_id, order.rows)
+            plan = planner.plan(order.order_id, order.rows, sink.recorded)
             if plan is None:
                 summary.left_out += 1
             elif _carry_out(plan, sink, summary):
@@ -179,7 +194,7 @@ def run_import(
         except Refused as refused:
             summary.refused += 1
             summary.reasons[f"{refused.code} {refused.field}".strip()] += 1
-            command = refused.command or "confirm_order"
+            command = refused.command or ("confirm_order" if planner.confirms else "")
             refuse(Refusal(refused.row, order.order_id, command, refused.field, refused.code, refused.reason))
         advance(order.count)
     return summary

@@ -284,7 +284,12 @@ class _Page:
     def override(self, override: OverrideEntry) -> Element:
         """A clause that a person set aside."""
         used = [self.event(event) for event in override.used_by]
-        source = [self.time(override.granted_at), self.event(override.event), _actor(override.actor)]
+        source: list[Child] = [self.time(override.granted_at), self.event(override.event), _actor(override.actor)]
+        lines: Child = ("lines ", _joined(map(named, override.lines), ", ")) if override.lines else "all lines"
+        end: Child = ("until ", self.time(override.expires_at)) if override.expires_at is not None else "no expiry"
+        uses: Child = "for one decision" if override.once else "for every decision"
+        if override.used_up_by is not None:
+            uses = ("used up by ", self.event(override.used_up_by))
         return el(
             "article",
             el("h3", "Set aside: ", el("code", override.clause)),
@@ -292,7 +297,9 @@ class _Page:
             _quote(override.quote),
             el(
                 "p",
-                _joined([*source, ("taken into account by ", _joined(used, ", ")) if used else "no ruling needed it"]),
+                _joined(
+                    [*source, lines, end, uses, ("cited by ", _joined(used, ", ")) if used else "no ruling cites it"]
+                ),
                 class_="by",
             ),
             class_="override",

@@ -192,9 +192,15 @@ class _Letter:
         yield f"SET ASIDE: {override.clause}"
         yield from _wrapped("  ", f"{_id(override.approved_by)} approved it: {_safe(override.reason)}", given=False)
         used = ", ".join(_id(event) for event in override.used_by)
-        used = f"taken into account by {used}" if used else "no ruling needed it"
+        used = f"cited by {used}" if used else "no ruling cites it"
         place = f"{self.time(override.granted_at)}, {_id(override.event)}, {_actor(override.actor)}; {used}"
         yield from _wrapped("  ", place, given=False)
+        lines = f"lines {', '.join(map(_id, override.lines))}" if override.lines else "all lines"
+        end = f"until {self.time(override.expires_at)}" if override.expires_at is not None else "no expiry"
+        uses = "for one decision" if override.once else "for every decision"
+        if override.used_up_by is not None:
+            uses = f"used up by {_id(override.used_up_by)}"
+        yield from _wrapped("  ", f"{lines}; {end}; {uses}", given=False)
 
     def ruling(self, ruling: RulingEntry) -> Iterator[str]:
         stamp = ruling.policy

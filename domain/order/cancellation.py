@@ -26,7 +26,7 @@ def weigh_cancellation(
 ) -> Weighing:
     """Weigh every clause on a request to cancel; ``deciding``: to record the verdict, not to preview it."""
     clauses = now.policy.clauses
-    weighing = now.weighing(order.overrides)
+    weighing = now.weighing(Cancelled, order)
     judged_at = min(requested_at, order.incomplete_since or requested_at)
     cancel_by = order.confirmed.cancel_by
     grounds: Grounds = {
@@ -49,6 +49,7 @@ def weigh_cancellation(
         "cancellation.not_shipped",
         not shipped,
         {"judged_at": to_text(bar_from), "parcels": parcels, "delivered": order.status == "delivered"},
+        failing={line_id for parcel in shipped for line_id in parcel.units},
     )
 
     by_email = clauses.cancellation_by_email

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -30,7 +30,7 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.lifecycles import ORDER
 from returnable.domain.money import MINOR_UNIT_DIGITS
-from returnable.domain.ruling import Grounds, OverrideInForce, margin_seconds
+from returnable.domain.ruling import GrantedOverride, Grounds, margin_seconds
 from returnable.domain.wording import listed, plural
 
 Held = Mapping[str | None, int]
@@ -66,7 +66,7 @@ class Payout:
 
     payout_id: str
     method: str
-    override: OverrideInForce
+    override: GrantedOverride
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +224,9 @@ class Order(Aggregate):
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 
-    def has_line(self, line_id: str) -> bool:
-        return line_id in self.lines
+    @property
+    def line_ids(self) -> Collection[str]:
+        return self.lines.keys()
 
     def check_quantity(self, line_id: str, quantity: int, taken: int, field: str) -> None:
         """Raise ``quantity.exceeded`` where more units of a line are asked for than are free.
@@ -331,7 +332,7 @@ class Order(Aggregate):
             self.captured[event.payment_id] = self.captured.get(event.payment_id, 0) + event.amount
         elif isinstance(event, PayoutNamed):
             source = f"{self.stream}#{happened.version}"
-            override = OverrideInForce(
+            override = GrantedOverride(
                 "returns.original_tender", event.approved_by, event.reason, event.occurred_at, source
             )
             self.payouts[event.payment_id] = Payout(event.payout_id, event.method, override)

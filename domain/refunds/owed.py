@@ -17,7 +17,6 @@ from returnable.domain.deciding import Weighing
 from returnable.domain.events import BoughtLine, Deduction, RefundItem
 from returnable.domain.fields import to_text
 from returnable.domain.ids import SubjectKind
-from returnable.domain.lifecycles import RETURN
 from returnable.domain.money import split, to_major
 from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.returns.state import Label, Return
@@ -151,7 +150,7 @@ def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     verdict = weighing.weigh("returns.refund_after_inspection", None if at_merchants_risk else anything, grounds)
     if not anything:
         # Only an override, or a merchant without this clause, pays for units that nobody has seen.
-        if verdict == "fail" or not RETURN.allows(ret.status, "RefundRequested"):
+        if verdict == "fail" or ret.called_off:
             return {}
         return {line_id: ret.quantity(line_id) - ret.sent_back.get(line_id, 0) for line_id in lines}
     some = any(accepted.values())

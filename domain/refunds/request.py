@@ -20,7 +20,7 @@ from returnable.domain.refunds.owed import Owed, owed, units_cancelled
 from returnable.domain.refunds.state import RefundSubject
 from returnable.domain.refunds.tenders import Payable, payable
 from returnable.domain.returns.state import Return
-from returnable.domain.ruling import Grounds, OverrideInForce
+from returnable.domain.ruling import GrantedOverride, Grounds
 
 
 def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | None:
@@ -57,6 +57,8 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
     """Issue the refund to the original tenders, or decline it."""
     stream, order = about.stream, about.order
     check_may_request(about, command.command)
+    if isinstance(about.subject, Return) and about.subject.called_off:
+        raise about.subject.not_allowed(command.command)
     weighing = about.weighing(now)
     due = owed(about, weighing)
     if not weighing.allowed:
@@ -106,7 +108,7 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
 def weigh_tenders(order: Order, found: Payable, weighing: Weighing) -> None:
     """Weigh ``returns.original_tender``: the money goes to the original payments, unless a person named another payout."""
     shown: list[Grounds] = []
-    override: OverrideInForce | None = None
+    override: GrantedOverride | None = None
     for tender in found.tenders:
         grounds: Grounds = {"payment_id": tender.payment_id, "amount": to_major(tender.amount, order.currency)}
         if tender.payout_id is not None:
@@ -114,4 +116,4 @@ def weigh_tenders(order: Order, found: Payable, weighing: Weighing) -> None:
             override = order.payouts[tender.payment_id].override
         shown.append(grounds)
     total: Grounds = {"total": to_major(found.total, order.currency), "tenders": shown}
-    weighing.weigh("returns.original_tender", override is None, total, override)
+    weighing.weigh("returns.original_tender", override is None, total, override=override)

@@ -286,4 +286,4 @@ class RefundSubject:
 
     def weighing(self, now: DecisionContext) -> Weighing:
         """An empty ruling, with the overrides in force for the order and for what is paid back."""
-        return now.weighing(self.order.overrides, () if self.subject is self.order else self.subject.overrides)
+        return now.weighing(RefundRequested, self.order, self.subject)

@@ -25,7 +25,7 @@ def issue_label(ret: Return, order: Order, command: IssueLabel, now: DecisionCon
         raise _label_not_allowed(ret, in_the_way, command.command, now)
     issued_at = command.issued_at or min(now.at, command.received_at or now.at)
     void_at = _void_at(issued_at, command.received_at, now)
-    weighing = now.weighing(order.overrides, ret.overrides)
+    weighing = now.weighing(LabelIssued, order, ret)
     spent = [label for label in ret.labels.values() if label.voided_by_itself(now.at)]
     grounds: Grounds = {"label_id": command.label_id}
     if spent:

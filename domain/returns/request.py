@@ -39,7 +39,7 @@ def weigh_request(
 ) -> Weighing:
     """Weigh every clause on a return request as a whole: one failing line fails its clause."""
     clauses = now.policy.clauses
-    weighing = now.weighing(order.overrides)
+    weighing = now.weighing(ReturnAuthorized, order, lines=[want.line_id for want in wanted])
 
     lines = [_window_of(order, want, requested_at) for want in wanted]
     ends = [str(line["return_before"]) for line in lines if "return_before" in line]
@@ -49,11 +49,12 @@ def weigh_request(
         grounds["deadline"] = tightest
         grounds["margin_seconds"] = margin_seconds(datetime.fromisoformat(tightest), requested_at)
     grounds["lines"] = list(lines)
-    weighing.weigh("returns.window", all(line.get("in_time") for line in lines), grounds)
+    late = [want.line_id for want, line in zip(wanted, lines, strict=True) if not line.get("in_time")]
+    weighing.weigh("returns.window", not late, grounds, failing=late)
 
     marked: list[str] = [want.line_id for want in wanted if order.lines[want.line_id].final_sale]
     checked: list[str] = [want.line_id for want in wanted]
-    weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked})
+    weighing.weigh("returns.final_sale", not marked, {"lines": checked, "final_sale": marked}, failing=marked)
 
     since = order.account_since
     account: Grounds = {"requested_at": to_text(requested_at)}

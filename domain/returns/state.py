@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -120,12 +120,17 @@ class Return(Aggregate):
         """The parcels in which its units of a line came."""
         return {taken.parcel_id for line in self.lines if line.line_id == line_id for taken in line.parcels}
 
+    @property
+    def called_off(self) -> bool:
+        """Whether it was declined or withdrawn: the customer keeps the goods."""
+        return self.status in ("declined", "withdrawn")
+
     def held(self, line_id: str) -> Mapping[str | None, int]:
         """The units of a line that cannot be returned or claimed elsewhere, by the parcel they came in.
 
         A declined or withdrawn return holds nothing. Units sent back are free again; lost ones are not, they may turn up.
         """
-        if self.status in ("declined", "withdrawn"):
+        if self.called_off:
             return {}
         freed = self.sent_back.get(line_id, 0)
         held: dict[str | None, int] = {}
@@ -183,8 +188,9 @@ class Return(Aggregate):
             raise Impossible("label.unknown", f"{self.name} has no label {label_id!r}", field="label_id")
         return label
 
-    def has_line(self, line_id: str) -> bool:
-        return self.quantity(line_id) > 0
+    @property
+    def line_ids(self) -> Collection[str]:
+        return {line.line_id for line in self.lines}
 
     # ---- events -----------------------------------------------------------------------------------------------------
 

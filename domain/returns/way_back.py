@@ -53,7 +53,7 @@ def receive_return(ret: Return, order: Order, command: ReceiveReturn, now: Decis
     """Accept the parcel, or refuse it at the dock when it was handed over after the deadline."""
     ret.check_allows("Received", command.command)
     received_at = command.received_at or now.at
-    weighing = now.weighing(order.overrides, ret.overrides)
+    weighing = now.weighing(Received, order, ret)
     sent_at, void_at = ret.shipped.at if ret.shipped else received_at, ret.void_at
     grounds: Grounds = {"sent_at": to_text(sent_at), "proven_by": _proof(ret)}
     if void_at is not None:
@@ -94,17 +94,25 @@ def inspect_return(
                 f"findings on {units(count[finding.line_id])} of line {finding.line_id}, but {left} left to inspect"
             )
             raise Impossible("quantity.exceeded", reason, field=f"findings[{index}].quantity")
-    weighing = now.weighing(order.overrides, ret.overrides)
+    weighing = now.weighing(Inspected, order, ret)
     requires = now.policy.clauses.returns_condition.requires
     applies = now.policy.clauses.returns_condition.applies
     missing = [[name for name in requires if not getattr(finding, name)] for finding in command.findings]
-    all_accepted = weighing.overridden("returns.condition") or not applies
+    lacking = {finding.line_id for finding, lacks in zip(command.findings, missing, strict=True) if lacks}
+    override = None
+    if lacking and applies:
+        # The clause judges unit by unit, so an override for some of the lines that fail accepts the units of those.
+        override = weighing.override("returns.condition", lacking)
+        override = override or weighing.override("returns.condition", lacking, some=True)
     judged: list[Grounds] = [
         {"line_id": finding.line_id, "quantity": finding.quantity, "missing": list(lacks)}
         for finding, lacks in zip(command.findings, missing, strict=True)
     ]
-    # Rejecting a unit does not decline the command: the verdict says which units the clause rejects.
-    weighing.weigh("returns.condition", not any(missing), {"requires": list(requires), "units": judged})
+    grounds: Grounds = {"requires": list(requires), "units": judged}
+    if override is not None:
+        grounds["override"] = override.grounds()
+    # Rejecting a unit does not decline the command: the verdict says whether the clause rejects any.
+    weighing.weigh("returns.condition", not lacking, grounds, failing=lacking)
     return now.decide(
         ret.stream,
         weighing,
@@ -117,7 +125,7 @@ def inspect_return(
                 same_condition=finding.same_condition,
                 original_packaging=finding.original_packaging,
                 tags_attached=finding.tags_attached,
-                accepted=all_accepted or not lacks,
+                accepted=not lacks or not applies or (override is not None and override.covers((finding.line_id,))),
                 notes=finding.notes,
             )
             for finding, lacks in zip(command.findings, missing, strict=True)

@@ -472,6 +472,9 @@ def _overrides(scene: _Scene) -> Iterator[OverrideEntry]:
     for one in scene.shown:
         event = one.event
         if isinstance(event, OverrideGranted):
+            granted = next(
+                each for each in scene.case.stream_of(one.entry.stream).overrides if each.event == one.entry.event_id
+            )
             yield OverrideEntry(
                 event=one.entry.event_id,
                 clause=event.clause,
@@ -480,7 +483,11 @@ def _overrides(scene: _Scene) -> Iterator[OverrideEntry]:
                 approved_by=event.approved_by,
                 granted_at=in_zone(event.occurred_at, scene.tz),
                 actor=ActorView.of(event),
+                lines=event.lines,
+                expires_at=in_zone(event.expires_at, scene.tz) if event.expires_at is not None else None,
+                once=event.once,
                 used_by=tuple(each.entry.event_id for each in scene.shown if _uses(each.event, one.entry.event_id)),
+                used_up_by=granted.used_by.event if granted.used_by is not None else None,
             )
 
 

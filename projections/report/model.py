@@ -163,7 +163,16 @@ class OverrideEntry(Model):
     approved_by: str
     granted_at: str
     actor: ActorView | None
+    lines: tuple[str, ...]
+    """The lines it is for; empty: all lines."""
+    expires_at: str | None
+    """The exclusive end of its life."""
+    once: bool
+    """Whether the first accepted decision that cites it uses it up."""
     used_by: tuple[str, ...]
+    """The decisions whose rulings cite it, accepted or declined."""
+    used_up_by: str | None
+    """The accepted decision that used it up; only a decision that continues that one may cite it again."""
 
 
 class RulingEntry(Model):

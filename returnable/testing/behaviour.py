@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from random import Random
 from typing import Any, Protocol, TypeVar
 
@@ -24,9 +24,11 @@ from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import Confirmed
+from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.money import to_major
 from returnable.domain.outcome import Outcome
-from returnable.domain.policy import CLAUSE_IDS, Policy
+from returnable.domain.overrides import effective
+from returnable.domain.policy import CLAUSE_IDS, Policy, bundled_policies
 from returnable.domain.ports import Recorded
 from returnable.domain.timetable import deadlines_of
 from returnable.testing.instants import ONE_TICK
@@ -51,8 +53,7 @@ MIGHTY = frozenset(
 )
 """The clauses whose overrides change most."""
 
-_PREFIX_OF = {"order": "", "return": "returns.", "claim": "wrong_item."}
-"""Kind → how the clauses begin that may be set aside for one: for an order, any clause."""
+_bundled = cache(lambda: bundled_policies().versions[-1])
 
 
 # ---- dice -------------------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Behaviour:
 
     @cached_property
     def instants(self) -> list[datetime]:
-        """Every deadline, and every hand-over of a parcel, in order of time."""
+        """Every deadline, every hand-over of a parcel and every end of an override, in order of time."""
         return instants_of(self.cases)
 
     def later(self, random: Dice, near_edges: float = 0.08) -> datetime:
@@ -574,14 +575,24 @@ class Behaviour:
         how: Fields = {"payout_id": f"gift-{payment_id}", "method": "gift_card", "reason": "The card is closed."}
         return {"order_id": order_id, "payment_id": payment_id, **how, "approved_by": "Ann"}
 
-    def _override(self, random: Dice, case: Case | None, kind: str, name: str) -> Fields:
-        ours = [clause for clause in CLAUSE_IDS if clause.startswith(_PREFIX_OF[kind])]
-        if random.chance(0.3):
-            clause = "returns.kindness" if random.chance(0.1) else random.choice(ours)
+    def _override(self, random: Dice, case: Case | None, kind: SubjectKind, name: str) -> Fields:
+        stream = str(StreamId(kind, name))
+        about = None if case is None or not case.version_of(stream) else case.stream_of(stream)
+        # Whether a clause matters depends a little on the policy, which nobody knows here: the bundled one will do.
+        useful = () if case is None or about is None else effective(case, about, _bundled())
+        if random.chance(0.15) or not useful:
+            clause = "returns.kindness" if random.chance(0.1) else random.choice(CLAUSE_IDS)
         else:
-            clause = random.choice([clause for clause in ours if clause in MIGHTY])
-        subject = {"kind": kind, "id": name}
-        return {"subject": subject, "clause": clause, "reason": "A good customer.", "approved_by": "Ann"}
+            clause = random.choice([clause for clause in useful if clause in MIGHTY] or useful)
+        fields: Fields = {"subject": {"kind": kind, "id": name}, "clause": clause}
+        fields |= {"reason": "A good customer.", "approved_by": "Ann"}
+        if random.chance(0.2):
+            fields["lines"] = [random.choice(sorted(about.line_ids)) if about is not None else "1"]
+        if random.chance(0.2):
+            fields["expires_at"] = self.at + random.choice((ONE_TICK, timedelta(hours=1), timedelta(days=3)))
+        if random.chance(0.2):
+            fields["once"] = False
+        return fields
 
     # ---- and what nobody expects ----------------------------------------------------------------------------------------
 
@@ -727,11 +738,13 @@ def is_possible(
 
 
 def instants_of(cases: Iterable[Case]) -> list[datetime]:
-    """Every deadline of some cases, and every hand-over of a parcel, in order of time."""
+    """Every deadline of some cases, every hand-over of a parcel and every end of an override, in order of time."""
     found: set[datetime] = set()
     for case in cases:
         found |= {parcel.shipped_at for parcel in case.order.parcels.values()}
         found |= {deadline.at for deadline in deadlines_of(case)}
+        for each in (case.order, *case.returns.values(), *case.claims.values()):
+            found |= {override.expires_at for override in each.overrides if override.expires_at is not None}
     return sorted(found)
 
 
@@ -810,7 +823,7 @@ class World:
         return self.services.store.read(0, 1_000_000)
 
     def instants(self) -> list[datetime]:
-        """Every deadline, and every hand-over of a parcel, in order of time."""
+        """Every deadline, every hand-over of a parcel and every end of an override, in order of time."""
         return instants_of(self.cases)
 
     def step(self, seed: int) -> tuple[Fields, Command | None, Outcome | Impossible]:

@@ -20,7 +20,7 @@ from returnable.adapters.imports import mapping as models
 from returnable.adapters.imports.mapping import Mapping, Value, When, read_mapping
 from returnable.adapters.wiring import assemble
 from returnable.domain.errors import ErrorCode
-from returnable.domain.events import Confirmed, Delivered, ReturnAuthorized, Shipped
+from returnable.domain.events import Confirmed, Delivered, RefundRecorded, ReturnAuthorized, Shipped
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
@@ -38,8 +38,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[account]`": models.AccountSection,
     "`[[parcels]]`": models.ParcelSection,
     "`[cancellation]`": models.CancellationSection,
+    "`[[cancellations]]`": models.PastCancellationSection,
+    "`[[cancellations.lines]]`": models.UnitsSection,
     "`[[returns]]`": models.ReturnSection,
     "`[[returns.lines]]`": models.ReturnLineSection,
+    "`[[refunds]]`": models.RefundSection,
+    "`[[refunds.lines]]`": models.RefundLineSection,
     "Values": Value,
     "Conditions": When,
 }
@@ -137,10 +141,12 @@ def test_every_example_of_a_value_and_of_a_condition_is_one(heading: str) -> Non
 def test_the_examples_together_are_a_mapping() -> None:
     whole = example_of("Top level")
     del whole["order"]["lines"][0]["tax"]  # which does not go together with that of the order
+    del whole["order_id"], whole["refunds"][0]["total"], whole["refunds"][0]["lines"][0]["amount"]
 
     mapping = Mapping.model_validate(whole)
 
-    assert mapping.model_fields_set == set(Mapping.model_fields)
+    assert mapping.model_fields_set == set(Mapping.model_fields) - {"order_id"}
+    assert mapping.order is not None
     assert mapping.order.tax is not None
     assert [step for step in models.STEPS if f"| `{step}` |" not in part("Status")] == []
 
@@ -272,23 +278,41 @@ def lines_of(events: list[Any]) -> list[list[tuple[str, str, int, int, int]]]:
     ]
 
 
-@pytest.mark.parametrize("shop", ["Shopify", "WooCommerce", "Magento-like"])
+RECIPES = list(re.findall(r"^### (.*)$", part("Recipes", "##"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("shop", RECIPES)
 def test_a_recipe_reads_every_column_of_its_table_but_totals_of_it(shop: str, tmp_path: Path) -> None:
     mapping, rows = recipe(shop, tmp_path)
 
-    used = {column for _, column in read_mapping(str(mapping)).columns_used()}
+    read = read_mapping(str(mapping))
+    used = {column for _, column in read.columns_used()}
+    header = rows.read_text(encoding="utf-8").splitlines()[0]
 
-    assert set(rows.read_text(encoding="utf-8").splitlines()[0].split(",")) - used <= {"Subtotal"}
+    assert set(header.split(read.file.delimiter)) - used <= {"Subtotal"}
 
 
 def test_the_shopify_recipe_imports_its_table(tmp_path: Path) -> None:
     out, events = imported("Shopify", tmp_path)
 
-    assert out.startswith("5 rows, 3 orders: 2 imported, 0 already imported, 1 left out by the mapping, 0 refused")
-    assert "confirm_order 2, record_shipment 1, request_cancellation 1" in out
+    assert out.startswith("7 rows, 5 orders: 4 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    assert "cancel_order 1, confirm_order 4, record_refund 2, record_shipment 2, request_cancellation 1" in out
     assert lines_of(events) == [
         [("1", "FERN-1", 1446, 2, 202), ("2", "Tote bag", 1808, 1, 127)],
         [("1", "MUG-1", 2500, 1, 0), ("2", "TIP", 300, 1, 0)],
+        [("1", "MUG-1", 2500, 1, 0)],
+        [("1", "MUG-1", 2500, 1, 0)],
+    ]
+    assert paid_back(events) == [("1", 2900, "2026-02-05T22:00:00"), ("1", 500, "2026-02-06T14:00:00")]
+
+
+def paid_back(events: list[Any]) -> list[tuple[str, int, str]]:
+    """Payment, amount and time of every refund of the past."""
+    return [
+        (tender.payment_id, tender.amount, event.occurred_at.isoformat()[:19])
+        for event in events
+        if isinstance(event, RefundRecorded)
+        for tender in event.tenders
     ]
 
 
@@ -301,24 +325,30 @@ SHOPIFY = {
 }  # fmt: skip
 
 
-def test_the_shopify_recipe_reads_tips_and_orders_by_telephone_and_leaves_refunded_ones_out(tmp_path: Path) -> None:
+def test_the_shopify_recipe_reads_tips_and_orders_by_telephone(tmp_path: Path) -> None:
     more = {"Phone": "", "Outstanding Balance": "0.00"}
     tip = dict.fromkeys(SHOPIFY, "") | {"Created at": SHOPIFY["Created at"], "Lineitem name": "Tip"}
     tip |= {"Name": "#1", "Lineitem price": "3.00", "Lineitem quantity": "1"}
     by_telephone = SHOPIFY | more | {"Email": "", "Phone": "+15550000001", "Taxes": "3.60", "Total": "66.60"}
-    refunded = [SHOPIFY | more | {"Name": f"#{n}", "Financial Status": f"{n}refunded"} for n in ("", "partially_")]
     in_the_shop = SHOPIFY | more | {"Name": "#4", "Email": ""}
     not_all_paid = SHOPIFY | more | {"Name": "#5", "Outstanding Balance": "20.00"}
 
-    out, events = imported("Shopify", tmp_path, by_telephone, tip | more, *refunded, in_the_shop, not_all_paid)
+    out, events = imported("Shopify", tmp_path, by_telephone, tip | more, in_the_shop, not_all_paid)
 
-    assert "2 imported, 0 already imported, 2 left out by the mapping, 1 refused" in out
+    assert "2 imported, 0 already imported, 0 left out by the mapping, 1 refused" in out
     assert "refused for money.mismatch payments: 1" in out
     assert lines_of(events) == [
         [("1", "PON-1", 6000, 1, 360), ("2", "TIP", 300, 1, 0)],
         [("1", "PON-1", 6000, 1, 0)],
     ]
     assert [event.customer.customer_id for event in events] == ["+15550000001", "#4"]
+
+
+def test_the_shopify_recipe_refuses_an_order_that_was_refunded_by_nothing(tmp_path: Path) -> None:
+    out, events = imported("Shopify", tmp_path, SHOPIFY | {"Financial Status": "refunded"})
+
+    assert "refused for row.invalid amount: 1" in out
+    assert events == []
 
 
 def test_the_shopify_recipe_takes_a_code_for_free_shipping_off_the_shipping(tmp_path: Path) -> None:
@@ -354,7 +384,7 @@ def test_the_woocommerce_recipe_splits_totals_and_puts_a_cent_down_to_the_tax(tm
         woo("1", 2, "5.85", "0", "5.85"),
         woo("2", 10, "149.38", "29.88", "179.25"),  # whose parts come to a cent more
         woo("3", 2, "16.67", "3.33", "20.00", order_date="13/02/2026 18:30:00"),
-        woo("4", 1, "5.00", "0", "5.00", status="refunded"),
+        woo("4", 1, "5.00", "0", "5.00", status="pending"),
     )
 
     assert "3 imported, 0 already imported, 1 left out by the mapping, 0 refused" in out
@@ -376,6 +406,40 @@ def test_the_woocommerce_recipe_imports_its_table(tmp_path: Path) -> None:
         "2026-02-05T14:00:00+00:00"
     ]
     assert [{line[1] for line in lines} for lines in lines_of(events)] == [{"SCARF-2", "BELT-1", "FEE"}, {"BELT-1"}]
+    assert paid_back(events) == [("ch_1", 950, "2026-02-02T09:15:00")]
+
+
+def test_the_recipes_of_refunds_follow_those_of_their_orders(tmp_path: Path) -> None:
+    orders = [
+        woo(number, 1, paid, "0", paid, refunded_total="") for number, paid in (("501", "76.40"), ("502", "7.00"))
+    ]
+    imported("WooCommerce", tmp_path, *orders)
+
+    out, events = imported("WooCommerce refunds", tmp_path)
+    again, _ = imported("WooCommerce refunds", tmp_path)
+
+    assert out.startswith("2 rows, 2 orders: 2 imported, 0 already imported, 0 left out by the mapping, 0 refused")
+    assert again.startswith("2 rows, 2 orders: 0 imported, 2 already imported, 0 left out by the mapping, 0 refused")
+    assert paid_back(events) == [("ch_501", 950, "2026-02-10T11:20:00"), ("ch_502", 700, "2026-02-11T09:00:00")]
+
+
+def test_the_amazon_recipes_import_their_tables_one_after_the_other(tmp_path: Path) -> None:
+    orders, events = imported("Amazon", tmp_path)
+    refunds, told = imported("Amazon refunds", tmp_path)
+    returns, _ = imported("Amazon returns", tmp_path)
+
+    assert orders.startswith("3 rows, 2 orders: 1 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    (lines,) = lines_of(events)
+    assert lines == [
+        ("MUG-4", "MUG-4", 2100, 2, 336),
+        ("MUG-4-shipping", "SHIPPING", 300, 1, 24),
+        ("NAPKIN", "NAPKIN", 1600, 1, 144),
+        ("NAPKIN-shipping", "SHIPPING", 300, 1, 24),
+    ]
+    assert refunds.startswith("6 rows, 2 orders: 1 imported, 0 already imported, 1 left out by the mapping, 0 refused")
+    assert paid_back(told) == [("1", 1744, "2026-04-28T16:05:00")]
+    assert "request_return 1" in returns
+    assert "declined by the policy: 1" in returns
 
 
 def test_the_magento_recipe_imports_its_table(tmp_path: Path) -> None:

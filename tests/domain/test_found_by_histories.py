@@ -101,7 +101,7 @@ def test_what_is_due_for_a_declined_return_is_nothing_whatever_was_set_aside() -
     story = given(
         a_delivered_order(final_sale=True),
         declined(request_return(at="2026-03-06 10:00")),
-        override("returns.refund_after_inspection", "return/R-1"),
+        override("returns.refund_after_inspection"),
     )
 
     due = story.ask("refund", return_id="R-1")

@@ -72,7 +72,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "resolve_claim": {"claim_id": "C-1", "remedy": "refund"},
     "deny_claim": {"claim_id": "C-1", "reason": "No"},
     "notify_customer": {"subject": SUBJECT, "notice": "Hello", "notified_at": SEEN},
-    "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"},
+    "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"}
+    | {"lines": ["1"], "expires_at": "2026-03-03T14:00:00Z", "once": False},
     "run_deadlines": {},
 }
 
@@ -443,6 +444,10 @@ def test_an_instant_is_real_has_an_offset_and_is_not_in_the_future(
     ):  # fmt: skip
         refused(put(sample(command), place, wrong), place)
     values = sample(command)
+    if place == ("expires_at",):  # what ends must not have ended
+        for past in (AT, "2026-03-02T14:59:59Z"):
+            assert "not later" in refused(put(values, place, past), place).message
+        return
     if place == ("issued_at",):
         del values["received_at"]
     for future in ("2026-03-02T15:00:00.000001Z", "2026-03-02T10:00:01-05:00", AT + timedelta(days=1)):

@@ -154,7 +154,9 @@ def test_a_void_label_still_bars_a_new_one_after_a_later_one_was_voided_by_hand(
 
     story.at("2026-03-16 23:59:59").when(issue_label("L-3")).then_error("transition.not_allowed")
 
-    story.at("2026-03-17 00:00:00").when(issue_label("L-3")).then("LabelIssued")
+    # The first override is used up by label L-2: each further label takes another one.
+    story.at("2026-03-17 00:00:00").when(issue_label("L-3")).then_declined("returns.ship_by")
+    story.given(override("returns.ship_by", "return/R-1")).when(issue_label("L-3")).then("LabelIssued")
 
 
 def test_a_label_id_is_local_to_its_return_and_used_once() -> None:

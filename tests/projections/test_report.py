@@ -109,7 +109,7 @@ def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
         # A second telling of the delivery conflicts, and a person raises it.
         record_delivery("P-1", delivered_at="2026-03-04 09:00"),
         record_delivery("P-2", delivered_at="2026-03-04 09:00"),
-        override("returns.account"),
+        override("returns.portal"),
         override("cancellation.window"),
         request_return(at="2026-03-09 12:00"),
     )
@@ -129,7 +129,7 @@ def test_a_return_is_reported_with_what_it_rests_on_from_the_order() -> None:
     ]
     assert [event.details.get("parcel_id") for event in made.events[1:4]] == ["P-1", "P-1", "P-1"]
     assert [line.line_id for line in made.goods] == ["1"]
-    assert [override.clause for override in made.overrides] == ["returns.account"]
+    assert [override.clause for override in made.overrides] == ["returns.portal"]
     assert status(made).keys() == {"Return window of parcel P-1 closes"}
     assert [path.lifecycle for path in made.lifecycles] == ["return"]
 
