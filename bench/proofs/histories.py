@@ -183,10 +183,15 @@ def reversal_undoes_nothing(reverse: Any, self: TenderState, amount: int) -> Ten
 
 
 @MUTANTS.replaces(worklist, "_refund_due")
-def completed_is_never_due_again(refund_due: Any, case: Any, stream: str, policy: Any) -> bool:
+def completed_is_never_due_again(refund_due: Any, subject: RefundSubject, *more: Any) -> bool:
     """A refund that was complete once is never asked for again, even if the money comes back."""
-    attempts = case.refund_subject(stream).attempts
-    return not any(refund.completed for refund in attempts) and bool(refund_due(case, stream, policy))
+    return not any(refund.completed for refund in subject.attempts) and bool(refund_due(subject, *more))
+
+
+@MUTANTS.replaces(worklist, "_refund_due")
+def worklist_does_not_know_that_overrides_end(refund_due: Any, subject: RefundSubject, at: Any, policy: Any) -> bool:
+    """A refund is on the worklist by an override that has ended."""
+    return bool(refund_due(subject, subject.order.confirmed.recorded_at, policy))
 
 
 @MUTANTS.replaces(worklist, "may_request")

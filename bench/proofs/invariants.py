@@ -294,8 +294,9 @@ def _owed_now(found: Found) -> Iterator[tuple[str, int]]:
     case = found.case
     streams = [ret.stream for ret in case.returns.values() if ret.inspected_at is not None and ret.anything_accepted()]
     streams += [claim.stream for claim in case.claims.values() if claim.remedy in ("refund", "both")]
-    if case.order.status == "cancelled" or any(case.order.cancelled_here.values()):
-        streams.append(case.order.stream)
+    order = case.order
+    if sum(order.cancelled_here.values()) or (order.cancelled_at is not None and not order.every_unit_cancelled):
+        streams.append(order.stream)
     for stream in streams:
         about = case.refund_subject(stream)
         weighing = about.weighing(DecisionContext(found.at, found.policy))
