@@ -111,6 +111,16 @@ class Case:
                 total[parcel_id] = total.get(parcel_id, 0) + count
         return total
 
+    def decisions_on(self, parcel_id: str) -> list[str]:
+        """The ids of the decisions about units in that parcel: requests to return them, and reports of wrong items."""
+        found = [
+            f"{ret.stream}#2"
+            for ret in self.returns.values()
+            if any(parcel_id in ret.parcels_of(line.line_id) for line in ret.lines)
+        ]
+        claims = (claim for claim in self.claims.values() if parcel_id in claim.parcels_of(claim.line_id))
+        return found + [f"{claim.stream}#1" for claim in claims]
+
     def refund_subject(self, stream: str) -> RefundSubject:
         """What a refund for that stream is decided on."""
         return RefundSubject(self.stream_of(stream), self.order, list(self.refunds.values()), self.held, self.returns)

@@ -33,7 +33,7 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import CLAIM
-from returnable.domain.order.state import Held, Order
+from returnable.domain.order.state import Held, Order, report_before
 from returnable.domain.ports import ReservedId
 from returnable.domain.ruling import Grounds
 
@@ -147,7 +147,7 @@ def weigh_report(
     """Weigh every clause on a wrong-item report; the evidence may still follow."""
     clauses = now.policy.clauses
     weighing = now.weighing(ClaimOpened, order, lines=(line_id,))
-    window = order.ask_window(parcels, reported_at, lambda parcel: parcel.report_before)
+    window = order.ask_window(parcels, reported_at, report_before)
     grounds: Grounds = {"line_id": line_id, "reported_at": to_text(reported_at)}
     grounds |= window.grounds("deadline", reported_at)
     weighing.weigh("wrong_item.window", window.in_time, grounds)
@@ -175,8 +175,8 @@ def report_wrong_item(
     order.check_not_cancelled(command.command)
     taken = held[command.line_id]
     order.check_quantity(command.line_id, command.quantity, sum(taken.values()), "quantity")
-    parcels = order.allot(command.line_id, command.quantity, taken)
     reported_at = command.reported_at or now.at
+    parcels = order.allot(command.line_id, command.quantity, taken, reported_at, report_before)
     evidence = frozenset(command.attachments)
     weighing = weigh_report(order, command.line_id, parcels, now, reported_at, command.channel, evidence)
     stream = str(StreamId("claim", command.claim_id))

@@ -256,7 +256,7 @@ class RecordShipment(Command):
 
 
 class RecordDelivery(Command):
-    """The carrier delivered a parcel to the customer."""
+    """The carrier delivered a parcel to the customer. One that nobody shipped begins here; its shipment completes it."""
 
     about = "order"
     may_precede_order = True
@@ -311,6 +311,43 @@ class NamePayout(Command):
     approved_by: PersonalId
 
 
+class CorrectDelivery(Command):
+    """A delivery that was reported was wrong: it is moved to ``delivered_at``, or taken back where that is ``null``.
+
+    The windows of its units follow. Decisions made in between keep their rulings, and are listed for a person.
+    """
+
+    about = "order"
+    fact = True
+    command: Literal["correct_delivery"] = "correct_delivery"
+    order_id: Id
+    parcel_id: PersonalId
+    delivered_at: OwnTime = None
+    reason: Text
+
+
+class ReportParcelLost(Command):
+    """A parcel was lost on its way to the customer. Its units have to be shipped again, or cancelled."""
+
+    about = "order"
+    fact = True
+    command: Literal["report_parcel_lost"] = "report_parcel_lost"
+    order_id: Id
+    parcel_id: PersonalId
+    reported_at: OwnTime = None
+
+
+class RecordParcelReturned(Command):
+    """The carrier brought a parcel back to the sender. Its units have to be shipped again, or cancelled."""
+
+    about = "order"
+    fact = True
+    command: Literal["record_parcel_returned"] = "record_parcel_returned"
+    order_id: Id
+    parcel_id: PersonalId
+    returned_at: OwnTime = None
+
+
 class LinkAccount(Command):
     """The customer has an account now."""
 
@@ -331,6 +368,8 @@ class ReturnedLine(Input):
     line_id: Id
     quantity: Quantity
     reason: Text | None = None
+    parcel_id: PersonalId | None = None
+    """The parcel they came in; without it, the units whose window closes first are taken."""
 
 
 class RequestReturn(Command):
@@ -669,6 +708,9 @@ AnyCommand = Annotated[
     | RecordCapture
     | CancelOrder
     | NamePayout
+    | CorrectDelivery
+    | ReportParcelLost
+    | RecordParcelReturned
     | LinkAccount
     | RequestReturn
     | IssueLabel

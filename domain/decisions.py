@@ -12,7 +12,14 @@ from typing import Any
 from returnable.domain import claims, overrides, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
-from returnable.domain.commands import Command, InspectReturn, NamePayout, NotifyCustomer, RecordRefundResult
+from returnable.domain.commands import (
+    Command,
+    CorrectDelivery,
+    InspectReturn,
+    NamePayout,
+    NotifyCustomer,
+    RecordRefundResult,
+)
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.events import (
     AccountLinked,
@@ -114,6 +121,10 @@ def _name_payout(case: Case, command: NamePayout, now: DecisionContext) -> Decis
     return payments.name_payout(case.order, {t.payment_id for t in tenders if t.failed}, command, now)
 
 
+def _correct_delivery(case: Case, command: CorrectDelivery, now: DecisionContext) -> DecisionResult:
+    return parcels.correct_delivery(case.order, command, now, case.decisions_on(command.parcel_id))
+
+
 def _notify(case: Case, command: NotifyCustomer, now: DecisionContext) -> DecisionResult:
     stream = case.stream_with(command.target)
     return now.record(stream, CustomerNotified, command.notified_at, notice=command.notice)
@@ -128,6 +139,9 @@ _DECISIONS: dict[str, Decision] = {
     "cancel_order": lambda case, command, now: shop_cancels.cancel_order(case.order, command, now, case.held),
     "record_shipment": lambda case, command, now: parcels.record_shipment(case.order, command, now),
     "record_delivery": lambda case, command, now: parcels.record_delivery(case.order, command, now),
+    "correct_delivery": _correct_delivery,
+    "report_parcel_lost": lambda case, command, now: parcels.report_lost(case.order, command, now),
+    "record_parcel_returned": lambda case, command, now: parcels.record_returned(case.order, command, now),
     "link_account": lambda case, command, now: now.record(
         case.order.stream, AccountLinked, command.linked_at, account_id=command.account_id
     ),

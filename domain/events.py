@@ -178,16 +178,51 @@ class Shipped(Event):
     lines: tuple[Units, ...]
 
 
+class DeliveryTakenBack(Event):
+    """A delivery that was recorded was wrong; it occurs when that delivery did. A corrected one follows, if there is one."""
+
+    stored_as = "order.DeliveryTakenBack/1"
+    title = "Delivery taken back"
+    of_command = "correct_delivery"
+    parcel_id: Personal
+    moved_to: AwareDatetime | None = None
+    """When the parcel was really delivered."""
+    reason: FreeText
+    decisions: tuple[Harmless, ...] = ()
+    """The ids of the decisions that rest on the delivery that was wrong."""
+
+
 class Delivered(Event):
     """A parcel reached the customer; the ends of the return and the wrong-item window are resolved."""
 
     stored_as = "order.Delivered/1"
     title = "Parcel delivered"
     of_command = "record_delivery"
+    follows = (DeliveryTakenBack,)
     parcel_id: Personal
     return_before: AwareDatetime
     report_before: AwareDatetime
     pins: Pins
+
+
+class OutboundLost(Event):
+    """A parcel was lost on its way to the customer."""
+
+    stored_as = "order.OutboundLost/1"
+    title = "Parcel lost on its way to the customer"
+    moves = False
+    of_command = "report_parcel_lost"
+    parcel_id: Personal
+
+
+class ReturnedToSender(Event):
+    """The carrier brought a parcel back."""
+
+    stored_as = "order.ReturnedToSender/1"
+    title = "Parcel returned to sender"
+    moves = False
+    of_command = "record_parcel_returned"
+    parcel_id: Personal
 
 
 class PaymentCaptured(Event):
@@ -282,6 +317,8 @@ class ReturnLine(Part):
     line_id: Harmless
     quantity: Count
     reason: FreeText | None = None
+    parcel_id: Personal | None = None
+    """The parcel that the request named."""
     parcels: tuple[Allotment, ...]
 
 
@@ -709,6 +746,9 @@ class ExceptionRaised(Event):
     follows = (
         Shipped,
         Delivered,
+        DeliveryTakenBack,
+        OutboundLost,
+        ReturnedToSender,
         PaymentCaptured,
         UnitsCancelled,
         RefundRecorded,

@@ -62,7 +62,12 @@ class OrderLifecycle(Lifecycle):
 
     Confirmed = nothing.to(confirmed)
     Shipped = confirmed.to(shipped) | _stay(shipped, delivered, cancelled)
-    Delivered = shipped.to(delivered, cond="every_unit_delivered") | _stay(shipped, delivered, cancelled)
+    Delivered = (
+        _move(delivered, confirmed, shipped, cond="every_unit_delivered")
+        | confirmed.to(shipped)
+        | _stay(shipped, delivered, cancelled)
+    )
+    DeliveryTakenBack = delivered.to(shipped) | _stay(confirmed, shipped, cancelled)
     CancellationRequested = _stay(confirmed, shipped, delivered)
     CancellationDeclined = _stay(confirmed, shipped, delivered)
     Cancelled = _move(cancelled, confirmed, shipped, delivered)

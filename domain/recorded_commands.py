@@ -21,6 +21,7 @@ from returnable.domain.events import (
     ClaimOpened,
     Confirmed,
     ContactMissed,
+    DeliveryTakenBack,
     Event,
     LabelDeclined,
     LabelIssued,
@@ -193,6 +194,8 @@ def _fields(entry: Recorded, command: str) -> Fields:
     dated = event.occurred_at != event.recorded_at or (isinstance(event, LabelIssued) and event.received_at is not None)
     for name in model.own_times[:1]:
         known[name] = event.occurred_at if dated else None
+    if isinstance(event, DeliveryTakenBack):
+        known["delivered_at"] = event.moved_to
     names = [name for name in model.model_fields if name not in ("command", "command_id", "actor")]
     return {name: _as_asked(known[name]) for name in names if known.get(name) is not None}
 

@@ -11,6 +11,7 @@ from returnable.domain.deciding import DecisionContext, Weighing
 from returnable.domain.errors import Impossible
 from returnable.domain.money import to_major
 from returnable.domain.order.cancellation import weigh_cancellation
+from returnable.domain.order.state import report_before, return_before
 from returnable.domain.outcome import clause_views, error_view, in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.returns.request import Wanted, weigh_request
@@ -35,7 +36,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
     lines = []
     for line in order.lines.values():
         returning, returned = returned_units(case, line.line_id)
-        before = order.return_before(line.line_id)
+        before = order.window_end(line.line_id, case.held[line.line_id], return_before)
         lines.append(
             {
                 "line_id": line.line_id,
@@ -61,9 +62,10 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
         "parcels": [
             {
                 "parcel_id": parcel.parcel_id,
-                "carrier": parcel.carrier,
-                "tracking_number": parcel.tracking_number,
-                "shipped_at": in_zone(parcel.shipped_at, tz),
+                "status": parcel.status,
+                "carrier": parcel.carrier if parcel.shipments else None,
+                "tracking_number": parcel.tracking_number if parcel.shipments else None,
+                "shipped_at": in_zone(parcel.shipped_at, tz) if parcel.shipments else None,
                 "delivered_at": in_zone(parcel.delivered_at, tz) if parcel.delivered_at else None,
             }
             for parcel in order.parcels_by_shipment()
@@ -99,19 +101,21 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
         taken = case.held[line.line_id]
         impossible = _impossible(case, line.line_id, sum(taken.values()))
         # If no unit is free, the clauses are weighed for one that is taken: its deadline is still of interest.
-        parcels = order.allot(line.line_id, 1, {} if impossible else taken)
-        wanted = [Wanted(line.line_id, 1, parcels)]
+        free = {} if impossible else taken
+        wanted = [Wanted(line.line_id, 1, order.allot(line.line_id, 1, free, now.at, return_before))]
+        parcels = order.allot(line.line_id, 1, free, now.at, report_before)
         returning = weigh_request(order, wanted, now, now.at, clauses.returns_portal.channels[0], "refund")
         evidence = frozenset(clauses.wrong_item_evidence.requires)
         channel = clauses.wrong_item_by_email.channels[0]
         claiming = weigh_report(order, line.line_id, parcels, now, now.at, channel, evidence)
-        return_before, report_before = order.return_before(line.line_id), order.report_before(line.line_id)
+        return_end = order.window_end(line.line_id, taken, return_before)
+        report_end = order.window_end(line.line_id, taken, report_before)
         of_return = ReturnEligibility(
             **_ruling(returning, policy, impossible),
-            return_before=in_zone(return_before, tz) if return_before else None,
+            return_before=in_zone(return_end, tz) if return_end else None,
         )
         of_claim = WrongItemEligibility(
-            **_ruling(claiming, policy, impossible), report_before=in_zone(report_before, tz) if report_before else None
+            **_ruling(claiming, policy, impossible), report_before=in_zone(report_end, tz) if report_end else None
         )
         lines.append(
             LineEligibility.model_validate({"line_id": line.line_id, "return": of_return, "wrong_item": of_claim})

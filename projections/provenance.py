@@ -22,6 +22,7 @@ from returnable.domain.events import (
     ClaimResolved,
     Confirmed,
     Delivered,
+    DeliveryTakenBack,
     EvidenceAdded,
     Inspected,
     LabelIssued,
@@ -137,19 +138,25 @@ def when_it_was_judged(record: Record, result: ClauseResult, element: Element) -
 
 def shipment_of_the_parcel(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
     """The first shipment of the parcel; later ones are conflicts."""
-    return record.of(Shipped, parcel_id=element["parcel_id"])[:1]
+    return record.of(Shipped, Delivered, parcel_id=element["parcel_id"])[:1]
 
 
 def delivery_of_the_parcel(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
-    """The first delivery of the parcel; later ones are conflicts."""
-    return record.of(Delivered, parcel_id=element.get("parcel_id"))[:1]
+    """The first delivery of the parcel that was not taken back; later ones are conflicts."""
+    return _deliveries(record, element.get("parcel_id"))
+
+
+def _deliveries(record: Record, parcel_id: str | None) -> list[Recorded]:
+    events = record.of(Delivered, DeliveryTakenBack, parcel_id=parcel_id)
+    taken_back = [index for index, entry in enumerate(events) if isinstance(entry.event, DeliveryTakenBack)]
+    return events[taken_back[-1] + 1 if taken_back else 0 :][:1]
 
 
 def every_delivery(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded | str]:
     """All deliveries if everything was delivered; otherwise the absence of one."""
     if not element["delivered"]:
         return [ABSENCE]
-    return [each for parcel_id in record.case.order.parcels for each in record.of(Delivered, parcel_id=parcel_id)[:1]]
+    return [each for parcel_id in record.case.order.parcels for each in _deliveries(record, parcel_id)]
 
 
 def tightest_delivery(record: Record, result: ClauseResult, element: Element) -> Iterator[Recorded]:
@@ -166,7 +173,7 @@ def deliveries_of_the_line(record: Record, result: ClauseResult, element: Elemen
     for line in asked.lines if isinstance(asked, ReturnRequested) else ():
         if line.line_id == element["line_id"]:
             for taken in line.parcels:
-                yield from record.of(Delivered, parcel_id=taken.parcel_id)[:1]
+                yield from _deliveries(record, taken.parcel_id)
 
 
 def where_the_account_began(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:

@@ -41,12 +41,13 @@ class OrderLineView(Model):
 
 
 class ParcelView(Model):
-    """An outbound parcel."""
+    """An outbound parcel. Its carrier and its hand-over are ``null`` as long as only its delivery is known."""
 
     parcel_id: str
-    carrier: str
-    tracking_number: str
-    shipped_at: str
+    status: Literal["in_transit", "delivered", "lost", "returned_to_sender"]
+    carrier: str | None
+    tracking_number: str | None
+    shipped_at: str | None
     delivered_at: str | None
 
 

@@ -362,6 +362,43 @@ class Desk:
         """Money went back that the desk did not ask for. What is owed later is less by it."""
         return self._do("record_refund", locals())
 
+    def correct_delivery(
+        self,
+        *,
+        order_id: str,
+        parcel_id: str,
+        reason: str,
+        delivered_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A delivery that was reported was wrong: it is moved to ``delivered_at``, or taken back without it."""
+        return self._do("correct_delivery", locals())
+
+    def report_parcel_lost(
+        self,
+        *,
+        order_id: str,
+        parcel_id: str,
+        reported_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A parcel was lost on its way to the customer."""
+        return self._do("report_parcel_lost", locals())
+
+    def record_parcel_returned(
+        self,
+        *,
+        order_id: str,
+        parcel_id: str,
+        returned_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The carrier brought a parcel back to the sender."""
+        return self._do("record_parcel_returned", locals())
+
     def record_capture(
         self,
         *,

@@ -26,7 +26,7 @@ class KeyReused(ReturnableError):
         self.key = key
 
 
-def command_of(command: str, actor: tuple[str, str] | None, command_id: str, **fields: object) -> Command:
+def command_of(command: str, actor: tuple[str, str] | None, command_id: str | None, **fields: object) -> Command:
     """The command that an answer makes; ``actor`` is a role and an id."""
     given = {name: value for name, value in fields.items() if value is not None}
     if actor is not None:
@@ -34,8 +34,8 @@ def command_of(command: str, actor: tuple[str, str] | None, command_id: str, **f
     return parse_command({"command": command, "command_id": command_id} | given)
 
 
-def command_id_of(*parts: str) -> str:
-    """The id that the world outside uses, or its hash where the desk would refuse that as an id."""
+def id_of(*parts: str) -> str:
+    """An id made of what the world outside uses, or its hash where the desk would refuse that as an id."""
     joined = "/".join(parts)
     if len(joined) <= LONGEST_ID and why_refused(joined, NOT_IN_ID) is None:
         return joined

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from returnable.domain.commands import Command
-from returnable.domain.effects.answers import OutcomeUnknown, command_id_of, command_of
+from returnable.domain.effects.answers import OutcomeUnknown, command_of, id_of
 from returnable.domain.errors import ReturnableError
 from returnable.domain.fields import Evidence
 
@@ -68,7 +68,7 @@ class Mail:
         return self._command("report_wrong_item", channel="email", **fields, **shown)
 
     def _command(self, command: str, **fields: object) -> Command:
-        return command_of(command, None, command_id_of("mail", self.mail_id), **fields)
+        return command_of(command, None, id_of("mail", self.mail_id), **fields)
 
 
 class Mailbox(Protocol):

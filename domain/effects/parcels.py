@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from returnable.domain.commands import Command
-from returnable.domain.effects.answers import OutcomeUnknown, command_id_of, command_of
+from returnable.domain.effects.answers import OutcomeUnknown, command_of, id_of
 from returnable.domain.errors import ReturnableError
 
 
@@ -42,7 +42,7 @@ class LabelBought:
         return command_of(
             "issue_label",
             ("carrier", self.carrier),
-            command_id_of("label", self.key),
+            id_of("label", self.key),
             return_id=self.return_id,
             label_id=self.label_id,
             carrier=self.carrier,
@@ -95,7 +95,7 @@ class Scan:
     def _command(self, command: str, kind: ScanKind, fields: Mapping[str, object]) -> Command:
         if self.kind != kind:
             raise ValueError(f"scan {self.scan_id!r} says {self.kind}, not {kind}: it makes no {command}")
-        command_id = command_id_of("scan", self.carrier, self.scan_id)
+        command_id = id_of("scan", self.carrier, self.scan_id)
         return command_of(command, ("carrier", self.carrier), command_id, **fields)
 
 

@@ -5,15 +5,22 @@ A delivery resolves the ends of ``returns.window`` and ``wrong_item.window``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
-from returnable.domain.commands import RecordDelivery, RecordShipment
+from returnable.domain.commands import (
+    CorrectDelivery,
+    RecordDelivery,
+    RecordParcelReturned,
+    RecordShipment,
+    ReportParcelLost,
+)
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.errors import Impossible
-from returnable.domain.events import Delivered, Shipped, Units
+from returnable.domain.events import Delivered, DeliveryTakenBack, OutboundLost, ReturnedToSender, Shipped, Units
 from returnable.domain.fields import to_text
 from returnable.domain.order.state import Order, Parcel
-from returnable.domain.wording import plural, units
+from returnable.domain.wording import listed, plural, units
 
 
 def record_shipment(order: Order, command: RecordShipment, now: DecisionContext) -> DecisionResult:
@@ -30,17 +37,20 @@ def record_shipment(order: Order, command: RecordShipment, now: DecisionContext)
     if known is not None and any(_same_shipment(event, earlier) for earlier in known.shipments):
         return DecisionResult()
     reasons: list[str] = []
-    if shipped_at < order.confirmed.occurred_at:
+    if shipped_at < order.placed_at:
         reasons.append(
-            f"parcel {parcel_id} was shipped at {to_text(shipped_at)}, before the order was confirmed at "
-            f"{to_text(order.confirmed.occurred_at)}"
+            f"parcel {parcel_id} was shipped at {to_text(shipped_at)}, before the order was placed at "
+            f"{to_text(order.placed_at)}"
         )
-    if known is not None:
+    if known is not None and known.shipments:
         reasons.append(
             f"parcel {parcel_id} is already known to be shipped at {to_text(known.shipped_at)} by "
             f"{known.carrier} {known.tracking_number}; now told: {to_text(shipped_at)} by {command.carrier} "
             f"{command.tracking_number}"
         )
+    elif known is not None and known.delivered_at is not None and known.delivered_at < shipped_at:
+        reasons.append(_delivered_first(parcel_id, known.delivered_at, shipped_at))
+    reasons += _too_many(order, event, known)
     reasons += [
         f"parcel {parcel_id}, shipped at {to_text(shipped_at)}, has {units(count)} of line {line_id} more than was left "
         f"to ship: the shop cancelled {order.cancelled(line_id)}"
@@ -56,24 +66,34 @@ def record_shipment(order: Order, command: RecordShipment, now: DecisionContext)
 
 def _shipped_units(order: Order, command: RecordShipment, known: Parcel | None) -> tuple[Units, ...]:
     order.check_lines((line.line_id for line in command.lines or ()), "lines[{}].line_id")
-    # A cancelled unit may have been shipped all the same: then an exception says so.
-    left = {line.line_id: line.quantity - order.in_parcels(line.line_id) for line in order.lines.values()}
-    if command.lines is None:
-        rest = {line_id: order.to_ship(line_id) for line_id in left}
-        shipped = known.units if known else rest if any(rest.values()) else left
-        if not any(shipped.values()):
-            reason = f"every unit of {order.name} is in another parcel already"
-            raise Impossible("quantity.exceeded", reason, field="parcel_id")
-        return tuple(Units(line_id=line_id, quantity=count) for line_id, count in shipped.items() if count > 0)
-    for index, line in enumerate(command.lines):
-        left_of_line = left[line.line_id]
-        if known is None and line.quantity > left_of_line:
-            reason = (
-                f"{line.quantity} units of line {line.line_id} were shipped, but {left_of_line} "
-                f"{plural(left_of_line, 'is', 'are')} left to ship"
-            )
-            raise Impossible("quantity.exceeded", reason, field=f"lines[{index}].quantity")
-    return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
+    if command.lines is not None:
+        return tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines)
+    if known is not None and known.shipments:
+        shipped: Mapping[str, int] = known.units
+    else:  # a cancelled unit may have been shipped all the same: then an exception says so
+        left = {line_id: line.quantity - order.shipped(line_id) for line_id, line in order.lines.items()}
+        rest = {line_id: count - order.cancelled(line_id) for line_id, count in left.items()}
+        shipped = rest if any(count > 0 for count in rest.values()) else left
+    return tuple(Units(line_id=line_id, quantity=count) for line_id, count in shipped.items() if count > 0)
+
+
+def _too_many(order: Order, event: Shipped, known: Parcel | None) -> Iterator[str]:
+    """The lines of a new parcel with more units in it than were left to ship."""
+    if known is not None and known.shipments:
+        return
+    if not event.lines:
+        yield f"every unit of {order.name} is in another parcel already; now parcel {event.parcel_id} was shipped"
+    for line in event.lines:
+        left = order.lines[line.line_id].quantity - order.shipped(line.line_id)
+        if line.quantity > left:
+            shipped = f"{units(line.quantity)} of line {line.line_id} were shipped in parcel {event.parcel_id}"
+            yield f"{shipped}, but {max(0, left)} {plural(left, 'was', 'were')} left to ship"
+
+
+def _delivered_first(parcel_id: str, delivered_at: datetime, shipped_at: datetime) -> str:
+    return (
+        f"parcel {parcel_id} was delivered at {to_text(delivered_at)}, before it was shipped at {to_text(shipped_at)}"
+    )
 
 
 def _cancelled_units(order: Order, event: Shipped, known: Parcel | None) -> Iterator[tuple[str, int]]:
@@ -93,30 +113,117 @@ def _same_shipment(one: Shipped, other: Shipped) -> bool:
 
 
 def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext) -> DecisionResult:
-    """The parcel reached the customer. The windows of its units are resolved here, for good."""
+    """The parcel reached the customer. The windows of its units are resolved here."""
     delivered_at = command.delivered_at or now.at
     parcel = order.parcels.get(command.parcel_id)
-    if parcel is None:
-        raise Impossible("parcel.unknown", f"{order.name} has no parcel {command.parcel_id!r}", field="parcel_id")
-    if delivered_at in parcel.deliveries:
-        return DecisionResult()
     reasons: list[str] = []
-    if delivered_at < parcel.shipped_at:
+    if parcel is None:
+        if not any(order.to_ship(line_id) for line_id in order.lines):
+            reasons.append(
+                f"every unit of {order.name} is in another parcel already; now {command.parcel_id} was delivered"
+            )
+    else:
+        if delivered_at in parcel.deliveries:
+            return DecisionResult()
+        if parcel.shipments and delivered_at < parcel.shipped_at:
+            reasons.append(_delivered_first(parcel.parcel_id, delivered_at, parcel.shipped_at))
+        if parcel.gone is not None:
+            reasons.append(
+                f"parcel {parcel.parcel_id} did not reach the customer, as was reported at {to_text(parcel.gone.at)}; now "
+                f"told: delivered at {to_text(delivered_at)}"
+            )
+        if parcel.delivered_at is not None:
+            reasons.append(
+                f"parcel {parcel.parcel_id} is already known to be delivered at {to_text(parcel.delivered_at)}; now "
+                f"told: {to_text(delivered_at)}"
+            )
+    if delivered_at < order.placed_at:
         reasons.append(
-            f"parcel {parcel.parcel_id} was delivered at {to_text(delivered_at)}, before it was shipped at "
-            f"{to_text(parcel.shipped_at)}"
+            f"parcel {command.parcel_id} was delivered at {to_text(delivered_at)}, before the order was placed at "
+            f"{to_text(order.placed_at)}"
         )
-    if parcel.delivered_at is not None:
-        reasons.append(
-            f"parcel {parcel.parcel_id} is already known to be delivered at {to_text(parcel.delivered_at)}; now told: "
-            f"{to_text(delivered_at)}"
-        )
+    return now.fact(order.stream, _delivered(command.parcel_id, delivered_at, now), reasons)
+
+
+def _delivered(parcel_id: str, delivered_at: datetime, now: DecisionContext) -> Delivered:
     clauses, deadlines = now.policy.clauses, now.deadlines
-    event = Delivered(
+    return Delivered(
         **now.envelope(delivered_at),
-        parcel_id=command.parcel_id,
+        parcel_id=parcel_id,
         return_before=deadlines.end(clauses.returns_window, delivered_at, "return_before"),
         report_before=deadlines.end(clauses.wrong_item_window, delivered_at, "report_before"),
         pins=now.pins,
     )
-    return now.fact(order.stream, event, reasons)
+
+
+def correct_delivery(
+    order: Order, command: CorrectDelivery, now: DecisionContext, decisions: Sequence[str]
+) -> DecisionResult:
+    """Take a delivery back, or move it. ``decisions``: the ids of the decisions that rest on it; they keep their rulings."""
+    parcel = _known_parcel(order, command.parcel_id)
+    moved_to = command.delivered_at
+    if parcel.delivered is None:
+        if moved_to is None:
+            return DecisionResult()
+        reason = f"{order.name}: parcel {parcel.parcel_id} is not delivered, so there is nothing to correct"
+        raise Impossible("command.invalid", reason, field="parcel_id")
+    if parcel.delivered.at == moved_to:
+        return DecisionResult()
+    event = DeliveryTakenBack(
+        **now.envelope(parcel.delivered.at),
+        parcel_id=parcel.parcel_id,
+        moved_to=moved_to,
+        reason=command.reason,
+        decisions=tuple(decisions),
+    )
+    reasons: list[str] = []
+    if decisions:
+        reasons.append(
+            f"{plural(len(decisions), 'the decision', 'the decisions')} {listed(decisions)} "
+            f"{plural(len(decisions), 'rests', 'rest')} on the delivery of parcel {parcel.parcel_id} at "
+            f"{to_text(parcel.delivered.at)}, which was wrong"
+        )
+    if moved_to is not None and parcel.shipments and moved_to < parcel.shipped_at:
+        reasons.append(_delivered_first(parcel.parcel_id, moved_to, parcel.shipped_at))
+    decided = now.fact(order.stream, event, reasons)
+    if moved_to is not None:
+        decided.events.insert(1, (order.stream, _delivered(parcel.parcel_id, moved_to, now)))
+    return decided
+
+
+def report_lost(order: Order, command: ReportParcelLost, now: DecisionContext) -> DecisionResult:
+    """A parcel was lost on its way out."""
+    return _did_not_arrive(order, OutboundLost, command.parcel_id, command.reported_at, "was lost on its way", now)
+
+
+def record_returned(order: Order, command: RecordParcelReturned, now: DecisionContext) -> DecisionResult:
+    """The carrier brought a parcel back."""
+    return _did_not_arrive(
+        order, ReturnedToSender, command.parcel_id, command.returned_at, "came back to the sender", now
+    )
+
+
+def _did_not_arrive(
+    order: Order,
+    kind: type[OutboundLost | ReturnedToSender],
+    parcel_id: str,
+    at: datetime | None,
+    what: str,
+    now: DecisionContext,
+) -> DecisionResult:
+    parcel = _known_parcel(order, parcel_id)
+    event = kind(**now.envelope(at), parcel_id=parcel_id)
+    if parcel.gone is not None and parcel.gone.at == event.occurred_at:
+        return DecisionResult()
+    if parcel.delivered_at is not None:
+        reason = f"parcel {parcel_id} {what}, but it was delivered at {to_text(parcel.delivered_at)}"
+    else:
+        reason = f"parcel {parcel_id} {what}: its units have to be shipped again, or cancelled"
+    return now.fact(order.stream, event, [reason])
+
+
+def _known_parcel(order: Order, parcel_id: str) -> Parcel:
+    parcel = order.parcels.get(parcel_id)
+    if parcel is None:
+        raise Impossible("parcel.unknown", f"{order.name} has no parcel {parcel_id!r}", field="parcel_id")
+    return parcel

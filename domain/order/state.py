@@ -20,10 +20,13 @@ from returnable.domain.events import (
     Confirmed,
     CustomerNotified,
     Delivered,
+    DeliveryTakenBack,
     Event,
+    OutboundLost,
     PaymentCaptured,
     PayoutNamed,
     RefusalsCounted,
+    ReturnedToSender,
     Shipped,
     UnitsCancelled,
 )
@@ -39,7 +42,10 @@ Held = Mapping[str | None, int]
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A parcel on its way out. The first report of its shipment and of its delivery counts; later ones are only kept."""
+    """A parcel on its way out. The first report of its shipment and of its delivery counts; later ones are only kept.
+
+    One that was delivered before its shipment is known has no carrier, and holds what no other parcel does.
+    """
 
     parcel_id: str
     carrier: str
@@ -53,11 +59,38 @@ class Parcel:
     """Every report of its shipment."""
     deliveries: tuple[datetime, ...] = ()
     """Every reported time of its delivery."""
+    gone: Happened | None = None
+    """When it was lost or came back to the sender. Its units can be shipped again."""
+    lost: bool = False
+    """Whether it is gone because it was lost."""
+
+    @property
+    def status(self) -> Literal["in_transit", "delivered", "lost", "returned_to_sender"]:
+        """Where it is."""
+        if self.delivered is not None:
+            return "delivered"
+        if self.gone is not None:
+            return "lost" if self.lost else "returned_to_sender"
+        return "in_transit"
 
     @property
     def delivered_at(self) -> datetime | None:
         """When it reached the customer."""
         return self.delivered.at if self.delivered else None
+
+
+EndOf = Callable[[Parcel], datetime | None]
+"""The end of the window of a parcel's units (exclusive), by one clause."""
+
+
+def return_before(parcel: Parcel) -> datetime | None:
+    """The end of the window to return its units."""
+    return parcel.return_before
+
+
+def report_before(parcel: Parcel) -> datetime | None:
+    """The end of the window to report a wrong item in it."""
+    return parcel.report_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +180,12 @@ class Order(Aggregate):
 
     def in_parcels(self, line_id: str) -> int:
         """How many units of a line are in parcels."""
-        return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values())
+        return sum(parcel.units.get(line_id, 0) for parcel in self.parcels.values() if parcel.gone is None)
+
+    def shipped(self, line_id: str) -> int:
+        """How many units of a line are in parcels whose shipment is known."""
+        parcels = (parcel for parcel in self.parcels.values() if parcel.shipments and parcel.gone is None)
+        return sum(parcel.units.get(line_id, 0) for parcel in parcels)
 
     def cancelled(self, line_id: str) -> int:
         """How many units of a line the shop cancelled; the customer's request cancels the order, not units."""
@@ -178,21 +216,37 @@ class Order(Aggregate):
         """How many units of a line were delivered."""
         return sum(parcel.units[line_id] for parcel in self._delivered(line_id))
 
-    def return_before(self, line_id: str) -> datetime | None:
-        """The latest end of the return window among the line's delivered units (exclusive)."""
-        return max((p.return_before for p in self._delivered(line_id) if p.return_before), default=None)
+    def window_end(self, line_id: str, held: Held, end_of: EndOf) -> datetime | None:
+        """The latest end of a window (exclusive) among the delivered units of a line that nobody holds.
 
-    def report_before(self, line_id: str) -> datetime | None:
-        """The latest end of the wrong-item window among the line's delivered units (exclusive)."""
-        return max((p.report_before for p in self._delivered(line_id) if p.report_before), default=None)
+        If all are held, it is the latest among the delivered units.
+        """
+        parcels = self._delivered(line_id)
+        free = [parcel for parcel in parcels if parcel.units[line_id] > held.get(parcel.parcel_id, 0)]
+        return max((end for parcel in free or parcels if (end := end_of(parcel)) is not None), default=None)
 
     def _delivered(self, line_id: str) -> list[Parcel]:
         return [p for p in self.parcels.values() if p.delivered and p.units.get(line_id)]
 
-    def allot(self, line_id: str, quantity: int, held: Held) -> tuple[Allotment, ...]:
-        """Take units of a line that nobody holds: those with the latest deadline first, undelivered ones last."""
+    def allot(
+        self, line_id: str, quantity: int, held: Held, asked_at: datetime, end_of: EndOf, parcel_id: str | None = None
+    ) -> tuple[Allotment, ...]:
+        """Take units of a line that nobody holds, of that parcel or of any.
+
+        Those whose window closes first come first, then those whose window is not open at ``asked_at`` (the latest deadline
+        first), then undelivered ones.
+        """
+
+        def urgency(parcel: Parcel) -> tuple[bool, float, str]:
+            end = end_of(parcel)
+            if end is None or parcel.delivered_at is None:
+                raise HistoryBroken(f"{self.stream}: parcel {short(parcel.parcel_id)} was delivered without a window")
+            is_open = parcel.delivered_at <= asked_at < end
+            return not is_open, end.timestamp() if is_open else -end.timestamp(), parcel.parcel_id
+
         taken: list[Allotment] = []
-        for parcel in sorted(self._delivered(line_id), key=_latest_deadline, reverse=True):
+        parcels = [parcel for parcel in self._delivered(line_id) if parcel_id in (None, parcel.parcel_id)]
+        for parcel in sorted(parcels, key=urgency):
             free = min(quantity, parcel.units[line_id] - held.get(parcel.parcel_id, 0))
             if free > 0:
                 taken.append(Allotment(parcel_id=parcel.parcel_id, quantity=free))
@@ -201,9 +255,7 @@ class Order(Aggregate):
             taken.append(Allotment(parcel_id=None, quantity=quantity))
         return tuple(taken)
 
-    def ask_window(
-        self, units: Iterable[Allotment], asked_at: datetime, end_of: Callable[[Parcel], datetime | None]
-    ) -> WindowAsked:
+    def ask_window(self, units: Iterable[Allotment], asked_at: datetime, end_of: EndOf) -> WindowAsked:
         """Whether all units were delivered by then, and their windows, which end (exclusively) at ``end_of``, open."""
         undelivered = 0
         windows: list[tuple[str, datetime, datetime, bool]] = []
@@ -246,6 +298,20 @@ class Order(Aggregate):
             )
             raise Impossible("quantity.exceeded", reason, field=field)
 
+    def check_in_parcel(self, line_id: str, quantity: int, held: Held, parcel_id: str, field: str) -> None:
+        """Raise ``parcel.unknown``, or ``quantity.exceeded`` where fewer units of the line in that parcel are free."""
+        parcel = self.parcels.get(parcel_id)
+        if parcel is None:
+            raise Impossible("parcel.unknown", f"{self.name} has no parcel {parcel_id!r}", field=f"{field}.parcel_id")
+        there = parcel.units.get(line_id, 0)
+        free = there - held.get(parcel_id, 0)
+        if quantity > free:
+            reason = (
+                f"asked for {quantity} of line {line_id} in parcel {parcel_id}, but {there} {plural(there, 'was', 'were')} "
+                f"in it, and {max(0, free)} of them {plural(free, 'is', 'are')} in no other return or claim"
+            )
+            raise Impossible("quantity.exceeded", reason, field=f"{field}.quantity")
+
     def check_not_cancelled(self, command: str) -> None:
         """Raise ``transition.not_allowed`` for a cancelled order: its cancellation pays everything back."""
         if self.status == "cancelled":
@@ -265,6 +331,9 @@ class Order(Aggregate):
         if isinstance(event, Delivered):
             self._deliver(event, happened)
             return
+        if isinstance(event, DeliveryTakenBack):
+            self._take_back(event)
+            return
         if isinstance(event, UnitsCancelled):
             self._cancel(event)
             return
@@ -279,10 +348,22 @@ class Order(Aggregate):
             self.account_since = event.occurred_at if self.account_id is not None else None
         elif isinstance(event, Shipped):
             known = self.parcels.get(event.parcel_id)
-            if known is None:
+            if known is None or not known.shipments:
                 units = {units.line_id: units.quantity for units in event.lines}
-                known = Parcel(event.parcel_id, event.carrier, event.tracking_number, units, event.occurred_at)
+                new = Parcel(event.parcel_id, event.carrier, event.tracking_number, units, event.occurred_at)
+                known = (
+                    new
+                    if known is None
+                    else replace(
+                        known,
+                        carrier=new.carrier,
+                        tracking_number=new.tracking_number,
+                        units=units,
+                        shipped_at=new.shipped_at,
+                    )
+                )
             self.parcels[event.parcel_id] = replace(known, shipments=(*known.shipments, event))
+            self._assume_contents()
         elif isinstance(event, Cancelled):
             self.cancelled_at = event.occurred_at
             self.notices_owed += 1
@@ -296,12 +377,17 @@ class Order(Aggregate):
     def _deliver(self, event: Delivered, happened: Happened) -> None:
         parcel = self.parcels.get(event.parcel_id)
         if parcel is None:
-            raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was delivered but never shipped")
+            parcel = Parcel(event.parcel_id, "", "", {}, event.occurred_at)
         if parcel.delivered is None:
             parcel = replace(
-                parcel, delivered=happened, return_before=event.return_before, report_before=event.report_before
+                parcel,
+                delivered=happened,
+                return_before=event.return_before,
+                report_before=event.report_before,
+                gone=None,
             )
         self.parcels[event.parcel_id] = replace(parcel, deliveries=(*parcel.deliveries, event.occurred_at))
+        self._assume_contents()
         self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
 
     def _cancel(self, event: UnitsCancelled) -> None:
@@ -324,8 +410,33 @@ class Order(Aggregate):
         if self.status == "cancelled":
             self.cancelled_at = self.cancelled_at or event.occurred_at
 
+    def _take_back(self, event: DeliveryTakenBack) -> None:
+        parcel = self.parcels.get(event.parcel_id)
+        if parcel is None or parcel.delivered is None:
+            raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was not delivered")
+        self.parcels[event.parcel_id] = replace(parcel, delivered=None, return_before=None, report_before=None)
+        self._assume_contents()
+        self.status = ORDER.after(self.status, event.type)
+
+    def _assume_contents(self) -> None:
+        """What was delivered before its shipment is known holds what no other parcel does."""
+        for parcel in [each for each in self.parcels.values() if not each.shipments]:
+            others = {line_id: self.in_parcels(line_id) - parcel.units.get(line_id, 0) for line_id in self.lines}
+            rest = {
+                line_id: line.quantity - others[line_id] - self.cancelled(line_id)
+                for line_id, line in self.lines.items()
+            }
+            units = {line_id: count for line_id, count in rest.items() if count > 0} if parcel.delivered else {}
+            self.parcels[parcel.parcel_id] = replace(parcel, units=units)
+
     def _note(self, event: Event, happened: Happened) -> None:
-        if isinstance(event, AccountLinked):
+        if isinstance(event, OutboundLost | ReturnedToSender):
+            parcel = self.parcels.get(event.parcel_id)
+            if parcel is None:
+                raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was never shipped")
+            if parcel.delivered is None:
+                self.parcels[event.parcel_id] = replace(parcel, gone=happened, lost=isinstance(event, OutboundLost))
+        elif isinstance(event, AccountLinked):
             self.account_since = min(event.occurred_at, self.account_since or event.occurred_at)
             self.account_id = event.account_id
         elif isinstance(event, PaymentCaptured):
@@ -340,7 +451,3 @@ class Order(Aggregate):
             self.notices_owed = 0
         elif isinstance(event, RefusalsCounted) and event.command == "request_cancellation":
             self.notices_owed += 1
-
-
-def _latest_deadline(parcel: Parcel) -> tuple[datetime, datetime, str]:
-    return parcel.return_before or parcel.shipped_at, parcel.delivered_at or parcel.shipped_at, parcel.parcel_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from returnable.domain.commands import RecordRefundResult, minor_units
@@ -10,7 +11,7 @@ from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.events import Event, ExceptionRaised, Refunded, RefundFailed, RefundReversed, RefundSettled
 from returnable.domain.fields import to_text
 from returnable.domain.money import to_major
-from returnable.domain.refunds.state import Refund, RefundSubject, Result
+from returnable.domain.refunds.state import Answer, Refund, RefundSubject, Result
 from returnable.domain.refunds.tenders import over_captured, overpaid
 from returnable.domain.wording import listed
 
@@ -26,10 +27,11 @@ def record_result(
     currency = command.currency or order.currency
     asked = None if command.amount is None else minor_units("amount", command.amount, currency)
     same = (name, command.result, command.reference)
-    if any(known[:3] == same and (asked is None or known[3:] == (asked, currency)) for known in refund.answers):
+    if any(known[:3] == same and (asked is None or known[3:5] == (asked, currency)) for known in refund.answers):
         return DecisionResult()
     answered_at = command.settled_at or now.at
-    kind, amount = _meant(refund, command, asked)
+    later = refund.taken_back(name, command.result, command.reference, answered_at)
+    kind, amount = _meant(refund, command, asked, answered_at, taken_back=later is not None)
     answer: dict[str, Any] = {
         "refund_id": refund.refund_id,
         "payment_id": name,
@@ -46,14 +48,19 @@ def record_result(
     if after.complete and after.status == "requested":
         settled_at = after.settled_at or answered_at
         events.append((refund.stream, Refunded(**now.envelope(settled_at), refund_id=refund.refund_id)))
-    reasons = [*_surprises(refund, event), *_too_much(about, refund, after)]
+    reasons = [*_surprises(refund, event, later), *_too_much(about, refund, after)]
     if reasons:
         events.append((refund.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
     return DecisionResult(events=events)
 
 
-def _meant(refund: Refund, command: RecordRefundResult, asked: int | None) -> tuple[type[Result], int]:
-    """What an answer records, and its amount. Without an amount it is about all that is open of the tender."""
+def _meant(
+    refund: Refund, command: RecordRefundResult, asked: int | None, answered_at: datetime, *, taken_back: bool
+) -> tuple[type[Result], int]:
+    """What an answer records, and its amount. Without an amount it is about all that is open of the tender.
+
+    ``taken_back``: the provider took this answer back before it was learnt.
+    """
     name = command.payment_id
     if command.result == "succeeded":
         concerned = refund.concerned(name)
@@ -62,15 +69,19 @@ def _meant(refund: Refund, command: RecordRefundResult, asked: int | None) -> tu
     named = refund.named(name)
     pending, settled = sum(tender.pending for tender in named), sum(tender.settled for tender in named)
     paid = [known for known in refund.answers if known[:3] == (name, "succeeded", command.reference)]
+    if taken_back:
+        return RefundFailed, paid[-1].amount if asked is None else asked
     if command.reference is not None and paid and settled:  # the provider takes back what it said of this payment
         return RefundReversed, min(paid[-1].amount, settled) if asked is None else asked
-    if settled and (not pending or (asked is not None and asked > pending)):
+    # A failure from before anything was paid, such as a refusal, sends nothing back.
+    paid_by_then = any(known.result == "succeeded" and known.at <= answered_at for known in refund.answers)
+    if settled and paid_by_then and (not pending or (asked is not None and asked > pending)):
         return RefundReversed, settled if asked is None else asked
     return RefundFailed, pending if asked is None else asked
 
 
-def _surprises(refund: Refund, event: Result) -> Iterator[str]:
-    """What of an answer contradicts the refund."""
+def _surprises(refund: Refund, event: Result, later: Answer | None) -> Iterator[str]:
+    """What of an answer contradicts the refund; ``later`` is the known answer by which the provider took it back."""
     name, of = event.payment_id, f"refund {refund.refund_id}"
     named = refund.named(name)
     amount = f"{to_major(event.amount, event.currency)} {event.currency}"
@@ -82,6 +93,10 @@ def _surprises(refund: Refund, event: Result) -> Iterator[str]:
         yield f"{of} pays nothing to {name}{counted}"
     if event.currency != refund.currency:
         yield f"{of} is in {refund.currency}, but the answer for {name} is about {amount}: the tender is as before"
+    elif later is not None:
+        now = f"{later.result} at {to_text(later.at)}"
+        result = "succeeded" if isinstance(event, RefundSettled) else "failed"
+        yield f"{amount} of {of} {result} for {name} at {to_text(event.occurred_at)}, but {now}: the later answer holds"
     elif named:
         settles, reverses = isinstance(event, RefundSettled), isinstance(event, RefundReversed)
         room = sum(t.asked - t.settled if settles else t.settled if reverses else t.pending for t in named)

@@ -31,13 +31,15 @@ Result = RefundSettled | RefundFailed | RefundReversed
 
 
 class Answer(NamedTuple):
-    """An answer of the payment provider. The same answer told twice is one answer."""
+    """An answer of the payment provider. The same answer told twice is one answer, whatever time it names."""
 
     payment_id: str
     result: Literal["succeeded", "failed"]
     reference: str | None
     amount: int
     currency: str
+    at: datetime
+    """When the provider settled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,16 @@ class Refund:
         named = self.named(payment_id)
         return named or [t for t in self.tenders.values() if t.settled < t.asked] or list(self.tenders.values())[:1]
 
+    def taken_back(self, payment_id: str, result: str, reference: str | None, at: datetime) -> Answer | None:
+        """The known answer that takes an answer back: the opposite about the same reference, settled later.
+
+        Answers are learnt in any order. What the provider settled last about a reference holds.
+        """
+        if reference is None:
+            return None
+        same = [known for known in self.answers if (known.payment_id, known.reference) == (payment_id, reference)]
+        return next((known for known in same if known.result != result and known.at > at), None)
+
     def clone(self) -> Refund:
         """A copy that can be changed without touching this one."""
         new = shallow_copy(self)
@@ -197,14 +209,19 @@ class Refund:
         for tender in event.tenders:
             name, amount = tender.payment_id, tender.amount
             self.tenders[name] = TenderState(name, amount, settled=amount)
-            self.answers += (Answer(name, "succeeded", tender.reference, amount, event.currency),)
+            self.answers += (Answer(name, "succeeded", tender.reference, amount, event.currency, event.occurred_at),)
             if tender.reference is not None:
                 self.references[name] = tender.reference
 
     def _answer(self, event: Result) -> None:
         settles = isinstance(event, RefundSettled)
         result: Literal["succeeded", "failed"] = "succeeded" if settles else "failed"
-        self.answers += (Answer(event.payment_id, result, event.reference, event.amount, event.currency),)
+        later = self.taken_back(event.payment_id, result, event.reference, event.occurred_at)
+        self.answers += (
+            Answer(event.payment_id, result, event.reference, event.amount, event.currency, event.occurred_at),
+        )
+        if later is not None:
+            return
         left = event.amount if event.currency == self.currency else 0
         known = bool(self.named(event.payment_id))
         concerned = self.concerned(event.payment_id) if settles else self.named(event.payment_id)
@@ -247,13 +264,14 @@ def attempts_by_stream(refunds: Iterable[Refund]) -> dict[str, list[Refund]]:
 
 
 def unpaid(attempts: Sequence[Refund]) -> Counter[str]:
-    """Payment id → what should have gone back to it, but failed in the latest attempts."""
+    """Payment id → what should have gone back to it, but failed and was not asked for again."""
+    failed = Counter[str]()
+    for refund in attempts:
+        for name, tender in refund.tenders.items():
+            failed[name] = max(0, failed[name] - tender.asked) + tender.failed
     open_, found = due_by(attempts) - on_its_way(attempts), Counter[str]()
-    for refund in reversed(attempts):
-        for tender in refund.tenders.values():
-            taken = max(0, min(open_, tender.failed))
-            found[tender.payment_id] += taken
-            open_ -= taken
+    for name, amount in failed.items():
+        found[name] = max(0, min(open_ - found.total(), amount))
     return +found
 
 

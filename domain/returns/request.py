@@ -14,7 +14,7 @@ from returnable.domain.deciding import DecisionContext, DecisionResult, Weighing
 from returnable.domain.events import Allotment, ReturnAuthorized, ReturnDeclined, ReturnLine, ReturnRequested
 from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
-from returnable.domain.order.state import Held, Order
+from returnable.domain.order.state import Held, Order, return_before
 from returnable.domain.ports import ReservedId
 from returnable.domain.ruling import Grounds, margin_seconds
 
@@ -27,6 +27,7 @@ class Wanted:
     quantity: int
     parcels: tuple[Allotment, ...]
     reason: str | None = None
+    parcel_id: str | None = None
 
 
 def weigh_request(
@@ -74,7 +75,7 @@ def weigh_request(
 
 def _window_of(order: Order, want: Wanted, requested_at: datetime) -> Grounds:
     grounds: Grounds = {"line_id": want.line_id, "quantity": want.quantity}
-    window = order.ask_window(want.parcels, requested_at, lambda parcel: parcel.return_before)
+    window = order.ask_window(want.parcels, requested_at, return_before)
     grounds |= window.grounds("return_before", requested_at)
     grounds["in_time"] = window.in_time
     return grounds
@@ -89,13 +90,15 @@ def request_return(
     """Authorize or decline the return; ``held`` says which units of each line are taken elsewhere."""
     order.check_lines((line.line_id for line in command.lines), "lines[{}].line_id")
     order.check_not_cancelled(command.command)
+    requested_at = command.requested_at or now.at
     wanted: list[Wanted] = []
     for index, line in enumerate(command.lines):
         taken = held[line.line_id]
         order.check_quantity(line.line_id, line.quantity, sum(taken.values()), f"lines[{index}].quantity")
-        parcels = order.allot(line.line_id, line.quantity, taken)
-        wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason))
-    requested_at = command.requested_at or now.at
+        if line.parcel_id is not None:
+            order.check_in_parcel(line.line_id, line.quantity, taken, line.parcel_id, f"lines[{index}]")
+        parcels = order.allot(line.line_id, line.quantity, taken, requested_at, return_before, line.parcel_id)
+        wanted.append(Wanted(line.line_id, line.quantity, parcels, line.reason, line.parcel_id))
     weighing = weigh_request(order, wanted, now, requested_at, command.channel, command.resolution)
     stream = str(StreamId("return", command.return_id))
     request = ReturnRequested(
@@ -103,7 +106,13 @@ def request_return(
         return_id=command.return_id,
         order_id=order.order_id,
         lines=tuple(
-            ReturnLine(line_id=want.line_id, quantity=want.quantity, reason=want.reason, parcels=want.parcels)
+            ReturnLine(
+                line_id=want.line_id,
+                quantity=want.quantity,
+                reason=want.reason,
+                parcel_id=want.parcel_id,
+                parcels=want.parcels,
+            )
             for want in wanted
         ),
         channel=command.channel,

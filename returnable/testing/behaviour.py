@@ -26,6 +26,7 @@ from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import Confirmed
 from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.money import to_major
+from returnable.domain.order.state import report_before, return_before
 from returnable.domain.outcome import Outcome
 from returnable.domain.overrides import effective
 from returnable.domain.policy import CLAUSE_IDS, Policy, bundled_policies
@@ -278,8 +279,10 @@ class Behaviour:
             yield self._made(often, "request_refund", self._refund, case, on_order)
         if any(order.delivered(line_id) for line_id in order.lines):
             free = [line_id for line_id in order.lines if free_units(case, line_id)]
-            in_time = any(self.at < (order.return_before(line_id) or self.at) for line_id in free)
-            early = any(self.at < (order.report_before(line_id) or self.at) for line_id in free)
+            in_time = any(
+                self.at < (order.window_end(each, case.held[each], return_before) or self.at) for each in free
+            )
+            early = any(self.at < (order.window_end(each, case.held[each], report_before) or self.at) for each in free)
             if sum(ret.status != "declined" for ret in case.returns.values()) < 6:
                 yield self._made(6 if in_time else 0.2, "request_return", self._return, case)
             if sum(claim.status != "denied" for claim in case.claims.values()) < 4:

@@ -27,6 +27,7 @@ __all__ = [
     "an_order",
     "cancel_order",
     "confirm_order",
+    "correct_delivery",
     "declined",
     "deny_claim",
     "finding",
@@ -42,11 +43,13 @@ __all__ = [
     "record_claim_contact",
     "record_delivery",
     "record_label_received",
+    "record_parcel_returned",
     "record_refund",
     "record_refund_result",
     "record_return_shipment",
     "record_send_back",
     "record_shipment",
+    "report_parcel_lost",
     "report_return_lost",
     "report_wrong_item",
     "request_cancellation",
@@ -305,6 +308,33 @@ def record_refund_result(
     answer = {"reference": f"re-{payment_id}"} if result == "succeeded" else {"reason": "The card is closed."}
     given = {"refund_id": refund_id, "payment_id": payment_id, "result": result}
     return _step("record_refund_result", at, given | answer | fields)
+
+
+def correct_delivery(
+    parcel_id: str = "P-1",
+    *,
+    delivered_at: When | None = None,
+    order_id: str = "A-1",
+    reason: str = "The carrier took the scan back.",
+    at: When | None = None,
+    **fields: Any,
+) -> Step:
+    """A delivery is moved to ``delivered_at``, or taken back without it."""
+    given = {"order_id": order_id, "parcel_id": parcel_id, "reason": reason}
+    moved = {} if delivered_at is None else {"delivered_at": delivered_at}
+    return _step("correct_delivery", at, given | moved | fields)
+
+
+def report_parcel_lost(parcel_id: str = "P-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any) -> Step:
+    """A parcel is lost on its way to the customer."""
+    return _step("report_parcel_lost", at, {"order_id": order_id, "parcel_id": parcel_id} | fields)
+
+
+def record_parcel_returned(
+    parcel_id: str = "P-1", *, order_id: str = "A-1", at: When | None = None, **fields: Any
+) -> Step:
+    """The carrier brings a parcel back to the sender."""
+    return _step("record_parcel_returned", at, {"order_id": order_id, "parcel_id": parcel_id} | fields)
 
 
 def record_refund(

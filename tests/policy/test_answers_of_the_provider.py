@@ -246,6 +246,70 @@ def test_an_answer_with_another_reference_to_a_settled_tender_is_another_answer(
     assert exceptions(story) == ["p-1 of refund F-1 was paid already, and now again without an amount (reference re-2)"]
 
 
+@pytest.mark.parametrize(
+    ("last", "held", "books"),
+    [
+        ("failed", "failed at 2026-03-14T04:00:00Z", ("p-1", "600.00", "0.00", "0.00", "600.00")),
+        ("succeeded", "succeeded at 2026-03-14T04:00:00Z", ("p-1", "600.00", "600.00", "0.00", "0.00")),
+    ],
+)
+def test_what_was_settled_last_holds_whichever_answer_is_learnt_first(
+    last: str, held: str, books: tuple[str, ...]
+) -> None:
+    first = {"failed": "succeeded", "succeeded": "failed"}[last]
+    answers = [
+        record_refund_result(result=result, settled_at=at, reference="re-1", amount="600.00", at="2026-03-16")
+        for result, at in ((first, "2026-03-11"), (last, "2026-03-14"))
+    ]
+    in_order, reversed_ = asked(), asked()
+    in_order.given(*answers)
+
+    reversed_.given(answers[1]).when(answers[0])
+
+    assert ledger(in_order) == ledger(reversed_) == [books]
+    assert exceptions(in_order) == []
+    assert exceptions(reversed_) == [
+        f"600.00 USD of refund F-1 {first} for p-1 at 2026-03-11T04:00:00Z, but {held}: the later answer holds"
+    ]
+    statuses = {story.ask("refund/F-1")["status"] for story in (in_order, reversed_)}
+    assert statuses == {"failed" if last == "failed" else "refunded"}
+    assert [work(reversed_), work(in_order)] == (
+        [[("exception", "R-1"), ("request_refund", "R-1")], [("request_refund", "R-1")]]
+        if last == "failed"
+        else [[("exception", "R-1")], []]
+    )
+
+
+def test_an_answer_that_was_taken_back_before_it_was_learnt_leaves_the_rest_of_its_tender_pending() -> None:
+    story = asked()
+    story.given(record_refund_result(reference="re-1", amount="100.00", settled_at="2026-03-14", at="2026-03-16"))
+
+    told = record_refund_result(result="failed", reference="re-1", amount="100.00", settled_at="2026-03-12")
+    story.when(told).then("RefundFailed", "ExceptionRaised")
+
+    assert ledger(story) == [("p-1", "600.00", "100.00", "500.00", "0.00")]
+
+
+def test_a_refusal_from_before_the_payment_sends_nothing_back() -> None:
+    story = asked()
+    story.given(record_refund_result(reference="re-1", amount="600.00", settled_at="2026-03-14", at="2026-03-16"))
+
+    told = record_refund_result(result="failed", amount="600.00", settled_at="2026-03-12")
+    story.when(told).then("RefundFailed", "ExceptionRaised")
+
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+    assert exceptions(story) == ["600.00 USD of refund F-1 were failed for p-1, but only 0.00 of it were open"]
+
+
+def test_an_answer_without_a_reference_takes_nothing_back() -> None:
+    story = asked()
+    story.given(record_refund_result(result="failed", amount="600.00", settled_at="2026-03-14", at="2026-03-16"))
+
+    story.when(record_refund_result(amount="600.00", settled_at="2026-03-11")).then("RefundSettled", "Refunded")
+
+    assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
+
+
 # ---- several tenders ---------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +362,22 @@ def test_a_refund_of_nothing_settles_itself() -> None:
     story.then_view("refund/F-1", status="refunded", total="0.00", tenders=[])
     story.then_view("return/R-1", status="refunded")
     assert work(story, as_of="2026-05-01T00:00:00Z") == []
+
+
+def test_a_tender_that_failed_in_every_attempt_is_asked_for_once_beside_one_that_came_back() -> None:
+    story = asked(payments=TWO)
+    story.given(record_refund_result(payment_id="p-1", reference="re-1"))
+    for attempt in ("F-1", "F-2", "F-3"):
+        if attempt != "F-1":
+            story.given(request_refund(attempt))
+            story.then_view(f"refund/{attempt}", total="100.00")
+        story.given(record_refund_result(refund_id=attempt, payment_id="p-2", result="failed"))
+
+    story.given(record_refund_result(payment_id="p-1", result="failed", reference="re-1"))
+
+    story.when(request_refund("F-4")).then_accepted()
+    tenders = [(each["payment_id"], each["amount"]) for each in story.ask("refund/F-4")["tenders"]]
+    assert tenders == [("p-1", "500.00"), ("p-2", "100.00")]
 
 
 # ---- any answers -------------------------------------------------------------------------------------------------------

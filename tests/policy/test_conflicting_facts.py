@@ -116,8 +116,10 @@ def test_a_shipment_before_the_confirmation_learnt_after_the_cancellation_has_tw
     assert len(last_reasons(story)) == 2
 
 
-def test_a_delivery_of_an_unknown_parcel_is_impossible() -> None:
-    given(a_delivered_order()).when(record_delivery("P-9")).then_error("parcel.unknown")
+def test_a_delivery_of_a_parcel_too_many_is_recorded_with_an_exception() -> None:
+    story = given(a_delivered_order()).when(record_delivery("P-9")).then("Delivered", "ExceptionRaised")
+
+    assert last_reasons(story) == ["every unit of order A-1 is in another parcel already; now P-9 was delivered"]
 
 
 def test_an_order_is_shipped_with_its_first_unit_and_delivered_with_its_last() -> None:
@@ -132,10 +134,12 @@ def test_an_order_is_shipped_with_its_first_unit_and_delivered_with_its_last() -
         story.when(step).then_view("order/A-1", status=status, lines=[{"delivered": delivered}])
 
 
-def test_more_units_than_are_left_cannot_be_shipped() -> None:
+def test_more_units_than_are_left_are_recorded_as_shipped_with_an_exception() -> None:
     story = given(an_order(quantity=2), record_shipment("P-1", 1, at=SHIPPED))
 
-    story.when(record_shipment("P-2", 2)).then_error("quantity.exceeded")
+    story.when(record_shipment("P-2", 2)).then("Shipped", "ExceptionRaised")
+
+    assert last_reasons(story) == ["2 units of line 1 were shipped in parcel P-2, but 1 was left to ship"]
 
 
 @pytest.mark.parametrize(

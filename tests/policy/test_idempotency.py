@@ -10,6 +10,7 @@ from reading import types
 from returnable.testing import (
     a_return,
     an_order,
+    correct_delivery,
     given,
     record_delivery,
     record_shipment,
@@ -77,11 +78,11 @@ def test_the_shape_is_checked_before_the_key() -> None:
 
 def test_an_error_stores_no_key() -> None:
     story = given(an_order())
-    story.when(record_delivery(command_id="k-1")).then_error("parcel.unknown")
+    story.when(correct_delivery(command_id="k-1")).then_error("parcel.unknown")
 
-    story.given(record_shipment()).when(record_delivery(command_id="k-1"))
+    story.given(record_shipment(), record_delivery()).when(correct_delivery(command_id="k-1"))
 
-    story.then("Delivered")
+    story.then("DeliveryTakenBack")
 
 
 def test_a_creating_command_without_a_key_is_never_told_again() -> None:

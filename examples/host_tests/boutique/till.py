@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import returnable
-from returnable.domain.effects.payments import GatewayRefused, GatewayTimeout, PaymentGateway, RefundReceipt, refund_key
+from returnable.domain.effects.payments import (
+    GatewayRefused,
+    GatewayTimeout,
+    PaymentGateway,
+    PaymentNotice,
+    RefundNotice,
+    refund_key,
+)
 from returnable.domain.money import to_minor
 
 
@@ -20,19 +27,26 @@ class Till:
             for tender in refund.tenders:
                 if tender.status == "requested":
                     key = refund_key(refund.refund_id or "", tender.payment_id)
-                    self._pay(key, tender.payment_id, to_minor(tender.amount, refund.currency), refund.currency)
+                    paid_to = tender.payout_id or tender.payment_id
+                    self._pay(key, paid_to, to_minor(tender.amount, refund.currency), refund.currency)
 
-    def _pay(self, key: str, payment_id: str, amount: int, currency: str) -> None:
+    def _pay(self, key: str, paid_to: str, amount: int, currency: str) -> None:
         try:
-            receipt = self.gateway.find(key) or self._ask(key, payment_id, amount, currency)
+            receipt = self.gateway.find(key) or self.gateway.refund(
+                key=key, payment_id=paid_to, amount=amount, currency=currency
+            )
         except GatewayRefused as refused:
             receipt = refused.receipt
         except GatewayTimeout:
             return  # the result is unknown; the next round asks before it tries again
-        if receipt.result != "pending":
-            self.desk.handle(receipt.command())
+        for command in receipt.commands():
+            self.desk.handle(command)
 
-    def _ask(self, key: str, payment_id: str, amount: int, currency: str) -> RefundReceipt:
-        if amount == 0:  # the fee equals the refund: there is nothing to pay
-            return RefundReceipt(key, payment_id, 0, currency, "succeeded")
-        return self.gateway.refund(key=key, payment_id=payment_id, amount=amount, currency=currency)
+    def hear(self, notice: RefundNotice | PaymentNotice) -> None:
+        """Record a webhook of the gateway: how a refund ended, or money that moved without a refund of the desk."""
+        if isinstance(notice, RefundNotice):
+            self.desk.handle(notice.command())
+            return
+        order_id = next(entry.order_id for entry in self.desk.ledger() if entry.payment_id == notice.payment_id)
+        for command in notice.commands(order_id=order_id):
+            self.desk.handle(command)

@@ -68,8 +68,47 @@ def test_a_webhook_that_comes_twice_is_recorded_once(till, gateway, desk, clock)
     till.work()
     clock.advance(hours=4)
 
+    before = len(desk.audit(stream="return/R-1").entries)
     notices = gateway.webhooks()
-    outcomes = [desk.handle(notice.command()) for notice in notices]
+    for notice in notices:
+        till.hear(notice)
 
-    assert [outcome.replayed for outcome in outcomes] == [False, True]
+    assert [notice.event_id for notice in notices] == ["evt-1", "evt-1"]
+    assert len(desk.audit(stream="return/R-1").entries) == before + 2  # RefundSettled, Refunded
     assert desk.refund(refund_id="F-1").status == "refunded"
+
+
+def test_less_than_was_asked_for_leaves_the_rest_on_the_worklist(till, gateway, scenario, desk):
+    gateway.next_refund().pays("100.00")
+
+    till.work()
+
+    scenario.then_view("refund/F-1", status="requested", tenders=[{"amount": "142.00", "settled": "100.00"}])
+    scenario.then_view("worklist", items=[{"kind": "refund_short"}])
+    assert not gateway.differences(desk.ledger())
+
+
+def test_money_that_the_bank_sends_back_is_paid_again(till, gateway, scenario, desk, clock):
+    gateway.next_refund().comes_back_after("The account is closed.", days=5)
+    till.work()
+    clock.advance_days(5)
+
+    for notice in gateway.webhooks():
+        till.hear(notice)
+    scenario.then_view("refund/F-1", status="failed")
+    scenario.when(request_refund("F-2")).then("RefundRequested")
+    till.work()
+
+    assert gateway.refunded("p-1") == "142.00"
+    assert not gateway.differences(desk.ledger())
+
+
+def test_what_was_paid_in_the_gateways_own_pages_is_in_the_books(till, gateway, desk):
+    till.work()
+    gateway.pays_back("p-1", "5.00", kind="goodwill")
+
+    for notice in gateway.webhooks():
+        till.hear(notice)
+
+    assert [entry.refunded for entry in desk.ledger()] == ["147.00"]
+    assert not gateway.differences(desk.ledger())

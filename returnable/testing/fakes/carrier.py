@@ -40,7 +40,7 @@ class FakeCarrier(Fake[Scan], Carrier):
     """A carrier that sells labels and scans parcels."""
 
     _name = "carrier"
-    _incoming = Scan
+    _incoming = (Scan,)
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class FakeMailbox(Fake[Mail], Mailbox):
     """A mailbox for the mails of the shop and those of customers."""
 
     _name = "mailbox"
-    _incoming = Mail
+    _incoming = (Mail,)
 
     def __init__(
         self, clock: Callable[[], datetime] | Outside, *, seed: int | None = None, trouble: float = 0.0

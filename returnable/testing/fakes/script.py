@@ -12,26 +12,44 @@ from typing import Generic, Literal, TypeVar
 
 from returnable.domain.effects.mails import Mail
 from returnable.domain.effects.parcels import Scan
-from returnable.domain.effects.payments import RefundNotice
+from returnable.domain.effects.payments import PaymentNotice, RefundNotice
 from returnable.domain.fields import parse_instant
 
-Delivery = RefundNotice | Scan | Mail
+Notice = RefundNotice | PaymentNotice
+"""A webhook of the gateway."""
+
+Delivery = Notice | Scan | Mail
 """What comes in from outside."""
 
-D = TypeVar("D", RefundNotice, Scan, Mail)
+D = TypeVar("D", Notice, Scan, Mail)
 
-Ending = Literal["answered", "answer lost", "call lost", "call late", "refused", "pending", "fails"]
+Ending = Literal[
+    "answered",
+    "answer lost",
+    "call lost",
+    "call late",
+    "refused",
+    "pending",
+    "fails",
+    "comes back",
+    "fails first",
+    "pays",
+]
 
 NO_TIME = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a call ends. ``wait``: until the call arrives, or until the money has moved."""
+    """How a call ends. ``wait``: until the call arrives, or until the money moves, comes back, or is paid in full.
+
+    ``amount``: what is paid in place of what was asked for, in major units. Without ``wait`` the rest is never paid.
+    """
 
     ending: Ending = "answered"
     reason: str = ""
     wait: timedelta = NO_TIME
+    amount: str = ""
 
 
 @dataclass(slots=True)
@@ -112,15 +130,15 @@ class Outside:
         self._numbers += 1
         self._coming.append(_Coming(due, self._numbers, delivery))
 
-    def arrived(self, kind: type[D]) -> list[tuple[datetime, D]]:
+    def arrived(self, kinds: tuple[type[D], ...]) -> list[tuple[datetime, D]]:
         """Remove and return what is due, in the order in which it fell due."""
         now = self.now()
         ready = sorted(
-            (each for each in self._coming if each.due <= now and isinstance(each.delivery, kind)),
+            (each for each in self._coming if each.due <= now and isinstance(each.delivery, kinds)),
             key=lambda each: (each.due, each.number),
         )
         self._coming = [each for each in self._coming if each not in ready]
-        return [(each.due, each.delivery) for each in ready if isinstance(each.delivery, kind)]
+        return [(each.due, each.delivery) for each in ready if isinstance(each.delivery, kinds)]
 
     def on_the_way(self) -> list[datetime]:
         return [each.due for each in self._coming]
@@ -130,7 +148,7 @@ class Fake(Generic[D]):
     """A part of the outside world; alone, or one of a ``FakeWorld``."""
 
     _name = ""
-    _incoming: type[D]
+    _incoming: tuple[type[D], ...]
     """What comes in from it."""
 
     def __init__(

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from returnable.domain import calendar
-from returnable.domain.effects.payments import RefundNotice
 from returnable.domain.wording import instant_in_words
 from returnable.testing.fakes.carrier import FakeCarrier
 from returnable.testing.fakes.mailbox import FakeMailbox
 from returnable.testing.fakes.payments import FakeGateway
-from returnable.testing.fakes.script import Delivery, Outside
+from returnable.testing.fakes.script import Delivery, Notice, Outside
 
 
 class FakeWorld:
@@ -34,7 +33,7 @@ class FakeWorld:
             came.sort(key=lambda each: each[0])
             # Reordered webhooks change places among themselves.
             in_turn = iter(notices)
-            return [next(in_turn)[1] if isinstance(each, RefundNotice) else each for _, each in came]
+            return [next(in_turn)[1] if isinstance(each, Notice) else each for _, each in came]
 
     def next_due(self) -> datetime | None:
         """The next instant (UTC) at which something happens or comes in; ``None``: nothing is on its way."""
