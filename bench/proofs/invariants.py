@@ -24,8 +24,8 @@ from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
     Confirmed,
-    Delivered,
     ExceptionRaised,
+    OutboundLost,
     PaymentCaptured,
     PayoutNamed,
     RefundRecorded,
@@ -33,6 +33,7 @@ from returnable.domain.events import (
     RefundReversed,
     RefundSettled,
     ReturnDeclined,
+    ReturnedToSender,
     ReturnRequested,
     ReturnWithdrawn,
     SentBack,
@@ -43,6 +44,7 @@ from returnable.domain.money import to_major, to_minor
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.state import Result
 from returnable.projections import ledger
 from returnable.projections.worklist import Waiting, waiting_in
 
@@ -138,8 +140,9 @@ def no_more_goes_back_than_was_captured(found: Found) -> Iterator[str]:
 def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
     """What went back by a refund is the sum of what the provider said of it.
 
-    No more of a tender is taken back than was paid. Where the provider named a payment that the refund does not know, the
-    tender that it meant is a guess, so what is taken back afterwards is not counted a second time.
+    No more of a tender is taken back than was paid. An answer that the provider took back before it was learnt moves nothing.
+    Where the provider named a payment that the refund does not know, the tender that it meant is a guess, so what is taken
+    back afterwards is not counted a second time.
     """
     went: defaultdict[str, Counter[str]] = defaultdict(Counter)
     guessed, taken_back = set[str](), set[str]()
@@ -147,13 +150,13 @@ def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
         event = entry.event
         if isinstance(event, RefundRecorded):
             went[event.refund_id].update({tender.payment_id: tender.amount for tender in event.tenders})
-        elif isinstance(event, RefundSettled | RefundReversed) and event.currency == found.currency:
+        elif isinstance(event, Result) and event.currency == found.currency and not _taken_back(entry, found.events):
             tenders = found.case.refunds[event.refund_id].tenders.values()
             named = [t.payment_id for t in tenders if event.payment_id in (t.payment_id, t.payout_id)]
             name, of_refund = (named or [event.payment_id])[0], went[event.refund_id]
             if isinstance(event, RefundSettled):
                 of_refund[name] += event.amount
-            else:
+            elif isinstance(event, RefundReversed):
                 of_refund[name] -= min(event.amount, of_refund[name])
                 taken_back.add(event.refund_id)
             if not named:
@@ -164,6 +167,21 @@ def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
             yield f"{found.major(there)} went back by refund {refund_id}; the ledger has {found.major(refund.settled)}"
         if any(tender.settled < 0 or tender.failed < 0 for tender in refund.tenders.values()):
             yield f"a tender of refund {refund_id} has a negative amount: {refund.tenders}"
+
+
+def _taken_back(answer: Recorded, events: Sequence[Recorded]) -> bool:
+    """Whether an earlier event holds the opposite answer about the same reference, which the provider gave later."""
+    event: Any = answer.event
+    settles = isinstance(event, RefundSettled)
+    for entry in events[: answer.case_seq - 1]:
+        known: Any = entry.event
+        if known.refund_id != event.refund_id or known.occurred_at <= event.occurred_at or event.reference is None:
+            continue
+        paid = [*known.tenders] if isinstance(known, RefundRecorded) else [known] if isinstance(known, Result) else []
+        opposite = isinstance(known, RefundSettled | RefundRecorded) != settles
+        if opposite and (event.payment_id, event.reference) in [(each.payment_id, each.reference) for each in paid]:
+            return True
+    return False
 
 
 def the_ledger_has_every_capture(found: Found) -> Iterator[str]:
@@ -397,7 +415,10 @@ def no_unit_is_paid_back_twice(found: Found) -> Iterator[str]:
 
 
 def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
-    """No unit is in two returns, or in a return and in a claim settled by refund; parcels hold what was bought."""
+    """No unit is in two returns, or in a return and in a claim settled by refund.
+
+    Parcels hold no more than was bought, unless an exception says so.
+    """
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
     claims: dict[str, ClaimOpened] = {}
     parcels: dict[str, Shipped] = {}
@@ -418,13 +439,11 @@ def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
             held[entry.stream][claims[entry.stream].line_id] += claims[entry.stream].quantity
         elif isinstance(event, Shipped):
             parcels.setdefault(event.parcel_id, event)
-        elif isinstance(event, Delivered) and event.parcel_id not in parcels:
-            yield f"parcel {event.parcel_id} was delivered and never shipped"
     for bought in found.case.order.confirmed.lines:
         name, count = bought.line_id, bought.quantity
         away = sum(of_stream[name] for of_stream in held.values())
         packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == name)
-        if away > count or packed > count:
+        if away > count or (packed > count and not found.reasons):
             yield f"of {count} units of line {name} {away} are in returns and claims, {packed} in parcels"
 
 
@@ -433,7 +452,7 @@ def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:
     order = found.case.order
     bought = {line.line_id: line.quantity for line in order.confirmed.lines}
     gone, cancelled = Counter[str](), Counter[str]()
-    parcels: set[str] = set()
+    parcels: dict[str, Counter[str]] = {}
     for entry, following in zip_longest(found.events, found.events[1:]):
         event = entry.event
         raised = following is not None and isinstance(following.event, ExceptionRaised)
@@ -446,7 +465,10 @@ def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:
         if isinstance(event, UnitsCancelled):
             cancelled.update({line.line_id: line.quantity for line in event.lines})
         elif isinstance(event, Shipped):
-            parcels.add(event.parcel_id)
+            parcels.setdefault(event.parcel_id, Counter({line.line_id: line.quantity for line in event.lines}))
+        elif isinstance(event, OutboundLost | ReturnedToSender):  # to be shipped again
+            gone.subtract(parcels.get(event.parcel_id, ()))
+            parcels[event.parcel_id] = Counter()
     left = {line_id: count - min(count, cancelled[line_id]) for line_id, count in bought.items()}
     if {line_id: count - order.cancelled(line_id) for line_id, count in bought.items()} != left:
         yield f"the units left are {left}"

@@ -270,6 +270,11 @@ class Behaviour:
             on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
             often = 0.05 if parcel.delivered_at else 14
             yield self._timed(often, "record_delivery", "delivered_at", 0.1, case, **on_parcel)
+            if parcel.delivered_at:
+                yield self._made(0.1, "correct_delivery", self._correction, case, on_parcel)
+            else:
+                yield self._timed(0.15, "report_parcel_lost", "reported_at", 0.3, case, **on_parcel)
+                yield self._timed(0.15, "record_parcel_returned", "returned_at", 0.3, case, **on_parcel)
         pardoned = any(override.clause == "cancellation.not_shipped" for override in order.overrides)
         often = 2.5 if order.status == "confirmed" or pardoned else 0.4
         yield self._made(often, "request_cancellation", self._cancellation, case, order_id)
@@ -397,6 +402,10 @@ class Behaviour:
 
     def _shipment_again(self, random: Dice, case: Case, parcel_id: str) -> Fields:
         return self._shipment(random, case) | {"parcel_id": parcel_id}
+
+    def _correction(self, random: Dice, case: Case, on_parcel: Mapping[str, str]) -> Fields:
+        moved = self.own_time(random, "delivered_at", 0.7)
+        return {**on_parcel, "reason": "The driver scanned another parcel.", **moved}
 
     def _cancellation(self, random: Dice, case: Case | None, order_id: str) -> Fields:
         reference = {"order_reference": order_id}
