@@ -216,7 +216,8 @@ def test_a_fact_that_is_news_by_now_is_appended_by_a_desk_that_fell_behind() -> 
     there.case("A-1")
     tell(here, "record_shipment", order_id="A-1", parcel_id="P-1", carrier="ups", tracking_number="T")
 
-    assert refusal(there, "record_delivery", order_id="A-1", parcel_id="P-9").code == "parcel.unknown"
+    wrong = {"order_id": "A-1", "parcel_id": "P-9", "reason": "Wrong."}
+    assert refusal(there, "correct_delivery", **wrong).code == "parcel.unknown"
     assert tell(there, "record_delivery", order_id="A-1", parcel_id="P-1").events
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 STORY = ROOT / "tests" / "golden_views.py"
 
 EXPECTED = {
-    "orders": "aff83150a06feebe0ad312570567d4e9a159d558a28ec2241dc4468d008029d9",
+    "orders": "1044012dcebf0564df07714ef5b78ad11ae2f76adf30e035c34d26c24cbf9e1d",
     "returns": "bf147934c927d8c88c2ad1d5a508ba84cebd6a206025ab3b54f4ae609c2bb29e",
     "refunds": "3ce61e0e508b9c973881754f465e99c3be315c450b5e1504fc1cfdb35aa75c86",
     "claims": "e816fec607fb981bd2096362f33a6ecb9d7161afb7254646ceb821bcfd03b5b9",

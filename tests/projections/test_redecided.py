@@ -246,12 +246,12 @@ def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
 
 
 def test_a_fact_that_cannot_have_happened_is_named() -> None:
-    story = Scenario().given(a_delivered_order())
-    events = [e for e in story.services.store.load("A-1") if e.event.type != "Shipped"]
+    story = Scenario().given(an_inspected_return())
+    events = [e for e in story.services.store.load("A-1") if e.event.type != "Received"]
 
     found = redecide("A-1", events, story.services.handler.policy)
 
-    assert (found.differences[-1].event, found.differences[-1].type) == ("order/A-1#3", "Delivered")
+    assert (found.differences[-1].event, found.differences[-1].type) == ("return/R-1#6", "Inspected")
     assert "cannot have happened" in found.differences[-1].differences[0]
 
 

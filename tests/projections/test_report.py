@@ -486,7 +486,8 @@ def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
             assert sum(Decimal(tender.amount) for tender in sheet.tenders) == Decimal(sheet.total)
         rows = made.money.payments
         assert sum(Decimal(row.remaining) for row in rows) == Decimal(made.money.total.remaining)
-        assert all(Decimal(row.remaining) >= 0 for row in rows)
+        contradicted = any(each.exceptions for each in (case.order, *case.returns.values(), *case.claims.values()))
+        assert contradicted or all(Decimal(row.remaining) >= 0 for row in rows)
         # What is ahead stands after what is not.
         ahead = [entry.ahead for entry in made.timeline if entry.kind == "deadline"]
         assert ahead == sorted(ahead)
