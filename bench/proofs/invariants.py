@@ -313,7 +313,9 @@ def _owed_now(found: Found) -> Iterator[tuple[str, int]]:
     streams = [ret.stream for ret in case.returns.values() if ret.inspected_at is not None and ret.anything_accepted()]
     streams += [claim.stream for claim in case.claims.values() if claim.remedy in ("refund", "both")]
     order = case.order
-    if sum(order.cancelled_here.values()) or (order.cancelled_at is not None and not order.every_unit_cancelled):
+    elsewhere = sum(count for held in case.held.values() for count in held.values())
+    bought = sum(line.quantity for line in order.confirmed.lines)
+    if sum(order.cancelled_here.values()) or (order.cancelled_at is not None and elsewhere < bought):
         streams.append(order.stream)
     for stream in streams:
         about = case.refund_subject(stream)
