@@ -86,8 +86,10 @@ def _surprises(refund: Refund, event: Result, later: Answer | None) -> Iterator[
     named = refund.named(name)
     amount = f"{to_major(event.amount, event.currency)} {event.currency}"
     if not named:
-        open_ = listed([tender.payment_id for tender in refund.concerned(name)])
-        counted = f"; {amount} were counted for {open_}" if isinstance(event, RefundSettled) else ""
+        names = [tender.payment_id for tender in refund.concerned(name)]
+        more = [f"{len(names) - 3} more"] if len(names) > 4 else []
+        open_ = listed([*names[: 3 if more else 4], *more])
+        counted = f"; {amount} were counted for {open_}" if open_ and isinstance(event, RefundSettled) else ""
         yield f"{of} pays nothing to {name}{counted}"
     if event.currency != refund.currency:
         yield f"{of} is in {refund.currency}, but the answer for {name} is about {amount}: the tender is as before"
