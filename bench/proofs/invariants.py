@@ -345,6 +345,7 @@ def every_task_can_be_done(found: Found) -> Iterator[str]:
 def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
     """The commands that do a task."""
     case, name = found.case, item.name
+    item_stream = f"{item.subject}/{name}"
     on_subject = {f"{item.subject}_id": name}
     if item.kind in ("notify_customer", "exception"):
         subject = {"kind": item.subject, "id": name}
@@ -352,7 +353,7 @@ def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
     elif item.kind == "contact_customer":
         yield {"command": "record_claim_contact", **on_subject}
     elif item.kind == "void_label":
-        labels = case.returns[name].labels.values()
+        labels = [each for ret in case.ways_back if ret.stream == item_stream for each in ret.labels.values()]
         for label in (label for label in labels if label.status_at(found.at) == "issued"):
             yield {"command": "void_label", **on_subject, "label_id": label.label_id, "reason": "It is not used."}
     elif item.kind == "inspect":
