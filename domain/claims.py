@@ -27,6 +27,7 @@ from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
     ContactMissed,
+    DispositionRecorded,
     Event,
     EvidenceAdded,
     LabelIssued,
@@ -152,6 +153,11 @@ class Claim(Aggregate):
             self.denied = happened
         elif isinstance(event, RefundRequested):
             self.refund_id = event.refund_id
+
+    def _note(self, event: Event, happened: Happened) -> None:
+        if isinstance(event, DispositionRecorded):
+            self.way_back = self.way_back.clone()
+            self.way_back.apply(event, happened.version)
 
 
 # ---- decisions ------------------------------------------------------------------------------------------------------

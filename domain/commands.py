@@ -22,6 +22,7 @@ from returnable.domain.fields import (
     AskedId,
     Channel,
     Currency,
+    Disposition,
     Evidence,
     Flag,
     Id,
@@ -591,6 +592,23 @@ class RecordSendBack(Command):
     sent_at: OwnTime = None
 
 
+class DisposedLine(Input):
+    """Units of a line, and what becomes of them; a line may appear more than once."""
+
+    line_id: Id
+    quantity: Quantity
+    disposition: Disposition
+
+
+class RecordDisposition(_OnTheWayBack):
+    """The warehouse tells what becomes of units that came back: stock, repair, the bin, or the way to the vendor."""
+
+    fact = True
+    command: Literal["record_disposition"] = "record_disposition"
+    lines: Many[DisposedLine] = Field(min_length=1)
+    disposed_at: OwnTime = None
+
+
 class ReportReturnLost(Command):
     """The parcel was reported lost on its way back."""
 
@@ -778,6 +796,7 @@ AnyCommand = Annotated[
     | RecordRefundResult
     | RecordRefund
     | RecordSendBack
+    | RecordDisposition
     | ReportReturnLost
     | ReduceReturn
     | WithdrawReturn

@@ -38,6 +38,7 @@ from returnable.domain.refunds import request as refunds
 from returnable.domain.refunds.elsewhere import record_refund
 from returnable.domain.refunds.results import record_result
 from returnable.domain.returns import labels, request, way_back
+from returnable.domain.returns.disposition import record_disposition
 from returnable.domain.returns.state import Return
 from returnable.domain.timetable import due_events
 
@@ -192,6 +193,7 @@ _DECISIONS: dict[str, Decision] = {
     "record_send_back": lambda case, command, now: way_back.record_send_back(
         _ret(case, command), case.order, command, now
     ),
+    "record_disposition": lambda case, command, now: record_disposition(_ret(case, command), command, now),
     "report_return_lost": lambda case, command, now: way_back.report_lost(
         _ret(case, command), case.order, command, now, case.held
     ),

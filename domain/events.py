@@ -22,7 +22,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import ValidationError, from_json, to_json
 
 from returnable.domain.errors import HistoryBroken, place_of, short
-from returnable.domain.fields import Evidence, RefundKind, Remedy, Role
+from returnable.domain.fields import Disposition, Evidence, RefundKind, Remedy, Role
 from returnable.domain.marks import Count, Derived, FreeText, Harmless, Minor, Personal
 from returnable.domain.ruling import ClauseResult, Grounds
 
@@ -491,6 +491,24 @@ class SentBack(Event):
     tracking_number: Personal | None = None
 
 
+class DisposedUnits(Part):
+    """Units of a line, and what becomes of them."""
+
+    line_id: Harmless
+    quantity: Count
+    disposition: Disposition
+
+
+class DispositionRecorded(Event):
+    """What becomes of units that came back, as the warehouse tells it: for the stock system."""
+
+    stored_as = "return.DispositionRecorded/1"
+    title = "Units put where they belong"
+    moves = False
+    of_command = "record_disposition"
+    lines: tuple[DisposedUnits, ...]
+
+
 class ParcelLost(Event):
     """The parcel was reported lost on its way back."""
 
@@ -807,6 +825,7 @@ class ExceptionRaised(Event):
         Inspected,
         FindingsDisputed,
         SentBack,
+        DispositionRecorded,
         RefundRecorded,
         RefundSettled,
         RefundFailed,

@@ -195,6 +195,8 @@ Flag = StrictBool
 Role = Literal["customer", "care", "warehouse", "carrier", "payments", "system", "auditor"]
 Evidence = Literal["order_confirmation", "item_picture"]
 Remedy = Literal["refund", "replacement", "both"]
+Disposition = Literal["restock", "refurbish", "scrap", "vendor"]
+"""What becomes of a unit that came back."""
 RefundKind = Literal["goodwill", "dispute", "elsewhere", "past"]
 """Why money went back that the desk did not ask for."""
 WorkKind = Literal[

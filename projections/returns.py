@@ -38,6 +38,7 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
                 "quantity": line.quantity,
                 "accepted": ret.accepted.get(line.line_id, 0),
                 "rejected": ret.rejected.get(line.line_id, 0),
+                "disposed": dict(sorted(ret.dispositions(line.line_id).items())),
             }
             for line in ret.lines
         ],

@@ -73,6 +73,8 @@ class ReturnLineView(Model):
     quantity: int
     accepted: int
     rejected: int
+    disposed: dict[str, int]
+    """What becomes of the units that came back: disposition → how many."""
 
 
 class LabelView(Model):

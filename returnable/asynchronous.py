@@ -178,6 +178,7 @@ class AsyncDesk(AbstractAsyncContextManager["AsyncDesk"]):
 
     # ---- commands ------------------------------------------------------------------------------------------
 
+    handle_many = _awaited(Desk.handle_many)
     confirm_order = _awaited(Desk.confirm_order)
     request_cancellation = _awaited(Desk.request_cancellation)
     record_shipment = _awaited(Desk.record_shipment)
@@ -201,6 +202,7 @@ class AsyncDesk(AbstractAsyncContextManager["AsyncDesk"]):
     record_capture = _awaited(Desk.record_capture)
     name_payout = _awaited(Desk.name_payout)
     record_send_back = _awaited(Desk.record_send_back)
+    record_disposition = _awaited(Desk.record_disposition)
     report_return_lost = _awaited(Desk.report_return_lost)
     reduce_return = _awaited(Desk.reduce_return)
     withdraw_return = _awaited(Desk.withdraw_return)

@@ -9,13 +9,15 @@ A test keeps the signatures equal to the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
+from returnable.adapters.bulk import CaseResult, handle_many
 from returnable.adapters.clock import system_clock
 from returnable.adapters.eventstore.forks import AtWork
 from returnable.adapters.wiring import AnyPolicy, Services, assemble, policy_book, projector, stored_views
@@ -113,6 +115,17 @@ class Desk:
             if not isinstance(command, commands.Command):
                 command = commands.parse_command(command)
             return self.services.handler.handle(command, self._at(at))
+
+    def handle_many(
+        self, template: Fields, cases: Iterable[Fields], *, command_id: str, at: datetime | None = None
+    ) -> list[CaseResult]:
+        """Carry out one command for many cases, such as a recall or a lost trailer; one result for each case.
+
+        ``template`` has the fields of the command; each of ``cases`` the fields that name one: ``{"return_id": "R-1"}``. Each
+        case is decided on its own: one that is declined or impossible does not stop the others. The idempotency key of each
+        is derived from ``command_id`` and the fields of the case, so a repeated call handles each case once.
+        """
+        return [*handle_many(partial(self.handle, at=at), template, cases, command_id)]
 
     def ask(self, question: commands.Question | Fields, *, at: datetime | None = None) -> AnyView:
         """Answer a question given as a model or as its fields (a scenario line without ``at`` and ``expect``).
@@ -468,6 +481,19 @@ class Desk:
     ) -> Outcome:
         """Rejected units went back to the customer."""
         return self._do("record_send_back", locals())
+
+    def record_disposition(
+        self,
+        *,
+        return_id: str | None = None,
+        claim_id: str | None = None,
+        lines: Sequence[commands.DisposedLine | Fields],
+        disposed_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The warehouse tells what becomes of units that came back: ``restock``, ``refurbish``, ``scrap`` or ``vendor``."""
+        return self._do("record_disposition", locals())
 
     def report_return_lost(
         self,

@@ -21,6 +21,7 @@ BROKEN_PIPE = 141
 COMMANDS = {
     "audit": "What was recorded in a stream.",
     "backup": "Copy a store in an SQLite file into FILE.",
+    "bulk": "Carry out one command for many cases.",
     "claim": "The state of a wrong-item claim.",
     "claims": "Every wrong-item claim with its state.",
     "edges": "The instants at which an answer changes by itself.",

@@ -14,6 +14,7 @@ from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
     Allotment,
     ClaimOpened,
+    DispositionRecorded,
     Event,
     Inspected,
     InspectionCorrected,
@@ -143,7 +144,14 @@ class Reduction(NamedTuple):
     at: datetime
 
 
-WRONG_ITEM = ("issue_label", "record_label_received", "void_label", "record_return_shipment", "receive_return")
+WRONG_ITEM = (
+    "issue_label",
+    "record_label_received",
+    "void_label",
+    "record_return_shipment",
+    "receive_return",
+    "record_disposition",
+)
 """The commands on the way back of a wrong item."""
 
 
@@ -177,6 +185,8 @@ class Return(Aggregate):
     accepted: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     told_sent_back: dict[str, int] = field(default_factory=dict)
+    disposed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Line and disposition → the units of which the warehouse told it."""
     refund_id: str | None = None
     refunded: dict[str, int] = field(default_factory=dict)
     """Line → the units that a refund was requested for, paid or not. They never go back to the customer."""
@@ -404,6 +414,14 @@ class Return(Aggregate):
     def line_ids(self) -> Collection[str]:
         return {line.line_id for line in self.lines}
 
+    def here(self, line_id: str) -> int:
+        """How many units of a line came and were not sent back; 0 before anything came."""
+        return 0 if self.received is None else self.quantity(line_id) - self.sent_back.get(line_id, 0)
+
+    def dispositions(self, line_id: str) -> Counter[str]:
+        """What becomes of the units of a line that came back, as far as the warehouse told it."""
+        return Counter({what: count for (line, what), count in self.disposed.items() if line == line_id})
+
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _move(self, event: Event, happened: Happened) -> None:
@@ -418,6 +436,13 @@ class Return(Aggregate):
         elif isinstance(event, Inspected | InspectionCorrected):
             holds = self.more_is_accepted()
         self.status = RETURN.after(self.status, event.type, holds)
+
+    def _note(self, event: Event, happened: Happened) -> None:
+        if isinstance(event, DispositionRecorded):
+            told = Counter[tuple[str, str]]()
+            for line in event.lines:
+                told[line.line_id, line.disposition] += line.quantity
+            self.disposed = self.disposed + told
 
     def _learn(self, event: Event, happened: Happened) -> None:
         """What the event says, besides the state that it leads to."""

@@ -341,6 +341,8 @@ class Behaviour:
             pardoned = any(each.clause == "returns.refund_after_inspection" for each in overrides)
             ripe = (status == "inspected" or pardoned) and _refundable(case, ret.stream)
             yield self._made(6 if ripe else 0.4, "request_refund", self._refund, case, on_return)
+        if ret.received is not None:
+            yield self._made(0.5, "record_disposition", self._disposition, case, return_id)
         if ret.anything_to_send_back():
             yield self._made(3, "record_send_back", self._send_back, case, return_id)
         for label in ret.labels.values():
@@ -507,6 +509,13 @@ class Behaviour:
             **self.own_time(random, "issued_at", 0.2),
             **self.own_time(random, "received_at", 0.2),
         }
+
+    def _disposition(self, random: Dice, case: Case, return_id: str) -> Fields:
+        ret = case.returns[return_id]
+        line = random.choice(ret.lines)
+        some = {"line_id": line.line_id, "quantity": random.integer(1, line.quantity)}
+        what = random.choice(("restock", "refurbish", "scrap", "vendor"))
+        return {"return_id": return_id, "lines": [some | {"disposition": what}], **self.own_time(random, "disposed_at")}
 
     def _claim_label(self, random: Dice, case: Case, claim_id: str) -> Fields:
         fields = {name: value for name, value in self._label(random, None, "").items() if name != "return_id"}
@@ -725,6 +734,7 @@ class Behaviour:
             fixed(1, "record_capture", **on_order, payment_id=payment_id),
             fixed(1, "name_payout", **on_order, **payout, approved_by="Ann"),
             fixed(1, "record_send_back", **on_return, lines=[line]),
+            fixed(0.5, "record_disposition", **on_return, lines=[line | {"disposition": "scrap"}]),
             fixed(1, "report_return_lost", **on_return),
             fixed(1, "reduce_return", **on_return, lines=[line]),
             fixed(1, "withdraw_return", **on_return),

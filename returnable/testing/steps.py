@@ -44,6 +44,7 @@ __all__ = [
     "record_capture",
     "record_claim_contact",
     "record_delivery",
+    "record_disposition",
     "record_label_received",
     "record_parcel_returned",
     "record_refund",
@@ -397,6 +398,14 @@ def name_payout(
 def record_send_back(units: Units = 1, *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
     """Rejected units go back to the customer."""
     return _step("record_send_back", at, {"return_id": return_id, "lines": _lines(units)} | fields)
+
+
+def record_disposition(
+    units: Units = 1, disposition: str = "restock", *, return_id: str = "R-1", at: When | None = None, **fields: Any
+) -> Step:
+    """The warehouse tells what becomes of units."""
+    lines = [line | {"disposition": disposition} for line in _lines(units)]
+    return _step("record_disposition", at, _of(return_id, fields) | {"lines": lines} | fields)
 
 
 def report_return_lost(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:

@@ -100,6 +100,7 @@ _SHARES = {
     "add_claim_evidence": 3.0,
     "record_claim_contact": 2.0,
     "record_send_back": 3.0,
+    "record_disposition": 1.0,
     "record_label_received": 3.0,
     "link_account": 1.5,
     "notify_customer": 1.0,

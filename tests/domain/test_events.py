@@ -40,6 +40,8 @@ from returnable.domain.events import (
     Deduction,
     Delivered,
     DeliveryTakenBack,
+    DisposedUnits,
+    DispositionRecorded,
     Event,
     EvidenceAdded,
     ExceptionClosed,
@@ -255,6 +257,7 @@ SAMPLES: list[Event] = [
     SentBack(**ENVELOPE, lines=(Units(line_id="1", quantity=2),), tracking_number="ST-1"),
     ParcelLost(**ENVELOPE),
     ReturnReduced(**ENVELOPE, lines=(Units(line_id="1", quantity=1),)),
+    DispositionRecorded(**ENVELOPE, lines=(DisposedUnits(line_id="1", quantity=2, disposition="refurbish"),)),
     ReturnWithdrawn(**ENVELOPE),
     RefundRequested(
         **DECISION,
