@@ -35,6 +35,7 @@ from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
+from returnable.domain.claims import Claim
 from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
 from returnable.domain.events import BoughtLine
@@ -195,6 +196,18 @@ def worklist_shows_what_is_refused(may_request: Any, *args: Any) -> Any:
         return may_request(*args)
     except Impossible:
         return "something"
+
+
+@MUTANTS.replaces(Claim, "held")
+def replaced_unit_stays_free(held: Any, self: Claim, line_id: str) -> Any:
+    """A unit that was replaced can be returned, or claimed again, for another remedy."""
+    return {} if self.remedy == "replacement" else held(self, line_id)
+
+
+@MUTANTS.replaces(Order, "given_away")
+def replacement_beside_a_refund_is_paid(given_away: Any, self: Order, claim_id: str) -> Any:
+    """What was given beside a refund can be returned for money."""
+    return {}
 
 
 @MUTANTS.register

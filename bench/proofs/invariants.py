@@ -438,9 +438,12 @@ def one_unit_gets_one_remedy(found: Found) -> Iterator[str]:
     for ret in found.case.returns.values():
         if not ret.cancelled:
             held.update({line_id: sum(ret.held(line_id).values()) for line_id in ret.line_ids})
+    turned_up = any("in another return or claim as well" in reason for reason in found.reasons)
     for line_id, count in there_are.items():
-        if max(held[line_id], packed[line_id]) > count and not found.reasons:
-            yield f"of {count} units of line {line_id} {held[line_id]} got a remedy, {packed[line_id]} are in parcels"
+        if held[line_id] > count and not turned_up:
+            yield f"{held[line_id]} remedies for {count} units of line {line_id}"
+        if packed[line_id] > count and not found.reasons:
+            yield f"{packed[line_id]} of {count} units of line {line_id} are in parcels"
 
 
 def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:

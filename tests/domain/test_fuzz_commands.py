@@ -85,6 +85,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     | {"approved_by": "Ann"},
     "record_send_back": ON_RETURN
     | {"lines": [{"line_id": "1", "quantity": 1}], "tracking_number": "T", "sent_at": SEEN},
+    "record_disposition": ON_RETURN
+    | {"lines": [{"line_id": "1", "quantity": 1, "disposition": "restock"}], "disposed_at": SEEN},
     "report_return_lost": ON_RETURN | {"reported_at": SEEN},
     "reduce_return": ON_RETURN | {"lines": [{"line_id": "1", "quantity": 1}], "reduced_at": SEEN},
     "withdraw_return": ON_RETURN | {"withdrawn_at": SEEN},
