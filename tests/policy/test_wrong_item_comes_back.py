@@ -101,6 +101,7 @@ def test_no_label_is_issued_for_a_denied_claim_but_what_comes_is_recorded() -> N
 
     error = story.tell(issue_label(claim_id="C-1"))["error"]
     assert (error["code"], error["state"]) == ("transition.not_allowed", "denied")
+    assert error["allowed"] == ["record_return_shipment", "receive_return"]
     story.when(record_return_shipment(None, claim_id="C-1")).then_accepted()
     story.when(receive_return(claim_id="C-1")).then_accepted()
 
