@@ -251,7 +251,7 @@ def test_what_is_paid_for_a_refund_of_nothing_is_in_the_ledger() -> None:
     assert ledger(story) == [("p-1", "100.00", "111.14", "0.00", "-11.14")]
     events = [entry.event for entry in story.services.store.load("A-1")]
     assert getattr(events[-1], "reasons", ()) == (
-        "refund F-1 pays nothing to p-1",
+        "refund F-1 pays nothing to payment p-1",
         "11.14 USD went back or are on their way for order A-1 (refund F-1), but 0.00 are owed: 11.14 too much",
         "of payment p-1 100.00 USD were captured, but 111.14 went back or are on their way",
     )
