@@ -143,7 +143,8 @@ class Aggregate:
 def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
     """The commands that the lifecycle allows in that state."""
     commands = (BY_TYPE[event].of_command for event in table.events(state))
-    return tuple(dict.fromkeys(name for name in commands if name is not None))
+    # An answer of the payment provider is about a refund, whatever the state of the subject.
+    return tuple(dict.fromkeys(name for name in commands if name not in (None, "record_refund_result")))
 
 
 def not_allowed(command: str, subject: str, state: str, allowed: Table | tuple[str, ...], why: str = "") -> Impossible:

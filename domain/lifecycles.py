@@ -67,7 +67,11 @@ class OrderLifecycle(Lifecycle):
         | confirmed.to(shipped)
         | _stay(shipped, delivered, cancelled)
     )
-    DeliveryTakenBack = delivered.to(shipped) | _stay(confirmed, shipped, cancelled)
+    DeliveryTakenBack = (
+        delivered.to(delivered, cond="every_unit_delivered")
+        | delivered.to(shipped)
+        | _stay(confirmed, shipped, cancelled)
+    )
     CancellationRequested = _stay(confirmed, shipped, delivered)
     CancellationDeclined = _stay(confirmed, shipped, delivered)
     Cancelled = _move(cancelled, confirmed, shipped, delivered)

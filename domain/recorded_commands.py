@@ -37,6 +37,7 @@ from returnable.domain.events import (
     RefundReversed,
     RefundSettled,
     RefusalsCounted,
+    Shipped,
     UnitsCancelled,
 )
 from returnable.domain.ids import StreamId
@@ -184,6 +185,8 @@ def _fields(entry: Recorded, command: str) -> Fields:
         known["lines"] = event.lines or None
     elif isinstance(event, OverrideGranted):
         known["lines"], known["once"] = event.lines or None, None if event.once else False
+    elif isinstance(event, Shipped):
+        known["lines"] = event.lines or None  # none were left, so none were named
     elif isinstance(event, UnitsCancelled):
         known["elsewhere"] = event.elsewhere or None
     elif isinstance(event, Confirmed):

@@ -126,9 +126,9 @@ def _answers(case: Case, policy: Policy, at: datetime, work: Sequence[Waiting]) 
         subject, timing = str(StreamId("refund", refund.refund_id)), "returns.refund_timing"
         yield Question(subject, STANDING, "status", ""), refund.status
         yield Question(subject, timing, "overdue", timing), _yes(refund.overdue(at))
-    for item in work:
-        shown = "overdue" if item.overdue(at) else "waits"
-        yield _of_work(item), shown if item.shown(at) else "not there"
+    tasks = dict.fromkeys(map(_of_work, work), "not there")
+    tasks |= {_of_work(item): "overdue" if item.overdue(at) else "waits" for item in work if item.shown(at)}
+    yield from tasks.items()
 
 
 def _yes(holds: bool) -> str:
@@ -184,7 +184,8 @@ def instants(case: Case) -> list[datetime]:
     order = case.order
     found: list[datetime | None] = [order.confirmed.occurred_at]
     found += [order.account_since, order.incomplete_since, order.cancelled_at]
-    found += [override.expires_at for override in order.overrides]
+    for subject in (order, *case.returns.values(), *case.claims.values()):
+        found += [override.expires_at for override in subject.overrides]
     happened: list[Happened | None] = []
     for parcel in order.parcels.values():
         found += [parcel.shipped_at, parcel.delivered_at]

@@ -21,6 +21,7 @@ from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.refunds.owed import owed
 from returnable.domain.refunds.request import check_may_request, may_request
+from returnable.domain.refunds.state import RefundSubject
 from returnable.domain.returns.state import Return
 from returnable.domain.timetable import promises_of
 from returnable.projections.views import SubjectView, WorkItem, WorklistView
@@ -89,13 +90,12 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     for subject in (order, *case.returns.values(), *case.claims.values()):
         if subject.exceptions:
             yield Waiting("exception", *StreamId.parse(subject.stream), zone_name)
-    if _refund_due(case, order.stream, policy):
-        yield Waiting("request_refund", "order", order.order_id, zone_name)
+    yield from _refunds_due(case, order.stream, policy)
     for ret in case.returns.values():
         yield from _of_return(case, ret, policy)
     for claim in case.claims.values():
-        if claim.status == "resolved" and claim.remedy != "replacement" and _refund_due(case, claim.stream, policy):
-            yield Waiting("request_refund", "claim", claim.claim_id, zone_name)
+        if claim.status == "resolved" and claim.remedy != "replacement":
+            yield from _refunds_due(case, claim.stream, policy)
     for refund in case.refunds.values():
         if refund.paid_short:
             until = refund.requested.overdue_at  # from then on it is overdue
@@ -115,25 +115,33 @@ def _of_deadline(deadline: Deadline, task: WorkKind, zone_name: str) -> Waiting:
 
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     zone_name = policy.zone
+    asked = any(refund.stream == ret.stream for refund in case.refunds.values())
     # Units that did not come with the first box may never come; a box that arrived after the last inspection waits for one.
     arrived = [each.version for box in ret.boxes.values() if box.taken_in for each in box.arrivals]
-    waiting = ret.status in ("received", "inspected") and not ret.refunded
+    waiting = ret.status in ("received", "inspected") and not asked
     if (waiting or max(arrived, default=0) > ret.inspected_by) and ret.taken_in and ret.anything_uninspected():
         yield Waiting("inspect", "return", ret.return_id, zone_name)
     if ret.status not in ("withdrawn", "sent_back") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)
     settled = ret.status == "inspected" and ret.anything_accepted()
-    asked = any(refund.stream == ret.stream for refund in case.refunds.values())
-    if (settled or asked) and _refund_due(case, ret.stream, policy):
-        yield Waiting("request_refund", "return", ret.return_id, zone_name)
+    if settled or asked:
+        yield from _refunds_due(case, ret.stream, policy)
 
 
-def _refund_due(case: Case, stream: str, policy: Policy) -> bool:
+def _refunds_due(case: Case, stream: str, policy: Policy) -> Iterator[Waiting]:
+    """The task to ask for a refund. The amount owed depends on the instant of the request only by overrides that end."""
     subject = case.refund_subject(stream)
+    overrides = {*case.order.overrides, *subject.subject.overrides}
+    ends = sorted({override.expires_at for override in overrides if override.expires_at is not None})
+    for begin, end in zip([None, *ends], [*ends, None], strict=True):
+        if _refund_due(subject, begin or case.order.confirmed.recorded_at, policy):
+            yield Waiting("request_refund", *StreamId.parse(stream), policy.zone, shown_from=begin, shown_until=end)
+
+
+def _refund_due(subject: RefundSubject, at: datetime, policy: Policy) -> bool:
     try:
         check_may_request(subject, "request_refund")
-        # The amount owed does not depend on the instant of the request: any instant will do.
-        weighing = subject.weighing(DecisionContext(case.order.confirmed.recorded_at, policy))
+        weighing = subject.weighing(DecisionContext(at, policy))
         due = owed(subject, weighing)
         return weighing.allowed and may_request(subject, due, policy) is not None
     except Impossible:

@@ -416,7 +416,7 @@ class Order(Aggregate):
             raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was not delivered")
         self.parcels[event.parcel_id] = replace(parcel, delivered=None, return_before=None, report_before=None)
         self._assume_contents()
-        self.status = ORDER.after(self.status, event.type)
+        self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
 
     def _assume_contents(self) -> None:
         """What was delivered before its shipment is known holds what no other parcel does."""

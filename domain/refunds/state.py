@@ -83,13 +83,14 @@ class TenderState:
 class Refund:
     """A refund as its events make it. They are in the stream of what it pays for.
 
-    One that the desk did not ask for is in the stream of its order, and has :attr:`elsewhere` in the place of ``requested``.
+    One that the desk did not ask for is in the stream of its order, and has :attr:`elsewhere` in the place of ``request``.
     """
 
     refund_id: str
     stream: str
     status: str = NOTHING
-    requested: RefundRequested = field(init=False)
+    request: RefundRequested | None = None
+    """What the desk asked for; ``None`` where it did not ask."""
     requested_by: int = 0
     """The version of the event that requested or recorded it."""
     elsewhere: RefundRecorded | None = None
@@ -106,6 +107,12 @@ class Refund:
     """When it was settled first, or failed without having been settled."""
     completed: bool = False
     """Whether all of it was settled once, even if money came back later."""
+
+    @property
+    def requested(self) -> RefundRequested:
+        """What the desk asked for; only of a refund that it asked for."""
+        assert self.request is not None
+        return self.request
 
     @property
     def subject(self) -> StreamId:
@@ -180,21 +187,19 @@ class Refund:
 
     def apply(self, event: Event, version: int) -> None:
         """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
-        before = self.status
+        before, self.status = self.status, REFUND.after(self.status, event.type)
         if isinstance(event, Result):
             REFUND.after(before, event.type)  # raises where there is nothing to answer
             self._answer(event)
             states = {tender.status for tender in self.tenders.values()}
-            self.status = REFUND.after(self.status, event.type, "requested" not in states and "failed" in states)
-        else:
-            self.status = REFUND.after(self.status, event.type)
-            if isinstance(event, RefundRequested):
-                self.requested, self.requested_by = event, version
-                self.tenders = {t.payment_id: TenderState(t.payment_id, t.amount, t.payout_id) for t in event.tenders}
-            elif isinstance(event, RefundRecorded):
-                self._record(event, version)
-            elif isinstance(event, RefundOverdue):
-                self.overdue_by = self.overdue_by or version
+            self.status = REFUND.after(before, event.type, "requested" not in states and "failed" in states)
+        elif isinstance(event, RefundRequested):
+            self.request, self.requested_by = event, version
+            self.tenders = {t.payment_id: TenderState(t.payment_id, t.amount, t.payout_id) for t in event.tenders}
+        elif isinstance(event, RefundRecorded):
+            self._record(event, version)
+        elif isinstance(event, RefundOverdue):
+            self.overdue_by = self.overdue_by or version
         if self.status == "refunded" and not self.completed:
             self.ended, self.completed = Happened(event.occurred_at, version), True
         elif self.status == "failed" and before == "requested" and not self.completed:
@@ -234,9 +239,9 @@ class Refund:
                 self.tenders[tender.payment_id] = tender.reverse(taken)
             if event.reference is not None:
                 self.references[tender.payment_id] = event.reference
-        if settles and concerned:
-            first = self.tenders[concerned[0].payment_id]
-            self.tenders[first.payment_id] = first.settle(left)  # more than was asked for
+        if settles:  # more than was asked for
+            name = concerned[0].payment_id if concerned else event.payment_id
+            self.tenders[name] = self.tenders.get(name, TenderState(name, 0)).settle(left)
             self.settled_at = max(event.occurred_at, self.settled_at or event.occurred_at)
 
 

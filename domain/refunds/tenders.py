@@ -50,12 +50,12 @@ def payable(about: RefundSubject, owed: Owed, allocation: str) -> Payable:
     credits = _credits(about, owed, owed.total - before)
     total = max(0, owed.total - before - sum(credit.amount for credit in credits))
     left = left_for(about)
-    captured = sum(left.values())
+    captured = max(0, sum(left.values()))
     uncaptured = max(0, sum(payment.amount for payment in order.confirmed.payments) - sum(order.captured.values()))
     # What was captured paid for what was shipped. So a cancellation takes first what was not captured.
     voided = min(total, uncaptured) if about.subject is order else min(max(0, total - captured), uncaptured)
     total -= voided
-    if total > max(0, captured):
+    if total > captured:
         due, remains = to_major(total, order.currency), to_major(captured, order.currency)
         reason = f"{due} {order.currency} would go back, but of what was captured only {remains} is left"
         raise Impossible("money.mismatch", reason)

@@ -270,6 +270,11 @@ class Behaviour:
             on_parcel = {**on_order, "parcel_id": parcel.parcel_id}
             often = 0.05 if parcel.delivered_at else 14
             yield self._timed(often, "record_delivery", "delivered_at", 0.1, case, **on_parcel)
+            if parcel.delivered_at:
+                yield self._made(0.1, "correct_delivery", self._correction, case, on_parcel)
+            else:
+                yield self._timed(0.15, "report_parcel_lost", "reported_at", 0.3, case, **on_parcel)
+                yield self._timed(0.15, "record_parcel_returned", "returned_at", 0.3, case, **on_parcel)
         pardoned = any(override.clause == "cancellation.not_shipped" for override in order.overrides)
         often = 2.5 if order.status == "confirmed" or pardoned else 0.4
         yield self._made(often, "request_cancellation", self._cancellation, case, order_id)
@@ -299,6 +304,11 @@ class Behaviour:
             )
         for parcel in order.parcels.values():
             yield self._made(0.05, "record_shipment", self._shipment_again, case, parcel.parcel_id)
+        for payment in order.confirmed.payments:
+            often = 1.5 if order.captured[payment.payment_id] < payment.amount else 0.02
+            yield self._made(often, "record_capture", self._capture, case, payment.payment_id)
+        if sum(refund.elsewhere is not None for refund in case.refunds.values()) < 3:
+            yield self._made(0.12, "record_refund", self._refund_elsewhere, case)
         yield self._made(0.4, "override", self._override, case, "order", order_id)
 
     def _of_return(self, case: Case, return_id: str) -> Iterator[Possibility]:
@@ -362,8 +372,11 @@ class Behaviour:
     def _of_refunds(self, case: Case) -> Iterator[Possibility]:
         for refund in case.refunds.values():
             for payment_id, tender in refund.tenders.items():
-                often = 3 if tender.pending else 0.1
+                often = 3 if tender.pending else 0.2
                 yield self._made(often, "record_refund_result", self._result, case, refund.refund_id, payment_id)
+                if tender.failed and payment_id in case.order.captured:
+                    often = 0.1 if payment_id in case.order.payouts else 0.8
+                    yield self._made(often, "name_payout", self._payout, case, payment_id)
 
     # ---- commands ---------------------------------------------------------------------------------------------------------
 
@@ -406,6 +419,10 @@ class Behaviour:
 
     def _shipment_again(self, random: Dice, case: Case, parcel_id: str) -> Fields:
         return self._shipment(random, case) | {"parcel_id": parcel_id}
+
+    def _correction(self, random: Dice, case: Case, on_parcel: Mapping[str, str]) -> Fields:
+        moved = self.own_time(random, "delivered_at", 0.7)
+        return {**on_parcel, "reason": "The driver scanned another parcel.", **moved}
 
     def _cancellation(self, random: Dice, case: Case | None, order_id: str) -> Fields:
         reference = {"order_reference": order_id}
@@ -539,10 +556,75 @@ class Behaviour:
         return {"refund_id": self.new("F"), **subject}
 
     def _result(self, random: Dice, case: Case | None, refund_id: str, payment_id: str) -> Fields:
-        on_tender = {"refund_id": refund_id, "payment_id": payment_id}
+        """An answer for a tender: mostly that it was paid, sometimes less, more, in another currency, or the opposite of an
+        earlier answer, sometimes told by the id of its payout or by an id that the refund does not know."""
+        tender = None if case is None else case.refunds[refund_id].tenders.get(payment_id)
+        fields: Fields = {"refund_id": refund_id, "payment_id": payment_id}
+        if tender is not None and tender.payout_id is not None and random.chance(0.8):
+            fields["payment_id"] = tender.payout_id
+        elif random.chance(0.04):
+            fields["payment_id"] = random.choice(("p-1", "p-2", "p-9"))
         if random.chance(0.25):
-            return {**on_tender, "result": "failed", "reason": "The card is closed."}
-        return {**on_tender, "result": "succeeded", "reference": "re-1"}
+            fields |= {"result": "failed", "reason": "The card is closed."}
+            if random.chance(0.3):
+                fields["reference"] = "re-1"
+        else:
+            fields |= {"result": "succeeded", "reference": "re-2" if random.chance(0.2) else "re-1"}
+        if case is not None and random.chance(0.3):
+            # Half, all but the least unit, all, or more than all of what was asked for.
+            asked = 1000 if tender is None else tender.asked
+            amount = random.choice((asked // 2, max(0, asked - 1), asked, asked + 1, 2 * asked))
+            fields["amount"] = to_major(amount, case.order.currency)
+            if random.chance(0.12):
+                fields["currency"] = "EUR" if case.order.currency != "EUR" else "USD"
+                fields["amount"] = to_major(amount, fields["currency"])
+        return fields | self.own_time(random, "settled_at", 0.2)
+
+    def _capture(self, random: Dice, case: Case, payment_id: str) -> Fields:
+        order = case.order
+        amounts = {payment.payment_id: payment.amount for payment in order.confirmed.payments}
+        rest = max(0, amounts[payment_id] - order.captured[payment_id])
+        fields: Fields = {"order_id": order.order_id, "payment_id": payment_id}
+        if random.chance(0.4):
+            amount = random.choice((rest // 2, max(0, rest - 1), rest, rest + 1))
+            fields["amount"] = to_major(amount, order.currency)
+        if random.chance(0.03):
+            fields["payment_id"] = "p-9"
+        return fields | self.own_time(random, "captured_at", 0.2)
+
+    def _refund_elsewhere(self, random: Dice, case: Case) -> Fields:
+        """Money that went back without the desk's asking: to one or two payments, for some units or for none."""
+        order = case.order
+        payments = [payment for payment in order.confirmed.payments if payment.amount][: 1 + random.chance(0.2)]
+        tenders: list[Fields] = [
+            {
+                "payment_id": payment.payment_id,
+                "amount": to_major(
+                    random.choice((payment.amount // 10, payment.amount // 2, payment.amount, 1)), order.currency
+                ),
+                "reference": f"er-{len(case.refunds)}",
+            }
+            for payment in payments
+        ]
+        if not tenders or random.chance(0.03):
+            tenders = [{"payment_id": "p-9", "amount": to_major(100, order.currency)}]
+        fields: Fields = {
+            "refund_id": self.new("F"),
+            "order_id": order.order_id,
+            "kind": random.choice(("goodwill", "goodwill", "elsewhere", "dispute", "past")),
+            "tenders": tenders,
+        }
+        if random.chance(0.4):
+            some = [line for line in order.lines.values() if not random.chance(0.4)] or list(order.lines.values())[:1]
+            fields["lines"] = [{"line_id": line.line_id, "quantity": random.integer(1, line.quantity)} for line in some]
+        if random.chance(0.5):
+            fields["reason"] = "A scratch on the clasp."
+        return fields | self.own_time(random, "refunded_at", 0.3)
+
+    def _payout(self, random: Dice, case: Case | None, payment_id: str) -> Fields:
+        order_id = "A-1" if case is None else case.order.order_id
+        how: Fields = {"payout_id": f"gift-{payment_id}", "method": "gift_card", "reason": "The card is closed."}
+        return {"order_id": order_id, "payment_id": payment_id, **how, "approved_by": "Ann"}
 
     def _override(self, random: Dice, case: Case | None, kind: SubjectKind, name: str) -> Fields:
         stream = str(StreamId(kind, name))
@@ -596,6 +678,8 @@ class Behaviour:
         finding = {**line, "same_condition": True, "original_packaging": True, "tags_attached": True}
         on_order, on_return, on_claim = {"order_id": order_id}, {"return_id": return_id}, {"claim_id": claim_id}
         payment_id = random.choice(("p-1", "p-2", "p-9"))
+        tender = {"payment_id": payment_id, "amount": "1.00"}
+        payout = {"payment_id": payment_id, "payout_id": "gift-9", "method": "gift_card", "reason": "Why not."}
         fixed, made = self._fixed, self._made
         parcel = {**on_order, "parcel_id": "P-1"}
         return [
@@ -616,6 +700,11 @@ class Behaviour:
             made(1, "request_refund", self._refund, None, None, on_claim),
             fixed(1, "request_refund", **on_claim, refund_id=refund_id),
             made(1, "record_refund_result", self._result, None, None, refund_id, payment_id),
+            fixed(
+                1, "record_refund", **on_order, refund_id=refund_id, kind="elsewhere", tenders=[tender], lines=[line]
+            ),
+            fixed(1, "record_capture", **on_order, payment_id=payment_id),
+            fixed(1, "name_payout", **on_order, **payout, approved_by="Ann"),
             fixed(1, "record_send_back", **on_return, lines=[line]),
             fixed(1, "report_return_lost", **on_return),
             fixed(1, "reduce_return", **on_return, lines=[line]),
@@ -670,6 +759,13 @@ def order_fields(
     amounts = [end - begin for begin, end in zip([0, *cuts], [*cuts, due], strict=True)]
     if not due and random.chance(0.5):
         amounts = []
+    payments: list[Fields] = [
+        {"payment_id": f"p-{number}", "method": "card", "amount": major(amount)}
+        for number, amount in enumerate(amounts, start=1)
+    ]
+    if amounts and random.chance(0.12):  # authorised, and captured in part or not at all
+        number = random.integer(0, len(amounts) - 1)
+        payments[number]["captured"] = major(random.choice((0, amounts[number] // 2)))
     return {
         "command": "confirm_order",
         "order_id": order_id,
@@ -677,10 +773,7 @@ def order_fields(
         "currency": currency,
         "lines": lines,
         "shipping": {"charged": major(shipping), "tax": major(shipping_tax)},
-        "payments": [
-            {"payment_id": f"p-{number}", "method": "card", "amount": major(amount)}
-            for number, amount in enumerate(amounts, start=1)
-        ],
+        "payments": payments,
     }
 
 

@@ -112,6 +112,9 @@ _SHARES = {
     "override": 1.0,
     "run_deadlines": 1.5,
     "confirm_order": 0.5,
+    "record_capture": 1.5,
+    "record_refund": 0.5,
+    "name_payout": 0.8,
 }
 _SHARES |= {name: 1.0 for name in COMMANDS if name not in _SHARES}
 """The commands, and the greatest weight of each."""

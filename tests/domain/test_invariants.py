@@ -1,16 +1,14 @@
 """Whatever happens, in whatever order, around whatever deadline: what must never be untrue.
 
-Histories come from :class:`returnable.testing.behaviour.World`. The money and the units are counted here a second time,
-from the stored facts alone.
+Histories come from :class:`returnable.testing.behaviour.World`. :mod:`bench.proofs.invariants` counts the money and the units
+a second time, from the stored events.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import zip_longest
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -19,32 +17,16 @@ import pytest
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 
+from bench.proofs.invariants import violations
 from returnable.domain import refusals
 from returnable.domain.case import Case, fold
 from returnable.domain.commands import COMMANDS, Command, parse_command, parse_question
 from returnable.domain.errors import Impossible
-from returnable.domain.events import (
-    BY_TYPE,
-    EVENTS,
-    ClaimOpened,
-    ClaimResolved,
-    Confirmed,
-    Delivered,
-    ExceptionRaised,
-    RefundFailed,
-    RefundRequested,
-    RefundSettled,
-    ReturnDeclined,
-    ReturnRequested,
-    ReturnWithdrawn,
-    SentBack,
-    Shipped,
-    UnitsCancelled,
-)
+from returnable.domain.events import BY_TYPE, EVENTS
 from returnable.domain.handler import CommandHandler
 from returnable.domain.lifecycles import CLAIM, NOTHING, ORDER, RETURN
 from returnable.domain.outcome import Outcome
-from returnable.domain.ports import Batch, EventStore, Recorded
+from returnable.domain.ports import Batch, EventStore
 from returnable.testing.behaviour import START, World
 
 HISTORIES = st.lists(st.integers(0, 2**32 - 1), min_size=50, max_size=80, unique=True)
@@ -88,113 +70,6 @@ def everything(world: World) -> dict[str, Any]:
     return {str(question): answer(world, question) for question in asked}
 
 
-# ---- counted a second time ------------------------------------------------------------------------------------------
-
-
-def check_money(events: Sequence[Recorded], order: Confirmed) -> None:
-    """Per payment and in all, never more is paid back or promised than was captured."""
-    requested: dict[str, RefundRequested] = {}
-    answers: dict[tuple[str, str], str] = {}
-    for entry in events:
-        if isinstance(entry.event, RefundRequested):
-            requested[entry.event.refund_id] = entry.event
-        elif isinstance(entry.event, RefundSettled | RefundFailed):
-            key = entry.event.refund_id, entry.event.payment_id
-            assert key not in answers, "a tender is answered once"
-            answers[key] = entry.event.type
-    gone: Counter[str] = Counter()
-    for refund in requested.values():
-        for tender in refund.tenders:
-            if answers.get((refund.refund_id, tender.payment_id)) != "RefundFailed":
-                gone[tender.payment_id] += tender.amount
-        goods = sum(item.merchandise + item.tax for item in refund.items)
-        less = sum(deduction.amount for deduction in refund.deductions)
-        assert sum(item.deducted for item in refund.items) == less
-        assert all(0 <= item.deducted <= item.merchandise for item in refund.items)
-        rest = goods + refund.shipping - less - refund.settled_before
-        assert max(0, rest) == sum(tender.amount for tender in refund.tenders), "there is no debt, and no present"
-        assert refund.settled_before >= 0
-    captured = {payment.payment_id: payment.amount for payment in order.payments}
-    for payment_id, amount in gone.items():
-        assert amount <= captured[payment_id], f"{amount} of {captured[payment_id]} go back to {payment_id}"
-
-
-def check_refunded_units(events: Sequence[Recorded], order: Confirmed) -> None:
-    """No unit is paid back twice; the tax of a line goes back to the cent when all its units do."""
-    latest: dict[str, RefundRequested] = {}
-    for entry in events:
-        if isinstance(entry.event, RefundRequested):
-            latest[entry.stream] = entry.event
-    units: Counter[str] = Counter()
-    tax: Counter[str] = Counter()
-    for refund in latest.values():
-        for item in refund.items:
-            units[item.line_id] += item.quantity
-            tax[item.line_id] += item.tax
-    for line in order.lines:
-        assert units[line.line_id] <= line.quantity, f"line {line.line_id} is paid back twice"
-        assert tax[line.line_id] <= line.tax
-        if units[line.line_id] == line.quantity:
-            assert tax[line.line_id] == line.tax
-    assert sum(1 for refund in latest.values() if refund.shipping) <= 1, "outbound shipping is paid back twice"
-
-
-def check_held_units(events: Sequence[Recorded], order: Confirmed) -> None:
-    """No unit is in two returns, or in a return and in a claim settled by refund; parcels hold what was bought."""
-    held: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    claims: dict[str, ClaimOpened] = {}
-    parcels: dict[str, Shipped] = {}
-    for entry in events:
-        event = entry.event
-        if isinstance(event, ReturnRequested):
-            held[entry.stream].update({line.line_id: line.quantity for line in event.lines})
-        elif isinstance(event, ReturnDeclined | ReturnWithdrawn):
-            held.pop(entry.stream)
-        elif isinstance(event, SentBack):
-            for line in event.lines:
-                held[entry.stream][line.line_id] -= line.quantity
-                assert held[entry.stream][line.line_id] >= 0
-        elif isinstance(event, ClaimOpened):
-            claims[entry.stream] = event
-        elif isinstance(event, ClaimResolved) and event.remedy != "replacement":
-            held[entry.stream][claims[entry.stream].line_id] += claims[entry.stream].quantity
-        elif isinstance(event, Shipped):
-            parcels.setdefault(event.parcel_id, event)
-        elif isinstance(event, Delivered):
-            assert event.parcel_id in parcels
-    for line in order.lines:
-        assert sum(of_stream[line.line_id] for of_stream in held.values()) <= line.quantity
-        packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == line.line_id)
-        assert packed <= line.quantity
-
-
-def check_cancelled_units(events: Sequence[Recorded], case: Case) -> None:
-    """The shop cancels here only what is not shipped; a contradiction is raised; the units left decide the status."""
-    bought = {line.line_id: line.quantity for line in case.order.confirmed.lines}
-    gone: Counter[str] = Counter()
-    cancelled: Counter[str] = Counter()
-    parcels: set[str] = set()
-    for entry, following in zip_longest(events, events[1:]):
-        event = entry.event
-        raised = following is not None and isinstance(following.event, ExceptionRaised)
-        if isinstance(event, UnitsCancelled) or (isinstance(event, Shipped) and event.parcel_id not in parcels):
-            for line in event.lines:
-                gone[line.line_id] += line.quantity
-                may_exceed = raised and (isinstance(event, Shipped) or event.elsewhere)
-                assert gone[line.line_id] <= bought[line.line_id] or may_exceed
-        if isinstance(event, UnitsCancelled):
-            cancelled.update({line.line_id: line.quantity for line in event.lines})
-        elif isinstance(event, Shipped):
-            parcels.add(event.parcel_id)
-    left = {line_id: count - min(count, cancelled[line_id]) for line_id, count in bought.items()}
-    assert {line_id: count - case.order.cancelled(line_id) for line_id, count in bought.items()} == left
-    if not any(left.values()):
-        assert case.order.status == "cancelled"
-    elif case.order.status in ("shipped", "delivered"):
-        missing = any(case.order.delivered(line_id) < count for line_id, count in left.items())
-        assert case.order.status == ("shipped" if missing else "delivered")
-
-
 def check_steps(world: World, case: Case) -> None:
     """Every stored step is one that the table of its lifecycle knows; the audit tells the same story as the log."""
     for stream in streams(case):
@@ -230,14 +105,10 @@ def check_cache(world: World, case: Case) -> None:
 
 
 def check_case(world: World, case: Case) -> None:
-    """All of the above, for one case."""
+    """One case: nothing in it breaks an invariant, and it is what its events say."""
     events = world.services.store.load(case.case_id)
     assert [entry.case_seq for entry in events] == list(range(1, len(events) + 1))
-    order = case.order.confirmed
-    check_money(events, order)
-    check_refunded_units(events, order)
-    check_held_units(events, order)
-    check_cancelled_units(events, case)
+    assert list(violations(case, events, world.services.handler.policy_of(case), world.at)) == []
     check_cache(world, case)
 
 

@@ -176,7 +176,7 @@ def test_an_error_keeps_its_type_and_is_raised_once() -> None:
         async with returnable.open_async("memory:", clock=lambda: MONDAY) as desk:
             await desk.confirm_order(**order())
             with pytest.raises(Impossible) as caught:
-                await desk.record_delivery(order_id="A-1", parcel_id="nope")
+                await desk.correct_delivery(order_id="A-1", parcel_id="nope", reason="Wrong.")
             held = Held(desk.desk)
             lost = asyncio.create_task(desk.confirm_order(**order("A-2")))
             await until(lambda: held.begun == 1)

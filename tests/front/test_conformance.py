@@ -69,6 +69,7 @@ def test_real_orders_play_without_an_error_that_the_policy_does_not_demand(tmp_p
         ("receive_return", "transition.not_allowed", "declined"),
         ("inspect_return", "transition.not_allowed", "declined"),
         ("inspect_return", "transition.not_allowed", "rejected"),
+        ("request_refund", "transition.not_allowed", "declined"),
         ("record_refund_result", "refund.unknown", None),
     }
     assert summary.lines == len(content.splitlines())

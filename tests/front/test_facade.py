@@ -124,7 +124,7 @@ def test_what_is_impossible_raises_one_specific_error_and_records_nothing(desk: 
     desk.confirm_order(**confirm_order().arguments)
 
     with pytest.raises(Impossible) as caught:
-        desk.record_delivery(order_id="A-1", parcel_id="nope")
+        desk.correct_delivery(order_id="A-1", parcel_id="nope", reason="Wrong.")
 
     assert (caught.value.code, caught.value.field) == ("parcel.unknown", "parcel_id")
     assert len(desk.audit(stream="order/A-1").entries) == 1

@@ -22,7 +22,6 @@ from returnable.testing.steps import (
     a_return,
     an_order,
     confirm_order,
-    record_refund_result,
     request_cancellation,
     request_refund,
 )
@@ -139,8 +138,8 @@ def test_a_host_that_takes_the_end_of_a_label_for_its_last_instant_is_caught_at_
 def test_a_host_that_pays_a_refund_twice_is_caught_by_a_rule_of_its_own() -> None:
     class PaysTwice(Host):
         @rule()
-        def the_provider_answers_once_more(self) -> None:
-            self.carry_out(record_refund_result())
+        def the_refund_is_asked_for_once_more(self) -> None:
+            self.carry_out(request_refund("F-2", order_id="A-1"))
 
         def begin(self) -> None:
             super().begin()
@@ -151,14 +150,14 @@ def test_a_host_that_pays_a_refund_twice_is_caught_by_a_rule_of_its_own() -> Non
             try:
                 return super().tell(step, at)
             except Impossible as error:
-                if step.command == "record_refund_result" and error.code == "transition.not_allowed":
+                if step.command == "request_refund" and error.code == "transition.not_allowed":
                     return "accepted"
                 raise
 
     message, lines = shown(PaysTwice)
 
-    assert "record_refund_result: the host says otherwise" in message
-    assert len(lines) == 5
+    assert "request_refund: the host says otherwise" in message
+    assert len(lines) == 4
 
 
 def test_the_scenario_that_a_failure_shows_is_a_test_that_passes_on_the_desk() -> None:

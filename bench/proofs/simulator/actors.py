@@ -6,19 +6,29 @@ own, so that the shop can be brought to rest by the same code when nothing strik
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any, TypeVar
 
 from bench.proofs.simulator.machine import Process, lose_power
 from bench.proofs.simulator.scheduler import MILLISECOND, MINUTE, SECOND, Scheduler
-from bench.proofs.simulator.shop import NOT_TOLD, Shop, Views, Violation, payment_at_the_gateway
+from bench.proofs.simulator.shop import NOT_TOLD, Shop, Views, Violation, as_authorised, payment_at_the_gateway
 from returnable.domain.case import Case, fold
 from returnable.domain.commands import Command, ConfirmOrder, parse_command
-from returnable.domain.effects.payments import GatewayRefused, GatewayTimeout, RefundNotice, RefundReceipt, refund_key
+from returnable.domain.effects.payments import (
+    GatewayRefused,
+    GatewayTimeout,
+    PaymentNotice,
+    RefundNotice,
+    RefundReceipt,
+    refund_key,
+)
 from returnable.domain.errors import Impossible
 from returnable.domain.events import RefundRequested
+from returnable.domain.money import to_major
 from returnable.domain.outcome import Outcome
 from returnable.domain.ports import Recorded
 from returnable.projections.follow import Projector
@@ -89,9 +99,9 @@ class Host(Role):
         behaviour = Behaviour(cases, process.clock(), new=self.shop.new)
         while True:
             fields = behaviour.choose(SeededDice(self.dice), unrelated=WILD, mutated=SPOILT)
-            made_up = fields["command"] == "record_refund_result"  # results come from the gateway only
+            made_up = fields["command"] in ("record_refund_result", "record_refund", "record_capture")  # the gateway's
             if not made_up and (fields["command"] != "confirm_order" or not cases or self._is_new(fields)):
-                return fields
+                return as_authorised(fields)
 
     def _is_new(self, fields: dict[str, Any]) -> bool:
         order_id = fields.get("order_id")
@@ -128,15 +138,19 @@ class Alone(Role):
     def work(self) -> None:
         raise NotImplementedError
 
-    def tell_for_sure(self, command: Command) -> None:
-        """Tell what has happened outside: nobody may refuse it."""
+    def tell_for_sure(self, command: Command) -> bool:
+        """Tell what has happened outside, and say whether the desk knows it now.
+
+        Nobody may refuse it, unless the clock of this process has not come so far.
+        """
         came = self.shop.tell(self.process, command)
-        if isinstance(came, Impossible):
+        if isinstance(came, Impossible) and "in the future" not in came.message:
             raise Violation(f"what happened outside is refused: {command.command_id}: {came.code}: {came}")
+        return isinstance(came, Outcome)
 
 
 class PaymentWorker(Alone):
-    """Pays what is requested and not answered. It remembers nothing: the facts, and the gateway's books, say all.
+    """Pays what is requested and pending. It remembers nothing: the events, and the gateway's books, say all.
 
     An unknown outcome is settled by ``find`` before anything is tried again, and then under the same key.
     """
@@ -146,31 +160,31 @@ class PaymentWorker(Alone):
             self._pay(case_id, refund_id)
 
     def open_refunds(self) -> list[tuple[str, str]]:
-        """The refunds of which a tender has no answer on record, with their cases."""
+        """The refunds of which something is pending, with their cases."""
         events = self.process.line.read(0, 10_000)
         case_ids = dict.fromkeys(entry.case_id for entry in events if isinstance(entry.event, RefundRequested))
         return [
             (case_id, refund.refund_id)
             for case_id in case_ids
             for refund in fold(case_id, self.process.line.load(case_id)).refunds.values()
-            if "requested" in refund.tenders.values()
+            if refund.elsewhere is None and refund.pending
         ]
 
     def _pay(self, case_id: str, refund_id: str) -> None:
         case = fold(case_id, self.process.line.load(case_id))
         refund = case.refunds[refund_id]
         for tender in refund.requested.tenders:
-            if refund.tenders[tender.payment_id] != "requested":
+            if not refund.tenders[tender.payment_id].pending:
                 continue
-            payment = payment_at_the_gateway(case.order.order_id, tender.payment_id)
+            payment = payment_at_the_gateway(case_id, tender.payment_id)
+            if tender.payout_id is not None:
+                payout = payment_at_the_gateway(case_id, tender.payout_id)
+                self.shop.gateway.pays_out(payout, instead_of=payment)
+                payment = payout
             key = refund_key(refund_id, tender.payment_id)
-            currency = refund.requested.currency
-            if tender.amount:
-                receipt = self._settled(key, payment, tender.amount, currency)
-            else:
-                receipt = RefundReceipt(key, payment, 0, currency, "succeeded")
-            if receipt is not None and receipt.result != "pending":
-                self.tell_for_sure(receipt.command())
+            receipt = self._settled(key, payment, tender.amount, refund.currency)
+            for command in receipt.commands() if receipt is not None else ():
+                self.tell_for_sure(command)
 
     def _settled(self, key: str, payment: str, amount: int, currency: str) -> RefundReceipt | None:
         gateway = self.shop.gateway
@@ -200,14 +214,63 @@ class PaymentWorker(Alone):
 
 
 class NoticeReader(Alone):
-    """Tells the desk what the gateway's webhooks say, in whatever order and as often as they come; forgets some."""
+    """Tells the desk what the gateway's webhooks say, in whatever order and as often as they come.
+
+    The gateway sends a webhook again until somebody has told it.
+    """
+
+    def __init__(self, name: str, shop: Shop) -> None:
+        super().__init__(name, shop)
+        self._untold: list[RefundNotice | PaymentNotice] = []
 
     def work(self) -> None:
-        notices: list[RefundNotice] = self.shop.gateway.webhooks()
-        self.dice.shuffle(notices)
-        for notice in notices:
-            for _ in range(self.dice.choice((1, 1, 2)) if self.shop.troubles.outside else 1):
-                self.tell_for_sure(notice.command())
+        self._untold += self.shop.gateway.webhooks()
+        self.dice.shuffle(self._untold)
+        for notice in self._untold.copy():
+            often = self.dice.choice((1, 1, 2)) if self.shop.troubles.outside else 1
+            if all(self.tell_for_sure(command) for command in (*_commands_of(notice),) * often):
+                self._untold.remove(notice)
+
+
+def _commands_of(notice: RefundNotice | PaymentNotice) -> Iterable[Command]:
+    if isinstance(notice, RefundNotice):
+        return (notice.command(),)
+    order_id, _, payment_id = notice.payment_id.partition("/")
+    return replace(notice, payment_id=payment_id).commands(order_id=order_id)
+
+
+class Outsider(Role):
+    """Moves money without the desk: captures what was authorised, pays back in the gateway's own pages, disputes."""
+
+    def __init__(self, name: str, shop: Shop) -> None:
+        super().__init__(name, shop)
+        self.diligence = self.dice.choice((0.0, 0.0, 0.1, 0.4))
+        self._references: list[str] = []
+
+    def round(self) -> None:
+        shop, gateway = self.shop, self.shop.gateway
+        known = [case.order for case in map(shop.stored_case, shop.order_ids) if case.seq]
+        payments = [(order, payment) for order in known for payment in order.confirmed.payments if payment.amount]
+        if not payments:
+            return
+        order, payment = self.dice.choice(payments)
+        name = payment_at_the_gateway(order.order_id, payment.payment_id)
+        if payment.captured is not None and self.dice.random() < 0.6:
+            what, amount = "capture", self.dice.choice((payment.amount, payment.amount // 2 or 1))
+        else:
+            what = self.dice.choice(("elsewhere", "goodwill", "dispute", "comes back"))
+            amount = self.dice.choice((payment.amount, payment.amount // 3 or 1, 1))
+        major = to_major(amount, order.currency)
+        with suppress(ValueError):  # the gateway refuses it
+            if what == "capture":
+                gateway.captures(name, major, order.currency)
+            elif what == "dispute":
+                self._references.append(gateway.opens_dispute(name, major))
+            elif what != "comes back":
+                self._references.append(gateway.pays_back(name, major, kind=what))
+            elif self._references:
+                gateway.comes_back(self.dice.choice(self._references))
+            shop.seen[f"money that moved elsewhere: {what}"] += 1
 
 
 class Timer(Alone):

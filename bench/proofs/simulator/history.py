@@ -13,11 +13,20 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from bench.proofs.simulator.actors import Conductor, Following, Host, NoticeReader, PaymentWorker, Reader, Timer
+from bench.proofs.simulator.actors import (
+    Conductor,
+    Following,
+    Host,
+    NoticeReader,
+    Outsider,
+    PaymentWorker,
+    Reader,
+    Timer,
+)
 from bench.proofs.simulator.machine import CALM
 from bench.proofs.simulator.oracles import ORACLES, digest_of, readers_saw_everything
 from bench.proofs.simulator.scheduler import DAY, HOUR
-from bench.proofs.simulator.shop import Shop
+from bench.proofs.simulator.shop import Shop, as_authorised
 from returnable.adapters.eventstore import store
 from returnable.domain.commands import ConfirmOrder, parse_command
 from returnable.domain.errors import Impossible
@@ -56,6 +65,7 @@ class Cast:
         self.hosts = [Host(f"host-{n}", shop) for n in range(1, 1 + dice.choice((2, 3, 3)))]
         self.workers = [PaymentWorker(f"worker-{n}", shop) for n in range(1, 1 + dice.choice((1, 1, 2)))]
         self.notices = [NoticeReader("notices", shop)]
+        self.outsider = Outsider("outsider", shop)
         self.timers = [Timer(f"timer-{n}", shop) for n in range(1, 1 + dice.choice((1, 2)))]
         self.following = [Following(f"following-{n}", shop) for n in range(1, 1 + dice.choice((1, 1, 2)))]
         self.readers = [Reader(f"reader-{n}", shop) for n in range(1, 1 + dice.choice((1, 2)))]
@@ -63,7 +73,7 @@ class Cast:
 
     def act(self, shop: Shop) -> None:
         alone = [*self.workers, *self.notices, *self.timers, *self.following, *self.readers]
-        for actor in (*self.hosts, *alone, self.conductor):
+        for actor in (*self.hosts, *alone, self.outsider, self.conductor):
             shop.scheduler.add(actor.name, actor.play)
         shop.scheduler.run()
 
@@ -148,7 +158,7 @@ def _tell(shop: Shop, fields: dict[str, Any] | None) -> None:
     if fields is None:  # the story of this order ends here
         return
     try:
-        command = parse_command({**fields, "command_id": shop.new("opening")})
+        command = parse_command({**as_authorised(fields), "command_id": shop.new("opening")})
     except Impossible:  # all is final sale: there is nothing to return
         return
     if isinstance(command, ConfirmOrder):

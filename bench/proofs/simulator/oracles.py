@@ -10,12 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from bench.proofs.invariants import violations
 from bench.proofs.reference import views_unlike_a_rebuild
 from bench.proofs.simulator.shop import Shop, answer_of, book, payment_at_the_gateway
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.case import Case, fold
 from returnable.domain.commands import RunDeadlines
 from returnable.domain.deciding import DecisionContext
+from returnable.domain.effects.payments import refund_key
 from returnable.domain.errors import ReturnableError
 from returnable.domain.events import (
     Cancelled,
@@ -37,6 +39,7 @@ from returnable.domain.handler import CommandHandler
 from returnable.domain.money import to_major
 from returnable.domain.ports import Batch, CommandReceipt, Entry, Recorded
 from returnable.domain.timetable import due_events
+from returnable.projections import ledger
 from returnable.projections.redecided import redecide_store
 from returnable.projections.stored import VIEWS
 
@@ -154,7 +157,7 @@ def redecided_is_the_same(shop: Shop) -> Iterator[str]:
 
 
 def races_have_one_winner(shop: Shop) -> Iterator[str]:
-    """One live refund for a thing, one live label for a return, either cancelled or shipped, no unit twice."""
+    """One live label for a return, either cancelled or shipped; and no invariant is broken, at any request of a refund."""
     for case_id in shop.disk.store.case_ids():
         events = shop.disk.store.load(case_id)
         yield from _cancelled_or_shipped(events)
@@ -196,30 +199,13 @@ def _units_cancelled_or_shipped(events: Sequence[Recorded]) -> Iterator[str]:
 
 def _one_winner(case: Case, events: Sequence[Recorded]) -> Iterator[str]:
     last = events[-1]
-    live = Counter(refund.stream for refund in case.refunds.values() if refund.status in ("requested", "refunded"))
-    yield from (f"two live refunds of {stream}" for stream, count in live.items() if count > 1)
-    for line in case.order.lines.values():
-        # What was cancelled elsewhere may be in a return as well: then an exception says so.
-        held = sum(case.held[line.line_id].values()) - case.order.cancelled_elsewhere.get(line.line_id, 0)
-        if held > line.quantity:
-            yield f"{case.case_id}: {held} of {line.quantity} units of line {line.line_id} are in returns and claims"
     if isinstance(last.event, LabelIssued):
         labels = case.returns[last.stream.partition("/")[2]].labels.values()
         if sum(label.status_at(last.event.recorded_at) == "issued" for label in labels) > 1:
             yield f"two live labels of {last.stream}"
-    yield from overpaid(case)
-
-
-def overpaid(case: Case) -> Iterator[str]:
-    """Payments to which more goes back than was captured."""
-    promised: Counter[str] = Counter()
-    for refund in case.refunds.values():
-        for tender in refund.requested.tenders:
-            if refund.tenders[tender.payment_id] != "failed":
-                promised[tender.payment_id] += tender.amount
-    for payment in case.order.confirmed.payments:
-        if promised[payment.payment_id] > payment.amount:
-            yield f"{case.case_id}: {promised[payment.payment_id]} of {payment.amount} go back to {payment.payment_id}"
+    policy = book().by_sha256(case.order.confirmed.pins.sha256)
+    assert policy is not None
+    yield from (f"{case.case_id}: {each}" for each in violations(case, events, policy, last.event.recorded_at))
 
 
 def deadlines_are_recorded_once(shop: Shop) -> Iterator[str]:
@@ -249,44 +235,34 @@ def _by_hand(entry: Recorded) -> bool:
 
 
 def the_books_agree(shop: Shop) -> Iterator[str]:
-    """What the desk says was paid back is what the gateway paid back: in sum, and tender by tender, each once."""
-    for case_id in shop.disk.store.case_ids():
-        yield from _sums_agree(shop, shop.stored_case(case_id))
-    paid: dict[str, str] = {}
+    """What the desk says was captured and paid back is what the gateway says: payment by payment, and tender by tender."""
+    paid: Counter[str] = Counter()
     for receipt in shop.gateway.refunds():
         if receipt.result == "succeeded":
-            if receipt.key in paid:
-                yield f"paid back twice: {receipt.key}"
-            paid[receipt.key] = f"{receipt.amount} {receipt.currency} to {receipt.payment_id}"
-        elif receipt.reason is not None and receipt.reason.startswith(("only", "there is no")):
-            yield f"more was asked of the gateway than was captured: {receipt.key}: {receipt.reason}"
+            paid[receipt.key] += receipt.amount
     for case_id in shop.disk.store.case_ids():
         case = shop.stored_case(case_id)
+        yield from _sums_agree(shop, case)
         for refund in case.refunds.values():
-            for tender in refund.requested.tenders:
-                status = refund.tenders[tender.payment_id]
-                if not tender.amount and status == "settled":
-                    continue  # nothing was to be paid, and nobody asked the gateway
-                payment = payment_at_the_gateway(case.order.order_id, tender.payment_id)
-                here = f"{tender.amount} {refund.requested.currency} to {payment}"
-                there = paid.pop(f"{refund.refund_id}/{tender.payment_id}", None)
-                if status == "requested":
-                    yield f"a refund is forgotten: {refund.refund_id}, {here}"
-                elif there != (here if status == "settled" else None):
-                    yield f"the desk says {status} of {refund.refund_id}, {here}; the gateway paid {there}"
-    yield from (f"the gateway paid what the desk does not know: {key}, {what}" for key, what in paid.items())
+            for tender in refund.tenders.values() if refund.elsewhere is None else ():
+                key = refund_key(refund.refund_id, tender.payment_id)
+                here, there = tender.settled, paid.pop(key, 0)
+                if tender.pending:
+                    yield f"a refund is forgotten: {key}, {tender.pending} are pending"
+                if here != there:
+                    yield f"{there} were paid back under {key} at the gateway, {here} at the desk"
+                if there > tender.asked:
+                    yield f"paid back twice: {key}, {there} instead of {tender.asked}"
+    yield from (f"the gateway paid what the desk does not know: {key}, {amount}" for key, amount in paid.items())
 
 
 def _sums_agree(shop: Shop, case: Case) -> Iterator[str]:
-    settled: Counter[str] = Counter()
-    for refund in case.refunds.values():
-        for tender in refund.requested.tenders:
-            settled[tender.payment_id] += tender.amount * (refund.tenders[tender.payment_id] == "settled")
-    for payment in case.order.confirmed.payments:
-        name = payment_at_the_gateway(case.case_id, payment.payment_id)
-        here, there = to_major(settled[payment.payment_id], case.order.currency), shop.gateway.refunded(name)
-        if here != there:
-            yield f"{there} went back to {name} at the gateway, {here} at the desk"
+    for balance in ledger.balances(case):
+        name = payment_at_the_gateway(case.case_id, balance.payment_id)
+        for what in ("captured", "refunded"):
+            here, there = to_major(getattr(balance, what), balance.currency), getattr(shop.gateway, what)(name)
+            if here != there:
+                yield f"{there} of {name} are {what} at the gateway, {here} at the desk"
 
 
 # ---- followers ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,508 @@
+"""What must never be untrue of a case, whatever happens in whatever order.
+
+Money and units are counted here a second time, from the stored events. Each invariant gives a sentence for everything that
+breaks it. The tests of random histories, the proof of histories and the simulator share them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import zip_longest
+from typing import Any
+
+from returnable.domain.case import Case, evolve
+from returnable.domain.commands import parse_command
+from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.decisions import decide
+from returnable.domain.errors import Impossible
+from returnable.domain.events import (
+    ClaimOpened,
+    ClaimResolved,
+    Confirmed,
+    ExceptionRaised,
+    OutboundLost,
+    PaymentCaptured,
+    PayoutNamed,
+    RefundRecorded,
+    RefundRequested,
+    RefundReversed,
+    RefundSettled,
+    ReturnDeclined,
+    ReturnedToSender,
+    ReturnRequested,
+    ReturnWithdrawn,
+    SentBack,
+    Shipped,
+    UnitsCancelled,
+)
+from returnable.domain.money import to_major, to_minor
+from returnable.domain.policy import Policy
+from returnable.domain.ports import Recorded
+from returnable.domain.refunds.owed import owed
+from returnable.domain.refunds.state import Result
+from returnable.projections import ledger
+from returnable.projections.worklist import Waiting, waiting_in
+
+
+@dataclass(frozen=True)
+class Found:
+    """A case as it is found at an instant: its events, the state that they lead to, and its policy."""
+
+    case: Case
+    events: Sequence[Recorded]
+    policy: Policy
+    at: datetime
+
+    @property
+    def currency(self) -> str:
+        """Of the order."""
+        return self.case.order.currency
+
+    def major(self, amount: int) -> str:
+        """An amount as sentences name it."""
+        return to_major(amount, self.currency)
+
+    @cached_property
+    def requested(self) -> Mapping[str, Sequence[RefundRequested]]:
+        """Stream → the requests for its refunds, oldest first."""
+        found: defaultdict[str, list[RefundRequested]] = defaultdict(list)
+        for entry in self.events:
+            if isinstance(entry.event, RefundRequested):
+                found[entry.stream].append(entry.event)
+        return found
+
+    @cached_property
+    def going(self) -> Mapping[str, int]:
+        """Refund → what went back by it or is pending, in minor units."""
+        return {name: refund.settled + refund.pending for name, refund in self.case.refunds.items()}
+
+    @cached_property
+    def reasons(self) -> Sequence[str]:
+        """The sentences of all exceptions."""
+        return [
+            reason
+            for entry in self.events
+            if isinstance(entry.event, ExceptionRaised)
+            for reason in entry.event.reasons
+        ]
+
+    def said(self, pattern: str) -> int:
+        """The greatest amount that an exception names in the place of ``AMOUNT`` in a sentence that begins so; 0: none."""
+        sentence = re.compile(pattern.replace("AMOUNT", "([0-9.]+)"))
+        amounts = [to_minor(match[1], self.currency) for match in map(sentence.match, self.reasons) if match]
+        return max(amounts, default=0)
+
+    @cached_property
+    def waiting(self) -> Sequence[Waiting]:
+        """What is on the worklist."""
+        return [item for item in waiting_in(self.case, self.policy) if item.shown(self.at)]
+
+    def waits(self, kind: str, stream: str) -> bool:
+        """Whether such a task waits for a subject."""
+        return any((item.kind, f"{item.subject}/{item.name}") == (kind, stream) for item in self.waiting)
+
+    def decide(self, **fields: Any) -> DecisionResult:
+        """What a command would come to now; raises :class:`Impossible`."""
+        return decide(self.case, parse_command(fields), DecisionContext(self.at, self.policy))
+
+    def after(self, decided: DecisionResult) -> Found:
+        """The case once the events of a decision are recorded."""
+        versions: Counter[str] = Counter()
+        more: list[Recorded] = []
+        for nth, (stream, event) in enumerate(decided.events, start=1):
+            versions[stream] += 1
+            version = self.case.version_of(stream) + versions[stream]
+            more.append(Recorded(0, self.case.case_id, self.case.seq + nth, stream, version, event))
+        return Found(evolve(self.case, more), [*self.events, *more], self.policy, self.at)
+
+
+Invariant = Callable[[Found], Iterator[str]]
+
+
+# ---- money -------------------------------------------------------------------------------------------------------------
+
+
+def no_more_goes_back_than_was_captured(found: Found) -> Iterator[str]:
+    """Per payment refunded + pending ≤ captured, unless an exception says so."""
+    for balance in ledger.balances(found.case):
+        name, going = balance.payment_id, balance.refunded + balance.pending
+        said = found.said(f"of payment {name} [0-9.]+ [A-Z]+ were captured, but AMOUNT (?:[A-Z]+ )?went back")
+        if going > balance.captured and said < going:
+            of = f"{found.major(going)} of {found.major(balance.captured)}"
+            yield f"{of} go back to payment {name}, and no exception says so"
+
+
+def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
+    """What went back by a refund is the sum of what the provider said of it.
+
+    No more of a tender is taken back than was paid. An answer that the provider took back before it was learnt moves nothing.
+    Where the provider named a payment that the refund does not know, the tender that it meant is a guess, so what is taken
+    back afterwards is not counted a second time.
+    """
+    went: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    guessed, taken_back = set[str](), set[str]()
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, RefundRecorded):
+            went[event.refund_id].update({tender.payment_id: tender.amount for tender in event.tenders})
+        elif isinstance(event, Result) and event.currency == found.currency and not _taken_back(entry, found.events):
+            tenders = found.case.refunds[event.refund_id].tenders.values()
+            named = [t.payment_id for t in tenders if event.payment_id in (t.payment_id, t.payout_id)]
+            name, of_refund = (named or [event.payment_id])[0], went[event.refund_id]
+            if isinstance(event, RefundSettled):
+                of_refund[name] += event.amount
+            elif isinstance(event, RefundReversed):
+                of_refund[name] -= min(event.amount, of_refund[name])
+                taken_back.add(event.refund_id)
+            if not named:
+                guessed.add(event.refund_id)
+    for refund_id, refund in found.case.refunds.items():
+        there = went[refund_id].total()
+        if refund.settled != there and refund_id not in guessed & taken_back:
+            yield f"{found.major(there)} went back by refund {refund_id}; the ledger has {found.major(refund.settled)}"
+        if any(tender.settled < 0 or tender.failed < 0 for tender in refund.tenders.values()):
+            yield f"a tender of refund {refund_id} has a negative amount: {refund.tenders}"
+
+
+def _taken_back(answer: Recorded, events: Sequence[Recorded]) -> bool:
+    """Whether an earlier event holds the opposite answer about the same reference, which the provider gave later."""
+    event: Any = answer.event
+    settles = isinstance(event, RefundSettled)
+    for entry in events[: answer.case_seq - 1]:
+        known: Any = entry.event
+        if known.refund_id != event.refund_id or known.occurred_at <= event.occurred_at or event.reference is None:
+            continue
+        paid = [*known.tenders] if isinstance(known, RefundRecorded) else [known] if isinstance(known, Result) else []
+        opposite = isinstance(known, RefundSettled | RefundRecorded) != settles
+        if opposite and (event.payment_id, event.reference) in [(each.payment_id, each.reference) for each in paid]:
+            return True
+    return False
+
+
+def the_ledger_has_every_capture(found: Found) -> Iterator[str]:
+    """What was captured of a payment is what was captured at first and later."""
+    captured: Counter[str] = Counter()
+    for entry in found.events:
+        if isinstance(entry.event, Confirmed):
+            for payment in entry.event.payments:
+                captured[payment.payment_id] += payment.amount if payment.captured is None else payment.captured
+        elif isinstance(entry.event, PaymentCaptured):
+            captured[entry.event.payment_id] += entry.event.amount
+    for balance in ledger.balances(found.case):
+        there = captured[balance.payment_id]
+        if balance.captured != there:
+            here = found.major(balance.captured)
+            yield f"{found.major(there)} of {balance.payment_id} were captured; the ledger has {here}"
+
+
+def a_refund_goes_where_it_should(found: Found) -> Iterator[str]:
+    """A tender names the payout that stood for its payment when the refund was asked for."""
+    payouts: dict[str, str] = {}
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, PayoutNamed):
+            payouts[event.payment_id] = event.payout_id
+        elif isinstance(event, RefundRequested):
+            for tender in event.tenders:
+                if tender.payout_id != payouts.get(tender.payment_id):
+                    yield f"refund {event.refund_id} pays {tender.payment_id} by {tender.payout_id}, not as a person said"
+
+
+def a_refund_adds_up(found: Found) -> Iterator[str]:
+    """What a refund asks for is what is owed, less what was paid, credited or voided, and never less than nothing."""
+    for requests in found.requested.values():
+        for event in requests:
+            goods = sum(item.merchandise + item.tax for item in event.items) + event.shipping
+            fees = sum(deduction.amount for deduction in event.deductions)
+            credits = sum(credit.amount for credit in event.credits)
+            rest = goods - fees - credits - event.voided - event.settled_before
+            asked = sum(tender.amount for tender in event.tenders)
+            if max(0, rest) != asked:
+                yield f"refund {event.refund_id} asks for {found.major(asked)}, but {found.major(rest)} are left to pay"
+            if sum(item.deducted for item in event.items) != fees:
+                yield f"the deductions of refund {event.refund_id} are not those of its lines"
+            if not all(0 <= item.deducted <= item.merchandise for item in event.items):
+                yield f"refund {event.refund_id} deducts more of a line than its price"
+            amounts = [event.settled_before, event.voided, *(credit.amount for credit in event.credits)]
+            if min(amounts) < 0:
+                yield f"refund {event.refund_id} has a negative amount"
+
+
+def nobody_is_paid_twice(found: Found) -> Iterator[str]:
+    """For a subject no more goes back than it is owed, unless an exception says so; money counts once for what it paid."""
+    for stream, requests in found.requested.items():
+        due, name = requests[-1].due, stream.replace("/", " ", 1)
+        going = sum(found.going[event.refund_id] for event in requests)
+        said = found.said(rf"AMOUNT [A-Z]+ went back or are on their way for {name} \(")
+        if going > max(due, 0) and said < going:
+            yield f"{found.major(going)} go back for {name}, which is owed {found.major(due)}, and no exception says so"
+    yield from _credited_twice(found)
+    yield from _paid_elsewhere_too(found)
+
+
+def _credited_twice(found: Found) -> Iterator[str]:
+    credited: Counter[str] = Counter()
+    for requests in found.requested.values():
+        for credit in requests[-1].credits:
+            credited[credit.refund_id] += credit.amount
+    for refund_id, amount in credited.items():
+        refund = found.case.refunds[refund_id]
+        most = sum(known.amount for known in refund.answers if known.result == "succeeded")
+        if refund.elsewhere is not None and amount > most:
+            yield f"{found.major(amount)} are credited for refund {refund_id}, which paid {found.major(most)}"
+
+
+def _paid_elsewhere_too(found: Found) -> Iterator[str]:
+    """At each request: what was paid elsewhere for its units, or for no unit in particular, is not paid again."""
+    paid: Counter[str] = Counter()
+    lines: dict[str, Counter[str]] = {}
+    latest: dict[str, RefundRequested] = {}
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, RefundRecorded):
+            paid[event.refund_id] = sum(tender.amount for tender in event.tenders)
+            lines[event.refund_id] = Counter({units.line_id: units.quantity for units in event.lines})
+        elif isinstance(event, RefundSettled | RefundReversed) and event.refund_id in paid:
+            paid.pop(event.refund_id)  # disputed: what is left of it is another question
+        elif isinstance(event, RefundRequested):
+            latest.pop(entry.stream, None)
+            ours = Counter({item.line_id: item.quantity for item in event.items})
+            used = Counter[str]()
+            for other in latest.values():
+                used.update({credit.refund_id: credit.amount for credit in other.credits})
+            free = sum(max(0, amount - used[name]) for name, amount in paid.items() if lines[name] <= ours)
+            asked = sum(tender.amount for tender in event.tenders)
+            credits = sum(credit.amount for credit in event.credits)
+            if asked and credits < free:
+                yield (
+                    f"refund {event.refund_id} asks for {found.major(asked)}, although {found.major(free)} were paid "
+                    f"elsewhere, of which {found.major(credits)} are credited"
+                )
+            latest[entry.stream] = event
+
+
+def nothing_owed_is_forgotten(found: Found) -> Iterator[str]:
+    """What is owed and did not go back waits on the worklist, or an exception tells why it cannot."""
+    case = found.case
+    uncaptured = sum(p.amount - min(p.amount, case.order.captured[p.payment_id]) for p in case.order.confirmed.payments)
+    for stream, due in _owed_now(found):
+        attempts = found.requested.get(stream, ())
+        elsewhere = Counter(
+            {name: refund.settled for name, refund in case.refunds.items() if refund.elsewhere is not None}
+        )
+        voided = uncaptured
+        for other, requests in found.requested.items():
+            if other != stream:
+                elsewhere.subtract({credit.refund_id: credit.amount for credit in requests[-1].credits})
+                going = sum(found.going[event.refund_id] for event in requests)
+                elsewhere[other] = max(0, going - requests[-1].due)
+        going = sum(found.going[event.refund_id] for event in attempts)
+        open_ = due - going - (+elsewhere).total() - voided
+        if open_ > 0 and not found.waits("request_refund", stream) and not found.reasons:
+            yield f"{found.major(open_)} are owed for {stream} and forgotten"
+
+
+def _owed_now(found: Found) -> Iterator[tuple[str, int]]:
+    """The subjects for which a refund is due by the events alone, with what the policy owes for them."""
+    case = found.case
+    streams = [ret.stream for ret in case.returns.values() if ret.inspected_at is not None and ret.anything_accepted()]
+    streams += [claim.stream for claim in case.claims.values() if claim.remedy in ("refund", "both")]
+    order = case.order
+    elsewhere = sum(count for held in case.held.values() for count in held.values())
+    bought = sum(line.quantity for line in order.confirmed.lines)
+    if sum(order.cancelled_here.values()) or (order.cancelled_at is not None and elsewhere < bought):
+        streams.append(order.stream)
+    for stream in streams:
+        about = case.refund_subject(stream)
+        weighing = about.weighing(DecisionContext(found.at, found.policy))
+        due = owed(about, weighing)
+        if weighing.allowed:
+            yield stream, due.total
+
+
+# ---- the worklist --------------------------------------------------------------------------------------------------------
+
+
+def every_task_can_be_done(found: Found) -> Iterator[str]:
+    """For every task on the worklist there is a command that is accepted, after which the task waits no longer."""
+    for item in found.waiting:
+        task = f"{item.kind} of {item.subject} {item.name}"
+        try:
+            done = found
+            for fields in _what_does(item, found):
+                decided = done.decide(**fields)
+                if decided.outcome != "accepted":
+                    yield f"{task} cannot be done: {fields} is declined"
+                done = done.after(decided)
+        except Impossible as error:
+            yield f"{task} cannot be done: {error}"
+            continue
+        # An exception stays: it tells what happened.
+        if item.kind != "exception" and done.waits(item.kind, f"{item.subject}/{item.name}"):
+            yield f"{task} is still on the worklist once it is done"
+
+
+def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
+    """The commands that do a task."""
+    case, name = found.case, item.name
+    on_subject = {f"{item.subject}_id": name}
+    if item.kind in ("notify_customer", "exception"):
+        subject = {"kind": item.subject, "id": name}
+        yield {"command": "notify_customer", "subject": subject, "notice": "We have looked at it."}
+    elif item.kind == "contact_customer":
+        yield {"command": "record_claim_contact", **on_subject}
+    elif item.kind == "void_label":
+        labels = case.returns[name].labels.values()
+        for label in (label for label in labels if label.status_at(found.at) == "issued"):
+            yield {"command": "void_label", **on_subject, "label_id": label.label_id, "reason": "It is not used."}
+    elif item.kind == "inspect":
+        ret = case.returns[name]
+        good = {"same_condition": True, "original_packaging": True, "tags_attached": True}
+        lines = {line.line_id: ret.uninspected(line.line_id) for line in ret.lines}
+        findings = [{"line_id": line, "quantity": count, **good} for line, count in lines.items() if count]
+        yield {"command": "inspect_return", **on_subject, "findings": findings}
+    elif item.kind == "send_back":
+        ret = case.returns[name]
+        left = {line.line_id: ret.to_send_back(line.line_id) for line in ret.lines}
+        lines_back = [{"line_id": line, "quantity": count} for line, count in left.items() if count > 0]
+        yield {"command": "record_send_back", **on_subject, "lines": lines_back}
+    elif item.kind == "request_refund":
+        yield {"command": "request_refund", "refund_id": "F-next", **on_subject}
+    else:  # refund_short, refund_overdue
+        for payment_id, tender in case.refunds[name].tenders.items():
+            if tender.pending:
+                answer = {"payment_id": payment_id, "result": "succeeded", "reference": "re-next"}
+                yield {"command": "record_refund_result", **on_subject, **answer}
+
+
+def what_is_short_waits(found: Found) -> Iterator[str]:
+    """A refund of which a tender was paid in part waits for the rest; one that is late waits as overdue."""
+    for name, refund in found.case.refunds.items():
+        if refund.elsewhere is None and refund.pending:
+            short = any(tender.settled and tender.pending for tender in refund.tenders.values())
+            late = found.at >= refund.requested.overdue_at
+            kind = "refund_overdue" if late else "refund_short"
+            if (late or short) and not found.waits(kind, f"refund/{name}"):
+                yield f"refund {name} has {found.major(refund.pending)} pending, and no {kind} waits"
+
+
+# ---- units ---------------------------------------------------------------------------------------------------------------
+
+
+def no_unit_is_paid_back_twice(found: Found) -> Iterator[str]:
+    """No unit is paid back twice; the tax of a line goes back to the cent when all its units do."""
+    units, tax = Counter[str](), Counter[str]()
+    for requests in found.requested.values():
+        for item in requests[-1].items:
+            units[item.line_id] += item.quantity
+            tax[item.line_id] += item.tax
+    for line in found.case.order.confirmed.lines:
+        count, paid = units[line.line_id], tax[line.line_id]
+        if count > line.quantity:
+            yield f"{count} of {line.quantity} units of line {line.line_id} are paid back"
+        low, high = line.tax * count // line.quantity, -(-line.tax * count // line.quantity)
+        share, more = divmod(line.tax, line.quantity)
+        least, most = share * count + max(0, count - (line.quantity - more)), share * count + min(count, more)
+        if not least <= paid <= most or (count == line.quantity and paid != line.tax):
+            yield f"{found.major(paid)} of the tax {found.major(line.tax)} of line {line.line_id} go back for {count} units"
+        if paid not in (low, high) and count <= line.quantity and paid != most:
+            yield f"the tax of the first {count} units of line {line.line_id} is {found.major(paid)}"
+    if sum(1 for requests in found.requested.values() if requests[-1].shipping) > 1:
+        yield "outbound shipping is paid back twice"
+
+
+def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
+    """No unit is in two returns, or in a return and in a claim settled by refund.
+
+    Parcels hold no more than was bought, unless an exception says so.
+    """
+    held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    claims: dict[str, ClaimOpened] = {}
+    parcels: dict[str, Shipped] = {}
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, ReturnRequested):
+            held[entry.stream].update({line.line_id: line.quantity for line in event.lines})
+        elif isinstance(event, ReturnDeclined | ReturnWithdrawn):
+            held.pop(entry.stream)
+        elif isinstance(event, SentBack):
+            for line in event.lines:
+                held[entry.stream][line.line_id] -= line.quantity
+                if held[entry.stream][line.line_id] < 0:
+                    yield f"{entry.stream} sends back more of line {line.line_id} than it has"
+        elif isinstance(event, ClaimOpened):
+            claims[entry.stream] = event
+        elif isinstance(event, ClaimResolved) and event.remedy != "replacement":
+            held[entry.stream][claims[entry.stream].line_id] += claims[entry.stream].quantity
+        elif isinstance(event, Shipped):
+            parcels.setdefault(event.parcel_id, event)
+    for bought in found.case.order.confirmed.lines:
+        name, count = bought.line_id, bought.quantity
+        away = sum(of_stream[name] for of_stream in held.values())
+        packed = sum(u.quantity for parcel in parcels.values() for u in parcel.lines if u.line_id == name)
+        if away > count or (packed > count and not found.reasons):
+            yield f"of {count} units of line {name} {away} are in returns and claims, {packed} in parcels"
+
+
+def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:
+    """The shop cancels here only what is not shipped; a contradiction is raised; the units left decide the status."""
+    order = found.case.order
+    bought = {line.line_id: line.quantity for line in order.confirmed.lines}
+    gone, cancelled = Counter[str](), Counter[str]()
+    parcels: dict[str, Counter[str]] = {}
+    for entry, following in zip_longest(found.events, found.events[1:]):
+        event = entry.event
+        raised = following is not None and isinstance(following.event, ExceptionRaised)
+        if isinstance(event, UnitsCancelled) or (isinstance(event, Shipped) and event.parcel_id not in parcels):
+            for line in event.lines:
+                gone[line.line_id] += line.quantity
+                may_exceed = raised and (isinstance(event, Shipped) or event.elsewhere)
+                if gone[line.line_id] > bought[line.line_id] and not may_exceed:
+                    yield f"{gone[line.line_id]} units of line {line.line_id} are shipped or cancelled"
+        if isinstance(event, UnitsCancelled):
+            cancelled.update({line.line_id: line.quantity for line in event.lines})
+        elif isinstance(event, Shipped):
+            parcels.setdefault(event.parcel_id, Counter({line.line_id: line.quantity for line in event.lines}))
+        elif isinstance(event, OutboundLost | ReturnedToSender):  # to be shipped again
+            gone.subtract(parcels.get(event.parcel_id, ()))
+            parcels[event.parcel_id] = Counter()
+    left = {line_id: count - min(count, cancelled[line_id]) for line_id, count in bought.items()}
+    if {line_id: count - order.cancelled(line_id) for line_id, count in bought.items()} != left:
+        yield f"the units left are {left}"
+    status = order.status
+    if any(left.values()):
+        missing = any(order.delivered(line_id) < count for line_id, count in left.items())
+        if status in ("shipped", "delivered") and status != ("shipped" if missing else "delivered"):
+            yield f"the order is {status}, and the units left are {left}"
+    elif status != "cancelled":
+        yield f"every unit is cancelled, and the order is {status}"
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    no_more_goes_back_than_was_captured,
+    the_ledger_has_every_answer,
+    the_ledger_has_every_capture,
+    a_refund_goes_where_it_should,
+    a_refund_adds_up,
+    nobody_is_paid_twice,
+    nothing_owed_is_forgotten,
+    every_task_can_be_done,
+    what_is_short_waits,
+    no_unit_is_paid_back_twice,
+    no_unit_is_in_two_places,
+    the_shop_cancels_what_is_there,
+)
+"""What looks at one case."""
+
+
+def violations(case: Case, events: Sequence[Recorded], policy: Policy, at: datetime) -> Iterator[str]:
+    """A sentence for everything in a case that must not be."""
+    found = Found(case, events, policy, at)
+    for invariant in INVARIANTS:
+        for violation in invariant(found):
+            yield f"{invariant.__name__}: {violation}"
