@@ -288,7 +288,6 @@ def test_an_error_says_where_the_lifecycle_stands_and_what_it_allows() -> None:
             "inspect_return",
             "record_send_back",
             "request_refund",
-            "record_refund_result",
         ],
     )
     assert story.error is not None
