@@ -425,6 +425,7 @@ class Return(Aggregate):
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _move(self, event: Event, happened: Happened) -> None:
+        RETURN.after(self.status, event.type)  # raises where the lifecycle forbids it
         self._learn(event, happened)
         holds = False  # what the guard of the move asks; most have none
         if isinstance(event, SentBack | ReturnReduced):

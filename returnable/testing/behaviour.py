@@ -330,7 +330,7 @@ class Behaviour:
         elif status not in ("requested", "declined"):
             yield self._made(0.1, "inspect_return", self._inspection, case, return_id)
         if ret.anything_inspected():
-            yield self._made(0.5, "correct_inspection", self._findings_again, case, return_id)
+            yield self._made(0.5, "correct_inspection", self._other_findings, case, return_id)
         if open_ and sum(line.quantity for line in ret.lines) > 1:
             yield self._made(0.6, "reduce_return", self._reduction, case, return_id)
         if ret.exceptions:
@@ -529,7 +529,7 @@ class Behaviour:
         boxes = [box_id for box_id in (*ret.boxes, *(label.box_id for label in ret.labels.values())) if box_id]
         return {"box_id": random.choice((*boxes, "1", "2"))} if random.chance(0.5 if boxes else 0.1) else {}
 
-    def _findings_again(self, random: Dice, case: Case, return_id: str) -> Fields:
+    def _other_findings(self, random: Dice, case: Case, return_id: str) -> Fields:
         findings = [
             self._finding(random, line.line_id, random.integer(1, line.quantity))
             for line in case.returns[return_id].lines

@@ -284,6 +284,12 @@ def test_a_withdrawn_return_that_arrives_names_the_return_that_has_its_units_by_
         "the return was withdrawn at 2026-03-10T13:00:00Z, but the parcel arrived at 2026-03-10T13:00:00Z",
         "1 unit of line 1 is in another return or claim as well",
     ]
+    story.given(inspect_return())
+    assert set(work(story)) == {"exception"}
+    story.when(request_refund()).then_error("quantity.exceeded")
+    story.given(withdraw_return("R-2"), close_exception())
+    assert work(story) == ["request_refund"]
+    story.when(request_refund()).then("RefundRequested")
 
 
 def test_a_lost_parcel_that_was_paid_turns_up() -> None:
