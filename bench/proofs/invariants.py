@@ -450,7 +450,7 @@ def no_unit_is_in_two_places(found: Found) -> Iterator[str]:
             for line in event.lines:
                 left = held[entry.stream][line.line_id] - line.quantity
                 held[entry.stream][line.line_id] = max(0, left)
-                if left < 0 and not raised:
+                if left < 0 and not raised and isinstance(event, SentBack):
                     yield f"{entry.stream} sends back more of line {line.line_id} than it has"
         elif isinstance(event, ClaimOpened):
             claims[entry.stream] = event
