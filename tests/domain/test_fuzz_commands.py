@@ -50,9 +50,6 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "record_shipment": {"order_id": "A-1", "parcel_id": "P-1", "carrier": "ups", "tracking_number": "T"}
     | {"lines": [{"line_id": "1", "quantity": 1}], "shipped_at": SEEN},
     "record_delivery": {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": SEEN},
-    "correct_delivery": {"order_id": "A-1", "parcel_id": "P-1", "reason": "The wrong door", "delivered_at": SEEN},
-    "report_parcel_lost": {"order_id": "A-1", "parcel_id": "P-1", "reported_at": SEEN},
-    "record_parcel_returned": {"order_id": "A-1", "parcel_id": "P-1", "returned_at": SEEN},
     "cancel_order": {"order_id": "A-1", "reason": "Out of stock", "lines": [{"line_id": "1", "quantity": 1}]}
     | {"elsewhere": True, "cancelled_at": SEEN},
     "correct_delivery": {"order_id": "A-1", "parcel_id": "P-1", "delivered_at": SEEN, "reason": "The wrong house"},
