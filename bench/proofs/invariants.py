@@ -25,14 +25,23 @@ from returnable.domain.events import (
     ClaimResolved,
     Confirmed,
     ExceptionRaised,
+    Inspected,
     OutboundLost,
+    ParcelLost,
+    ParcelRejected,
     PaymentCaptured,
     PayoutNamed,
+    Received,
     RefundRecorded,
     RefundRequested,
     RefundReversed,
     RefundSettled,
     ReturnedToSender,
+    ReturnReduced,
+    ReturnRequested,
+    ReturnShipped,
+    ReturnWithdrawn,
+    SentBack,
     Shipped,
     UnitsCancelled,
 )
@@ -454,6 +463,29 @@ def one_unit_gets_one_remedy(found: Found) -> Iterator[str]:
             yield f"{packed[line_id]} of {count} units of line {line_id} are in parcels"
 
 
+def what_goes_on_is_said(found: Found) -> Iterator[str]:
+    """A withdrawn return that goes on, and more units sent back than a return has, are exceptions."""
+    left: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    withdrawn: set[str] = set()
+    for entry, following in zip_longest(found.events, found.events[1:]):
+        event = entry.event
+        raised = following is not None and isinstance(following.event, ExceptionRaised)
+        if isinstance(event, ReturnRequested):
+            left[entry.stream].update({line.line_id: line.quantity for line in event.lines})
+        elif isinstance(event, ReturnWithdrawn):
+            withdrawn.add(entry.stream)
+        elif isinstance(event, ReturnShipped | Received | ParcelRejected | ParcelLost | Inspected):
+            if entry.stream in withdrawn and not raised:
+                yield f"{entry.stream} was withdrawn and goes on, and no exception says so"
+            withdrawn.discard(entry.stream)
+        elif isinstance(event, SentBack | ReturnReduced):
+            for line in event.lines:
+                more = left[entry.stream][line.line_id] - line.quantity
+                left[entry.stream][line.line_id] = max(0, more)
+                if more < 0 and not raised and isinstance(event, SentBack):
+                    yield f"{entry.stream} sends back more of line {line.line_id} than it has"
+
+
 def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:
     """The shop cancels here only what is not shipped; a contradiction is raised; the units left decide the status."""
     order = found.case.order
@@ -503,6 +535,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     what_is_short_waits,
     no_unit_is_paid_back_twice,
     one_unit_gets_one_remedy,
+    what_goes_on_is_said,
     the_shop_cancels_what_is_there,
 )
 """What looks at one case."""
