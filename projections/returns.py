@@ -38,13 +38,16 @@ def return_values(ret: Return, policy: Policy) -> dict[str, Any]:
                 "quantity": line.quantity,
                 "accepted": ret.accepted.get(line.line_id, 0),
                 "rejected": ret.rejected.get(line.line_id, 0),
-                "disposed": dict(sorted(ret.dispositions(line.line_id).items())),
             }
             for line in ret.lines
         ],
         "late": ret.is_late(),
         "inspected_at": in_zone(ret.inspected_at, tz) if ret.inspected_at is not None else None,
         "refund_id": ret.refund_id,
+        "disposed": [
+            {"line_id": line_id, "disposition": disposition, "quantity": count}
+            for (line_id, disposition), count in sorted(ret.disposed.items())
+        ],
         **way_back_values(ret, tz),
     }
 

@@ -73,8 +73,14 @@ class ReturnLineView(Model):
     quantity: int
     accepted: int
     rejected: int
-    disposed: dict[str, int]
-    """What becomes of the units that came back: disposition → how many."""
+
+
+class DisposedView(Model):
+    """What becomes of units that came back."""
+
+    line_id: str
+    disposition: Literal["restock", "refurbish", "scrap", "vendor"]
+    quantity: int
 
 
 class LabelView(Model):
@@ -115,6 +121,7 @@ class ReturnView(Model):
     received_at: str | None
     inspected_at: str | None
     refund_id: str | None
+    disposed: tuple[DisposedView, ...]
 
 
 class SubjectView(Model):

@@ -19,8 +19,7 @@ from returnable.testing import (
 
 def disposed(story: Scenario) -> dict[str, int]:
     """The dispositions of the first line of the return."""
-    shown: dict[str, int] = story.ask("return/R-1")["lines"][0]["disposed"]
-    return shown
+    return {each["disposition"]: each["quantity"] for each in story.ask("return/R-1")["disposed"]}
 
 
 def a_returned_order() -> Scenario:

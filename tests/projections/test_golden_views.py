@@ -26,7 +26,7 @@ STORY = ROOT / "tests" / "golden_views.py"
 
 EXPECTED = {
     "orders": "1044012dcebf0564df07714ef5b78ad11ae2f76adf30e035c34d26c24cbf9e1d",
-    "returns": "9258693c04d2403aa2c98c310ace64fb1fc0c127d0aca8c71712ff43008adf61",
+    "returns": "d3cb702d69c936432217e81c7012a83e6affcc478d7088fd6a3c9ee756618494",
     "refunds": "3ce61e0e508b9c973881754f465e99c3be315c450b5e1504fc1cfdb35aa75c86",
     "claims": "40100ad7294fccec83cec9fd227b806fd392397fbaf75540628efe38b311b764",
     "worklist": "8b24a2630312c7afb282458f6516c8b4f34fd1c636a838fde5b1c8c6184ce500",
