@@ -129,7 +129,7 @@ def test_a_claim_clause_set_aside_for_the_order_lets_the_report_pass(clause: str
 
 
 def test_evidence_set_aside_for_the_claim_settles_it() -> None:
-    story = given(a_delivered_order(), a_claim("C-1", attachments=[]), a_claim("C-2", attachments=[]))
+    story = given(a_delivered_order(quantity=2), a_claim("C-1", attachments=[]), a_claim("C-2", attachments=[]))
     story.given(set_aside("wrong_item.evidence", "claim/C-1"))
 
     story.when(resolve_claim("C-1", "replacement")).then("ClaimResolved")

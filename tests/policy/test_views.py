@@ -245,6 +245,7 @@ def test_the_return_view_follows_its_life() -> None:
         "received_at": "2026-03-13T11:00:00-04:00",
         "inspected_at": "2026-03-16T10:00:00-04:00",
         "refund_id": "F-1",
+        "disposed": [],
     }
 
 
