@@ -625,7 +625,8 @@ class Planner:
             for line in section.lines:
                 if line.amount is not None and values.holds(line.when, [row], "lines.amount"):
                     number += values.number(line.amount, [row], "lines.amount", currency) or 0
-        return to_minor(amount_text(number, currency, rows[0].number, name), currency)
+        value = section.amount or section.total or next((line.amount for line in section.lines if line.amount), None)
+        return to_minor(amount_text(number, currency, rows[0].number, name, value), currency)
 
     def _refund(
         self,

@@ -56,7 +56,7 @@ def payable(about: RefundSubject, owed: Owed, allocation: str) -> Payable:
     voided = min(total, uncaptured) if about.subject is order else min(max(0, total - captured), uncaptured)
     total -= voided
     if total > captured:
-        due, remains = to_major(total, order.currency), to_major(captured, order.currency)
+        due, remains = to_major(total, order.currency), to_major(max(0, captured), order.currency)
         reason = f"{due} {order.currency} would go back, but of what was captured only {remains} is left"
         raise Impossible("money.mismatch", reason)
     failed = unpaid(about.attempts)
