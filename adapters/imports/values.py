@@ -293,22 +293,21 @@ def amount_text(number: Fraction, currency: str, row: int, field: str, value: Va
     >>> amount_text(Fraction("45.5000"), "USD", 2, "tax")
     '45.50'
     """
-    source = "" if value is None else f"{_from(value)}: "
     if number < 0:
-        raise Refused(row, field, f"{source}{float(number):g} is negative")
+        raise Refused(row, field, f"{_from(value)}: {float(number):g} is negative")
     if number >= TOO_MUCH:
-        raise Refused(row, field, f"{source}{float(number):g} is a trillion or more")
+        raise Refused(row, field, f"{_from(value)}: {float(number):g} is a trillion or more")
     digits = MINOR_UNIT_DIGITS.get(currency)
     if digits is None:
         raise Refused(row, "currency", f"{currency!r} is not an ISO 4217 currency code")
     minor = number * 10**digits
     if minor.denominator != 1:
-        raise Refused(row, field, f"{source}{float(number):.6f} is not a whole amount of {currency}")
+        raise Refused(row, field, f"{_from(value)}: {float(number):.6f} is not a whole amount of {currency}")
     return to_major(int(minor), currency)
 
 
-def _from(value: Value) -> str:
-    columns = list(dict.fromkeys(value.columns_used()))
+def _from(value: Value | None) -> str:
+    columns = list(dict.fromkeys(value.columns_used())) if value else []
     if not columns:
         return "the value"
     return f"column{'s' if len(columns) > 1 else ''} {' and '.join(repr(column) for column in columns)}"
