@@ -120,29 +120,60 @@ def _credits(about: RefundSubject, owed: Owed, need: int) -> tuple[Credit, ...]:
 
 def _paid_already(about: RefundSubject, owed: Owed) -> Iterator[tuple[str, int, int]]:
     """The refund, what it paid, and what it paid for the units of this subject."""
+    order = about.order
+    cancelled = {line_id: _value(order, line_id, count) for line_id, count in order.cancelled_elsewhere.items()}
+    twice = units_paid(about.others())
     for refund in about.refunds:
         if refund.elsewhere is not None:
-            yield refund.refund_id, refund.settled, _for_these_units(about.order, refund, refund.elsewhere, owed)
+            yield refund.refund_id, *_for_these_units(order, refund, refund.elsewhere, owed, cancelled, twice)
     for attempts in about.others():
         too_much = on_its_way(attempts) - due_by(attempts)
         yield attempts[-1].refund_id, too_much, too_much
 
 
-def _for_these_units(order: Order, refund: Refund, paid: RefundRecorded, owed: Owed) -> int:
-    """What a refund made elsewhere paid for the units of a subject: all of it, unless it names other units.
+def units_paid(subjects: Iterable[Sequence[Refund]]) -> Counter[str]:
+    """Line → the units for which the desk pays, by the attempts of some subjects."""
+    paid = Counter[str]()
+    for attempts in subjects:
+        if on_its_way(attempts):
+            for item in attempts[-1].requested.items:
+                paid[item.line_id] += item.quantity
+    return paid
 
-    What it paid beyond the price and tax of the units that it names counts for all units.
+
+def _for_these_units(
+    order: Order,
+    refund: Refund,
+    paid: RefundRecorded,
+    owed: Owed,
+    cancelled: dict[str, int],
+    desk: Mapping[str, int],
+) -> tuple[int, int]:
+    """What a refund made elsewhere paid, and what of it for the units of a subject: all, unless it names other units.
+
+    Three things count otherwise. Unless it is a gift, it first settles the units ``cancelled`` elsewhere, for which nothing
+    is owed; their value goes down by what it takes. What it paid beyond the price and tax of the units that it names counts
+    for all units. So does what it paid for units that the ``desk`` has paid, too.
     """
+    settles = paid.kind != "goodwill"
     values = {units.line_id: _value(order, units.line_id, units.quantity) for units in paid.lines}
     bound = min(refund.settled, sum(values.values()))
-    if not bound:
-        return refund.settled
+    parts = dict(zip(values, split(bound, list(values.values())), strict=True)) if bound else {}
+    quantities = {units.line_id: units.quantity for units in paid.lines}
     returned = {item.line_id: item.quantity for item in owed.items}
-    free = refund.settled - bound
-    for units, share in zip(paid.lines, split(bound, list(values.values())), strict=True):
-        common = min(units.quantity, returned.get(units.line_id, 0))
-        free += -(-share * common // units.quantity)
-    return min(refund.settled, free)
+    beyond, share = refund.settled, refund.settled - bound
+    for line_id in parts or cancelled:
+        part = parts.get(line_id, beyond)
+        taken = min(part, cancelled.get(line_id, 0)) if settles else 0
+        beyond -= taken
+        if taken:
+            cancelled[line_id] -= taken
+        if parts:
+            quantity = quantities[line_id]
+            both = max(0, quantity + desk.get(line_id, 0) - order.lines[line_id].quantity)
+            counts = min(quantity, returned.get(line_id, 0) + both)
+            share += min(part - taken, -(-part * counts // quantity))
+    return beyond, min(beyond, share)
 
 
 def _value(order: Order, line_id: str, count: int) -> int:
