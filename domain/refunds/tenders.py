@@ -120,26 +120,32 @@ def _credits(about: RefundSubject, owed: Owed, need: int) -> tuple[Credit, ...]:
 
 def _paid_already(about: RefundSubject, owed: Owed) -> Iterator[tuple[str, int, int]]:
     """The refund, what it paid, and what it paid for the units of this subject."""
+    bound = Counter[str]()
     for refund in about.refunds:
         if refund.elsewhere is not None:
-            yield refund.refund_id, refund.settled, _for_these_units(about.order, refund, refund.elsewhere, owed)
+            yield refund.refund_id, refund.settled, _for_these_units(about.order, refund, refund.elsewhere, owed, bound)
     for attempts in about.others():
         too_much = on_its_way(attempts) - due_by(attempts)
         yield attempts[-1].refund_id, too_much, too_much
 
 
-def _for_these_units(order: Order, refund: Refund, paid: RefundRecorded, owed: Owed) -> int:
+def _for_these_units(order: Order, refund: Refund, paid: RefundRecorded, owed: Owed, bound: Counter[str]) -> int:
     """What a refund made elsewhere paid for the units of a subject: all of it, unless it names other units.
 
-    What it paid beyond the price and tax of the units that it names counts for all units.
+    What it paid beyond the price and tax of the units that it names counts for all units. ``bound`` is what the refunds
+    before it paid for each line; what it paid is added.
     """
-    values = {units.line_id: _value(order, units.line_id, units.quantity) for units in paid.lines}
-    bound = min(refund.settled, sum(values.values()))
-    if not bound:
+    values = [
+        min(_value(order, name, count), _value(order, name, order.lines[name].quantity) - bound[name])
+        for name, count in ((units.line_id, units.quantity) for units in paid.lines)
+    ]
+    most = min(refund.settled, sum(values))
+    if not most:
         return refund.settled
     returned = {item.line_id: item.quantity for item in owed.items}
-    free = refund.settled - bound
-    for units, share in zip(paid.lines, split(bound, list(values.values())), strict=True):
+    free = refund.settled - most
+    for units, share in zip(paid.lines, split(most, values), strict=True):
+        bound[units.line_id] += share
         common = min(units.quantity, returned.get(units.line_id, 0))
         free += -(-share * common // units.quantity)
     return min(refund.settled, free)
