@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
-from returnable.domain.events import Event, ExceptionRaised, Shipped, decode, encode
+from returnable.domain.events import Event, ExceptionRaised, decode, encode
 from returnable.domain.marks import Mark
 from returnable.domain.ports import Recorded
 from returnable.projections.marked import marks
@@ -40,8 +41,8 @@ class Redaction:
         event = entry.event
         redacted: Event
         if isinstance(event, ExceptionRaised):
-            shipped = [other.event for other in case() if isinstance(other.event, Shipped)]
-            reasons = tuple(self._reason(reason, shipped) for reason in event.reasons)
+            named = _named_in(case())
+            reasons = tuple(self._reason(reason, named) for reason in event.reasons)
             redacted = self._of_fields(event.model_copy(update={"reasons": reasons}), entry.case_id)
         else:
             redacted = self._of_fields(event, entry.case_id)
@@ -65,11 +66,36 @@ class Redaction:
         # A value without a mark is blanked.
         return value if key == "order_reference" and value == order_id else BLANK
 
-    def _reason(self, reason: str, shipped: Iterable[Shipped]) -> str:
-        pairs = {f" by {event.carrier} {event.tracking_number}": event for event in shipped}
-        for shown in sorted(pairs, key=len, reverse=True):
-            event = pairs[shown]
-            reason = reason.replace(shown, f" by {event.carrier} {self.pseudonym(event.tracking_number)}")
-        for parcel_id in sorted({event.parcel_id for event in pairs.values()}, key=len, reverse=True):
-            reason = reason.replace(f"parcel {parcel_id} ", f"parcel {self.pseudonym(parcel_id)} ")
+    def _reason(self, reason: str, named: Iterable[tuple[str, str]]) -> str:
+        for before, value in named:
+            reason = re.sub(f"(?<={re.escape(before)}){re.escape(value)}(?![^ ,;:.)])", self.pseudonym(value), reason)
         return reason
+
+
+_WORDS = {
+    "parcel_id": "parcel ",
+    "label_id": "label ",
+    "payment_id": "payment ",
+    "payout_id": "payment ",
+    "reference": "reference ",
+}
+"""Personal field → the word before its value in the reasons of an exception."""
+
+
+def _named_in(case: Iterable[Recorded]) -> list[tuple[str, str]]:
+    """What the reasons of exceptions may name of a case: the word before a personal value, and the value; longest first."""
+    found: set[tuple[str, str]] = set()
+
+    def walk(value: JsonValue) -> None:
+        if isinstance(value, dict):
+            found.update(
+                (_WORDS[name], each) for name, each in value.items() if name in _WORDS and isinstance(each, str)
+            )
+            if isinstance(value.get("tracking_number"), str) and isinstance(value.get("carrier"), str):
+                found.add((f" by {value['carrier']} ", str(value["tracking_number"])))
+        for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            walk(each)
+
+    for entry in case:
+        walk(from_json(encode(entry.event)[1]))
+    return sorted(found, key=lambda pair: (-len(pair[1]), pair))

@@ -98,10 +98,11 @@ def _difference(entry: Recorded, differences: tuple[str, ...]) -> Difference:
 
 def _decided_otherwise(case: Case, command: RecordedCommand, policy_of: PolicyOf) -> Iterator[str]:
     first = command.entries[0].event
+    judged = next((entry.event for entry in command.entries if entry.event.pins is not None), first)
     try:
         pinned = first if isinstance(first, Confirmed) else case.order.confirmed
         now = DecisionContext(
-            command.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, first, _zone_data(command)
+            command.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, judged, _zone_data(command)
         )
         new = decide(case, command.command, now).events
     except CORRUPTION_ERRORS as error:

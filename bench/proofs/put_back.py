@@ -22,10 +22,10 @@ from typing import Any, TypeAlias
 import psycopg
 
 from bench.postgres import OwnServer
+from bench.proofs.invariants import Found, no_more_goes_back_than_was_captured
 from bench.proofs.journeys import Line, in_time, journey
 from bench.proofs.mutants import Mutants
 from bench.proofs.proof import Proof, Run, Tally, counted, main
-from bench.proofs.simulator.oracles import overpaid
 from returnable.adapters.eventstore.open import open_store, path_of
 from returnable.adapters.eventstore.postgres_place import place_of
 from returnable.adapters.eventstore.sql import SqlStore
@@ -209,8 +209,10 @@ def _names(store: EventStore, kind: Any, name: str) -> list[ReservedId]:
 
 def _check(store: CaseStore, single: CommandHandler, seed: int, tally: PutBack) -> None:
     for case_id, events in store.cases():
-        for what in overpaid(fold(case_id, events)):
-            tally.trouble("overpaid", f"seed {seed}, order {what}")
+        case = fold(case_id, events)
+        found = Found(case, events, single.policy_of(case), events[-1].event.recorded_at)
+        for what in no_more_goes_back_than_was_captured(found):
+            tally.trouble("overpaid", f"seed {seed}, order {case_id}: {what}")
     for case in redecide_store(store, single.policy):
         for difference in case.differences:
             tally.trouble("undecided", f"seed {seed}, {difference.event}: {difference.differences}")

@@ -13,6 +13,7 @@ from bench.proofs.journeys import as_file
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.views.sqlite import SQLiteViews
 from returnable.adapters.wiring import Services, assemble
+from returnable.domain.case import reserved_ids_in
 from returnable.domain.events import encode
 from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import CommandReceipt, EventStore, Recorded
@@ -129,11 +130,9 @@ def unregistered_ids(store: EventStore) -> Iterator[Difference]:
     """Returns, claims and refunds that are on record and do not lead to their case."""
     for case_id, recorded in store.cases():
         for entry in recorded:
-            kind: Any = {"ReturnRequested": "return", "ClaimOpened": "claim", "RefundRequested": "refund"}.get(
-                entry.event.type
-            )
-            if kind and store.case_of(kind, getattr(entry.event, f"{kind}_id")) != case_id:
-                yield "half", f"{kind} {getattr(entry.event, f'{kind}_id')!r} is on record, and its id is free"
+            for kind, name, _ in reserved_ids_in([entry]):
+                if store.case_of(kind, name) != case_id:
+                    yield "half", f"{kind} {name!r} is on record, and its id is free"
 
 
 def views_unlike_a_rebuild(store: EventStore, policy: PolicyOf, kept: SQLiteViews) -> Iterator[str]:

@@ -120,7 +120,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext)
     if parcel is None:
         if not any(order.to_ship(line_id) for line_id in order.lines):
             reasons.append(
-                f"every unit of {order.name} is in another parcel already; now {command.parcel_id} was delivered"
+                f"every unit of {order.name} is in another parcel already; now parcel {command.parcel_id} was delivered"
             )
     else:
         if delivered_at in parcel.deliveries:

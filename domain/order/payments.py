@@ -25,7 +25,7 @@ def record_capture(order: Order, command: RecordCapture, now: DecisionContext) -
     reasons: list[str] = []
     if name not in authorised:
         reasons.append(
-            f"{to_major(amount, currency)} {currency} were captured of {name}, which is no payment of {order.name}"
+            f"{to_major(amount, currency)} {currency} were captured of payment {name}, which {order.name} does not have"
         )
     elif amount > rest:
         reasons.append(

@@ -37,7 +37,7 @@ def record_refund(
     refund = Refund(command.refund_id, order.stream)
     refund.apply(event, order.version + 1)
     reasons = [
-        f"refund {command.refund_id} paid to {tender.payment_id}, which is no payment of {order.name}"
+        f"refund {command.refund_id} paid to payment {tender.payment_id}, which {order.name} does not have"
         for tender in event.tenders
         if tender.payment_id not in order.captured
     ]

@@ -84,28 +84,28 @@ def _surprises(refund: Refund, event: Result, later: Answer | None) -> Iterator[
     """What of an answer contradicts the refund; ``later`` is the known answer by which the provider took it back."""
     name, of = event.payment_id, f"refund {refund.refund_id}"
     named = refund.named(name)
-    amount = f"{to_major(event.amount, event.currency)} {event.currency}"
+    payment, amount = f"payment {name}", f"{to_major(event.amount, event.currency)} {event.currency}"
     if not named:
-        names = [tender.payment_id for tender in refund.concerned(name)]
+        names = [f"payment {tender.payment_id}" for tender in refund.concerned(name)]
         more = [f"{len(names) - 3} more"] if len(names) > 4 else []
         open_ = listed([*names[: 3 if more else 4], *more])
         counted = f"; {amount} were counted for {open_}" if open_ and isinstance(event, RefundSettled) else ""
-        yield f"{of} pays nothing to {name}{counted}"
+        yield f"{of} pays nothing to {payment}{counted}"
     if event.currency != refund.currency:
-        yield f"{of} is in {refund.currency}, but the answer for {name} is about {amount}: the tender is as before"
+        yield f"{of} is in {refund.currency}, but the answer for {payment} is about {amount}: the tender is as before"
     elif later is not None:
         now = f"{later.result} at {to_text(later.at)}"
         result = "succeeded" if isinstance(event, RefundSettled) else "failed"
-        yield f"{amount} of {of} {result} for {name} at {to_text(event.occurred_at)}, but {now}: the later answer holds"
+        yield f"{amount} of {of} {result} for {payment} at {to_text(event.occurred_at)}, but {now}: the later answer holds"
     elif named:
         settles, reverses = isinstance(event, RefundSettled), isinstance(event, RefundReversed)
         room = sum(t.asked - t.settled if settles else t.settled if reverses else t.pending for t in named)
-        done = "paid" if settles else "paid back to the shop" if reverses else "failed"
+        done = "were paid" if settles else "came back" if reverses else "failed"
         if settles and room <= 0 and not event.amount:
-            yield f"{name} of {of} was paid already, and now again without an amount (reference {event.reference})"
+            yield f"{payment} of {of} was paid already, and now again without an amount (reference {event.reference})"
         elif event.amount > max(0, room):
             open_amount = to_major(max(0, room), event.currency)
-            yield f"{amount} of {of} were {done} for {name}, but only {open_amount} of it were open"
+            yield f"{amount} of {of} {done} for {payment}, but only {open_amount} of it was open"
     asked_at = (refund.elsewhere or refund.requested).occurred_at
     if event.occurred_at < asked_at:
         yield f"{of} was answered at {to_text(event.occurred_at)}, before it was asked for at {to_text(asked_at)}"

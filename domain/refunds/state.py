@@ -189,7 +189,6 @@ class Refund:
         """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
         before, self.status = self.status, REFUND.after(self.status, event.type)
         if isinstance(event, Result):
-            REFUND.after(before, event.type)  # raises where there is nothing to answer
             self._answer(event)
             states = {tender.status for tender in self.tenders.values()}
             self.status = REFUND.after(before, event.type, "requested" not in states and "failed" in states)

@@ -121,11 +121,11 @@ def _credits(about: RefundSubject, owed: Owed, need: int) -> tuple[Credit, ...]:
 def _paid_already(about: RefundSubject, owed: Owed) -> Iterator[tuple[str, int, int]]:
     """The refund, what it paid, and what it paid for the units of this subject."""
     order = about.order
-    cancelled = {line_id: _value(order, line_id, count) for line_id, count in order.cancelled_elsewhere.items()}
-    twice = units_paid(about.others())
+    cancelled = {name: _value(order, name, count) for name, count in order.cancelled_elsewhere.items()}
+    bound = Counter({name: _value(order, name, count) for name, count in units_paid(about.others()).items()})
     for refund in about.refunds:
         if refund.elsewhere is not None:
-            yield refund.refund_id, *_for_these_units(order, refund, refund.elsewhere, owed, cancelled, twice)
+            yield refund.refund_id, *_for_these_units(order, refund, refund.elsewhere, owed, cancelled, bound)
     for attempts in about.others():
         too_much = on_its_way(attempts) - due_by(attempts)
         yield attempts[-1].refund_id, too_much, too_much
@@ -147,33 +147,34 @@ def _for_these_units(
     paid: RefundRecorded,
     owed: Owed,
     cancelled: dict[str, int],
-    desk: Mapping[str, int],
+    bound: Counter[str],
 ) -> tuple[int, int]:
     """What a refund made elsewhere paid, and what of it for the units of a subject: all, unless it names other units.
 
-    Three things count otherwise. Unless it is a gift, it first settles the units ``cancelled`` elsewhere, for which nothing
-    is owed; their value goes down by what it takes. What it paid beyond the price and tax of the units that it names counts
-    for all units. So does what it paid for units that the ``desk`` has paid, too.
+    What it paid beyond the price and tax of the units that it names counts for all units. ``bound`` is what the desk and the
+    refunds before it paid for each line; what it paid is added. Unless it is a gift, it first settles the units that were
+    ``cancelled`` elsewhere, for which nothing is owed: what it takes of their value is no credit.
     """
-    settles = paid.kind != "goodwill"
-    values = {units.line_id: _value(order, units.line_id, units.quantity) for units in paid.lines}
-    bound = min(refund.settled, sum(values.values()))
-    parts = dict(zip(values, split(bound, list(values.values())), strict=True)) if bound else {}
     quantities = {units.line_id: units.quantity for units in paid.lines}
+    values = [
+        min(_value(order, name, count), _value(order, name, order.lines[name].quantity) - bound[name])
+        for name, count in quantities.items()
+    ]
+    most = min(refund.settled, sum(values))
+    parts = dict(zip(quantities, split(most, values), strict=True)) if most else {}
     returned = {item.line_id: item.quantity for item in owed.items}
-    beyond, share = refund.settled, refund.settled - bound
-    for line_id in parts or cancelled:
-        part = parts.get(line_id, beyond)
-        taken = min(part, cancelled.get(line_id, 0)) if settles else 0
-        beyond -= taken
-        if taken:
-            cancelled[line_id] -= taken
+    credit, free = refund.settled, refund.settled - most
+    for name in parts or cancelled:
+        part = parts.get(name, credit)
+        settles = 0 if paid.kind == "goodwill" else min(part, cancelled.get(name, 0))
+        if settles:
+            cancelled[name] -= settles
+            credit -= settles
         if parts:
-            quantity = quantities[line_id]
-            both = max(0, quantity + desk.get(line_id, 0) - order.lines[line_id].quantity)
-            counts = min(quantity, returned.get(line_id, 0) + both)
-            share += min(part - taken, -(-part * counts // quantity))
-    return beyond, min(beyond, share)
+            bound[name] += part
+            common = min(quantities[name], returned.get(name, 0))
+            free += min(part - settles, -(-part * common // quantities[name]))
+    return credit, min(credit, free)
 
 
 def _value(order: Order, line_id: str, count: int) -> int:

@@ -394,7 +394,7 @@ class Behaviour:
             some = [
                 {"line_id": line_id, "quantity": random.integer(1, count)}
                 for line_id, count in left.items()
-                if count and not random.chance(0.4)
+                if count > 0 and not random.chance(0.4)
             ]
             if some:
                 fields["lines"] = some

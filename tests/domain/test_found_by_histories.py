@@ -6,9 +6,12 @@ import pytest
 from reading import clause, types
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
+from returnable.projections.redecided import redecide_store
 from returnable.testing import (
     Scenario,
     an_order,
+    cancel_order,
+    correct_delivery,
     declined,
     finding,
     given,
@@ -16,6 +19,7 @@ from returnable.testing import (
     override,
     receive_return,
     record_delivery,
+    record_refund,
     record_refund_result,
     record_return_shipment,
     record_send_back,
@@ -205,3 +209,124 @@ def test_the_reason_names_the_parcel_that_was_not_there_yet() -> None:
     outcome = story.tell(request_return(2, requested_at="2026-03-05 10:00"))
 
     assert "delivered only at Mon 2026-03-09 11:00 EDT" in clause(outcome, "returns.window")["because"]
+
+
+# ---- money that moves without the desk ------------------------------------------------------------------------------
+
+
+def work(story: Scenario) -> list[tuple[str, str]]:
+    """The kind of each task on the worklist, and its subject."""
+    return [(item["kind"], item["subject"]["id"]) for item in story.ask("worklist")["items"]]
+
+
+def ledger(story: Scenario) -> list[tuple[str, str, str, str, str]]:
+    """Payment, captured, refunded, pending, remaining."""
+    rows = story.services.questions.ledger("A-1")
+    return [(row["payment_id"], row["captured"], row["refunded"], row["pending"], row["remaining"]) for row in rows]
+
+
+def test_a_refund_is_asked_for_although_more_went_back_than_was_captured() -> None:
+    story = given(
+        an_order(
+            price="100.00", payments=[{"payment_id": "p-1", "method": "card", "amount": "100.00", "captured": "0"}]
+        ),
+        cancel_order(),
+        record_refund("30.00", payment_id="p-9", lines=[{"line_id": "1", "quantity": 1}]),
+    )
+
+    story.when(request_refund("F-1", order_id="A-1")).then_accepted()
+
+    # 30.00 were paid elsewhere, and 70.00 were never captured: nothing is left to pay.
+    story.then_view("refund/F-1", status="refunded", total="0.00")
+    assert ledger(story) == [("p-1", "0.00", "0.00", "0.00", "0.00"), ("p-9", "0.00", "30.00", "0.00", "-30.00")]
+
+
+def test_what_is_paid_for_a_refund_of_nothing_is_in_the_ledger() -> None:
+    story = given(
+        an_order(price="100.00"), cancel_order(), record_refund("100.00"), request_refund("F-1", order_id="A-1")
+    )
+
+    story.when(record_refund_result("p-1", amount="11.14")).then_accepted()
+
+    assert ledger(story) == [("p-1", "100.00", "111.14", "0.00", "-11.14")]
+    events = [entry.event for entry in story.services.store.load("A-1")]
+    assert getattr(events[-1], "reasons", ()) == (
+        "refund F-1 pays nothing to payment p-1",
+        "11.14 USD went back or are on their way for order A-1 (refund F-1), but 0.00 are owed: 11.14 too much",
+        "of payment p-1 100.00 USD were captured, but 111.14 went back or are on their way",
+    )
+
+
+def test_an_answer_that_is_dated_before_its_refund_can_be_looked_back_at() -> None:
+    story = given(an_order(price="100.00"), record_refund("40.00", at="2026-03-10 10:00"))
+    story.given(record_refund_result("p-1", "failed", refund_id="G-1", settled_at="2026-03-09 10:00"))
+
+    assert story.ask("order/A-1", as_of="2026-03-09 12:00")["status"] == "confirmed"
+    assert ledger(story) == [("p-1", "100.00", "40.00", "0.00", "60.00")]  # a refusal from before takes nothing back
+
+
+def test_nobody_is_asked_to_inspect_what_was_paid_for_without_inspection() -> None:
+    story = given(
+        a_delivered_order(),
+        override("returns.refund_after_inspection", at="2026-03-06 10:00"),
+        request_return(),
+        request_refund(),
+        receive_return(),
+    )
+
+    assert work(story) == []
+    assert story.tell(inspect_return())["error"]["code"] == "transition.not_allowed"
+
+
+def test_a_refund_that_only_an_override_owes_is_work_until_the_override_ends() -> None:
+    story = given(an_inspected_return(shipping="15.00"), request_refund())
+    granted = override("returns.shipping_non_refundable", "return/R-1", expires_at="2026-03-18T10:00:00-04:00")
+    story.given(granted, record_refund_result(at="2026-03-17 10:00"))
+    assert work(story) == [("request_refund", "R-1")]
+
+    story.at("2026-03-18 10:00")
+
+    assert work(story) == []
+    assert story.tell(request_refund("F-2"))["error"]["code"] == "transition.not_allowed"
+
+
+def test_an_order_stays_delivered_if_every_unit_is_delivered_without_the_delivery_that_is_taken_back() -> None:
+    story = given(an_order(), record_shipment(), record_delivery("P-9"), record_delivery())
+
+    story.when(correct_delivery("P-9")).then_accepted()
+
+    assert story.ask("order/A-1")["status"] == "delivered"
+
+
+def test_a_shipment_of_which_no_unit_was_left_can_be_decided_again() -> None:
+    story = given(an_order(), record_shipment(), record_shipment("P-2"))
+
+    (again,) = redecide_store(story.services.store, story.services.handler.policy)
+
+    assert again.differences == ()
+
+
+def test_what_two_refunds_paid_for_one_unit_beyond_its_price_counts_for_the_others() -> None:
+    lines = [
+        {"line_id": "1", "sku": "BAG", "unit_price": "600.00", "quantity": 1},
+        {"line_id": "2", "sku": "HAT", "unit_price": "500.00", "quantity": 1},
+    ]
+    for_the_hat = [{"line_id": "2", "quantity": 1}]
+    story = given(
+        an_order(lines=lines),
+        record_refund("100.00", lines=for_the_hat),
+        record_refund("400.00", lines=for_the_hat, refund_id="G-2"),
+        record_refund("500.00", lines=for_the_hat, refund_id="G-3"),
+        record_shipment(),
+        record_delivery(),
+        request_return(units={"1": 1}),
+        receive_return(),
+        inspect_return(units={"1": 1}),
+    )
+    assert ("request_refund", "R-1") in work(story)
+
+    story.when(request_refund()).then_accepted()
+
+    # The hat cost 500.00, so 500.00 of the 1000.00 are left to count for the bag.
+    story.then_view("refund/F-1", total="100.00")
+    assert ledger(story) == [("p-1", "1100.00", "1000.00", "100.00", "0.00")]

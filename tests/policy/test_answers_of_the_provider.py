@@ -101,7 +101,7 @@ def test_more_than_asked_is_recorded_with_an_exception_that_names_the_amount() -
 
     assert ledger(story) == [("p-1", "600.00", "620.00", "0.00", "-20.00")]
     assert exceptions(story) == [
-        "620.00 USD of refund F-1 were paid for p-1, but only 280.00 of it were open",
+        "620.00 USD of refund F-1 were paid for payment p-1, but only 280.00 of it was open",
         "620.00 USD went back or are on their way for return R-1 (refund F-1), but 280.00 are owed: 340.00 too much",
         "of payment p-1 600.00 USD were captured, but 620.00 went back or are on their way",
     ]
@@ -115,7 +115,7 @@ def test_another_currency_is_recorded_with_an_exception_and_settles_nothing() ->
 
     assert ledger(story) == [("p-1", "600.00", "0.00", "600.00", "0.00")]
     assert exceptions(story) == [
-        "refund F-1 is in USD, but the answer for p-1 is about 600.00 EUR: the tender is as before"
+        "refund F-1 is in USD, but the answer for payment p-1 is about 600.00 EUR: the tender is as before"
     ]
     story.when(record_refund_result(reference="re-9")).then("RefundSettled", "Refunded")
 
@@ -243,7 +243,9 @@ def test_an_answer_with_another_reference_to_a_settled_tender_is_another_answer(
     story.when(record_refund_result(reference="re-2")).then("RefundSettled", "ExceptionRaised")
 
     assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
-    assert exceptions(story) == ["p-1 of refund F-1 was paid already, and now again without an amount (reference re-2)"]
+    assert exceptions(story) == [
+        "payment p-1 of refund F-1 was paid already, and now again without an amount (reference re-2)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_what_was_settled_last_holds_whichever_answer_is_learnt_first(
     assert ledger(in_order) == ledger(reversed_) == [books]
     assert exceptions(in_order) == []
     assert exceptions(reversed_) == [
-        f"600.00 USD of refund F-1 {first} for p-1 at 2026-03-11T04:00:00Z, but {held}: the later answer holds"
+        f"600.00 USD of refund F-1 {first} for payment p-1 at 2026-03-11T04:00:00Z, but {held}: the later answer holds"
     ]
     statuses = {story.ask("refund/F-1")["status"] for story in (in_order, reversed_)}
     assert statuses == {"failed" if last == "failed" else "refunded"}
@@ -298,7 +300,7 @@ def test_a_refusal_from_before_the_payment_sends_nothing_back() -> None:
     story.when(told).then("RefundFailed", "ExceptionRaised")
 
     assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
-    assert exceptions(story) == ["600.00 USD of refund F-1 were failed for p-1, but only 0.00 of it were open"]
+    assert exceptions(story) == ["600.00 USD of refund F-1 failed for payment p-1, but only 0.00 of it was open"]
 
 
 def test_an_answer_without_a_reference_takes_nothing_back() -> None:
@@ -334,7 +336,7 @@ def test_an_answer_for_an_unknown_payment_counts_for_what_is_open_and_raises_an_
 
     story.when(record_refund_result("wire-1", reference="SEPA-1")).then("RefundSettled", "Refunded", "ExceptionRaised")
 
-    assert exceptions(story) == ["refund F-1 pays nothing to wire-1; 500.00 USD were counted for p-1"]
+    assert exceptions(story) == ["refund F-1 pays nothing to payment wire-1; 500.00 USD were counted for payment p-1"]
     assert ledger(story) == [("p-1", "500.00", "500.00", "0.00", "0.00"), ("p-2", "100.00", "100.00", "0.00", "0.00")]
 
     story.when(record_refund_result("wire-1", "failed", reference="SEPA-1")).then("RefundReversed")

@@ -119,7 +119,7 @@ def test_a_shipment_before_the_confirmation_learnt_after_the_cancellation_has_tw
 def test_a_delivery_of_a_parcel_too_many_is_recorded_with_an_exception() -> None:
     story = given(a_delivered_order()).when(record_delivery("P-9")).then("Delivered", "ExceptionRaised")
 
-    assert last_reasons(story) == ["every unit of order A-1 is in another parcel already; now P-9 was delivered"]
+    assert last_reasons(story) == ["every unit of order A-1 is in another parcel already; now parcel P-9 was delivered"]
 
 
 def test_an_order_is_shipped_with_its_first_unit_and_delivered_with_its_last() -> None:

@@ -181,7 +181,7 @@ def test_a_refund_to_a_payment_that_the_order_does_not_have_is_in_the_books_of_i
     story.when(record_refund("50.00", payment_id="store-credit")).then("RefundRecorded", "ExceptionRaised")
 
     assert exceptions(story) == [
-        "refund G-1 paid to store-credit, which is no payment of order A-1",
+        "refund G-1 paid to payment store-credit, which order A-1 does not have",
         "of payment store-credit 0.00 USD were captured, but 50.00 went back or are on their way",
     ]
     assert ledger(story) == [
@@ -314,7 +314,7 @@ def test_captures_add_up_and_one_beyond_what_was_authorised_is_an_exception() ->
         "0.01 USD of payment p-1 were captured, but only 0.00 were authorised and not captured"
     ]
     story.when(record_capture("p-9", amount="5.00")).then("PaymentCaptured", "ExceptionRaised")
-    assert exceptions(story) == ["5.00 USD were captured of p-9, which is no payment of order A-1"]
+    assert exceptions(story) == ["5.00 USD were captured of payment p-9, which order A-1 does not have"]
     assert [row[:2] for row in ledger(story)] == [("p-1", "600.01"), ("p-9", "5.00")]
 
 

@@ -56,7 +56,7 @@ def test_in_shops_where_everything_fails_nothing_is_lost_doubled_or_forgotten() 
 
 
 def test_every_mistake_that_is_switched_on_is_noticed_within_a_few_histories() -> None:
-    status, output = _run("simulate", "--mutants", "--rounds", "200")
+    status, output = _run("simulate", "--mutants", "--rounds", "300")
 
     assert status == 0, output
     noticed = dict(re.findall(r"^\| ([a-z-]+) \| (\d+) \| [\d.]+ \| .+ \|$", output, re.MULTILINE))

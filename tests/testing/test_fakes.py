@@ -457,7 +457,7 @@ def test_who_does_not_look_before_trying_again_pays_twice_once_the_gateway_forge
         == {
             "400.00": (),
             "800.00": (
-                "400.00 USD of refund F-1 were paid for p-1, but only 0.00 of it were open; "
+                "400.00 USD of refund F-1 were paid for payment p-1, but only 0.00 of it was open; "
                 "1000.00 USD went back or are on their way for return R-1 (refund F-1), but 600.00 are owed: 400.00 too much",
             ),
         }[paid]
@@ -792,7 +792,7 @@ def test_more_than_was_asked_for_is_recorded_and_is_an_exception(shop: Shop) -> 
     assert books(shop) == ("450.00", "0.00")
     assert shop.agrees()
     assert shop.exceptions() == (
-        "450.00 USD of refund F-1 were paid for p-1, but only 400.00 of it were open; "
+        "450.00 USD of refund F-1 were paid for payment p-1, but only 400.00 of it was open; "
         "650.00 USD went back or are on their way for return R-1 (refund F-1), but 600.00 are owed: 50.00 too much",
     )
 
@@ -1099,7 +1099,7 @@ def test_an_answer_in_another_currency_settles_nothing_and_is_an_exception(shop:
 
     assert shop.desk.refund(refund_id="F-1").tenders[0].settled == "0.00"
     assert shop.exceptions() == (
-        "refund F-1 is in USD, but the answer for p-1 is about 400.00 EUR: the tender is as before",
+        "refund F-1 is in USD, but the answer for payment p-1 is about 400.00 EUR: the tender is as before",
     )
 
 

@@ -22,7 +22,6 @@ from returnable.testing.steps import (
     a_return,
     an_order,
     confirm_order,
-    record_refund_result,
     request_cancellation,
     request_refund,
 )

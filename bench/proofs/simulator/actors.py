@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bench.proofs.simulator.machine import Process, lose_power
 from bench.proofs.simulator.scheduler import MILLISECOND, MINUTE, SECOND, Scheduler
-from bench.proofs.simulator.shop import NOT_TOLD, Shop, Views, Violation, as_authorised, payment_at_the_gateway
+from bench.proofs.simulator.shop import NOT_TOLD, Shop, Views, Violation, as_paid, payment_at_the_gateway
 from returnable.domain.case import Case, fold
 from returnable.domain.commands import Command, ConfirmOrder, parse_command
 from returnable.domain.effects.payments import (
@@ -101,7 +101,7 @@ class Host(Role):
             fields = behaviour.choose(SeededDice(self.dice), unrelated=WILD, mutated=SPOILT)
             made_up = fields["command"] in ("record_refund_result", "record_refund", "record_capture")  # the gateway's
             if not made_up and (fields["command"] != "confirm_order" or not cases or self._is_new(fields)):
-                return as_authorised(fields)
+                return as_paid(fields, self.shop.now())
 
     def _is_new(self, fields: dict[str, Any]) -> bool:
         order_id = fields.get("order_id")

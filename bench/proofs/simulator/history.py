@@ -26,7 +26,7 @@ from bench.proofs.simulator.actors import (
 from bench.proofs.simulator.machine import CALM
 from bench.proofs.simulator.oracles import ORACLES, digest_of, readers_saw_everything
 from bench.proofs.simulator.scheduler import DAY, HOUR
-from bench.proofs.simulator.shop import Shop, as_authorised
+from bench.proofs.simulator.shop import Shop, as_paid
 from returnable.adapters.eventstore import store
 from returnable.domain.commands import ConfirmOrder, parse_command
 from returnable.domain.errors import Impossible
@@ -158,7 +158,7 @@ def _tell(shop: Shop, fields: dict[str, Any] | None) -> None:
     if fields is None:  # the story of this order ends here
         return
     try:
-        command = parse_command({**as_authorised(fields), "command_id": shop.new("opening")})
+        command = parse_command({**as_paid(fields, shop.now()), "command_id": shop.new("opening")})
     except Impossible:  # all is final sale: there is nothing to return
         return
     if isinstance(command, ConfirmOrder):

@@ -179,8 +179,8 @@ def deadline_from_wall_clock(patches: ExitStack) -> None:
     """The fold of a label's deadline reads the clock of the machine."""
     apply = Return.apply
 
-    def now_and_then(ret: Return, event: Event, version: int) -> None:
-        apply(ret, event, version)
+    def now_and_then(ret: Return, event: Event, *more: Any) -> None:
+        apply(ret, event, *more)
         if isinstance(event, LabelIssued):
             void_at = START + timedelta(days=2, minutes=next(minutes))
             ret.labels[event.label_id] = replace(ret.labels[event.label_id], void_at=void_at)

@@ -21,17 +21,16 @@ from returnable.domain.effects.payments import refund_key
 from returnable.domain.errors import ReturnableError
 from returnable.domain.events import (
     Cancelled,
-    Confirmed,
     ContactMissed,
     Event,
     ExceptionRaised,
     LabelIssued,
     LabelVoided,
     OverrideGranted,
+    RefundFailed,
     RefundOverdue,
     RefundRequested,
     Shipped,
-    UnitsCancelled,
     Who,
     encode,
 )
@@ -161,7 +160,6 @@ def races_have_one_winner(shop: Shop) -> Iterator[str]:
     for case_id in shop.disk.store.case_ids():
         events = shop.disk.store.load(case_id)
         yield from _cancelled_or_shipped(events)
-        yield from _units_cancelled_or_shipped(events)
         for count, entry in enumerate(events, start=1):
             if isinstance(entry.event, RefundRequested | LabelIssued) or count == len(events):
                 yield from _one_winner(fold(case_id, events[:count]), events[:count])
@@ -177,24 +175,6 @@ def _cancelled_or_shipped(events: Sequence[Recorded]) -> Iterator[str]:
         if isinstance(entry.event, Shipped) and Cancelled in seen and not told:
             yield f"{entry.case_id} is shipped after it was cancelled, and nobody is told"
         seen.add(type(entry.event))
-
-
-def _units_cancelled_or_shipped(events: Sequence[Recorded]) -> Iterator[str]:
-    """A unit that the shop cancelled is not shipped, unless somebody is told."""
-    bought: Counter[str] = Counter()
-    gone: Counter[str] = Counter()
-    parcels: set[str] = set()
-    for nth, entry in enumerate(events):
-        event = entry.event
-        if isinstance(event, Confirmed):
-            bought.update({line.line_id: line.quantity for line in event.lines})
-        if isinstance(event, UnitsCancelled) or (isinstance(event, Shipped) and event.parcel_id not in parcels):
-            parcels |= {event.parcel_id} if event.parcel_id is not None else set()
-            gone.update({line.line_id: line.quantity for line in event.lines})
-            told = any(isinstance(other.event, ExceptionRaised) for other in events[nth + 1 : nth + 2])
-            for line in event.lines:
-                if gone[line.line_id] > bought[line.line_id] and not told:
-                    yield f"{entry.case_id}: units of line {line.line_id} are cancelled and shipped, and nobody is told"
 
 
 def _one_winner(case: Case, events: Sequence[Recorded]) -> Iterator[str]:
@@ -253,7 +233,18 @@ def the_books_agree(shop: Shop) -> Iterator[str]:
                     yield f"{there} were paid back under {key} at the gateway, {here} at the desk"
                 if there > tender.asked:
                     yield f"paid back twice: {key}, {there} instead of {tender.asked}"
+        yield from _failures_agree(shop, case_id)
     yield from (f"the gateway paid what the desk does not know: {key}, {amount}" for key, amount in paid.items())
+
+
+def _failures_agree(shop: Shop, case_id: str) -> Iterator[str]:
+    """Whatever failed by the desk failed at the gateway, or came back."""
+    failed = {receipt.key for receipt in shop.gateway.refunds() if receipt.result == "failed"}
+    for entry in shop.disk.store.load(case_id):
+        event = entry.event
+        key = refund_key(event.refund_id, event.payment_id) if isinstance(event, RefundFailed) else None
+        if key is not None and key not in failed:
+            yield f"the desk says that {key} failed; the gateway does not know of it"
 
 
 def _sums_agree(shop: Shop, case: Case) -> Iterator[str]:

@@ -243,9 +243,12 @@ def payment_at_the_gateway(order_id: str, payment_id: str) -> str:
     return f"{order_id}/{payment_id}"
 
 
-def as_authorised(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same command. Of a payment that is not captured in full nothing is captured yet; webhooks tell what is later."""
+def as_paid(fields: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """The same command; an order is placed before the gateway takes money for it, whatever the clock of its host says.
+
+    Of a payment that is not captured in full nothing is captured yet; webhooks tell what is captured later.
+    """
     if fields["command"] == "confirm_order" and isinstance(fields.get("payments"), list):
         payments = [each | {"captured": "0"} if "captured" in each else each for each in fields["payments"]]
-        return fields | {"payments": payments}
+        return {"placed_at": now - timedelta(days=1)} | fields | {"payments": payments}
     return fields
