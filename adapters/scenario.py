@@ -314,7 +314,7 @@ def _expectation(expect: Any) -> Expectation:
         return Expectation.model_validate(expect)
     except ValidationError as error:
         problem = invalid(error)
-        field = f"expect.{problem.field}" if problem.field else "expect"
+        field = "expect" if not isinstance(expect, dict) else f"expect.{problem.field}"
         raise _ExpectationInvalid("command.invalid", problem.reason, field=field) from None
 
 

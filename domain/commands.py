@@ -894,10 +894,10 @@ def invalid(error: ValidationError) -> Impossible:
     first = error.errors(include_url=False, include_input=False)[0]
     context = first.get("ctx") or {}
     within = str(context.get("field", ""))
-    field = (_path(first["loc"]) if first["loc"] else "") + within
+    field = _path(first["loc"]) + within if first["loc"] or not within else within
     words = _IN_WORDS.get(first["type"])
     message = words.format(**context) if words else first["msg"][0].lower() + first["msg"][1:]
-    return Impossible("command.invalid", message, field=field or None)
+    return Impossible("command.invalid", message, field=field)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
