@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from returnable.domain.deadlines import Happened
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
     BY_TYPE,
     Event,
+    ExceptionClosed,
     ExceptionRaised,
     OverrideGranted,
     RefundFailed,
@@ -31,6 +32,13 @@ def shallow_copy(state: S) -> S:
     return new
 
 
+class OpenException(NamedTuple):
+    """What contradicts earlier events, by the event that says so; a person has not closed it yet."""
+
+    event: str
+    reasons: tuple[str, ...]
+
+
 @dataclass(kw_only=True)
 class Aggregate:
     """The base of ``Order``, ``Return`` and ``Claim``: the state that the events of one stream lead to.
@@ -45,8 +53,8 @@ class Aggregate:
     status: str = NOTHING
     overrides: tuple[GrantedOverride, ...] = ()
     """Every override that was granted for it, used up or not, oldest first."""
-    exceptions: tuple[str, ...] = ()
-    """What contradicts earlier events, for a person to look at."""
+    exceptions: tuple[OpenException, ...] = ()
+    """What contradicts earlier events, for a person to look at, until a person closes it."""
     version: int = 0
     """The version of the last event in the stream."""
 
@@ -89,7 +97,10 @@ class Aggregate:
             )
             self.overrides += (granted,)
         elif isinstance(event, ExceptionRaised):
-            self.exceptions += event.reasons
+            self.exceptions += (OpenException(f"{self.stream}#{version}", event.reasons),)
+        elif isinstance(event, ExceptionClosed):
+            closed = event.exception_id
+            self.exceptions = tuple(each for each in self.exceptions if closed not in (None, each.event))
         else:
             self._note(event, happened)
         self.version = version

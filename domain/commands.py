@@ -398,6 +398,8 @@ class IssueLabel(Command):
     tracking_number: PersonalId
     issued_at: OwnTime = None
     received_at: OwnTime = None
+    box_id: PersonalId | None = None
+    """The box it is for, where the return travels in several."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -439,16 +441,23 @@ class RecordReturnShipment(Command):
     label_id: PersonalId | None = None
     shipped_at: OwnTime = None
     proof: Literal["carrier_scan", "counter_receipt"] | None = None
+    box_id: PersonalId | None = None
+    """The box that was handed over; without it, that of the label, or the only one."""
 
 
 class ReceiveReturn(Command):
-    """The parcel is at the dock: taken in, or refused when it was handed over late."""
+    """The parcel is at the dock: taken in, or refused when it was handed over late.
+
+    A parcel that was refused may be received again: the proofs that came since decide anew.
+    """
 
     about = "return"
     fact = True
     command: Literal["receive_return"] = "receive_return"
     return_id: Id
     received_at: OwnTime = None
+    box_id: PersonalId | None = None
+    """The box that arrived; without it, one that is on its way, or the only one."""
 
 
 class InspectionFinding(Input):
@@ -471,6 +480,17 @@ class InspectReturn(Command):
     return_id: Id
     findings: Many[InspectionFinding] = Field(min_length=1)
     inspected_at: OwnTime = None
+
+
+class CorrectInspection(Command):
+    """A person replaces all findings of a return, before its refund is paid."""
+
+    about = "return"
+    command: Literal["correct_inspection"] = "correct_inspection"
+    return_id: Id
+    findings: Many[InspectionFinding] = Field(min_length=1)
+    """All findings of the return as they should have been."""
+    reason: Text
 
 
 class RequestRefund(Command):
@@ -574,8 +594,19 @@ class ReportReturnLost(Command):
     reported_at: OwnTime = None
 
 
+class ReduceReturn(Command):
+    """The customer keeps some of the units after all; the rest of the return keeps its time."""
+
+    about = "return"
+    command: Literal["reduce_return"] = "reduce_return"
+    return_id: Id
+    lines: Annotated[Many[LineQuantity], _unique("line_id")] = Field(min_length=1)
+    """The units that the customer keeps."""
+    reduced_at: OwnTime = None
+
+
 class WithdrawReturn(Command):
-    """The customer keeps the goods after all."""
+    """The customer keeps the goods after all, or the shop closes a return that was never sent."""
 
     about = "return"
     command: Literal["withdraw_return"] = "withdraw_return"
@@ -672,6 +703,21 @@ class NotifyCustomer(Command):
         return StreamId(self.subject.kind, self.subject.id)
 
 
+class CloseException(Command):
+    """A person closes what contradicts earlier events, with a reason; it leaves the worklist."""
+
+    command: Literal["close_exception"] = "close_exception"
+    subject: Subject
+    reason: Text
+    exception_id: PersonalId | None = None
+    """The id of one event ``ExceptionRaised``, such as ``return/R-1#7``; without it, all that are open."""
+
+    @property
+    def target(self) -> StreamId:
+        """The subject."""
+        return StreamId(self.subject.kind, self.subject.id)
+
+
 class Override(Command):
     """A person with authority sets a named clause aside for one order, return or claim; once, unless it says otherwise."""
 
@@ -719,11 +765,13 @@ AnyCommand = Annotated[
     | RecordReturnShipment
     | ReceiveReturn
     | InspectReturn
+    | CorrectInspection
     | RequestRefund
     | RecordRefundResult
     | RecordRefund
     | RecordSendBack
     | ReportReturnLost
+    | ReduceReturn
     | WithdrawReturn
     | ReportWrongItem
     | AddClaimEvidence
@@ -731,6 +779,7 @@ AnyCommand = Annotated[
     | ResolveClaim
     | DenyClaim
     | NotifyCustomer
+    | CloseException
     | Override
     | RunDeadlines,
     Field(discriminator="command"),

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Literal, NamedTuple
 
 from returnable.domain.calendar import A_MOMENT, ONE_DAY, first_instant, last_day, window_end
-from returnable.domain.events import Event, RefundRequested
+from returnable.domain.events import Event, RefundRequested, ReturnAuthorized
 from returnable.domain.fields import WorkKind
 from returnable.domain.policy import INCLUSIVE, DayCounted, Policy
 
@@ -130,6 +130,14 @@ class Deadlines:
         """The exclusive end of the days that the clause counts from the anchor; events record it in the field ``name``."""
         recorded: datetime | None = getattr(self._recorded, name, None)
         return recorded or window_end(anchor, *clause.span, self._policy.zone, self._policy.days)
+
+    def of_reminder(self, authorized_at: datetime) -> datetime | None:
+        """From when on an unsent return is on the worklist; ``None`` where the policy names no time."""
+        recorded, policy = self._recorded, self._policy
+        if isinstance(recorded, ReturnAuthorized):
+            return recorded.remind_at
+        days = policy.clauses.returns_ship_by.unsent_after_days
+        return None if days is None else window_end(authorized_at, days, "calendar", policy.zone, policy.days)
 
     def of_refund(self, issued_at: datetime) -> RefundTiming:
         """When a refund issued then is expected (``returns.refund_timing``)."""

@@ -165,10 +165,7 @@ class DecisionContext:
 
         ``reasons`` say what it contradicts.
         """
-        events: list[tuple[str, Event]] = [(stream, event)]
-        if reasons:
-            events.append((stream, ExceptionRaised(**self.envelope(), reasons=tuple(reasons))))
-        return DecisionResult(events=events, reserved_ids=list(reserved_ids))
+        return DecisionResult(events=[(stream, event)], reserved_ids=list(reserved_ids)).disputed(self, reasons)
 
     def weighing(
         self,
@@ -206,3 +203,9 @@ class DecisionResult:
     """Ids that the command does not take, although it is impossible where they exist already."""
     counted: Recorded | None = None
     """The event in which a refusal is counted, where the refusal itself records no events."""
+
+    def disputed(self, now: DecisionContext, reasons: Sequence[str]) -> DecisionResult:
+        """The same, with an exception where its first event contradicts what is known."""
+        if reasons:
+            self.events.append((self.events[0][0], ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
+        return self

@@ -13,19 +13,23 @@ from returnable.domain import claims, overrides, refusals
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.commands import (
+    CloseException,
     Command,
     CorrectDelivery,
-    InspectReturn,
+    CorrectInspection,
+    IssueLabel,
     NamePayout,
     NotifyCustomer,
     RecordRefundResult,
 )
 from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.errors import Impossible
 from returnable.domain.events import (
     AccountLinked,
     CancellationRequested,
     CustomerNotified,
     Event,
+    ExceptionClosed,
     RefusalsCounted,
 )
 from returnable.domain.order import cancellation, confirm, parcels, payments, shop_cancels
@@ -106,9 +110,27 @@ def _claim(case: Case, command: Any) -> Claim:
     return case.claims[command.claim_id]
 
 
-def _inspect(case: Case, command: InspectReturn, now: DecisionContext) -> DecisionResult:
+def _issue_label(case: Case, command: IssueLabel, now: DecisionContext) -> DecisionResult:
+    others = [ret for return_id, ret in case.returns.items() if return_id != command.return_id]
+    return labels.issue_label(_ret(case, command), case.order, command, now, others, case.held)
+
+
+def _correct_inspection(case: Case, command: CorrectInspection, now: DecisionContext) -> DecisionResult:
     ret = _ret(case, command)
-    return way_back.inspect_return(ret, case.order, command, now, bool(case.refund_subject(ret.stream).attempts))
+    attempts = case.refund_subject(ret.stream).attempts
+    paid = ret.refunded if any(refund.settled or refund.status != "failed" for refund in attempts) else {}
+    return way_back.correct_inspection(ret, case.order, command, now, paid)
+
+
+def _close_exception(case: Case, command: CloseException, now: DecisionContext) -> DecisionResult:
+    subject = case.stream_of(case.stream_with(command.target))
+    opened = [each.event for each in subject.exceptions]
+    if not opened:
+        raise subject.not_allowed(command.command, "no exception of it is open")
+    if command.exception_id is not None and command.exception_id not in opened:
+        reason = f"{subject.name} has no open exception {command.exception_id!r}; there are {', '.join(opened)}"
+        raise Impossible("command.invalid", reason, field="exception_id")
+    return now.record(subject.stream, ExceptionClosed, reason=command.reason, exception_id=command.exception_id)
 
 
 def _result(case: Case, command: RecordRefundResult, now: DecisionContext) -> DecisionResult:
@@ -146,16 +168,28 @@ _DECISIONS: dict[str, Decision] = {
         case.order.stream, AccountLinked, command.linked_at, account_id=command.account_id
     ),
     "request_return": lambda case, command, now: request.request_return(case.order, command, now, case.held),
-    "issue_label": lambda case, command, now: labels.issue_label(_ret(case, command), case.order, command, now),
-    "record_label_received": lambda case, command, now: labels.record_label_received(_ret(case, command), command, now),
+    "issue_label": _issue_label,
+    "record_label_received": lambda case, command, now: labels.record_label_received(
+        _ret(case, command), case.order, command, now
+    ),
     "void_label": lambda case, command, now: labels.void_label(_ret(case, command), command, now),
     "record_return_shipment": lambda case, command, now: way_back.record_return_shipment(
-        _ret(case, command), command, now
+        _ret(case, command), case.order, command, now, case.held
     ),
-    "receive_return": lambda case, command, now: way_back.receive_return(_ret(case, command), case.order, command, now),
-    "inspect_return": _inspect,
-    "record_send_back": lambda case, command, now: way_back.record_send_back(_ret(case, command), command, now),
-    "report_return_lost": lambda case, command, now: way_back.report_lost(_ret(case, command), command, now),
+    "receive_return": lambda case, command, now: way_back.receive_return(
+        _ret(case, command), case.order, command, now, case.held
+    ),
+    "inspect_return": lambda case, command, now: way_back.inspect_return(
+        _ret(case, command), case.order, command, now, case.held
+    ),
+    "correct_inspection": _correct_inspection,
+    "record_send_back": lambda case, command, now: way_back.record_send_back(
+        _ret(case, command), case.order, command, now
+    ),
+    "report_return_lost": lambda case, command, now: way_back.report_lost(
+        _ret(case, command), case.order, command, now, case.held
+    ),
+    "reduce_return": lambda case, command, now: way_back.reduce_return(_ret(case, command), command, now),
     "withdraw_return": lambda case, command, now: way_back.withdraw(_ret(case, command), command, now),
     "request_refund": lambda case, command, now: refunds.request_refund(
         case.refund_subject(str(command.target)), command, now
@@ -172,5 +206,6 @@ _DECISIONS: dict[str, Decision] = {
     ),
     "deny_claim": lambda case, command, now: claims.deny(_claim(case, command), command, now),
     "notify_customer": _notify,
+    "close_exception": _close_exception,
     "override": overrides.grant,
 }

@@ -336,11 +336,12 @@ class ReturnRequested(Event):
 
 
 class ReturnAuthorized(Decision):
-    """The return authorization."""
+    """The return authorization. ``remind_at``: from when on somebody looks after it, if nothing was sent by then."""
 
     stored_as = "return.ReturnAuthorized/1"
     title = "Return authorized"
     follows = (ReturnRequested,)
+    remind_at: AwareDatetime | None = None
 
 
 class ReturnDeclined(Decision):
@@ -363,6 +364,8 @@ class LabelIssued(Decision):
     tracking_number: Personal
     received_at: AwareDatetime | None = None
     void_at: AwareDatetime
+    box_id: Personal | None = None
+    """The box it is for, where the return travels in several."""
 
 
 class LabelDeclined(Decision):
@@ -373,6 +376,7 @@ class LabelDeclined(Decision):
     of_command = "issue_label"
     declines = True
     label_id: Personal
+    box_id: Personal | None = None
 
 
 class LabelReceived(Event):
@@ -406,6 +410,7 @@ class ReturnShipped(Event):
     label_id: Personal | None = None
     tracking_number: Personal | None = None
     proof: Literal["carrier_scan", "counter_receipt"] | None = None
+    box_id: Personal | None = None
 
 
 class Received(Decision):
@@ -414,6 +419,7 @@ class Received(Decision):
     stored_as = "return.Received/1"
     title = "Parcel received"
     of_command = "receive_return"
+    box_id: Personal | None = None
 
 
 class ParcelRejected(Decision):
@@ -423,9 +429,10 @@ class ParcelRejected(Decision):
     title = "Parcel refused at the dock"
     of_command = "receive_return"
     declines = True
+    box_id: Personal | None = None
 
 
-class InspectedUnits(Part):
+class FoundUnits(Part):
     """The findings on some units of a line."""
 
     line_id: Harmless
@@ -433,8 +440,13 @@ class InspectedUnits(Part):
     same_condition: bool
     original_packaging: bool
     tags_attached: bool
-    accepted: bool
     notes: FreeText | None = None
+
+
+class InspectedUnits(FoundUnits):
+    """The findings on some units of a line, and whether the units were accepted."""
+
+    accepted: bool
 
 
 class Inspected(Decision):
@@ -445,6 +457,26 @@ class Inspected(Decision):
     of_command = "inspect_return"
     continues = True
     findings: tuple[InspectedUnits, ...]
+
+
+class FindingsDisputed(Event):
+    """Findings on more units than are left to inspect: they change nothing, and a person has to look at them."""
+
+    stored_as = "return.FindingsDisputed/1"
+    title = "Findings on more units than are left"
+    moves = False
+    of_command = "inspect_return"
+    findings: tuple[FoundUnits, ...]
+
+
+class InspectionCorrected(Decision):
+    """A person replaced all findings of a return."""
+
+    stored_as = "return.InspectionCorrected/1"
+    title = "Inspection corrected"
+    of_command = "correct_inspection"
+    findings: tuple[InspectedUnits, ...]
+    reason: FreeText
 
 
 class SentBack(Event):
@@ -463,6 +495,15 @@ class ParcelLost(Event):
     stored_as = "return.ParcelLost/1"
     title = "Parcel reported lost"
     of_command = "report_return_lost"
+
+
+class ReturnReduced(Event):
+    """The customer keeps some of the units; the rest of the return keeps its time."""
+
+    stored_as = "return.ReturnReduced/1"
+    title = "Return reduced"
+    of_command = "reduce_return"
+    lines: tuple[Units, ...]
 
 
 class ReturnWithdrawn(Event):
@@ -751,12 +792,31 @@ class ExceptionRaised(Event):
         ReturnedToSender,
         PaymentCaptured,
         UnitsCancelled,
+        LabelReceived,
+        ReturnShipped,
+        Received,
+        ParcelRejected,
+        ParcelLost,
+        Inspected,
+        FindingsDisputed,
+        SentBack,
         RefundRecorded,
         RefundSettled,
         RefundFailed,
         RefundReversed,
     )
     reasons: tuple[Derived, ...]
+
+
+class ExceptionClosed(Event):
+    """A person closed what contradicted earlier events: the exception of that event, or all that were open."""
+
+    stored_as = "note.ExceptionClosed/1"
+    title = "Conflict closed"
+    moves = False
+    of_command = "close_exception"
+    reason: FreeText
+    exception_id: Derived | None = None
 
 
 class RefusalsCounted(Decision):

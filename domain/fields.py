@@ -206,6 +206,7 @@ WorkKind = Literal[
     "refund_short",
     "refund_overdue",
     "send_back",
+    "unsent_return",
     "exception",
 ]
 """The tasks on the worklist."""

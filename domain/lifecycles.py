@@ -90,7 +90,11 @@ class OrderLifecycle(Lifecycle):
 
 
 class ReturnLifecycle(Lifecycle):
-    """A return: asked for, authorized or declined, labelled, on its way, received, inspected, and settled."""
+    """A return: asked for, authorized or declined, labelled, on its way, received, inspected, and settled.
+
+    What a carrier or a warehouse tells is possible in every state after the decision; it moves the return only where it says
+    more than is known.
+    """
 
     nothing = State(initial=True)
     requested = State()
@@ -110,20 +114,41 @@ class ReturnLifecycle(Lifecycle):
     ReturnRequested = nothing.to(requested)
     ReturnAuthorized = requested.to(authorized)
     ReturnDeclined = requested.to(declined)
-    LabelIssued = _move(labelled, authorized, labelled)
-    LabelDeclined = _stay(labelled)
-    LabelReceived = _stay(labelled, in_transit, lost)
-    LabelVoided = _stay(
-        labelled, in_transit, received, inspected, refunded, refund_failed, rejected, sent_back, lost, withdrawn
+    LabelIssued = _move(labelled, authorized, labelled) | _stay(in_transit, received, inspected)
+    LabelDeclined = _stay(authorized, labelled, in_transit, received, inspected)
+    _settled = (inspected, refunded, refund_failed, sent_back)
+    _sent = (in_transit, received, *_settled, rejected, lost)
+    LabelReceived = _stay(labelled, *_sent, withdrawn)
+    LabelVoided = _stay(labelled, *_sent, withdrawn)
+    ReturnShipped = _move(in_transit, authorized, labelled, withdrawn) | _stay(*_sent, declined)
+    Received = (
+        _move(received, authorized, labelled, in_transit, lost, withdrawn)
+        | _move(inspected, rejected, cond="some_unit_is_inspected")
+        | rejected.to(received)
+        | _stay(received, *_settled, declined)
     )
-    ReturnShipped = _move(in_transit, authorized, labelled)
-    Received = _move(received, authorized, labelled, in_transit, lost)
-    ParcelRejected = _move(rejected, labelled, in_transit, lost)
-    ParcelLost = in_transit.to(lost)
+    ParcelRejected = (
+        _move(rejected, authorized, labelled, in_transit, lost, withdrawn)
+        | inspected.to(rejected, cond="nothing_is_taken_in")
+        | _stay(received, *_settled, rejected)
+    )
+    ParcelLost = _move(lost, authorized, labelled, in_transit, withdrawn) | _stay(
+        *_settled, received, rejected, lost, declined
+    )
     ReturnWithdrawn = _move(withdrawn, authorized, labelled)
-    Inspected = _move(inspected, received, inspected)
+    ReturnReduced = inspected.to(sent_back, cond="nothing_left_to_keep_or_send") | _stay(
+        authorized, labelled, in_transit, received, inspected, refunded, refund_failed
+    )
+    Inspected = (
+        _move(inspected, authorized, labelled, in_transit, lost, withdrawn, received, inspected)
+        | refunded.to(inspected, cond="more_is_accepted")
+        | _stay(refunded, refund_failed, rejected, sent_back, declined)
+    )
+    InspectionCorrected = refunded.to(inspected, cond="more_is_accepted") | _stay(
+        inspected, refunded, refund_failed, rejected
+    )
     SentBack = _move(sent_back, rejected, inspected, cond="nothing_left_to_keep_or_send") | _stay(
-        rejected, inspected, refunded, refund_failed
+        authorized, labelled, in_transit, received, lost, withdrawn, *_settled, rejected, declined
     )
     _asked = (authorized, labelled, in_transit, received, inspected, rejected, lost)
     RefundRequested = _stay(*_asked, refunded, refund_failed)
@@ -150,10 +175,11 @@ class LabelLifecycle(Lifecycle):
     void_by_hand = State()
 
     LabelIssued = nothing.to(issued)
-    LabelReceived = _move(used, issued, void, cond="in_time") | _stay(issued, used) | void.to(issued)
+    _any = (issued, void, void_by_hand, used)
+    LabelReceived = _move(used, *_any, cond="used_in_time") | _stay(issued, void_by_hand) | _move(issued, void, used)
     LabelVoided = issued.to(void_by_hand, cond="by_hand") | issued.to(void)
-    ReturnShipped = _move(used, issued, void, void_by_hand, cond="in_time") | _stay(issued, void, void_by_hand)
-    Received = _move(used, issued, void, cond="in_time") | _stay(issued, void)
+    ReturnShipped = _move(used, *_any, cond="used_in_time") | _stay(issued, void, void_by_hand) | used.to(issued)
+    Received = _move(used, *_any, cond="used_in_time") | _stay(issued, void, void_by_hand) | used.to(issued)
 
 
 class RefundLifecycle(Lifecycle):

@@ -177,19 +177,20 @@ def _on_return(case: Case, ret: Return, policy: Policy, covers: Covers) -> Itera
     if not any(any(ret.held(line_id).values()) for line_id in ret.line_ids):
         return  # the customer has all of its units: it was declined, withdrawn or sent back
     whole = covers(ret.line_ids)
-    to_label = RETURN.leads_to(ret.status, "LabelIssued")
-    if whole and (to_label or (ret.labels and RETURN.leads_to(ret.status, "Received"))):
+    awaited = not ret.taken_in or any(not box.taken_in for box in ret.boxes.values())
+    if whole and awaited and (ret.labels or RETURN.leads_to(ret.status, "LabelIssued")):
         yield FAILS_BY[Received]
-    to_inspect = [line_id for line_id in ret.line_ids if covers((line_id,)) and ret.uninspected(line_id)]
-    if to_inspect and not attempts and RETURN.leads_to(ret.status, "Inspected"):
+    # What was inspected can be corrected, until it went back to the customer.
+    judged = [line_id for line_id in ret.line_ids if ret.uninspected(line_id) > 0 or ret.to_send_back(line_id) > 0]
+    if any(covers((line_id,)) for line_id in judged):
         yield FAILS_BY[Inspected]
     settled = attempts and attempts[-1].status == "refunded"
     if whole and not settled and RETURN.leads_to(ret.status, "RefundRequested"):
-        seen = ret.inspected_at is not None
+        seen, on_its_way = ret.inspected_at is not None, ret.received is None and ret.inspected_at is None
         never = {
-            "returns.condition": ret.anything_accepted() or not (seen or RETURN.leads_to(ret.status, "Inspected")),
-            "returns.refund_after_inspection": seen,
-            "returns.transit_risk": not (ret.status == "lost" or RETURN.leads_to(ret.status, "ParcelLost")),
+            "returns.condition": ret.anything_accepted(),
+            "returns.refund_after_inspection": seen and ret.taken_in,
+            "returns.transit_risk": not (ret.status == "lost" or on_its_way),
         }
         yield [clause for clause in _on_refund(case.order, ret.line_ids, policy) if not never.get(clause)]
 

@@ -127,9 +127,14 @@ class ByChannel(Clause):
 
 
 class ReturnsShipBy(BusinessDays):
-    """``returns.ship_by``: the life of a prepaid label, and what starts its clock."""
+    """``returns.ship_by``: the life of a prepaid label, and what starts its clock.
+
+    ``unsent_after_days``: after how many calendar days an authorized return that was never sent is on the worklist; without
+    it, never.
+    """
 
     anchor: Literal["label_received", "label_issued"] = "label_received"
+    unsent_after_days: Annotated[int, Field(strict=True, ge=1, le=3660)] | None = None
 
 
 class ReturnsCondition(Clause):
@@ -272,7 +277,8 @@ class Policy(Closed):
     @cached_property
     def document(self) -> str:
         """The canonical content: sorted JSON, the input of :attr:`sha256`."""
-        content = from_json(to_json(self.model_dump(mode="json", by_alias=True)))
+        # What a policy leaves out does not change its hash.
+        content = from_json(to_json(self.model_dump(mode="json", by_alias=True, exclude_none=True)))
         return to_json(_sorted(content)).decode()
 
     @cached_property

@@ -215,9 +215,9 @@ def _ship_by(grounds: Grounds, speech: _Speech) -> str:
         return "No prepaid label was issued, so no clock runs."
     deadline = speech.at(grounds["deadline"])
     if "voided_label_id" in grounds:
-        return (
-            f"Label {grounds['voided_label_id']} voided at its deadline, {deadline}; only an override can replace it."
-        )
+        of = f" of return {grounds['voided_return_id']} for the same units" if "voided_return_id" in grounds else ""
+        voided = f"Label {grounds['voided_label_id']}{of} voided at its deadline"
+        return f"{voided}, {deadline}; only an override can replace it."
     if "label_id" in grounds:
         must, is_void = speech.will("must", "would have to"), speech.will("is", "would be")
         return f"The parcel {must} be handed over before {deadline}; then label {grounds['label_id']} {is_void} void."
@@ -289,6 +289,8 @@ def _shipping(grounds: Grounds, speech: _Speech) -> str:
 def _after_inspection(grounds: Grounds, speech: _Speech) -> str:
     if speech.verdict == "not_applicable":
         return "The parcel was lost at the merchant's risk, so there is nothing to inspect."
+    if grounds["inspected"] and not grounds.get("taken_in", True):
+        return f"Inspected: {units(grounds['inspected'])}, but no parcel was taken in at the dock."
     if grounds["inspected"]:
         return f"Received and inspected: {units(grounds['inspected'])}."
     if "lost_at" in grounds:

@@ -83,12 +83,14 @@ class Grounds(TypedDict, total=False):
     stated_in: Harmless
     status: Harmless
     tenders: list[Grounds]
+    taken_in: bool
     threshold: Decimals
     total: Decimals
     undelivered: Count
     unit_price: Decimals
     units: list[Grounds]
     voided_label_id: Personal
+    voided_return_id: Harmless
     whole_order: bool
 
 

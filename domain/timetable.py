@@ -51,6 +51,8 @@ def promises_of(case: Case, stream: str | None = None, unrecorded: bool = False)
                     yield _moved(ret, label, label.received)
                 if label.may_lapse or not unrecorded:
                     yield _ship_by(ret, label)
+            if ret.authorized is not None and ret.remind_at is not None and not unrecorded:
+                yield _unsent(ret, ret.authorized, ret.remind_at)
     for claim in case.claims.values():
         if (claim.may_lapse or not unrecorded) and (stream is None or stream == claim.stream):
             yield _contact(claim)
@@ -137,7 +139,7 @@ def _ship_by(ret: Return, label: Label) -> Deadline:
             voided.at, f"{stream}#{voided.version}", "lifted", "voided by hand before"
         )
     else:
-        settled = _done(clause, at, stream, ret.sent, awaited)
+        settled = _done(clause, at, stream, ret.sent_with(label), awaited)
         if settled is None or settled.how == "missed":
             settled = _lifted(clause, at, stream, ret.withdrawn, "the return was withdrawn before") or settled
     part, title, anchors = f"label {name}", f"Label {name} voids by itself", _anchors(stream, label)
@@ -147,6 +149,32 @@ def _ship_by(ret: Return, label: Label) -> Deadline:
     task: WorkKind | None = "void_label" if by is None else None
     return Deadline(
         clause, "void_at", stream, part, at, anchors, title, awaited, waits, settled, lapse, by, task, "before"
+    )
+
+
+def _unsent(ret: Return, authorized: Happened, at: datetime) -> Deadline:
+    stream, awaited = ret.stream, "handed over"
+    anchors = (Anchor(f"{stream}#{authorized.version}", authorized.at, "the authorization"),)
+    sent = ret.shipped or ret.received
+    settled = None if sent is None else _done("returns.ship_by", at, stream, Happened(sent.at, sent.version), awaited)
+    settled = settled or _lifted("returns.ship_by", at, stream, ret.withdrawn, "the return was withdrawn before")
+    title, waits = f"Return {ret.return_id} was authorized and never sent", ret.status in ("authorized", "labelled")
+    task: WorkKind = "unsent_return"
+    return Deadline(
+        "returns.ship_by",
+        "remind_at",
+        stream,
+        "",
+        at,
+        anchors,
+        title,
+        awaited,
+        waits,
+        settled,
+        None,
+        None,
+        task,
+        "after",
     )
 
 

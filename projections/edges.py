@@ -190,8 +190,10 @@ def instants(case: Case) -> list[datetime]:
     for parcel in order.parcels.values():
         found += [parcel.shipped_at, parcel.delivered_at]
     for ret in case.returns.values():
-        found += [ret.asked_at, ret.inspected_at, ret.lost_at, *(label.scanned_at for label in ret.labels.values())]
-        happened += [ret.shipped, ret.received, *(label.voided for label in ret.labels.values())]
+        found += [ret.asked_at, ret.inspected_at, ret.lost_at]
+        for box in ret.boxes.values():
+            found += [*(told.at for told in box.hand_overs), *(told.at for told in box.arrivals)]
+        happened += [label.voided for label in ret.labels.values()]
     for claim in case.claims.values():
         happened += [claim.contacted, claim.resolved]
     for deadline in deadlines_of(case):

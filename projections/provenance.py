@@ -7,6 +7,7 @@ reads only the events that were recorded when the decision was made, with those 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -25,10 +26,12 @@ from returnable.domain.events import (
     DeliveryTakenBack,
     EvidenceAdded,
     Inspected,
+    InspectionCorrected,
     LabelIssued,
     LabelReceived,
     LabelVoided,
     ParcelLost,
+    ParcelRejected,
     PaymentCaptured,
     PayoutNamed,
     Received,
@@ -37,12 +40,15 @@ from returnable.domain.events import (
     RefundRequested,
     RefundReversed,
     RefundSettled,
+    ReturnReduced,
     ReturnRequested,
     ReturnShipped,
+    ReturnWithdrawn,
     SentBack,
     Shipped,
     UnitsCancelled,
 )
+from returnable.domain.fields import to_text
 from returnable.domain.ids import StreamId
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
@@ -185,23 +191,46 @@ def where_the_account_began(record: Record, result: ClauseResult, element: Eleme
 
 # ---- rules: labels and the way back ---------------------------------------------------------------------------------
 
-the_hand_over = _rule(lambda record: (record.own(ReturnShipped) or [record.decision])[-1:])
-"""The hand-over if one is recorded, else the arrival."""
+
+def the_hand_over(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
+    """The hand-over that counts if one is recorded, else the arrival."""
+    sent_at = result.grounds.get("sent_at")
+    told = [entry for entry in record.own(ReturnShipped) if to_text(entry.event.occurred_at) == sent_at]
+    counts = result.grounds.get("proven_by") != "arrival"
+    return (told if counts and told else [record.decision])[-1:]
+
+
+def _of_label(record: Record, result: ClauseResult) -> str:
+    """The stream of the return whose label is meant: this one, or an earlier one for the same units."""
+    earlier = result.grounds.get("voided_return_id")
+    return record.stream if earlier is None else str(StreamId("return", str(earlier)))
 
 
 def the_voided_label(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
     """The issue of the label that voided by itself, and its voiding if that is recorded."""
-    return record.own(LabelIssued, LabelVoided, label_id=element["voided_label_id"])
+    label_id = element["voided_label_id"]
+    return record.of(LabelIssued, LabelVoided, stream=_of_label(record, result), label_id=label_id)
+
+
+def the_end_of_the_earlier_return(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
+    """What freed the units of the return whose label voided by itself."""
+    return record.of(ReturnWithdrawn, ReturnReduced, SentBack, stream=_of_label(record, result))
 
 
 def deadline_of_the_label(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
     """The event that set the deadline: receipt or issue of the label that voided, else the issue of the new one."""
-    label_id = result.grounds.get("voided_label_id")
-    if label_id is None and "label_id" in result.grounds:
+    if "voided_label_id" not in result.grounds and "label_id" in result.grounds:
         return [record.decision]
-    if label_id is None and record.ret is not None and record.ret.labels:
-        label_id = max(record.ret.labels.values(), key=lambda label: label.void_at).label_id
-    return record.own(LabelIssued, LabelReceived, label_id=label_id)[-1:]
+    issued = record.of(LabelIssued, LabelReceived, stream=_of_label(record, result))
+    deadline = result.grounds.get("deadline")
+    return [entry for entry in issued if to_text(_void_at(entry)) == deadline][-1:]
+
+
+def _void_at(entry: Recorded) -> datetime:
+    event = entry.event
+    if not isinstance(event, LabelIssued | LabelReceived):
+        raise AssertionError(f"{event.type} sets no deadline of a label")
+    return event.void_at
 
 
 def labels_that_were_used(record: Record, result: ClauseResult, element: Element) -> Iterator[Recorded | str]:
@@ -219,14 +248,12 @@ def labels_that_were_used(record: Record, result: ClauseResult, element: Element
 # ---- rules: inspection and money ------------------------------------------------------------------------------------
 
 the_return_request = _rule(lambda record: record.own(ReturnRequested))
-the_inspections = _rule(lambda record: record.own(Inspected) or [ABSENCE])
+the_inspections = _rule(lambda record: record.own(Inspected, InspectionCorrected) or [ABSENCE])
 the_last_inspection = _rule(lambda record: record.own(Inspected)[-1:])
+the_arrivals = _rule(lambda record: record.own(ParcelRejected) or [ABSENCE])
 the_loss = _rule(lambda record: record.own(ParcelLost)[-1:])
-what_is_paid_for = _rule(
-    lambda record: record.own(
-        ReturnRequested, Inspected, SentBack, ClaimOpened, ClaimResolved, Cancelled, UnitsCancelled
-    )
-)
+_UNITS = (ReturnRequested, ReturnReduced, Inspected, InspectionCorrected, SentBack)
+what_is_paid_for = _rule(lambda record: record.own(*_UNITS, ClaimOpened, ClaimResolved, Cancelled, UnitsCancelled))
 """The units: requested, inspected and sent back; of a claim, its report and its settlement."""
 refunds_so_far = _rule(
     lambda record: record.of(
@@ -348,6 +375,7 @@ SOURCES: dict[str, dict[str, Rules]] = {
     "returns.ship_by": {
         "label_id": (the_decision,),
         "voided_label_id": (the_voided_label,),
+        "voided_return_id": (the_end_of_the_earlier_return,),
         "sent_at": (the_hand_over,),
         "proven_by": (the_hand_over,),
         "deadline": (deadline_of_the_label,),
@@ -383,6 +411,7 @@ SOURCES: dict[str, dict[str, Rules]] = {
         "status": (what_moved_it_last,),
         "inspected": (the_inspections,),
         "inspected_at": (the_last_inspection,),
+        "taken_in": (the_arrivals,),
         "lost_at": (the_loss,),
     },
     "returns.original_tender": {

@@ -75,6 +75,7 @@ class Redaction:
 _WORDS = {
     "parcel_id": "parcel ",
     "label_id": "label ",
+    "box_id": "box ",
     "payment_id": "payment ",
     "payout_id": "payment ",
     "reference": "reference ",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from returnable.domain.case import Case
-from returnable.domain.events import Event, Inspected, RefundRequested, RefusalsCounted
+from returnable.domain.events import Event, Inspected, InspectionCorrected, RefundRequested, RefusalsCounted
 from returnable.domain.ids import StreamId
 from returnable.domain.money import to_minor
 from returnable.domain.refunds.owed import tax_of_units
@@ -17,13 +17,17 @@ _OWN_AMOUNT = {"returns.label_fee": "amount", "returns.shipping_non_refundable":
 """Clauses that decide on a part of a refund → the name of that amount in their grounds."""
 
 
+Judged = Inspected | InspectionCorrected
+"""Decisions on single units."""
+
+
 def at_stake_of(result: ClauseResult, currency: str, decision: int) -> int:
     """The amount at stake in one clause of a decision; ``decision`` is at stake in the decision as a whole."""
     own = _OWN_AMOUNT.get(result.clause)
     return decision if own is None else to_minor(str(result.grounds.get(own, "0")), currency)
 
 
-def at_stake(case: Case, stream: str, event: Event, otherwise: Inspected | None = None) -> int:
+def at_stake(case: Case, stream: str, event: Event, otherwise: Judged | None = None) -> int:
     """The amount at stake in the decision that ``event`` records.
 
     For a return, a label and a claim it is the price and tax of the units. For an inspection it is that of the rejected
@@ -32,7 +36,7 @@ def at_stake(case: Case, stream: str, event: Event, otherwise: Inspected | None 
     """
     if isinstance(event, RefundRequested):
         return sum(tender.amount for tender in event.tenders)
-    if isinstance(event, Inspected):
+    if isinstance(event, Judged):
         one, other = _either_way(event) if otherwise is None else (_accepted(event), _accepted(otherwise))
         return abs(_goods(case, one) - _goods(case, other))
     kind, name = StreamId.parse(stream)
@@ -64,11 +68,11 @@ def _requested(request: Mapping[str, Any]) -> Mapping[str, int]:
     return _units((each["line_id"], each["quantity"]) for each in request.get("lines", (request,)))
 
 
-def _accepted(inspected: Inspected) -> Mapping[str, int]:
+def _accepted(inspected: Judged) -> Mapping[str, int]:
     return _units((each.line_id, each.quantity) for each in inspected.findings if each.accepted)
 
 
-def _either_way(inspected: Inspected) -> tuple[Mapping[str, int], Mapping[str, int]]:
+def _either_way(inspected: Judged) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """The accepted units if the clause rejects those that lack something, and if it does not."""
     rulings: list[Any] = [each.grounds["units"] for each in inspected.ruling if each.clause == "returns.condition"]
     found = [(each["line_id"], each["quantity"], each["missing"]) for units in rulings for each in units]

@@ -18,7 +18,7 @@ from returnable.domain.case import Case, evolve, unknown
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
-from returnable.domain.events import Event, Inspected, RefundRequested
+from returnable.domain.events import Event, RefundRequested
 from returnable.domain.fields import Model
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
@@ -28,7 +28,7 @@ from returnable.domain.reasons import because
 from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
 from returnable.domain.ruling import ClauseResult
 from returnable.projections.damage import CORRUPTION_ERRORS, describe
-from returnable.projections.stakes import at_stake
+from returnable.projections.stakes import Judged, at_stake
 from returnable.projections.subjects import Subject, every_case
 from returnable.projections.views import PolicyVersion
 
@@ -356,7 +356,7 @@ def _compare(case: Case, before: Case, real: Case, command: RecordedCommand, pol
         events = tuple(event for _, event in decided.events)
         outcome, ruling = decided.outcome, decided.ruling or ()
         case = evolve(case, _placed(case, decided))
-    inspected = next((event for event in events if isinstance(event, Inspected)), None)
+    inspected = next((event for event in events if isinstance(event, Judged)), None)
     decision = command.decided
     amount = at_stake(real, decision.stream, decision.event, inspected) if decision.event.ruling else 0
     return _Compared(command, outcome, events, ruling, amount, consequence), case

@@ -116,9 +116,12 @@ def _of_deadline(deadline: Deadline, task: WorkKind, zone_name: str) -> Waiting:
 def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     zone_name = policy.zone
     asked = any(refund.stream == ret.stream for refund in case.refunds.values())
-    if ret.status in ("received", "inspected") and ret.anything_uninspected() and not asked:
+    # Units that did not come with the first box may never come; a box that arrived after the last inspection waits for one.
+    arrived = [each.version for box in ret.boxes.values() if box.taken_in for each in box.arrivals]
+    waiting = ret.status in ("received", "inspected") and not asked
+    if (waiting or max(arrived, default=0) > ret.inspected_by) and ret.taken_in and ret.anything_uninspected():
         yield Waiting("inspect", "return", ret.return_id, zone_name)
-    if ret.status in ("rejected", "inspected", "refunded") and ret.anything_to_send_back():
+    if ret.status not in ("withdrawn", "sent_back") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)
     settled = ret.status == "inspected" and ret.anything_accepted()
     if settled or asked:

@@ -248,10 +248,14 @@ class Desk:
         tracking_number: str,
         issued_at: When | None = None,
         received_at: When | None = None,
+        box_id: str | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """A prepaid label was issued; ``received_at`` is when the customer received it, if that is known already."""
+        """A prepaid label was issued; ``received_at`` is when the customer received it, if that is known already.
+
+        ``box_id`` names the box it is for, where the return travels in several.
+        """
         return self._do("issue_label", locals())
 
     def record_label_received(
@@ -287,6 +291,7 @@ class Desk:
         label_id: str | None = None,
         shipped_at: When | None = None,
         proof: Literal["carrier_scan", "counter_receipt"] | None = None,
+        box_id: str | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
@@ -298,10 +303,14 @@ class Desk:
         *,
         return_id: str,
         received_at: When | None = None,
+        box_id: str | None = None,
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The parcel is at the dock: it is received, or refused if it was handed over late."""
+        """The parcel is at the dock: it is received, or refused if it was handed over late.
+
+        A refused parcel may be received again: the proofs that came since decide anew.
+        """
         return self._do("receive_return", locals())
 
     def inspect_return(
@@ -313,8 +322,23 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """Units were inspected; rejected units are a finding, not an error."""
+        """Units were inspected; rejected units are a finding, not an error.
+
+        Findings on more units than are left change nothing, and wait for a person as an exception.
+        """
         return self._do("inspect_return", locals())
+
+    def correct_inspection(
+        self,
+        *,
+        return_id: str,
+        findings: Sequence[commands.InspectionFinding | Fields],
+        reason: str,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A person replaces all findings of a return, before its refund is paid."""
+        return self._do("correct_inspection", locals())
 
     def request_refund(
         self,
@@ -451,6 +475,18 @@ class Desk:
         """The parcel was reported lost on its way back."""
         return self._do("report_return_lost", locals())
 
+    def reduce_return(
+        self,
+        *,
+        return_id: str,
+        lines: Sequence[commands.LineQuantity | Fields],
+        reduced_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """The customer keeps the units in ``lines`` after all; the rest of the return keeps its time."""
+        return self._do("reduce_return", locals())
+
     def withdraw_return(
         self,
         *,
@@ -459,7 +495,7 @@ class Desk:
         command_id: str | None = None,
         actor: Who | None = None,
     ) -> Outcome:
-        """The customer keeps the goods after all."""
+        """The customer keeps the goods after all, or the shop closes a return that was never sent."""
         return self._do("withdraw_return", locals())
 
     def report_wrong_item(
@@ -524,6 +560,18 @@ class Desk:
     ) -> Outcome:
         """A notice was sent to the customer."""
         return self._do("notify_customer", locals())
+
+    def close_exception(
+        self,
+        *,
+        subject: commands.Subject | Fields,
+        reason: str,
+        exception_id: str | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A person closes what contradicts earlier events: one exception, by its event id, or all that are open."""
+        return self._do("close_exception", locals())
 
     def override(
         self,

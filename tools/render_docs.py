@@ -110,7 +110,7 @@ def _clause(clause_id: str, policy: Policy) -> Iterator[str]:
     clause: Clause = policy.clause(clause_id)
     yield f"### `{clause_id}`"
     yield f"> {clause.quote}" if clause.quote else "The merchant's page says nothing about this."
-    parameters = clause.model_dump(mode="json", exclude={"quote", "reading", "applies"})
+    parameters = clause.model_dump(mode="json", exclude={"quote", "reading", "applies"}, exclude_none=True)
     if not clause.applies:
         yield "Does not apply."
     if parameters:
@@ -166,9 +166,9 @@ def _facts() -> Iterator[str]:
     yield (
         "A command is a *fact* if it says what happened in the world: what a carrier, a payment provider, a "
         "warehouse, a mailbox or a colleague reports. Every fact has a field for its own time; if the field is "
-        "absent, the fact happened at the clock. A fact about an order or about its money is recorded in whatever "
-        "order it is learnt. If it contradicts what is known, an `ExceptionRaised` follows it, for a person to look "
-        "at. A fact about a return or a claim is still an error (`transition.not_allowed`) where the "
+        "absent, the fact happened at the clock. A fact about an order, its money or a return is recorded in "
+        "whatever order it is learnt. If it [contradicts what is known](conflicts.md), an `ExceptionRaised` follows it, "
+        "for a person to look at. A fact about a claim is still an error (`transition.not_allowed`) where the "
         "[lifecycle](lifecycles.md) has no move for it. An unknown id is always an error, because there is nothing "
         "to record the fact in. More units than the order has are an error in a fact about goods; in `cancel_order` and "
         "`record_refund` they raise an exception."
@@ -181,7 +181,8 @@ def _facts() -> Iterator[str]:
     yield _table(("Fact", "Own time", "What happened"), rows)
     yield (
         "Every other command asks for a decision, or makes one, and can be refused. `request_cancellation`, "
-        "`request_return`, `report_wrong_item` and `withdraw_return` are requests of the customer. They have their "
+        "`request_return`, `report_wrong_item` and `withdraw_return` are requests of the customer, and so "
+        "is `reduce_return`. They have their "
         "own time, because the policy judges a request by its arrival. `withdraw_return` is refused after the "
         "hand-over, when the parcel is on its way. `issue_label` and `void_label` are decisions of the shop; "
         "`issued_at` and `voided_at` date a decision that is recorded later. `cancel_order` without `elsewhere` is "

@@ -122,7 +122,9 @@ def show_policy(policy: Policy) -> None:
         console.print(f"[bold]{clause_id}[/bold]{'' if clause.applies else '  (does not apply)'}")
         if clause.quote:
             console.print(f"  “{escape(clause.quote)}”", style="italic")
-        parameters = shown_in(clause.model_dump(mode="json", exclude={"quote", "reading", "applies"}))
+        parameters = shown_in(
+            clause.model_dump(mode="json", exclude={"quote", "reading", "applies"}, exclude_none=True)
+        )
         for name, value in parameters.items():
             shown = ", ".join(str(entry) for entry in value) if isinstance(value, list) else _cell(value)
             console.print(f"  {name} = {shown}", highlight=False, markup=False)

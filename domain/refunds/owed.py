@@ -135,11 +135,12 @@ def _owed_for_return(about: RefundSubject, ret: Return, weighing: Weighing) -> O
 
 def _units_of_return(ret: Return, weighing: Weighing) -> dict[str, int]:
     lines = {line.line_id for line in ret.lines}
-    # A parcel refused at the dock was not inspected.
     inspected = {line_id: ret.accepted.get(line_id, 0) + ret.rejected.get(line_id, 0) for line_id in lines}
     accepted = {line_id: ret.accepted.get(line_id, 0) for line_id in lines}
-    anything = any(inspected.values())
+    anything = any(inspected.values()) and ret.taken_in
     grounds: Grounds = {"status": ret.status, "inspected": sum(inspected.values())}
+    if not ret.taken_in:
+        grounds["taken_in"] = False
     if ret.inspected_at is not None:
         grounds["inspected_at"] = to_text(ret.inspected_at)
     if ret.lost_at is not None and ret.status == "lost":

@@ -27,8 +27,13 @@ def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | No
     """What a request would pay now; ``None`` where earlier attempts leave nothing to ask for.
 
     A first request is always possible, and closes its subject even where nothing is left to pay. So is one after all attempts
-    failed. Raises ``money.mismatch`` where less is left of what was captured.
+    failed. Raises ``quantity.exceeded`` where another return or claim has units of it, and ``money.mismatch`` where less is
+    left of what was captured.
     """
+    if isinstance(about.subject, Return):
+        for item in due.items:
+            elsewhere = sum(about.held[item.line_id].values()) - sum(about.subject.held(item.line_id).values())
+            about.order.check_quantity(item.line_id, item.quantity, elsewhere, "return_id")
     found = payable(about, due, policy.clauses.returns_original_tender.allocation)
     settled = any(refund.status != "failed" for refund in about.attempts)
     return None if settled and not found.total else found

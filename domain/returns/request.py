@@ -118,6 +118,10 @@ def request_return(
         channel=command.channel,
         resolution=command.resolution,
     )
-    verdict = ReturnAuthorized if weighing.allowed else ReturnDeclined
     reserved_ids = [ReservedId("return", command.return_id, order.order_id)]
-    return now.decide(stream, weighing, verdict, before=[request], reserved_ids=reserved_ids)
+    if not weighing.allowed:
+        return now.decide(stream, weighing, ReturnDeclined, before=[request], reserved_ids=reserved_ids)
+    remind_at = now.deadlines.of_reminder(now.at)
+    return now.decide(
+        stream, weighing, ReturnAuthorized, before=[request], reserved_ids=reserved_ids, remind_at=remind_at
+    )

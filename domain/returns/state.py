@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from returnable.domain.aggregate import Aggregate
 from returnable.domain.deadlines import Happened, passed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
+    Allotment,
     Event,
     Inspected,
+    InspectionCorrected,
     LabelIssued,
     LabelReceived,
     LabelVoided,
@@ -19,7 +23,9 @@ from returnable.domain.events import (
     ParcelRejected,
     Received,
     RefundRequested,
+    ReturnAuthorized,
     ReturnLine,
+    ReturnReduced,
     ReturnRequested,
     ReturnShipped,
     ReturnWithdrawn,
@@ -42,7 +48,8 @@ class Label:
     received: Happened | None = None
     status: str = NOTHING
     """The status that events say. The effective one is :meth:`status_at`: a label voids at its deadline without an event."""
-    scanned_at: datetime | None = None
+    box_id: str | None = None
+    """The box it is for, where a return travels in several."""
     voided: Happened | None = None
     """When it was voided by hand."""
     lapsed: Happened | None = None
@@ -74,6 +81,67 @@ class Label:
         return not by_hand and not passed("returns.ship_by", self.void_at, used_at)
 
 
+class HandOver(NamedTuple):
+    """A hand-over as it was told. A time that cannot be (``possible``) proves nothing."""
+
+    at: datetime
+    version: int
+    label_id: str | None
+    tracking_number: str | None
+    proof: str | None
+    possible: bool
+
+
+class Arrival(NamedTuple):
+    """An arrival at the dock as it was told. ``proven_at``: the latest instant at which it was surely there."""
+
+    at: datetime
+    version: int
+    proven_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of a return on its way back: everything that was told about it."""
+
+    hand_overs: tuple[HandOver, ...] = ()
+    arrivals: tuple[Arrival, ...] = ()
+    taken_in: bool = False
+    refused: bool = False
+    """Whether it was refused at the dock, and not taken in since."""
+
+    @property
+    def shipped(self) -> HandOver | None:
+        """The hand-over that counts: one with a proof before one without, the earliest before a later one."""
+        possible = (told for told in self.hand_overs if told.possible)
+        return min(possible, key=lambda told: (told.proof is None, told.at, told.version), default=None)
+
+    @property
+    def received(self) -> Arrival | None:
+        """The earliest arrival."""
+        return min(self.arrivals, default=None)
+
+    @property
+    def sent(self) -> Happened | None:
+        """When it was handed over; without a hand-over its arrival is the only proof."""
+        if self.shipped is not None:
+            return Happened(self.shipped.at, self.shipped.version)
+        return None if self.received is None else Happened(self.received.proven_at, self.received.version)
+
+
+def _unnamed_first(box: tuple[str | None, Box]) -> bool:
+    return box[0] is not None
+
+
+class Reduction(NamedTuple):
+    """Units that the customer kept after all, by the parcel they came in."""
+
+    line_id: str
+    parcel_id: str | None
+    quantity: int
+    at: datetime
+
+
 @dataclass
 class Return(Aggregate):
     """A return as its events make it."""
@@ -85,32 +153,100 @@ class Return(Aggregate):
     order_id: str = ""
     lines: tuple[ReturnLine, ...] = ()
     asked_at: datetime = field(init=False)
+    authorized: Happened | None = None
+    remind_at: datetime | None = None
+    """From when on somebody has to look after it if nothing was sent."""
     labels: dict[str, Label] = field(default_factory=dict)
-    shipped: Happened | None = None
-    shipped_with: str | None = None
-    proof: str | None = None
-    received: Happened | None = None
+    boxes: dict[str | None, Box] = field(default_factory=dict)
+    """The boxes it travels in; without ids it is one box, ``None``."""
     withdrawn: Happened | None = None
-    refused: bool = False
+    reductions: tuple[Reduction, ...] = ()
     inspected_at: datetime | None = None
+    inspected_by: int = 0
+    """The version of the last inspection."""
     lost_at: datetime | None = None
     accepted: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
-    sent_back: dict[str, int] = field(default_factory=dict)
+    told_sent_back: dict[str, int] = field(default_factory=dict)
     refund_id: str | None = None
     refunded: dict[str, int] = field(default_factory=dict)
     """Line → the units that a refund was requested for, paid or not. They never go back to the customer."""
 
-    @property
-    def sent(self) -> Happened | None:
-        """When the parcel was handed over; without a hand-over its arrival is the only proof."""
-        return self.shipped or self.received
-
     def clone(self) -> Return:
         new = super().clone()
-        new.labels = dict(self.labels)
-        new.accepted, new.rejected, new.sent_back = dict(self.accepted), dict(self.rejected), dict(self.sent_back)
+        new.labels, new.boxes = dict(self.labels), dict(self.boxes)
+        new.accepted, new.rejected = dict(self.accepted), dict(self.rejected)
+        new.told_sent_back = dict(self.told_sent_back)
         return new
+
+    # ---- boxes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def shipped(self) -> HandOver | None:
+        """The first hand-over of all boxes."""
+        return min((box.shipped for box in self.boxes.values() if box.shipped is not None), default=None)
+
+    @property
+    def received(self) -> Arrival | None:
+        """The first arrival of all boxes."""
+        return min((box.received for box in self.boxes.values() if box.received is not None), default=None)
+
+    @property
+    def taken_in(self) -> bool:
+        """Whether a box was taken in at the dock."""
+        return any(box.taken_in for box in self.boxes.values())
+
+    @property
+    def refused(self) -> bool:
+        """Whether a box was refused at the dock."""
+        return any(box.refused for box in self.boxes.values())
+
+    def meant(self, event: ReturnShipped | Received | ParcelRejected) -> str | None:
+        """The key in :attr:`boxes` of the box that a report is about; a new one where it is about none of them.
+
+        A hand-over on a label is about the box of that label. Where no box is named, it is one of which this was not told
+        yet, if there is one; and a box that nobody named before is the one that is named now.
+        """
+        handed_over = isinstance(event, ReturnShipped)
+
+        def untold(box: Box) -> bool:
+            return not (box.hand_overs if handed_over else box.arrivals)
+
+        box_id = event.box_id
+        if box_id is None and isinstance(event, ReturnShipped) and event.label_id is not None:
+            box_id = self._label(event.label_id).box_id
+        if box_id is not None:
+            unnamed = self.boxes.get(None)
+            return None if box_id not in self.boxes and unnamed is not None and untold(unnamed) else box_id
+        waiting = next((each for each, box in sorted(self.boxes.items(), key=_unnamed_first) if untold(box)), None)
+        alone = next(iter(self.boxes), None) if len(self.boxes) == 1 else None
+        return alone if waiting is None else waiting
+
+    def void_at(self, box_id: str | None = None) -> datetime | None:
+        """The deadline to hand a box over: the latest of its labels; ``None`` when no label was ever issued.
+
+        A box without a label of its own has the deadline of all labels.
+        """
+        own = [label for label in self.labels.values() if box_id is not None and label.box_id in (box_id, None)]
+        return max((label.void_at for label in own or self.labels.values()), default=None)
+
+    def is_late(self) -> bool:
+        """Whether a box was handed over after its deadline."""
+        return any(self.box_is_late(box_id) for box_id in self.boxes)
+
+    def box_is_late(self, box_id: str | None) -> bool:
+        """Whether that box was handed over after its deadline."""
+        box, void_at = self.boxes.get(box_id), self.void_at(box_id)
+        sent = box.sent if box is not None else None
+        return sent is not None and void_at is not None and passed("returns.ship_by", void_at, sent.at)
+
+    def sent_with(self, label: Label) -> Happened | None:
+        """When the box that a label is for was handed over."""
+        named = [self.boxes[each] for each in (label.box_id, None) if each in self.boxes]
+        boxes = named[:1] or ([] if label.box_id is not None else [*self.boxes.values()])
+        return min((box.sent for box in boxes if box.sent is not None), default=None)
+
+    # ---- units ------------------------------------------------------------------------------------------------------
 
     def quantity(self, line_id: str) -> int:
         """How many units of a line are in this return."""
@@ -142,30 +278,60 @@ class Return(Aggregate):
                     held[allotment.parcel_id] = held.get(allotment.parcel_id, 0) + allotment.quantity - gone
         return held
 
-    @property
-    def void_at(self) -> datetime | None:
-        """The deadline to hand the parcel over: the latest of its labels; ``None`` when no label was ever issued."""
-        return max((label.void_at for label in self.labels.values()), default=None)
+    def spent_label(self, moment: datetime, box_id: str | None = None) -> Label | None:
+        """The last label, of a box or of all, that had voided by itself by then."""
+        labels = (label for label in self.labels.values() if box_id is None or label.box_id in (box_id, None))
+        spent = (label for label in labels if label.voided_by_itself(moment))
+        return max(spent, key=lambda label: label.void_at, default=None)
 
-    def is_late(self) -> bool:
-        """Whether the parcel was handed over after the deadline."""
-        sent, void_at = self.sent, self.void_at
-        return sent is not None and void_at is not None and passed("returns.ship_by", void_at, sent.at)
+    def given_up(self, line_id: str, moment: datetime) -> Counter[str | None]:
+        """The units of a line, by parcel, that this return gave up after its label had voided by itself."""
+        found: Counter[str | None] = Counter()
+        until = self.withdrawn.at if self.withdrawn is not None and self.status == "withdrawn" else moment
+        if self.spent_label(until) is not None:
+            held = self.held(line_id)
+            for line in self.lines:
+                if line.line_id == line_id:
+                    found.update({each.parcel_id: each.quantity for each in line.parcels})
+            found.subtract(held)
+        for each in self.reductions:
+            if each.line_id == line_id and self.spent_label(each.at) is not None:
+                found[each.parcel_id] += each.quantity
+        return found
 
     def labels_used(self) -> list[Label]:
         """The prepaid labels that were used."""
         return [label for label in self.labels.values() if label.status == "used"]
 
     def uninspected(self, line_id: str) -> int:
-        """How many units of a line have no finding yet."""
-        return self.quantity(line_id) - self.accepted.get(line_id, 0) - self.rejected.get(line_id, 0)
+        """How many units of a line have no finding yet; those of a refused box that went back will never have one."""
+        rejected = self.rejected.get(line_id, 0)
+        unseen = self.quantity(line_id) - self.accepted.get(line_id, 0) - rejected
+        return unseen - max(0, self.sent_back.get(line_id, 0) - rejected)
+
+    def _unwanted(self, line_id: str) -> int:
+        """How many units of a line must not stay here, whether they went back or not."""
+        quantity, accepted = self.quantity(line_id), self.accepted.get(line_id, 0)
+        refunded = self.refunded.get(line_id, 0)
+        if self.wholly_refused:
+            return max(0, quantity - refunded)
+        # A box that was refused holds some of the units without findings. An override may pay for rejected units.
+        unwanted = quantity - accepted if self.refused else self.rejected.get(line_id, 0)
+        return max(0, unwanted - max(0, refunded - accepted))
+
+    @property
+    def wholly_refused(self) -> bool:
+        """Whether everything that came goes back: it was refused at the dock, or the return was declined before."""
+        return (self.refused and not self.taken_in) or (self.status == "declined" and self.received is not None)
+
+    @property
+    def sent_back(self) -> Mapping[str, int]:
+        """Line → the units that went back to the customer. What was told beyond the unwanted units does not count."""
+        return {line_id: min(told, self._unwanted(line_id)) for line_id, told in self.told_sent_back.items()}
 
     def to_send_back(self, line_id: str) -> int:
         """How many rejected units of a line are still here."""
-        rejected = self.quantity(line_id) if self.refused else self.rejected.get(line_id, 0)
-        # An override may pay for rejected units; those stay here.
-        paid = max(0, self.refunded.get(line_id, 0) - self.accepted.get(line_id, 0))
-        return rejected - paid - self.sent_back.get(line_id, 0)
+        return self._unwanted(line_id) - self.sent_back.get(line_id, 0)
 
     def anything_to_send_back(self) -> bool:
         """Whether rejected units are still here."""
@@ -173,11 +339,25 @@ class Return(Aggregate):
 
     def anything_uninspected(self) -> bool:
         """Whether some unit has no finding yet."""
-        return any(self.uninspected(line.line_id) for line in self.lines)
+        return any(self.uninspected(line.line_id) > 0 for line in self.lines)
+
+    def anything_inspected(self) -> bool:
+        """Whether any unit has a finding."""
+        return any(self.accepted.values()) or any(self.rejected.values())
 
     def anything_accepted(self) -> bool:
         """Whether any unit was accepted."""
         return any(self.accepted.values())
+
+    def more_is_accepted(self) -> bool:
+        """Whether units were accepted that no refund was requested for."""
+        return any(count > self.refunded.get(line_id, 0) for line_id, count in self.accepted.items())
+
+    def nothing_is_left(self) -> bool:
+        """Whether everything went back to the customer, and nothing is to keep, to inspect or to send."""
+        if self.wholly_refused:
+            return not self.anything_to_send_back()
+        return not (self.anything_to_send_back() or self.anything_accepted() or self.anything_uninspected())
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 
@@ -195,16 +375,26 @@ class Return(Aggregate):
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _move(self, event: Event, happened: Happened) -> None:
-        if isinstance(event, SentBack):
-            for units in event.lines:
-                self.sent_back[units.line_id] = self.sent_back.get(units.line_id, 0) + units.quantity
-            waiting = not self.refused and self.anything_uninspected()
-            done = not (self.anything_to_send_back() or self.anything_accepted() or waiting)
-            self.status = RETURN.after(self.status, event.type, done)
-            return
-        self.status = RETURN.after(self.status, event.type)
+        RETURN.after(self.status, event.type)  # raises where the lifecycle forbids it
+        self._learn(event, happened)
+        holds = False  # what the guard of the move asks; most have none
+        if isinstance(event, SentBack | ReturnReduced):
+            holds = self.nothing_is_left()
+        elif isinstance(event, Received):
+            holds = self.anything_inspected()
+        elif isinstance(event, ParcelRejected):
+            holds = not self.taken_in
+        elif isinstance(event, Inspected | InspectionCorrected):
+            holds = self.more_is_accepted()
+        self.status = RETURN.after(self.status, event.type, holds)
+
+    def _learn(self, event: Event, happened: Happened) -> None:
+        """What the event says, besides the state that it leads to."""
         if isinstance(event, ReturnRequested):
             self.order_id, self.lines, self.asked_at = event.order_id, event.lines, event.occurred_at
+        elif isinstance(event, ReturnAuthorized):
+            self.authorized = happened
+            self.remind_at = event.remind_at
         elif isinstance(event, LabelIssued):
             self.labels[event.label_id] = Label(
                 event.label_id,
@@ -215,11 +405,10 @@ class Return(Aggregate):
                 event.void_at,
                 None if event.received_at is None else happened._replace(at=event.received_at),
                 LABEL.after(NOTHING, event.type),
+                event.box_id,
             )
         elif isinstance(event, LabelReceived):
-            label = replace(self._label(event.label_id), received=happened, void_at=event.void_at)
-            in_time = label.scanned_at is not None and label.in_time(label.scanned_at)
-            self.labels[label.label_id] = replace(label, status=LABEL.after(label.status, event.type, in_time))
+            self._receive_label(event, happened)
         elif isinstance(event, LabelVoided):
             label = self._label(event.label_id)
             by_hand = event.cause == "by_hand"
@@ -230,26 +419,28 @@ class Return(Aggregate):
                 lapsed=label.lapsed if by_hand else happened,
             )
         elif isinstance(event, ReturnShipped):
-            self.shipped = happened
-            self.shipped_with, self.proof = event.label_id, event.proof
-            if event.label_id is not None:
-                label = replace(self._label(event.label_id), scanned_at=event.occurred_at)
-                status = LABEL.after(label.status, event.type, label.in_time(event.occurred_at))
-                self.labels[label.label_id] = replace(label, status=status)
+            self._hand_over(event, happened)
         elif isinstance(event, Received | ParcelRejected):
-            self.received = happened
-            self.refused = isinstance(event, ParcelRejected)
-            if isinstance(event, Received) and self.shipped is None:
-                self._use_label(event)
-        elif isinstance(event, Inspected):
-            self.inspected_at = event.occurred_at
+            self._arrive(event, happened)
+        elif isinstance(event, Inspected | InspectionCorrected):
+            self.inspected_by = happened.version
+            if isinstance(event, Inspected):
+                self.inspected_at = max(event.occurred_at, self.inspected_at or event.occurred_at)
+            else:
+                self.accepted, self.rejected = {}, {}
             for finding in event.findings:
                 count = self.accepted if finding.accepted else self.rejected
                 count[finding.line_id] = count.get(finding.line_id, 0) + finding.quantity
+        elif isinstance(event, SentBack):
+            for units in event.lines:
+                self.told_sent_back[units.line_id] = self.told_sent_back.get(units.line_id, 0) + units.quantity
         elif isinstance(event, ParcelLost):
-            self.lost_at = event.occurred_at
+            self.lost_at = min(event.occurred_at, self.lost_at or event.occurred_at)
         elif isinstance(event, ReturnWithdrawn):
             self.withdrawn = happened
+        elif isinstance(event, ReturnReduced):
+            for units in event.lines:
+                self._keep(units.line_id, units.quantity, event.occurred_at)
         elif isinstance(event, RefundRequested):
             self.refund_id = event.refund_id
             self.refunded = {item.line_id: item.quantity for item in event.items}
@@ -260,9 +451,79 @@ class Return(Aggregate):
             raise HistoryBroken(f"{self.stream}: label {short(label_id)} was never issued")
         return label
 
-    def _use_label(self, event: Received) -> None:
-        # A parcel that arrives without a recorded hand-over came on the last label that could still be used then.
-        for label in reversed(list(self.labels.values())):
-            if LABEL.allows(label.status, event.type) and label.in_time(event.occurred_at):
-                self.labels[label.label_id] = replace(label, status=LABEL.after(label.status, event.type, True))
-                return
+    def _receive_label(self, event: LabelReceived, happened: Happened) -> None:
+        label = self._label(event.label_id)
+        earlier = label.received is not None and label.received <= happened
+        if happened.at < label.issued.at or earlier:  # that time cannot be, or an earlier one is known
+            return
+        self.labels[label.label_id] = label = replace(label, received=happened, void_at=event.void_at)
+        status = LABEL.after(label.status, event.type, label in self._used_in_time())
+        self.labels[label.label_id] = replace(label, status=status)
+
+    def _hand_over(self, event: ReturnShipped, happened: Happened) -> None:
+        label = None if event.label_id is None else self._label(event.label_id)
+        possible = happened.at >= self.asked_at and (label is None or happened.at >= label.issued.at)
+        told = HandOver(*happened, event.label_id, event.tracking_number, event.proof, possible)
+        key = self.meant(event)
+        known = self.boxes.get(key, Box())
+        self._put(
+            key, event.box_id or (label.box_id if label else None), replace(known, hand_overs=(*known.hand_overs, told))
+        )
+        self._judge_labels(event)
+
+    def _arrive(self, event: Received | ParcelRejected, happened: Happened) -> None:
+        key = self.meant(event)
+        known = self.boxes.get(key, Box())
+        # An arrival before the request cannot be. It was there when it was told.
+        proven_at = happened.at if happened.at >= self.asked_at else event.recorded_at
+        taken_in = known.taken_in or isinstance(event, Received)
+        arrivals = (*known.arrivals, Arrival(*happened, proven_at))
+        self._put(key, event.box_id, replace(known, arrivals=arrivals, taken_in=taken_in, refused=not taken_in))
+        if isinstance(event, Received):
+            self._judge_labels(event)
+
+    def _put(self, key: str | None, named: str | None, box: Box) -> None:
+        if key is None and named is not None:
+            self.boxes.pop(None, None)
+            key = named
+        self.boxes[key] = box
+
+    def _judge_labels(self, event: Event) -> None:
+        used = self._used_in_time()
+        for label in self.labels.values():
+            status = LABEL.after(label.status, event.type, label in used)
+            self.labels[label.label_id] = replace(label, status=status)
+
+    def _used_in_time(self) -> list[Label]:
+        """The labels on which boxes travelled while they could be used.
+
+        A box that arrives without a recorded hand-over came on the last label that could still be used then.
+        """
+        found: list[Label] = []
+        for box_id, box in self.boxes.items():
+            if box.shipped is not None:
+                named = self.labels.get(box.shipped.label_id) if box.shipped.label_id is not None else None
+                found += [named] if named is not None and named.in_time(box.shipped.at) else []
+            elif box.taken_in and box.sent is not None:
+                sent_at = box.sent.at
+                usable = [each for each in self.labels.values() if each not in found and each.in_time(sent_at)]
+                of_box = [each for each in usable if each.box_id in (box_id, None)] or usable
+                found += of_box[-1:]
+        return found
+
+    def _keep(self, line_id: str, quantity: int, at: datetime) -> None:
+        """The customer keeps units of a line: those whose window closes last."""
+        lines: list[ReturnLine] = []
+        for line in self.lines:
+            parcels: list[Allotment] = []
+            for each in reversed(line.parcels):
+                kept = min(quantity, each.quantity) if line.line_id == line_id else 0
+                if kept:
+                    quantity -= kept
+                    self.reductions += (Reduction(line_id, each.parcel_id, kept, at),)
+                if each.quantity > kept:
+                    parcels.insert(0, each.model_copy(update={"quantity": each.quantity - kept}))
+            if parcels:
+                left = sum(each.quantity for each in parcels)
+                lines.append(line.model_copy(update={"quantity": left, "parcels": tuple(parcels)}))
+        self.lines = tuple(lines)

@@ -294,6 +294,9 @@ class Behaviour:
                 yield self._made(2 if early else 0.2, "report_wrong_item", self._claim, case)
         often = 1.5 if order.account_id is None else 0.03
         yield self._timed(often, "link_account", "linked_at", 0.3, case, **on_order, account_id="acc-2")
+        if order.exceptions:
+            subject = {"kind": "order", "id": order_id}
+            yield self._fixed(1, "close_exception", case, subject=subject, reason="The carrier was asked.")
         if order.notices_owed:
             subject = {"kind": "order", "id": order_id}
             yield self._timed(
@@ -316,11 +319,23 @@ class Behaviour:
             yield self._made(9 if status == "authorized" else 0.5, "issue_label", self._label, case, return_id)
             often = 4 if status == "labelled" else 2
             yield self._made(often, "record_return_shipment", self._hand_over, case, return_id)
-        if status in ("authorized", "labelled", "in_transit", "lost"):
-            often = 4 if status in ("in_transit", "lost") else 1
-            yield self._timed(often, "receive_return", "received_at", 0.3, case, **on_return)
-        if status in ("received", "inspected") and ret.anything_uninspected():
-            yield self._made(8, "inspect_return", self._inspection, case, return_id)
+        elif ret.labels or ret.boxes:
+            yield self._made(0.2, "record_return_shipment", self._hand_over, case, return_id)
+        if status not in ("requested", "declined"):
+            near = 1 if status in ("authorized", "labelled") else 0.2
+            near = 4 if status in ("in_transit", "lost") else near
+            yield self._made(near, "receive_return", self._arrival, case, return_id)
+        if status in ("received", "inspected", "refunded") and ret.anything_uninspected():
+            yield self._made(8 if status != "refunded" else 1, "inspect_return", self._inspection, case, return_id)
+        elif status not in ("requested", "declined"):
+            yield self._made(0.1, "inspect_return", self._inspection, case, return_id)
+        if ret.anything_inspected():
+            yield self._made(0.5, "correct_inspection", self._other_findings, case, return_id)
+        if open_ and sum(line.quantity for line in ret.lines) > 1:
+            yield self._made(0.6, "reduce_return", self._reduction, case, return_id)
+        if ret.exceptions:
+            subject = {"kind": "return", "id": return_id}
+            yield self._fixed(1, "close_exception", case, subject=subject, reason="The warehouse was asked.")
         if open_:
             overrides = (*case.order.overrides, *ret.overrides)
             pardoned = any(each.clause == "returns.refund_after_inspection" for each in overrides)
@@ -330,8 +345,10 @@ class Behaviour:
             yield self._made(3, "record_send_back", self._send_back, case, return_id)
         for label in ret.labels.values():
             on_label = {**on_return, "label_id": label.label_id}
-            if label.received is None:
-                yield self._timed(3, "record_label_received", "received_at", 0.3, case, **on_label)
+            once_more = 0.0 if status == "labelled" else 0.1
+            receipt = 3 if label.received is None else once_more
+            if receipt:
+                yield self._timed(receipt, "record_label_received", "received_at", 0.3, case, **on_label)
             if status == "labelled":
                 yield self._timed(1, "void_label", "voided_at", 0.1, case, **on_label, reason="The wrong carrier.")
         if status in ("authorized", "labelled"):
@@ -471,21 +488,43 @@ class Behaviour:
             "label_id": self.new("L"),
             "carrier": "fedex",
             "tracking_number": "RT-1",
+            **({} if case is None else self._box(random, case, return_id)),
             **self.own_time(random, "issued_at", 0.2),
             **self.own_time(random, "received_at", 0.2),
         }
+
+    def _arrival(self, random: Dice, case: Case, return_id: str) -> Fields:
+        return {"return_id": return_id, **self._box(random, case, return_id), **self.own_time(random, "received_at")}
+
+    def _box(self, random: Dice, case: Case, return_id: str) -> Fields:
+        ret = case.returns[return_id]
+        boxes = [box_id for box_id in (*ret.boxes, *(label.box_id for label in ret.labels.values())) if box_id]
+        return {"box_id": random.choice((*boxes, "1", "2"))} if random.chance(0.5 if boxes else 0.1) else {}
+
+    def _other_findings(self, random: Dice, case: Case, return_id: str) -> Fields:
+        findings = [
+            self._finding(random, line.line_id, random.integer(1, line.quantity))
+            for line in case.returns[return_id].lines
+        ]
+        return {"return_id": return_id, "findings": findings, "reason": "The boxes were mixed up."}
+
+    def _reduction(self, random: Dice, case: Case, return_id: str) -> Fields:
+        line = random.choice(case.returns[return_id].lines)
+        kept = [{"line_id": line.line_id, "quantity": random.integer(1, max(1, line.quantity - 1))}]
+        return {"return_id": return_id, "lines": kept, **self.own_time(random, "reduced_at", 0.1)}
 
     def _hand_over(self, random: Dice, case: Case, return_id: str) -> Fields:
         labels = list(case.returns[return_id].labels)
         used = {"label_id": random.choice(labels)} if labels and not random.chance(0.2) else {}
         proof = {"proof": random.choice(("carrier_scan", "counter_receipt"))} if random.chance(0.5) else {}
-        return {"return_id": return_id, **used, **proof, **self.own_time(random, "shipped_at", 0.4)}
+        box = self._box(random, case, return_id)
+        return {"return_id": return_id, **used, **proof, **box, **self.own_time(random, "shipped_at", 0.4)}
 
     def _inspection(self, random: Dice, case: Case, return_id: str) -> Fields:
         ret = case.returns[return_id]
         findings: list[Fields] = []
         for line in ret.lines:
-            left = ret.uninspected(line.line_id)
+            left = max(0, ret.uninspected(line.line_id))
             while left and not random.chance(0.2):
                 count = left - random.integer(0, left - 1)
                 left -= count
@@ -655,6 +694,7 @@ class Behaviour:
             fixed(1, "record_return_shipment", **on_return),
             fixed(1, "receive_return", **on_return),
             fixed(1, "inspect_return", **on_return, findings=[finding]),
+            fixed(1, "correct_inspection", **on_return, findings=[finding], reason="Why not."),
             made(1, "request_refund", self._refund, None, None, on_return),
             made(1, "request_refund", self._refund, None, None, on_order),
             made(1, "request_refund", self._refund, None, None, on_claim),
@@ -667,12 +707,14 @@ class Behaviour:
             fixed(1, "name_payout", **on_order, **payout, approved_by="Ann"),
             fixed(1, "record_send_back", **on_return, lines=[line]),
             fixed(1, "report_return_lost", **on_return),
+            fixed(1, "reduce_return", **on_return, lines=[line]),
             fixed(1, "withdraw_return", **on_return),
             fixed(1, "report_wrong_item", **on_claim, **on_order, line_id="1", channel="email"),
             fixed(1, "add_claim_evidence", **on_claim, attachments=["item_picture"]),
             fixed(1, "record_claim_contact", **on_claim),
             fixed(1, "resolve_claim", **on_claim, remedy="both"),
             fixed(1, "deny_claim", **on_claim, reason="No."),
+            fixed(1, "close_exception", subject={"kind": kind, "id": name}, reason="Why not."),
             fixed(1, "notify_customer", subject={"kind": kind, "id": name}, notice="Hello."),
             made(1, "confirm_order", self._order_again, None, order_id),
             fixed(1, "tell_a_joke"),

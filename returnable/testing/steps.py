@@ -26,8 +26,10 @@ __all__ = [
     "add_claim_evidence",
     "an_order",
     "cancel_order",
+    "close_exception",
     "confirm_order",
     "correct_delivery",
+    "correct_inspection",
     "declined",
     "deny_claim",
     "finding",
@@ -49,6 +51,7 @@ __all__ = [
     "record_return_shipment",
     "record_send_back",
     "record_shipment",
+    "reduce_return",
     "report_parcel_lost",
     "report_return_lost",
     "report_wrong_item",
@@ -287,11 +290,29 @@ def inspect_return(
     **fields: Any,
 ) -> Step:
     """Units are inspected and accepted; those in ``rejected`` lack their tags."""
+    found = _findings(units, rejected)
+    return _step("inspect_return", at, {"return_id": return_id, "findings": found} | fields)
+
+
+def correct_inspection(
+    units: Units = 1,
+    *,
+    rejected: Units | None = None,
+    return_id: str = "R-1",
+    reason: str = "The boxes were mixed up.",
+    at: When | None = None,
+    **fields: Any,
+) -> Step:
+    """All findings are replaced: ``units`` are accepted, those in ``rejected`` lack their tags."""
+    given = {"return_id": return_id, "findings": _findings(units, rejected), "reason": reason}
+    return _step("correct_inspection", at, given | fields)
+
+
+def _findings(units: Units, rejected: Units | None) -> list[dict[str, Any]]:
     findings = [finding(line_id, count) for line_id, count in _by_line(units).items() if count]
-    findings += [
+    return findings + [
         finding(line_id, count, tags_attached=False) for line_id, count in _by_line(rejected or {}).items() if count
     ]
-    return _step("inspect_return", at, {"return_id": return_id, "findings": findings} | fields)
 
 
 def request_refund(refund_id: str = "F-1", *, at: When | None = None, **fields: Any) -> Step:
@@ -383,6 +404,11 @@ def report_return_lost(return_id: str = "R-1", *, at: When | None = None, **fiel
     return _step("report_return_lost", at, {"return_id": return_id} | fields)
 
 
+def reduce_return(units: Units = 1, *, return_id: str = "R-1", at: When | None = None, **fields: Any) -> Step:
+    """The customer keeps these units after all."""
+    return _step("reduce_return", at, {"return_id": return_id, "lines": _lines(units)} | fields)
+
+
 def withdraw_return(return_id: str = "R-1", *, at: When | None = None, **fields: Any) -> Step:
     """The customer keeps the goods after all."""
     return _step("withdraw_return", at, {"return_id": return_id} | fields)
@@ -420,6 +446,12 @@ def deny_claim(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) 
 def notify_customer(subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:
     """A notice goes to the customer; ``subject`` is ``order/A-1``, ``return/R-1`` or ``claim/C-1``."""
     return _step("notify_customer", at, {"subject": _subject(subject), "notice": "We have decided."} | fields)
+
+
+def close_exception(subject: str = "return/R-1", *, at: When | None = None, **fields: Any) -> Step:
+    """A person closes the exceptions of ``order/A-1``, ``return/R-1`` or ``claim/C-1``."""
+    given = {"subject": _subject(subject), "reason": "The warehouse was asked."}
+    return _step("close_exception", at, given | fields)
 
 
 def override(clause: str, subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:

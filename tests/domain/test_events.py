@@ -42,9 +42,13 @@ from returnable.domain.events import (
     DeliveryTakenBack,
     Event,
     EvidenceAdded,
+    ExceptionClosed,
     ExceptionRaised,
+    FindingsDisputed,
+    FoundUnits,
     Inspected,
     InspectedUnits,
+    InspectionCorrected,
     LabelDeclined,
     LabelIssued,
     LabelReceived,
@@ -74,6 +78,7 @@ from returnable.domain.events import (
     ReturnDeclined,
     ReturnedToSender,
     ReturnLine,
+    ReturnReduced,
     ReturnRequested,
     ReturnShipped,
     ReturnWithdrawn,
@@ -136,6 +141,15 @@ RULING = (
     ClauseResult(clause="returns.no_exchanges", verdict="pass", facts={"resolution": "refund"}),
 )
 DECISION: dict[str, Any] = {**ENVELOPE, "pins": PINS, "ruling": RULING}
+
+FOUND: dict[str, Any] = {
+    "line_id": "1",
+    "quantity": 2,
+    "same_condition": True,
+    "original_packaging": False,
+    "tags_attached": True,
+    "notes": "The box is missing",
+}
 
 SAMPLES: list[Event] = [
     Confirmed(
@@ -212,7 +226,7 @@ SAMPLES: list[Event] = [
         channel="portal",
         resolution="exchange",
     ),
-    ReturnAuthorized(**DECISION),
+    ReturnAuthorized(**DECISION, remind_at=at("2026-04-06T00:00:00-04:00")),
     ReturnDeclined(**DECISION),
     LabelIssued(
         **DECISION,
@@ -221,29 +235,25 @@ SAMPLES: list[Event] = [
         tracking_number="RT-1",
         received_at=at("2026-03-09T11:00:00-04:00"),
         void_at=at("2026-03-12T00:00:00-04:00"),
+        box_id="1",
     ),
-    LabelDeclined(**DECISION, label_id="L-2"),
+    LabelDeclined(**DECISION, label_id="L-2", box_id="1"),
     LabelReceived(**ENVELOPE, label_id="L-1", void_at=at("2026-03-12T00:00:00-04:00"), pins=PINS),
     LabelVoided(**ENVELOPE, label_id="L-1", cause="by_hand", reason="The wrong carrier"),
-    ReturnShipped(**ENVELOPE, label_id="L-1", tracking_number="RT-1", proof="counter_receipt"),
-    Received(**DECISION),
-    ParcelRejected(**DECISION),
+    ReturnShipped(**ENVELOPE, label_id="L-1", tracking_number="RT-1", proof="counter_receipt", box_id="1"),
+    Received(**DECISION, box_id="1"),
+    ParcelRejected(**DECISION, box_id="1"),
     Inspected(
         **DECISION,
-        findings=(
-            InspectedUnits(
-                line_id="1",
-                quantity=2,
-                same_condition=True,
-                original_packaging=False,
-                tags_attached=True,
-                accepted=False,
-                notes="The box is missing",
-            ),
-        ),
+        findings=(InspectedUnits(**FOUND, accepted=False),),
+    ),
+    FindingsDisputed(**ENVELOPE, findings=(FoundUnits(**FOUND),)),
+    InspectionCorrected(
+        **DECISION, findings=(InspectedUnits(**FOUND, accepted=False),), reason="The boxes were mixed up"
     ),
     SentBack(**ENVELOPE, lines=(Units(line_id="1", quantity=2),), tracking_number="ST-1"),
     ParcelLost(**ENVELOPE),
+    ReturnReduced(**ENVELOPE, lines=(Units(line_id="1", quantity=1),)),
     ReturnWithdrawn(**ENVELOPE),
     RefundRequested(
         **DECISION,
@@ -325,6 +335,7 @@ SAMPLES: list[Event] = [
         once=False,
     ),
     ExceptionRaised(**ENVELOPE, reasons=("One.", "Two.")),
+    ExceptionClosed(**ENVELOPE, reason="Seen.", exception_id="return/R-1#7"),
     RefusalsCounted(
         **DECISION,
         command="request_return",

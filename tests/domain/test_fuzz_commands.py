@@ -58,12 +58,17 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "link_account": {"order_id": "A-1", "account_id": "acc", "linked_at": SEEN},
     "request_return": {"return_id": "R-1", "order_id": "A-1", "channel": "portal", "resolution": "refund"}
     | {"lines": [{"line_id": "1", "quantity": 1, "reason": "Too small"}], "requested_at": SEEN},
-    "issue_label": ON_LABEL | {"carrier": "ups", "tracking_number": "T", "issued_at": SEEN, "received_at": SEEN},
+    "issue_label": ON_LABEL
+    | {"carrier": "ups", "tracking_number": "T", "issued_at": SEEN, "received_at": SEEN}
+    | {"box_id": "1"},
     "record_label_received": ON_LABEL | {"received_at": SEEN},
     "void_label": ON_LABEL | {"reason": "Wrong", "voided_at": SEEN},
-    "record_return_shipment": ON_LABEL | {"tracking_number": "T", "shipped_at": SEEN, "proof": "carrier_scan"},
-    "receive_return": ON_RETURN | {"received_at": SEEN},
+    "record_return_shipment": ON_LABEL
+    | {"tracking_number": "T", "shipped_at": SEEN, "proof": "carrier_scan"}
+    | {"box_id": "1"},
+    "receive_return": ON_RETURN | {"received_at": SEEN, "box_id": "1"},
     "inspect_return": ON_RETURN | {"findings": [FINDING | {"notes": "Fine"}], "inspected_at": SEEN},
+    "correct_inspection": ON_RETURN | {"findings": [FINDING | {"notes": "Fine"}], "reason": "Mixed up"},
     "request_refund": {"refund_id": "F-1", "return_id": "R-1"},
     "record_refund_result": {"refund_id": "F-1", "payment_id": "p-1", "result": "failed", "reference": "r"}
     | {"reason": "Closed", "amount": "1.00", "currency": "USD", "settled_at": SEEN},
@@ -84,6 +89,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "record_send_back": ON_RETURN
     | {"lines": [{"line_id": "1", "quantity": 1}], "tracking_number": "T", "sent_at": SEEN},
     "report_return_lost": ON_RETURN | {"reported_at": SEEN},
+    "reduce_return": ON_RETURN | {"lines": [{"line_id": "1", "quantity": 1}], "reduced_at": SEEN},
     "withdraw_return": ON_RETURN | {"withdrawn_at": SEEN},
     "report_wrong_item": {"claim_id": "C-1", "order_id": "A-1", "line_id": "1", "quantity": 1, "channel": "email"}
     | {"attachments": ["item_picture"], "reported_at": SEEN},
@@ -92,6 +98,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "resolve_claim": {"claim_id": "C-1", "remedy": "refund"},
     "deny_claim": {"claim_id": "C-1", "reason": "No"},
     "notify_customer": {"subject": SUBJECT, "notice": "Hello", "notified_at": SEEN},
+    "close_exception": {"subject": SUBJECT, "reason": "Seen", "exception_id": "order/A-1#2"},
     "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"}
     | {"lines": ["1"], "expires_at": "2026-03-03T14:00:00Z", "once": False},
     "run_deadlines": {},

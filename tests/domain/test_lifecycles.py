@@ -120,8 +120,21 @@ CONTRADICT = {
     ("return", "refunded", "RefundReversed"),
     ("refund", "refunded", "RefundReversed"),
     ("refund", "failed", "RefundSettled"),
+    ("return", "refunded", "Inspected"),
+    ("return", "refunded", "InspectionCorrected"),
+    ("return", "withdrawn", "ReturnShipped"),
+    ("return", "withdrawn", "Received"),
+    ("return", "withdrawn", "ParcelRejected"),
+    ("return", "withdrawn", "ParcelLost"),
+    ("return", "withdrawn", "Inspected"),
+    ("label", "used", "ReturnShipped"),
+    ("label", "used", "Received"),
+    ("label", "used", "LabelReceived"),
+    ("label", "void_by_hand", "ReturnShipped"),
+    ("label", "void_by_hand", "Received"),
+    ("label", "void_by_hand", "LabelReceived"),
 }
-"""Answers of the payment provider that contradict an earlier one: they leave what was an end."""
+"""What contradicts what was known before, or comes on top of it: it leaves what was an end."""
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -13,6 +13,7 @@ from returnable.testing import (
     an_order,
     confirm_order,
     correct_delivery,
+    correct_inspection,
     deny_claim,
     given,
     inspect_return,
@@ -209,11 +210,11 @@ def test_an_impossible_question_is_one_specific_error(query: str, fields: dict[s
 def test_a_transition_error_names_the_state_the_command_and_what_is_allowed_now() -> None:
     story = given(LABELLED)
 
-    outcome = story.tell(inspect_return())
+    outcome = story.tell(correct_inspection())
 
     assert code(outcome) == "transition.not_allowed"
     assert outcome["error"]["state"] == "labelled"
-    assert "inspect_return" in outcome["error"]["message"]
+    assert "correct_inspection" in outcome["error"]["message"]
     assert "receive_return" in outcome["error"]["allowed"]
 
 

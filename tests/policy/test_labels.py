@@ -107,12 +107,13 @@ def test_a_receipt_learnt_after_the_voiding_was_recorded_revives_the_label() -> 
     story.at("2026-03-14").when(run_deadlines()).then(event("LabelVoided", occurred_at="2026-03-14"))
 
 
-def test_a_receipt_is_recorded_once() -> None:
+def test_a_receipt_is_recorded_once_and_another_one_is_a_conflict() -> None:
     story = given(LABELLED, record_label_received(at="2026-03-10 09:00"))
 
-    story.at("2026-03-10 10:00").when(record_label_received())
+    story.at("2026-03-10 10:00").when(record_label_received(received_at="2026-03-10 09:00")).then_accepted().then()
+    story.when(record_label_received()).then("LabelReceived", "ExceptionRaised")
 
-    story.then_error("transition.not_allowed")
+    story.then_view("return/R-1", labels=[{"received_at": "2026-03-10 09:00", "void_at": "2026-03-13"}])
 
 
 # ---- another label -------------------------------------------------------------------------------------------------------

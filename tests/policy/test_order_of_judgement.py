@@ -11,9 +11,9 @@ from returnable.testing import (
     a_return,
     an_order,
     confirm_order,
+    correct_inspection,
     finding,
     given,
-    inspect_return,
     override,
     record_delivery,
     record_return_shipment,
@@ -73,12 +73,12 @@ def test_a_label_is_unknown_before_the_return_is_closed() -> None:
     story.then_error("label.unknown")
 
 
-def test_a_line_is_unknown_before_an_inspection_is_too_early() -> None:
+def test_a_line_is_unknown_before_a_correction_is_too_early() -> None:
     story = given(LABELLED)
 
-    story.when(inspect_return(findings=[finding("nope")])).then_error("line.unknown")
+    story.when(correct_inspection(findings=[finding("nope")])).then_error("line.unknown")
 
-    story.when(inspect_return(findings=[finding(quantity=99)])).then_error("transition.not_allowed")
+    story.when(correct_inspection(findings=[finding(quantity=99)])).then_error("transition.not_allowed")
 
 
 def test_the_quantity_is_exceeded_before_the_policy_declines() -> None:

@@ -14,6 +14,7 @@ from returnable.testing import (
     Steps,
     a_return,
     an_order,
+    correct_inspection,
     declined,
     edges,
     finding,
@@ -24,6 +25,7 @@ from returnable.testing import (
     record_label_received,
     record_return_shipment,
     record_send_back,
+    reduce_return,
     report_return_lost,
     request_refund,
     request_return,
@@ -136,7 +138,7 @@ def test_a_refused_parcel_cannot_be_inspected_and_is_sent_back_without_refund_or
     handed_over_late = record_return_shipment(at="2026-03-12 00:00:00")
     story = given(labelled(price="100.00"), handed_over_late, declined(receive_return(at="2026-03-16 09:00")))
 
-    story.when(inspect_return()).then_error("transition.not_allowed")
+    story.when(inspect_return()).then("Inspected", "ExceptionRaised").then_view("return/R-1", status="rejected")
     story.when(request_refund()).then_declined("returns.refund_after_inspection")
     due = story.ask("refund", return_id="R-1")
     work = story.ask("worklist", kinds=["send_back"])["items"]
@@ -186,7 +188,8 @@ def test_units_of_one_line_may_differ_and_only_the_accepted_ones_are_paid() -> N
 
     story.when(inspect_return(2, rejected=1)).then_accepted()
     story.when(record_send_back(1)).then("SentBack")
-    story.when(record_send_back(1)).then_error("quantity.exceeded")
+    story.when(record_send_back(1)).then("SentBack", "ExceptionRaised")
+    story.when(record_send_back(4)).then_error("quantity.exceeded")
 
     returned = story.ask("return/R-1")
     assert returned["lines"] == [{"line_id": "1", "quantity": 3, "accepted": 2, "rejected": 1}]
@@ -197,10 +200,12 @@ def test_units_of_one_line_may_differ_and_only_the_accepted_ones_are_paid() -> N
 def test_units_can_be_inspected_one_after_the_other_but_never_twice() -> None:
     story = given(labelled(units=2), receive_return(at="2026-03-11 09:00"))
 
-    story.when(inspect_return(findings=[finding(quantity=2), finding()])).then_error("quantity.exceeded")
+    three = inspect_return(findings=[finding(quantity=2), finding()])
+    story.when(three).then_accepted().then("FindingsDisputed", "ExceptionRaised")
     story.when(inspect_return(1)).then("Inspected")
     story.when(inspect_return(1)).then("Inspected")
-    story.when(inspect_return(1)).then_error("transition.not_allowed")
+    story.when(inspect_return(1)).then("FindingsDisputed", "ExceptionRaised")
+    story.then_view("return/R-1", lines=[{"accepted": 2, "rejected": 0}])
 
 
 def test_sending_back_a_rejected_unit_does_not_close_a_return_with_units_still_to_inspect() -> None:
@@ -236,17 +241,10 @@ def test_a_return_with_nothing_accepted_goes_from_inspected_to_sent_back() -> No
 
 @pytest.mark.parametrize(
     "step",
-    [
-        receive_return(),
-        record_return_shipment(None),
-        withdraw_return(),
-        report_return_lost(),
-        inspect_return(),
-        record_send_back(),
-    ],
+    [issue_label(), withdraw_return(), reduce_return(), correct_inspection()],
     ids=lambda step: step.command,
 )
-def test_nothing_can_happen_to_a_declined_return(step: Step) -> None:
+def test_nothing_is_decided_on_a_declined_return(step: Step) -> None:
     story = given(
         an_order(final_sale=True, delivered=DELIVERED),
         declined(request_return(at="2026-03-09 12:00")),
@@ -259,10 +257,39 @@ def test_nothing_can_happen_to_a_declined_return(step: Step) -> None:
     assert step.command in outcome["error"]["message"]
 
 
-@pytest.mark.parametrize("second", [record_return_shipment(None), withdraw_return()], ids=lambda step: step.command)
-def test_a_parcel_on_its_way_is_neither_handed_over_again_nor_withdrawn(second: Step) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [receive_return(), record_return_shipment(None), report_return_lost(), inspect_return(), record_send_back()],
+    ids=lambda step: step.command,
+)
+def test_what_happens_to_a_declined_return_is_recorded_for_a_person(step: Step) -> None:
+    story = given(
+        an_order(final_sale=True, delivered=DELIVERED),
+        declined(request_return(at="2026-03-09 12:00")),
+    )
+
+    story.when(step).then_accepted()
+
+    assert [item["kind"] for item in story.ask("worklist", kinds=["exception"])["items"]] == ["exception"]
+    story.then_view("return/R-1", status="declined")
+    story.when(request_refund()).then_error("transition.not_allowed")
+
+
+def test_the_parcel_of_a_declined_return_is_sent_back() -> None:
+    story = given(
+        an_order(final_sale=True, delivered=DELIVERED),
+        declined(request_return(at="2026-03-09 12:00")),
+        receive_return(at="2026-03-12 09:00"),
+    )
+
+    assert [item["subject"]["id"] for item in story.ask("worklist", kinds=["send_back"])["items"]] == ["R-1"]
+    story.when(record_send_back()).then("SentBack", "ExceptionRaised")
+    assert story.ask("worklist", kinds=["send_back"])["items"] == []
+
+
+def test_a_parcel_on_its_way_is_not_withdrawn() -> None:
     story = given(labelled(), record_return_shipment(at="2026-03-10 16:00"))
 
-    story.when(second)
+    story.when(withdraw_return())
 
     story.then_error("transition.not_allowed")

@@ -34,6 +34,7 @@ from returnable.testing import (
     declined,
     record_delivery,
     record_refund_result,
+    record_return_shipment,
     request_refund,
     request_return,
 )
@@ -246,12 +247,12 @@ def test_a_policy_that_was_not_kept_is_a_difference_and_not_the_end() -> None:
 
 
 def test_a_fact_that_cannot_have_happened_is_named() -> None:
-    story = Scenario().given(an_inspected_return())
-    events = [e for e in story.services.store.load("A-1") if e.event.type != "Received"]
+    story = Scenario().given(a_labelled_return(), record_return_shipment())
+    events = [e for e in story.services.store.load("A-1") if e.event.type != "LabelIssued"]
 
     found = redecide("A-1", events, story.services.handler.policy)
 
-    assert (found.differences[-1].event, found.differences[-1].type) == ("return/R-1#6", "Inspected")
+    assert (found.differences[-1].event, found.differences[-1].type) == ("return/R-1#4", "ReturnShipped")
     assert "cannot have happened" in found.differences[-1].differences[0]
 
 

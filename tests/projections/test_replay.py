@@ -23,10 +23,8 @@ from returnable.testing import (
     Scenario,
     an_order,
     declined,
-    inspect_return,
     issue_label,
     override,
-    receive_return,
     record_claim_contact,
     record_delivery,
     record_label_received,
@@ -288,14 +286,14 @@ def test_a_late_scan_is_left_out_by_known_at_and_takes_its_consequences_with_it(
 
 
 def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
-    story = Scenario().given(a_labelled_return(), receive_return(at="2026-03-11 11:00"))
-    inspected = story.tell(inspect_return(inspected_at="2026-03-10 10:00", at="2026-03-14 10:00"))
+    story = Scenario().given(an_authorized_return(), issue_label(at="2026-03-11 11:00"))
+    received = story.tell(record_label_received(received_at="2026-03-10 10:00", at="2026-03-14 10:00"))
 
     view = told(story.services, "R-1", as_of=story.clock.instant("2026-03-11"))
 
-    assert inspected["outcome"] == "accepted"
-    assert [step.type for step in view.steps] == ["ReturnRequested", "ReturnAuthorized", "LabelIssued"]
-    assert view.reached.streams[0].status == "labelled"
+    assert received["outcome"] == "accepted"
+    assert [step.type for step in view.steps] == ["ReturnRequested", "ReturnAuthorized"]
+    assert view.reached.streams[0].status == "authorized"
 
 
 def test_what_a_case_holds_is_worked_out_anew_after_each_step() -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from usual import a_delivered_order, a_labelled_return, an_inspected_return
+from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable.domain.calendar import zone
 from returnable.domain.errors import Impossible
@@ -24,10 +24,8 @@ from returnable.testing import (
     an_order,
     declined,
     deny_claim,
-    inspect_return,
     issue_label,
     override,
-    receive_return,
     record_delivery,
     record_label_received,
     record_refund_result,
@@ -419,16 +417,16 @@ def test_as_of_and_known_at_look_back() -> None:
 
 def test_a_fact_whose_cause_does_not_count_yet_does_not_count_either() -> None:
     story = Scenario().given(
-        a_labelled_return(),
-        receive_return(received_at="2026-03-11 11:00", at="2026-03-13 11:00"),
-        inspect_return(inspected_at="2026-03-11 10:00", at="2026-03-13 12:00"),
+        an_authorized_return(),
+        issue_label(at="2026-03-11 11:00"),
+        record_label_received(received_at="2026-03-11 10:00", at="2026-03-13 12:00"),
     )
 
     made = report(story, "R-1", as_of="2026-03-11T10:30:00-04:00")
 
-    assert made.state == "labelled"
-    assert "Inspected" not in [event.type for event in made.events]
-    assert made.store.last_fact == "return/R-1#3"
+    assert made.state == "authorized"
+    assert "LabelReceived" not in [event.type for event in made.events]
+    assert made.store.last_fact == "return/R-1#2"
 
 
 def test_what_does_not_exist_has_no_report() -> None:
