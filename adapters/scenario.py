@@ -314,7 +314,8 @@ def _expectation(expect: Any) -> Expectation:
         return Expectation.model_validate(expect)
     except ValidationError as error:
         problem = invalid(error)
-        raise _ExpectationInvalid("command.invalid", problem.reason, field=f"expect.{problem.field}") from None
+        field = "expect" if not isinstance(expect, dict) else f"expect.{problem.field}"
+        raise _ExpectationInvalid("command.invalid", problem.reason, field=field) from None
 
 
 def _compare(expected: Expectation, played: Played) -> Iterator[str]:

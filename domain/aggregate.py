@@ -154,8 +154,8 @@ def not_allowed(command: str, subject: str, state: str, allowed: Table | tuple[s
     """
     if isinstance(allowed, Table):
         allowed = tuple(name for name in allowed_commands(allowed, state) if name != command)
-    now = f"allowed now: {', '.join(allowed)}" if allowed else "no further command is allowed"
+    now = f"; allowed now: {', '.join(allowed)}" if allowed else ""
     because = f" ({why})" if why else ""
     shown = "not there yet" if state == NOTHING else state
-    message = f"{command}: {subject} is {shown}{because}; {now}"
+    message = f"{command}: {subject} is {shown}{because}{now}"
     return Impossible("transition.not_allowed", message, state=state, allowed=allowed)

@@ -943,7 +943,7 @@ def _parse(models: Mapping[str, type[M]], tag: str, fields: Mapping[str, Any]) -
         raise invalid(error) from None
 
 
-_LIMITS = {
+_IN_WORDS = {
     "string_unicode": "must not contain lone surrogates",
     "string_too_short": "must have at least {min_length} character",
     "string_too_long": "must have at most {max_length:,} characters",
@@ -951,8 +951,18 @@ _LIMITS = {
     "too_long": "must have at most {max_length:,} elements",
     "greater_than_equal": "must be at least {ge:,}",
     "less_than_equal": "must be at most {le:,}",
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
 }
-"""Kind of an error → the limit in our words."""
+"""Kind of an error → what is wrong, in our words."""
 
 
 def invalid(error: ValidationError) -> Impossible:
@@ -961,15 +971,8 @@ def invalid(error: ValidationError) -> Impossible:
     context = first.get("ctx") or {}
     within = str(context.get("field", ""))
     field = _path(first["loc"]) + within if first["loc"] or not within else within
-    kind, message = first["type"], first["msg"]
-    if kind == "missing":
-        message = "is missing"
-    elif kind == "extra_forbidden":
-        message = "is not a field of this command or question"
-    elif kind in _LIMITS:
-        message = _LIMITS[kind].format(**context)
-    else:
-        message = message[0].lower() + message[1:]
+    words = _IN_WORDS.get(first["type"])
+    message = words.format(**context) if words else first["msg"][0].lower() + first["msg"][1:]
     return Impossible("command.invalid", message, field=field)
 
 

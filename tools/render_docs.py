@@ -170,7 +170,8 @@ def _facts() -> Iterator[str]:
         "whatever order it is learnt. If it [contradicts what is known](conflicts.md), an `ExceptionRaised` follows it, "
         "for a person to look at. A fact about a claim is still an error (`transition.not_allowed`) where the "
         "[lifecycle](lifecycles.md) has no move for it. An unknown id is always an error, because there is nothing "
-        "to record the fact in. So are more units than the order has."
+        "to record the fact in. More units than the order has are an error in a fact about goods; in `cancel_order` and "
+        "`record_refund` they raise an exception."
     )
     rows = []
     for name, model in COMMANDS.items():

@@ -66,8 +66,8 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
         for played in scenario.play(services, lines):
             summary.add(played)
             if check:
-                for mismatch in played.mismatches:
-                    print_line(f"{name}:{played.line}: {mismatch}")
+                for problem in played.problems:
+                    print_line(f"{name}:{played.line}: {problem}")
             elif explain:
                 for line in explained(played):
                     print_line(line)
@@ -111,8 +111,8 @@ def _check_folder(folder: str, store: str, policy: str | None, check: bool) -> i
         for played in lines:
             summary.add(played)
             total.add(played)
-            for mismatch in played.mismatches:
-                click.echo(printable(f"{name}:{played.line}: {mismatch}"))
+            for problem in played.problems:
+                click.echo(printable(f"{name}:{played.line}: {problem}"))
         click.echo(printable(checked(name, counted(summary.lines, "line"), summary)))
     left = f"; {len(unplayed)} cannot be played" if unplayed else ""
     size = f"{counted(played_files, 'scenario')}, {counted(total.lines, 'line')}"

@@ -323,7 +323,7 @@ class Planner:
         }
         # A price that is calculated need not be whole cents, if what all units cost is: 10.00 divided by 3.
         counted = 1 if section.unit_price.counts else quantity
-        cost = amount_text(price * quantity / counted, currency, row.number, f"{place}.unit_price")
+        cost = amount_text(price * quantity / counted, currency, row.number, f"{place}.unit_price", section.unit_price)
         line |= _known(description=values.text(section.description, rows, f"{place}.description"))
         return _Line(row.number, line, to_minor(cost, currency) * counted, section.goods)
 
@@ -625,7 +625,8 @@ class Planner:
             for line in section.lines:
                 if line.amount is not None and values.holds(line.when, [row], "lines.amount"):
                     number += values.number(line.amount, [row], "lines.amount", currency) or 0
-        return to_minor(amount_text(number, currency, rows[0].number, name), currency)
+        value = section.amount or section.total or next((line.amount for line in section.lines if line.amount), None)
+        return to_minor(amount_text(number, currency, rows[0].number, name, value), currency)
 
     def _refund(
         self,

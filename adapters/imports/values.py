@@ -182,16 +182,18 @@ class Values:
     def amount(self, value: Value | None, rows: Sequence[SourceRow], currency: str, field: str) -> str | None:
         """A value as an exact amount of a currency; ``None`` if it is empty. Raises :class:`Refused`."""
         number = self.number(value, rows, field, currency)
-        return None if number is None else amount_text(number, currency, rows[0].number, field)
+        return None if number is None else amount_text(number, currency, rows[0].number, field, value)
 
     def count(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> int | None:
         """A value as a whole number that is not negative (``2`` and ``2.0000``). Raises :class:`Refused`."""
         number = self.number(value, rows, field)
-        if number is not None and number < 0:
-            raise Refused(rows[0].number, field, f"{float(number):g} is negative")
-        if number is not None and number.denominator != 1:
-            raise Refused(rows[0].number, field, f"{float(number):g} is not a whole number")
-        return None if number is None else int(number)
+        if value is None or number is None:
+            return None
+        if number < 0:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {float(number):g} is negative")
+        if number.denominator != 1:
+            raise Refused(rows[0].number, field, f"{_from(value)}: {float(number):g} is not a whole number")
+        return int(number)
 
     # ---- instants, yes and no ----------------------------------------------------------------------------------------
 
@@ -283,8 +285,8 @@ class Values:
         return known
 
 
-def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
-    """An exact number as an amount.
+def amount_text(number: Fraction, currency: str, row: int, field: str, value: Value | None = None) -> str:
+    """An exact number, read from ``value``, as an amount.
 
     Raises :class:`Refused` if it is negative, a trillion or more, or not a multiple of the smallest unit.
 
@@ -292,20 +294,20 @@ def amount_text(number: Fraction, currency: str, row: int, field: str) -> str:
     '45.50'
     """
     if number < 0:
-        raise Refused(row, field, f"{float(number):g} is negative")
+        raise Refused(row, field, f"{_from(value)}: {float(number):g} is negative")
     if number >= TOO_MUCH:
-        raise Refused(row, field, f"{float(number):g} is a trillion or more")
+        raise Refused(row, field, f"{_from(value)}: {float(number):g} is a trillion or more")
     digits = MINOR_UNIT_DIGITS.get(currency)
     if digits is None:
         raise Refused(row, "currency", f"{currency!r} is not an ISO 4217 currency code")
     minor = number * 10**digits
     if minor.denominator != 1:
-        raise Refused(row, field, f"{float(number):.6f} is not a whole amount of {currency}")
+        raise Refused(row, field, f"{_from(value)}: {float(number):.6f} is not a whole amount of {currency}")
     return to_major(int(minor), currency)
 
 
-def _from(value: Value) -> str:
-    columns = list(dict.fromkeys(value.columns_used()))
+def _from(value: Value | None) -> str:
+    columns = list(dict.fromkeys(value.columns_used())) if value else []
     if not columns:
         return "the value"
     return f"column{'s' if len(columns) > 1 else ''} {' and '.join(repr(column) for column in columns)}"

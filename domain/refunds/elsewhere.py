@@ -9,8 +9,8 @@ from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.events import PaidElsewhere, RefundRecorded, Units
 from returnable.domain.order.state import Order
 from returnable.domain.ports import ReservedId
-from returnable.domain.refunds.state import Refund
-from returnable.domain.refunds.tenders import over_captured
+from returnable.domain.refunds.state import Refund, attempts_by_stream
+from returnable.domain.refunds.tenders import over_captured, units_paid
 
 
 def record_refund(
@@ -45,6 +45,14 @@ def record_refund(
         f"refund {command.refund_id} paid for {units.quantity} of line {units.line_id}, but {bought} were bought"
         for units in event.lines
         if units.quantity > (bought := order.lines[units.line_id].quantity)
+    ]
+    desk = units_paid(attempts_by_stream(refunds).values())
+    reasons += [
+        f"refund {command.refund_id} paid for {units.quantity} of line {units.line_id}, but {here} of {bought} are paid "
+        "back by the desk"
+        for units in event.lines
+        if (here := desk[units.line_id])
+        and units.quantity <= (bought := order.lines[units.line_id].quantity) < units.quantity + here
     ]
     reasons += over_captured(order, [*refunds, refund], refund.tenders)
     reserved_ids = [ReservedId("refund", command.refund_id, order.order_id)]

@@ -56,7 +56,7 @@ def payable(about: RefundSubject, owed: Owed, allocation: str) -> Payable:
     voided = min(total, uncaptured) if about.subject is order else min(max(0, total - captured), uncaptured)
     total -= voided
     if total > captured:
-        due, remains = to_major(total, order.currency), to_major(captured, order.currency)
+        due, remains = to_major(total, order.currency), to_major(max(0, captured), order.currency)
         reason = f"{due} {order.currency} would go back, but of what was captured only {remains} is left"
         raise Impossible("money.mismatch", reason)
     failed = unpaid(about.attempts)
@@ -120,35 +120,61 @@ def _credits(about: RefundSubject, owed: Owed, need: int) -> tuple[Credit, ...]:
 
 def _paid_already(about: RefundSubject, owed: Owed) -> Iterator[tuple[str, int, int]]:
     """The refund, what it paid, and what it paid for the units of this subject."""
-    bound = Counter[str]()
+    order = about.order
+    cancelled = {name: _value(order, name, count) for name, count in order.cancelled_elsewhere.items()}
+    bound = Counter({name: _value(order, name, count) for name, count in units_paid(about.others()).items()})
     for refund in about.refunds:
         if refund.elsewhere is not None:
-            yield refund.refund_id, refund.settled, _for_these_units(about.order, refund, refund.elsewhere, owed, bound)
+            yield refund.refund_id, *_for_these_units(order, refund, refund.elsewhere, owed, cancelled, bound)
     for attempts in about.others():
         too_much = on_its_way(attempts) - due_by(attempts)
         yield attempts[-1].refund_id, too_much, too_much
 
 
-def _for_these_units(order: Order, refund: Refund, paid: RefundRecorded, owed: Owed, bound: Counter[str]) -> int:
-    """What a refund made elsewhere paid for the units of a subject: all of it, unless it names other units.
+def units_paid(subjects: Iterable[Sequence[Refund]]) -> Counter[str]:
+    """Line → the units for which the desk pays, by the attempts of some subjects."""
+    paid = Counter[str]()
+    for attempts in subjects:
+        if on_its_way(attempts):
+            for item in attempts[-1].requested.items:
+                paid[item.line_id] += item.quantity
+    return paid
 
-    What it paid beyond the price and tax of the units that it names counts for all units. ``bound`` is what the refunds
-    before it paid for each line; what it paid is added.
+
+def _for_these_units(
+    order: Order,
+    refund: Refund,
+    paid: RefundRecorded,
+    owed: Owed,
+    cancelled: dict[str, int],
+    bound: Counter[str],
+) -> tuple[int, int]:
+    """What a refund made elsewhere paid, and what of it for the units of a subject: all, unless it names other units.
+
+    What it paid beyond the price and tax of the units that it names counts for all units. ``bound`` is what the desk and the
+    refunds before it paid for each line; what it paid is added. Unless it is a gift, it first settles the units that were
+    ``cancelled`` elsewhere, for which nothing is owed: what it takes of their value is no credit.
     """
+    quantities = {units.line_id: units.quantity for units in paid.lines}
     values = [
         min(_value(order, name, count), _value(order, name, order.lines[name].quantity) - bound[name])
-        for name, count in ((units.line_id, units.quantity) for units in paid.lines)
+        for name, count in quantities.items()
     ]
     most = min(refund.settled, sum(values))
-    if not most:
-        return refund.settled
+    parts = dict(zip(quantities, split(most, values), strict=True)) if most else {}
     returned = {item.line_id: item.quantity for item in owed.items}
-    free = refund.settled - most
-    for units, share in zip(paid.lines, split(most, values), strict=True):
-        bound[units.line_id] += share
-        common = min(units.quantity, returned.get(units.line_id, 0))
-        free += -(-share * common // units.quantity)
-    return min(refund.settled, free)
+    credit, free = refund.settled, refund.settled - most
+    for name in parts or cancelled:
+        part = parts.get(name, credit)
+        settles = 0 if paid.kind == "goodwill" else min(part, cancelled.get(name, 0))
+        if settles:
+            cancelled[name] -= settles
+            credit -= settles
+        if parts:
+            bound[name] += part
+            common = min(quantities[name], returned.get(name, 0))
+            free += min(part - settles, -(-part * common // quantities[name]))
+    return credit, min(credit, free)
 
 
 def _value(order: Order, line_id: str, count: int) -> int:

@@ -726,7 +726,7 @@ def test_rows_of_one_order_stand_together_and_its_own_values_in_one_of_them(tmp_
         ),
         ("A-1,,,,S-2,5.00,1,B-1,2026-03-09,,,", (3, "shipped_at", "parcel 'B-1' has 2026-03-09")),
         ("A-1,,,,S-2,5.00,half,,,,,", (3, "lines[1].quantity", "column 'n': 'half' is not a number")),
-        ("A-1,,,,S-2,5.00,1.5,,,,,", (3, "lines[1].quantity", "1.5 is not a whole number")),
+        ("A-1,,,,S-2,5.00,1.5,,,,,", (3, "lines[1].quantity", "column 'n': 1.5 is not a whole number")),
         ("A-1,,,,,5.00,1,,,,,", (3, "lines[1].sku", "column 'sku' is empty")),
         ("A-1,,,,S-2,5.00,1", (3, "", "has 7 cells, the header has 12")),
         (",,,,S-2,5.00,1,,,,,", (3, "order_id", "is empty")),
@@ -764,7 +764,7 @@ def test_a_negative_quantity_is_refused_as_such_and_not_by_what_follows_of_it(n:
 
     shop.load()
 
-    assert shop.reason() == (2, "lines[0].quantity", f"{float(n):g} is negative")
+    assert shop.reason() == (2, "lines[0].quantity", f"column 'n': {float(n):g} is negative")
 
 
 def test_an_order_whose_lines_are_all_left_out_is_refused_in_plain_words(tmp_path: Path) -> None:

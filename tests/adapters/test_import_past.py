@@ -160,13 +160,13 @@ def test_nothing_went_back_where_the_amount_is_empty_or_zero(back: str, tmp_path
 @pytest.mark.parametrize(
     ("amount", "back", "expected"),
     [
-        ('"back"', "-10.60", "-10.6 is negative"),
+        ('"back"', "-10.60", "column 'back': -10.6 is negative"),
         ('{ value = 0, minus = ["back"] }', "-10.60", "10.60"),
         ("{ column = 'back', match = '^-?(.*)$' }", "-10.60", "10.60"),
         ("{ column = 'back', match = '^-?(.*)$' }", "10.6", "10.60"),
         ('"back"', "$10.60", "10.60"),
         ('"back"', "€10.60", "column 'back': '€' is not of USD"),
-        ('"back"', "10.605", "10.605000 is not a whole amount of USD"),
+        ('"back"', "10.605", "column 'back': 10.605000 is not a whole amount of USD"),
     ],
 )
 def test_a_sign_of_money_and_a_minus_are_read_as_the_mapping_says(
@@ -524,7 +524,7 @@ def test_the_currency_of_a_known_order_reads_the_amount(tmp_path: Path) -> None:
         reasons.append(caught.value.reason)
 
     assert paid_back(refund) == [("pay-1", "40")]
-    assert reasons == ["column 'amount': '$' is not of JPY", "40.500000 is not a whole amount of JPY"]
+    assert reasons == ["column 'amount': '$' is not of JPY", "column 'amount': 40.500000 is not a whole amount of JPY"]
 
 
 def test_an_order_that_is_not_known_is_a_refusal_of_its_rows(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_list_is_not_longer_than_is_said() -> None:
 def test_a_mapping_with_an_unknown_key_among_very_many_names_it_where_it_stands() -> None:
     line = {"line_id": "1", "quantity": 1} | {f"k{nth}": 1 for nth in range(10_000)}
 
-    with pytest.raises(Impossible, match=r"^lines\[0\]\.k0: is not a field of this command") as refused:
+    with pytest.raises(Impossible, match=r"^lines\[0\]\.k0: is not a known field") as refused:
         parse_command(
             {"command": "request_return", "order_id": "A", "return_id": "R", "channel": "portal", "lines": [line]}
         )

@@ -341,3 +341,24 @@ def test_a_limit_of_a_text_a_list_or_a_number_is_said_in_words() -> None:
         assert refused.value.message.startswith(told)
     with pytest.raises(Impossible, match=r"lines\[0\]\.quantity: must be at most 1,000,000"):
         parse_command(order() | {"lines": [order()["lines"][0] | {"quantity": 10**7}]})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"order_id": 7}, "order_id: must be a string"),
+        ({"lines": {"1": 2}}, "lines: must be a list"),
+        ({"lines": ["1"]}, "lines[0]: must be an object"),
+        ({"lines": [{"line_id": "1", "quantity": "1"}]}, "lines[0].quantity: must be a whole number"),
+        ({"resolution": "money"}, "resolution: must be 'refund' or 'exchange'"),
+        ({"coupon": "X"}, "coupon: is not a known field"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_in_plain_words(wrong: dict[str, Any], says: str) -> None:
+    right = {"return_id": "R", "order_id": "A", "lines": [{"line_id": "1", "quantity": 1}], "channel": "portal"}
+    assert parse_command({"command": "request_return", **right})
+
+    with pytest.raises(Impossible) as refused:
+        parse_command({"command": "request_return", **right, **wrong})
+
+    assert str(refused.value) == says

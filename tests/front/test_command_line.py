@@ -82,6 +82,22 @@ def test_an_unknown_key_in_an_expectation_is_an_error_and_not_a_test_that_always
     assert "expect.outcom" in out
 
 
+def test_check_says_which_error_nothing_expects() -> None:
+    status, out, _ = returnable("play", "--check", "-", given=lines(confirm(currency="usd")))
+
+    assert status == 0
+    assert out.splitlines() == [
+        "standard input:1: error that nothing expects: command.invalid (currency: is not an ISO 4217 currency code)",
+        "standard input: 1 line, 0 with expectations: all met; 1 error that nothing expects",
+    ]
+
+
+def test_an_expectation_that_is_a_list_is_named_as_such() -> None:
+    status, out, _ = returnable("play", "--check", "-", given=lines(confirm(expect=["accepted"])))
+
+    assert (status, out.splitlines()[0]) == (1, "standard input:1: expect: must be an object")
+
+
 def test_explain_tells_the_clauses_that_failed_in_words() -> None:
     status, out, _ = returnable("play", "-", "--explain", given=lines(confirm(), cancel()))
 

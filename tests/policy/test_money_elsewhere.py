@@ -202,6 +202,60 @@ def test_what_nobody_can_record_is_refused() -> None:
     story.when(record_refund("1.00", refund_id="G-2", kind="gift")).then_error("command.invalid")
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("kind", "owed"), [("past", "600.00"), ("elsewhere", "600.00"), ("goodwill", "0.00")])
+def test_what_settled_a_cancellation_elsewhere_is_no_credit_for_the_other_unit(
+    kind: str, owed: str, named: bool
+) -> None:
+    units = {"lines": [{"line_id": "1", "quantity": 1}]} if named else {}
+    story = given(
+        an_order(price="600.00", quantity=2),
+        cancel_order({"1": 1}, elsewhere=True),
+        record_refund("600.00", kind=kind, **units),
+        record_shipment(),
+        record_delivery(at=DELIVERED),
+        back("R-1"),
+        request_refund(),
+    )
+
+    assert story.ask("refund/F-1")["total"] == owed
+
+
+def test_a_cancellation_elsewhere_is_settled_by_its_value_and_no_more() -> None:
+    story = given(
+        an_order(price="600.00", quantity=2),
+        cancel_order({"1": 1}, elsewhere=True),
+        record_refund("360.00", kind="past"),
+        record_refund("600.00", kind="dispute", refund_id="D-1"),
+        record_shipment(),
+        record_delivery(at=DELIVERED),
+        back("R-1"),
+        request_refund(),
+    )
+
+    refund = story.ask("refund/F-1")
+    assert (refund["credits"], refund["total"]) == ([{"refund_id": "D-1", "amount": "360.00"}], "240.00")
+
+
+def test_a_unit_that_the_desk_pays_and_somebody_else_pays_too_is_an_exception_and_a_credit() -> None:
+    lines = [line("1", "600.00"), line("2", "1000.00")]
+    story = given(an_order(lines=lines, delivered=DELIVERED), back("R-1", {"1": 1}), request_refund())
+
+    story.when(record_refund("600.00", kind="elsewhere", lines=[{"line_id": "1", "quantity": 1}]))
+
+    assert exceptions(story) == ["refund G-1 paid for 1 of line 1, but 1 of 1 are paid back by the desk"]
+    story.given(record_refund_result("p-1"))
+    story.given(
+        request_return({"2": 1}, return_id="R-2"),
+        receive_return(return_id="R-2"),
+        inspect_return({"2": 1}, return_id="R-2"),
+        request_refund("F-2", return_id="R-2"),
+    )
+    refund = story.ask("refund/F-2")
+    assert (refund["credits"], refund["total"]) == ([{"refund_id": "G-1", "amount": "600.00"}], "400.00")
+    assert ledger(story) == [("p-1", "1600.00", "1200.00", "400.00", "0.00")]
+
+
 # ---- what was authorised and captured ------------------------------------------------------------------------------------
 
 
