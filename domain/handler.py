@@ -298,7 +298,10 @@ class CommandHandler:
             raise unknown(kind, name, field) from None
         if new is not None and new != "label":
             new_id: str = getattr(command, f"{new}_id")
-            if case.knows(new, new_id) or (fresh and self.store.case_of(new, new_id) is not None):
+            known = case.knows(new, new_id)
+            if known and command.fact:  # it may be told again: the decision compares
+                return case
+            if known or (fresh and self.store.case_of(new, new_id) is not None):
                 raise _exists(new, new_id)
         return case
 

@@ -124,7 +124,8 @@ def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     if ret.status not in ("withdrawn", "sent_back") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)
     settled = ret.status == "inspected" and ret.anything_accepted()
-    if settled or asked:
+    pardoned = bool(ret.overrides or case.order.overrides)  # a person may have decided to pay earlier
+    if settled or asked or pardoned:
         yield from _refunds_due(case, ret.stream, policy)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from returnable.domain.commands import RecordRefund, minor_units
 from returnable.domain.deciding import DecisionContext, DecisionResult
+from returnable.domain.errors import Impossible
 from returnable.domain.events import PaidElsewhere, RefundRecorded, Units
 from returnable.domain.order.state import Order
 from returnable.domain.ports import ReservedId
@@ -16,7 +17,10 @@ from returnable.domain.refunds.tenders import over_captured, units_paid
 def record_refund(
     order: Order, refunds: Sequence[Refund], command: RecordRefund, now: DecisionContext
 ) -> DecisionResult:
-    """Record money that went back without the desk's asking. What is owed later is less by it."""
+    """Record money that went back without the desk's asking. What is owed later is less by it.
+
+    The same refund told twice appends nothing. Raises ``refund.exists`` where its id is that of another refund.
+    """
     order.check_lines((line.line_id for line in command.lines or ()), "lines[{}].line_id")
     event = RefundRecorded(
         **now.envelope(command.refunded_at),
@@ -34,6 +38,12 @@ def record_refund(
         lines=tuple(Units(line_id=line.line_id, quantity=line.quantity) for line in command.lines or ()),
         reason=command.reason,
     )
+    known = next((refund for refund in refunds if refund.refund_id == command.refund_id), None)
+    if known is not None:
+        if known.elsewhere is None or _told(known.elsewhere) != _told(event):
+            reason = f"refund {command.refund_id!r} exists already"
+            raise Impossible("refund.exists", reason, field="refund_id")
+        return DecisionResult()
     refund = Refund(command.refund_id, order.stream)
     refund.apply(event, order.version + 1)
     reasons = [
@@ -57,3 +67,8 @@ def record_refund(
     reasons += over_captured(order, [*refunds, refund], refund.tenders)
     reserved_ids = [ReservedId("refund", command.refund_id, order.order_id)]
     return now.fact(order.stream, event, reasons, reserved_ids)
+
+
+def _told(event: RefundRecorded) -> object:
+    """What makes two reports the same refund."""
+    return event.kind, event.tenders, event.lines

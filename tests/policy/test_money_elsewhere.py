@@ -21,6 +21,7 @@ from returnable.testing import (
     inspect_return,
     issue_label,
     name_payout,
+    override,
     receive_return,
     record_capture,
     record_delivery,
@@ -28,6 +29,7 @@ from returnable.testing import (
     record_refund_result,
     record_return_shipment,
     record_shipment,
+    report_return_lost,
     request_cancellation,
     request_refund,
     request_return,
@@ -190,10 +192,35 @@ def test_a_refund_to_a_payment_that_the_order_does_not_have_is_in_the_books_of_i
     ]
 
 
+def test_the_same_refund_told_twice_is_accepted_and_appends_nothing() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), record_refund("1.00", reason="late"))
+
+    story.when(record_refund("1.00", reason="late")).then()
+    story.when(record_refund("1.00", at="2026-03-06 10:00", command_id="c-9")).then()
+
+    assert ledger(story) == [("p-1", "600.00", "1.00", "0.00", "599.00")]
+
+
+def test_a_return_that_a_person_decided_to_pay_earlier_is_on_the_worklist() -> None:
+    story = given(
+        an_order(price="600.00", delivered=DELIVERED),
+        a_return(requested="2026-03-06 10:00", shipped="2026-03-07 10:00"),
+    )
+    story.given(report_return_lost(at="2026-03-12 09:00"))
+    assert work(story) == []
+
+    story.given(override("returns.transit_risk", "return/R-1"))
+
+    assert work(story) == [("request_refund", "R-1")]
+    story.when(request_refund()).then_accepted()
+    story.then_view("refund/F-1", total="600.00")
+
+
 def test_what_nobody_can_record_is_refused() -> None:
     story = given(an_order(price="600.00", delivered=DELIVERED), record_refund("1.00"))
 
-    story.when(record_refund("1.00")).then_error("refund.exists")
+    story.when(record_refund("1.01")).then_error("refund.exists")
+    story.when(record_refund("1.00", kind="dispute")).then_error("refund.exists")
     story.when(record_refund("1.00", refund_id="G-2", order_id="A-9")).then_error("order.unknown")
     story.when(record_refund("1.001", refund_id="G-2")).then_error("command.invalid")
     story.when(record_refund("1.00", refund_id="G-2", lines=[{"line_id": "9", "quantity": 1}])).then_error(
