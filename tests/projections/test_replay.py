@@ -336,6 +336,9 @@ def test_whatever_happens_the_steps_add_up(seeds: list[int]) -> None:
                 if change.change in ("settled", "reopened"):
                     assert is_open == (change.change == "settled")
                     is_open = not is_open
+                if change.change == "dropped":
+                    del status[key]
+                    continue
                 status[key] = (change.after, is_open)
             if step.money is not None:
                 money = step.money
