@@ -148,6 +148,9 @@ def _on_order(case: Case, policy: Policy, covers: Covers) -> Iterator[Iterable[s
         whole = covers(order.line_ids)
         yield FAILS_BY[Cancelled] if whole else ("cancellation.not_shipped",)
     free = [line_id for line_id in order.line_ids if covers((line_id,)) and _may_come_back(case, line_id)]
+    if any(covers((line_id,)) for line_id in order.line_ids):
+        # A claim is opened in any state, and goods may come back, and are inspected, in any state.
+        yield (*FAILS_BY[ClaimOpened], *FAILS_BY[Inspected])
     if free and order.status != "cancelled":
         never = {
             "returns.final_sale": not any(order.lines[line_id].final_sale for line_id in free),
@@ -155,9 +158,8 @@ def _on_order(case: Case, policy: Policy, covers: Covers) -> Iterator[Iterable[s
             or not policy.clauses.returns_account.required,
         }
         yield [clause for clause in FAILS_BY[ReturnAuthorized] if not never.get(clause)]
-        yield FAILS_BY[ClaimOpened]
         yield FAILS_BY[ClaimResolved]
-        yield (*FAILS_BY[LabelIssued], *FAILS_BY[Inspected])
+        yield FAILS_BY[LabelIssued]
         yield _on_refund(order, free, policy)
     for ret in case.returns.values():
         yield from _on_return(case, ret, policy, covers)
@@ -174,16 +176,15 @@ def _may_come_back(case: Case, line_id: str) -> bool:
 
 def _on_return(case: Case, ret: Return, policy: Policy, covers: Covers) -> Iterator[Iterable[str]]:
     attempts = case.refund_subject(ret.stream).attempts
-    if not any(any(ret.held(line_id).values()) for line_id in ret.line_ids):
-        return  # the customer has all of its units: it was declined, withdrawn or sent back
     whole = covers(ret.line_ids)
     awaited = not ret.taken_in or any(not box.taken_in for box in ret.boxes.values())
+    if not any(any(ret.held(line_id).values()) for line_id in ret.line_ids):
+        return  # the customer has all of its units: it was declined, withdrawn or sent back
     if whole and awaited and (ret.labels or RETURN.leads_to(ret.status, "LabelIssued")):
         yield FAILS_BY[Received]
-    # What was inspected can be corrected, until it is paid back or went back to the customer.
-    unpaid = {line_id for line_id in ret.line_ids if ret.accepted.get(line_id, 0) > ret.refunded.get(line_id, 0)}
-    unpaid |= {line_id for line_id in ret.line_ids if ret.uninspected(line_id) > 0 or ret.to_send_back(line_id) > 0}
-    if any(covers((line_id,)) for line_id in unpaid):
+    # What was inspected can be corrected, until it went back to the customer.
+    judged = [line_id for line_id in ret.line_ids if ret.uninspected(line_id) > 0 or ret.to_send_back(line_id) > 0]
+    if any(covers((line_id,)) for line_id in judged):
         yield FAILS_BY[Inspected]
     settled = attempts and attempts[-1].status == "refunded"
     if whole and not settled and RETURN.leads_to(ret.status, "RefundRequested"):
