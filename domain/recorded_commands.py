@@ -21,6 +21,7 @@ from returnable.domain.events import (
     ClaimOpened,
     Confirmed,
     ContactMissed,
+    Delivered,
     DeliveryTakenBack,
     Event,
     LabelDeclined,
@@ -140,6 +141,8 @@ def _continues(group: list[Recorded], entry: Recorded) -> bool:
         return False
     if isinstance(first, ClaimOpened):  # denied on the spot, or a moment later by hand
         return not first.ruling and isinstance(event, ClaimDenied) and event.ruling is not None
+    if isinstance(first, DeliveryTakenBack) and isinstance(event, Delivered):  # moved, or told anew a moment later
+        return first.moved_to is not None
     if isinstance(first, RefundRequested):  # nothing was paid, so nothing had to be settled
         return not first.tenders
     return True

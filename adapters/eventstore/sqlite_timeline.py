@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from secrets import randbelow
+from stat import S_ISREG
 from struct import Struct, unpack_from
 from typing import Any, BinaryIO
 
@@ -202,7 +203,8 @@ def read_wal(path: str, *, checked: bool) -> Wal | None:
 
 def _regular(path: str) -> BinaryIO:
     """A file beside a store, opened for reading. Raises :class:`StoreUnusable` for anything else: a pipe would block."""
-    if os.path.exists(path) and not os.path.isfile(path):
+    # One look: between two of them another process may remove the file.
+    if not S_ISREG(os.stat(path).st_mode):
         raise StoreUnusable(f"{path}: it lies beside a store, and is no regular file")
     return open(path, "rb")
 

@@ -130,9 +130,9 @@ def unregistered_ids(store: EventStore) -> Iterator[Difference]:
     """Returns, claims and refunds that are on record and do not lead to their case."""
     for case_id, recorded in store.cases():
         for entry in recorded:
-            for kind, name, _ in reserved_ids_in([entry]):
-                if store.case_of(kind, name) != case_id:
-                    yield "half", f"{kind} {name!r} is on record, and its id is free"
+            for reserved in reserved_ids_in([entry]):
+                if store.case_of(reserved.kind, reserved.name) != case_id:
+                    yield "half", f"{reserved.kind} {reserved.name!r} is on record, and its id is free"
 
 
 def views_unlike_a_rebuild(store: EventStore, policy: PolicyOf, kept: SQLiteViews) -> Iterator[str]:

@@ -27,9 +27,10 @@ def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | No
     """What a request would pay now; ``None`` where earlier attempts leave nothing to ask for.
 
     A first request is always possible, and closes its subject even where nothing is left to pay. So is one after all attempts
-    failed. Raises ``quantity.exceeded`` where another return or claim has units of it, and ``money.mismatch`` where less is
-    left of what was captured.
+    failed. Raises ``transition.not_allowed`` where its lifecycle allows none, ``quantity.exceeded`` where another return or
+    claim has units of it, and ``money.mismatch`` where less is left of what was captured.
     """
+    about.subject.check_allows("RefundRequested", "request_refund")
     if isinstance(about.subject, Return):
         for item in due.items:
             about.order.check_quantity(
@@ -71,8 +72,6 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
         if about.attempts:
             raise _nothing_left(about, command.command)
         return now.decide(stream, weighing, RefundDeclined)
-    about.subject.check_allows("RefundRequested", command.command)
-
     found = may_request(about, due, now.policy)
     if found is None:
         raise _nothing_left(about, command.command)

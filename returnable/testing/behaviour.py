@@ -362,7 +362,8 @@ class Behaviour:
     def _of_claim(self, case: Case, claim_id: str) -> Iterator[Possibility]:
         claim, on_claim = case.claims[claim_id], {"claim_id": claim_id}
         if claim.status == "open":
-            yield self._made(3, "resolve_claim", self._resolution, case, claim_id)
+            shown = {"item_picture", "order_confirmation"} <= claim.evidence
+            yield self._made(9 if shown else 1, "resolve_claim", self._resolution, case, claim_id)
             yield self._timed(2, "record_claim_contact", "contacted_at", 0.3, case, **on_claim)
             yield self._made(3, "add_claim_evidence", self._evidence, case, claim_id)
             yield self._fixed(0.4, "deny_claim", case, **on_claim, reason="It is the right item.")

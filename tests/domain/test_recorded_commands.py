@@ -17,6 +17,7 @@ from returnable.domain.recorded_commands import recorded_commands
 from returnable.testing import (
     Scenario,
     an_order,
+    correct_delivery,
     declined,
     deny_claim,
     issue_label,
@@ -85,6 +86,16 @@ def test_a_claim_denied_on_the_spot_is_one_command_and_one_denied_by_hand_is_ano
 
     assert [each.fields["command"] for each in told] == ["report_wrong_item", "report_wrong_item", "deny_claim"]
     assert [each.outcome for each in told] == ["declined", "accepted", "accepted"]
+
+
+def test_a_delivery_moved_is_one_command_and_one_taken_back_and_recorded_again_is_two() -> None:
+    story = Scenario().given(a_delivered_order(), correct_delivery(at="2026-03-20"))
+    story.given(record_delivery(at="2026-03-20"), correct_delivery(delivered_at="2026-03-19T10:00", at="2026-03-21"))
+
+    told = list(recorded_commands(log(story.services.store)))[3:]
+
+    assert [each.fields["command"] for each in told] == ["correct_delivery", "record_delivery", "correct_delivery"]
+    assert [len(each.entries) for each in told] == [1, 1, 2]
 
 
 def test_deadlines_of_many_cases_recorded_by_one_run_are_one_command() -> None:

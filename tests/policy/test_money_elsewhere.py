@@ -17,6 +17,7 @@ from returnable.testing import (
     an_order,
     cancel_order,
     confirm_order,
+    declined,
     given,
     inspect_return,
     issue_label,
@@ -214,6 +215,16 @@ def test_a_return_that_a_person_decided_to_pay_earlier_is_on_the_worklist() -> N
     assert work(story) == [("request_refund", "R-1")]
     story.when(request_refund()).then_accepted()
     story.then_view("refund/F-1", total="600.00")
+
+
+def test_a_declined_return_is_not_on_the_worklist_whatever_a_person_decided_about_its_money() -> None:
+    story = given(
+        an_order(price="600.00", delivered=DELIVERED), declined(request_return(resolution="exchange", at="2026-03-06"))
+    )
+    story.given(override("returns.refund_after_inspection", "order/A-1"))
+
+    assert [item for item in work(story) if item[0] == "request_refund"] == []
+    story.when(request_refund()).then_error("transition.not_allowed")
 
 
 def test_what_nobody_can_record_is_refused() -> None:
