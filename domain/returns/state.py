@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from returnable.domain.aggregate import Aggregate, allowed_commands, not_allowed
+from returnable.domain.aggregate import Aggregate, not_allowed
 from returnable.domain.deadlines import Happened, passed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -215,10 +215,18 @@ class Return(Aggregate):
     def not_allowed(self, command: str, why: str = "") -> Impossible:
         if not self.of_claim:
             return super().not_allowed(command, why)
-        allowed = tuple(
-            name for name in allowed_commands(RETURN, self.status) if name in WRONG_ITEM and name != command
-        )
+        allowed = tuple(name for name in self.allowed_but(command) if name in WRONG_ITEM)
         return not_allowed(command, f"the wrong item of {self.name}", self.status, allowed, why)
+
+    def impossible(self) -> Mapping[str, bool]:
+        alone = sum(line.quantity for line in self.lines) == 1
+        return {
+            "record_label_received": not self.labels,
+            "void_label": not any(label.status == "issued" for label in self.labels.values()),
+            "reduce_return": alone or not any(self.reducible(line.line_id) for line in self.lines),
+            "correct_inspection": not self.anything_inspected(),
+            "withdraw_return": bool(self.refunded),
+        }
 
     # ---- boxes ------------------------------------------------------------------------------------------------------
 
@@ -350,6 +358,11 @@ class Return(Aggregate):
         rejected = self.rejected.get(line_id, 0)
         unseen = self.quantity(line_id) - self.accepted.get(line_id, 0) - rejected
         return unseen - max(0, self.sent_back.get(line_id, 0) - rejected)
+
+    def reducible(self, line_id: str) -> int:
+        """How many units of a line the customer may still keep: those neither inspected nor paid back."""
+        unpaid = self.quantity(line_id) - self.refunded.get(line_id, 0)
+        return min(unpaid, self.uninspected(line_id))
 
     def _unwanted(self, line_id: str) -> int:
         """How many units of a line must not stay here, whether they went back or not."""
