@@ -29,7 +29,7 @@ def blocks(language: str) -> list[str]:
 def test_the_code_of_the_guide_runs_one_after_another_on_a_store() -> None:
     store = fresh_store_url()
     runs = [code for code in blocks("python") if code.startswith("import")]
-    assert len(runs) == 7
+    assert len(runs) == 8
 
     for code in runs:
         for given in (f'"{URL}"', "url"):  # to libpq the schema of the store means nothing

@@ -558,7 +558,7 @@ def test_an_exception_does_not_list_a_thousand_payments() -> None:
 
     (raised,) = [event for _, _, event in came.recorded_events if isinstance(event, ExceptionRaised)]
     assert len(raised.reasons[0]) < LONGEST
-    assert raised.reasons[0].endswith(f"{'p' * 120}1, {'p' * 120}2 and 997 more")
+    assert raised.reasons[0].endswith(f"{'p' * 120}1, payment {'p' * 120}2 and 997 more")
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
