@@ -439,12 +439,13 @@ class Return(Aggregate):
 
     def _move(self, event: Event, happened: Happened) -> None:
         RETURN.after(self.status, event.type)  # raises where the lifecycle forbids it
+        was_refused = self.wholly_refused
         self._learn(event, happened)
         holds = False  # what the guard of the move asks; most have none
         if isinstance(event, SentBack | ReturnReduced):
             holds = self.nothing_is_left()
         elif isinstance(event, Received):
-            holds = self.anything_inspected()
+            holds = was_refused if self.status == "sent_back" else self.anything_inspected()
         elif isinstance(event, ParcelRejected):
             holds = not self.taken_in
         elif isinstance(event, Inspected | InspectionCorrected):
@@ -549,6 +550,9 @@ class Return(Aggregate):
         proven_at = happened.at if happened.at >= self.asked_at else event.recorded_at
         taken_in = known.taken_in or isinstance(event, Received)
         arrivals = (*known.arrivals, Arrival(*happened, proven_at))
+        if known.refused and taken_in:  # what was sent back of it is here again
+            told = self.told_sent_back.items()
+            self.told_sent_back = {line_id: min(count, self.rejected.get(line_id, 0)) for line_id, count in told}
         self._put(key, event.box_id, replace(known, arrivals=arrivals, taken_in=taken_in, refused=not taken_in))
         if isinstance(event, Received):
             self._judge_labels(event)

@@ -303,6 +303,23 @@ def test_of_two_returns_that_have_one_unit_the_first_to_be_refunded_gets_the_mon
     assert work(story) == ["exception"]
 
 
+@pytest.mark.parametrize(("found", "next_task"), [(0, "request_refund"), (1, "send_back")])
+def test_a_parcel_that_was_sent_back_as_late_and_was_in_time_comes_again(found: int, next_task: str) -> None:
+    refused = declined(receive_return(at="2026-03-16 10:00"))
+    story = given(labelled(), refused, record_send_back()).then_view("return/R-1", status="sent_back")
+    story.given(record_return_shipment(shipped_at="2026-03-11 18:00", proof="carrier_scan", at="2026-03-17 10:00"))
+
+    story.when(receive_return(at="2026-03-19 10:00")).then("Received", "ExceptionRaised")
+
+    said = "its units were sent back to the customer, but the parcel arrived at 2026-03-19T14:00:00Z"
+    assert reasons(story) == [said]
+    story.given(close_exception()).then_view("return/R-1", status="received")
+    assert work(story) == ["inspect"]
+    story.when(request_return(return_id="R-2")).then_error("quantity.exceeded")
+    story.given(inspect_return(1 - found, rejected=found or None))
+    assert work(story) == [next_task]
+
+
 def test_a_refused_box_that_was_sent_back_and_comes_again_is_an_exception() -> None:
     story = two_boxes().given(inspect_return(1))
     late = receive_return(box_id="3", at="2026-03-16 10:00")
