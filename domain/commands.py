@@ -735,7 +735,7 @@ class CloseException(Command):
     command: Literal["close_exception"] = "close_exception"
     subject: Subject
     reason: Text
-    exception_id: PersonalId | None = None
+    exception_id: Id | None = None
     """The id of one event ``ExceptionRaised``, such as ``return/R-1#7``; without it, all that are open."""
 
     @property

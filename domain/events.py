@@ -842,7 +842,7 @@ class ExceptionClosed(Event):
     moves = False
     of_command = "close_exception"
     reason: FreeText
-    exception_id: Derived | None = None
+    exception_id: Harmless | None = None
 
 
 class RefusalsCounted(Decision):

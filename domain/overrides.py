@@ -180,9 +180,10 @@ def _on_return(case: Case, ret: Return, policy: Policy, covers: Covers) -> Itera
     awaited = not ret.taken_in or any(not box.taken_in for box in ret.boxes.values())
     if whole and awaited and (ret.labels or RETURN.leads_to(ret.status, "LabelIssued")):
         yield FAILS_BY[Received]
-    # What was inspected can be corrected, until it went back to the customer.
-    judged = [line_id for line_id in ret.line_ids if ret.uninspected(line_id) > 0 or ret.to_send_back(line_id) > 0]
-    if any(covers((line_id,)) for line_id in judged):
+    # What was inspected can be corrected, until it is paid back or went back to the customer.
+    unpaid = {line_id for line_id in ret.line_ids if ret.accepted.get(line_id, 0) > ret.refunded.get(line_id, 0)}
+    unpaid |= {line_id for line_id in ret.line_ids if ret.uninspected(line_id) > 0 or ret.to_send_back(line_id) > 0}
+    if any(covers((line_id,)) for line_id in unpaid):
         yield FAILS_BY[Inspected]
     settled = attempts and attempts[-1].status == "refunded"
     if whole and not settled and RETURN.leads_to(ret.status, "RefundRequested"):

@@ -180,9 +180,12 @@ class DeadlineName(Model):
 
 
 class DeadlineChange(DeadlineName):
-    """The effect of a step on a deadline. ``passed``: the deadline passed unsettled since the step before."""
+    """The effect of a step on a deadline. ``passed``: the deadline passed unsettled since the step before.
 
-    change: Literal["set", "moved", "settled", "reopened", "passed"]
+    ``dropped``: it no longer exists, for instance because a delivery was taken back.
+    """
+
+    change: Literal["set", "moved", "settled", "reopened", "passed", "dropped"]
     before: str | None
     after: str | None
 

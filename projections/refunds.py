@@ -49,6 +49,7 @@ def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
             "tenders": tenders,
             "issued_at": in_zone(paid.occurred_at, tz),
             "expected_between": None,
+            "overdue_at": None,
             "overdue": False,
         }
     asked = refund.requested

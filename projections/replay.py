@@ -29,7 +29,7 @@ from returnable.projections.audit_models import (
 from returnable.projections.subjects import Subject
 from returnable.projections.views import MoneyView
 
-Change = Literal["set", "moved", "settled", "reopened", "passed"]
+Change = Literal["set", "moved", "settled", "reopened", "passed", "dropped"]
 Key = tuple[str, str, str]
 """Subject, name and part of a deadline: ``("order/A-1", "return_before", "line 1 in parcel P-1")``."""
 
@@ -149,6 +149,9 @@ def _changes(before: Mapping[Key, Deadline], after: Mapping[Key, Deadline], tz: 
             yield _change(deadline, "moved", in_zone(old.at, tz), at)
         if old.open != deadline.open:
             yield _change(deadline, "reopened" if deadline.open else "settled", at, at)
+    for key, gone in before.items():
+        if key not in after:
+            yield _change(gone, "dropped", in_zone(gone.at, tz), None)
 
 
 def _change(deadline: Deadline, change: Change, before: str | None, after: str | None) -> DeadlineChange:

@@ -19,7 +19,7 @@ from returnable.projections.audit_models import DeadlineChange, HistoryStep, His
 from returnable.projections.replay import history
 from returnable.projections.views import MoneyView
 
-_SIGNS = {"set": "+", "moved": "~", "settled": "✓", "reopened": "↺", "passed": "!"}
+_SIGNS = {"set": "+", "moved": "~", "settled": "✓", "reopened": "↺", "passed": "!", "dropped": "-"}
 
 
 class _Until(Instant):
@@ -49,7 +49,7 @@ def replay(
     """Step through a history, event by event. Each step shows how the event changed states, deadlines and money.
 
     The history of an order is its whole case with returns, claims and refunds. A deadline is set (+), moved (~),
-    settled (✓) or reopened (↺), or it has passed since the step before (!).
+    settled (✓), reopened (↺) or dropped (-), or it has passed since the step before (!).
 
     \b
     returnable replay order/A-1

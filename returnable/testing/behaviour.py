@@ -733,6 +733,7 @@ class Behaviour:
             ),
             fixed(1, "record_capture", **on_order, payment_id=payment_id),
             fixed(1, "name_payout", **on_order, **payout, approved_by="Ann"),
+            fixed(1, "correct_delivery", **on_order, parcel_id="P-9", reason="It was another parcel."),
             fixed(1, "record_send_back", **on_return, lines=[line]),
             fixed(0.5, "record_disposition", **on_return, lines=[line | {"disposition": "scrap"}]),
             fixed(1, "report_return_lost", **on_return),

@@ -42,7 +42,6 @@ from returnable.domain.handler import CommandHandler
 from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook, PolicyInvalid, policy_from, read_policies
 from returnable.domain.ruling import ClauseResult
-from returnable.projections import exports
 from returnable.projections.exports import CLAUSE_COLUMNS, FACT_COLUMNS, Choice, Column, History, Rows, WholeCases
 from returnable.projections.subjects import find_subject
 from returnable.testing import (
@@ -187,7 +186,7 @@ def test_a_line_tells_who_when_and_how_it_was_ruled() -> None:
     assert (refund["actor_role"], refund["actor_id"]) == ("care", "kim")
 
 
-def test_amounts_are_what_was_captured_asked_back_and_answered_for_each_tender(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_amounts_are_what_was_captured_asked_back_and_answered_for_each_tender() -> None:
     story = settled()
     amounts = [
         ("Confirmed", "300.00"),
@@ -198,15 +197,9 @@ def test_amounts_are_what_was_captured_asked_back_and_answered_for_each_tender(m
         ("RefundFailed", "80.00"),
     ]
 
-    def came() -> list[tuple[str, str]]:
-        lines = map(json.loads, exported(story.services, "jsonl").splitlines())
-        return [(line["type"], line["amount"]) for line in lines if line["amount"] is not None]
+    lines = map(json.loads, exported(story.services, "jsonl").splitlines())
 
-    remembered = came()
-    monkeypatch.setattr(exports, "_REMEMBERED", 0)
-    looked_up = came()
-
-    assert remembered == looked_up == amounts
+    assert [(line["type"], line["amount"]) for line in lines if line["amount"] is not None] == amounts
 
 
 def test_the_clauses_view_has_one_row_for_each_clause_that_was_weighed() -> None:
@@ -433,8 +426,7 @@ def test_a_period_has_its_beginning_and_not_its_end() -> None:
     assert log[6].position not in taken
 
 
-def test_a_scenario_takes_whole_cases_with_a_fact_in_the_period(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_REMEMBERED", 0)
+def test_a_scenario_takes_whole_cases_with_a_fact_in_the_period() -> None:
     story = settled()
     april = Choice(since=parse_instant("2026-04-01T00:00:00Z"))
     other = assemble("memory:")
@@ -714,14 +706,6 @@ def test_a_file_that_exists_is_overwritten_only_by_force_also_when_it_came_meanw
 def test_a_place_that_cannot_be_written_is_refused(place: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
     with pytest.raises(NotWritten, match=reason), written_whole(str(place(tmp_path)), force=True):
         pass
-
-
-def test_a_refund_that_was_never_requested_is_broken_history() -> None:
-    rows = Rows(History(settled().services.store), settled().services.handler.policy)
-    stray: Any = next(e for e in settled().services.store.read(0, 1000) if e.event.type == "RefundSettled")
-
-    with pytest.raises(HistoryBroken, match="was never requested"):
-        rows._asked(stray, "F-7")
 
 
 def test_a_ruling_without_a_policy_is_broken_history() -> None:

@@ -12,7 +12,7 @@ from returnable.domain.case import Case, evolve, fold
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
 from returnable.domain.errors import Impossible
-from returnable.domain.events import BY_TYPE, Event, OverrideGranted, RefundReversed
+from returnable.domain.events import BY_TYPE, Event, Inspected, OverrideGranted, RefundReversed
 from returnable.domain.overrides import FAILS_BY, effective
 from returnable.domain.policy import CLAUSE_IDS, bundled_policies
 from returnable.domain.ports import Recorded
@@ -35,9 +35,10 @@ def histories_of(seeds: Sequence[int]) -> Iterator[tuple[str, list[Recorded]]]:
 
 def commands_that_decide() -> dict[str, tuple[str, ...]]:
     """Command → the clauses that it can fail by, from the table of decisions."""
-    return {
+    table = {
         decision.of_command or str(decision.follows[0].of_command): clauses for decision, clauses in FAILS_BY.items()
     }
+    return table | {"correct_inspection": FAILS_BY[Inspected]}  # it makes the same decision again
 
 
 def overrides_in(ruling: Sequence[ClauseResult]) -> list[tuple[str, str]]:

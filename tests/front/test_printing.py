@@ -159,6 +159,7 @@ CALLS: dict[str, list[str]] = {
         "eligibility {unknown}",
     ],
     "audit": ["audit order/{order}", "audit return/{return} --json", "audit {spoilt}", "audit order/{unknown}"],
+    "bulk": ["bulk {absent} --command-id {spoilt}"],
     "worklist": ["worklist", "worklist --json", "worklist --kind {spoilt}"],
     "why": ["why {return}", "why {return} --json", "why order/{order}#7", "why {spoilt}", "why {unknown}"],
     "replay": ["replay order/{order}", "replay {return} --json", "replay {spoilt}", "replay {unknown}"],
