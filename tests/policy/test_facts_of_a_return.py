@@ -577,3 +577,22 @@ def test_the_bundled_policy_names_no_such_day() -> None:
     story = given(an_order(delivered=DELIVERED), request_return(at="2026-03-09 12:00")).at("2027-03-09 12:00")
 
     assert work(story) == []
+
+
+@pytest.mark.parametrize("end", ["declined", "withdrawn", "sent_back"])
+def test_an_override_of_the_order_asks_for_no_refund_of_a_return_that_is_over(end: str) -> None:
+    ends = {
+        "declined": declined(request_return(return_id="R-1", channel="phone", at="2026-03-09 12:00")),
+        "withdrawn": [request_return(at="2026-03-09 12:00"), withdraw_return()],
+        "sent_back": [
+            a_return(requested="2026-03-09 12:00", labelled="2026-03-09 12:30"),
+            declined(receive_return(at="2026-03-16 10:00")),
+            record_send_back(),
+        ],
+    }
+    story = given(an_order(delivered=DELIVERED), ends[end]).then_view("return/R-1", status=end)
+
+    story.given(override("returns.refund_after_inspection", "order/A-1"))
+
+    assert work(story) == []
+    story.when(request_refund()).then_error("transition.not_allowed", state=end)
