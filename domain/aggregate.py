@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Self, TypeVar
 
@@ -137,7 +137,17 @@ class Aggregate:
 
     def not_allowed(self, command: str, why: str = "") -> Impossible:
         """``transition.not_allowed`` for a command on this order, return or claim."""
-        return not_allowed(command, self.name, self.status, self.lifecycle, why)
+        return not_allowed(command, self.name, self.status, self.allowed_but(command), why)
+
+    def allowed_but(self, command: str) -> tuple[str, ...]:
+        """The other commands that its lifecycle allows now, and that some arguments make possible."""
+        impossible = self.impossible()
+        names = allowed_commands(self.lifecycle, self.status)
+        return tuple(name for name in names if name != command and not impossible.get(name))
+
+    def impossible(self) -> Mapping[str, bool]:
+        """Command → whether it is impossible now with any arguments, although the lifecycle allows it."""
+        return {}
 
 
 def allowed_commands(table: Table, state: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from returnable.domain.aggregate import Aggregate, allowed_commands, not_allowed
+from returnable.domain.aggregate import Aggregate
 from returnable.domain.calendar import elapsed_end
 from returnable.domain.commands import (
     AddClaimEvidence,
@@ -128,16 +128,8 @@ class Claim(Aggregate):
 
     # ---- events -----------------------------------------------------------------------------------------------------
 
-    def not_allowed(self, command: str, why: str = "") -> Impossible:
-        labels = self.way_back.labels.values()
-        never = {
-            "request_refund": self.remedy == "replacement",
-            "record_refund_result": self.refund_id is None,
-            "record_label_received": not labels,
-            "void_label": not any(label.status == "issued" for label in labels),
-        }
-        allowed = [name for name in allowed_commands(CLAIM, self.status) if name != command and not never.get(name)]
-        return not_allowed(command, self.name, self.status, tuple(allowed), why)
+    def impossible(self) -> Mapping[str, bool]:
+        return {**self.way_back.impossible(), "request_refund": self.remedy == "replacement"}
 
     def _move(self, event: Event, happened: Happened) -> None:
         self.status = CLAIM.after(self.status, event.type)

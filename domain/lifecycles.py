@@ -125,6 +125,7 @@ class ReturnLifecycle(Lifecycle):
         _move(received, authorized, labelled, in_transit, lost, withdrawn)
         | _move(inspected, rejected, cond="some_unit_is_inspected")
         | rejected.to(received)
+        | sent_back.to(received, cond="a_refused_parcel_is_taken_in")
         | _stay(received, *_settled, declined)
     )
     ParcelRejected = (

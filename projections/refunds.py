@@ -16,6 +16,7 @@ from returnable.domain.outcome import in_zone
 from returnable.domain.policy import Policy
 from returnable.domain.reasons import deduction_because
 from returnable.domain.refunds.owed import Owed, owed
+from returnable.domain.refunds.request import check_unsettled
 from returnable.domain.refunds.state import Refund, RefundSubject
 from returnable.domain.refunds.tenders import Payable, payable
 from returnable.projections.views import RefundView
@@ -74,9 +75,13 @@ def refund_at(values: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
 
 
 def due_view(subject: RefundSubject, policy: Policy, now: DecisionContext) -> RefundView:
-    """What would be paid if the refund were requested at ``now``; nothing as long as the policy owes nothing."""
+    """What would be paid if the refund were requested at ``now``; nothing as long as the policy owes nothing.
+
+    Raises what the request would raise for units that were settled by another return or claim.
+    """
     currency = subject.order.currency
     due = owed(subject, subject.weighing(now))
+    check_unsettled(subject, due)
     found = payable(subject, due, policy.clauses.returns_original_tender.allocation)
     return RefundView.model_validate(
         {

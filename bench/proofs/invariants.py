@@ -354,8 +354,7 @@ def every_task_can_be_done(found: Found) -> Iterator[str]:
         except Impossible as error:
             yield f"{task} cannot be done: {error}"
             continue
-        # An exception stays: it tells what happened.
-        if item.kind != "exception" and done.waits(item.kind, f"{item.subject}/{item.name}"):
+        if done.waits(item.kind, f"{item.subject}/{item.name}"):
             yield f"{task} is still on the worklist once it is done"
 
 
@@ -364,9 +363,11 @@ def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
     case, name = found.case, item.name
     item_stream = f"{item.subject}/{name}"
     on_subject = {f"{item.subject}_id": name}
-    if item.kind in ("notify_customer", "exception"):
-        subject = {"kind": item.subject, "id": name}
+    subject = {"kind": item.subject, "id": name}
+    if item.kind == "notify_customer":
         yield {"command": "notify_customer", "subject": subject, "notice": "We have looked at it."}
+    elif item.kind == "exception":
+        yield {"command": "close_exception", "subject": subject, "reason": "We have looked at it."}
     elif item.kind == "contact_customer":
         yield {"command": "record_claim_contact", **on_subject}
     elif item.kind == "void_label":

@@ -42,8 +42,8 @@ def weigh_cancellation(
     when_decided = clauses.cancellation_not_shipped.judged == "when_decided"
     bar_from = now.at if when_decided else judged_at
     # A parcel on record has left, even where the clock of this decision is behind the clock that recorded the parcel.
-    any_counts = deciding and when_decided
-    shipped = [p for p in order.parcels_by_shipment() if any_counts or p.shipped_at <= bar_from]
+    until = None if deciding and when_decided else bar_from
+    shipped = [parcel for parcel in order.parcels_by_shipment() if parcel.has_left(until)]
     parcels: list[Grounds] = [{"parcel_id": p.parcel_id, "shipped_at": to_text(p.shipped_at)} for p in shipped]
     weighing.weigh(
         "cancellation.not_shipped",

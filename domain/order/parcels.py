@@ -216,7 +216,7 @@ def _did_not_arrive(
 ) -> DecisionResult:
     parcel = _known_parcel(order, parcel_id)
     event = kind(**now.envelope(at), parcel_id=parcel_id)
-    if parcel.gone is not None and parcel.gone.at == event.occurred_at:
+    if parcel.told_gone is not None and parcel.told_gone.at == event.occurred_at:
         return DecisionResult()
     if parcel.delivered_at is not None:
         reason = f"parcel {parcel_id} {what}, but it was delivered at {to_text(parcel.delivered_at)}"

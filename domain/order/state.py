@@ -87,10 +87,10 @@ class Parcel:
     """Every report of its shipment."""
     deliveries: tuple[datetime, ...] = ()
     """Every reported time of its delivery."""
-    gone: Happened | None = None
-    """When it was lost or came back to the sender. Its units can be shipped again."""
+    told_gone: Happened | None = None
+    """When it was lost or came back to the sender, as was told. A delivery contradicts that until it is taken back."""
     lost: bool = False
-    """Whether it is gone because it was lost."""
+    """Whether it was told to be lost."""
 
     @property
     def status(self) -> Literal["in_transit", "delivered", "lost", "returned_to_sender"]:
@@ -100,6 +100,16 @@ class Parcel:
         if self.gone is not None:
             return "lost" if self.lost else "returned_to_sender"
         return "in_transit"
+
+    @property
+    def gone(self) -> Happened | None:
+        """When it was lost or came back to the sender, unless it was delivered. Its units can be shipped again."""
+        return self.told_gone if self.delivered is None else None
+
+    def has_left(self, at: datetime | None) -> bool:
+        """Whether it had left the shop by then, and was neither lost nor back; ``None``: by all that is recorded."""
+        left = at is None or self.shipped_at <= at
+        return left and not (self.gone is not None and (at is None or self.gone.at <= at))
 
     @property
     def delivered_at(self) -> datetime | None:
@@ -402,6 +412,13 @@ class Order(Aggregate):
         if open_returns:
             raise self.not_allowed(command, f"return {', '.join(open_returns[:10])} of it is not settled")
 
+    def impossible(self) -> Mapping[str, bool]:
+        by_customer = self.status == "cancelled" and not self.every_unit_cancelled
+        return {
+            "correct_delivery": not self.parcels,
+            "request_refund": not by_customer and not any(self.cancelled_here.values()),
+        }
+
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _move(self, event: Event, happened: Happened) -> None:
@@ -465,7 +482,6 @@ class Order(Aggregate):
                 delivered=happened,
                 return_before=event.return_before,
                 report_before=event.report_before,
-                gone=None,
             )
         self.parcels[event.parcel_id] = replace(parcel, deliveries=(*parcel.deliveries, event.occurred_at))
         self._assume_contents()
@@ -515,8 +531,8 @@ class Order(Aggregate):
             parcel = self.parcels.get(event.parcel_id)
             if parcel is None:
                 raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was never shipped")
-            if parcel.delivered is None:
-                self.parcels[event.parcel_id] = replace(parcel, gone=happened, lost=isinstance(event, OutboundLost))
+            lost = isinstance(event, OutboundLost)
+            self.parcels[event.parcel_id] = replace(parcel, told_gone=happened, lost=lost)
         elif isinstance(event, AccountLinked):
             self.account_since = min(event.occurred_at, self.account_since or event.occurred_at)
             self.account_id = event.account_id

@@ -13,7 +13,7 @@ from returnable.domain.errors import Impossible
 from returnable.domain.events import RefundDeclined, Refunded, RefundRequested
 from returnable.domain.fields import to_text
 from returnable.domain.money import to_major
-from returnable.domain.order.state import Order
+from returnable.domain.order.state import Held, Order
 from returnable.domain.policy import Policy
 from returnable.domain.ports import ReservedId
 from returnable.domain.refunds.owed import Owed, owed, units_cancelled
@@ -27,18 +27,30 @@ def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | No
     """What a request would pay now; ``None`` where earlier attempts leave nothing to ask for.
 
     A first request is always possible, and closes its subject even where nothing is left to pay. So is one after all attempts
-    failed. Raises ``transition.not_allowed`` where its lifecycle allows none, ``quantity.exceeded`` where another return or
-    claim has units of it, and ``money.mismatch`` where less is left of what was captured.
+    failed. Raises ``transition.not_allowed`` where its lifecycle allows none, ``quantity.exceeded`` where units of it are settled
+    elsewhere already, and ``money.mismatch`` where less is left of what was captured.
     """
     about.subject.check_allows("RefundRequested", "request_refund")
-    if isinstance(about.subject, Return):
-        for item in due.items:
-            about.order.check_quantity(
-                item.line_id, item.quantity, about.held[item.line_id], "return_id", but=about.subject.name
-            )
+    check_unsettled(about, due)
     found = payable(about, due, policy.clauses.returns_original_tender.allocation)
     settled = any(refund.status != "failed" for refund in about.attempts)
     return None if settled and not found.total else found
+
+
+def check_unsettled(about: RefundSubject, due: Owed) -> None:
+    """Raise ``quantity.exceeded`` where units of a return were refunded by another return, settled by a claim, or cancelled.
+
+    Another return that only has them as well does not count: of the two, the first to be refunded gets the money.
+    """
+    if not isinstance(about.subject, Return):
+        return
+    returns = {ret.name: ret for ret in about.returns.values()}
+    for item in due.items:
+        settled = Held()
+        settled.cancelled = about.held[item.line_id].cancelled
+        for name, count in about.held[item.line_id].by.items():
+            settled.by[name] = returns[name].refunded.get(item.line_id, 0) if name in returns else count
+        about.order.check_quantity(item.line_id, item.quantity, settled, "return_id", but=about.subject.name)
 
 
 def check_may_request(about: RefundSubject, command: str) -> None:

@@ -108,7 +108,8 @@ def _states(ret: Return, event: Event) -> Iterator[str]:
         yield f"the return was withdrawn at {to_text(ret.withdrawn.at)}, but {_said(event)}"
     if ret.status in ("refunded", "refund_failed") and arrives and ret.received is None:
         yield f"the return was paid before it arrived: {_said(event)}"
-    if ret.status == "sent_back" and isinstance(event, Received | ParcelRejected | Inspected):
+    went_back = arrives and any(count > ret.rejected.get(line_id, 0) for line_id, count in ret.sent_back.items())
+    if went_back or (ret.status == "sent_back" and isinstance(event, Received | ParcelRejected | Inspected)):
         yield f"its units were sent back to the customer, but {_said(event)}"
     if isinstance(event, ParcelLost) and ret.received is not None and all(box.arrivals for box in ret.boxes.values()):
         yield f"the parcel arrived at {to_text(ret.received.at)}, but it was reported lost at {to_text(event.occurred_at)}"
@@ -149,12 +150,11 @@ def _lateness(ret: Return, after: Return, event: Event) -> Iterator[str]:
 
 
 def _units_twice(ret: Return, after: Return, order: Order, held: Mapping[str, Held]) -> Iterator[str]:
-    """A return that had given its units up has them again, and others have them, too."""
-    if not ret.called_off or after.called_off:
-        return
-    for line_id in sorted(after.line_ids):
-        taken = sum(held.get(line_id, {}).values())
-        if taken + sum(after.held(line_id).values()) > order.units(line_id):
+    """A return that had given units up has them again, and others have them, too."""
+    for line_id in sorted(after.line_ids) if held else ():
+        before, now = (sum(each.held(line_id).values()) for each in (ret, after))
+        taken = held[line_id].total - before if not ret.cancelled else 0
+        if now > before and taken + now > order.units(line_id):
             yield f"{units(taken)} of line {line_id} {plural(taken, 'is', 'are')} in another return or claim as well"
 
 

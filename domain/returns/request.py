@@ -103,7 +103,9 @@ def are_cancelled(
 
     def cancelled(line_id: str, quantity: int) -> bool:
         units, taken = order.units(line_id), held[line_id]
-        shipped_all_the_same = min(taken.cancelled, order.in_parcels(line_id) - (units - taken.cancelled))
+        # The others are in parcels first: those that were not cancelled, and those that were in a return before they were.
+        others = max(units, taken.total) - taken.cancelled
+        shipped_all_the_same = min(taken.cancelled, order.in_parcels(line_id) - others)
         return units - taken.total < quantity <= shipped_all_the_same - coming_back[line_id].total
 
     return all(cancelled(line_id, quantity) for line_id, quantity in asked)

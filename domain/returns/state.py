@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from returnable.domain.aggregate import Aggregate, allowed_commands, not_allowed
+from returnable.domain.aggregate import Aggregate, not_allowed
 from returnable.domain.deadlines import Happened, passed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -215,10 +215,18 @@ class Return(Aggregate):
     def not_allowed(self, command: str, why: str = "") -> Impossible:
         if not self.of_claim:
             return super().not_allowed(command, why)
-        allowed = tuple(
-            name for name in allowed_commands(RETURN, self.status) if name in WRONG_ITEM and name != command
-        )
+        allowed = tuple(name for name in self.allowed_but(command) if name in WRONG_ITEM)
         return not_allowed(command, f"the wrong item of {self.name}", self.status, allowed, why)
+
+    def impossible(self) -> Mapping[str, bool]:
+        alone = sum(line.quantity for line in self.lines) == 1
+        return {
+            "record_label_received": not self.labels,
+            "void_label": not any(label.status == "issued" for label in self.labels.values()),
+            "reduce_return": alone or not any(self.reducible(line.line_id) for line in self.lines),
+            "correct_inspection": not self.anything_inspected(),
+            "withdraw_return": bool(self.refunded),
+        }
 
     # ---- boxes ------------------------------------------------------------------------------------------------------
 
@@ -351,6 +359,11 @@ class Return(Aggregate):
         unseen = self.quantity(line_id) - self.accepted.get(line_id, 0) - rejected
         return unseen - max(0, self.sent_back.get(line_id, 0) - rejected)
 
+    def reducible(self, line_id: str) -> int:
+        """How many units of a line the customer may still keep: those neither inspected nor paid back."""
+        unpaid = self.quantity(line_id) - self.refunded.get(line_id, 0)
+        return min(unpaid, self.uninspected(line_id))
+
     def _unwanted(self, line_id: str) -> int:
         """How many units of a line must not stay here, whether they went back or not."""
         quantity, accepted = self.quantity(line_id), self.accepted.get(line_id, 0)
@@ -426,12 +439,13 @@ class Return(Aggregate):
 
     def _move(self, event: Event, happened: Happened) -> None:
         RETURN.after(self.status, event.type)  # raises where the lifecycle forbids it
+        was_refused = self.wholly_refused
         self._learn(event, happened)
         holds = False  # what the guard of the move asks; most have none
         if isinstance(event, SentBack | ReturnReduced):
             holds = self.nothing_is_left()
         elif isinstance(event, Received):
-            holds = self.anything_inspected()
+            holds = was_refused if self.status == "sent_back" else self.anything_inspected()
         elif isinstance(event, ParcelRejected):
             holds = not self.taken_in
         elif isinstance(event, Inspected | InspectionCorrected):
@@ -536,6 +550,9 @@ class Return(Aggregate):
         proven_at = happened.at if happened.at >= self.asked_at else event.recorded_at
         taken_in = known.taken_in or isinstance(event, Received)
         arrivals = (*known.arrivals, Arrival(*happened, proven_at))
+        if known.refused and taken_in:  # what was sent back of it is here again
+            told = self.told_sent_back.items()
+            self.told_sent_back = {line_id: min(count, self.rejected.get(line_id, 0)) for line_id, count in told}
         self._put(key, event.box_id, replace(known, arrivals=arrivals, taken_in=taken_in, refused=not taken_in))
         if isinstance(event, Received):
             self._judge_labels(event)

@@ -221,8 +221,7 @@ def reduce_return(ret: Return, command: ReduceReturn, now: DecisionContext) -> D
     ret.check_lines((line.line_id for line in command.lines), "lines[{}].line_id")
     ret.check_allows("ReturnReduced", command.command)
     for index, line in enumerate(command.lines):
-        unpaid = ret.quantity(line.line_id) - ret.refunded.get(line.line_id, 0)
-        left = min(unpaid, ret.uninspected(line.line_id))
+        left = ret.reducible(line.line_id)
         if line.quantity > left:
             kept = f"{units(line.quantity)} of line {line.line_id} {plural(line.quantity, 'is', 'are')} kept"
             reason = f"{kept}, but {left} {plural(left, 'is', 'are')} neither inspected nor paid back"

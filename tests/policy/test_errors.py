@@ -11,6 +11,7 @@ from returnable.testing import (
     Step,
     a_return,
     an_order,
+    cancel_order,
     confirm_order,
     correct_delivery,
     correct_inspection,
@@ -216,6 +217,22 @@ def test_a_transition_error_names_the_state_the_command_and_what_is_allowed_now(
     assert outcome["error"]["state"] == "labelled"
     assert "correct_inspection" in outcome["error"]["message"]
     assert "receive_return" in outcome["error"]["allowed"]
+
+
+def test_only_what_some_arguments_make_possible_is_allowed() -> None:
+    came = receive_return(at="2026-03-10 09:00")
+    facts = ["record_return_shipment", "receive_return", "report_return_lost", "inspect_return", "record_send_back"]
+    bought = an_order(quantity=2, delivered="2026-03-05 14:00")
+    one, two = (given(bought, a_return(units=count, requested="2026-03-09 12:00"), came) for count in (1, 2))
+
+    # There is no label and no finding yet, and one unit is not reduced.
+    for story, reducible in ((one, []), (two, ["reduce_return"])):
+        allowed = story.tell(withdraw_return())["error"]["allowed"]
+        assert sorted(allowed) == sorted([*facts, *reducible, "issue_label", "request_refund"])
+    # The desk owes nothing for the order.
+    owes_nothing = given(an_order(delivered="2026-03-05 14:00")).tell(cancel_order())["error"]["allowed"]
+    assert "correct_delivery" in owes_nothing
+    assert "request_refund" not in owes_nothing
 
 
 def test_the_clock_of_the_lines_never_runs_backwards() -> None:

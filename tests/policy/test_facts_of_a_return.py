@@ -284,12 +284,56 @@ def test_a_withdrawn_return_that_arrives_names_the_return_that_has_its_units_by_
         "the return was withdrawn at 2026-03-10T13:00:00Z, but the parcel arrived at 2026-03-10T13:00:00Z",
         "1 unit of line 1 is in another return or claim as well",
     ]
-    story.given(inspect_return())
-    assert set(work(story)) == {"exception"}
-    story.when(request_refund()).then_error("quantity.exceeded")
-    story.given(withdraw_return("R-2"), close_exception())
+    story.given(inspect_return(), close_exception())
     assert work(story) == ["request_refund"]
     story.when(request_refund()).then("RefundRequested")
+
+
+def test_of_two_returns_that_have_one_unit_the_first_to_be_refunded_gets_the_money() -> None:
+    again = [request_return(return_id="R-2"), record_return_shipment(None, return_id="R-2", at="2026-03-11 09:00")]
+    story = given(labelled(), withdraw_return(at="2026-03-10 09:00"), *again, receive_return(), receive_return("R-2"))
+
+    story.given(inspect_return(return_id="R-2"), inspect_return())
+    assert sorted(work(story)) == ["exception", "request_refund", "request_refund"]
+    story.when(request_refund("F-2", return_id="R-2")).then("RefundRequested")
+
+    why = "return_id: asked for 1 of line 1, but 1 was bought, and it is in return R-2"
+    story.when(request_refund("F-1")).then_error("quantity.exceeded", message=why)
+    assert story.ask_in_vain("refund", return_id="R-1")["message"] == why
+    assert work(story) == ["exception"]
+
+
+@pytest.mark.parametrize(("found", "next_task"), [(0, "request_refund"), (1, "send_back")])
+def test_a_parcel_that_was_sent_back_as_late_and_was_in_time_comes_again(found: int, next_task: str) -> None:
+    refused = declined(receive_return(at="2026-03-16 10:00"))
+    story = given(labelled(), refused, record_send_back()).then_view("return/R-1", status="sent_back")
+    story.given(record_return_shipment(shipped_at="2026-03-11 18:00", proof="carrier_scan", at="2026-03-17 10:00"))
+
+    story.when(receive_return(at="2026-03-19 10:00")).then("Received", "ExceptionRaised")
+
+    said = "its units were sent back to the customer, but the parcel arrived at 2026-03-19T14:00:00Z"
+    assert reasons(story) == [said]
+    story.given(close_exception()).then_view("return/R-1", status="received")
+    assert work(story) == ["inspect"]
+    story.when(request_return(return_id="R-2")).then_error("quantity.exceeded")
+    story.given(inspect_return(1 - found, rejected=found or None))
+    assert work(story) == [next_task]
+
+
+def test_a_refused_box_that_was_sent_back_and_comes_again_is_an_exception() -> None:
+    story = two_boxes().given(inspect_return(1))
+    late = receive_return(box_id="3", at="2026-03-16 10:00")
+    story.when(late).then_declined("returns.ship_by")
+    story.given(record_send_back(), request_return(return_id="R-2", at="2026-03-18 10:00"))
+
+    proof = record_return_shipment(None, box_id="3", shipped_at="2026-03-11 18:00", proof="carrier_scan")
+    story.when(proof).then("ReturnShipped", "ExceptionRaised")
+    story.when(receive_return(box_id="3", at="2026-03-19 11:00")).then("Received", "ExceptionRaised")
+
+    assert reasons(story) == [
+        "its units were sent back to the customer, but the parcel arrived at 2026-03-19T15:00:00Z",
+        "1 unit of line 1 is in another return or claim as well",
+    ]
 
 
 def test_a_lost_parcel_that_was_paid_turns_up() -> None:
@@ -533,3 +577,22 @@ def test_the_bundled_policy_names_no_such_day() -> None:
     story = given(an_order(delivered=DELIVERED), request_return(at="2026-03-09 12:00")).at("2027-03-09 12:00")
 
     assert work(story) == []
+
+
+@pytest.mark.parametrize("end", ["declined", "withdrawn", "sent_back"])
+def test_an_override_of_the_order_asks_for_no_refund_of_a_return_that_is_over(end: str) -> None:
+    ends = {
+        "declined": declined(request_return(return_id="R-1", channel="phone", at="2026-03-09 12:00")),
+        "withdrawn": [request_return(at="2026-03-09 12:00"), withdraw_return()],
+        "sent_back": [
+            a_return(requested="2026-03-09 12:00", labelled="2026-03-09 12:30"),
+            declined(receive_return(at="2026-03-16 10:00")),
+            record_send_back(),
+        ],
+    }
+    story = given(an_order(delivered=DELIVERED), ends[end]).then_view("return/R-1", status=end)
+
+    story.given(override("returns.refund_after_inspection", "order/A-1"))
+
+    assert work(story) == []
+    story.when(request_refund()).then_error("transition.not_allowed", state=end)

@@ -312,6 +312,17 @@ def test_a_unit_that_the_shop_cancelled_and_shipped_all_the_same_comes_back() ->
     story.then_view("refund/F-2", total="0.00")
 
 
+def test_a_unit_that_was_in_a_return_before_it_was_cancelled_elsewhere_does_not_come_back_twice() -> None:
+    story = given(an_order(quantity=2, delivered="2026-03-05 14:00"), request_return(1, at="2026-03-06 10:00"))
+    story.when(cancel_order(2, elsewhere=True)).then("UnitsCancelled", "ExceptionRaised")
+
+    story.when(request_return(1, return_id="R-2")).then("ReturnRequested", "ReturnAuthorized")
+    story.when(request_return(1, return_id="R-3")).then_error("transition.not_allowed")
+
+    (line,) = story.ask("eligibility/A-1")["lines"]
+    assert line["return"]["allowed"] is False
+
+
 def test_eligibility_says_that_goods_of_a_cancelled_order_may_come_back() -> None:
     story = given(shipped_before_the_cancellation())
 

@@ -236,3 +236,31 @@ def test_a_request_may_name_the_parcel() -> None:
     story.when(request_return(return_id="R-2", lines=named)).then_error("quantity.exceeded")
     story.when(request_return(return_id="R-2", lines=[{**named[0], "parcel_id": "P-9"}])).then_error("parcel.unknown")
     story.when(request_return(return_id="R-2", at="2026-03-20 09:00")).then_declined("returns.window")
+
+
+@pytest.mark.parametrize("gone", [report_parcel_lost, record_parcel_returned])
+@pytest.mark.parametrize("gone_first", [True, False])
+def test_a_parcel_that_is_gone_is_gone_again_once_its_delivery_is_taken_back(gone: Any, gone_first: bool) -> None:
+    told = [gone(), record_delivery(delivered_at=DELIVERED)]
+    story = given(ORDERED, record_shipment(at=SHIPPED)).at("2026-03-06 09:00")
+    story.given(*(told if gone_first else told[::-1])).then_view("order/A-1", status="delivered")
+
+    story.given(correct_delivery(at="2026-03-07 09:00"))
+
+    status = "lost" if gone is report_parcel_lost else "returned_to_sender"
+    assert parcels(story) == [("P-1", status, "2026-03-03T09:00:00-05:00", None)]
+    story.when(record_shipment("P-2")).then("Shipped")
+
+
+@pytest.mark.parametrize("gone", [report_parcel_lost, record_parcel_returned])
+def test_a_parcel_that_is_gone_does_not_bar_the_cancellation(gone: Any) -> None:
+    story = given(ORDERED, record_shipment(at="2026-03-02 10:30")).at("2026-03-02 11:00")
+    story.when(request_cancellation()).then_declined("cancellation.not_shipped")
+
+    story.given(gone()).when(request_cancellation(at="2026-03-02 11:30")).then("CancellationRequested", "Cancelled")
+
+    # It turns up all the same: it may come back, and nothing more is owed.
+    story.when(record_delivery(at="2026-03-05 14:00")).then("Delivered", "ExceptionRaised")
+    story.when(request_return()).then("ReturnRequested", "ReturnAuthorized")
+    story.then_view("refund", {"return_id": "R-1"}, total="0.00")
+    story.then_view("refund", {"order_id": "A-1"}, total="600.00")
