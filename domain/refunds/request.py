@@ -27,8 +27,8 @@ def may_request(about: RefundSubject, due: Owed, policy: Policy) -> Payable | No
     """What a request would pay now; ``None`` where earlier attempts leave nothing to ask for.
 
     A first request is always possible, and closes its subject even where nothing is left to pay. So is one after all attempts
-    failed. Raises ``transition.not_allowed`` where its lifecycle allows none, ``quantity.exceeded`` where units of it are settled
-    elsewhere already, and ``money.mismatch`` where less is left of what was captured.
+    failed. Raises ``transition.not_allowed`` where its lifecycle allows none, ``quantity.exceeded`` where its units are
+    settled elsewhere already, and ``money.mismatch`` where less is left of what was captured.
     """
     about.subject.check_allows("RefundRequested", "request_refund")
     check_unsettled(about, due)

@@ -9,7 +9,6 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from returnable.domain.case import Case, evolve, fold
-from returnable.domain.claims import Claim
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
 from returnable.domain.errors import Impossible
@@ -19,15 +18,14 @@ from returnable.domain.events import (
     Inspected,
     InspectionCorrected,
     OverrideGranted,
+    RefundRequested,
     RefundReversed,
     ReturnReduced,
 )
-from returnable.domain.order.state import Order
 from returnable.domain.overrides import FAILS_BY, effective
 from returnable.domain.policy import CLAUSE_IDS, bundled_policies
 from returnable.domain.ports import Recorded
 from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
-from returnable.domain.returns.state import Return
 from returnable.domain.ruling import ClauseResult
 from returnable.testing.behaviour import World
 
@@ -115,14 +113,17 @@ def useless(case: Case, granted_at: Event) -> list[tuple[str, Event]]:
         for subject in (case.order, *case.returns.values(), *case.claims.values())
         for lines in ((), *((line_id,) for line_id in subject.line_ids))
         for clause in CLAUSE_IDS
-        if clause not in effective(case, subject, POLICY, lines) and not judged_again(subject, clause)
+        if clause not in effective(case, subject, POLICY, lines) and not judged_again(clause, lines)
     ]
 
 
-def judged_again(subject: Order | Return | Claim, clause: str) -> bool:
-    """Whether a box that comes after all, to a return that is closed or has come, is judged by the clause once more."""
-    came_or_closed = isinstance(subject, Return) and bool(subject.boxes or subject.called_off)
-    return came_or_closed and clause in ("returns.ship_by", "returns.condition")
+OF_GOODS = ("returns.ship_by", "returns.condition", "returns.refund_after_inspection", "returns.transit_risk")
+"""Clauses about goods. They are judged once more when goods come back after all, to a return that is closed or has come."""
+
+
+def judged_again(clause: str, lines: tuple[str, ...]) -> bool:
+    """Whether what is learnt later can make a decision possible again that weighs the clause, for some of the lines."""
+    return clause in OF_GOODS or (bool(lines) and clause in FAILS_BY[RefundRequested])
 
 
 @given(HISTORIES, st.integers(1, 60))
