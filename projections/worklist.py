@@ -142,7 +142,6 @@ def _refunds_due(case: Case, stream: str, policy: Policy) -> Iterator[Waiting]:
 def _refund_due(subject: RefundSubject, at: datetime, policy: Policy) -> bool:
     try:
         check_may_request(subject, "request_refund")
-        subject.subject.check_allows("RefundRequested", "request_refund")
         weighing = subject.weighing(DecisionContext(at, policy))
         due = owed(subject, weighing)
         return weighing.allowed and may_request(subject, due, policy) is not None
