@@ -222,7 +222,8 @@ class Return(Aggregate):
         alone = sum(line.quantity for line in self.lines) == 1
         return {
             "record_label_received": not self.labels,
-            "void_label": not any(label.status == "issued" for label in self.labels.values()),
+            # Whether a label voided by itself depends on the clock.
+            "void_label": not any(label.status in ("issued", "void") for label in self.labels.values()),
             "reduce_return": alone or not any(self.reducible(line.line_id) for line in self.lines),
             "correct_inspection": not self.anything_inspected(),
             "withdraw_return": bool(self.refunded),

@@ -280,11 +280,9 @@ def test_an_error_says_where_the_lifecycle_stands_and_what_it_allows() -> None:
         allowed=[
             "issue_label",
             "record_label_received",
-            "void_label",
             "record_return_shipment",
             "receive_return",
             "report_return_lost",
-            "reduce_return",
             "inspect_return",
             "record_send_back",
             "request_refund",
