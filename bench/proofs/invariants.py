@@ -264,8 +264,12 @@ def _credited_twice(found: Found) -> Iterator[str]:
 
 
 def _paid_elsewhere_too(found: Found) -> Iterator[str]:
-    """At each request: what was paid elsewhere for its units, or for no unit in particular, is not paid again."""
+    """At each request: what was paid elsewhere for its units, or for no unit in particular, is not paid again.
+
+    What was cancelled elsewhere may have been paid by it; that part is no credit.
+    """
     paid: Counter[str] = Counter()
+    cancelled = 0
     lines: dict[str, Counter[str]] = {}
     latest: dict[str, RefundRequested] = {}
     for entry in found.events:
@@ -273,6 +277,10 @@ def _paid_elsewhere_too(found: Found) -> Iterator[str]:
         if isinstance(event, RefundRecorded):
             paid[event.refund_id] = sum(tender.amount for tender in event.tenders)
             lines[event.refund_id] = Counter({units.line_id: units.quantity for units in event.lines})
+        elif isinstance(event, UnitsCancelled) and event.elsewhere:
+            for units in event.lines:
+                line = found.case.order.lines[units.line_id]
+                cancelled += line.unit_price * units.quantity + line.tax
         elif isinstance(event, RefundSettled | RefundReversed) and event.refund_id in paid:
             paid.pop(event.refund_id)  # disputed: what is left of it is another question
         elif isinstance(event, RefundRequested):
@@ -284,7 +292,7 @@ def _paid_elsewhere_too(found: Found) -> Iterator[str]:
             free = sum(max(0, amount - used[name]) for name, amount in paid.items() if lines[name] <= ours)
             asked = sum(tender.amount for tender in event.tenders)
             credits = sum(credit.amount for credit in event.credits)
-            if asked and credits < free:
+            if asked and credits < free - cancelled:
                 yield (
                     f"refund {event.refund_id} asks for {found.major(asked)}, although {found.major(free)} were paid "
                     f"elsewhere, of which {found.major(credits)} are credited"
