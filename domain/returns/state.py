@@ -74,8 +74,9 @@ class Label:
         return self.status == "issued" and (self.lapsed is None or self.lapsed.at != self.void_at)
 
     def voided_by_itself(self, moment: datetime) -> bool:
-        """Whether the deadline passed before it was used."""
-        return self.status_at(moment) == "void" and self.status != "void_by_hand"
+        """Whether the deadline had passed by then without its use, recorded or not."""
+        unused = self.status in ("issued", "void")
+        return unused and passed("returns.ship_by", self.void_at, moment)
 
     def in_time(self, used_at: datetime) -> bool:
         """Whether the label could still be used at that instant."""

@@ -23,6 +23,7 @@ from returnable.testing import (
     record_return_shipment,
     request_return,
     run_deadlines,
+    step,
     void_label,
 )
 
@@ -219,3 +220,17 @@ def test_a_merchant_without_the_clause_replaces_void_labels_and_refuses_nothing(
     story.given(record_return_shipment("L-2", at="2026-03-30 09:00"))
 
     story.at("2026-03-31 09:00").when(receive_return()).then("Received")
+
+
+def test_what_was_reduced_before_a_label_voided_gets_a_label_whether_the_deadline_is_recorded_or_not() -> None:
+    for recorded in (False, True):
+        story = given(
+            an_order(price="600.00", quantity=2, delivered="2026-03-05 14:00"),
+            a_return(units=2, requested="2026-03-06 10:00", labelled="2026-03-06 11:00"),
+            step("reduce_return", return_id="R-1", lines=[{"line_id": "1", "quantity": 1}], at="2026-03-06 12:00"),
+        ).at("2026-03-12 09:00")
+        if recorded:
+            story.when(run_deadlines()).then("LabelVoided")
+
+        story.given(request_return(1, return_id="R-2"))
+        story.when(issue_label("L-2", return_id="R-2")).then("LabelIssued")
