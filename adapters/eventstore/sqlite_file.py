@@ -215,9 +215,10 @@ def _check_open_alike(path: str) -> None:
             if not files or files[0][1] != inode:
                 continue
             for name, known in files[1:]:
-                if name not in (real, f"{real}-wal", f"{real}-shm"):
+                leads_elsewhere = name not in (real, f"{real}-wal", f"{real}-shm")
+                if leads_elsewhere and files[0][0] != path:
                     raise StoreUnusable(f"{path}: this process has the file open under another name, {files[0][0]}")
-                if not _leads_to(name, known):
+                if leads_elsewhere or not _leads_to(name, known):  # a link may have taken the place of the file
                     raise StoreUnusable(
                         f"{path}: {name} was removed, renamed or replaced while this process had the file open: close every "
                         "desk on it, and open it again then"
