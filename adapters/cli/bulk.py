@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
 from pydantic_core import from_json, to_json
 
 from returnable.adapters.bulk import handle_many
-from returnable.adapters.cli.options import store_option
+from returnable.adapters.cli.options import content_of, store_option
 from returnable.adapters.cli.printing import print_json
 from returnable.adapters.clock import system_clock
 from returnable.adapters.wiring import assemble
@@ -56,9 +54,8 @@ def bulk(file: str, command_id: str, store: str) -> int:
 
 
 def _lines(file: str) -> list[dict[str, Any]]:
-    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     found: list[dict[str, Any]] = []
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(content_of(file).splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from secrets import token_bytes
 from typing import Any, TypeVar
 
@@ -174,6 +176,15 @@ def print_answer(view: V, as_json: bool, show: Callable[[V], None]) -> None:
         print_json(view.model_dump_json(by_alias=True, indent=2))
     else:
         show(view)
+
+
+def content_of(file: str) -> bytes:
+    """What the argument FILE of a command names: a file, or standard input for ``-``."""
+    if file != "-":
+        return Path(file).read_bytes()
+    if sys.stdin is None:
+        raise click.UsageError("there is no standard input to read from")
+    return sys.stdin.buffer.read()
 
 
 def report_damage(damage: Damage, err: bool = True) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import click
 from pydantic_core import to_json
 
 from returnable.adapters import scenario
-from returnable.adapters.cli.options import policy_option
+from returnable.adapters.cli.options import content_of, policy_option
 from returnable.adapters.cli.printing import say
 from returnable.adapters.cli.progress import printing_progress
 from returnable.adapters.cli.words import checked, explained, summary_lines
@@ -47,13 +46,10 @@ def play(file: str, store: str, policy: str | None, check: bool, explain: bool) 
     """
     if check and explain:
         raise click.UsageError("--check and --explain exclude each other")
-    if file == "-" and sys.stdin is None:
-        raise click.UsageError("there is no standard input to read from")
     if file != "-" and Path(file).is_dir():
         return _check_folder(file, store, policy, check)
     name = "standard input" if file == "-" else file
-    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    lines = scenario.read_scenario(content, name)
+    lines = scenario.read_scenario(content_of(file), name)
     if policy is None and file != "-":
         beside = scenario.policy_beside(file)
         policy = None if beside is None else str(beside)
