@@ -14,8 +14,7 @@ from returnable.domain.events import (
     ExceptionClosed,
     ExceptionRaised,
     OverrideGranted,
-    RefundFailed,
-    RefundReversed,
+    RefundAnswer,
     RefundSettled,
 )
 from returnable.domain.ids import StreamId, SubjectKind
@@ -76,7 +75,7 @@ class Aggregate:
         ``money_is_owed``: whether less is paid back than should be, after an answer of the payment provider.
         """
         happened = Happened(event.occurred_at, version)
-        if isinstance(event, RefundSettled | RefundFailed | RefundReversed):
+        if isinstance(event, RefundAnswer):
             holds = money_is_owed != isinstance(event, RefundSettled)
             self.status = self.lifecycle.after(self.status, event.type, holds)
         elif event.moves:

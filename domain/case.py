@@ -17,6 +17,7 @@ from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
     Event,
+    RefundAnswer,
     RefundRecorded,
     RefundRequested,
     RefundSettled,
@@ -26,7 +27,7 @@ from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order.state import Held, Order, Replacement
 from returnable.domain.ports import Recorded, ReservedId, Tip
-from returnable.domain.refunds.state import Refund, RefundSubject, Result, attempts_by_stream, due_by, on_its_way
+from returnable.domain.refunds.state import Refund, RefundSubject, attempts_by_stream, due_by, on_its_way
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns.state import Return
 from returnable.domain.ruling import Use
@@ -126,9 +127,8 @@ class Case:
             if claim.line_id == line_id:
                 held.add(claim.held(line_id), claim.name)
                 held.add(order.given_away(claim.claim_id), claim.name)
-        # The customer's request cancels all that nothing else holds.
-        whole = order.status == "cancelled" and not order.every_unit_cancelled
-        held.cancel(max(0, order.units(line_id) - held.total) if whole else order.cancelled(line_id))
+        by_customer = order.cancelled_by_customer
+        held.cancel(max(0, order.units(line_id) - held.total) if by_customer else order.cancelled(line_id))
         return held
 
     @cached_property
@@ -187,7 +187,7 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     refund_id = event.refund_id
     if refund_id is not None:
         _apply_to_refund(case, refund_id, stream, version, event, owned)
-    subject.apply(event, version, isinstance(event, Result) and _money_is_owed(case, stream, event))
+    subject.apply(event, version, isinstance(event, RefundAnswer) and _money_is_owed(case, stream, event))
     if isinstance(subject, Order):
         case.order = subject
     else:
@@ -214,7 +214,7 @@ def _apply_to_refund(case: Case, refund_id: str, stream: str, version: int, even
     owned.add(key)
 
 
-def _money_is_owed(case: Case, stream: str, answer: Result) -> bool:
+def _money_is_owed(case: Case, stream: str, answer: RefundAnswer) -> bool:
     """Whether less went back for a subject than it is owed; before an answer that pays, what is pending does not count."""
     attempts = attempts_by_stream(case.refunds.values()).get(stream, [])
     paid = sum(refund.settled for refund in attempts)

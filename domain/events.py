@@ -653,6 +653,10 @@ class RefundReversed(Event):
     reason: FreeText | None = None
 
 
+RefundAnswer = RefundSettled | RefundFailed | RefundReversed
+"""An event that holds an answer of the payment provider."""
+
+
 class PaidElsewhere(Part):
     """What went back to a payment without the desk's asking."""
 

@@ -30,12 +30,11 @@ from returnable.domain.events import (
     OverrideGranted,
     Part,
     PaymentCaptured,
+    RefundAnswer,
     RefundDeclined,
-    RefundFailed,
     RefundOverdue,
     RefundRecorded,
     RefundRequested,
-    RefundReversed,
     RefundSettled,
     RefusalsCounted,
     Shipped,
@@ -178,7 +177,7 @@ def _fields(entry: Recorded, command: str) -> Fields:
         known |= dict.fromkeys(NOT_IN_EVENTS[command], NOT_RECORDED)
     elif isinstance(event, RefundDeclined):
         known["refund_id"] = _stand_in(entry)
-    elif isinstance(event, RefundSettled | RefundFailed | RefundReversed):
+    elif isinstance(event, RefundAnswer):
         known["result"] = "succeeded" if isinstance(event, RefundSettled) else "failed"
         known["amount"] = to_major(event.amount, event.currency)
     elif isinstance(event, PaymentCaptured):

@@ -17,11 +17,9 @@ from returnable.domain.events import (
     Confirmed,
     Event,
     PaymentCaptured,
-    RefundFailed,
+    RefundAnswer,
     RefundRecorded,
     RefundRequested,
-    RefundReversed,
-    RefundSettled,
 )
 from returnable.domain.money import to_major
 from returnable.domain.outcome import ClauseView, clause_views
@@ -222,7 +220,7 @@ class Rows:
             return event.currency, to_major(sum(one.amount for one in event.payments), event.currency)
         if isinstance(event, RefundRequested | RefundRecorded):
             return event.currency, to_major(sum(one.amount for one in event.tenders), event.currency)
-        if isinstance(event, RefundSettled | RefundFailed | RefundReversed | PaymentCaptured):
+        if isinstance(event, RefundAnswer | PaymentCaptured):
             return event.currency, to_major(event.amount, event.currency)
         return None, None
 

@@ -90,7 +90,8 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     for subject in (order, *case.returns.values(), *case.claims.values()):
         if subject.exceptions:
             yield Waiting("exception", *StreamId.parse(subject.stream), zone_name)
-    yield from _refunds_due(case, order.stream, policy)
+    if order.may_owe:
+        yield from _refunds_due(case, order.stream, policy)
     for ret in case.returns.values():
         yield from _of_return(case, ret, policy)
     for claim in case.claims.values():

@@ -32,6 +32,7 @@ from returnable.domain.events import (
     PaymentCaptured,
     PayoutNamed,
     Received,
+    RefundAnswer,
     RefundRecorded,
     RefundRequested,
     RefundReversed,
@@ -50,7 +51,6 @@ from returnable.domain.money import to_major, to_minor
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds.owed import owed, units_cancelled
-from returnable.domain.refunds.state import Result
 from returnable.projections import ledger
 from returnable.projections.worklist import Waiting, waiting_in
 
@@ -156,7 +156,11 @@ def the_ledger_has_every_answer(found: Found) -> Iterator[str]:
         event = entry.event
         if isinstance(event, RefundRecorded):
             went[event.refund_id].update({tender.payment_id: tender.amount for tender in event.tenders})
-        elif isinstance(event, Result) and event.currency == found.currency and not _taken_back(entry, found.events):
+        elif (
+            isinstance(event, RefundAnswer)
+            and event.currency == found.currency
+            and not _taken_back(entry, found.events)
+        ):
             tenders = found.case.refunds[event.refund_id].tenders.values()
             named = [t.payment_id for t in tenders if event.payment_id in (t.payment_id, t.payout_id)]
             name, of_refund = (named or [event.payment_id])[0], went[event.refund_id]
@@ -183,7 +187,13 @@ def _taken_back(answer: Recorded, events: Sequence[Recorded]) -> bool:
         known: Any = entry.event
         if known.refund_id != event.refund_id or known.occurred_at <= event.occurred_at or event.reference is None:
             continue
-        paid = [*known.tenders] if isinstance(known, RefundRecorded) else [known] if isinstance(known, Result) else []
+        paid = (
+            [*known.tenders]
+            if isinstance(known, RefundRecorded)
+            else [known]
+            if isinstance(known, RefundAnswer)
+            else []
+        )
         opposite = isinstance(known, RefundSettled | RefundRecorded) != settles
         if opposite and (event.payment_id, event.reference) in [(each.payment_id, each.reference) for each in paid]:
             return True

@@ -188,10 +188,10 @@ def correct_delivery(
         )
     if moved_to is not None and parcel.shipments and moved_to < parcel.shipped_at:
         reasons.append(_delivered_first(parcel.parcel_id, moved_to, parcel.shipped_at))
-    decided = now.fact(order.stream, event, reasons)
+    decided = now.fact(order.stream, event)
     if moved_to is not None:
-        decided.events.insert(1, (order.stream, _delivered(parcel.parcel_id, moved_to, now)))
-    return decided
+        decided.events.append((order.stream, _delivered(parcel.parcel_id, moved_to, now)))
+    return decided.disputed(now, reasons)
 
 
 def report_lost(order: Order, command: ReportParcelLost, now: DecisionContext) -> DecisionResult:

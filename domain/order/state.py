@@ -412,12 +412,18 @@ class Order(Aggregate):
         if open_returns:
             raise self.not_allowed(command, f"return {', '.join(open_returns[:10])} of it is not settled")
 
+    @property
+    def cancelled_by_customer(self) -> bool:
+        """Whether the customer's request cancelled all that nothing else holds."""
+        return self.status == "cancelled" and not self.every_unit_cancelled
+
+    @property
+    def may_owe(self) -> bool:
+        """Whether the desk may owe money for cancelled units of it."""
+        return self.cancelled_by_customer or any(self.cancelled_here.values())
+
     def impossible(self) -> Mapping[str, bool]:
-        by_customer = self.status == "cancelled" and not self.every_unit_cancelled
-        return {
-            "correct_delivery": not self.parcels,
-            "request_refund": not by_customer and not any(self.cancelled_here.values()),
-        }
+        return {"correct_delivery": not self.parcels, "request_refund": not self.may_owe}
 
     # ---- events -----------------------------------------------------------------------------------------------------
 
@@ -441,22 +447,16 @@ class Order(Aggregate):
             self.account_id = event.customer.account_id
             self.account_since = event.occurred_at if self.account_id is not None else None
         elif isinstance(event, Shipped):
-            known = self.parcels.get(event.parcel_id)
-            if known is None or not known.shipments:
-                units = {units.line_id: units.quantity for units in event.lines}
-                new = Parcel(event.parcel_id, event.carrier, event.tracking_number, units, event.occurred_at)
-                known = (
-                    new
-                    if known is None
-                    else replace(
-                        known,
-                        carrier=new.carrier,
-                        tracking_number=new.tracking_number,
-                        units=units,
-                        shipped_at=new.shipped_at,
-                    )
+            parcel = self._parcel(event)
+            if not parcel.shipments:
+                parcel = replace(
+                    parcel,
+                    carrier=event.carrier,
+                    tracking_number=event.tracking_number,
+                    units={units.line_id: units.quantity for units in event.lines},
+                    shipped_at=event.occurred_at,
                 )
-            self.parcels[event.parcel_id] = replace(known, shipments=(*known.shipments, event))
+            self.parcels[event.parcel_id] = replace(parcel, shipments=(*parcel.shipments, event))
             self._assume_contents()
         elif isinstance(event, Cancelled):
             self.cancelled_at = event.occurred_at
@@ -472,10 +472,12 @@ class Order(Aggregate):
         """A claim was settled by replacement: so many more units of its line can be shipped."""
         self.replacements = {**self.replacements, claim_id: replacement}
 
+    def _parcel(self, event: Shipped | Delivered) -> Parcel:
+        """The parcel of a report; one of which nothing was known begins with it."""
+        return self.parcels.get(event.parcel_id) or Parcel(event.parcel_id, "", "", {}, event.occurred_at)
+
     def _deliver(self, event: Delivered, happened: Happened) -> None:
-        parcel = self.parcels.get(event.parcel_id)
-        if parcel is None:
-            parcel = Parcel(event.parcel_id, "", "", {}, event.occurred_at)
+        parcel = self._parcel(event)
         if parcel.delivered is None:
             parcel = replace(
                 parcel,

@@ -8,10 +8,10 @@ from typing import Any
 
 from returnable.domain.commands import RecordRefundResult, minor_units
 from returnable.domain.deciding import DecisionContext, DecisionResult
-from returnable.domain.events import Event, ExceptionRaised, Refunded, RefundFailed, RefundReversed, RefundSettled
+from returnable.domain.events import RefundAnswer, Refunded, RefundFailed, RefundReversed, RefundSettled
 from returnable.domain.fields import to_text
 from returnable.domain.money import to_major
-from returnable.domain.refunds.state import Answer, Refund, RefundSubject, Result
+from returnable.domain.refunds.state import Answer, Refund, RefundSubject
 from returnable.domain.refunds.tenders import over_captured, overpaid
 from returnable.domain.wording import listed
 
@@ -42,21 +42,18 @@ def record_result(
     if kind is not RefundSettled:
         answer["reason"] = command.reason
     event = kind(**now.envelope(answered_at), **answer)
-    events: list[tuple[str, Event]] = [(refund.stream, event)]
+    decided = now.fact(refund.stream, event)
     after = refund.clone()
     after.apply(event, about.subject.version + 1)
     if after.complete and after.status == "requested":
         settled_at = after.settled_at or answered_at
-        events.append((refund.stream, Refunded(**now.envelope(settled_at), refund_id=refund.refund_id)))
-    reasons = [*_surprises(refund, event, later), *_too_much(about, refund, after)]
-    if reasons:
-        events.append((refund.stream, ExceptionRaised(**now.envelope(), reasons=tuple(reasons))))
-    return DecisionResult(events=events)
+        decided.events.append((refund.stream, Refunded(**now.envelope(settled_at), refund_id=refund.refund_id)))
+    return decided.disputed(now, [*_surprises(refund, event, later), *_too_much(about, refund, after)])
 
 
 def _meant(
     refund: Refund, command: RecordRefundResult, asked: int | None, answered_at: datetime, *, taken_back: bool
-) -> tuple[type[Result], int]:
+) -> tuple[type[RefundAnswer], int]:
     """What an answer records, and its amount. Without an amount it is about all that is open of the tender.
 
     ``taken_back``: the provider took this answer back before it was learnt.
@@ -80,7 +77,7 @@ def _meant(
     return RefundFailed, pending if asked is None else asked
 
 
-def _surprises(refund: Refund, event: Result, later: Answer | None) -> Iterator[str]:
+def _surprises(refund: Refund, event: RefundAnswer, later: Answer | None) -> Iterator[str]:
     """What of an answer contradicts the refund; ``later`` is the known answer by which the provider took it back."""
     name, of = event.payment_id, f"refund {refund.refund_id}"
     named = refund.named(name)

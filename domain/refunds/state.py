@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from returnable.domain.aggregate import shallow_copy
@@ -14,20 +15,17 @@ from returnable.domain.deadlines import Happened, passed
 from returnable.domain.deciding import DecisionContext, Weighing
 from returnable.domain.events import (
     Event,
+    RefundAnswer,
     RefundFailed,
     RefundOverdue,
     RefundRecorded,
     RefundRequested,
-    RefundReversed,
     RefundSettled,
 )
 from returnable.domain.ids import StreamId
 from returnable.domain.lifecycles import NOTHING, REFUND
 from returnable.domain.order.state import Held, Order
 from returnable.domain.returns.state import Return
-
-Result = RefundSettled | RefundFailed | RefundReversed
-"""An event that holds an answer of the payment provider."""
 
 
 class Answer(NamedTuple):
@@ -188,7 +186,7 @@ class Refund:
     def apply(self, event: Event, version: int) -> None:
         """Apply the event that has that version in the stream; raises ``HistoryBroken`` where the lifecycle forbids it."""
         before, self.status = self.status, REFUND.after(self.status, event.type)
-        if isinstance(event, Result):
+        if isinstance(event, RefundAnswer):
             self._answer(event)
             states = {tender.status for tender in self.tenders.values()}
             self.status = REFUND.after(before, event.type, "requested" not in states and "failed" in states)
@@ -213,7 +211,7 @@ class Refund:
             if tender.reference is not None:
                 self.references[name] = tender.reference
 
-    def _answer(self, event: Result) -> None:
+    def _answer(self, event: RefundAnswer) -> None:
         settles = isinstance(event, RefundSettled)
         result: Literal["succeeded", "failed"] = "succeeded" if settles else "failed"
         later = self.taken_back(event.payment_id, result, event.reference, event.occurred_at)
@@ -254,6 +252,15 @@ def on_its_way(attempts: Iterable[Refund]) -> int:
     return sum(refund.settled + refund.pending for refund in attempts)
 
 
+def going_back(refunds: Iterable[Refund]) -> Counter[str]:
+    """Payment → what went back to it or is pending, in all of these refunds."""
+    going = Counter[str]()
+    for refund in refunds:
+        for tender in refund.tenders.values():
+            going[tender.payment_id] += tender.settled + tender.pending
+    return going
+
+
 def attempts_by_stream(refunds: Iterable[Refund]) -> dict[str, list[Refund]]:
     """Stream → the refunds that the desk asked for in it, oldest first."""
     found: dict[str, list[Refund]] = {}
@@ -275,7 +282,7 @@ def unpaid(attempts: Sequence[Refund]) -> Counter[str]:
     return +found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RefundSubject:
     """What a refund is asked for: a return, a claim or a cancellation, with the rest of its case around it."""
 
@@ -294,13 +301,17 @@ class RefundSubject:
         return self.subject.stream
 
     @property
-    def attempts(self) -> list[Refund]:
+    def attempts(self) -> Sequence[Refund]:
         """The refunds that the desk asked for it, oldest first."""
-        return attempts_by_stream(self.refunds).get(self.stream, [])
+        return self._attempts_by_stream.get(self.stream, ())
 
-    def others(self) -> Iterator[list[Refund]]:
+    def others(self) -> Iterator[Sequence[Refund]]:
         """The attempts of each other subject of the case."""
-        return (attempts for stream, attempts in attempts_by_stream(self.refunds).items() if stream != self.stream)
+        return (attempts for stream, attempts in self._attempts_by_stream.items() if stream != self.stream)
+
+    @cached_property
+    def _attempts_by_stream(self) -> dict[str, list[Refund]]:
+        return attempts_by_stream(self.refunds)
 
     def weighing(self, now: DecisionContext) -> Weighing:
         """An empty ruling, with the overrides in force for the order and for what is paid back."""

@@ -14,7 +14,7 @@ from returnable.domain.events import Credit, RefundRecorded, Tender
 from returnable.domain.money import split, to_major
 from returnable.domain.order.state import Order
 from returnable.domain.refunds.owed import Owed, tax_of_units
-from returnable.domain.refunds.state import Refund, RefundSubject, due_by, on_its_way, unpaid
+from returnable.domain.refunds.state import Refund, RefundSubject, due_by, going_back, on_its_way, unpaid
 from returnable.domain.wording import listed, plural
 
 
@@ -56,7 +56,7 @@ def payable(about: RefundSubject, owed: Owed, allocation: str) -> Payable:
     voided = min(total, uncaptured) if about.subject is order else min(max(0, total - captured), uncaptured)
     total -= voided
     if total > captured:
-        due, remains = to_major(total, order.currency), to_major(max(0, captured), order.currency)
+        due, remains = to_major(total, order.currency), to_major(captured, order.currency)
         reason = f"{due} {order.currency} would go back, but of what was captured only {remains} is left"
         raise Impossible("money.mismatch", reason)
     failed = unpaid(about.attempts)
@@ -89,9 +89,8 @@ def _shares(total: int, left: Mapping[str, int], allocation: str) -> dict[str, i
 def left_for(about: RefundSubject) -> dict[str, int]:
     """What a refund may take of each payment: captured, less what went back, is on its way, or is kept for another refund."""
     left = dict(about.order.captured)
-    for refund in about.refunds:
-        for tender in refund.tenders.values():
-            left[tender.payment_id] = left.get(tender.payment_id, 0) - tender.settled - tender.pending
+    for name, amount in going_back(about.refunds).items():
+        left[name] = left.get(name, 0) - amount
     for attempts in about.others():  # what failed is kept for a later refund of the same subject
         for name, amount in unpaid(attempts).items():
             left[name] -= amount
@@ -187,10 +186,7 @@ def _value(order: Order, line_id: str, count: int) -> int:
 
 def over_captured(order: Order, refunds: Iterable[Refund], payment_ids: Iterable[str]) -> list[str]:
     """For each of these payments of which more goes back than was captured: a sentence that says so."""
-    going = Counter[str]()
-    for refund in refunds:
-        for tender in refund.tenders.values():
-            going[tender.payment_id] += tender.settled + tender.pending
+    going = going_back(refunds)
     return [
         f"of payment {name} {to_major(order.captured.get(name, 0), order.currency)} {order.currency} were captured, but "
         f"{to_major(going[name], order.currency)} went back or are on their way"
