@@ -122,7 +122,8 @@ def check_outcome(world: World, head: int, came: Outcome | Impossible) -> None:
         assert appended == []
     else:
         assert list(came.recorded_events) == appended
-        assert (came.outcome == "declined") == bool(came.failed) or came.command == "inspect_return"
+        records_findings = came.command in ("inspect_return", "correct_inspection")
+        assert (came.outcome == "declined") == bool(came.failed) or records_findings
         came.as_dict()
 
 
