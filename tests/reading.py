@@ -1,9 +1,12 @@
-"""What the JSON values of an outcome say, for tests that look closer than given, when, then does."""
+"""What outcomes, books and the worklist say, for tests that look closer than given, when, then does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from returnable.domain.events import ExceptionRaised
+from returnable.testing import Scenario
 
 
 def types(outcome: Mapping[str, Any]) -> list[str]:
@@ -36,3 +39,26 @@ def code(outcome: Mapping[str, Any]) -> str | None:
     assert outcome["outcome"] == "error"
     assert outcome["events"] == []
     return str(outcome["error"]["code"])
+
+
+def ledger(story: Scenario) -> list[tuple[str, str, str, str, str]]:
+    """Payment, captured, refunded, pending and remaining of the order A-1."""
+    rows = story.services.questions.ledger("A-1")
+    return [(row["payment_id"], row["captured"], row["refunded"], row["pending"], row["remaining"]) for row in rows]
+
+
+def work(story: Scenario, **fields: Any) -> list[tuple[str, str]]:
+    """The kind of each task on the worklist, and the id of its subject."""
+    return [(item["kind"], item["subject"]["id"]) for item in story.ask("worklist", **fields)["items"]]
+
+
+def last_reasons(story: Scenario) -> list[str]:
+    """What the last event of the order A-1 says is contradicted: nothing, unless that event is an exception."""
+    stream = story.services.store.load("A-1")[-1].stream
+    (*_, last) = story.ask(f"audit/{stream}")["entries"]
+    return list(last["details"]["reasons"]) if last["type"] == "ExceptionRaised" else []
+
+
+def was_contradicted(events: Any) -> bool:
+    """Whether an exception is among these events of a case."""
+    return any(isinstance(entry.event, ExceptionRaised) for entry in events)

@@ -30,6 +30,11 @@ def a_labelled_return(units: int = 1, **changes: Any) -> Steps:
     )
 
 
+def a_whole_labelled_return(units: int = 1, **changes: Any) -> Steps:
+    """The delivered order of so many units, and a return of all of them, with a label."""
+    return a_labelled_return(units, quantity=units, **changes)
+
+
 def an_inspected_return(units: int = 1, **changes: Any) -> Steps:
     """The delivered order, and a return that came back as it should be; nothing is refunded yet."""
     return a_delivered_order(**changes) + a_return(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reading import clause, types
+from reading import clause, ledger, types, work
 from usual import a_delivered_order, a_labelled_return, an_authorized_return, an_inspected_return
 
 from returnable.projections.redecided import redecide_store
@@ -212,17 +212,6 @@ def test_the_reason_names_the_parcel_that_was_not_there_yet() -> None:
 
 
 # ---- money that moves without the desk ------------------------------------------------------------------------------
-
-
-def work(story: Scenario) -> list[tuple[str, str]]:
-    """The kind of each task on the worklist, and its subject."""
-    return [(item["kind"], item["subject"]["id"]) for item in story.ask("worklist")["items"]]
-
-
-def ledger(story: Scenario) -> list[tuple[str, str, str, str, str]]:
-    """Payment, captured, refunded, pending, remaining."""
-    rows = story.services.questions.ledger("A-1")
-    return [(row["payment_id"], row["captured"], row["refunded"], row["pending"], row["remaining"]) for row in rows]
 
 
 def test_a_refund_is_asked_for_although_more_went_back_than_was_captured() -> None:

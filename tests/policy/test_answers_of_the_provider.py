@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given as each
 from hypothesis import settings
 from hypothesis import strategies as st
+from reading import last_reasons, ledger, work
 
 from returnable.domain.timetable import deadlines_of
 from returnable.testing import (
@@ -37,27 +38,10 @@ def asked(**order: Any) -> Scenario:
     )
 
 
-def ledger(story: Scenario) -> list[tuple[str, str, str, str, str]]:
-    """Payment, captured, refunded, pending, remaining."""
-    rows = story.services.questions.ledger("A-1")
-    return [(r["payment_id"], r["captured"], r["refunded"], r["pending"], r["remaining"]) for r in rows]
-
-
-def work(story: Scenario, **fields: Any) -> list[tuple[str, str]]:
-    """Kind and id of what is on the worklist."""
-    return [(item["kind"], item["subject"]["id"]) for item in story.ask("worklist", **fields)["items"]]
-
-
 def deadlines(story: Scenario) -> list[tuple[str, str]]:
     """What the deadlines of the return are about, and what became of them."""
     timetable = deadlines_of(story.services.handler.case("A-1"), "return/R-1")
     return [(each.clause, each.settled.how if each.settled else "open") for each in timetable]
-
-
-def exceptions(story: Scenario) -> list[str]:
-    """What the last command found to contradict what was known."""
-    events = [entry.event for entry in story.services.store.load("A-1")]
-    return list(getattr(events[-1], "reasons", ()))
 
 
 # ---- how much, in which currency, and when ----------------------------------------------------------------------------
@@ -100,7 +84,7 @@ def test_more_than_asked_is_recorded_with_an_exception_that_names_the_amount() -
     story.when(record_refund_result(amount="620.00")).then("RefundSettled", "Refunded", "ExceptionRaised")
 
     assert ledger(story) == [("p-1", "600.00", "620.00", "0.00", "-20.00")]
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "620.00 USD of refund F-1 were paid for payment p-1, but only 280.00 of it was open",
         "620.00 USD went back or are on their way for return R-1 (refund F-1), but 280.00 are owed: 340.00 too much",
         "of payment p-1 600.00 USD were captured, but 620.00 went back or are on their way",
@@ -114,7 +98,7 @@ def test_another_currency_is_recorded_with_an_exception_and_settles_nothing() ->
     story.when(record_refund_result(amount="600.00", currency="EUR")).then("RefundSettled", "ExceptionRaised")
 
     assert ledger(story) == [("p-1", "600.00", "0.00", "600.00", "0.00")]
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "refund F-1 is in USD, but the answer for payment p-1 is about 600.00 EUR: the tender is as before"
     ]
     story.when(record_refund_result(reference="re-9")).then("RefundSettled", "Refunded")
@@ -203,7 +187,7 @@ def test_a_success_after_another_refund_was_asked_for_is_an_exception_that_names
 
     story.when(record_refund_result(reference="re-1")).then("RefundSettled", "Refunded", "ExceptionRaised")
 
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "1200.00 USD went back or are on their way for return R-1 (refunds F-1 and F-2), but 600.00 are owed: "
         "600.00 too much",
         "of payment p-1 600.00 USD were captured, but 1200.00 went back or are on their way",
@@ -243,7 +227,7 @@ def test_an_answer_with_another_reference_to_a_settled_tender_is_another_answer(
     story.when(record_refund_result(reference="re-2")).then("RefundSettled", "ExceptionRaised")
 
     assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "payment p-1 of refund F-1 was paid already, and now again without an amount (reference re-2)"
     ]
 
@@ -269,8 +253,8 @@ def test_what_was_settled_last_holds_whichever_answer_is_learnt_first(
     reversed_.given(answers[1]).when(answers[0])
 
     assert ledger(in_order) == ledger(reversed_) == [books]
-    assert exceptions(in_order) == []
-    assert exceptions(reversed_) == [
+    assert last_reasons(in_order) == []
+    assert last_reasons(reversed_) == [
         f"600.00 USD of refund F-1 {first} for payment p-1 at 2026-03-11T04:00:00Z, but {held}: the later answer holds"
     ]
     statuses = {story.ask("refund/F-1")["status"] for story in (in_order, reversed_)}
@@ -300,7 +284,7 @@ def test_a_refusal_from_before_the_payment_sends_nothing_back() -> None:
     story.when(told).then("RefundFailed", "ExceptionRaised")
 
     assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
-    assert exceptions(story) == ["600.00 USD of refund F-1 failed for payment p-1, but only 0.00 of it was open"]
+    assert last_reasons(story) == ["600.00 USD of refund F-1 failed for payment p-1, but only 0.00 of it was open"]
 
 
 def test_an_answer_without_a_reference_takes_nothing_back() -> None:
@@ -336,7 +320,7 @@ def test_an_answer_for_an_unknown_payment_counts_for_what_is_open_and_raises_an_
 
     story.when(record_refund_result("wire-1", reference="SEPA-1")).then("RefundSettled", "Refunded", "ExceptionRaised")
 
-    assert exceptions(story) == ["refund F-1 pays nothing to payment wire-1; 500.00 USD were counted for payment p-1"]
+    assert last_reasons(story) == ["refund F-1 pays nothing to payment wire-1; 500.00 USD were counted for payment p-1"]
     assert ledger(story) == [("p-1", "500.00", "500.00", "0.00", "0.00"), ("p-2", "100.00", "100.00", "0.00", "0.00")]
 
     story.when(record_refund_result("wire-1", "failed", reference="SEPA-1")).then("RefundReversed")
@@ -348,7 +332,7 @@ def test_an_answer_from_before_the_request_is_recorded_with_an_exception() -> No
 
     story.when(record_refund_result(settled_at="2026-03-10 11:59")).then("RefundSettled", "Refunded", "ExceptionRaised")
 
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "refund F-1 was answered at 2026-03-10T15:59:00Z, before it was asked for at 2026-03-10T16:00:00Z"
     ]
 

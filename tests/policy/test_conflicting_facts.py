@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reading import last_reasons
 from usual import a_delivered_order
 
 from returnable.testing import (
@@ -28,13 +29,6 @@ CANCELLED = (an_order(), request_cancellation(at="2026-03-02 11:00"))
 def exceptions(story: Scenario) -> list[dict[str, Any]]:
     """What the exceptions that wait for somebody are about."""
     return [item["subject"] for item in story.ask("worklist", kinds=["exception"])["items"]]
-
-
-def last_reasons(story: Scenario) -> list[str]:
-    """The reasons of the exception that was raised last."""
-    (*_, raised) = story.ask("audit/order/A-1")["entries"]
-    assert raised["type"] == "ExceptionRaised"
-    return list(raised["details"]["reasons"])
 
 
 def test_a_shipment_dated_before_the_confirmation_is_recorded_and_raised() -> None:

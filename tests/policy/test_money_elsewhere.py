@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reading import clause
+from reading import clause, last_reasons, ledger, work
 
 from returnable.testing import (
-    Scenario,
     Step,
     Steps,
     a_claim,
@@ -50,22 +49,6 @@ def back(return_id: str, units: dict[str, int] | int = 1, **fields: Any) -> Step
     """A return that came back and was inspected."""
     at = {"requested": "2026-03-06 10:00", "received": "2026-03-10 10:00", "inspected": "2026-03-10 11:00"}
     return a_return(return_id, units, **at, **fields)
-
-
-def ledger(story: Scenario) -> list[tuple[str, str, str, str, str]]:
-    """Payment, captured, refunded, pending, remaining."""
-    rows = story.services.questions.ledger("A-1")
-    return [(r["payment_id"], r["captured"], r["refunded"], r["pending"], r["remaining"]) for r in rows]
-
-
-def work(story: Scenario, **fields: Any) -> list[tuple[str, str]]:
-    return [(item["kind"], item["subject"]["id"]) for item in story.ask("worklist", **fields)["items"]]
-
-
-def exceptions(story: Scenario) -> list[str]:
-    """What the last command found to contradict what was known."""
-    events = [entry.event for entry in story.services.store.load("A-1")]
-    return list(getattr(events[-1], "reasons", ()))
 
 
 # ---- refunds that the desk did not ask for -----------------------------------------------------------------------------
@@ -173,7 +156,7 @@ def test_a_refund_beyond_what_was_captured_is_recorded_with_an_exception() -> No
 
     story.when(record_refund("600.00", kind="dispute")).then("RefundRecorded", "ExceptionRaised")
 
-    assert exceptions(story) == ["of payment p-1 600.00 USD were captured, but 1200.00 went back or are on their way"]
+    assert last_reasons(story) == ["of payment p-1 600.00 USD were captured, but 1200.00 went back or are on their way"]
     assert ledger(story) == [("p-1", "600.00", "1200.00", "0.00", "-600.00")]
     assert work(story) == [("exception", "A-1")]
 
@@ -183,7 +166,7 @@ def test_a_refund_to_a_payment_that_the_order_does_not_have_is_in_the_books_of_i
 
     story.when(record_refund("50.00", payment_id="store-credit")).then("RefundRecorded", "ExceptionRaised")
 
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "refund G-1 paid to payment store-credit, which order A-1 does not have",
         "of payment store-credit 0.00 USD were captured, but 50.00 went back or are on their way",
     ]
@@ -281,7 +264,7 @@ def test_a_unit_that_the_desk_pays_and_somebody_else_pays_too_is_an_exception_an
 
     story.when(record_refund("600.00", kind="elsewhere", lines=[{"line_id": "1", "quantity": 1}]))
 
-    assert exceptions(story) == ["refund G-1 paid for 1 of line 1, but 1 of 1 are paid back by the desk"]
+    assert last_reasons(story) == ["refund G-1 paid for 1 of line 1, but 1 of 1 are paid back by the desk"]
     story.given(record_refund_result("p-1"))
     story.given(
         request_return({"2": 1}, return_id="R-2"),
@@ -348,11 +331,11 @@ def test_captures_add_up_and_one_beyond_what_was_authorised_is_an_exception() ->
     assert ledger(story)[0][1] == "600.00"
     story.when(record_capture()).then()
     story.when(record_capture(amount="0.01")).then("PaymentCaptured", "ExceptionRaised")
-    assert exceptions(story) == [
+    assert last_reasons(story) == [
         "0.01 USD of payment p-1 were captured, but only 0.00 were authorised and not captured"
     ]
     story.when(record_capture("p-9", amount="5.00")).then("PaymentCaptured", "ExceptionRaised")
-    assert exceptions(story) == ["5.00 USD were captured of payment p-9, which order A-1 does not have"]
+    assert last_reasons(story) == ["5.00 USD were captured of payment p-9, which order A-1 does not have"]
     assert [row[:2] for row in ledger(story)] == [("p-1", "600.01"), ("p-9", "5.00")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reading import last_reasons
 
 from returnable.testing import (
     Scenario,
@@ -25,13 +26,6 @@ from returnable.testing import (
 SHIPPED, DELIVERED = "2026-03-03 09:00", "2026-03-05 14:00"
 ORDERED = confirm_order(at="2026-03-02 10:00", price="600.00")
 TWO = confirm_order(at="2026-03-02 10:00", price="600.00", quantity=2)
-
-
-def reasons(story: Scenario) -> list[str]:
-    """The reasons of the exception that was raised last."""
-    (*_, raised) = story.ask("audit/order/A-1")["entries"]
-    assert raised["type"] == "ExceptionRaised"
-    return list(raised["details"]["reasons"])
 
 
 def parcels(story: Scenario, **fields: Any) -> list[tuple[str, str, str | None, str | None]]:
@@ -73,7 +67,7 @@ def test_a_shipment_after_the_delivery_of_the_same_parcel_is_an_exception() -> N
 
     story.when(record_shipment(at="2026-03-06 09:00")).then("Shipped", "ExceptionRaised")
 
-    assert reasons(story) == [
+    assert last_reasons(story) == [
         "parcel P-1 was delivered at 2026-03-05T19:00:00Z, before it was shipped at 2026-03-06T14:00:00Z"
     ]
 
@@ -130,7 +124,7 @@ def test_decisions_made_in_between_keep_their_rulings_and_are_listed() -> None:
         "DeliveryTakenBack", "Delivered", "ExceptionRaised"
     )
 
-    assert reasons(story) == [
+    assert last_reasons(story) == [
         "the decision return/R-1#2 rests on the delivery of parcel P-1 at 2026-03-05T19:00:00Z, which was wrong"
     ]
     story.then_view("return/R-1", status="authorized")
@@ -174,7 +168,7 @@ def test_a_parcel_that_does_not_arrive_is_work_and_its_units_can_be_shipped_agai
 
     story.when(step).then(event, "ExceptionRaised")
 
-    assert reasons(story) == [f"parcel P-1 {what}: its units have to be shipped again, or cancelled"]
+    assert last_reasons(story) == [f"parcel P-1 {what}: its units have to be shipped again, or cancelled"]
     assert [row[1] for row in parcels(story)] == [status]
     story.when(step).then()
     story.when(cancel_order(1)).then("UnitsCancelled")
@@ -197,7 +191,7 @@ def test_a_delivered_parcel_is_not_lost() -> None:
 
     story.when(report_parcel_lost(at="2026-03-10 09:00")).then("OutboundLost", "ExceptionRaised")
 
-    assert reasons(story) == ["parcel P-1 was lost on its way, but it was delivered at 2026-03-05T19:00:00Z"]
+    assert last_reasons(story) == ["parcel P-1 was lost on its way, but it was delivered at 2026-03-05T19:00:00Z"]
     assert [row[1] for row in parcels(story)] == ["delivered"]
 
 

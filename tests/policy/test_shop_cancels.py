@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from reading import types
+from reading import last_reasons, types
 
 from returnable import Impossible
 from returnable.domain.case import fold
@@ -51,13 +51,6 @@ def cancelled_units(story: Scenario, **when: str) -> list[int]:
 
 def status(story: Scenario, **when: str) -> str:
     return str(story.ask("order/A-1", **when)["status"])
-
-
-def reasons(story: Scenario) -> list[str]:
-    """The reasons of the exception that was raised last."""
-    (*_, raised) = story.ask("audit/order/A-1")["entries"]
-    assert raised["type"] == "ExceptionRaised"
-    return list(raised["details"]["reasons"])
 
 
 def work(story: Scenario, *kinds: str) -> list[str]:
@@ -257,7 +250,7 @@ def test_a_carrier_that_reports_a_cancelled_unit_is_believed_and_an_exception_fo
     story.when(record_shipment("P-1", {"1": 2}))
 
     story.then("Shipped", "ExceptionRaised").then_view("order/A-1", status="shipped")
-    assert reasons(story) == [
+    assert last_reasons(story) == [
         "parcel P-1, shipped at 2026-03-03T14:00:00Z, has 1 unit of line 1 more than was left to ship: the shop "
         "cancelled 2"
     ]
@@ -269,7 +262,7 @@ def test_a_shipment_of_an_order_that_the_shop_cancelled_is_of_all_of_it() -> Non
     story.when(record_shipment()).then("Shipped", "ExceptionRaised").then_view("order/A-1", status="cancelled")
 
     assert dict(the_order(story).parcels["P-1"].units) == {"1": 3, "2": 1}
-    assert [reason.partition(" has ")[2] for reason in reasons(story)] == [
+    assert [reason.partition(" has ")[2] for reason in last_reasons(story)] == [
         "3 units of line 1 more than was left to ship: the shop cancelled 3",
         "1 unit of line 2 more than was left to ship: the shop cancelled 1",
     ]
@@ -280,7 +273,7 @@ def test_more_than_was_bought_is_shipped_with_an_exception() -> None:
 
     story.when(record_shipment("P-1", {"1": 4})).then("Shipped", "ExceptionRaised")
 
-    assert reasons(story)[0] == "4 units of line 1 were shipped in parcel P-1, but 3 were left to ship"
+    assert last_reasons(story)[0] == "4 units of line 1 were shipped in parcel P-1, but 3 were left to ship"
 
 
 def test_a_cancellation_elsewhere_of_units_that_were_shipped_is_recorded_with_an_exception() -> None:
@@ -289,7 +282,7 @@ def test_a_cancellation_elsewhere_of_units_that_were_shipped_is_recorded_with_an
     story.when(cancel_order(1, elsewhere=True, cancelled_at="2026-03-02 10:30"))
 
     story.then("UnitsCancelled", "ExceptionRaised").then_view("order/A-1", status="delivered")
-    assert reasons(story) == [
+    assert last_reasons(story) == [
         "1 unit of line 1 was cancelled elsewhere at 2026-03-02T15:30:00Z, but 3 were bought, of which 3 are in parcels"
     ]
     assert cancelled_units(story) == [1, 0]
@@ -305,7 +298,7 @@ def test_a_cancellation_elsewhere_without_lines_is_of_what_is_not_shipped_or_els
 
     story.when(cancel_order(elsewhere=True, cancelled_at="2026-03-05 09:00")).then("UnitsCancelled", "ExceptionRaised")
     assert (status(story), cancelled_units(story)) == ("cancelled", [3, 1])
-    assert [reason.partition(", but ")[2] for reason in reasons(story)] == [
+    assert [reason.partition(", but ")[2] for reason in last_reasons(story)] == [
         "3 were bought, of which 3 are in parcels",
         "1 was bought, of which 1 is cancelled",
     ]
@@ -325,7 +318,7 @@ def test_a_cancellation_elsewhere_after_the_customers_is_an_exception() -> None:
 
     story.when(cancel_order(elsewhere=True)).then("UnitsCancelled", "ExceptionRaised")
 
-    assert reasons(story) == [
+    assert last_reasons(story) == [
         "the shop cancelled elsewhere at 2026-03-03T14:00:00Z, but the order was cancelled at "
         "2026-03-02T16:00:00Z already"
     ]

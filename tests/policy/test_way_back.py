@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from reading import code
+from usual import a_whole_labelled_return as labelled
 
 from returnable.testing import (
     Moment,
     Scenario,
     Step,
-    Steps,
-    a_return,
     an_order,
     correct_inspection,
     declined,
@@ -35,12 +32,6 @@ from returnable.testing import (
 )
 
 DELIVERED = "2026-03-05 14:00"
-
-
-def labelled(units: int = 1, **order: Any) -> Steps:
-    """The return R-1 of all units, with label L-1 since Monday, 9 March: void on Thursday, 00:00."""
-    ordered = an_order(quantity=units, delivered=DELIVERED, **order)
-    return ordered + a_return(units=units, requested="2026-03-09 12:00", labelled="2026-03-09 12:30")
 
 
 # ---- in time or late --------------------------------------------------------------------------------------------------
