@@ -144,10 +144,9 @@ def _changes(before: Mapping[Key, Deadline], after: Mapping[Key, Deadline], tz: 
         old, at = before.get(key), in_zone(deadline.at, tz)
         if old is None:
             yield _change(deadline, "set", None, at)
-            continue
-        if old.at != deadline.at:
+        elif old.at != deadline.at:
             yield _change(deadline, "moved", in_zone(old.at, tz), at)
-        if old.open != deadline.open:
+        if deadline.open != (old is None or old.open):
             yield _change(deadline, "reopened" if deadline.open else "settled", at, at)
     for key, gone in before.items():
         if key not in after:
