@@ -1,4 +1,4 @@
-"""What an order, a return and a claim have in common: a stream of events, a lifecycle, and overrides."""
+"""What an order, a return, a claim and an arrival have in common: a stream of events, a lifecycle, and overrides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from returnable.domain.events import (
     RefundAnswer,
     RefundSettled,
 )
-from returnable.domain.ids import StreamId, SubjectKind
+from returnable.domain.ids import Kind, StreamId
 from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.ruling import GrantedOverride, Use
 
@@ -40,12 +40,13 @@ class OpenException(NamedTuple):
 
 @dataclass(kw_only=True)
 class Aggregate:
-    """The base of ``Order``, ``Return`` and ``Claim``: the state that the events of one stream lead to.
+    """The base of ``Order``, ``Return``, ``Claim`` and ``UnannouncedArrival``: the state that the events of one stream
+    lead to.
 
     A case never changes once it is built, so an event is applied to a private copy (:meth:`clone`).
     """
 
-    kind: ClassVar[SubjectKind]
+    kind: ClassVar[Kind]
     lifecycle: ClassVar[Table]
 
     stream: str = field(init=False)

@@ -1,4 +1,4 @@
-"""A case: an order with its returns, its claims and their refunds; loaded, judged and appended to as one.
+"""A case: an order with its returns, its claims and their refunds, or an arrival; loaded, judged and appended to as one.
 
 States come from events here and nowhere else, live and in replay.
 """
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from returnable.domain.arrivals import UnannouncedArrival, tracked, tracking_of
 from returnable.domain.cached import cached_property
 from returnable.domain.claims import Claim
 from returnable.domain.errors import HistoryBroken, Impossible
 from returnable.domain.events import (
+    ArrivalRecorded,
     ClaimOpened,
     ClaimResolved,
     Event,
+    Pins,
     RefundAnswer,
     RefundRecorded,
     RefundRequested,
@@ -34,9 +37,24 @@ from returnable.domain.ruling import Use
 
 
 class Case:
-    """An order with its returns, claims and refunds after ``seq`` events. It never changes once it is built."""
+    """An order with its returns, claims and refunds after ``seq`` events. It never changes once it is built.
 
-    __slots__ = ("__dict__", "case_id", "claims", "last", "order", "refunds", "refusal", "returns", "seq")
+    A parcel that nobody announced is a case without an order: only ``arrival`` is there.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "arrival",
+        "case_id",
+        "claims",
+        "last",
+        "order",
+        "refunds",
+        "refusal",
+        "returns",
+        "seq",
+        "tracking",
+    )
 
     def __init__(self, case_id: str) -> None:
         self.case_id = case_id
@@ -45,6 +63,9 @@ class Case:
         self.returns: dict[str, Return] = {}
         self.claims: dict[str, Claim] = {}
         self.refunds: dict[str, Refund] = {}
+        self.arrival: UnannouncedArrival | None = None
+        self.tracking: frozenset[str] = frozenset()
+        """The keys of the tracking numbers of parcels that may come to the shop."""
         self.last: Recorded | None = None
         """The event that was recorded last."""
         self.refusal: Refusal | None = None
@@ -56,6 +77,18 @@ class Case:
         last = self.last
         return Tip(last.position, last.content) if last is not None and last.content else None
 
+    @property
+    def pins(self) -> Pins | None:
+        """What judges the case: the policy in force when it began. ``None`` before its first event."""
+        if self.arrival is not None:
+            return self.arrival.recorded.pins
+        return None if self.order.status == NOTHING else self.order.confirmed.pins
+
+    @property
+    def currency(self) -> str:
+        """Of the order; empty where there is none."""
+        return "" if self.order.status == NOTHING else self.order.currency
+
     def stream_of(self, stream: str) -> Order | Return | Claim:
         """The order, return or claim of that stream; raises ``HistoryBroken`` when it is not in this case."""
         kind, name = StreamId.parse(stream)
@@ -66,6 +99,11 @@ class Case:
             raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
         return found
 
+    def _aggregate(self, stream: str) -> Order | Return | Claim | UnannouncedArrival:
+        if self.arrival is not None and self.arrival.stream == stream:
+            return self.arrival
+        return self.stream_of(stream)
+
     def stream_with(self, subject: StreamId) -> str:
         """The stream with the events of a subject. Those of a refund are in the stream of what it pays for."""
         return self.refunds[subject.id].stream if subject.kind == "refund" else str(subject)
@@ -73,20 +111,22 @@ class Case:
     def version_of(self, stream: str) -> int:
         """How many events the stream has; 0 when it is not in this case."""
         try:
-            return self.stream_of(stream).version
+            return self._aggregate(stream).version
         except HistoryBroken:
             return 0
 
     def status_of(self, stream: str) -> str | None:
         """The state of the lifecycle of a stream; ``None`` before its first event."""
         try:
-            status = self.stream_of(stream).status
+            status = self._aggregate(stream).status
         except HistoryBroken:
             return None
         return None if status == NOTHING else status
 
     def knows(self, kind: RegisteredKind, name: str) -> bool:
-        """Whether a return, claim or refund of that id is in this case."""
+        """Whether a return, claim, refund or arrival of that id is in this case."""
+        if kind == "arrival":
+            return self.arrival is not None and self.arrival.arrival_id == name
         known: dict[RegisteredKind, Mapping[str, object]]
         known = {"return": self.returns, "claim": self.claims, "refund": self.refunds}
         return name in known[kind]
@@ -161,6 +201,7 @@ def evolve(case: Case, recorded: Iterable[Recorded]) -> Case:
     new.case_id, new.seq = case.case_id, case.seq
     new.order, new.returns = case.order, dict(case.returns)
     new.claims, new.refunds = dict(case.claims), dict(case.refunds)
+    new.arrival, new.tracking = case.arrival, case.tracking
     new.last, new.refusal = case.last, case.refusal
     _apply_all(new, recorded, set())
     return new
@@ -178,6 +219,14 @@ def _apply_all(case: Case, recorded: Iterable[Recorded], owned: set[str]) -> Non
 
 def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str]) -> None:
     kind, name = StreamId.parse(stream)
+    if kind == "arrival":
+        arrival = UnannouncedArrival(name) if case.arrival is None else case.arrival.clone()
+        arrival.apply(event, version)
+        case.arrival = arrival
+        return
+    key = tracking_of(event)
+    if key is not None and key not in case.tracking:
+        case.tracking |= {key}
     known: dict[str, Any] = case.returns if kind == "return" else case.claims
     subject: Order | Return | Claim | None = case.order if kind == "order" else known.get(name)
     if subject is None:
@@ -302,18 +351,28 @@ def fold_as_of(case_id: str, recorded: Iterable[Recorded], as_of: datetime | Non
 
 
 def reserved_ids_in(recorded: Iterable[Recorded]) -> Iterator[ReservedId]:
-    """The ids of returns, claims and refunds in these events. Each must be unique in the whole store."""
+    """The ids of returns, claims, refunds and arrivals in these events, and the entries of their tracking numbers.
+
+    Each must be unique in the whole store.
+    """
+    indexed: set[ReservedId] = set()
     for entry in recorded:
         event = entry.event
+        key = tracking_of(event)
+        if key is not None:
+            indexed.add(tracked(entry.case_id, key))
         if isinstance(event, ReturnRequested):
             yield ReservedId("return", event.return_id, entry.case_id)
         elif isinstance(event, ClaimOpened):
             yield ReservedId("claim", event.claim_id, entry.case_id)
         elif isinstance(event, RefundRequested | RefundRecorded):
             yield ReservedId("refund", event.refund_id, entry.case_id)
+        elif isinstance(event, ArrivalRecorded):
+            yield ReservedId("arrival", event.arrival_id, entry.case_id)
+    yield from sorted(indexed, key=lambda entry: entry.name)
 
 
 def unknown(kind: Kind, name: str, field: str | None = None) -> Impossible:
-    """``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown``; ``field``: where it is named."""
+    """``order.unknown``, ``return.unknown``, ``arrival.unknown`` and so on; ``field``: where it is named."""
     field = field or f"{kind}_id"
     return Impossible(f"{kind}.unknown", f"there is no {kind} {name!r}", field=field)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ from returnable.domain.fields import (
     Text,
     WorkKind,
 )
-from returnable.domain.ids import KINDS, Kind, RegisteredKind, StreamId, SubjectKind
+from returnable.domain.ids import CaseKind, Kind, RegisteredKind, StreamId, SubjectKind
 from returnable.domain.money import MoneyInvalid, to_minor
 from returnable.domain.policy import CLAUSE_IDS
 
@@ -59,7 +59,7 @@ def _known_clause(clause: str) -> str:
     return clause
 
 
-_STREAM = "^(order|return|claim)/.+$"
+_STREAM = "^(order|return|claim|arrival)/.+$"
 
 
 def _stream(stream: str) -> str:
@@ -67,7 +67,8 @@ def _stream(stream: str) -> str:
     if named is None or named.kind == "refund":
         raise PydanticCustomError(
             "stream",
-            "must be order/ID, return/ID or claim/ID (the events of a refund are in the stream of what it pays for)",
+            "must be order/ID, return/ID, claim/ID or arrival/ID (the events of a refund are in the stream of what it "
+            "pays for)",
         )
     return stream
 
@@ -697,13 +698,77 @@ class DenyClaim(Command):
     reason: Text
 
 
+# ---- arrival ------------------------------------------------------------------------------------------------------------
+
+
+class RecordArrival(Command):
+    """A parcel is at the dock that nobody announced. It is parked until somebody assigns it.
+
+    ``order_reference`` is what a slip in the parcel says; it may name no order.
+    """
+
+    creates = "arrival"
+    fact = True
+    command: Literal["record_arrival"] = "record_arrival"
+    arrival_id: Id
+    carrier: Id | None = None
+    tracking_number: PersonalId | None = None
+    order_reference: Reference | None = None
+    notes: Text | None = None
+    """What it looks like, and what is in it."""
+    arrived_at: OwnTime = None
+
+
+class AssignArrival(Command):
+    """A person found out what a parked parcel is for: exactly one of a return, a claim and an order.
+
+    Of an order it is the outbound parcel ``parcel_id``, which came back to the sender. What it is assigned to records the
+    arrival, at the time at which the parcel came.
+    """
+
+    about = "arrival"
+    command: Literal["assign_arrival"] = "assign_arrival"
+    arrival_id: Id
+    return_id: Id | None = None
+    claim_id: Id | None = None
+    order_id: Id | None = None
+    parcel_id: PersonalId | None = None
+    """The outbound parcel of the order."""
+    box_id: PersonalId | None = None
+    """The box of the return."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _exactly_one(self, ("return_id", "claim_id", "order_id"))
+        if (self.order_id is None) != (self.parcel_id is None):
+            field, why = ("order_id", "parcel_id") if self.order_id is None else ("parcel_id", "order_id")
+            raise PydanticCustomError("order", "is needed beside {why}", {"field": field, "why": why})
+        if self.order_id is not None and self.box_id is not None:
+            raise PydanticCustomError("order", "is for a return or a claim", {"field": "box_id"})
+        return self
+
+    @property
+    def assigned_to(self) -> StreamId:
+        """What it belongs to."""
+        return _the_one_given(self, ("return", "claim", "order"))
+
+
+class DismissArrival(Command):
+    """A parked parcel is for no return, claim or order of the shop, or was sent away."""
+
+    about = "arrival"
+    command: Literal["dismiss_arrival"] = "dismiss_arrival"
+    arrival_id: Id
+    reason: Text
+
+
 # ---- notes and the clock ------------------------------------------------------------------------------------------------
 
 
 class Subject(Input):
     """What a note is about."""
 
-    kind: Kind
+    kind: CaseKind
     id: Id
 
 
@@ -805,6 +870,9 @@ AnyCommand = Annotated[
     | RecordClaimContact
     | ResolveClaim
     | DenyClaim
+    | RecordArrival
+    | AssignArrival
+    | DismissArrival
     | NotifyCustomer
     | CloseException
     | Override
@@ -860,7 +928,7 @@ class AskRefund(Question):
     @property
     def target(self) -> StreamId:
         """The refund, or what it would be for."""
-        return _the_one_given(self, KINDS)
+        return _the_one_given(self, ("refund", "return", "order", "claim"))
 
 
 class AskClaim(Question):
@@ -869,6 +937,14 @@ class AskClaim(Question):
     about = "claim"
     query: Literal["claim"] = "claim"
     claim_id: AskedId
+
+
+class AskArrival(Question):
+    """The state of a parcel that nobody announced, and what it may be for."""
+
+    about = "arrival"
+    query: Literal["arrival"] = "arrival"
+    arrival_id: AskedId
 
 
 class AskEligibility(Question):
@@ -887,7 +963,7 @@ class AskWorklist(Question):
 
 
 class AskAudit(Question):
-    """What was recorded in a stream (``order/ID``, ``return/ID`` or ``claim/ID``), event by event."""
+    """What was recorded in a stream (``order/ID``, ``return/ID``, ``claim/ID`` or ``arrival/ID``), event by event."""
 
     query: Literal["audit"] = "audit"
     stream: Annotated[
@@ -904,7 +980,7 @@ class AskAudit(Question):
 
 
 AnyQuestion = Annotated[
-    AskOrder | AskReturn | AskRefund | AskClaim | AskEligibility | AskWorklist | AskAudit,
+    AskOrder | AskReturn | AskRefund | AskClaim | AskArrival | AskEligibility | AskWorklist | AskAudit,
     Field(discriminator="query"),
 ]
 

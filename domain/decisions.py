@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from returnable.domain import claims, overrides, refusals
+from returnable.domain import arrivals, claims, overrides, refusals
+from returnable.domain.arrivals import UnannouncedArrival, tracked, tracking_of
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.commands import (
@@ -48,9 +49,11 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
-    if case.seq:
+    if case.seq and case.arrival is None:
         command.check_after(case.order.placed_at)
     decided = _DECISIONS[command.command](case, command, now)
+    keys = {key for _, event in decided.events if (key := tracking_of(event)) is not None} - case.tracking
+    decided.reserved_ids += [tracked(case.case_id, key) for key in sorted(keys)]
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
 
 
@@ -111,6 +114,12 @@ def _ret(case: Case, command: Any) -> Return:
 
 def _claim(case: Case, command: Any) -> Claim:
     return case.claims[command.claim_id]
+
+
+def _arrival(case: Case) -> UnannouncedArrival:
+    if case.arrival is None:
+        raise AssertionError(f"case {case.case_id!r} is no arrival")
+    return case.arrival
 
 
 def _issue_label(case: Case, command: IssueLabel, now: DecisionContext) -> DecisionResult:
@@ -213,6 +222,9 @@ _DECISIONS: dict[str, Decision] = {
         _claim(case, command), case.order, command, now, case.held
     ),
     "deny_claim": lambda case, command, now: claims.deny(_claim(case, command), command, now),
+    "record_arrival": lambda case, command, now: arrivals.record_arrival(case.arrival, command, now),
+    "assign_arrival": lambda case, command, now: arrivals.assign(_arrival(case), command, now),
+    "dismiss_arrival": lambda case, command, now: arrivals.dismiss(_arrival(case), command, now),
     "notify_customer": _notify,
     "close_exception": _close_exception,
     "override": overrides.grant,

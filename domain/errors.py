@@ -33,6 +33,8 @@ ErrorCode = Literal[
     "claim.exists",
     "refund.unknown",
     "refund.exists",
+    "arrival.unknown",
+    "arrival.exists",
     "line.unknown",
     "parcel.unknown",
     "label.unknown",

@@ -779,6 +779,44 @@ class ResolutionDeclined(Decision):
     quantity: Count | None = None
 
 
+# ---- arrival (a parcel that nobody announced) -------------------------------------------------------------------------
+
+
+class ArrivalRecorded(Event):
+    """A parcel is at the dock, and nobody knows yet what it is for. The policy in force gives the zone of its times."""
+
+    stored_as = "arrival.ArrivalRecorded/1"
+    title = "Unannounced parcel arrived"
+    of_command = "record_arrival"
+    arrival_id: Harmless
+    carrier: Harmless | None = None
+    tracking_number: Personal | None = None
+    order_reference: FreeText | None = None
+    notes: FreeText | None = None
+    pins: Pins
+
+
+class ArrivalAssigned(Event):
+    """A person found out what the parcel is for. The events of a parcel that came are recorded there, too."""
+
+    stored_as = "arrival.ArrivalAssigned/1"
+    title = "Unannounced parcel assigned"
+    of_command = "assign_arrival"
+    assigned_to: Harmless
+    """The return or claim that it belongs to, or the order whose outbound parcel came back: ``return/R-1``."""
+    parcel_id: Personal | None = None
+    box_id: Personal | None = None
+
+
+class ArrivalDismissed(Event):
+    """The parcel is for no return, claim or order of the shop."""
+
+    stored_as = "arrival.ArrivalDismissed/1"
+    title = "Unannounced parcel dismissed"
+    of_command = "dismiss_arrival"
+    reason: FreeText
+
+
 # ---- notes: in the stream of their subject, outside its lifecycle ----------------------------------------------------
 
 

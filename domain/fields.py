@@ -209,6 +209,7 @@ WorkKind = Literal[
     "refund_overdue",
     "send_back",
     "unsent_return",
+    "assign_arrival",
     "exception",
 ]
 """The tasks on the worklist."""

@@ -16,7 +16,15 @@ from itertools import accumulate
 from typing import Generic, TypeVar
 
 from returnable.domain.case import Case, evolve, fold, unknown
-from returnable.domain.commands import Command, ConfirmOrder, NotifyCustomer, Override, RunDeadlines
+from returnable.domain.commands import (
+    AssignArrival,
+    Command,
+    ConfirmOrder,
+    NotifyCustomer,
+    Override,
+    RecordArrival,
+    RunDeadlines,
+)
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.decisions import decide
 from returnable.domain.due import DueCases
@@ -134,7 +142,8 @@ class CommandHandler:
                 if known is None or known.seq <= case.seq:
                     self._cases.keep(case.case_id, case)
             for name in decided.reserved_ids:
-                self._case_ids.keep(StreamId(name.kind, name.name), name.case_id)
+                if name.kind != "tracking":
+                    self._case_ids.keep(StreamId(name.kind, name.name), name.case_id)
         return placed
 
     def _append(
@@ -185,7 +194,8 @@ class CommandHandler:
         if receipt.judged_on and stored:
             findings = self._ruling_when_counted(command, receipt, stored[0].case_id)
         if stored:
-            policy = self.policy_of(self.case(stored[0].case_id, fresh=True))
+            judged = next((entry for entry in stored if entry.event.ruling), stored[0])
+            policy = self.policy_of(self.case(judged.case_id, fresh=True))
         elif isinstance(command, RunDeadlines):
             policy = self.policies.versions[-1]
         else:  # it repeated a known report: nothing was recorded, but its case is known
@@ -220,7 +230,7 @@ class CommandHandler:
         return case
 
     def case_with(self, kind: RegisteredKind, name: str, *, fresh: bool = False) -> Case:
-        """The case of a return, claim or refund; raises ``return.unknown`` and so on.
+        """The case of a return, claim, refund or arrival; raises ``return.unknown`` and so on.
 
         ``fresh`` is as in :meth:`case`. Raises ``HistoryBroken`` when the store names a case that does not hold it.
         """
@@ -244,8 +254,10 @@ class CommandHandler:
         return case
 
     def policy_of(self, case: Case) -> Policy:
-        """The policy that was in force when the order was confirmed."""
-        return self.policy(case.order.confirmed.pins.sha256)
+        """The policy that was in force when the case began. Raises ``HistoryBroken`` for a case that never began."""
+        if case.pins is None:
+            raise HistoryBroken(f"case {case.case_id!r} has neither an order nor an arrival")
+        return self.policy(case.pins.sha256)
 
     def policy(self, sha256: str) -> Policy:
         """The policy with that hash, from the book or as the store keeps it."""
@@ -263,6 +275,10 @@ class CommandHandler:
     def _decide(self, command: Command, at: datetime, fresh: bool) -> tuple[Policy, DecisionResult, list[Case]]:
         if isinstance(command, ConfirmOrder):
             return self._confirm(command, at, fresh)
+        if isinstance(command, RecordArrival):
+            return self._record_arrival(command, at, fresh)
+        if isinstance(command, AssignArrival):
+            return self._assign_arrival(command, at, fresh)
         case = self._case_of_command(command, fresh)
         policy = self.policy_of(case)
         now = DecisionContext(at, policy, _who(command), command.command_id)
@@ -270,17 +286,67 @@ class CommandHandler:
         if not decided.events and decided.counted is None and not fresh:
             raise _NothingToSave
         for name in decided.free:
-            if self.store.case_of(name.kind, name.name) is not None:
+            if name.kind != "tracking" and self.store.case_of(name.kind, name.name) is not None:
                 raise _exists(name.kind, name.name)
         return policy, decided, [case]
+
+    def _record_arrival(
+        self, command: RecordArrival, at: datetime, fresh: bool
+    ) -> tuple[Policy, DecisionResult, list[Case]]:
+        name = command.arrival_id
+        try:
+            case = self.case_with("arrival", name, fresh=fresh)
+        except Impossible:
+            case = Case(str(StreamId("arrival", name)))
+        if case.seq:
+            policy = self.policy_of(case)
+        elif fresh and self.store.load(case.case_id):  # an order has that id
+            raise _exists("arrival", name)
+        else:
+            policy = self._policy_in_force(command.arrived_at or at, "arrived_at")
+        decided = decide(case, command, DecisionContext(at, policy, _who(command), command.command_id))
+        if case.seq:
+            if not fresh:
+                raise _NothingToSave
+        else:
+            decided.begun_under = policy
+        return policy, decided, [case]
+
+    def _assign_arrival(
+        self, command: AssignArrival, at: datetime, fresh: bool
+    ) -> tuple[Policy, DecisionResult, list[Case]]:
+        """Assign the arrival, and decide on what it is assigned to the report that follows."""
+        parked = self._case_of_command(command, fresh)
+        who, arrival = _who(command), parked.arrival
+        if arrival is None:
+            raise HistoryBroken(f"case {parked.case_id!r} is no arrival")
+        decided = decide(parked, command, DecisionContext(at, self.policy_of(parked), who, command.command_id))
+        if not decided.events:
+            if not fresh:
+                raise _NothingToSave
+            return self.policy_of(parked), decided, [parked]
+        report = arrival.report(command)
+        case = self._case_of_command(report, fresh)
+        policy = self.policy_of(case)
+        try:
+            reported = decide(case, report, DecisionContext(at, policy, who, command.command_id))
+        except Impossible as error:
+            if error.field in report.own_times:  # the time is that of the arrival
+                raise Impossible(error.code, f"it came at {error.reason}", field="arrival_id") from None
+            raise
+        reported.events[:0] = decided.events
+        return policy, reported, [parked, case]
+
+    def _policy_in_force(self, at: datetime, field: str) -> Policy:
+        try:
+            return self.policies.in_force(at)
+        except PolicyInvalid as error:
+            raise Impossible("command.invalid", str(error), field=field) from None
 
     def _confirm(self, command: ConfirmOrder, at: datetime, fresh: bool) -> tuple[Policy, DecisionResult, list[Case]]:
         if fresh and self.store.load(command.order_id):
             raise _exists("order", command.order_id)
-        try:
-            policy = self.policies.in_force(command.confirmed_at or at)
-        except PolicyInvalid as error:
-            raise Impossible("command.invalid", str(error), field="confirmed_at") from None
+        policy = self._policy_in_force(command.confirmed_at or at, "confirmed_at")
         decided = confirm(command, DecisionContext(at, policy, _who(command), command.command_id))
         decided.begun_under = policy
         return policy, decided, [Case(command.order_id)]
@@ -293,6 +359,8 @@ class CommandHandler:
         kind, name = target
         try:
             case = self.case(name, fresh=fresh) if kind == "order" else self.case_with(kind, name, fresh=fresh)
+            if kind == "order" and case.arrival is not None:  # the name of its stream is no order
+                raise unknown(kind, name)
         except Impossible:
             field = "subject.id" if isinstance(command, NotifyCustomer | Override) else None
             raise unknown(kind, name, field) from None
@@ -408,6 +476,8 @@ def _last_of(batch: Batch, position: int) -> Recorded:
 
 
 def _streams(case: Case) -> list[str]:
+    if case.arrival is not None:
+        return [case.arrival.stream]
     return [
         case.order.stream,
         *(ret.stream for ret in case.returns.values()),

@@ -1,4 +1,5 @@
-"""What has an id of its own, and how it is named: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``."""
+"""What has an id of its own, and how it is named: ``order/A-1``, ``return/R-1``, ``claim/C-1``, ``refund/F-1``,
+``arrival/D-1``."""
 
 from __future__ import annotations
 
@@ -8,16 +9,21 @@ from typing import Literal, NamedTuple, get_args
 from returnable.domain.errors import HistoryBroken, short
 
 SubjectKind = Literal["order", "return", "claim"]
-"""The kinds with a stream of events."""
-RegisteredKind = Literal["return", "claim", "refund"]
+"""The kinds that the policy judges. Each has a stream of events in the case of its order."""
+CaseKind = Literal["order", "return", "claim", "refund"]
+"""The kinds that belong to an order."""
+RegisteredKind = Literal["return", "claim", "refund", "arrival"]
 """The kinds whose ids are unique in the whole store."""
-Kind = Literal["order", "return", "claim", "refund"]
+IndexedKind = Literal["return", "claim", "refund", "arrival", "tracking"]
+"""What leads to cases: ids that are unique in the whole store, and tracking numbers."""
+Kind = Literal["order", "return", "claim", "refund", "arrival"]
+"""An arrival is a parcel that nobody announced. It has a stream of events, and is a case of its own."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class StreamId(NamedTuple):
-    """An order, return or claim, which has a stream of events; or a refund, whose events are in the stream of another.
+    """An order, return, claim or arrival, which has a stream of events; or a refund, whose events are in another's.
 
     >>> str(StreamId("order", "A-1")), StreamId.parse("return/R/1")
     ('order/A-1', StreamId(kind='return', id='R/1'))

@@ -1,4 +1,4 @@
-"""The lifecycles: one explicit state machine each for orders, returns, labels, refunds and claims.
+"""The lifecycles: one explicit state machine each for orders, returns, labels, refunds, claims and arrivals.
 
 The machine *class* is the specification: diagrams come from it, and the library's own engine is the oracle in tests. The
 table compiled from it runs, live and in replay (:func:`compile_table`), because a machine object for every event would cost
@@ -37,7 +37,7 @@ def _joined(transitions: Iterable[TransitionList]) -> TransitionList:
 
 
 class Lifecycle(StateMachine):
-    """The base of the five machines: flat and strict.
+    """The base of the six machines: flat and strict.
 
     An end is a state that no event leaves, besides an answer that contradicts an earlier one. Ends still accept late events,
     which the library would not allow a final state to do. A test of ours checks that every state is reachable and leads to an
@@ -237,6 +237,19 @@ class ClaimLifecycle(Lifecycle):
     Refunded = _stay(resolved)
 
 
+class ArrivalLifecycle(Lifecycle):
+    """A parcel that nobody announced: parked until a person assigns it, or sends it away."""
+
+    nothing = State(initial=True)
+    parked = State()
+    assigned = State()
+    dismissed = State()
+
+    ArrivalRecorded = nothing.to(parked)
+    ArrivalAssigned = _move(assigned, parked, dismissed)
+    ArrivalDismissed = parked.to(dismissed)
+
+
 NOTHING = "nothing"
 """The state before the first event."""
 
@@ -331,10 +344,11 @@ MACHINES: dict[str, type[Lifecycle]] = {
     "label": LabelLifecycle,
     "refund": RefundLifecycle,
     "claim": ClaimLifecycle,
+    "arrival": ArrivalLifecycle,
 }
 """The specifications, by name."""
 
-ORDER, RETURN, LABEL, REFUND, CLAIM = (compile_table(machine) for machine in MACHINES.values())
+ORDER, RETURN, LABEL, REFUND, CLAIM, ARRIVAL = (compile_table(machine) for machine in MACHINES.values())
 
 
 def drawing(machine: type[Lifecycle], form: str) -> str:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from returnable.domain.cached import cached_property
 from returnable.domain.events import Event, encode
-from returnable.domain.ids import RegisteredKind
+from returnable.domain.ids import IndexedKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ReservedId:
-    """An id that must be unique in the whole store, and the case it leads to."""
+    """An id that must be unique in the whole store, and the case it leads to; or an entry of the index of ``tracking``."""
 
-    kind: RegisteredKind
+    kind: IndexedKind
     name: str
     case_id: str
 
@@ -374,8 +374,12 @@ class EventStore(Protocol):
         """The ids of the cases with events at positions above ``after`` and at most ``upto``, in order."""
         ...
 
-    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
-        """The case in which a return, claim or refund of that id is known."""
+    def case_of(self, kind: IndexedKind, name: str) -> str | None:
+        """The case in which a return, claim, refund or arrival of that id is known."""
+        ...
+
+    def cases_tracking(self, key: str) -> Sequence[str]:
+        """The cases that know a tracking number, by its :func:`~returnable.domain.arrivals.tracking_key`, in order."""
         ...
 
     def append(

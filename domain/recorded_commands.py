@@ -16,6 +16,7 @@ from typing import Any, Literal
 from returnable.domain.commands import COMMANDS, Command, parse_command
 from returnable.domain.errors import HistoryBroken, short
 from returnable.domain.events import (
+    ArrivalAssigned,
     CancellationRequested,
     ClaimDenied,
     ClaimOpened,
@@ -24,12 +25,15 @@ from returnable.domain.events import (
     Delivered,
     DeliveryTakenBack,
     Event,
+    ExceptionRaised,
     LabelDeclined,
     LabelIssued,
     LabelVoided,
     OverrideGranted,
+    ParcelRejected,
     Part,
     PaymentCaptured,
+    Received,
     RefundAnswer,
     RefundDeclined,
     RefundOverdue,
@@ -37,6 +41,7 @@ from returnable.domain.events import (
     RefundRequested,
     RefundSettled,
     RefusalsCounted,
+    ReturnedToSender,
     Shipped,
     UnitsCancelled,
 )
@@ -134,6 +139,9 @@ def _continues(group: list[Recorded], entry: Recorded) -> bool:
         return False
     if is_deadline(first):
         return is_deadline(event)
+    if isinstance(first, ArrivalAssigned) and entry.stream == first.assigned_to:
+        came = len(group) == 1 and isinstance(event, Received | ParcelRejected | ReturnedToSender)
+        return came or (len(group) == 2 and isinstance(event, ExceptionRaised))
     if entry.stream != group[0].stream or type(first) not in event.follows:
         return False
     if any(type(each.event) is type(event) for each in group):
@@ -193,6 +201,9 @@ def _fields(entry: Recorded, command: str) -> Fields:
         known["elsewhere"] = event.elsewhere or None
     elif isinstance(event, Confirmed):
         known |= _order(event)
+    elif isinstance(event, ArrivalAssigned):
+        kind, name = StreamId.parse(event.assigned_to)
+        known[f"{kind}_id"] = name
     elif isinstance(event, CancellationRequested):
         known["order_copy"] = event.order_copy or None
     # Without a time of its own a label counts as issued no later than it was received.

@@ -31,6 +31,8 @@ def deadlines_of(case: Case, stream: str | None = None) -> Iterator[Deadline]:
     or voided by hand; the promise of contact until it is kept or the claim settled; a refund until it has its answers. A
     moved deadline comes before the one it was moved to, as lifted.
     """
+    if case.arrival is not None:
+        return
     if stream is None:
         yield _cancel_by(case.order)
     for parcel in case.order.parcels.values():

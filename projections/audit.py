@@ -68,7 +68,7 @@ def audit_view(
                     clauses=clause_views(event.ruling or (), policy),
                     before=step.before,
                     after=step.after,
-                    details=localised(details(event, case.order.currency, counted.get(entry.case_seq)), tz),
+                    details=localised(details(event, case.currency, counted.get(entry.case_seq)), tz),
                 )
             )
     return AuditView(stream=stream, entries=tuple(entries))

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from returnable.domain.case import Case
 from returnable.domain.errors import CalendarExhausted, CalendarInvalid, HistoryBroken, Impossible, PolicyInvalid
-from returnable.domain.lifecycles import NOTHING
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, Recorded
 
@@ -74,5 +73,5 @@ def describe(error: Exception) -> str:
 
 
 def pinned(case: Case, policy_of: PolicyOf) -> Policy | None:
-    """The policy pinned to the order of a case; ``None`` if no order was confirmed."""
-    return None if case.order.status == NOTHING else policy_of(case.order.confirmed.pins.sha256)
+    """The policy pinned to a case; ``None`` before its first event."""
+    return None if case.pins is None else policy_of(case.pins.sha256)

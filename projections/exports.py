@@ -49,9 +49,9 @@ class Column:
 
 _PLACE = (
     Column("position", "int", "place in the whole log; increases, with gaps allowed"),
-    Column("case_id", "text", "the order that the case is named for"),
+    Column("case_id", "text", "the order that the case is named for, or arrival/ID"),
     Column("case_seq", "int", "place in the case, from 1 on without gaps"),
-    Column("stream", "text", "order/ID, return/ID or claim/ID"),
+    Column("stream", "text", "order/ID, return/ID, claim/ID or arrival/ID"),
     Column("version", "int", "place in the stream, from 1 on without gaps"),
     Column("type", "text", "the type of the event"),
     Column("occurred_at", "time", "when it happened in the world"),

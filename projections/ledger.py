@@ -32,6 +32,8 @@ class Balance(NamedTuple):
 
 def balances(case: Case) -> Iterator[Balance]:
     """The payments of an order, in their order; then what was captured of, or paid to, payments that are none of its own."""
+    if case.arrival is not None:
+        return
     order = case.order
     methods = {payment.payment_id: payment.method for payment in order.confirmed.payments}
     refunded, pending = Counter[str](), Counter[str]()

@@ -57,7 +57,10 @@ LISTS: Mapping[str, Listed] = {
     listed.name: listed
     for listed in (
         Listed(
-            "orders", OrderView, lambda case, policy: [order_values(case, policy)], lambda values, moment: dict(values)
+            "orders",
+            OrderView,
+            lambda case, policy: [] if case.arrival is not None else [order_values(case, policy)],
+            lambda values, moment: dict(values),
         ),
         Listed(
             "returns",

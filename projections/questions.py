@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from returnable.domain.arrivals import UnannouncedArrival, tracking_key
 from returnable.domain.case import Case, fold, fold_as_of, unknown
 from returnable.domain.commands import (
+    AskArrival,
     AskAudit,
     AskClaim,
     AskEligibility,
@@ -23,6 +25,7 @@ from returnable.domain.fields import LONGEST_ID
 from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.domain.refunds.request import check_may_request
+from returnable.projections.arrivals import arrival_view
 from returnable.projections.audit import audit_view, refusals_counted
 from returnable.projections.claims import claim_view
 from returnable.projections.damage import pinned, up_to_damage
@@ -61,8 +64,8 @@ class Questions:
     def answer(self, question: Question, at: datetime) -> AnyView:
         """The answer as of ``question.as_of``, or as of ``at`` (now, with any offset) if the question has no ``as_of``.
 
-        Raises ``Impossible`` with the code ``order.unknown``, ``return.unknown``, ``claim.unknown`` or ``refund.unknown`` if
-        the subject did not exist as of that instant, or was not known at ``question.known_at``.
+        Raises ``Impossible`` with the code ``order.unknown``, ``return.unknown`` and so on if the subject did not exist as of
+        that instant, or was not known at ``question.known_at``.
         """
         moment = question.as_of or at.astimezone(UTC)
         if isinstance(question, AskWorklist):
@@ -81,9 +84,25 @@ class Questions:
             return return_view(case.returns[question.return_id], policy, moment)
         if isinstance(question, AskClaim):
             return claim_view(case.claims[question.claim_id], policy, moment)
+        if isinstance(question, AskArrival) and case.arrival is not None:
+            return arrival_view(case.arrival, policy, self._cases_meant_by(case.arrival, question))
         if isinstance(question, AskRefund):
             return self._refund(question, moment, case, policy)
         raise AssertionError(f"{question.query} is not a question")
+
+    def _cases_meant_by(self, arrival: UnannouncedArrival, question: AskArrival) -> Iterator[Case]:
+        """The cases that know the tracking number of a parcel, and that of the order which its slip names."""
+        told = arrival.recorded
+        names = [told.order_reference] if told.order_reference is not None else []
+        if told.tracking_number is not None:
+            names += self.store.cases_tracking(tracking_key(told.tracking_number))
+        for name in dict.fromkeys(names):
+            stored, damage = self.store.load_until_damage(name)
+            if damage is not None:
+                self.damaged(damage)
+            case = fold_as_of(name, stored, question.as_of, question.known_at)
+            if case.pins is not None and case.arrival is None:
+                yield case
 
     def _refund(self, question: AskRefund, moment: datetime, case: Case, policy: Policy) -> AnyView:
         if question.refund_id is not None:

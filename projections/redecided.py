@@ -17,7 +17,7 @@ from returnable.domain.calendar import ZONE_DATA
 from returnable.domain.case import Case, evolve
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
-from returnable.domain.events import ENGINE, Confirmed, Event, encode
+from returnable.domain.events import ENGINE, ArrivalRecorded, Confirmed, Event, encode
 from returnable.domain.fields import Model
 from returnable.domain.policy import PolicyOf
 from returnable.domain.ports import EventStore, Recorded
@@ -100,9 +100,10 @@ def _decided_otherwise(case: Case, command: RecordedCommand, policy_of: PolicyOf
     first = command.entries[0].event
     judged = next((entry.event for entry in command.entries if entry.event.pins is not None), first)
     try:
-        pinned = first if isinstance(first, Confirmed) else case.order.confirmed
+        pins = first.pins if isinstance(first, Confirmed | ArrivalRecorded) else case.pins
+        assert pins is not None
         now = DecisionContext(
-            command.at, policy_of(pinned.pins.sha256), first.actor, first.command_id, judged, _zone_data(command)
+            command.at, policy_of(pins.sha256), first.actor, first.command_id, judged, _zone_data(command)
         )
         new = decide(case, command.command, now).events
     except CORRUPTION_ERRORS as error:

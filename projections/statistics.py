@@ -37,7 +37,7 @@ class Weighed(NamedTuple):
 
 def weighed(case: Case, events: Iterable[Recorded]) -> Iterator[Weighed]:
     """The clauses of every decision among ``events``: all events of ``case``, or those that count as of some instant."""
-    currency = case.order.currency
+    currency = case.currency
     for entry in events:
         event = entry.event
         ruling, pins = event.ruling, event.pins

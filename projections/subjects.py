@@ -15,21 +15,21 @@ from returnable.domain.policy import Policy, PolicyOf
 from returnable.domain.ports import Damage, EventStore, Recorded
 from returnable.projections.damage import up_to_damage
 
-LONGEST = len("return/") + LONGEST_ID
+LONGEST = len("arrival/") + LONGEST_ID
 """The longest name of a subject, with its kind."""
 CASES_IN_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An order, return, claim or refund, its case, and the events of that case."""
+    """An order, return, claim, refund or arrival, its case, and the events of that case."""
 
     kind: Kind
     name: str
     case_id: str
     case: Case
     policy: Policy
-    """The policy pinned to the order."""
+    """The policy pinned to the case."""
     events: Sequence[Recorded]
     """The events of the whole case that count, in the order in which they were recorded."""
     history: Sequence[Recorded]
@@ -67,15 +67,21 @@ def find_subject(
     as_of: datetime | None = None,
     known_at: datetime | None = None,
     damaged: Callable[[Damage], None] | None = None,
+    *,
+    arrivals: bool = False,
 ) -> Subject:
     """The subject named by ``text``, as it was in the world at ``as_of``, as far as recorded by ``known_at``.
 
     ``policy_of`` finds a pinned policy by its hash. An id without a kind is enough if only one kind of subject has it.
     Raises ``order.unknown`` and so on if there is no such subject there and then, and ``command.invalid`` if there are
-    several. If an event of the case cannot be read, or cannot have happened there, only the events before it count, and
-    ``damaged`` is called; without ``damaged`` raises :class:`HistoryBroken`.
+    several, or for a parcel that nobody announced, unless ``arrivals``. If an event of the case cannot be read, or cannot
+    have happened there, only the events before it count, and ``damaged`` is called; without ``damaged`` raises
+    :class:`HistoryBroken`.
     """
     kind, name, case_id = _find(store, checked_text("subject", text, LONGEST))
+    if kind == "arrival" and not arrivals:
+        why = f"{kind} {name} is a parcel that nobody announced. No decision was made on it; `audit` shows its history"
+        raise Impossible("command.invalid", why, field="subject")
     stored, damage = store.load_until_damage(case_id)
     case, damage = up_to_damage(stored, damage, lambda these: fold(case_id, these))
     if damage is not None:
@@ -101,10 +107,11 @@ def case_at(
 
 
 def policy_for(case: Case, kind: Kind, name: str, policy_of: PolicyOf) -> Policy:
-    """The policy pinned to the order of a case; raises ``order.unknown`` and so on if the subject is not in the case."""
-    if case.order.status == NOTHING or (kind != "order" and not case.knows(kind, name)):
+    """The policy pinned to a case; raises ``order.unknown`` and so on if the subject is not in the case."""
+    known = case.order.status != NOTHING if kind == "order" else case.knows(kind, name)
+    if case.pins is None or not known:
         raise unknown(kind, name)
-    return policy_of(case.order.confirmed.pins.sha256)
+    return policy_of(case.pins.sha256)
 
 
 def every_case(store: EventStore) -> Iterator[str]:
@@ -136,7 +143,9 @@ def _find(store: EventStore, text: str) -> tuple[Kind, str, str]:
         (each, case_id) for each in KINDS if (case_id := _case_of(store, each, text)) is not None
     ]
     if not hits:
-        raise Impossible("order.unknown", f"there is no order, return, claim or refund {text!r}", field="subject")
+        raise Impossible(
+            "order.unknown", f"there is no order, return, claim, refund or arrival {text!r}", field="subject"
+        )
     if len(hits) > 1:
         these = " and ".join(f"{each}/{text}" for each, _ in hits)
         raise Impossible("command.invalid", f"{text!r} may be {these}; say which", field="subject")

@@ -125,9 +125,9 @@ class ReturnView(Model):
 
 
 class SubjectView(Model):
-    """An order, a return, a claim or a refund."""
+    """An order, a return, a claim, a refund or an arrival."""
 
-    kind: Literal["order", "return", "claim", "refund"]
+    kind: Literal["order", "return", "claim", "refund", "arrival"]
     id: str
 
 
@@ -229,6 +229,38 @@ class ClaimView(Model):
     labels: tuple[LabelView, ...]
     shipped_at: str | None
     received_at: str | None
+
+
+class CandidateView(Model):
+    """What a parcel may be for, and how it was found. Of an order it is the outbound parcel ``parcel_id``."""
+
+    kind: Literal["return", "claim", "order"]
+    id: str
+    order_id: str
+    parcel_id: str | None
+    found_by: tuple[Literal["tracking_number", "order_reference"], ...]
+
+
+class ArrivalView(Model):
+    """The state of a parcel that nobody announced.
+
+    ``candidates``: what it may be for, as long as it is not assigned, the best first. A tracking number finds the returns,
+    claims and outbound parcels that know it; an order reference finds the returns and claims of the order that wait for a
+    parcel.
+    """
+
+    arrival_id: str
+    status: Literal["parked", "assigned", "dismissed"]
+    arrived_at: str
+    carrier: str | None
+    tracking_number: str | None
+    order_reference: str | None
+    notes: str | None
+    assigned_to: SubjectView | None
+    parcel_id: str | None
+    box_id: str | None
+    dismissed_because: str | None
+    candidates: tuple[CandidateView, ...]
 
 
 class EligibilityRuling(Model):
@@ -362,4 +394,4 @@ class AuditView(Model):
     entries: tuple[AuditEntry, ...]
 
 
-AnyView = OrderView | ReturnView | RefundView | ClaimView | EligibilityView | WorklistView | AuditView
+AnyView = OrderView | ReturnView | RefundView | ClaimView | ArrivalView | EligibilityView | WorklistView | AuditView

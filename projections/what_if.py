@@ -18,7 +18,7 @@ from returnable.domain.case import Case, evolve, unknown
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
-from returnable.domain.events import Event, RefundRequested
+from returnable.domain.events import ArrivalRecorded, Event, RefundRequested
 from returnable.domain.fields import Model
 from returnable.domain.money import to_major
 from returnable.domain.outcome import in_zone
@@ -222,6 +222,8 @@ class DryRun:
     def add(self, case_id: str, events: Sequence[Recorded], stream: str | None = None) -> tuple[Flip, ...]:
         """Decide a case again; returns the decisions that differ in it, or only those in one of its streams."""
         flips: list[Flip] = []
+        if events and isinstance(events[0].event, ArrivalRecorded):
+            return ()  # no policy judges what nobody announced
         self._cases += 1
         case, real = Case(case_id), Case(case_id)
         policy: Policy | None = None
@@ -232,7 +234,7 @@ class DryRun:
                 before, real = real, evolve(real, command.entries)
                 compared, case = _compare(case, before, real, command, policy)
                 if stream is None or any(entry.stream == stream for entry in command.entries):
-                    flip = self._count(compared, real.order.currency, policy)
+                    flip = self._count(compared, real.currency, policy)
                     if flip is not None:
                         flips.append(flip)
         except CORRUPTION_ERRORS as error:

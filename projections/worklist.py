@@ -85,6 +85,10 @@ def _item(item: Waiting, moment: datetime) -> WorkItem:
 def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     """The tasks of a case that wait, waited, or will wait if nothing else happens."""
     order, zone_name = case.order, policy.zone
+    if case.arrival is not None:
+        if case.arrival.status == "parked":
+            yield Waiting("assign_arrival", "arrival", case.arrival.arrival_id, zone_name)
+        return
     if order.notices_owed:
         yield Waiting("notify_customer", "order", order.order_id, zone_name)
     for subject in (order, *case.returns.values(), *case.claims.values()):

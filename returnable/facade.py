@@ -28,6 +28,7 @@ from returnable.domain.outcome import Outcome
 from returnable.domain.policy import PolicyBook
 from returnable.projections.views import (
     AnyView,
+    ArrivalView,
     AuditView,
     ClaimView,
     ClauseStatistics,
@@ -586,6 +587,45 @@ class Desk:
         """Deny a claim by hand."""
         return self._do("deny_claim", locals())
 
+    def record_arrival(
+        self,
+        *,
+        arrival_id: str,
+        carrier: str | None = None,
+        tracking_number: str | None = None,
+        order_reference: str | None = None,
+        notes: str | None = None,
+        arrived_at: When | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A parcel is at the dock that nobody announced. It is parked until somebody assigns it."""
+        return self._do("record_arrival", locals())
+
+    def assign_arrival(
+        self,
+        *,
+        arrival_id: str,
+        return_id: str | None = None,
+        claim_id: str | None = None,
+        order_id: str | None = None,
+        parcel_id: str | None = None,
+        box_id: str | None = None,
+        command_id: str | None = None,
+        actor: Who | None = None,
+    ) -> Outcome:
+        """A parked parcel is a box of a return, the wrong item of a claim, or an outbound parcel of an order that came back.
+
+        What it is assigned to records the arrival, at the time at which the parcel came.
+        """
+        return self._do("assign_arrival", locals())
+
+    def dismiss_arrival(
+        self, *, arrival_id: str, reason: str, command_id: str | None = None, actor: Who | None = None
+    ) -> Outcome:
+        """A parked parcel is for no return, claim or order of the shop, or was sent away."""
+        return self._do("dismiss_arrival", locals())
+
     def notify_customer(
         self,
         *,
@@ -690,6 +730,10 @@ class Desk:
         """The state of a wrong-item claim."""
         return self._ask(ClaimView, "claim", locals())
 
+    def arrival(self, *, arrival_id: str, as_of: When | None = None, known_at: When | None = None) -> ArrivalView:
+        """The state of a parcel that nobody announced, and what it may be for."""
+        return self._ask(ArrivalView, "arrival", locals())
+
     def eligibility(self, *, order_id: str, as_of: When | None = None, known_at: When | None = None) -> EligibilityView:
         """What could be cancelled, returned or claimed now, with the rulings that the commands would get."""
         return self._ask(EligibilityView, "eligibility", locals())
@@ -704,8 +748,11 @@ class Desk:
                 "void_label",
                 "inspect",
                 "request_refund",
+                "refund_short",
                 "refund_overdue",
                 "send_back",
+                "unsent_return",
+                "assign_arrival",
                 "exception",
             ]
         ]
@@ -717,7 +764,7 @@ class Desk:
         return self._ask(WorklistView, "worklist", locals())
 
     def audit(self, *, stream: str, as_of: When | None = None, known_at: When | None = None) -> AuditView:
-        """The events of a stream (``order/ID``, ``return/ID`` or ``claim/ID``)."""
+        """The events of a stream (``order/ID``, ``return/ID``, ``claim/ID`` or ``arrival/ID``)."""
         return self._ask(AuditView, "audit", locals())
 
     # ---- lists -----------------------------------------------------------------------------------------------
@@ -840,7 +887,8 @@ class Desk:
     def redecide(self, subject: str | None = None) -> tuple[Difference, ...]:
         """Make every recorded decision again, from its pins, and return the differences and the cases that cannot be read.
 
-        ``subject``: an order with its whole case, a return or a claim, such as ``order/A-1``; the default is the whole store.
+        ``subject``: an order with its whole case, a return, a claim or an arrival, such as ``order/A-1``; the default is the
+        whole store.
         """
         from returnable.projections.redecided import redecide_store, redecide_stored
 
@@ -848,7 +896,7 @@ class Desk:
         if subject is None:
             again = redecide_store(store, policy)
         else:
-            found = self._find(subject)
+            found = self._find(subject, arrivals=True)
             stream = None if found.kind == "order" else found.stream
             again = iter([redecide_stored(store, policy, found.case_id, stream)])
         return tuple(difference for case in again for difference in case.differences)
@@ -891,10 +939,13 @@ class Desk:
 
         return back_up(self.url, file, force=force)
 
-    def _find(self, subject: str, as_of: When | None = None, known_at: When | None = None) -> Subject:
+    def _find(
+        self, subject: str, as_of: When | None = None, known_at: When | None = None, *, arrivals: bool = False
+    ) -> Subject:
         from returnable.projections.subjects import find_subject
 
-        return find_subject(self.services.store, self.services.handler.policy, subject, *self._times(as_of, known_at))
+        store, policy_of, times = self.services.store, self.services.handler.policy, self._times(as_of, known_at)
+        return find_subject(store, policy_of, subject, *times, arrivals=arrivals)
 
     def _times(self, as_of: When | None, known_at: When | None) -> tuple[datetime | None, datetime | None]:
         return _instant("as_of", as_of), _instant("known_at", known_at)

@@ -37,11 +37,11 @@ ENVELOPE = tuple(Event.model_fields)
 
 
 def lifecycles_page() -> str:
-    """The five machines with their diagrams and tables, and the events that move nothing."""
+    """The six machines with their diagrams and tables, and the events that move nothing."""
     parts = [
         GENERATED.format(source="domain/lifecycles.py"),
         "# Lifecycles",
-        "Five state machines say which event may follow which. [Events](events.md) describes each event. If a table has "
+        "Six state machines say which event may follow which. [Events](events.md) describes each event. If a table has "
         "two rows with the same state and event, the first row applies when its guard holds, the second when it does not. "
         f"`{NOTHING}` is the state before the first event. `returnable lifecycles` prints the same diagrams.",
         "No machine moves because time passes. Whether a label is void, a contact is missed or a refund is overdue is "

@@ -19,6 +19,7 @@ BROKEN_PIPE = 141
 """The exit status if the reader of the output has gone away: the one of a process that SIGPIPE ended. click exits then."""
 
 COMMANDS = {
+    "arrival": "The state of a parcel that nobody announced.",
     "audit": "What was recorded in a stream.",
     "backup": "Copy a store in an SQLite file into FILE.",
     "bulk": "Carry out one command for many cases.",
@@ -57,7 +58,7 @@ COMMANDS = {
 """Command → the first sentence of its help."""
 
 _MODULES = {
-    **dict.fromkeys(("audit", "claim", "eligibility", "order", "refund", "return", "worklist"), "questions"),
+    **dict.fromkeys(("arrival", "audit", "claim", "eligibility", "order", "refund", "return", "worklist"), "questions"),
     **dict.fromkeys(("claims", "orders", "refunds", "returns"), "lists"),
 }
 """Command → its module, for modules that hold several commands."""

@@ -88,7 +88,7 @@ def export(
     hidden = redaction(redact, redact_key)
     with opened(store) as services:
         history = History(services.store, hidden)
-        choice = _choice(services, subjects, since, until)
+        choice = _choice(services, subjects, since, until, form)
         # A scenario with views reads every event twice.
         total = (0 if choice.subjects else history.head) * (2 if form == "scenario" and not no_views else 1)
         with progress("exporting", total) as advance:
@@ -115,10 +115,19 @@ def _check_options(out: str, form: str, view: str | None, no_views: bool, polici
         raise click.UsageError("--no-views and --policies need --format scenario")
 
 
-def _choice(services: Services, subjects: tuple[str, ...], since: datetime | None, until: datetime | None) -> Choice:
+def _choice(
+    services: Services, subjects: tuple[str, ...], since: datetime | None, until: datetime | None, form: str
+) -> Choice:
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--from must be before --to")
-    found = tuple(find_subject(services.store, services.handler.policy, subject) for subject in dict.fromkeys(subjects))
+    found = tuple(
+        find_subject(services.store, services.handler.policy, subject, arrivals=True)
+        for subject in dict.fromkeys(subjects)
+    )
+    if form == "scenario":  # a parcel can only be assigned to what is there
+        arrivals = [one.case.arrival for one in found if one.case.arrival is not None]
+        assigned = [arrival.assigned.assigned_to for arrival in arrivals if arrival.assigned is not None]
+        found += tuple(find_subject(services.store, services.handler.policy, name) for name in assigned)
     return Choice(found, since, until)
 
 

@@ -1,4 +1,5 @@
-"""Questions about one subject, and the worklist: ``order``, ``return``, ``claim``, ``refund``, ``eligibility``, ``audit``."""
+"""Questions about one subject, and the worklist: ``order``, ``return``, ``claim``, ``refund``, ``arrival``,
+``eligibility``, ``audit``."""
 
 from __future__ import annotations
 
@@ -37,9 +38,15 @@ def _question(name: str, field: str, text: str, example: str) -> click.Command:
 order = _question("order", "order_id", "The state of an order.", "A-1")
 return_ = _question("return", "return_id", "The state of a return.", "R-1 --as-of 2026-03-12T00:00:00-04:00")
 claim = _question("claim", "claim_id", "The state of a wrong-item claim.", "W-1")
+arrival = _question(
+    "arrival", "arrival_id", "The state of a parcel that nobody announced, and what it may be for.", "D-1"
+)
 eligibility = _question("eligibility", "order_id", "What could be cancelled, returned or claimed, and why not.", "A-1")
 audit = _question(
-    "audit", "stream", "What was recorded in a stream. STREAM is order/ID, return/ID or claim/ID.", "return/R-1"
+    "audit",
+    "stream",
+    "What was recorded in a stream. STREAM is order/ID, return/ID, claim/ID or arrival/ID.",
+    "return/R-1",
 )
 
 

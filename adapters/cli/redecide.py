@@ -45,7 +45,7 @@ def redecide(subject: str | None, everything: bool, store: str, as_json: bool) -
         if subject is None:
             again, total = redecide_store(services.store, policy), services.store.head()
         else:
-            found = find_subject(services.store, policy, subject, damaged=lambda damage: None)
+            found = find_subject(services.store, policy, subject, damaged=lambda damage: None, arrivals=True)
             stream = None if found.kind == "order" else found.stream
             again, total = [redecide_stored(services.store, policy, found.case_id, stream)], len(found.events)
         with progress("deciding again", total) as advance:

@@ -13,7 +13,7 @@ from returnable.adapters.eventstore.appends import Append, Row, check_kept, chec
 from returnable.adapters.eventstore.forks import ForkSafeLock
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.errors import CommandSeen, Stale, StoreUnusable
-from returnable.domain.ids import RegisteredKind
+from returnable.domain.ids import IndexedKind
 from returnable.domain.ports import Batch, CommandReceipt, Counted, DueCase, DueStatus, ReservedId, Timeline, Tip
 
 
@@ -28,7 +28,7 @@ class MemoryStore(CaseStore):
         self._cases: defaultdict[str, list[Row]] = defaultdict(list)
         self._beginnings: dict[str, str] = {}
         """The case in which each stream has its version 1."""
-        self._reserved_ids: dict[tuple[RegisteredKind, str], str] = {}
+        self._reserved_ids: dict[tuple[IndexedKind, str], str] = {}
         self._receipts: dict[str, CommandReceipt] = {}
         self._policies: dict[str, str] = {}
         self.checkpoints = MemoryCheckpoints()
@@ -141,9 +141,16 @@ class MemoryStore(CaseStore):
         self._opened()
         return self._beginnings.get(stream)
 
-    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
+    def case_of(self, kind: IndexedKind, name: str) -> str | None:
         self._opened()
         return self._reserved_ids.get((kind, name))
+
+    def cases_tracking(self, key: str) -> Sequence[str]:
+        with self._opened():
+            found = sorted(
+                name for kind, name in self._reserved_ids if kind == "tracking" and name.startswith(f"{key}/")
+            )
+            return [self._reserved_ids["tracking", name] for name in found]
 
     def receipt(self, command_id: str) -> CommandReceipt | None:
         self._opened()

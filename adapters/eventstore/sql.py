@@ -16,7 +16,7 @@ from returnable.adapters.eventstore.group_commit import GroupCommit, Interrupted
 from returnable.adapters.eventstore.store import CaseStore
 from returnable.domain.calendar import A_MOMENT, plain
 from returnable.domain.errors import CommandSeen, HistoryBroken, ReturnableError, Stale, StoreBusy, StoreUnusable
-from returnable.domain.ids import RegisteredKind
+from returnable.domain.ids import IndexedKind
 from returnable.domain.ports import Batch, CommandReceipt, Counted, DueCase, DueStatus, ReservedId, Timeline, Tip
 
 T = TypeVar("T")
@@ -138,9 +138,14 @@ class SqlStore(CaseStore):
     def case_of_stream(self, stream: str) -> str | None:
         return _only(self._tables.ask(f"SELECT case_id FROM {self._facts} WHERE stream = ? AND version = 1", (stream,)))
 
-    def case_of(self, kind: RegisteredKind, name: str) -> str | None:
+    def case_of(self, kind: IndexedKind, name: str) -> str | None:
         query = f"SELECT case_id FROM {self._tables.prefix}names WHERE kind = ? AND name = ?"
         return _only(self._tables.ask(query, (kind, name)))
+
+    def cases_tracking(self, key: str) -> Sequence[str]:
+        names = f"{self._tables.prefix}names"
+        query = f"SELECT case_id FROM {names} WHERE kind = 'tracking' AND name >= ? AND name < ? ORDER BY name"
+        return [case_id for (case_id,) in self._tables.ask(query, (f"{key}/", f"{key}0"))]
 
     def receipt(self, command_id: str) -> CommandReceipt | None:
         query = f"SELECT {RECEIPT_COLUMNS} FROM {self._tables.prefix}commands WHERE command_id = ?"

@@ -17,7 +17,7 @@ from returnable.adapters.eventstore.forks import in_children
 from returnable.adapters.eventstore.library import LibraryRecorder
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.events import decode
-from returnable.domain.ids import RegisteredKind
+from returnable.domain.ids import IndexedKind
 from returnable.domain.ports import Checkpoints, CommandReceipt, Damage, DueTable, Recorded, Records, RefusalCounts, Tip
 
 CASES_IN_PAGE = 500
@@ -63,7 +63,10 @@ class CaseStore(LibraryRecorder):
     def changed_cases(self, after: int, upto: int) -> Sequence[str]: ...
 
     @abstractmethod
-    def case_of(self, kind: RegisteredKind, name: str) -> str | None: ...
+    def case_of(self, kind: IndexedKind, name: str) -> str | None: ...
+
+    @abstractmethod
+    def cases_tracking(self, key: str) -> Sequence[str]: ...
 
     @abstractmethod
     def receipt(self, command_id: str) -> CommandReceipt | None: ...

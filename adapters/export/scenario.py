@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from returnable.adapters.files import NotWritten, Sink, written_whole
 from returnable.domain.case import Case, fold
 from returnable.domain.errors import PolicyInvalid
-from returnable.domain.events import Confirmed
+from returnable.domain.events import ArrivalRecorded, Confirmed
 from returnable.domain.policy import Policy, PolicyBook, PolicyOf, bundled_policies
 from returnable.domain.recorded_commands import RecordedCommand, recorded_commands
 from returnable.projections.claims import claim_view
@@ -39,7 +39,7 @@ class Written:
     steps_back: int = 0
     """Commands whose time is before that of the command above."""
     policies: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
-    """Hash of a pinned policy → the first and the last confirmation under it."""
+    """Hash of a pinned policy → the first and the last case that began under it."""
 
     def counts(self) -> dict[str, int]:
         """The counts of commands, events, views and steps back."""
@@ -69,9 +69,9 @@ def write_scenario(
     if views and last is not None:
         for case_id in cases.case_ids():
             events = history.case(case_id)
-            if events:
-                case = fold(case_id, events)
-                for question in _view_lines(case, policy_of(case.order.confirmed.pins.sha256), last):
+            case = fold(case_id, events)
+            if case.pins is not None and case.arrival is None:
+                for question in _view_lines(case, policy_of(case.pins.sha256), last):
                     sink.write(to_json(question) + b"\n")
                     written.views += 1
             advance(len(events))
@@ -82,7 +82,7 @@ def _count(command: RecordedCommand, written: Written) -> None:
     written.commands += 1
     written.facts += len(command.entries)
     first = command.entries[0].event
-    if isinstance(first, Confirmed):
+    if isinstance(first, Confirmed | ArrivalRecorded):
         written.cases += 1
         begin, end = written.policies.get(first.pins.sha256, (first.occurred_at, first.occurred_at))
         written.policies[first.pins.sha256] = (min(begin, first.occurred_at), max(end, first.occurred_at))

@@ -104,6 +104,7 @@ class _TimelineEvent:
 
 def _moves(before: Case, after: Case, entry: Recorded) -> Iterator[Move]:
     kind, name = StreamId.parse(entry.stream)
+    assert kind != "arrival"  # no report is about one
     event = entry.event
     was = before.status_of(entry.stream)
     if _LIFECYCLES[kind].allows(was or NOTHING, event.type):
@@ -162,6 +163,7 @@ def report_of(
         scene = _Scene.of(subject, as_of or at.astimezone(UTC), counted or {})
         case, tz = subject.case, scene.tz
         last, damage = scene.events[-1], subject.damage
+        assert subject.kind != "arrival"  # no report is about one
         confirmed = case.order.confirmed
         deadlines = sorted(_deadlines(scene), key=lambda each: datetime.fromisoformat(each.at))
         return Report(

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from random import Random
 from typing import Any, Protocol, TypeVar
 
 from returnable.adapters.wiring import Services, assemble
+from returnable.domain.arrivals import UnannouncedArrival
 from returnable.domain.case import Case
-from returnable.domain.commands import Command, parse_command
+from returnable.domain.commands import AssignArrival, Command, parse_command
 from returnable.domain.deciding import DecisionContext
 from returnable.domain.decisions import decide
 from returnable.domain.errors import CalendarExhausted, Impossible
-from returnable.domain.events import Confirmed
+from returnable.domain.events import ArrivalRecorded, Confirmed
 from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.money import to_major
 from returnable.domain.order.state import report_before, return_before
@@ -130,14 +131,16 @@ class Possibility:
     """The command, with its fields chosen by the dice."""
     case: Case | None = None
     """The case it is about; ``None``: none of the existing ones."""
+    arrival: UnannouncedArrival | None = None
+    """The parcel that it assigns to the case."""
 
 
 class Behaviour:
     """What might happen next to some cases at an instant.
 
     ``new`` returns the next free id of a kind (``A`` orders, ``P`` parcels, ``R`` returns, ``L`` labels, ``C`` claims,
-    ``F`` refunds); by default the ids follow those of the cases. ``prices`` are unit prices in minor units. There are at most
-    ``max_orders`` orders, except by unrelated commands.
+    ``F`` refunds, ``D`` arrivals); by default the ids follow those of the cases. ``prices`` are unit prices in minor units.
+    There are at most ``max_orders`` orders, except by unrelated commands.
     """
 
     def __init__(
@@ -151,7 +154,8 @@ class Behaviour:
         currency: str = "USD",
         max_orders: int = 2,
     ) -> None:
-        self.cases = cases
+        self.cases = [case for case in cases if case.arrival is None]
+        self.arrivals = [case.arrival for case in cases if case.arrival is not None]
         self.at = at
         self.new = new or next_ids(cases)
         self.since = since
@@ -218,6 +222,14 @@ class Behaviour:
             for claim_id in case.claims:
                 yield from self._of_claim(case, claim_id)
             yield from self._of_refunds(case)
+            if len(self.arrivals) < 3:
+                yield self._made(0.15, "record_arrival", self._unannounced, case)
+        for arrival in self.arrivals:
+            for case in self.cases:
+                yield from self._of_arrival(arrival, case)
+            if arrival.status == "parked":
+                fields = {"arrival_id": arrival.arrival_id, "reason": "It is for the neighbour."}
+                yield self._fixed(0.2, "dismiss_arrival", **fields)
         yield self._fixed(1.5, "run_deadlines")
         if len(self.cases) < self.max_orders:
             yield self._made(0.1, "confirm_order", self.order)
@@ -392,6 +404,15 @@ class Behaviour:
                     often = 0.1 if payment_id in case.order.payouts else 0.8
                     yield self._made(often, "name_payout", self._payout, case, payment_id)
 
+    def _of_arrival(self, arrival: UnannouncedArrival, case: Case) -> Iterator[Possibility]:
+        often = 1.5 if arrival.assigned is None else 0.02
+        targets: list[Fields] = [{"return_id": name} for name, ret in case.returns.items() if ret.status != "requested"]
+        targets += [{"claim_id": name} for name in case.claims]
+        targets += [{"order_id": case.case_id, "parcel_id": name} for name in case.order.parcels]
+        for fields in targets:
+            made = self._fixed(often, "assign_arrival", case, arrival_id=arrival.arrival_id, **fields)
+            yield replace(made, arrival=arrival)
+
     # ---- commands ---------------------------------------------------------------------------------------------------------
 
     def _fixed(self, weight: float, command: str, case: Case | None = None, /, **fields: Any) -> Possibility:
@@ -517,6 +538,17 @@ class Behaviour:
         some = {"line_id": line.line_id, "quantity": random.integer(1, line.quantity)}
         what = random.choice(("restock", "refurbish", "scrap", "vendor"))
         return {"return_id": return_id, "lines": [some | {"disposition": what}], **self.own_time(random, "disposed_at")}
+
+    def _unannounced(self, random: Dice, case: Case) -> Fields:
+        """A parcel whose slip names the order, or whose tracking number somebody may know, or neither."""
+        numbers = [label.tracking_number for ret in case.ways_back for label in ret.labels.values()]
+        numbers += [parcel.tracking_number for parcel in case.order.parcels.values()]
+        fields: Fields = {"arrival_id": self.new("D")}
+        if numbers and random.chance(0.6):
+            fields |= {"carrier": "fedex", "tracking_number": random.choice(numbers)}
+        if random.chance(0.5):
+            fields["order_reference"] = case.case_id
+        return fields | self.own_time(random, "arrived_at")
 
     def _claim_label(self, random: Dice, case: Case, claim_id: str) -> Fields:
         fields = {name: value for name, value in self._label(random, None, "").items() if name != "return_id"}
@@ -745,6 +777,8 @@ class Behaviour:
             fixed(1, "record_claim_contact", **on_claim),
             fixed(1, "resolve_claim", **on_claim, remedy="both"),
             fixed(1, "deny_claim", **on_claim, reason="No."),
+            fixed(0.5, "assign_arrival", arrival_id="D-1", **on_return),
+            fixed(0.5, "dismiss_arrival", arrival_id="D-1", reason="Why not."),
             fixed(1, "close_exception", subject={"kind": kind, "id": name}, reason="Why not."),
             fixed(1, "notify_customer", subject={"kind": kind, "id": name}, notice="Hello."),
             made(1, "confirm_order", self._order_again, None, order_id),
@@ -815,6 +849,8 @@ def is_possible(
     try:
         command = parse_command(fields)
         command.check_own_times(at)
+        if possibility.arrival is not None and isinstance(command, AssignArrival):
+            command = possibility.arrival.report(command)
         if possibility.case is not None:
             decide(possibility.case, command, DecisionContext(at, policy_of(possibility.case)))
     except (Impossible, CalendarExhausted):
@@ -835,8 +871,10 @@ def instants_of(cases: Iterable[Case]) -> list[datetime]:
 
 def next_ids(cases: Iterable[Case]) -> Callable[[str], str]:
     """A function that returns the next id of a kind, such as ``R-3`` after ``R-2``; the same one each time."""
-    taken: dict[str, set[str]] = {kind: set() for kind in "APRLCF"}
+    taken: dict[str, set[str]] = {kind: set() for kind in "APRLCFD"}
     for case in cases:
+        if case.arrival is not None:
+            taken["D"].add(case.arrival.arrival_id)
         taken["A"].add(case.order.order_id)
         taken["P"].update(case.order.parcels)
         taken["R"].update(case.returns)
@@ -896,12 +934,18 @@ class World:
         self.seen: Counter[str] = Counter()
         """Counts of events (``Shipped``) and of outcomes (``declined issue_label``, ``error line.unknown``)."""
         self.order_ids: list[str] = []
+        self.arrival_ids: list[str] = []
         self._numbers: Counter[str] = Counter()
 
     @property
     def cases(self) -> list[Case]:
-        """The cases of the desk."""
+        """The orders of the desk, each with what belongs to it."""
         return [self.services.handler.case(order_id) for order_id in self.order_ids]
+
+    @property
+    def arrivals(self) -> list[Case]:
+        """The parcels that nobody announced."""
+        return [self.services.handler.case_with("arrival", name) for name in self.arrival_ids]
 
     def log(self) -> Sequence[Recorded]:
         """Every recorded event."""
@@ -914,7 +958,7 @@ class World:
     def step(self, seed: int) -> tuple[Fields, Command | None, Outcome | Impossible]:
         """Move the clock and handle a command: its fields, the command (``None``: not one at all) and its outcome."""
         random = SeededDice(seed)
-        cases = self.cases
+        cases = [*self.cases, *self.arrivals]
         self.at = Behaviour(cases, self.at, new=self._new).later(random)
         fields = Behaviour(cases, self.at, new=self._new).choose(random)
         if random.chance(0.7):
@@ -940,6 +984,8 @@ class World:
             self.seen[event.type] += 1
             if isinstance(event, Confirmed):
                 self.order_ids.append(event.order_id)
+            elif isinstance(event, ArrivalRecorded):
+                self.arrival_ids.append(event.arrival_id)
 
     def _new(self, kind: str) -> str:
         self._numbers[kind] += 1

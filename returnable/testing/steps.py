@@ -25,6 +25,7 @@ __all__ = [
     "a_return",
     "add_claim_evidence",
     "an_order",
+    "assign_arrival",
     "cancel_order",
     "close_exception",
     "confirm_order",
@@ -32,6 +33,7 @@ __all__ = [
     "correct_inspection",
     "declined",
     "deny_claim",
+    "dismiss_arrival",
     "finding",
     "impossible",
     "inspect_return",
@@ -41,6 +43,7 @@ __all__ = [
     "notify_customer",
     "override",
     "receive_return",
+    "record_arrival",
     "record_capture",
     "record_claim_contact",
     "record_delivery",
@@ -450,6 +453,22 @@ def resolve_claim(claim_id: str = "C-1", remedy: str = "refund", *, at: When | N
 def deny_claim(claim_id: str = "C-1", *, at: When | None = None, **fields: Any) -> Step:
     """The claim is denied by hand."""
     return _step("deny_claim", at, {"claim_id": claim_id, "reason": "It is the right item."} | fields)
+
+
+def record_arrival(arrival_id: str = "D-1", *, at: When | None = None, **fields: Any) -> Step:
+    """A parcel that nobody announced is at the dock."""
+    return _step("record_arrival", at, {"arrival_id": arrival_id} | fields)
+
+
+def assign_arrival(arrival_id: str = "D-1", *, at: When | None = None, **fields: Any) -> Step:
+    """A person finds out what the parcel is for: by default ``return_id="R-1"``."""
+    given = {} if fields.keys() & {"claim_id", "order_id"} else {"return_id": "R-1"}
+    return _step("assign_arrival", at, {"arrival_id": arrival_id} | given | fields)
+
+
+def dismiss_arrival(arrival_id: str = "D-1", *, at: When | None = None, **fields: Any) -> Step:
+    """The parcel is not for the shop."""
+    return _step("dismiss_arrival", at, {"arrival_id": arrival_id, "reason": "It is for the neighbour."} | fields)
 
 
 def notify_customer(subject: str = "order/A-1", *, at: When | None = None, **fields: Any) -> Step:
