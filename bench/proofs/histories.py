@@ -24,7 +24,8 @@ from typing import Any
 from unittest.mock import patch
 
 import returnable
-from bench.proofs.invariants import violations
+from bench.proofs import invariants
+from bench.proofs.invariants import arrivals_lead_somewhere, violations
 from bench.proofs.mutants import Mutants
 from bench.proofs.processes import in_parcels
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
@@ -35,6 +36,8 @@ from returnable.adapters.report.html import report_html
 from returnable.adapters.report.text import report_text
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
+from returnable.domain import decisions
+from returnable.domain.arrivals import UnannouncedArrival
 from returnable.domain.claims import Claim
 from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
@@ -44,7 +47,7 @@ from returnable.domain.outcome import Outcome
 from returnable.domain.refunds import elsewhere, owed, request, results, tenders
 from returnable.domain.refunds.state import Refund, RefundSubject, TenderState
 from returnable.domain.returns.state import Return
-from returnable.projections import worklist
+from returnable.projections import questions, worklist
 from returnable.projections.exports import Choice, History, Rows, WholeCases
 from returnable.testing.behaviour import World
 
@@ -102,6 +105,7 @@ def _step(world: World, seed: int, show: bool) -> Iterator[str]:
 def unanswered(world: World, dice: Random) -> Iterator[str]:
     """What is asked at the end of a history and is not answered, or otherwise than before. Errors of the desk are raised."""
     desk = returnable.Desk(world.services, lambda: world.at)
+    yield from arrivals_lead_somewhere(world.services, world.arrivals, world.at)
     yield from (f"decided again it comes out otherwise: {each.event} {each.differences}" for each in desk.redecide())
     if not world.cases:
         return
@@ -130,6 +134,7 @@ def _questions(world: World) -> Iterator[dict[str, Any]]:
         yield from ({"query": query, "return_id": name} for name in case.returns for query in ("return", "refund"))
         yield from ({"query": query, "claim_id": name} for name in case.claims for query in ("claim", "refund"))
         yield from ({"query": "refund", "refund_id": name} for name in case.refunds)
+    yield from ({"query": "arrival", "arrival_id": name} for name in world.arrival_ids)
 
 
 def _exported(world: World) -> Iterator[str]:
@@ -269,6 +274,27 @@ def payout_ignored(patches: ExitStack) -> None:
 def inspection_waits_for_ever(anything_uninspected: Any, self: Return) -> bool:
     """A return that is inspected waits for its inspection."""
     return True
+
+
+@MUTANTS.replaces(UnannouncedArrival, "report")
+def assigned_parcel_arrived_when_it_was_assigned(report: Any, self: UnannouncedArrival, command: Any) -> Any:
+    """A parcel that is assigned counts as arrived only then."""
+    return report(self, command).model_copy(update={"received_at": None, "returned_at": None})
+
+
+@MUTANTS.replaces(decisions, "tracking_of")
+def tracking_numbers_are_not_indexed(tracking_of: Any, event: Any) -> None:
+    """No tracking number leads to a case."""
+
+
+@MUTANTS.register
+def parked_parcels_do_not_wait(patches: ExitStack) -> None:
+    """A parcel that nobody announced is on no list."""
+    waiting_in = worklist.waiting_in
+    for module in (worklist, questions, invariants):
+        patches.enter_context(
+            patch.object(module, "waiting_in", lambda case, policy: [] if case.arrival else waiting_in(case, policy))
+        )
 
 
 # ---- the proof ------------------------------------------------------------------------------------------------------------

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
+from returnable.adapters.wiring import Services
 from returnable.domain.case import Case, evolve
-from returnable.domain.commands import parse_command
+from returnable.domain.commands import AskArrival, parse_command
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.decisions import decide
 from returnable.domain.errors import Impossible
@@ -26,6 +27,7 @@ from returnable.domain.events import (
     Confirmed,
     ExceptionRaised,
     Inspected,
+    LabelIssued,
     OutboundLost,
     ParcelLost,
     ParcelRejected,
@@ -52,6 +54,7 @@ from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds.owed import owed, units_cancelled
 from returnable.projections import ledger
+from returnable.projections.views import ArrivalView
 from returnable.projections.worklist import Waiting, waiting_in
 
 
@@ -386,6 +389,8 @@ def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
         yield {"command": "notify_customer", "subject": subject, "notice": "We have looked at it."}
     elif item.kind == "exception":
         yield {"command": "close_exception", "subject": subject, "reason": "We have looked at it."}
+    elif item.kind == "assign_arrival":
+        yield {"command": "dismiss_arrival", **on_subject, "reason": "It is for the neighbour."}
     elif item.kind == "contact_customer":
         yield {"command": "record_claim_contact", **on_subject}
     elif item.kind == "void_label":
@@ -485,6 +490,8 @@ def one_unit_gets_one_remedy(found: Found) -> Iterator[str]:
 def what_goes_on_is_said(found: Found) -> Iterator[str]:
     """A withdrawn return that goes on, and more units sent back than a return has, are exceptions."""
     left: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    refused: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    """What was sent back of parcels that were refused at the dock: it may come once more."""
     withdrawn: set[str] = set()
     for entry, following in zip_longest(found.events, found.events[1:]):
         event = entry.event
@@ -497,10 +504,14 @@ def what_goes_on_is_said(found: Found) -> Iterator[str]:
             if entry.stream in withdrawn and not raised:
                 yield f"{entry.stream} was withdrawn and goes on, and no exception says so"
             withdrawn.discard(entry.stream)
+            if isinstance(event, Received) and raised:
+                left[entry.stream] += refused.pop(entry.stream, Counter())
         elif isinstance(event, SentBack | ReturnReduced):
             for line in event.lines:
                 more = left[entry.stream][line.line_id] - line.quantity
                 left[entry.stream][line.line_id] = max(0, more)
+                if isinstance(event, SentBack):
+                    refused[entry.stream][line.line_id] += line.quantity
                 if more < 0 and not raised and isinstance(event, SentBack):
                     yield f"{entry.stream} sends back more of line {line.line_id} than it has"
 
@@ -560,9 +571,47 @@ INVARIANTS: tuple[Invariant, ...] = (
 """What looks at one case."""
 
 
+def a_parked_parcel_waits(found: Found) -> Iterator[str]:
+    """A parcel that nobody announced is on the worklist as long as it is parked, and no longer."""
+    arrival = found.case.arrival
+    assert arrival is not None
+    if found.waits("assign_arrival", arrival.stream) != (arrival.status == "parked"):
+        yield f"{arrival.name} is {arrival.status}, and on the worklist: {[*found.waiting]}"
+
+
+def arrivals_lead_somewhere(services: Services, arrivals: Iterable[Case], at: datetime) -> Iterator[str]:
+    """What is assigned is recorded where it belongs; what travels on a number that somebody knows is found by it."""
+    numbers: defaultdict[str, set[str]] = defaultdict(set)
+    arrived: set[tuple[str, datetime]] = set()
+    for _, events in services.store.cases():
+        for entry in events:
+            number = getattr(entry.event, "tracking_number", None)
+            if isinstance(entry.event, Shipped | LabelIssued | ReturnShipped) and number is not None:
+                numbers[number].add(entry.case_id)
+            if isinstance(entry.event, Received | ParcelRejected | ReturnedToSender):
+                arrived.add((entry.stream, entry.event.occurred_at))
+    for case in arrivals:
+        arrival = case.arrival
+        assert arrival is not None
+        view = services.questions.answer(AskArrival(arrival_id=arrival.arrival_id), at)
+        assert isinstance(view, ArrivalView)
+        told, assigned = arrival.recorded, arrival.assigned
+        if assigned is not None:
+            if (assigned.assigned_to, told.occurred_at) not in arrived:
+                yield f"{arrival.name} is assigned to {assigned.assigned_to}, which knows nothing of it"
+        elif told.tracking_number is not None:
+            found = {each.order_id for each in view.candidates if "tracking_number" in each.found_by}
+            if found != numbers[told.tracking_number]:
+                yield f"{arrival.name} travelled on a number of {numbers[told.tracking_number]}, and is found in {found}"
+
+
+OF_ARRIVALS: tuple[Callable[[Found], Iterator[str]], ...] = (a_parked_parcel_waits, every_task_can_be_done)
+"""What looks at a parcel that nobody announced."""
+
+
 def violations(case: Case, events: Sequence[Recorded], policy: Policy, at: datetime) -> Iterator[str]:
     """A sentence for everything in a case that must not be."""
     found = Found(case, events, policy, at)
-    for invariant in INVARIANTS:
+    for invariant in OF_ARRIVALS if case.arrival is not None else INVARIANTS:
         for violation in invariant(found):
             yield f"{invariant.__name__}: {violation}"
