@@ -332,7 +332,7 @@ class CommandHandler:
             reported = decide(case, report, DecisionContext(at, policy, who, command.command_id))
         except Impossible as error:
             if error.field in report.own_times:  # the time is that of the arrival
-                raise Impossible(error.code, f"it came at {error.reason}", field="arrival_id") from None
+                raise Impossible(error.code, f"it came too early: {error.reason}", field="arrival_id") from None
             raise
         reported.events[:0] = decided.events
         return policy, reported, [parked, case]

@@ -216,6 +216,16 @@ def test_ids_of_any_printable_text_come_back_unchanged(store: CaseStore) -> None
     assert store.case_of("return", case_id) == case_id
 
 
+def test_a_tracking_number_leads_to_every_case_that_knows_it(store: CaseStore) -> None:
+    # given: another number begins with the same characters
+    for case_id, key in (("O-2", "aa"), ("O-1", "aa"), ("O-1", "aab"), ("O-3", "a")):
+        store.append([], reserved_ids=[ReservedId("tracking", f"{key}/{case_id}", case_id)])
+
+    # then
+    assert store.cases_tracking("aa") == ["O-1", "O-2"]
+    assert store.cases_tracking("b") == []
+
+
 # ---- refusals -------------------------------------------------------------------------------------------------------
 
 
@@ -683,6 +693,7 @@ def test_time_standing_still_does_not_keep_a_follower_waiting(store: CaseStore) 
     [
         lambda store: store.load("O-1"),
         lambda store: store.case_of("return", "R-1"),
+        lambda store: store.cases_tracking("aa"),
         lambda store: store.append([batch("O-1", 0, "A")]),
         lambda store: store.receipt("c-1"),
         lambda store: store.read(),
@@ -691,7 +702,7 @@ def test_time_standing_still_does_not_keep_a_follower_waiting(store: CaseStore) 
         lambda store: store.keep_policy("abc", "clauses"),
         lambda store: store.policy("abc"),
     ],
-    ids=["load", "case_of", "append", "receipt", "read", "cases", "head", "keep_policy", "policy"],
+    ids=["load", "case_of", "cases_tracking", "append", "receipt", "read", "cases", "head", "keep_policy", "policy"],
 )
 def test_a_closed_store_says_so(store: CaseStore, use: Callable[[CaseStore], object]) -> None:
     # when: closed, and closed again
