@@ -26,15 +26,23 @@ class CarrierRefused(ReturnableError):
 
 @dataclass(frozen=True, slots=True)
 class LabelBought:
-    """A prepaid return label that the carrier sold."""
+    """A prepaid label that the carrier sold: for a return, or for the wrong item of a claim."""
 
     key: str
-    return_id: str
+    return_id: str | None
     label_id: str
     carrier: str
     tracking_number: str
     bought_at: datetime
     """UTC."""
+    claim_id: str | None = None
+    box_id: str | None = None
+    """The box that it is for, where a return travels in several."""
+
+    @property
+    def bought_for(self) -> str:
+        """What it is for, as errors name it: ``return R-1``, ``box 2 of return R-1``, ``claim C-1``."""
+        return label_is_for(self.return_id, self.claim_id, self.box_id)
 
     def command(self) -> Command:
         """The ``issue_label`` for the desk. Until the customer's receipt is recorded, ``returns.ship_by`` counts from
@@ -44,6 +52,8 @@ class LabelBought:
             ("carrier", self.carrier),
             id_of("label", self.key),
             return_id=self.return_id,
+            claim_id=self.claim_id,
+            box_id=self.box_id,
             label_id=self.label_id,
             carrier=self.carrier,
             tracking_number=self.tracking_number,
@@ -51,9 +61,17 @@ class LabelBought:
         )
 
 
-ScanKind = Literal["accepted", "in_transit", "delivered", "exception", "lost"]
+def label_is_for(return_id: str | None, claim_id: str | None = None, box_id: str | None = None) -> str:
+    """What a label is for, as errors name it. Raises ``ValueError`` unless a return or a claim is named, and not both."""
+    if (return_id is None) == (claim_id is None):
+        raise ValueError("a label is for a return or for a claim: name one of them")
+    whole = f"claim {claim_id}" if return_id is None else f"return {return_id}"
+    return whole if box_id is None else f"box {box_id} of {whole}"
+
+
+ScanKind = Literal["accepted", "in_transit", "delivered", "exception", "lost", "returned"]
 """``accepted``: the carrier took the parcel; ``delivered``: it reached whom it was sent to; ``exception``: a delay or
-damage; ``lost``: the carrier gave it up."""
+damage; ``lost``: the carrier gave it up; ``returned``: the carrier brought it back to the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +92,56 @@ class Scan:
         fields = {"order_id": order_id, "parcel_id": parcel_id, "delivered_at": self.occurred_at}
         return self._command("record_delivery", "delivered", fields)
 
-    def hand_over(self, *, return_id: str, label_id: str | None = None) -> Command:
+    def hand_over(
+        self,
+        *,
+        return_id: str | None = None,
+        claim_id: str | None = None,
+        label_id: str | None = None,
+        box_id: str | None = None,
+    ) -> Command:
         """The ``record_return_shipment`` of a parcel on its way back, dated by the scan (``returns.ship_by``).
 
         Without ``label_id`` it travels on a label of the customer's own. ``ValueError`` when the carrier took nothing.
         """
         fields = {
             "return_id": return_id,
+            "claim_id": claim_id,
             "label_id": label_id,
+            "box_id": box_id,
             "tracking_number": self.tracking_number,
             "shipped_at": self.occurred_at,
             "proof": "carrier_scan",
         }
         return self._command("record_return_shipment", "accepted", fields)
 
-    def loss(self, *, return_id: str) -> Command:
-        """The ``report_return_lost`` (``returns.transit_risk``); ``ValueError`` when the parcel is not lost."""
-        return self._command("report_return_lost", "lost", {"return_id": return_id, "reported_at": self.occurred_at})
+    def loss(
+        self, *, return_id: str | None = None, order_id: str | None = None, parcel_id: str | None = None
+    ) -> Command:
+        """The ``report_return_lost`` of a return (``returns.transit_risk``), or the ``report_parcel_lost`` of an outbound one.
+
+        ``ValueError`` when the parcel is not lost.
+        """
+        if return_id is not None:
+            fields: dict[str, object] = {"return_id": return_id, "reported_at": self.occurred_at}
+            return self._command("report_return_lost", "lost", fields)
+        fields = {"order_id": order_id, "parcel_id": parcel_id, "reported_at": self.occurred_at}
+        return self._command("report_parcel_lost", "lost", fields)
+
+    def way_back(self, *, order_id: str, parcel_id: str) -> Command:
+        """The ``record_parcel_returned`` of an outbound parcel; ``ValueError`` when it did not come back to the sender."""
+        fields = {"order_id": order_id, "parcel_id": parcel_id, "returned_at": self.occurred_at}
+        return self._command("record_parcel_returned", "returned", fields)
+
+    def arrival(self, *, arrival_id: str) -> Command:
+        """The ``record_arrival`` of a parcel that nobody announced; ``ValueError`` when it did not reach the shop."""
+        fields = {
+            "arrival_id": arrival_id,
+            "carrier": self.carrier,
+            "tracking_number": self.tracking_number,
+            "arrived_at": self.occurred_at,
+        }
+        return self._command("record_arrival", "delivered", fields)
 
     def _command(self, command: str, kind: ScanKind, fields: Mapping[str, object]) -> Command:
         if self.kind != kind:
@@ -102,8 +153,12 @@ class Scan:
 class Carrier(Protocol):
     """Sells prepaid return labels. Scans are not asked for: they come in."""
 
-    def buy_label(self, *, key: str, return_id: str) -> LabelBought:
-        """Buy a label for a return. The same key for the same return returns the same label and costs nothing more.
+    def buy_label(
+        self, *, key: str, return_id: str | None = None, claim_id: str | None = None, box_id: str | None = None
+    ) -> LabelBought:
+        """Buy a label for a return, or for one box of it, or for the wrong item of a claim.
+
+        The same key for the same thing returns the same label and costs nothing more.
 
         Raises :class:`KeyReused`, :class:`CarrierRefused` for a definite no, and :class:`CarrierTimeout`.
         """

@@ -257,7 +257,9 @@ def test_nothing_arrives_before_the_order_was_placed() -> None:
     story = given(a_labelled_return(), record_arrival(arrived_at="2026-02-01 09:00"))
 
     story.when(assign_arrival()).then_error(
-        "command.invalid", "arrival_id", message="it came too early: 2026-02-01T14:00:00+00:00 is before the order was placed"
+        "command.invalid",
+        "arrival_id",
+        message="it came too early: 2026-02-01T14:00:00+00:00 is before the order was placed",
     )
 
     assert waiting(story) == ["D-1"]

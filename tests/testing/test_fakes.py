@@ -40,7 +40,17 @@ from returnable.testing.fakes.mailbox import FakeMailbox
 from returnable.testing.fakes.payments import FakeGateway, NextRefund
 from returnable.testing.fakes.script import Notice
 from returnable.testing.fakes.world import FakeWorld
-from returnable.testing.steps import Step, a_return, an_order, flat, request_refund, request_return
+from returnable.testing.steps import (
+    Step,
+    a_claim,
+    a_return,
+    an_order,
+    confirm_order,
+    flat,
+    record_shipment,
+    request_refund,
+    request_return,
+)
 
 # ---- what a host has -------------------------------------------------------------------------------------------------
 
@@ -1288,6 +1298,61 @@ def test_a_scan_makes_only_the_command_it_tells_of(clock: Clock) -> None:
         scan.loss(return_id="R-1")
     with pytest.raises(ValueError, match="cannot be scanned"):
         carrier.delivers("T-1", at=clock.now + timedelta(seconds=1))
+
+
+def test_outbound_parcels_are_lost_or_come_back_to_the_sender() -> None:
+    shop = a_shop()
+    shop.happens(
+        confirm_order(quantity=2, at="2026-03-02 10:00"),
+        record_shipment(units=1, at="2026-03-03 10:00"),
+        record_shipment("P-2", at="2026-03-03 10:00"),
+    )
+    shop.world.carrier.brings_back("T-P-2")
+    shop.world.carrier.scan("T-P-1", "lost")
+
+    back, lost = shop.world.carrier.scans()
+    shop.desk.handle(back.way_back(order_id="A-1", parcel_id="P-2"))
+    shop.desk.handle(lost.loss(order_id="A-1", parcel_id="P-1"))
+
+    parcels = shop.desk.order(order_id="A-1").parcels
+    assert {parcel.parcel_id: parcel.status for parcel in parcels} == {"P-1": "lost", "P-2": "returned_to_sender"}
+    with pytest.raises(ValueError, match="says lost, not returned"):
+        lost.way_back(order_id="A-1", parcel_id="P-1")
+
+
+def test_the_carrier_delivers_a_parcel_that_nobody_announced(labelled: tuple[Shop, LabelBought]) -> None:
+    shop, label = labelled
+    shop.world.carrier.delivers(label.tracking_number)
+
+    (scan,) = shop.world.carrier.scans()
+    outcomes = [shop.desk.handle(scan.arrival(arrival_id="D-1")) for _ in range(2)]
+
+    assert [outcome.replayed for outcome in outcomes] == [False, True]
+    assert [each.id for each in shop.desk.arrival(arrival_id="D-1").candidates] == ["R-1"]
+    assert shop.desk.assign_arrival(arrival_id="D-1", return_id="R-1").accepted
+
+
+def test_a_label_for_a_claim_and_one_for_each_box() -> None:
+    shop = a_shop()
+    shop.happens(an_order(quantity=2, delivered="2026-03-05"), request_return(2, at="2026-03-09 10:00"), a_claim())
+    carrier = shop.world.carrier
+    boxes = [carrier.buy_label(key=f"k-{box}", return_id="R-1", box_id=box) for box in ("1", "2")]
+    of_claim = carrier.buy_label(key="k-3", claim_id="C-1")
+
+    for label in (*boxes, of_claim):
+        shop.desk.handle(label.command())
+    carrier.accepts(boxes[1].tracking_number)
+    carrier.accepts(of_claim.tracking_number)
+    box, wrong_item = carrier.scans()
+    shop.desk.handle(box.hand_over(return_id="R-1", box_id="2", label_id=boxes[1].label_id))
+    shop.desk.handle(wrong_item.hand_over(claim_id="C-1", label_id=of_claim.label_id))
+
+    assert shop.desk.return_(return_id="R-1").status == "in_transit"
+    assert shop.desk.claim(claim_id="C-1").shipped_at is not None
+    with pytest.raises(KeyReused, match="box 1 of return R-1, now for claim C-1"):
+        carrier.buy_label(key="k-1", claim_id="C-1")
+    with pytest.raises(ValueError, match="name one of them"):
+        carrier.buy_label(key="k-9")
 
 
 @pytest.mark.parametrize("charged", [True, False])

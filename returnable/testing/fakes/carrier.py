@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from returnable.domain.effects.answers import KeyReused
-from returnable.domain.effects.parcels import Carrier, CarrierRefused, CarrierTimeout, LabelBought, Scan, ScanKind
+from returnable.domain.effects.parcels import (
+    Carrier,
+    CarrierRefused,
+    CarrierTimeout,
+    LabelBought,
+    Scan,
+    ScanKind,
+    label_is_for,
+)
 from returnable.testing.fakes.script import NO_TIME, Fake, Next, Outside, Plan
 
 
@@ -58,18 +66,21 @@ class FakeCarrier(Fake[Scan], Carrier):
 
     # ---- the port -----------------------------------------------------------------------------------------------------
 
-    def buy_label(self, *, key: str, return_id: str) -> LabelBought:
+    def buy_label(
+        self, *, key: str, return_id: str | None = None, claim_id: str | None = None, box_id: str | None = None
+    ) -> LabelBought:
         """See :meth:`~returnable.domain.effects.parcels.Carrier.buy_label`."""
+        wanted_for = label_is_for(return_id, claim_id, box_id)
         with self._outside.lock:
-            call = f"buy label {key} for {return_id}"
+            call = f"buy label {key} for {wanted_for}"
             known = self._labels.get(key)
             if known is not None:
-                if known.bought.return_id != return_id:
-                    self._called(call, f"the key was used before, for {known.bought.return_id}")
-                    raise KeyReused(key, f"return {known.bought.return_id}", f"return {return_id}")
+                if known.bought.bought_for != wanted_for:
+                    self._called(call, f"the key was used before, for {known.bought.bought_for}")
+                    raise KeyReused(key, known.bought.bought_for, wanted_for)
                 self._called(call, f"known already: {known.bought.label_id}")
                 return known.bought
-            plan = self._outside.scripted("next_label", return_id) or self._trouble(f"label {key}")
+            plan = self._outside.scripted("next_label", return_id or claim_id or "") or self._trouble(f"label {key}")
             if plan.ending == "refused":
                 self._called(call, f"refused, {plan.reason}")
                 raise CarrierRefused(f"label {key!r}", plan.reason)
@@ -77,7 +88,8 @@ class FakeCarrier(Fake[Scan], Carrier):
                 self._called(call, "timed out before buying")
                 raise CarrierTimeout(key, "buy_label")
             number = len(self._labels) + 1
-            label = LabelBought(key, return_id, f"L-{number}", self.name, f"RT-{number}", self._outside.now())
+            ids = (key, return_id, f"L-{number}", self.name, f"RT-{number}")
+            label = LabelBought(*ids, self._outside.now(), claim_id, box_id)
             self._labels[key] = _Label(label)
             if plan.ending == "answer lost":
                 self._called(call, f"timed out after buying {label.label_id}")
@@ -107,7 +119,7 @@ class FakeCarrier(Fake[Scan], Carrier):
     # ---- scripts --------------------------------------------------------------------------------------------------------
 
     def next_label(self, of: str | None = None) -> NextLabel:
-        """Script the next label under a new key (``of``: for that return)."""
+        """Script the next label under a new key (``of``: for that return or claim)."""
         return NextLabel(self._next("next_label", of))
 
     def scans_arrive_late(self, by: timedelta) -> None:
@@ -127,6 +139,10 @@ class FakeCarrier(Fake[Scan], Carrier):
     def delivers(self, tracking_number: str, at: datetime | None = None) -> None:
         """The parcel is delivered now, or at an earlier instant."""
         self.scan(tracking_number, "delivered", at)
+
+    def brings_back(self, tracking_number: str, at: datetime | None = None) -> None:
+        """The parcel is back at its sender now, or at an earlier instant."""
+        self.scan(tracking_number, "returned", at)
 
     def scan(self, tracking_number: str, kind: ScanKind, at: datetime | None = None) -> None:
         """The parcel is scanned now, or at an earlier instant (aware); :meth:`scans` returns the scan when it is due."""
