@@ -69,7 +69,7 @@ class Event(Part):
     follows: ClassVar[tuple[builtins.type[Event], ...]] = ()
     """The first events of a command after which the same command may record it."""
     moves: ClassVar[bool] = True
-    """Whether it moves an order, return or claim. One that does not is possible in any state of them."""
+    """Whether it moves an order, return, claim or arrival. One that does not is possible in any state of them."""
     declines: ClassVar[bool] = False
     """Whether it says no. :attr:`ruling` is ``None`` where a person says no, and not the policy."""
     continues: ClassVar[bool] = False

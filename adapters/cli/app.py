@@ -19,7 +19,7 @@ BROKEN_PIPE = 141
 """The exit status if the reader of the output has gone away: the one of a process that SIGPIPE ended. click exits then."""
 
 COMMANDS = {
-    "arrival": "The state of a parcel that nobody announced.",
+    "arrival": "The state of a parcel that nobody announced, and what it may be for.",
     "audit": "What was recorded in a stream.",
     "backup": "Copy a store in an SQLite file into FILE.",
     "bulk": "Carry out one command for many cases.",

@@ -118,7 +118,7 @@ class Scan:
     def loss(
         self, *, return_id: str | None = None, order_id: str | None = None, parcel_id: str | None = None
     ) -> Command:
-        """The ``report_return_lost`` of a return (``returns.transit_risk``), or the ``report_parcel_lost`` of an outbound one.
+        """``report_return_lost`` of a return (``returns.transit_risk``), or the ``report_parcel_lost`` of an outbound parcel.
 
         ``ValueError`` when the parcel is not lost.
         """

@@ -24,6 +24,9 @@ from returnable.domain.events import (
     EVENTS,
     AccountLinked,
     Allotment,
+    ArrivalAssigned,
+    ArrivalDismissed,
+    ArrivalRecorded,
     BoughtLine,
     Buyer,
     CancellationDeclined,
@@ -328,6 +331,17 @@ SAMPLES: list[Event] = [
     ContactMissed(**ENVELOPE),
     ClaimResolved(**DECISION, remedy="both", quantity=1, parcels=(Allotment(parcel_id="P-1", quantity=1),)),
     ResolutionDeclined(**DECISION, remedy="refund", quantity=1),
+    ArrivalRecorded(
+        **ENVELOPE,
+        arrival_id="D-1",
+        carrier="fedex",
+        tracking_number="794012345678",
+        order_reference="A-1001",
+        notes="A red box without a slip.",
+        pins=PINS,
+    ),
+    ArrivalAssigned(**ENVELOPE, assigned_to="order/A-1001", parcel_id="P-1", box_id="2"),
+    ArrivalDismissed(**ENVELOPE, reason="It is for the neighbour."),
     CustomerNotified(**ENVELOPE, notice="Your order is cancelled."),
     OverrideGranted(
         **ENVELOPE,
@@ -471,7 +485,7 @@ def test_a_stored_name_says_where_the_event_belongs_what_it_is_and_which_version
     for stored_as, event in EVENTS.items():
         kind, _, rest = stored_as.partition(".")
         name, _, version = rest.partition("/")
-        assert kind in ("order", "return", "label", "refund", "claim", "note")
+        assert kind in ("order", "return", "label", "refund", "claim", "arrival", "note")
         assert name == event.__name__
         assert version.isdecimal()
 

@@ -14,6 +14,7 @@ from returnable.domain.aggregate import allowed_commands
 from returnable.domain.commands import COMMANDS
 from returnable.domain.errors import HistoryBroken
 from returnable.domain.lifecycles import (
+    ARRIVAL,
     CLAIM,
     LABEL,
     MACHINES,
@@ -27,7 +28,14 @@ from returnable.domain.lifecycles import (
     drawing,
 )
 
-TABLES: dict[str, Table] = {"order": ORDER, "return": RETURN, "label": LABEL, "refund": REFUND, "claim": CLAIM}
+TABLES: dict[str, Table] = {
+    "order": ORDER,
+    "return": RETURN,
+    "label": LABEL,
+    "refund": REFUND,
+    "claim": CLAIM,
+    "arrival": ARRIVAL,
+}
 
 
 def states(name: str) -> list[str]:
@@ -170,8 +178,8 @@ def test_every_guard_has_two_answers(name: str) -> None:
         assert len(set(move.targets)) == len(move.targets)
 
 
-def test_a_fact_says_whether_it_moves_an_order_a_return_or_a_claim() -> None:
-    moving = {event for name in ("order", "return", "claim") for event in event_ids(name)}
+def test_an_event_says_whether_it_moves_its_subject() -> None:
+    moving = {event for name in ("order", "return", "claim", "arrival") for event in event_ids(name)}
 
     assert {event.__name__ for event in events.EVENTS.values() if event.moves} == moving
 

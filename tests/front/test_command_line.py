@@ -170,7 +170,7 @@ def test_as_of_and_known_at_look_back(tmp_path: Path) -> None:
         (("play", "nope.jsonl"), "nope.jsonl: No such file or directory"),
         (("play", "."), "is a directory"),
         (("play", "x.jsonl", "--check", "--explain"), "exclude each other"),
-        (("audit", "refund/F-1"), "must be order/ID, return/ID or claim/ID"),
+        (("audit", "refund/F-1"), "must be order/ID, return/ID, claim/ID or arrival/ID"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(

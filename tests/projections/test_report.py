@@ -19,7 +19,6 @@ from returnable.domain.lifecycles import MACHINES
 from returnable.projections.report.build import make_report
 from returnable.projections.report.model import DeadlineEntry, Report
 from returnable.projections.report.wording import spoken
-from returnable.projections.subjects import every_case
 from returnable.testing import (
     Scenario,
     an_order,
@@ -456,7 +455,7 @@ def test_any_history_is_reported_and_adds_up(seeds: list[int]) -> None:
         world.step(seed)
     store, policy = world.services.store, world.services.handler.policy
 
-    for case_id in every_case(store):
+    for case_id in world.order_ids:
         case = world.services.handler.case(case_id)
         made = make_report(store, policy, f"order/{case_id}", world.at)
 
