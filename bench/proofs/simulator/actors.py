@@ -17,7 +17,7 @@ from bench.proofs.simulator.machine import Process, lose_power
 from bench.proofs.simulator.scheduler import MILLISECOND, MINUTE, SECOND, Scheduler
 from bench.proofs.simulator.shop import NOT_TOLD, Shop, Views, Violation, as_paid, payment_at_the_gateway
 from returnable.domain.case import Case, fold
-from returnable.domain.commands import Command, ConfirmOrder, parse_command
+from returnable.domain.commands import Command, ConfirmOrder, RecordArrival, parse_command
 from returnable.domain.effects.payments import (
     GatewayRefused,
     GatewayTimeout,
@@ -83,6 +83,7 @@ class Host(Role):
         shop, process = self.shop, self.dice.choice(self.shop.servers)
         try:
             cases = [process.desk.case(self.dice.choice(shop.order_ids))] if shop.order_ids else []
+            cases += [process.desk.case_with("arrival", name) for name in shop.arrival_ids[-2:] if cases]
         except (*NOT_TOLD, Impossible):
             return None
         fields = self._chosen(cases, process)
@@ -93,6 +94,8 @@ class Host(Role):
             return None
         if isinstance(command, ConfirmOrder):
             shop.capture(command)
+        elif isinstance(command, RecordArrival):
+            shop.arrival_ids.append(command.arrival_id)
         return command
 
     def _chosen(self, cases: list[Case], process: Process) -> dict[str, Any]:

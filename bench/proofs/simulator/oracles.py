@@ -183,7 +183,7 @@ def _one_winner(case: Case, events: Sequence[Recorded]) -> Iterator[str]:
         labels = [label for ret in case.ways_back if ret.stream == last.stream for label in ret.labels.values()]
         if sum(label.status_at(last.event.recorded_at) == "issued" for label in labels) > 1:
             yield f"two live labels of {last.stream}"
-    policy = book().by_sha256(case.order.confirmed.pins.sha256)
+    policy = None if case.pins is None else book().by_sha256(case.pins.sha256)
     assert policy is not None
     yield from (f"{case.case_id}: {each}" for each in violations(case, events, policy, last.event.recorded_at))
 
@@ -202,7 +202,7 @@ def deadlines_are_recorded_once(shop: Shop) -> Iterator[str]:
             seen.add(key)
     for case_id in shop.disk.store.case_ids():
         case = shop.stored_case(case_id)
-        policy = book().by_sha256(case.order.confirmed.pins.sha256)
+        policy = None if case.pins is None else book().by_sha256(case.pins.sha256)
         if policy is not None and (due := due_events(case, DecisionContext(shop.now(), policy))):
             yield f"deadlines of {case_id} are not recorded: {due}"
 

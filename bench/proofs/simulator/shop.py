@@ -104,6 +104,7 @@ class Shop:
             self.gateway.forgets_keys(KEYS_LIVE)
         self.told: dict[str, CommandAnswers] = {}
         self.order_ids: list[str] = []
+        self.arrival_ids: list[str] = []
         self.moment = 0
         self.closing = False
         self.seen: Counter[str] = Counter()
@@ -214,7 +215,7 @@ class Shop:
         known = sum(entry.position <= head for entry in events)
         for count in range(len(events), known - 1, -1):
             case = fold(case_id, events[:count])
-            policy = book().by_sha256(case.order.confirmed.pins.sha256) if count else None
+            policy = book().by_sha256(case.pins.sha256) if case.pins is not None else None
             if policy is None:
                 return True
             try:
