@@ -707,7 +707,7 @@ class RecordArrival(Command):
     ``order_reference`` is what a slip in the parcel says; it may name no order.
     """
 
-    creates = "arrival"
+    about = "arrival"
     fact = True
     command: Literal["record_arrival"] = "record_arrival"
     arrival_id: Id

@@ -223,7 +223,7 @@ class Behaviour:
                 yield from self._of_claim(case, claim_id)
             yield from self._of_refunds(case)
             if len(self.arrivals) < 3:
-                yield self._made(0.15, "record_arrival", self._unannounced, case)
+                yield self._made(0.4, "record_arrival", self._unannounced, case)
         for arrival in self.arrivals:
             for case in self.cases:
                 yield from self._of_arrival(arrival, case)

@@ -189,6 +189,8 @@ def test_what_is_told_twice_records_nothing() -> None:
     story = given(a_labelled_return()).at("2026-03-10 09:00").given(told)
 
     story.when(told, record_arrival(tracking_number="T-9")).then()
+    again = record_arrival(tracking_number="T-9", command_id="dock-2")
+    story.when(again, again).then()
     story.when(assign_arrival()).then("ArrivalAssigned", "Received")
     story.when(assign_arrival()).then()
 
