@@ -216,6 +216,8 @@ def _differ(answer: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
 
 
 def _questions(case: Case) -> list[dict[str, Any]]:
+    if case.arrival is not None:
+        return [{"query": "arrival", "arrival_id": case.arrival.arrival_id}, {"query": "worklist"}]
     asked: list[dict[str, Any]] = [{"query": "order", "order_id": case.order.order_id}]
     asked += [{"query": "return", "return_id": name} for name in case.returns]
     asked += [{"query": "claim", "claim_id": name} for name in case.claims]

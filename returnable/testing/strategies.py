@@ -419,7 +419,9 @@ class Situation:
         if isinstance(state, Case):
             if at is None:
                 raise TypeError("a case has no clock: say at=")
-            pinned = state.order.confirmed.pins.sha256
+            if state.pins is None:
+                raise TypeError("nothing happened in the case yet")
+            pinned = state.pins.sha256
             found = policy_book(policy).by_sha256(pinned)
             if found is None:
                 raise LookupError(f"the case was decided under another policy ({pinned[:12]}): say policy=")
