@@ -120,6 +120,8 @@ def _allowed(refused: re.Pattern[str]) -> BeforeValidator:
 def _amount(value: object) -> object:
     if isinstance(value, Decimal) and value.is_finite() and (not value or abs(value.adjusted()) < LONGEST_AMOUNT):
         value = format(value, "f") if value else "0"
+    if isinstance(value, Decimal):
+        raise PydanticCustomError("money", "must be a finite decimal amount of at most 40 characters")
     if isinstance(value, float | int):
         raise PydanticCustomError("money", 'must be a decimal string such as "750.00", never a number')
     if isinstance(value, str):

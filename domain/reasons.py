@@ -304,10 +304,14 @@ def _after_inspection(grounds: Grounds, speech: _Speech) -> str:
 
 
 def _tender(grounds: Grounds, speech: _Speech) -> str:
+    tenders = grounds["tenders"]
     shares = ", ".join(
-        f"{tender['amount']} to {tender.get('payout_id', tender['payment_id'])}" for tender in grounds["tenders"]
+        f"{tender['amount']} to {tender['payment_id']}"
+        + (f" (for which {tender['payout_id']} stands now)" if "payout_id" in tender else "")
+        for tender in tenders
     )
-    goes_back = speech.will("goes back", "would go back")
+    otherwise = any("payout_id" in tender for tender in tenders)
+    goes_back = "would go back" if otherwise else speech.will("goes back", "would go back")
     return f"{grounds['total']} {goes_back} the way it was paid: {shares or 'nothing was paid'}."
 
 

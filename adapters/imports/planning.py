@@ -281,7 +281,7 @@ class Planner:
                 raise Refused(row, "discount", excess, "money.mismatch", "confirm_order")
             fields["shipping"] = {"charged": to_major(left, currency), "tax": shipping_tax or "0"}
         fields["payments"] = self._payments(order.payments, rows, currency, fields)
-        rounding = to_minor(values.amount(order.rounding, rows, currency, "rounding") or "0", currency)
+        rounding = values.limit(order.rounding, rows, currency, "rounding")
         rounded = sum(to_minor(one["amount"], currency) for one in fields["payments"]) - _price(fields, currency)
         if 0 < abs(rounded) <= rounding and tax + rounded >= 0:
             _spread_tax(bought.goods, tax + rounded, currency, row)
@@ -290,8 +290,10 @@ class Planner:
     def _needed(self, read: Callable[..., Any], value: Value, rows: Sequence[SourceRow], field: str) -> Any:
         found = read(value, rows, field)
         if found is None:
-            columns = " and ".join(repr(name) for name in dict.fromkeys(value.columns_used()))
-            raise Refused(rows[0].number, field, f"column {columns} is empty" if columns else "is empty")
+            columns = [repr(name) for name in dict.fromkeys(value.columns_used())]
+            if len(columns) > 1:
+                raise Refused(rows[0].number, field, f"columns {' and '.join(columns)} are empty")
+            raise Refused(rows[0].number, field, f"column {columns[0]} is empty" if columns else "is empty")
         return found
 
     def _lines(self, sections: Sequence[LineSection], rows: Sequence[SourceRow], currency: str) -> list[_Line]:

@@ -15,7 +15,7 @@ from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSectio
 from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, ReadTime, TimeFormat, at_named, names_of
 from returnable.domain.calendar import zone
 from returnable.domain.errors import CalendarInvalid
-from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major
+from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major, to_minor
 
 TOO_MUCH = 10**12
 """From this number on, a number is not an amount."""
@@ -184,15 +184,24 @@ class Values:
         number = self.number(value, rows, field, currency)
         return None if number is None else amount_text(number, currency, rows[0].number, field, value)
 
+    def limit(self, value: Value | None, rows: Sequence[SourceRow], currency: str, field: str) -> int:
+        """A value as minor units of a currency; 0 if it is empty. Raises :class:`Refused`.
+
+        It is rounded down, because it only limits something: two cents are nothing in a currency without cents.
+        """
+        unit = 10 ** MINOR_UNIT_DIGITS.get(currency, 0)
+        minor = int((self.number(value, rows, field, currency) or 0) * unit // 1)
+        return to_minor(amount_text(Fraction(minor, unit), currency, rows[0].number, field, value), currency)
+
     def count(self, value: Value | None, rows: Sequence[SourceRow], field: str) -> int | None:
         """A value as a whole number that is not negative (``2`` and ``2.0000``). Raises :class:`Refused`."""
         number = self.number(value, rows, field)
         if value is None or number is None:
             return None
         if number < 0:
-            raise Refused(rows[0].number, field, f"{_from(value)}: {float(number):g} is negative")
+            raise Refused(rows[0].number, field, f"{_from(value)}: {_shown(number)} is negative")
         if number.denominator != 1:
-            raise Refused(rows[0].number, field, f"{_from(value)}: {float(number):g} is not a whole number")
+            raise Refused(rows[0].number, field, f"{_from(value)}: {_shown(number)} is not a whole number")
         return int(number)
 
     # ---- instants, yes and no ----------------------------------------------------------------------------------------
@@ -294,16 +303,28 @@ def amount_text(number: Fraction, currency: str, row: int, field: str, value: Va
     '45.50'
     """
     if number < 0:
-        raise Refused(row, field, f"{_from(value)}: {float(number):g} is negative")
+        raise Refused(row, field, f"{_from(value)}: {_shown(number)} is negative")
     if number >= TOO_MUCH:
-        raise Refused(row, field, f"{_from(value)}: {float(number):g} is a trillion or more")
+        raise Refused(row, field, f"{_from(value)}: {_shown(number)} is a trillion or more")
     digits = MINOR_UNIT_DIGITS.get(currency)
     if digits is None:
         raise Refused(row, "currency", f"{currency!r} is not an ISO 4217 currency code")
     minor = number * 10**digits
     if minor.denominator != 1:
-        raise Refused(row, field, f"{_from(value)}: {float(number):.6f} is not a whole amount of {currency}")
+        raise Refused(row, field, f"{_from(value)}: {_shown(number)} is not a whole amount of {currency}")
     return to_major(int(minor), currency)
+
+
+def _shown(number: Fraction) -> str:
+    """An exact number for a message, in digits: all of them, or six after the point where they never end.
+
+    >>> _shown(Fraction("12.3450")), _shown(Fraction(10**12)), _shown(Fraction(-10, 3))
+    ('12.345', '1000000000000', '-3.333333…')
+    """
+    for digits in range(LONGEST_AMOUNT):
+        if (number * 10**digits).denominator == 1:
+            return f"{Decimal(int(number * 10**digits)).scaleb(-digits):f}"
+    return f"{float(number):.6f}…"
 
 
 def _from(value: Value | None) -> str:

@@ -12,3 +12,24 @@ been carried out, or may still be: ask ``find`` before you try again, and try ag
 Amounts are in minor units and above zero, instants are aware and in UTC. A host implements the ports for its provider;
 ``returnable.testing.fakes`` implements them for tests.
 """
+
+from returnable.domain.effects.answers import KeyReused as KeyReused
+from returnable.domain.effects.answers import OutcomeUnknown as OutcomeUnknown
+from returnable.domain.effects.mails import Mail as Mail
+from returnable.domain.effects.mails import Mailbox as Mailbox
+from returnable.domain.effects.mails import MailRefused as MailRefused
+from returnable.domain.effects.mails import MailSent as MailSent
+from returnable.domain.effects.mails import MailTimeout as MailTimeout
+from returnable.domain.effects.parcels import Carrier as Carrier
+from returnable.domain.effects.parcels import CarrierRefused as CarrierRefused
+from returnable.domain.effects.parcels import CarrierTimeout as CarrierTimeout
+from returnable.domain.effects.parcels import LabelBought as LabelBought
+from returnable.domain.effects.parcels import Scan as Scan
+from returnable.domain.effects.payments import GatewayRefused as GatewayRefused
+from returnable.domain.effects.payments import GatewayTimeout as GatewayTimeout
+from returnable.domain.effects.payments import PaymentGateway as PaymentGateway
+from returnable.domain.effects.payments import PaymentNotice as PaymentNotice
+from returnable.domain.effects.payments import RefundNotice as RefundNotice
+from returnable.domain.effects.payments import RefundReceipt as RefundReceipt
+from returnable.domain.effects.payments import refund_key as refund_key
+from returnable.domain.effects.payments import tender_of as tender_of

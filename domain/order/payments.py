@@ -14,7 +14,10 @@ from returnable.domain.order.state import Order
 
 
 def record_capture(order: Order, command: RecordCapture, now: DecisionContext) -> DecisionResult:
-    """Record that authorised money was taken. A capture that takes nothing more appends nothing."""
+    """Record that authorised money was taken. A capture that takes nothing more appends nothing.
+
+    The same payment, amount and time told again is the same capture, unless the report has a ``command_id`` of its own.
+    """
     name, currency = command.payment_id, order.currency
     authorised = {payment.payment_id: payment.amount for payment in order.confirmed.payments}
     rest = max(0, authorised.get(name, 0) - order.captured.get(name, 0))
@@ -22,6 +25,8 @@ def record_capture(order: Order, command: RecordCapture, now: DecisionContext) -
     if not amount:
         return DecisionResult()
     event = PaymentCaptured(**now.envelope(command.captured_at), payment_id=name, amount=amount, currency=currency)
+    if command.command_id is None and (name, amount, event.occurred_at) in order.captures:
+        return DecisionResult()
     reasons: list[str] = []
     if name not in authorised:
         reasons.append(

@@ -191,6 +191,8 @@ class Order(Aggregate):
     incomplete_since: datetime | None = None
     captured: dict[str, int] = field(default_factory=dict)
     """Payment → what was taken of it, in minor units."""
+    captures: frozenset[tuple[str, int, datetime]] = frozenset()
+    """Payment, amount and time of each capture that was reported."""
     payouts: dict[str, Payout] = field(default_factory=dict)
     """Payment that cannot be paid back → what stands for it."""
     cancellation_asked: Happened | None = None
@@ -540,6 +542,7 @@ class Order(Aggregate):
             self.account_id = event.account_id
         elif isinstance(event, PaymentCaptured):
             self.captured[event.payment_id] = self.captured.get(event.payment_id, 0) + event.amount
+            self.captures |= {(event.payment_id, event.amount, event.occurred_at)}
         elif isinstance(event, PayoutNamed):
             source = f"{self.stream}#{happened.version}"
             override = GrantedOverride(

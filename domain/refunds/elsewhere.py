@@ -11,7 +11,7 @@ from returnable.domain.events import PaidElsewhere, RefundRecorded, Units
 from returnable.domain.order.state import Order
 from returnable.domain.ports import ReservedId
 from returnable.domain.refunds.state import Refund, attempts_by_stream
-from returnable.domain.refunds.tenders import over_captured, units_paid
+from returnable.domain.refunds.tenders import over_captured, told_before, units_paid
 
 
 def record_refund(
@@ -64,6 +64,7 @@ def record_refund(
         if (here := desk[units.line_id])
         and units.quantity <= (bought := order.lines[units.line_id].quantity) < units.quantity + here
     ]
+    reasons += [reason for answer in refund.answers for reason in told_before(refunds, refund, answer)]
     reasons += over_captured(order, [*refunds, refund], refund.tenders)
     reserved_ids = [ReservedId("refund", command.refund_id, order.order_id)]
     return now.fact(order.stream, event, reasons, reserved_ids)

@@ -67,7 +67,8 @@ def check_may_request(about: RefundSubject, command: str) -> None:
 
 def _nothing_left(about: RefundSubject, command: str) -> Impossible:
     waiting = [refund for refund in about.attempts if refund.status == "requested"]
-    last = (waiting or about.attempts)[-1]
+    paid = [refund for refund in about.attempts if refund.status == "refunded"]
+    last = (waiting or paid or about.attempts)[-1]
     allowed = ("record_refund_result",) if waiting else ()
     return not_allowed(command, f"refund {last.refund_id} of {about.subject.name}", last.status, allowed)
 

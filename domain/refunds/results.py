@@ -12,7 +12,7 @@ from returnable.domain.events import RefundAnswer, Refunded, RefundFailed, Refun
 from returnable.domain.fields import to_text
 from returnable.domain.money import to_major
 from returnable.domain.refunds.state import Answer, Refund, RefundSubject
-from returnable.domain.refunds.tenders import over_captured, overpaid
+from returnable.domain.refunds.tenders import over_captured, overpaid, told_before
 from returnable.domain.wording import listed
 
 
@@ -48,7 +48,8 @@ def record_result(
     if after.complete and after.status == "requested":
         settled_at = after.settled_at or answered_at
         decided.events.append((refund.stream, Refunded(**now.envelope(settled_at), refund_id=refund.refund_id)))
-    return decided.disputed(now, [*_surprises(refund, event, later), *_too_much(about, refund, after)])
+    twice = told_before(about.refunds, after, after.answers[-1]) if kind is RefundSettled and later is None else ()
+    return decided.disputed(now, [*_surprises(refund, event, later), *twice, *_too_much(about, refund, after)])
 
 
 def _meant(

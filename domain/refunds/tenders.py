@@ -14,7 +14,7 @@ from returnable.domain.events import Credit, RefundRecorded, Tender
 from returnable.domain.money import split, to_major
 from returnable.domain.order.state import Order
 from returnable.domain.refunds.owed import Owed, tax_of_units
-from returnable.domain.refunds.state import Refund, RefundSubject, due_by, going_back, on_its_way, unpaid
+from returnable.domain.refunds.state import Answer, Refund, RefundSubject, due_by, going_back, on_its_way, unpaid
 from returnable.domain.wording import listed, plural
 
 
@@ -193,6 +193,21 @@ def over_captured(order: Order, refunds: Iterable[Refund], payment_ids: Iterable
         for name in dict.fromkeys(payment_ids)
         if going[name] > order.captured.get(name, 0)
     ]
+
+
+def told_before(refunds: Iterable[Refund], refund: Refund, paid: Answer) -> Iterator[str]:
+    """A sentence for each other refund that paid the same amount to the same payment under the same reference.
+
+    It is probably the same money, reported under two ids. Nothing shows whether it is.
+    """
+    for other in refunds:
+        same = (known for known in other.answers if known[:5] == paid[:5])
+        if paid.reference is not None and other.refund_id != refund.refund_id and other.settled and any(same):
+            amount = f"{to_major(paid.amount, paid.currency)} {paid.currency}"
+            yield (
+                f"refund {refund.refund_id} paid {amount} to payment {paid.payment_id} under the reference {paid.reference}, "
+                f"and so did refund {other.refund_id}"
+            )
 
 
 def overpaid(about: RefundSubject, attempts: Sequence[Refund]) -> list[str]:

@@ -300,6 +300,8 @@ def test_more_zeros_change_no_amount_and_another_digit_is_refused(
         ("１２.00", "must be a non-negative decimal string"),
         ("1,234.50", "must be a non-negative decimal string"),
         ("NaN", "must be a non-negative decimal string"),
+        (Decimal("NaN"), "must be a finite decimal amount of at most 40 characters"),
+        (Decimal("1E-50"), "must be a finite decimal amount of at most 40 characters"),
         (5, "never a number"),
         (5.0, "never a number"),
     ],

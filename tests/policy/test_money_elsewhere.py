@@ -176,6 +176,30 @@ def test_a_refund_to_a_payment_that_the_order_does_not_have_is_in_the_books_of_i
     ]
 
 
+def test_money_reported_under_two_refund_ids_is_an_exception() -> None:
+    paid = [{"payment_id": "p-1", "amount": "600.00", "reference": "re-1"}]
+    story = given(an_order(price="600.00", quantity=4, delivered=DELIVERED), back("R-1"), request_refund())
+
+    story.given(record_refund_result(reference="re-1"))
+    story.when(record_refund(kind="elsewhere", tenders=paid)).then("RefundRecorded", "ExceptionRaised")
+    assert last_reasons(story) == [
+        "refund G-1 paid 600.00 USD to payment p-1 under the reference re-1, and so did refund F-1"
+    ]
+    story.when(record_refund(refund_id="G-2", tenders=[paid[0] | {"amount": "1.00"}])).then("RefundRecorded")
+    story.when(record_refund(refund_id="G-3", tenders=[paid[0] | {"reference": "re-3"}])).then("RefundRecorded")
+
+
+def test_a_result_under_the_reference_of_a_refund_made_elsewhere_is_an_exception() -> None:
+    paid = [{"payment_id": "p-1", "amount": "600.00", "reference": "re-1"}]
+    story = given(an_order(price="600.00", quantity=2, delivered=DELIVERED), back("R-1"), request_refund())
+
+    story.given(record_refund(kind="elsewhere", tenders=paid))
+    story.when(record_refund_result(reference="re-1")).then("RefundSettled", "Refunded", "ExceptionRaised")
+    assert last_reasons(story) == [
+        "refund F-1 paid 600.00 USD to payment p-1 under the reference re-1, and so did refund G-1"
+    ]
+
+
 def test_the_same_refund_told_twice_is_accepted_and_appends_nothing() -> None:
     story = given(an_order(price="600.00", delivered=DELIVERED), record_refund("1.00", reason="late"))
 
@@ -339,6 +363,16 @@ def test_captures_add_up_and_one_beyond_what_was_authorised_is_an_exception() ->
     assert [row[:2] for row in ledger(story)] == [("p-1", "600.01"), ("p-9", "5.00")]
 
 
+def test_a_capture_told_twice_is_one_capture() -> None:
+    story = given(confirm_order(price="600.00", payments=authorised("0.00"), at="2026-03-02 10:00"))
+    captured = {"amount": "200.00", "captured_at": "2026-03-02 11:00"}
+    story.when(record_capture(**captured, at="2026-03-02 12:00")).then("PaymentCaptured")
+    story.when(record_capture(**captured, at="2026-03-02 13:00")).then()
+    story.when(record_capture(**captured | {"captured_at": "2026-03-02 11:30"})).then("PaymentCaptured")
+    story.when(record_capture(**captured, command_id="capture-3")).then("PaymentCaptured")
+    assert ledger(story)[0][1] == "600.00"
+
+
 @pytest.mark.parametrize("captured", ["600.01", "-1.00", "1.001"])
 def test_an_order_says_what_it_captured(captured: str) -> None:
     story = given()
@@ -424,6 +458,9 @@ def test_a_person_names_another_payout_and_the_ruling_cites_it() -> None:
     assert ruling["verdict"] == "overridden"
     assert ruling["because"].startswith("Set aside by Ann at ")
     assert ruling["facts"]["tenders"] == [{"payment_id": "p-1", "amount": "600.00", "payout_id": "bank-transfer"}]
+    assert ruling["because"].endswith(
+        "Otherwise: 600.00 would go back the way it was paid: 600.00 to p-1 (for which bank-transfer stands now)."
+    )
     assert story.ask("refund/F-2")["tenders"][0]["payout_id"] == "bank-transfer"
 
     story.when(record_refund_result("bank-transfer", refund_id="F-2", reference="SEPA-1")).then(

@@ -17,16 +17,24 @@ from hypothesis import strategies as st
 
 import returnable
 from returnable.domain.characters import NOT_IN_ID, why_refused
-from returnable.domain.effects.answers import KeyReused, OutcomeUnknown
-from returnable.domain.effects.mails import Mail, Mailbox, MailRefused, MailTimeout
-from returnable.domain.effects.parcels import Carrier, CarrierRefused, CarrierTimeout, LabelBought, Scan
-from returnable.domain.effects.payments import (
+from returnable.domain.effects import (
+    Carrier,
+    CarrierRefused,
+    CarrierTimeout,
     GatewayRefused,
     GatewayTimeout,
+    KeyReused,
+    LabelBought,
+    Mail,
+    Mailbox,
+    MailRefused,
+    MailTimeout,
+    OutcomeUnknown,
     PaymentGateway,
     PaymentNotice,
     RefundNotice,
     RefundReceipt,
+    Scan,
     refund_key,
     tender_of,
 )

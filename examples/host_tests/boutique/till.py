@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import returnable
-from returnable.domain.effects.payments import (
+from returnable.domain.effects import (
     GatewayRefused,
     GatewayTimeout,
     PaymentGateway,
