@@ -21,12 +21,17 @@ UNIVERSAL = frozenset({"UTC", "UT", "GMT", "Z"})
 AMERICAN = {
     "EST": "America/New_York",
     "EDT": "America/New_York",
+    "CST": "America/Chicago",
+    "CDT": "America/Chicago",
     "MST": "America/Denver",
     "MDT": "America/Denver",
     "PST": "America/Los_Angeles",
     "PDT": "America/Los_Angeles",
 }
-"""The other names of RFC 5322, with the zones whose clocks they name. ``CST`` and ``CDT`` are of China and Cuba, too."""
+"""The other names of RFC 5322, with the zones whose clocks they name."""
+
+OF_OTHERS_TOO = frozenset({"CST", "CDT"})
+"""Names of RFC 5322 that China and Cuba use, too: an offset beside them decides."""
 
 _ZONE_IN_A_FORMAT = re.compile(
     r"[+-]\d\d:?\d\d|(?<![a-z])(?:UTC?|GMT|Z|[ECMP][SD]T|[BI]ST|(?:W|C|E)ES?T|MES?Z|MSK|[JK]ST|HKT|SGT|A[CEW][SD]T|NZ[SD]T)"
@@ -200,7 +205,7 @@ def _check_nothing_is_lost(form: str, seen: str) -> None:
     if "I" in seen and "p" not in seen:
         raise ValueError(f"{form!r} has %I without %p: 9 is in the morning or in the evening")
     if "p" in seen and "I" not in seen:
-        raise ValueError(f"{form!r} has %p without %I: only %I counts twice to twelve")
+        raise ValueError(f"{form!r} has %p without %I: write %I, the hour from 1 to 12, in the place of %H")
     for one, larger in (("M", "HI"), ("S", "M"), ("f", "S")):
         if one in seen and not set(larger) & set(seen):
             raise ValueError(f"{form!r} has %{one} without the larger part of the time")

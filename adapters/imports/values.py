@@ -12,7 +12,15 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from returnable.adapters.imports.mapping import COLUMN_IN_TEMPLATE, FormatSection, Value, When
-from returnable.adapters.imports.times import AMERICAN, UNIVERSAL, ReadTime, TimeFormat, at_named, names_of
+from returnable.adapters.imports.times import (
+    AMERICAN,
+    OF_OTHERS_TOO,
+    UNIVERSAL,
+    ReadTime,
+    TimeFormat,
+    at_named,
+    names_of,
+)
 from returnable.domain.calendar import zone
 from returnable.domain.errors import CalendarInvalid
 from returnable.domain.money import CURRENCY_SIGNS, LONGEST_AMOUNT, MINOR_UNIT_DIGITS, to_major, to_minor
@@ -168,6 +176,8 @@ class Values:
         plain = text
         for symbol in [*self._form.symbols, *signs]:
             plain = plain.replace(symbol, "")
+        if currency is not None and currency in MINOR_UNIT_DIGITS:  # its own code may stand before or behind it
+            plain = re.sub(rf"^\s*{currency}(?![A-Za-z])|(?<![A-Za-z]){currency}\s*$", "", plain)
         plain = plain.strip().replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
         plain = re.sub(r"^([+-])\s+", r"\1", plain)
         number = self._number.match(plain) if len(plain) <= LONGEST_AMOUNT else None
@@ -251,7 +261,7 @@ class Values:
         known = name.upper()
         if known in UNIVERSAL:
             return local.replace(tzinfo=UTC)
-        american = AMERICAN.get(known)
+        american = None if known in OF_OTHERS_TOO and time.offset is not None else AMERICAN.get(known)
         for one in (self._zone, None if american is None else zone(american)):
             if one is None or known not in names_of(one, local.year):
                 continue
