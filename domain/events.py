@@ -658,11 +658,12 @@ RefundAnswer = RefundSettled | RefundFailed | RefundReversed
 
 
 class PaidElsewhere(Part):
-    """What went back to a payment without the desk's asking."""
+    """What went back to a payment without the desk's asking; ``payout_id``: by way of what stands for it."""
 
     payment_id: Personal
     amount: Minor
     reference: Personal | None = None
+    payout_id: Personal | None = None
 
 
 class RefundRecorded(Event):

@@ -30,6 +30,7 @@ from returnable.domain.events import (
     LabelIssued,
     LabelVoided,
     OverrideGranted,
+    PaidElsewhere,
     ParcelRejected,
     Part,
     PaymentCaptured,
@@ -191,7 +192,7 @@ def _fields(entry: Recorded, command: str) -> Fields:
     elif isinstance(event, PaymentCaptured):
         known["amount"] = to_major(event.amount, event.currency)
     elif isinstance(event, RefundRecorded):
-        known["tenders"] = [_in_major(tender, event.currency) for tender in event.tenders]
+        known["tenders"] = [_told(tender, event.currency) for tender in event.tenders]
         known["lines"] = event.lines or None
     elif isinstance(event, OverrideGranted):
         known["lines"], known["once"] = event.lines or None, None if event.once else False
@@ -246,6 +247,12 @@ def _order(event: Confirmed) -> Fields:
 def _in_major(part: Part, currency: str) -> Fields:
     values = {name: value for name, value in part if value is not None}
     return values | {name: to_major(values[name], currency) for name in _AMOUNTS if name in values}
+
+
+def _told(tender: PaidElsewhere, currency: str) -> Fields:
+    """A tender as it was told: by the id of the payout, where that stands for the payment."""
+    told = tender if tender.payout_id is None else tender.model_copy(update={"payment_id": tender.payout_id})
+    return {name: value for name, value in _in_major(told, currency).items() if name != "payout_id"}
 
 
 _AMOUNTS = ("unit_price", "tax", "amount", "captured")

@@ -21,6 +21,7 @@ def record_refund(
 
     The same refund told twice appends nothing. Raises ``refund.exists`` where its id is that of another refund.
     """
+    stands_for = {payout.payout_id: payment_id for payment_id, payout in order.payouts.items()}
     order.check_lines((line.line_id for line in command.lines or ()), "lines[{}].line_id")
     event = RefundRecorded(
         **now.envelope(command.refunded_at),
@@ -29,9 +30,10 @@ def record_refund(
         currency=order.currency,
         tenders=tuple(
             PaidElsewhere(
-                payment_id=tender.payment_id,
+                payment_id=stands_for.get(tender.payment_id, tender.payment_id),
                 amount=minor_units(f"tenders[{index}].amount", tender.amount, order.currency),
                 reference=tender.reference,
+                payout_id=tender.payment_id if tender.payment_id in stands_for else None,
             )
             for index, tender in enumerate(command.tenders)
         ),

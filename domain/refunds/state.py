@@ -206,7 +206,9 @@ class Refund:
         self.elsewhere, self.requested_by, self.settled_at = event, version, event.occurred_at
         for tender in event.tenders:
             name, amount = tender.payment_id, tender.amount
-            self.tenders[name] = TenderState(name, amount, settled=amount)
+            before = self.tenders.get(name)  # the payment itself, and what stands for it
+            paid = amount if before is None else before.settled + amount
+            self.tenders[name] = TenderState(name, paid, tender.payout_id, settled=paid)
             self.answers += (Answer(name, "succeeded", tender.reference, amount, event.currency, event.occurred_at),)
             if tender.reference is not None:
                 self.references[name] = tender.reference

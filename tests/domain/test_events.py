@@ -308,7 +308,7 @@ SAMPLES: list[Event] = [
         refund_id="G-1",
         kind="dispute",
         currency="USD",
-        tenders=(PaidElsewhere(payment_id="p-1", amount=2500, reference="dp_1"),),
+        tenders=(PaidElsewhere(payment_id="p-1", amount=2500, reference="dp_1", payout_id="bank-1"),),
         lines=(Units(line_id="1", quantity=1),),
         reason="Not received",
     ),

@@ -470,6 +470,20 @@ def test_a_person_names_another_payout_and_the_ruling_cites_it() -> None:
     story.then_view("return/R-1", status="refunded")
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_money_that_went_to_a_payout_without_the_desks_asking_counts_for_its_payment(twice: bool) -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), FAILED, name_payout())
+    paid = [{"payment_id": "bank-transfer", "amount": "500.00", "reference": "SEPA-1"}]
+    paid += [{"payment_id": "p-1", "amount": "100.00"}] if twice else []
+
+    story.when(record_refund(kind="elsewhere", tenders=paid)).then("RefundRecorded")
+
+    left = "0.00" if twice else "100.00"
+    assert ledger(story) == [("p-1", "600.00", "600.00" if twice else "500.00", "0.00", left)]
+    assert story.desk.redecide() == ()
+    story.when(record_refund(kind="elsewhere", tenders=paid)).then()
+
+
 def test_a_payout_stands_for_a_payment_of_the_order_to_which_a_refund_failed() -> None:
     story = given(an_order(price="600.00", delivered=DELIVERED))
     story.when(name_payout()).then_error("transition.not_allowed")
