@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from returnable.domain import claims, overrides, refusals
+from returnable.domain.allowed import possible_commands
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.commands import (
@@ -48,10 +49,31 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
+    try:
+        decided = _decide(case, command, now)
+    except Impossible as error:
+        say_allowed(error, command.command, case, now)
+        raise
+    return decided if decided.outcome == "accepted" else _counted(case, decided, now)
+
+
+def _decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult:
     if case.seq:
         command.check_after(case.order.placed_at)
-    decided = _DECISIONS[command.command](case, command, now)
-    return decided if decided.outcome == "accepted" else _counted(case, decided, now)
+    return _DECISIONS[command.command](case, command, now)
+
+
+def say_allowed(error: Impossible, command: str, case: Case, now: DecisionContext) -> Impossible:
+    """The same error of a command; where it is about an order, return or claim, it says what else is allowed now."""
+    about = error.about
+    if about is not None:
+        error.allow(lambda: tuple(name for name in allowed(case, about, now) if name != command))
+    return error
+
+
+def allowed(case: Case, stream: str, now: DecisionContext) -> tuple[str, ...]:
+    """The commands on the order, return or claim of that stream that would be accepted now with some arguments."""
+    return possible_commands(case, case.stream_of(stream), now, _decide)
 
 
 def _counted(case: Case, decided: DecisionResult, now: DecisionContext) -> DecisionResult:
