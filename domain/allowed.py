@@ -13,7 +13,7 @@ from typing import Any
 from returnable.domain.aggregate import allowed_commands
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
-from returnable.domain.commands import COMMANDS, Command
+from returnable.domain.commands import COMMANDS, Command, InspectionFinding
 from returnable.domain.deciding import DecisionContext, DecisionResult
 from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.order.state import Order
@@ -35,12 +35,13 @@ def possible_commands(case: Case, subject: Subject, now: DecisionContext, decide
             return _STATES[name](subject.way_back if isinstance(subject, Claim) else subject)
         if name not in _ARGUMENTS:
             return True
-        about = {f"{subject.kind}_id": str(getattr(subject, f"{subject.kind}_id"))}
-        return any(accepted({"command": name, **about, **more}) for more in _ARGUMENTS[name](case, subject, now))
+        about = {f"{subject.kind}_id": getattr(subject, f"{subject.kind}_id")}
+        # Not validated: an id that is on record counts, whatever a new one must look like.
+        tried = (COMMANDS[name].model_construct(**about, **more) for more in _ARGUMENTS[name](case, subject, now))
+        return any(map(accepted, tried))
 
-    def accepted(fields: dict[str, Any]) -> bool:
+    def accepted(command: Command) -> bool:
         try:
-            command = COMMANDS[fields["command"]].model_validate(fields)
             return decide(case, command, now).outcome == "accepted"
         except (Impossible, CalendarExhausted):
             return False
@@ -98,9 +99,12 @@ def _findings(case: Case, ret: Return, now: DecisionContext) -> Iterator[dict[st
     """As few units as can be: those that are paid back are accepted, those that were sent back are rejected."""
     units = [(line_id, left, True) for line_id, left in ret.refunded.items() if left]
     units += [(line_id, gone, False) for line_id, gone in ret.sent_back.items() if gone]
-    what = ("line_id", "quantity", "same_condition", "original_packaging", "tags_attached")
-    some = units or [(ret.lines[0].line_id, 1, True)]
-    findings = [dict(zip(what, (line_id, found, good, good, good), strict=True)) for line_id, found, good in some]
+    findings = [
+        InspectionFinding.model_construct(
+            line_id=line_id, quantity=found, same_condition=good, original_packaging=good, tags_attached=good
+        )
+        for line_id, found, good in units or [(ret.lines[0].line_id, 1, True)]
+    ]
     yield {"findings": findings, "reason": "-"}
 
 
