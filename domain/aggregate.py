@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Self, TypeVar
 
@@ -137,17 +137,7 @@ class Aggregate:
 
     def not_allowed(self, command: str, why: str = "") -> Impossible:
         """``transition.not_allowed`` for a command on this order, return or claim."""
-        return not_allowed(command, self.name, self.status, self.allowed_but(command), why)
-
-    def allowed_but(self, command: str) -> tuple[str, ...]:
-        """The other commands that its lifecycle allows now, and that some arguments make possible."""
-        impossible = self.impossible()
-        names = allowed_commands(self.lifecycle, self.status)
-        return tuple(name for name in names if name != command and not impossible.get(name))
-
-    def impossible(self) -> Mapping[str, bool]:
-        """Command → whether it is impossible now with any arguments, although the lifecycle allows it."""
-        return {}
+        return not_allowed(command, self.name, self.status, why=why, about=self.stream)
 
 
 def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
@@ -157,15 +147,19 @@ def allowed_commands(table: Table, state: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in commands if name not in (None, "record_refund_result")))
 
 
-def not_allowed(command: str, subject: str, state: str, allowed: Table | tuple[str, ...], why: str = "") -> Impossible:
+def not_allowed(
+    command: str,
+    subject: str,
+    state: str,
+    allowed: tuple[str, ...] | None = None,
+    why: str = "",
+    about: str | None = None,
+) -> Impossible:
     """``transition.not_allowed``: names the command, its subject, the subject's state, and what is ``allowed`` now.
 
-    For a lifecycle, that is every other command that the lifecycle allows in that state.
+    ``about``: the stream of an order, return or claim, for which that is still to be said.
     """
-    if isinstance(allowed, Table):
-        allowed = tuple(name for name in allowed_commands(allowed, state) if name != command)
-    now = f"; allowed now: {', '.join(allowed)}" if allowed else ""
     because = f" ({why})" if why else ""
     shown = "not there yet" if state == NOTHING else state
-    message = f"{command}: {subject} is {shown}{because}{now}"
-    return Impossible("transition.not_allowed", message, state=state, allowed=allowed)
+    reason = f"{command}: {subject} is {shown}{because}"
+    return Impossible("transition.not_allowed", reason, state=state, allowed=allowed, about=about)

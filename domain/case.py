@@ -99,7 +99,8 @@ class Case:
             raise HistoryBroken(f"case {self.case_id!r} has no stream {stream!r}")
         return found
 
-    def _aggregate(self, stream: str) -> Order | Return | Claim | UnannouncedArrival:
+    def aggregate_of(self, stream: str) -> Order | Return | Claim | UnannouncedArrival:
+        """The order, return, claim or arrival of that stream; raises ``HistoryBroken`` when it is not in this case."""
         if self.arrival is not None and self.arrival.stream == stream:
             return self.arrival
         return self.stream_of(stream)
@@ -111,14 +112,14 @@ class Case:
     def version_of(self, stream: str) -> int:
         """How many events the stream has; 0 when it is not in this case."""
         try:
-            return self._aggregate(stream).version
+            return self.aggregate_of(stream).version
         except HistoryBroken:
             return 0
 
     def status_of(self, stream: str) -> str | None:
         """The state of the lifecycle of a stream; ``None`` before its first event."""
         try:
-            status = self._aggregate(stream).status
+            status = self.aggregate_of(stream).status
         except HistoryBroken:
             return None
         return None if status == NOTHING else status

@@ -128,9 +128,6 @@ class Claim(Aggregate):
 
     # ---- events -----------------------------------------------------------------------------------------------------
 
-    def impossible(self) -> Mapping[str, bool]:
-        return {**self.way_back.impossible(), "request_refund": self.remedy == "replacement"}
-
     def _move(self, event: Event, happened: Happened) -> None:
         self.status = CLAIM.after(self.status, event.type)
         if isinstance(event, LabelIssued | LabelReceived | LabelVoided | ReturnShipped | Received):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from returnable.domain import arrivals, claims, overrides, refusals
+from returnable.domain.allowed import possible_commands
 from returnable.domain.arrivals import UnannouncedArrival, tracked, tracking_of
 from returnable.domain.case import Case
 from returnable.domain.claims import Claim
@@ -49,12 +50,33 @@ def decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult
 
     ``run_deadlines`` is decided for this one case.
     """
-    if case.seq and case.arrival is None:
-        command.check_after(case.order.placed_at)
-    decided = _DECISIONS[command.command](case, command, now)
+    try:
+        decided = _decide(case, command, now)
+    except Impossible as error:
+        say_allowed(error, command.command, case, now)
+        raise
     keys = {key for _, event in decided.events if (key := tracking_of(event)) is not None} - case.tracking
     decided.reserved_ids += [tracked(case.case_id, key) for key in sorted(keys)]
     return decided if decided.outcome == "accepted" else _counted(case, decided, now)
+
+
+def _decide(case: Case, command: Command, now: DecisionContext) -> DecisionResult:
+    if case.seq and case.arrival is None:
+        command.check_after(case.order.placed_at)
+    return _DECISIONS[command.command](case, command, now)
+
+
+def say_allowed(error: Impossible, command: str, case: Case, now: DecisionContext) -> Impossible:
+    """The same error of a command; where it is about something that exists, it says what else is allowed now."""
+    about = error.about
+    if about is not None:
+        error.allow(lambda: tuple(name for name in allowed(case, about, now) if name != command))
+    return error
+
+
+def allowed(case: Case, stream: str, now: DecisionContext) -> tuple[str, ...]:
+    """The commands on what has that stream that would be accepted now with some arguments."""
+    return possible_commands(case, case.aggregate_of(stream), now, _decide)
 
 
 def _counted(case: Case, decided: DecisionResult, now: DecisionContext) -> DecisionResult:

@@ -17,7 +17,7 @@ ReturnableError *
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from returnable.domain.characters import NOT_IN_LINE, why_refused
@@ -55,7 +55,9 @@ class Impossible(ReturnableError):
     """A command or question that cannot be carried out; nothing was recorded.
 
     ``code`` is stable. ``field`` names the wrong field, if there is one, and ``reason`` says what is wrong; ``message`` is
-    both, for people. ``state`` is the state of the lifecycle, and ``allowed`` the commands that it allows now.
+    both, for people. ``state`` is the state of the lifecycle, and ``allowed`` the other commands that would be accepted now
+    with some arguments. Who raises it for an order, return or claim names its stream in ``about``, and
+    :func:`returnable.domain.decisions.say_allowed` adds the list.
     """
 
     def __init__(
@@ -66,14 +68,35 @@ class Impossible(ReturnableError):
         field: str | None = None,
         state: str | None = None,
         allowed: tuple[str, ...] | None = None,
+        about: str | None = None,
     ) -> None:
-        self.message = f"{field}: {reason}" if field else reason
-        super().__init__(self.message)
         self.code: ErrorCode = code
         self.reason = reason
         self.field = field
         self.state = state
-        self.allowed = allowed
+        self.about = about
+        self._allowed: tuple[str, ...] | Callable[[], tuple[str, ...]] | None = allowed
+        super().__init__(reason)
+
+    @property
+    def allowed(self) -> tuple[str, ...] | None:
+        """The other commands that would be accepted now with some arguments; ``None`` where that is not the question."""
+        if callable(self._allowed):
+            self._allowed = self._allowed()
+        return self._allowed
+
+    def allow(self, commands: Callable[[], tuple[str, ...]]) -> None:
+        """Add the list of what is allowed. It is made when it is first read, because most errors are not read."""
+        self._allowed = commands
+
+    @property
+    def message(self) -> str:
+        """The field, what is wrong, and what is allowed now."""
+        now = f"; allowed now: {', '.join(self.allowed)}" if self.allowed else ""
+        return f"{self.field}: {self.reason}{now}" if self.field else f"{self.reason}{now}"
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def checked_text(field: str, given: object, longest: int) -> str:

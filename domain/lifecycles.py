@@ -167,7 +167,7 @@ class ReturnLifecycle(Lifecycle):
 
 class LabelLifecycle(Lifecycle):
     """A prepaid label. No event is needed for it to be void after its deadline: ``issued`` means issued and not known to
-    be used or voided, and the clock decides the rest."""
+    be used or voided, and the clock decides the rest. That it was voided by hand before may be learnt later."""
 
     nothing = State(initial=True)
     issued = State()
@@ -178,7 +178,7 @@ class LabelLifecycle(Lifecycle):
     LabelIssued = nothing.to(issued)
     _any = (issued, void, void_by_hand, used)
     LabelReceived = _move(used, *_any, cond="used_in_time") | _stay(issued, void_by_hand) | _move(issued, void, used)
-    LabelVoided = issued.to(void_by_hand, cond="by_hand") | issued.to(void)
+    LabelVoided = _move(void_by_hand, issued, void, cond="by_hand") | _move(void, issued, void)
     ReturnShipped = _move(used, *_any, cond="used_in_time") | _stay(issued, void, void_by_hand) | used.to(issued)
     Received = _move(used, *_any, cond="used_in_time") | _stay(issued, void, void_by_hand) | used.to(issued)
 

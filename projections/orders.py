@@ -8,6 +8,7 @@ from returnable.domain.calendar import zone
 from returnable.domain.case import Case
 from returnable.domain.claims import reported_units, weigh_report
 from returnable.domain.deciding import DecisionContext, Weighing
+from returnable.domain.decisions import say_allowed
 from returnable.domain.errors import Impossible
 from returnable.domain.money import to_major
 from returnable.domain.order.cancellation import weigh_cancellation
@@ -95,12 +96,12 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
     clauses = policy.clauses
     by_email = clauses.cancellation_by_email
     cancellation = weigh_cancellation(order, now, now.at, by_email.channels[0], order.order_id, True)
-    error = _no_cancellation(case, cancellation)
+    error = _no_cancellation(case, cancellation, now)
     lines = []
     for line in order.lines.values():
         taken = case.held[line.line_id]
         cancelled = are_cancelled(order, [(line.line_id, 1)], case.held, case.coming_back)
-        impossible = None if cancelled else _impossible(case, line.line_id)
+        impossible = None if cancelled else _impossible(case, line.line_id, now)
         # If no unit is free, the clauses are weighed for one that is taken: its deadline is still of interest.
         free = Held() if impossible else taken
         wanted = [Wanted(line.line_id, 1, order.allot(line.line_id, 1, free, now.at, return_before))]
@@ -126,23 +127,23 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
     return EligibilityView(order_id=order.order_id, cancellation=of_order, lines=tuple(lines))
 
 
-def _no_cancellation(case: Case, weighing: Weighing) -> Impossible | None:
+def _no_cancellation(case: Case, weighing: Weighing, now: DecisionContext) -> Impossible | None:
     try:
         case.order.check_allows("CancellationRequested", "request_cancellation")
         if weighing.allowed:
             case.order.check_no_open_returns(case.open_returns(), "request_cancellation")
     except Impossible as error:
-        return error
+        return say_allowed(error, "request_cancellation", case, now)
     return None
 
 
-def _impossible(case: Case, line_id: str) -> Impossible | None:
+def _impossible(case: Case, line_id: str, now: DecisionContext) -> Impossible | None:
     order = case.order
     try:
         order.check_not_cancelled("request_return")
         order.check_quantity(line_id, 1, case.held[line_id], "quantity")
     except Impossible as error:
-        return error
+        return say_allowed(error, "request_return", case, now)
     return None
 
 

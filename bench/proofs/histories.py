@@ -25,7 +25,13 @@ from unittest.mock import patch
 
 import returnable
 from bench.proofs import invariants
-from bench.proofs.invariants import arrivals_lead_somewhere, violations
+from bench.proofs.invariants import (
+    Found,
+    arrivals_lead_somewhere,
+    violations,
+    what_an_error_allows_can_be_done,
+    what_is_allowed_can_be_done,
+)
 from bench.proofs.mutants import Mutants
 from bench.proofs.processes import in_parcels
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
@@ -37,7 +43,9 @@ from returnable.adapters.report.text import report_text
 from returnable.adapters.scenario import play, read_scenario
 from returnable.adapters.wiring import assemble
 from returnable.domain import decisions
+from returnable.domain.aggregate import allowed_commands
 from returnable.domain.arrivals import UnannouncedArrival
+from returnable.domain.case import Case
 from returnable.domain.claims import Claim
 from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
@@ -83,20 +91,37 @@ def live(seed: int, steps: int = STEPS, show: bool = False) -> tuple[Counter[str
                 f"after {len(world.told)} commands, the last {world.told[-1]}: {each}" for each in wrong
             ]
     try:
-        return world.seen, list(unanswered(world, dice))
+        return world.seen, [*_wrongly_allowed(world), *unanswered(world, dice)]
     except Exception as failure:
         return world.seen, [f"{type(failure).__name__}: {failure}"]
 
 
 def _step(world: World, seed: int, show: bool) -> Iterator[str]:
-    fields, _, came = world.step(seed)
+    fields, command, came = world.step(seed)
     if show:
         told = came.message if isinstance(came, Impossible) else [event.type for _, _, event in came.recorded_events]
         print(world.at.isoformat(), fields, told)
     if isinstance(came, Outcome) and came.recorded_events:
-        handler, store = world.services.handler, world.services.store
-        case = handler.case(store.read(store.head() - 1, 1)[0].case_id)
-        yield from violations(case, store.load(case.case_id), handler.policy_of(case), world.at)
+        store = world.services.store
+        found = _found(world, store.read(store.head() - 1, 1)[0].case_id)
+        yield from violations(found.case, found.events, found.policy, found.at)
+    elif isinstance(came, Impossible) and came.allowed and command is not None:
+        stream = came.about or str(command.target)
+        (order_id,) = (case.case_id for case in (*world.cases, *world.arrivals) if case.version_of(stream))
+        yield from what_an_error_allows_can_be_done(_found(world, order_id), stream, came)
+
+
+def _wrongly_allowed(world: World) -> Iterator[str]:
+    """What is allowed in the end on anything, and cannot be done."""
+    for case in world.cases:
+        streams = [each.stream for each in (case.order, *case.returns.values(), *case.claims.values())]
+        yield from what_is_allowed_can_be_done(_found(world, case.case_id), streams)
+
+
+def _found(world: World, case_id: str) -> Found:
+    handler = world.services.handler
+    case = handler.case(case_id)
+    return Found(case, world.services.store.load(case_id), handler.policy_of(case), world.at)
 
 
 # ---- what must answer -----------------------------------------------------------------------------------------------------
@@ -295,6 +320,24 @@ def parked_parcels_do_not_wait(patches: ExitStack) -> None:
         patches.enter_context(
             patch.object(module, "waiting_in", lambda case, policy: [] if case.arrival else waiting_in(case, policy))
         )
+
+
+@MUTANTS.replaces(decisions, "possible_commands")
+def what_is_only_declined_is_allowed(possible: Any, case: Case, subject: Any, now: Any, decide: Any) -> tuple[str, ...]:
+    """An error calls commands allowed that would be declined whatever their arguments."""
+    return tuple(possible(case, subject, now, lambda *args: replace(decide(*args), outcome="accepted")))
+
+
+@MUTANTS.replaces(decisions, "possible_commands")
+def everything_in_the_lifecycle_is_allowed(_: Any, case: Case, subject: Any, *more: Any) -> tuple[str, ...]:
+    """An error calls commands allowed that the data make impossible."""
+    return allowed_commands(subject.lifecycle, subject.status)
+
+
+@MUTANTS.replaces(decisions, "possible_commands")
+def no_request_is_allowed(possible: Any, *args: Any) -> tuple[str, ...]:
+    """An error does not say that a refund can be asked for."""
+    return tuple(name for name in possible(*args) if name != "request_refund")
 
 
 # ---- the proof ------------------------------------------------------------------------------------------------------------

@@ -11,16 +11,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from itertools import zip_longest
+from functools import cache, cached_property
+from itertools import islice, zip_longest
 from typing import Any
 
 from returnable.adapters.wiring import Services
+from returnable.domain.aggregate import allowed_commands
 from returnable.domain.case import Case, evolve
 from returnable.domain.commands import AskArrival, parse_command
 from returnable.domain.deciding import DecisionContext, DecisionResult
-from returnable.domain.decisions import decide
-from returnable.domain.errors import Impossible
+from returnable.domain.decisions import allowed, decide
+from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
@@ -49,13 +50,17 @@ from returnable.domain.events import (
     UnitsCancelled,
 )
 from returnable.domain.ids import StreamId
+from returnable.domain.lifecycles import NOTHING, Table
 from returnable.domain.money import to_major, to_minor
 from returnable.domain.policy import Policy
 from returnable.domain.ports import Recorded
 from returnable.domain.refunds.owed import owed, units_cancelled
+from returnable.domain.returns.state import Return
 from returnable.projections import ledger
 from returnable.projections.views import ArrivalView
 from returnable.projections.worklist import Waiting, waiting_in
+from returnable.testing.behaviour import Fields, next_ids
+from returnable.testing.instants import ONE_TICK
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,26 @@ class Found:
     def decide(self, **fields: Any) -> DecisionResult:
         """What a command would come to now; raises :class:`Impossible`."""
         return decide(self.case, parse_command(fields), DecisionContext(self.at, self.policy))
+
+    def accepted(self, ways: Iterable[Fields], new: bool = False) -> Fields | None:
+        """The first of some commands that would be accepted now; ``new``: and would record something."""
+        for fields in ways:
+            try:
+                decided = self.decide(**fields)
+            except (Impossible, CalendarExhausted):
+                continue
+            if decided.outcome == "accepted" and (decided.events or not new):
+                return fields
+        return None
+
+    @cached_property
+    def new(self) -> Callable[[str], str]:
+        """The next free id of a kind."""
+        return next_ids([self.case])
+
+    def on_way_back(self, stream: str) -> Return:
+        """The return of that stream, or the wrong item of that claim."""
+        return next(ret for ret in self.case.ways_back if ret.stream == stream)
 
     def after(self, decided: DecisionResult) -> Found:
         """The case once the events of a decision are recorded."""
@@ -379,42 +404,210 @@ def every_task_can_be_done(found: Found) -> Iterator[str]:
             yield f"{task} is still on the worklist once it is done"
 
 
-def _what_does(item: Waiting, found: Found) -> Iterator[dict[str, Any]]:
+def _what_does(item: Waiting, found: Found) -> Iterator[Fields]:
     """The commands that do a task."""
     case, name = found.case, item.name
     item_stream = f"{item.subject}/{name}"
-    on_subject = {f"{item.subject}_id": name}
     subject = {"kind": item.subject, "id": name}
     if item.kind == "notify_customer":
         yield {"command": "notify_customer", "subject": subject, "notice": "We have looked at it."}
     elif item.kind == "exception":
         yield {"command": "close_exception", "subject": subject, "reason": "We have looked at it."}
     elif item.kind == "assign_arrival":
-        yield {"command": "dismiss_arrival", **on_subject, "reason": "It is for the neighbour."}
+        yield next(_ways("dismiss_arrival", item_stream, found))
     elif item.kind == "contact_customer":
-        yield {"command": "record_claim_contact", **on_subject}
+        yield next(_ways("record_claim_contact", item_stream, found))
     elif item.kind == "void_label":
-        labels = [each for ret in case.ways_back if ret.stream == item_stream for each in ret.labels.values()]
-        for label in (label for label in labels if label.status_at(found.at) == "issued"):
-            yield {"command": "void_label", **on_subject, "label_id": label.label_id, "reason": "It is not used."}
+        for label in found.on_way_back(item_stream).labels.values():
+            if label.status_at(found.at) == "issued":
+                yield _on(item_stream, "void_label", label_id=label.label_id, reason="It is not used.")
     elif item.kind == "inspect":
         ret = case.returns[name]
-        good = {"same_condition": True, "original_packaging": True, "tags_attached": True}
-        lines = {line.line_id: ret.uninspected(line.line_id) for line in ret.lines}
-        findings = [{"line_id": line, "quantity": count, **good} for line, count in lines.items() if count]
-        yield {"command": "inspect_return", **on_subject, "findings": findings}
+        yield _on(
+            item_stream, "inspect_return", findings=_findings({each: ret.uninspected(each) for each in ret.line_ids})
+        )
     elif item.kind == "send_back":
         ret = case.returns[name]
-        left = {line.line_id: ret.to_send_back(line.line_id) for line in ret.lines}
-        lines_back = [{"line_id": line, "quantity": count} for line, count in left.items() if count > 0]
-        yield {"command": "record_send_back", **on_subject, "lines": lines_back}
+        yield _on(
+            item_stream, "record_send_back", lines=_units({each: ret.to_send_back(each) for each in ret.line_ids})
+        )
     elif item.kind == "request_refund":
-        yield {"command": "request_refund", "refund_id": "F-next", **on_subject}
+        yield next(_ways("request_refund", item_stream, found))
     else:  # refund_short, refund_overdue
         for payment_id, tender in case.refunds[name].tenders.items():
             if tender.pending:
-                answer = {"payment_id": payment_id, "result": "succeeded", "reference": "re-next"}
-                yield {"command": "record_refund_result", **on_subject, **answer}
+                yield _answer(name, payment_id)
+
+
+def _on(stream: str, command: str, **fields: Any) -> Fields:
+    """A command on an order, a return, a claim or a refund."""
+    kind, name = StreamId.parse(stream)
+    return {"command": command, f"{kind}_id": name, **fields}
+
+
+def _units(counts: Mapping[str, int]) -> list[Fields]:
+    return [{"line_id": line_id, "quantity": count} for line_id, count in counts.items() if count > 0]
+
+
+def _findings(counts: Mapping[str, int], good: bool = True) -> list[Fields]:
+    seen = dict.fromkeys(("same_condition", "original_packaging", "tags_attached"), good)
+    return [{**units, **seen} for units in _units(counts)]
+
+
+def _answer(refund_id: str, payment_id: str) -> Fields:
+    return _on(
+        f"refund/{refund_id}", "record_refund_result", payment_id=payment_id, result="succeeded", reference="re-next"
+    )
+
+
+# ---- what is allowed -----------------------------------------------------------------------------------------------------
+
+
+def what_is_allowed_can_be_done(found: Found, streams: Iterable[str] | None = None) -> Iterator[str]:
+    """A command is on the list of what is allowed on a subject if and only if it can be accepted now.
+
+    On the list are only the commands that move them in some state. So these are not looked for: those that begin a return or
+    a claim, answers about a refund, and what is possible in any state (overrides, notices, captures and the like). What was
+    told already and is accepted again without an event need not be on the list.
+
+    By default only the stream of the last event is asked.
+    """
+    for stream in [found.events[-1].stream] if streams is None else streams:
+        listed = allowed(found.case, stream, DecisionContext(found.at, found.policy))
+        subject = found.case.aggregate_of(stream)
+        by_lifecycle = allowed_commands(subject.lifecycle, subject.status)
+        for command in dict.fromkeys((*listed, *_moving(subject.lifecycle))):
+            ways = islice(_ways(command, stream, found), None if command in by_lifecycle else 1)
+            accepted = found.accepted(ways, new=command not in listed)
+            if command in listed and accepted is None:
+                yield f"{command} is allowed on {stream} ({subject.status}), but nothing of the kind is accepted"
+            elif command not in listed and accepted is not None:
+                yield f"{accepted} is accepted, but {command} is not allowed on {stream} ({subject.status})"
+
+
+def what_an_error_allows_can_be_done(found: Found, stream: str, error: Impossible) -> Iterator[str]:
+    """For each command that an error on that stream calls allowed there are arguments with which it is accepted."""
+    refunds = [refund for refund in found.case.refunds.values() if refund.stream == stream]
+    answers = [_answer(refund.refund_id, name) for refund in refunds for name in refund.tenders or ("p-1",)]
+    for command in error.allowed or ():
+        ways = answers if command == "record_refund_result" else _ways(command, stream, found)
+        if found.accepted(ways) is None:
+            yield f"{error}: no {command} is accepted"
+
+
+@cache
+def _moving(lifecycle: Table) -> Sequence[str]:
+    states = dict.fromkeys(state for state, _ in lifecycle.moves if state != NOTHING)
+    return [*dict.fromkeys(command for state in states for command in allowed_commands(lifecycle, state))]
+
+
+def _ways(command: str, stream: str, found: Found) -> Iterator[Fields]:
+    """A command on an order, a return or a claim with every choice of arguments that may matter, the likeliest first."""
+    for fields in _WAYS[command](found, stream):
+        yield _on(stream, command, **fields)
+        times = _TIMES.get(command, lambda *_: {})(found, stream)
+        yield from (_on(stream, command, **fields, **{name: at}) for name, earlier in times.items() for at in earlier)
+
+
+_TIMES: Mapping[str, Callable[[Found, str], Mapping[str, Iterable[datetime]]]] = {
+    "request_cancellation": lambda found, _: {
+        "requested_at": [
+            found.case.order.placed_at,
+            *(e.event.occurred_at for e in found.events if isinstance(e.event, OutboundLost | ReturnedToSender)),
+        ]
+    },
+    "void_label": lambda found, stream: {
+        "voided_at": [label.issued.at for label in found.on_way_back(stream).labels.values()]
+    },
+    "receive_return": lambda found, stream: {
+        "received_at": [
+            found.on_way_back(stream).asked_at,
+            *(label.void_at - ONE_TICK for label in found.on_way_back(stream).labels.values()),
+        ]
+    },
+}
+"""Command → its own time, where that matters: when it may have happened, besides just now."""
+
+
+def _boxes(found: Found, stream: str) -> list[Fields]:
+    ret = found.on_way_back(stream)
+    known = dict.fromkeys([*ret.boxes, *(label.box_id for label in ret.labels.values())])
+    return [{"box_id": box_id} for box_id in (None, *(box_id for box_id in known if box_id), "box-next")]
+
+
+def _corrections(found: Found, stream: str) -> Iterator[Fields]:
+    """Findings as they are, and with as many units of each line accepted, or rejected, as can be."""
+    ret = found.on_way_back(stream)
+    count = Counter({each: ret.quantity(each) for each in ret.line_ids})
+    sent, paid = Counter(ret.sent_back), Counter(ret.refunded)
+    tried: list[list[Fields]] = [[]]
+    for good, bad in (
+        (ret.accepted, ret.rejected),
+        (count - sent, sent),
+        (paid, count - paid),
+        (count, {}),
+        ({}, count),
+    ):
+        findings = _findings(good) + _findings(bad, good=False)
+        if findings not in tried:
+            tried.append(findings)
+            yield {"findings": findings, "reason": "The boxes were mixed up."}
+
+
+def _some_units(found: Found, stream: str) -> Iterator[Fields]:
+    """One unit of a line, of each in turn."""
+    yield from ({"lines": _units({line_id: 1})} for line_id in found.case.stream_of(stream).line_ids)
+
+
+def _each_label(found: Found, stream: str) -> list[Fields]:
+    return [{"label_id": label_id} for label_id in found.on_way_back(stream).labels]
+
+
+_WAYS: Mapping[str, Callable[[Found, str], Iterable[Fields]]] = {
+    "request_cancellation": lambda found, _: [
+        {"channel": found.policy.clauses.cancellation_by_email.channels[0], "order_reference": "A", "order_copy": True}
+    ],
+    "cancel_order": lambda found, _: [{"reason": "Out of stock.", "elsewhere": each} for each in (False, True)],
+    "record_shipment": lambda found, _: [{"parcel_id": found.new("P"), "carrier": "ups", "tracking_number": "T-1"}],
+    "record_delivery": lambda found, _: [{"parcel_id": found.new("P")}],
+    "correct_delivery": lambda found, _: [
+        {"parcel_id": parcel_id, "reason": "The driver scanned another parcel."}
+        for parcel_id in found.case.order.parcels
+    ],
+    "record_refund": lambda found, _: [
+        {"refund_id": found.new("F"), "kind": "goodwill", "tenders": [{"payment_id": "p-1", "amount": "1"}]}
+    ],
+    "request_refund": lambda found, _: [{"refund_id": found.new("F")}],
+    "issue_label": lambda found, stream: [
+        {"label_id": found.new("L"), "carrier": "ups", "tracking_number": "RT-1", **box}
+        for box in _boxes(found, stream)
+    ],
+    "record_label_received": _each_label,
+    "void_label": lambda found, stream: [
+        {**each, "reason": "The wrong carrier."} for each in _each_label(found, stream)
+    ],
+    "record_return_shipment": lambda found, stream: [{}],
+    "receive_return": _boxes,
+    "report_return_lost": lambda found, stream: [{}],
+    "inspect_return": lambda found, stream: [
+        {"findings": _findings({line_id: 1})} for line_id in found.case.stream_of(stream).line_ids
+    ],
+    "correct_inspection": _corrections,
+    "record_send_back": _some_units,
+    "reduce_return": _some_units,
+    "withdraw_return": lambda found, stream: [{}],
+    "add_claim_evidence": lambda found, stream: [{"attachments": ["item_picture"]}],
+    "record_claim_contact": lambda found, stream: [{}],
+    "resolve_claim": lambda found, stream: [
+        {"remedy": remedy, "quantity": count}
+        for count in range(1, found.case.claims[StreamId.parse(stream).id].quantity + 1)
+        for remedy in ("refund", "replacement", "both")
+    ],
+    "deny_claim": lambda found, stream: [{"reason": "It is the right item."}],
+    "assign_arrival": lambda found, stream: [{"return_id": "R-1"}],
+    "dismiss_arrival": lambda found, stream: [{"reason": "It is for the neighbour."}],
+}
+"""Command → what may be said in it, besides its subject and its own time."""
 
 
 def what_is_short_waits(found: Found) -> Iterator[str]:
@@ -562,6 +755,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     nobody_is_paid_twice,
     nothing_owed_is_forgotten,
     every_task_can_be_done,
+    what_is_allowed_can_be_done,
     what_is_short_waits,
     no_unit_is_paid_back_twice,
     one_unit_gets_one_remedy,
@@ -605,7 +799,11 @@ def arrivals_lead_somewhere(services: Services, arrivals: Iterable[Case], at: da
                 yield f"{arrival.name} travelled on a number of {numbers[told.tracking_number]}, and is found in {found}"
 
 
-OF_ARRIVALS: tuple[Callable[[Found], Iterator[str]], ...] = (a_parked_parcel_waits, every_task_can_be_done)
+OF_ARRIVALS: tuple[Callable[[Found], Iterator[str]], ...] = (
+    a_parked_parcel_waits,
+    every_task_can_be_done,
+    what_is_allowed_can_be_done,
+)
 """What looks at a parcel that nobody announced."""
 
 

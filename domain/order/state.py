@@ -424,9 +424,6 @@ class Order(Aggregate):
         """Whether the desk may owe money for cancelled units of it."""
         return self.cancelled_by_customer or any(self.cancelled_here.values())
 
-    def impossible(self) -> Mapping[str, bool]:
-        return {"correct_delivery": not self.parcels, "request_refund": not self.may_owe}
-
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _move(self, event: Event, happened: Happened) -> None:

@@ -69,8 +69,8 @@ def _nothing_left(about: RefundSubject, command: str) -> Impossible:
     waiting = [refund for refund in about.attempts if refund.status == "requested"]
     paid = [refund for refund in about.attempts if refund.status == "refunded"]
     last = (waiting or paid or about.attempts)[-1]
-    allowed = ("record_refund_result",) if waiting else ()
-    return not_allowed(command, f"refund {last.refund_id} of {about.subject.name}", last.status, allowed)
+    subject = f"refund {last.refund_id} of {about.subject.name}"
+    return not_allowed(command, subject, last.status, ("record_refund_result",))  # an answer is never refused
 
 
 def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionContext) -> DecisionResult:

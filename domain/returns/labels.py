@@ -130,10 +130,10 @@ def _void_at(issued_at: datetime, received_at: datetime | None, now: DecisionCon
 
 
 def _label_not_allowed(ret: Return, label: Label, command: str, now: DecisionContext) -> Impossible:
-    status = label.status_at(now.at)
-    allowed = {
+    possible = {
         "record_label_received": RETURN.allows(ret.status, "LabelReceived"),
-        "void_label": status == "issued" and RETURN.allows(ret.status, "LabelVoided"),
+        "void_label": label.unused and RETURN.allows(ret.status, "LabelVoided"),
     }
-    others = tuple(name for name, is_allowed in allowed.items() if is_allowed and name != command)
+    others = tuple(name for name, is_possible in possible.items() if is_possible and name != command)
+    status = label.status_at(now.at)
     return not_allowed(command, f"label {label.label_id}", status, others, f"{ret.name} is {ret.status}")

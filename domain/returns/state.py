@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from returnable.domain.aggregate import Aggregate, not_allowed
+from returnable.domain.aggregate import Aggregate
 from returnable.domain.deadlines import Happened, passed
 from returnable.domain.errors import HistoryBroken, Impossible, short
 from returnable.domain.events import (
@@ -63,10 +63,15 @@ class Label:
         return self.carrier, self.tracking_number
 
     def status_at(self, moment: datetime) -> str:
-        """``issued``, ``used`` or ``void`` at that instant. An unused label is void from ``void_at`` on."""
-        if self.status == "issued" and passed("returns.ship_by", self.void_at, moment):
-            return "void"
+        """``issued``, ``used`` or ``void`` at that instant. An unused label is void from ``void_at`` on, recorded or not."""
+        if self.unused:
+            return "void" if passed("returns.ship_by", self.void_at, moment) else "issued"
         return "void" if self.status == "void_by_hand" else self.status
+
+    @property
+    def unused(self) -> bool:
+        """Whether it was neither used nor voided by hand; its deadline may have passed, recorded or not."""
+        return self.status in ("issued", "void")
 
     @property
     def may_lapse(self) -> bool:
@@ -75,8 +80,7 @@ class Label:
 
     def voided_by_itself(self, moment: datetime) -> bool:
         """Whether the deadline had passed by then without its use, recorded or not."""
-        unused = self.status in ("issued", "void")
-        return unused and passed("returns.ship_by", self.void_at, moment)
+        return self.unused and passed("returns.ship_by", self.void_at, moment)
 
     def in_time(self, used_at: datetime) -> bool:
         """Whether the label could still be used at that instant."""
@@ -145,17 +149,6 @@ class Reduction(NamedTuple):
     at: datetime
 
 
-WRONG_ITEM = (
-    "issue_label",
-    "record_label_received",
-    "void_label",
-    "record_return_shipment",
-    "receive_return",
-    "record_disposition",
-)
-"""The commands on the way back of a wrong item."""
-
-
 @dataclass
 class Return(Aggregate):
     """A return as its events make it."""
@@ -213,22 +206,9 @@ class Return(Aggregate):
         """Why no clause bars its way back: nothing is owed for what comes."""
         return "cancelled" if self.cancelled else "wrong_item" if self.of_claim else None
 
-    def not_allowed(self, command: str, why: str = "") -> Impossible:
-        if not self.of_claim:
-            return super().not_allowed(command, why)
-        allowed = tuple(name for name in self.allowed_but(command) if name in WRONG_ITEM)
-        return not_allowed(command, f"the wrong item of {self.name}", self.status, allowed, why)
-
-    def impossible(self) -> Mapping[str, bool]:
-        alone = sum(line.quantity for line in self.lines) == 1
-        return {
-            "record_label_received": not self.labels,
-            # Whether a label voided by itself depends on the clock.
-            "void_label": not any(label.status in ("issued", "void") for label in self.labels.values()),
-            "reduce_return": alone or not any(self.reducible(line.line_id) for line in self.lines),
-            "correct_inspection": not self.anything_inspected(),
-            "withdraw_return": bool(self.refunded),
-        }
+    @property
+    def name(self) -> str:
+        return f"the wrong item of {super().name}" if self.of_claim else super().name
 
     # ---- boxes ------------------------------------------------------------------------------------------------------
 

@@ -878,7 +878,7 @@ def next_ids(cases: Iterable[Case]) -> Callable[[str], str]:
         taken["A"].add(case.order.order_id)
         taken["P"].update(case.order.parcels)
         taken["R"].update(case.returns)
-        taken["L"].update(label_id for ret in case.returns.values() for label_id in ret.labels)
+        taken["L"].update(label_id for ret in case.ways_back for label_id in ret.labels)
         taken["C"].update(case.claims)
         taken["F"].update(case.refunds)
 

@@ -8,20 +8,27 @@ import pytest
 from reading import code
 
 from returnable.testing import (
+    Scenario,
     Step,
     a_return,
+    add_claim_evidence,
     an_order,
     cancel_order,
+    close_exception,
     confirm_order,
     correct_delivery,
     correct_inspection,
+    declined,
     deny_claim,
     given,
     inspect_return,
     link_account,
     notify_customer,
+    override,
     receive_return,
+    record_delivery,
     record_label_received,
+    record_parcel_returned,
     record_refund_result,
     record_return_shipment,
     record_send_back,
@@ -30,6 +37,7 @@ from returnable.testing import (
     report_wrong_item,
     request_cancellation,
     request_refund,
+    request_return,
     resolve_claim,
     run_deadlines,
     step,
@@ -225,14 +233,99 @@ def test_only_what_some_arguments_make_possible_is_allowed() -> None:
     bought = an_order(quantity=2, delivered="2026-03-05 14:00")
     one, two = (given(bought, a_return(units=count, requested="2026-03-09 12:00"), came) for count in (1, 2))
 
-    # There is no label and no finding yet, and one unit is not reduced.
+    # There is no label and no finding yet, so no refund either; and one unit is not reduced.
     for story, reducible in ((one, []), (two, ["reduce_return"])):
-        allowed = story.tell(withdraw_return())["error"]["allowed"]
-        assert sorted(allowed) == sorted([*facts, *reducible, "issue_label", "request_refund"])
+        assert sorted(allowed(story, withdraw_return())) == sorted([*facts, *reducible, "issue_label"])
     # The desk owes nothing for the order.
-    owes_nothing = given(an_order(delivered="2026-03-05 14:00")).tell(cancel_order())["error"]["allowed"]
-    assert "correct_delivery" in owes_nothing
-    assert "request_refund" not in owes_nothing
+    owes_nothing = allowed(given(an_order(delivered="2026-03-05 14:00")), cancel_order())
+    assert owes_nothing == ["record_shipment", "record_delivery", "correct_delivery", "record_refund"]
+
+
+def allowed(story: Scenario, refused: Step) -> list[str]:
+    """What else is allowed, by the error of a command that is not."""
+    found: list[str] = story.tell(refused)["error"]["allowed"]
+    return found
+
+
+def test_a_cancellation_is_allowed_only_as_long_as_no_parcel_bars_it() -> None:
+    no_exception = close_exception("order/A-1")
+    story = given(an_order())
+
+    assert "request_cancellation" in allowed(story.at("2026-03-02 10:10"), no_exception)
+    story.given(record_shipment(at="2026-03-02 11:00"))
+    assert "request_cancellation" not in allowed(story.at("2026-03-02 11:10"), no_exception)
+    # A parcel that came back bars nothing. What was asked for in time may be told at any time.
+    story.given(record_parcel_returned("P-1", at="2026-03-02 12:00"), close_exception("order/A-1"))
+    assert "request_cancellation" in allowed(story.at("2026-04-02 11:10"), no_exception)
+
+
+def test_a_delivery_is_corrected_only_where_there_is_one() -> None:
+    story = given(an_order(shipped="2026-03-03 09:00"))
+
+    assert "correct_delivery" not in allowed(story, close_exception("order/A-1"))
+    story.given(record_delivery(at="2026-03-05 14:00"))
+    assert "correct_delivery" in allowed(story, close_exception("order/A-1"))
+
+
+def test_a_refund_is_allowed_when_something_is_accepted_until_it_is_asked_for() -> None:
+    inspected = a_return(requested="2026-03-09 12:00", inspected="2026-03-12 12:00")
+    story = given(an_order(delivered="2026-03-05 14:00"), inspected)
+
+    assert "request_refund" in allowed(story, withdraw_return())
+    story.given(request_refund())
+    assert "request_refund" not in allowed(story, withdraw_return())
+    assert allowed(story, request_refund("F-2")) == ["record_refund_result"]
+    story.given(record_refund_result(result="failed"))
+    assert "request_refund" in allowed(story, withdraw_return())
+
+
+def test_a_further_label_is_allowed_only_where_none_voided_by_itself_or_an_override_permits_it() -> None:
+    story = given(LABELLED)
+    no_finding = correct_inspection()
+
+    assert "issue_label" in allowed(story.at("2026-03-11 23:59:59"), no_finding)  # for another box
+    assert "issue_label" not in allowed(story.at("2026-03-12 00:00"), no_finding)
+    story.given(override("returns.ship_by", "return/R-1"))
+    assert "issue_label" in allowed(story, no_finding)
+
+
+def test_an_arrival_is_allowed_only_where_the_dock_may_take_the_parcel_in() -> None:
+    late = record_return_shipment(at="2026-03-13 09:00")
+    story, refused = (given(LABELLED, late, *more) for more in ([], [declined(receive_return(at="2026-03-16 09:00"))]))
+
+    assert "receive_return" not in allowed(story, correct_inspection())
+    # Another box of the return may have arrived in time, as is told later.
+    assert "receive_return" in allowed(refused, correct_inspection())
+    story.given(override("returns.ship_by", "return/R-1"))
+    assert "receive_return" in allowed(story, correct_inspection())
+
+
+def test_an_inspection_is_corrected_only_where_what_was_sent_back_can_still_be_rejected() -> None:
+    one_of_two = a_return(units=2, rejected=1, requested="2026-03-09 12:00", inspected="2026-03-12 12:00")
+    story = given(an_order(quantity=2, delivered="2026-03-05 14:00"), one_of_two, record_send_back())
+
+    assert "correct_inspection" in allowed(story, withdraw_return())
+    # From now on an inspection accepts whatever it finds, but the unit that was sent back must stay rejected.
+    story.given(override("returns.condition", "order/A-1"))
+    assert "correct_inspection" not in allowed(story, withdraw_return())
+
+
+def test_a_claim_is_settled_only_with_its_evidence_and_a_unit_that_nobody_else_has() -> None:
+    claimed = (an_order(delivered="2026-03-05 14:00"), report_wrong_item(attachments=[], at="2026-03-06 12:00"))
+    story = given(claimed)
+    no_exception = close_exception("claim/C-1")
+
+    assert "resolve_claim" not in allowed(story, no_exception)
+    story.given(add_claim_evidence(attachments=["item_picture", "order_confirmation"]))
+    assert "resolve_claim" in allowed(story, no_exception)
+    story.given(request_return(at="2026-03-06 13:00"))
+    assert "resolve_claim" not in allowed(story, no_exception)
+
+
+def test_a_claim_that_is_denied_allows_no_label_for_the_wrong_item() -> None:
+    story = given(an_order(delivered="2026-03-05 14:00"), report_wrong_item(at="2026-03-06 12:00"), deny_claim())
+
+    assert allowed(story, deny_claim()) == ["record_return_shipment", "receive_return"]
 
 
 def test_the_clock_of_the_lines_never_runs_backwards() -> None:

@@ -151,6 +151,20 @@ def test_after_a_self_void_a_new_label_is_declined_without_taking_its_id(timer: 
     story.then_view("return/R-1", labels=[{"label_id": "L-1"}, {"label_id": "L-2", "void_at": "2026-03-17"}])
 
 
+@pytest.mark.parametrize("timer", [[], [run_deadlines(at="2026-03-12 00:00")]], ids=["no timer ran", "a timer ran"])
+def test_that_a_label_was_voided_by_hand_in_time_may_be_told_after_its_deadline(timer: list[Step]) -> None:
+    story = given(LABELLED, timer).at("2026-03-12 09:00")
+
+    assert story.tell(issue_label("L-1"))["error"]["allowed"] == ["record_label_received", "void_label"]
+    story.when(void_label("L-1", reason="too late for that", voided_at="2026-03-12 00:00")).then_error(
+        "transition.not_allowed"
+    )
+    story.when(void_label("L-1", reason="wrong address", voided_at="2026-03-11 23:59:59")).then("LabelVoided")
+
+    story.when(issue_label("L-2")).then("LabelIssued")
+    story.then_view("return/R-1", labels=[{"label_id": "L-1", "status": "void"}, {"label_id": "L-2"}])
+
+
 def test_a_void_label_still_bars_a_new_one_after_a_later_one_was_voided_by_hand() -> None:
     story = given(LABELLED, override("returns.ship_by", "return/R-1", at="2026-03-12 09:00"), issue_label("L-2"))
 

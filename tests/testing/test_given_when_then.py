@@ -285,7 +285,6 @@ def test_an_error_says_where_the_lifecycle_stands_and_what_it_allows() -> None:
             "report_return_lost",
             "inspect_return",
             "record_send_back",
-            "request_refund",
         ],
     )
     assert story.error is not None
