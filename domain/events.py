@@ -869,6 +869,7 @@ class ExceptionRaised(Event):
         FindingsDisputed,
         SentBack,
         DispositionRecorded,
+        RefundRequested,
         RefundRecorded,
         RefundSettled,
         RefundFailed,

@@ -18,7 +18,7 @@ from returnable.domain.policy import Policy
 from returnable.domain.ports import ReservedId
 from returnable.domain.refunds.owed import Owed, owed, units_cancelled
 from returnable.domain.refunds.state import RefundSubject
-from returnable.domain.refunds.tenders import Payable, payable
+from returnable.domain.refunds.tenders import Payable, overpaid, payable
 from returnable.domain.returns.state import Return
 from returnable.domain.ruling import GrantedOverride, Grounds
 
@@ -118,9 +118,12 @@ def request_refund(about: RefundSubject, command: RequestRefund, now: DecisionCo
         expected_to=timing.expected_to,
         overdue_at=timing.overdue_at,
     )
+    asked = decided.events[0][1]
+    assert isinstance(asked, RefundRequested)
     if not found.tenders:  # nothing is paid, so no provider will answer
         decided.events.append((stream, Refunded(**now.envelope(), refund_id=command.refund_id)))
-    return decided
+    # Less may be owed than before: units that were paid unseen were rejected.
+    return decided.disputed(now, overpaid(about, about.attempts, asked.due))
 
 
 def weigh_tenders(order: Order, found: Payable, weighing: Weighing) -> None:

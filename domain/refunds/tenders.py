@@ -210,9 +210,12 @@ def told_before(refunds: Iterable[Refund], refund: Refund, paid: Answer) -> Iter
             )
 
 
-def overpaid(about: RefundSubject, attempts: Sequence[Refund]) -> list[str]:
-    """Whether more goes back for a subject than it is owed: a sentence that says so, with the amount."""
-    due, going = due_by(attempts), on_its_way(attempts)
+def overpaid(about: RefundSubject, attempts: Sequence[Refund], due: int | None = None) -> list[str]:
+    """Whether more goes back for a subject than it is owed: a sentence that says so, with the amount.
+
+    ``due``: what it is owed by now; without it, what it was owed when the last refund was asked for.
+    """
+    due, going = due_by(attempts) if due is None else max(0, due), on_its_way(attempts)
     if going <= due:
         return []
     currency = about.order.currency

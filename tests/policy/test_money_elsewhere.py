@@ -443,6 +443,23 @@ def test_a_refund_of_a_cancelled_order_of_the_past_is_in_the_books_and_nothing_i
     assert work(story) == []
 
 
+def test_money_for_units_that_were_rejected_later_is_an_exception_once_the_rest_is_asked_for() -> None:
+    cards = [("p-1", "1000.00"), ("p-2", "200.00")]
+    paid = [{"payment_id": name, "method": "card", "amount": amount} for name, amount in cards]
+    story = given(an_order(price="600.00", quantity=2, payments=paid, delivered=DELIVERED))
+    story.given(override("returns.refund_after_inspection", once=False, expires_at="2026-03-10T00:00:00-04:00"))
+    story.at("2026-03-09 09:00").given(request_return(2), request_refund(), record_refund_result())
+    story.given(record_refund_result("p-2", result="failed"), receive_return())
+    story.at("2026-03-11 09:00").given(inspect_return(1, rejected=1))
+
+    story.when(request_refund("F-2")).then("RefundRequested", "Refunded", "ExceptionRaised")
+
+    (reason,) = last_reasons(story)
+    assert "1000.00 USD went back or are on their way for return R-1 (refund F-1)" in reason
+    assert "600.00 are owed: 400.00 too much" in reason
+    assert story.desk.redecide() == ()
+
+
 # ---- another way to pay ----------------------------------------------------------------------------------------------------
 
 FAILED = Steps((*back("R-1"), request_refund(), record_refund_result(result="failed", reason="The card is closed.")))
