@@ -208,6 +208,7 @@ WorkKind = Literal[
     "refund_short",
     "refund_overdue",
     "send_back",
+    "reship",
     "unsent_return",
     "exception",
 ]
