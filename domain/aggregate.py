@@ -77,8 +77,7 @@ class Aggregate:
         """
         happened = Happened(event.occurred_at, version)
         if isinstance(event, RefundAnswer):
-            holds = money_is_owed != isinstance(event, RefundSettled)
-            self.status = self.lifecycle.after(self.status, event.type, holds)
+            self.move_by_answer(event, money_is_owed)
         elif event.moves:
             self._move(event, happened)
         elif self.status == NOTHING:
@@ -104,6 +103,11 @@ class Aggregate:
         else:
             self._note(event, happened)
         self.version = version
+
+    def move_by_answer(self, answer: RefundAnswer, money_is_owed: bool) -> None:
+        """Apply an answer of the payment provider: about a refund for it, or about one that counted for it."""
+        holds = money_is_owed != isinstance(answer, RefundSettled)
+        self.status = self.lifecycle.after(self.status, answer.type, holds)
 
     def use_overrides(self, cited: Collection[object], use: Use) -> None:
         """An accepted decision cited the overrides of these events: it uses them up, unless they say otherwise."""

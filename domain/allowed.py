@@ -73,7 +73,7 @@ _STATES: dict[str, Callable[[Any], bool]] = {
 
 def _cancellations(case: Case, order: Order, now: DecisionContext) -> Iterator[dict[str, Any]]:
     """Asked for at once, or as soon as a parcel was lost or came back, by which time it no longer bars a cancellation."""
-    back = [parcel.gone.at for parcel in order.parcels.values() if parcel.gone is not None]
+    back = [parcel.gone for parcel in order.parcels.values() if parcel.gone is not None]
     channel = now.policy.clauses.cancellation_by_email.channels[0]
     for requested_at in (order.placed_at, *back):
         asked = min(requested_at, now.at)

@@ -30,7 +30,7 @@ from returnable.domain.ids import Kind, RegisteredKind, StreamId
 from returnable.domain.lifecycles import NOTHING
 from returnable.domain.order.state import Held, Order, Replacement
 from returnable.domain.ports import Recorded, ReservedId, Tip
-from returnable.domain.refunds.state import Refund, RefundSubject, attempts_by_stream, due_by, on_its_way
+from returnable.domain.refunds.state import Refund, RefundSubject, attempts_by_stream, credits_lost, due_by, on_its_way
 from returnable.domain.refusals import REFUSALS, Refusal
 from returnable.domain.returns.state import Return
 from returnable.domain.ruling import Use
@@ -181,6 +181,16 @@ class Case:
                 found[line_id].add(ret.held(line_id), ret.name)
         return found
 
+    def to_reship(self) -> list[str]:
+        """The streams of the claims, and of the order, for which units are to be shipped again, or in the place of others."""
+        order, found = self.order, dict[str, None]()
+        for line_id in order.lines:
+            settled = sum(sum(each.held(line_id).values()) for each in self.returns.values() if not each.cancelled)
+            settled += sum(sum(each.held(line_id).values()) for each in self.claims.values())
+            for claim_id in order.to_reship(line_id, settled):
+                found[order.stream if claim_id is None else self.claims[claim_id].stream] = None
+        return list(found)
+
     def decisions_on(self, parcel_id: str) -> list[str]:
         """The ids of the decisions about units in that parcel: requests to return them, and reports of wrong items."""
         found = [
@@ -238,6 +248,8 @@ def _apply(case: Case, stream: str, version: int, event: Event, owned: set[str])
     if refund_id is not None:
         _apply_to_refund(case, refund_id, stream, version, event, owned)
     subject.apply(event, version, isinstance(event, RefundAnswer) and _money_is_owed(case, stream, event))
+    if isinstance(event, RefundAnswer) and case.refunds[event.refund_id].elsewhere is not None:
+        _answer_for_credits(case, event, owned)
     if isinstance(subject, Order):
         case.order = subject
     else:
@@ -266,9 +278,24 @@ def _apply_to_refund(case: Case, refund_id: str, stream: str, version: int, even
 
 def _money_is_owed(case: Case, stream: str, answer: RefundAnswer) -> bool:
     """Whether less went back for a subject than it is owed; before an answer that pays, what is pending does not count."""
-    attempts = attempts_by_stream(case.refunds.values()).get(stream, [])
+    by_stream = attempts_by_stream(case.refunds.values())
+    attempts = by_stream.get(stream, [])
     paid = sum(refund.settled for refund in attempts)
-    return (paid if isinstance(answer, RefundSettled) else on_its_way(attempts)) < due_by(attempts)
+    due = due_by(attempts) + credits_lost(
+        case.refunds, attempts, [each for each in by_stream.values() if each is not attempts]
+    )
+    return (paid if isinstance(answer, RefundSettled) else on_its_way(attempts)) < due
+
+
+def _answer_for_credits(case: Case, answer: RefundAnswer, owned: set[str]) -> None:
+    """A refund that was made elsewhere came back, or was paid again: so were the returns for which it counted."""
+    for stream, attempts in attempts_by_stream(case.refunds.values()).items():
+        kind, name = StreamId.parse(stream)
+        if kind == "return" and any(credit.refund_id == answer.refund_id for credit in attempts[-1].requested.credits):
+            ret = case.returns[name] if stream in owned else case.returns[name].clone()
+            ret.move_by_answer(answer, _money_is_owed(case, stream, answer))
+            case.returns[name] = ret
+            owned.add(stream)
 
 
 def _own_order(case: Case, owned: set[str]) -> None:

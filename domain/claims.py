@@ -297,7 +297,9 @@ def _settled(claim: Claim, order: Order, quantity: int, held: Held) -> tuple[All
 
     The customer had them when they reported. So a replacement that came later is not among them.
     """
-    line_id, quantity = claim.line_id, min(quantity, claim.quantity)
+    # What was lost, shipped again and turned up is more than was bought: no more is settled than there are.
+    there_are = order.units(claim.line_id) - (held.total - held.cancelled)
+    line_id, quantity = claim.line_id, max(0, min(quantity, claim.quantity, there_are))
     reported = {taken.parcel_id: taken.quantity for taken in claim.opened.parcels}
     found: Counter[str | None] = Counter()
     for most in (reported, dict.fromkeys(order.parcels, quantity)):

@@ -912,7 +912,10 @@ class AskReturn(Question):
 
 
 class AskRefund(Question):
-    """The state of a refund, or what is due for a return, a cancelled order or a claim before it is requested."""
+    """The state of a refund, or what is due for a return, a cancelled order or a claim before it is requested.
+
+    What is due is shown again where money is owed although the last refund was paid.
+    """
 
     query: Literal["refund"] = "refund"
     refund_id: AskedId | None = None

@@ -210,6 +210,7 @@ WorkKind = Literal[
     "refund_short",
     "refund_overdue",
     "send_back",
+    "reship",
     "unsent_return",
     "assign_arrival",
     "exception",

@@ -51,7 +51,7 @@ class Lifecycle(StateMachine):
 class OrderLifecycle(Lifecycle):
     """An order: confirmed, shipped once any unit is with the carrier, delivered once every unit is.
 
-    Units that the shop cancelled do not count. An order of which every unit is cancelled is cancelled.
+    Neither units that the shop cancelled count, nor replacements. An order of which every unit is cancelled is cancelled.
     """
 
     nothing = State(initial=True)
@@ -61,7 +61,11 @@ class OrderLifecycle(Lifecycle):
     cancelled = State()
 
     Confirmed = nothing.to(confirmed)
-    Shipped = confirmed.to(shipped) | _stay(shipped, delivered, cancelled)
+    Shipped = (
+        _move(delivered, shipped, delivered, cond="every_unit_delivered")
+        | _move(shipped, confirmed, shipped, delivered)
+        | _stay(cancelled)
+    )
     Delivered = (
         _move(delivered, confirmed, shipped, cond="every_unit_delivered")
         | confirmed.to(shipped)
@@ -142,10 +146,10 @@ class ReturnLifecycle(Lifecycle):
     )
     Inspected = (
         _move(inspected, authorized, labelled, in_transit, lost, withdrawn, received, inspected)
-        | refunded.to(inspected, cond="more_is_accepted")
+        | _move(inspected, refunded, refund_failed, cond="more_is_accepted")
         | _stay(refunded, refund_failed, rejected, sent_back, declined)
     )
-    InspectionCorrected = refunded.to(inspected, cond="more_is_accepted") | _stay(
+    InspectionCorrected = _move(inspected, refunded, refund_failed, cond="more_is_accepted") | _stay(
         inspected, refunded, refund_failed, rejected
     )
     SentBack = _move(sent_back, rejected, inspected, cond="nothing_left_to_keep_or_send") | _stay(
@@ -162,7 +166,11 @@ class ReturnLifecycle(Lifecycle):
     RefundReversed = _move(refund_failed, refunded, cond="money_is_owed") | _stay(
         *_asked, refunded, refund_failed, sent_back, withdrawn
     )
-    Refunded = _move(refunded, *_asked, refund_failed) | _stay(refunded, sent_back, withdrawn)
+    Refunded = (
+        inspected.to(inspected, cond="more_is_accepted")
+        | _move(refunded, *_asked, refund_failed)
+        | _stay(refunded, sent_back, withdrawn)
+    )
 
 
 class LabelLifecycle(Lifecycle):

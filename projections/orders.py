@@ -37,7 +37,7 @@ def order_values(case: Case, policy: Policy) -> dict[str, Any]:
     lines = []
     for line in order.lines.values():
         returning, returned = returned_units(case, line.line_id)
-        before = order.window_end(line.line_id, case.held[line.line_id], return_before)
+        before = order.return_end(line.line_id, case.held[line.line_id])
         lines.append(
             {
                 "line_id": line.line_id,
@@ -111,7 +111,7 @@ def eligibility_view(case: Case, policy: Policy, now: DecisionContext) -> Eligib
         evidence = frozenset(clauses.wrong_item_evidence.requires)
         channel = clauses.wrong_item_by_email.channels[0]
         claiming = weigh_report(order, line.line_id, parcels, now, now.at, channel, evidence)
-        return_end = order.window_end(line.line_id, taken, return_before)
+        return_end = order.return_end(line.line_id, taken)
         report_end = order.window_end(line.line_id, taken, report_before)
         of_return = ReturnEligibility(
             **_ruling(returning, policy, impossible),

@@ -37,7 +37,7 @@ from returnable.projections.returns import return_view
 from returnable.projections.statistics import Tally, Weighed, weighed
 from returnable.projections.subjects import case_at, every_loaded_case, policy_for
 from returnable.projections.views import AnyView
-from returnable.projections.worklist import waiting_in, worklist_view
+from returnable.projections.worklist import refund_due, waiting_in, worklist_view
 
 
 def ignore_damage(damage: Damage) -> None:
@@ -109,7 +109,8 @@ class Questions:
             return refund_view(case.refunds[question.refund_id], policy, moment)
         stream = str(question.target)
         subject = case.refund_subject(stream)
-        if subject.attempts:
+        # What was paid may be owed again, or more may be owed by now.
+        if subject.attempts and not (subject.attempts[-1].status == "refunded" and refund_due(subject, moment, policy)):
             return refund_view(subject.attempts[-1], policy, moment)
         check_may_request(subject, "refund")
         return due_view(subject, policy, DecisionContext(moment, policy))

@@ -30,10 +30,11 @@ def refund_view(refund: Refund, policy: Policy, moment: datetime) -> RefundView:
 def refund_values(refund: Refund, policy: Policy) -> dict[str, Any]:
     """The state of the refund by its events alone: without a clock nothing is overdue."""
     tz = zone(policy.zone)
+    references = {payment_id: reference for payment_id, (_, reference) in refund.references.items()}
     tenders = [
         _tender(refund.currency, tender.payment_id, tender.asked, tender.status)
         | {
-            "reference": refund.references.get(tender.payment_id),
+            "reference": references.get(tender.payment_id),
             "settled": to_major(tender.settled, refund.currency),
             "payout_id": tender.payout_id,
         }

@@ -25,7 +25,7 @@ from returnable.projections.ports import Changes, Row
 from returnable.projections.statistics import weighed
 from returnable.projections.worklist import waiting_in
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever the columns, the meaning or the wording of a row change: rows of another version are built again."""
 
 Column = tuple[str, Literal["text", "integer", "amount"]]

@@ -94,6 +94,8 @@ def waiting_in(case: Case, policy: Policy) -> Iterator[Waiting]:
     for subject in (order, *case.returns.values(), *case.claims.values()):
         if subject.exceptions:
             yield Waiting("exception", *StreamId.parse(subject.stream), zone_name)
+    for stream in case.to_reship():
+        yield Waiting("reship", *StreamId.parse(stream), zone_name)
     if order.may_owe:
         yield from _refunds_due(case, order.stream, policy)
     for ret in case.returns.values():
@@ -122,9 +124,10 @@ def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     zone_name = policy.zone
     asked = any(refund.stream == ret.stream for refund in case.refunds.values())
     # Units that did not come with the first box may never come; a box that arrived after the last inspection waits for one.
-    arrived = [each.version for box in ret.boxes.values() if box.taken_in for each in box.arrivals]
+    arrived = [each.at for box in ret.boxes.values() if box.taken_in for each in box.arrivals]
     waiting = ret.status in ("received", "inspected") and not asked
-    if (waiting or max(arrived, default=0) > ret.inspected_by) and ret.taken_in and ret.anything_uninspected():
+    arrived_since = ret.inspected_at is None or any(at > ret.inspected_at for at in arrived)
+    if (waiting or arrived_since) and ret.taken_in and ret.anything_uninspected():
         yield Waiting("inspect", "return", ret.return_id, zone_name)
     if ret.status not in ("withdrawn", "sent_back") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)
@@ -140,11 +143,12 @@ def _refunds_due(case: Case, stream: str, policy: Policy) -> Iterator[Waiting]:
     overrides = {*case.order.overrides, *subject.subject.overrides}
     ends = sorted({override.expires_at for override in overrides if override.expires_at is not None})
     for begin, end in zip([None, *ends], [*ends, None], strict=True):
-        if _refund_due(subject, begin or case.order.confirmed.recorded_at, policy):
+        if refund_due(subject, begin or case.order.confirmed.recorded_at, policy):
             yield Waiting("request_refund", *StreamId.parse(stream), policy.zone, shown_from=begin, shown_until=end)
 
 
-def _refund_due(subject: RefundSubject, at: datetime, policy: Policy) -> bool:
+def refund_due(subject: RefundSubject, at: datetime, policy: Policy) -> bool:
+    """Whether there is a refund to ask for at an instant."""
     try:
         check_may_request(subject, "request_refund")
         weighing = subject.weighing(DecisionContext(at, policy))

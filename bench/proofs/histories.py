@@ -32,6 +32,7 @@ from bench.proofs.invariants import (
     what_an_error_allows_can_be_done,
     what_is_allowed_can_be_done,
 )
+from bench.proofs.learning import differences, windows
 from bench.proofs.mutants import Mutants
 from bench.proofs.processes import in_parcels
 from bench.proofs.proof import Proof, Run, Tally, counted, counted_each, main, option
@@ -50,7 +51,7 @@ from returnable.domain.claims import Claim
 from returnable.domain.commands import parse_question
 from returnable.domain.errors import Impossible
 from returnable.domain.events import BoughtLine
-from returnable.domain.order.state import Order
+from returnable.domain.order.state import Held, Order, return_before
 from returnable.domain.outcome import Outcome
 from returnable.domain.refunds import elsewhere, owed, request, results, tenders
 from returnable.domain.refunds.state import Refund, RefundSubject, TenderState
@@ -150,6 +151,16 @@ def unanswered(world: World, dice: Random) -> Iterator[str]:
     render = dice.choice((report_html, report_text))
     render(desk.report(case.order.stream))
     yield from _exported(world)
+    yield from _learnt_otherwise(world, dice)
+
+
+def _learnt_otherwise(world: World, dice: Random) -> Iterator[str]:
+    """Some facts of each order are learnt in another order."""
+    handler, store = world.services.handler, world.services.store
+    for case in world.cases:
+        found = [*windows(store.load(case.case_id))]
+        for each in differences(dice.choice(found), handler.policy_of(case), dice) if found else ():
+            yield f"learnt in another order it is otherwise: {each}"
 
 
 def _questions(world: World) -> Iterator[dict[str, Any]]:
@@ -207,13 +218,13 @@ def reversal_undoes_nothing(reverse: Any, self: TenderState, amount: int) -> Ten
     return self
 
 
-@MUTANTS.replaces(worklist, "_refund_due")
+@MUTANTS.replaces(worklist, "refund_due")
 def completed_is_never_due_again(refund_due: Any, subject: RefundSubject, *more: Any) -> bool:
     """A refund that was complete once is never asked for again, even if the money comes back."""
     return not any(refund.completed for refund in subject.attempts) and bool(refund_due(subject, *more))
 
 
-@MUTANTS.replaces(worklist, "_refund_due")
+@MUTANTS.replaces(worklist, "refund_due")
 def worklist_does_not_know_that_overrides_end(refund_due: Any, subject: RefundSubject, at: Any, policy: Any) -> bool:
     """A refund is on the worklist by an override that has ended."""
     return bool(refund_due(subject, subject.order.confirmed.recorded_at, policy))
@@ -229,6 +240,31 @@ def worklist_shows_what_is_refused(may_request: Any, *_: Any) -> str:
 def replaced_unit_stays_free(held: Any, self: Claim, line_id: str) -> Any:
     """A unit that was replaced can be returned, or claimed again, for another remedy."""
     return {} if self.remedy == "replacement" else held(self, line_id)
+
+
+@MUTANTS.replaces(Order, "to_reship")
+def replacement_forgotten(to_reship: Any, self: Order, *args: Any) -> Any:
+    """Nobody is told to ship a replacement."""
+    return [who for who in to_reship(self, *args) if who is None]
+
+
+@MUTANTS.replaces(Order, "to_reship")
+def lost_units_forgotten(to_reship: Any, self: Order, *args: Any) -> Any:
+    """Nobody is told to ship again what was lost."""
+    return [who for who in to_reship(self, *args) if who is not None]
+
+
+@MUTANTS.replaces(Order, "return_end")
+def window_of_units_that_are_taken(return_end: Any, self: Order, line_id: str, held: Held) -> Any:
+    """An order shows the return window of units that are in a return already, for one that is still on its way."""
+    return self.window_end(line_id, held, return_before)
+
+
+@MUTANTS.replaces(Return, "_hand_over")
+def late_scan_forgotten(hand_over: Any, self: Return, *told: Any) -> None:
+    """A hand-over that is learnt after the arrival counts for nothing."""
+    if self.received is None:
+        hand_over(self, *told)
 
 
 @MUTANTS.replaces(Order, "given_away")

@@ -17,6 +17,7 @@ from typing import Any
 
 from returnable.adapters.wiring import Services
 from returnable.domain.aggregate import allowed_commands
+from returnable.domain.calendar import A_MOMENT
 from returnable.domain.case import Case, evolve
 from returnable.domain.commands import AskArrival, parse_command
 from returnable.domain.deciding import DecisionContext, DecisionResult
@@ -26,6 +27,8 @@ from returnable.domain.events import (
     ClaimOpened,
     ClaimResolved,
     Confirmed,
+    Delivered,
+    DeliveryTakenBack,
     ExceptionRaised,
     Inspected,
     LabelIssued,
@@ -57,6 +60,7 @@ from returnable.domain.ports import Recorded
 from returnable.domain.refunds.owed import owed, units_cancelled
 from returnable.domain.returns.state import Return
 from returnable.projections import ledger
+from returnable.projections.orders import order_view
 from returnable.projections.views import ArrivalView
 from returnable.projections.worklist import Waiting, waiting_in
 from returnable.testing.behaviour import Fields, next_ids
@@ -431,6 +435,11 @@ def _what_does(item: Waiting, found: Found) -> Iterator[Fields]:
         yield _on(
             item_stream, "record_send_back", lines=_units({each: ret.to_send_back(each) for each in ret.line_ids})
         )
+    elif item.kind == "reship":
+        order = case.order
+        sent = _units({line_id: order.to_ship(line_id) for line_id in order.lines})
+        parcel = {"parcel_id": found.new("P"), "carrier": "fedex", "tracking_number": "T-next"}
+        yield _on(order.stream, "record_shipment", **parcel, lines=sent)
     elif item.kind == "request_refund":
         yield next(_ways("request_refund", item_stream, found))
     else:  # refund_short, refund_overdue
@@ -621,6 +630,54 @@ def what_is_short_waits(found: Found) -> Iterator[str]:
                 yield f"refund {name} has {found.major(refund.pending)} pending, and no {kind} waits"
 
 
+def who_waits_for_a_parcel_is_on_the_list(found: Found) -> Iterator[str]:
+    """Who waits for a replacement, or for units that were lost or came back, is on the worklist, and nobody else.
+
+    The last units of a line are those that are missing: the latest replacements first, and what was bought at the end.
+    """
+    order, case = found.case.order, found.case
+    there_are, granted = Counter[str](), list[tuple[str, str, int]]()
+    packed: dict[str, Mapping[str, int]] = {}
+    gone, delivered = set[str](), set[str]()
+    there_are.update({line.line_id: line.quantity for line in order.confirmed.lines})
+    for entry in found.events:
+        event = entry.event
+        if isinstance(event, ClaimResolved) and event.remedy != "refund":
+            line_id, count = (
+                case.claims[StreamId.parse(entry.stream).id].line_id,
+                sum(t.quantity for t in event.parcels),
+            )
+            granted.insert(0, (line_id, entry.stream, count))
+            there_are[line_id] += count
+        elif isinstance(event, Shipped):
+            packed.setdefault(event.parcel_id, {units.line_id: units.quantity for units in event.lines})
+        elif isinstance(event, Delivered):
+            delivered.add(event.parcel_id)
+        elif isinstance(event, DeliveryTakenBack):
+            delivered.discard(event.parcel_id)
+        elif isinstance(event, OutboundLost | ReturnedToSender):
+            gone.add(event.parcel_id)
+    gone -= delivered
+    expected = set[str]()
+    for line_id, count in there_are.items() if order.status != "cancelled" else ():
+        # What is in a parcel that nobody shipped is a guess, so it is not counted a second time.
+        there = sum(
+            packed.get(each, order.parcels[each].units).get(line_id, 0) for each in {*packed, *delivered} - gone
+        )
+        remedied = [*(ret for ret in case.returns.values() if not ret.cancelled), *case.claims.values()]
+        settled = sum(sum(each.held(line_id).values()) for each in remedied)
+        missing = count - order.cancelled(line_id) - max(there, settled)
+        for of_line, claim, replaced in granted:
+            if of_line == line_id:
+                expected |= {claim} if missing > 0 else set()
+                missing -= replaced
+        if missing > 0 and any(each not in packed or packed[each].get(line_id) for each in gone):
+            expected.add(order.stream)
+    waiting = {f"{item.subject}/{item.name}" for item in found.waiting if item.kind == "reship"}
+    yield from (f"units are to be shipped for {stream}, and no task says so" for stream in sorted(expected - waiting))
+    yield from (f"nothing is to be shipped for {stream}, but a task says so" for stream in sorted(waiting - expected))
+
+
 # ---- units ---------------------------------------------------------------------------------------------------------------
 
 
@@ -746,6 +803,32 @@ def the_shop_cancels_what_is_there(found: Found) -> Iterator[str]:
         yield f"every unit is cancelled, and the order is {status}"
 
 
+def the_return_window_is_what_the_order_shows(found: Found) -> Iterator[str]:
+    """A unit can be asked to be returned until just before the ``return_before`` of its line, and no longer; ``null``: never.
+
+    That is so by the clause itself, with every override left aside, and for a line of which a unit is free.
+    """
+    order = found.case.order.clone()
+    order.overrides = ()
+    case = evolve(found.case, ())
+    case.order = order
+    for line in order_view(case, found.policy).lines:
+        before = None if line.return_before is None else datetime.fromisoformat(line.return_before)
+        late = [found.at, *(parcel.delivered.at for parcel in order.parcels.values() if parcel.delivered is not None)]
+        for at in late if before is None else (before, before - A_MOMENT):
+            asked = Found(case, found.events, found.policy, max(at, found.at))
+            request = {"return_id": "R-next", "order_id": order.order_id, "channel": "portal", "requested_at": at}
+            try:
+                lines = [{"line_id": line.line_id, "quantity": 1}]
+                ruling = asked.decide(command="request_return", **request, lines=lines).ruling or ()
+            except Impossible:  # no unit is free
+                continue
+            verdict = next(finding.verdict for finding in ruling if finding.clause == "returns.window")
+            in_time = before is not None and at < before
+            if verdict != "not_applicable" and (verdict == "pass") != in_time:
+                yield f"line {line.line_id} can be returned until {before}, but the window at {at} is {verdict}"
+
+
 INVARIANTS: tuple[Invariant, ...] = (
     no_more_goes_back_than_was_captured,
     the_ledger_has_every_answer,
@@ -757,6 +840,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     every_task_can_be_done,
     what_is_allowed_can_be_done,
     what_is_short_waits,
+    who_waits_for_a_parcel_is_on_the_list,
+    the_return_window_is_what_the_order_shows,
     no_unit_is_paid_back_twice,
     one_unit_gets_one_remedy,
     what_goes_on_is_said,

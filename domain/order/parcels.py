@@ -132,7 +132,7 @@ def record_delivery(order: Order, command: RecordDelivery, now: DecisionContext)
             reasons.append(_delivered_first(parcel.parcel_id, delivered_at, parcel.shipped_at))
         if parcel.gone is not None:
             reasons.append(
-                f"parcel {parcel.parcel_id} did not reach the customer, as was reported at {to_text(parcel.gone.at)}; now "
+                f"parcel {parcel.parcel_id} did not reach the customer, as was reported at {to_text(parcel.gone)}; now "
                 f"told: delivered at {to_text(delivered_at)}"
             )
         if parcel.delivered_at is not None:
@@ -186,6 +186,11 @@ def correct_delivery(
             f"{plural(len(decisions), 'rests', 'rest')} on the delivery of parcel {parcel.parcel_id} at "
             f"{to_text(parcel.delivered.at)}, which was wrong"
         )
+    if parcel.delivered.at == parcel.moved_to:
+        reasons.append(
+            f"the delivery of parcel {parcel.parcel_id} was moved to {to_text(parcel.delivered.at)} before; now it is "
+            + ("taken back" if moved_to is None else f"moved to {to_text(moved_to)}")
+        )
     if moved_to is not None and parcel.shipments and moved_to < parcel.shipped_at:
         reasons.append(_delivered_first(parcel.parcel_id, moved_to, parcel.shipped_at))
     decided = now.fact(order.stream, event)
@@ -216,7 +221,7 @@ def _did_not_arrive(
 ) -> DecisionResult:
     parcel = _known_parcel(order, parcel_id)
     event = kind(**now.envelope(at), parcel_id=parcel_id)
-    if parcel.told_gone is not None and parcel.told_gone.at == event.occurred_at:
+    if (event.occurred_at, kind is OutboundLost) in parcel.told_gone:
         return DecisionResult()
     if parcel.delivered_at is not None:
         reason = f"parcel {parcel_id} {what}, but it was delivered at {to_text(parcel.delivered_at)}"

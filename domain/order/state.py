@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -87,10 +87,13 @@ class Parcel:
     """Every report of its shipment."""
     deliveries: tuple[datetime, ...] = ()
     """Every reported time of its delivery."""
-    told_gone: Happened | None = None
-    """When it was lost or came back to the sender, as was told. A delivery contradicts that until it is taken back."""
-    lost: bool = False
-    """Whether it was told to be lost."""
+    moved_to: datetime | None = None
+    """When it was delivered as the last correction says."""
+    told_gone: tuple[tuple[datetime, bool], ...] = ()
+    """Every report that it was lost (true) or came back to the sender (false), and when.
+
+    A delivery contradicts that until it is taken back.
+    """
 
     @property
     def status(self) -> Literal["in_transit", "delivered", "lost", "returned_to_sender"]:
@@ -98,18 +101,18 @@ class Parcel:
         if self.delivered is not None:
             return "delivered"
         if self.gone is not None:
-            return "lost" if self.lost else "returned_to_sender"
+            return "lost" if max(self.told_gone)[1] else "returned_to_sender"
         return "in_transit"
 
     @property
-    def gone(self) -> Happened | None:
-        """When it was lost or came back to the sender, unless it was delivered. Its units can be shipped again."""
-        return self.told_gone if self.delivered is None else None
+    def gone(self) -> datetime | None:
+        """When it was first lost or back at the sender, unless it was delivered. Its units can be shipped again."""
+        return min(self.told_gone)[0] if self.told_gone and self.delivered is None else None
 
     def has_left(self, at: datetime | None) -> bool:
         """Whether it had left the shop by then, and was neither lost nor back; ``None``: by all that is recorded."""
         left = at is None or self.shipped_at <= at
-        return left and not (self.gone is not None and (at is None or self.gone.at <= at))
+        return left and not (self.gone is not None and (at is None or self.gone <= at))
 
     @property
     def delivered_at(self) -> datetime | None:
@@ -185,7 +188,8 @@ class Order(Aggregate):
     order_id: str
     confirmed: Confirmed = field(init=False)
     lines: dict[str, BoughtLine] = field(default_factory=dict)
-    account_id: str | None = None
+    account_linked: tuple[datetime, str] | None = None
+    """The account that was linked last, and when."""
     account_since: datetime | None = None
     parcels: dict[str, Parcel] = field(default_factory=dict)
     incomplete_since: datetime | None = None
@@ -219,6 +223,11 @@ class Order(Aggregate):
         """When the customer placed it. Nothing about it happens earlier."""
         return self.confirmed.placed_at or self.confirmed.occurred_at
 
+    @property
+    def account_id(self) -> str | None:
+        """The customer's account with the shop."""
+        return self.account_linked[1] if self.account_linked is not None else None
+
     def clone(self) -> Order:
         new = super().clone()
         new.parcels, new.captured, new.payouts = dict(self.parcels), dict(self.captured), dict(self.payouts)
@@ -238,19 +247,45 @@ class Order(Aggregate):
         granted = self.replacements.get(claim_id)
         if granted is None or not granted.paid_back:
             return {}
-        line_id, found, left = granted.line_id, dict[str | None, int](), granted.quantity
-        # What was bought is shipped first, then the replacements in the order in which they were granted.
-        before = [each for name, each in self.replacements.items() if each.line_id == line_id]
-        before = before[: before.index(granted)]
-        ahead = self.lines[line_id].quantity - self.cancelled(line_id) + sum(each.quantity for each in before)
-        for parcel in self.parcels.values():
+        line_id, found, packed = granted.line_id, dict[str | None, int](), 0
+        begin, end = next((begin, end) for name, begin, end in self._places(line_id) if name == claim_id)
+        for parcel in self.parcels_by_shipment():
             count = parcel.units.get(line_id, 0) if parcel.gone is None else 0
-            taken = min(left, max(0, count - max(0, ahead)))
-            ahead -= count
-            left -= taken
-            if taken:
+            taken = min(end, packed + count) - max(begin, packed)
+            packed += count
+            if taken > 0:
                 found[parcel.parcel_id] = taken
-        return found | {None: left} if left else found
+        left = end - max(begin, packed)
+        return found | {None: left} if left > 0 else found
+
+    def _places(self, line_id: str) -> Iterator[tuple[str | None, int, int]]:
+        """Whose the units of a line are that are shipped: the buyer's (``None``), then those of each claim.
+
+        What was bought is shipped first, then the replacements in the order in which they were granted. Each has the places
+        from the first to before the second number. The shop cancels from the front.
+        """
+        end, cancelled = 0, self.cancelled(line_id)
+        granted = [(name, each.quantity) for name, each in self.replacements.items() if each.line_id == line_id]
+        for name, quantity in [(None, self.lines[line_id].quantity), *granted]:
+            begin, end = end, end + max(0, quantity - cancelled)
+            cancelled = max(0, cancelled - quantity)
+            yield name, begin, end
+
+    def to_reship(self, line_id: str, settled: int) -> Iterator[str | None]:
+        """Who waits for units of a line of which no ordinary fulfilment knows.
+
+        The claims whose replacement is in no parcel yet, and the buyer (``None``) of units that are in none since a parcel
+        was lost or came back. As long as the line is not shipped completely, nobody can tell one unit from another, so the
+        buyer waits for those. ``settled``: how many units have got another remedy, or wait for one. Most were shipped.
+        """
+        if self.status == "cancelled":
+            return
+        gone = [parcel for parcel in self.parcels.values() if parcel.gone is not None]
+        went = any(parcel.units.get(line_id) or not parcel.shipments for parcel in gone)
+        served = max(self.in_parcels(line_id), settled)
+        for name, begin, end in self._places(line_id):
+            if end > max(begin, served) and (went or name is not None):
+                yield name
 
     def parcels_by_shipment(self) -> list[Parcel]:
         """The parcels in the order of their hand-over, whichever was reported first."""
@@ -285,8 +320,9 @@ class Order(Aggregate):
 
     @property
     def every_unit_delivered(self) -> bool:
-        """Whether every unit that the shop did not cancel was delivered."""
-        return all(self.delivered(line_id) >= self.units(line_id) - self.cancelled(line_id) for line_id in self.lines)
+        """Whether every unit that was bought and not cancelled was delivered; replacements do not count."""
+        bought = {line_id: line.quantity - self.cancelled(line_id) for line_id, line in self.lines.items()}
+        return all(self.delivered(line_id) >= count for line_id, count in bought.items())
 
     def delivered(self, line_id: str) -> int:
         """How many units of a line were delivered."""
@@ -300,6 +336,17 @@ class Order(Aggregate):
         parcels = self._delivered(line_id)
         free = [parcel for parcel in parcels if parcel.units[line_id] > held.get(parcel.parcel_id, 0)]
         return max((end for parcel in free or parcels if (end := end_of(parcel)) is not None), default=None)
+
+    def return_end(self, line_id: str, held: Held) -> datetime | None:
+        """The end (exclusive) of the window to return a unit of a line; ``None`` where no delivered one is free, but others.
+
+        If all are held, it is the latest among the delivered units.
+        """
+        parcels = self._delivered(line_id)
+        on_its_way = all(parcel.units[line_id] <= held.get(parcel.parcel_id, 0) for parcel in parcels)
+        if on_its_way and self.units(line_id) > held.total:
+            return None
+        return self.window_end(line_id, held, return_before)
 
     def _delivered(self, line_id: str) -> list[Parcel]:
         return [p for p in self.parcels.values() if p.delivered and p.units.get(line_id)]
@@ -427,6 +474,9 @@ class Order(Aggregate):
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _move(self, event: Event, happened: Happened) -> None:
+        if isinstance(event, Shipped):
+            self._ship(event)
+            return
         if isinstance(event, Delivered):
             self._deliver(event, happened)
             return
@@ -443,20 +493,9 @@ class Order(Aggregate):
             self.confirmed = event
             self.lines = {line.line_id: line for line in event.lines}
             self.captured = {p.payment_id: p.amount if p.captured is None else p.captured for p in event.payments}
-            self.account_id = event.customer.account_id
-            self.account_since = event.occurred_at if self.account_id is not None else None
-        elif isinstance(event, Shipped):
-            parcel = self._parcel(event)
-            if not parcel.shipments:
-                parcel = replace(
-                    parcel,
-                    carrier=event.carrier,
-                    tracking_number=event.tracking_number,
-                    units={units.line_id: units.quantity for units in event.lines},
-                    shipped_at=event.occurred_at,
-                )
-            self.parcels[event.parcel_id] = replace(parcel, shipments=(*parcel.shipments, event))
-            self._assume_contents()
+            if event.customer.account_id is not None:
+                self.account_linked = self.placed_at, event.customer.account_id
+                self.account_since = event.occurred_at
         elif isinstance(event, Cancelled):
             self.cancelled_at = event.occurred_at
             self.notices_owed += 1
@@ -474,6 +513,20 @@ class Order(Aggregate):
     def _parcel(self, event: Shipped | Delivered) -> Parcel:
         """The parcel of a report; one of which nothing was known begins with it."""
         return self.parcels.get(event.parcel_id) or Parcel(event.parcel_id, "", "", {}, event.occurred_at)
+
+    def _ship(self, event: Shipped) -> None:
+        parcel = self._parcel(event)
+        if not parcel.shipments:
+            parcel = replace(
+                parcel,
+                carrier=event.carrier,
+                tracking_number=event.tracking_number,
+                units={units.line_id: units.quantity for units in event.lines},
+                shipped_at=event.occurred_at,
+            )
+        self.parcels[event.parcel_id] = replace(parcel, shipments=(*parcel.shipments, event))
+        self._assume_contents()
+        self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
 
     def _deliver(self, event: Delivered, happened: Happened) -> None:
         parcel = self._parcel(event)
@@ -503,6 +556,7 @@ class Order(Aggregate):
             self.cancelled_here = counts
             self.notices_owed += 1
         self.shop_cancellations += (event,)
+        self._assume_contents()
         guards = ("every_unit_cancelled", "every_unit_delivered")
         self.status = ORDER.after(self.status, event.type, [guard for guard in guards if getattr(self, guard)])
         if self.status == "cancelled":
@@ -512,31 +566,42 @@ class Order(Aggregate):
         parcel = self.parcels.get(event.parcel_id)
         if parcel is None or parcel.delivered is None:
             raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was not delivered")
-        self.parcels[event.parcel_id] = replace(parcel, delivered=None, return_before=None, report_before=None)
+        taken_back = replace(parcel, delivered=None, return_before=None, report_before=None, moved_to=event.moved_to)
+        self.parcels[event.parcel_id] = taken_back
         self._assume_contents()
         self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
 
     def _assume_contents(self) -> None:
-        """What was delivered before its shipment is known holds what no other parcel does."""
-        for parcel in [each for each in self.parcels.values() if not each.shipments]:
-            others = {line_id: self.in_parcels(line_id) - parcel.units.get(line_id, 0) for line_id in self.lines}
-            by = parcel.delivered.at if parcel.delivered is not None else None
-            rest = {
-                line_id: self.units(line_id, by) - others[line_id] - self.cancelled(line_id) for line_id in self.lines
-            }
-            units = {line_id: count for line_id, count in rest.items() if count > 0} if parcel.delivered else {}
-            self.parcels[parcel.parcel_id] = replace(parcel, units=units)
+        """What was delivered before its shipment is known holds what no other parcel does; what came first holds it.
+
+        A replacement that was granted later is not in it.
+        """
+        unknown = [parcel for parcel in self.parcels_by_shipment() if not parcel.shipments]
+        self.parcels |= {parcel.parcel_id: replace(parcel, units={}) for parcel in unknown}
+        for parcel in unknown:
+            if parcel.delivered is not None:
+                rest = {line_id: self._rest(line_id, parcel.delivered.at) for line_id in self.lines}
+                units = {line_id: count for line_id, count in rest.items() if count > 0}
+                self.parcels[parcel.parcel_id] = replace(parcel, units=units)
+
+    def _rest(self, line_id: str, by: datetime) -> int:
+        """How many units of a line were left to be in a parcel that was delivered by then."""
+        here = [parcel for parcel in self.parcels.values() if parcel.gone is None and parcel.shipped_at <= by]
+        left = self.units(line_id, by) - sum(parcel.units.get(line_id, 0) for parcel in here)
+        return min(left, self.units(line_id) - self.in_parcels(line_id)) - self.cancelled(line_id)
 
     def _note(self, event: Event, happened: Happened) -> None:
         if isinstance(event, OutboundLost | ReturnedToSender):
             parcel = self.parcels.get(event.parcel_id)
             if parcel is None:
                 raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was never shipped")
-            lost = isinstance(event, OutboundLost)
-            self.parcels[event.parcel_id] = replace(parcel, told_gone=happened, lost=lost)
+            told = event.occurred_at, isinstance(event, OutboundLost)
+            self.parcels[event.parcel_id] = replace(parcel, told_gone=(*parcel.told_gone, told))
+            self._assume_contents()
         elif isinstance(event, AccountLinked):
             self.account_since = min(event.occurred_at, self.account_since or event.occurred_at)
-            self.account_id = event.account_id
+            linked = event.occurred_at, event.account_id
+            self.account_linked = max(linked, self.account_linked or linked)
         elif isinstance(event, PaymentCaptured):
             self.captured[event.payment_id] = self.captured.get(event.payment_id, 0) + event.amount
             self.captures |= {(event.payment_id, event.amount, event.occurred_at)}

@@ -96,6 +96,7 @@ def _surprises(refund: Refund, event: RefundAnswer, later: Answer | None) -> Ite
         result = "succeeded" if isinstance(event, RefundSettled) else "failed"
         yield f"{amount} of {of} {result} for {payment} at {to_text(event.occurred_at)}, but {now}: the later answer holds"
     elif named:
+        yield from _failed_later(refund, event)
         settles, reverses = isinstance(event, RefundSettled), isinstance(event, RefundReversed)
         room = sum(t.asked - t.settled if settles else t.settled if reverses else t.pending for t in named)
         done = "were paid" if settles else "came back" if reverses else "failed"
@@ -107,6 +108,20 @@ def _surprises(refund: Refund, event: RefundAnswer, later: Answer | None) -> Ite
     asked_at = (refund.elsewhere or refund.requested).occurred_at
     if event.occurred_at < asked_at:
         yield f"{of} was answered at {to_text(event.occurred_at)}, before it was asked for at {to_text(asked_at)}"
+
+
+def _failed_later(refund: Refund, event: RefundAnswer) -> Iterator[str]:
+    """What succeeded, but the provider said later that it failed, and of which payment it spoke is not known."""
+    if not isinstance(event, RefundSettled):
+        return
+    payment, of = f"payment {event.payment_id}", f"refund {refund.refund_id}"
+    for known in refund.answers:
+        same = known.payment_id == event.payment_id and (known.reference is None or event.reference is None)
+        if same and known.result == "failed" and known.at > event.occurred_at:
+            amount = f"{to_major(event.amount, event.currency)} {event.currency}"
+            paid = f"{amount} of {of} succeeded for {payment} at {to_text(event.occurred_at)}"
+            yield f"{paid}, but it failed at {to_text(known.at)}: it counts as paid"
+            return
 
 
 def _too_much(about: RefundSubject, before: Refund, after: Refund) -> Iterator[str]:

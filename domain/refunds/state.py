@@ -95,7 +95,8 @@ class Refund:
     """What was paid without the desk's asking."""
     tenders: dict[str, TenderState] = field(default_factory=dict)
     """Payment id → what became of its tender."""
-    references: dict[str, str] = field(default_factory=dict)
+    references: dict[str, tuple[datetime, str]] = field(default_factory=dict)
+    """Payment id → when the provider answered last about its tender with a reference, and that reference."""
     answers: tuple[Answer, ...] = ()
     settled_at: datetime | None = None
     """When the last of what went back was settled."""
@@ -211,7 +212,7 @@ class Refund:
             self.tenders[name] = TenderState(name, paid, tender.payout_id, settled=paid)
             self.answers += (Answer(name, "succeeded", tender.reference, amount, event.currency, event.occurred_at),)
             if tender.reference is not None:
-                self.references[name] = tender.reference
+                self.references[name] = event.occurred_at, tender.reference
 
     def _answer(self, event: RefundAnswer) -> None:
         settles = isinstance(event, RefundSettled)
@@ -237,7 +238,8 @@ class Refund:
             else:
                 self.tenders[tender.payment_id] = tender.reverse(taken)
             if event.reference is not None:
-                self.references[tender.payment_id] = event.reference
+                told = event.occurred_at, event.reference
+                self.references[tender.payment_id] = max(told, self.references.get(tender.payment_id, told))
         if settles:  # more than was asked for
             name = concerned[0].payment_id if concerned else event.payment_id
             self.tenders[name] = self.tenders.get(name, TenderState(name, 0)).settle(left)
@@ -247,6 +249,23 @@ class Refund:
 def due_by(attempts: Sequence[Refund]) -> int:
     """What all attempts of one subject should pay together, by the latest request."""
     return attempts[-1].requested.due if attempts else 0
+
+
+def credits_lost(refunds: Mapping[str, Refund], attempts: Sequence[Refund], others: Iterable[Sequence[Refund]]) -> int:
+    """How much of what was credited by the latest request is not there any more, because a refund made elsewhere came back.
+
+    ``others``: the attempts of the other subjects, whose credits come first.
+    """
+    used = Counter[str]()
+    for other in others:
+        used.update({credit.refund_id: credit.amount for credit in other[-1].requested.credits})
+    credits = attempts[-1].requested.credits if attempts else ()
+    paid = {each.refund_id: refunds[each.refund_id].settled - used[each.refund_id] for each in credits}
+    return sum(
+        max(0, credit.amount - max(0, paid[credit.refund_id]))
+        for credit in credits
+        if refunds[credit.refund_id].elsewhere is not None
+    )
 
 
 def on_its_way(attempts: Iterable[Refund]) -> int:

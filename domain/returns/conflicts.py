@@ -22,7 +22,7 @@ from returnable.domain.events import (
 from returnable.domain.fields import to_text
 from returnable.domain.order.state import Held, Order
 from returnable.domain.returns.state import Return
-from returnable.domain.wording import plural, units
+from returnable.domain.wording import listed, plural, units
 
 
 def conflicts(ret: Return, order: Order, event: Event, held: Mapping[str, Held] | None = None) -> list[str]:
@@ -155,7 +155,9 @@ def _units_twice(ret: Return, after: Return, order: Order, held: Mapping[str, He
         before, now = (sum(each.held(line_id).values()) for each in (ret, after))
         taken = held[line_id].total - before if not ret.cancelled else 0
         if now > before and taken + now > order.units(line_id):
-            yield f"{units(taken)} of line {line_id} {plural(taken, 'is', 'are')} in another return or claim as well"
+            others = listed([name for name, count in held[line_id].by.items() if count and name != ret.name])
+            twice = f"{units(taken)} of line {line_id} {plural(taken, 'is', 'are')} in another return or claim as well"
+            yield f"{twice}: {others}" if others else twice
 
 
 def _deliveries(ret: Return, order: Order) -> Iterator[tuple[str, datetime]]:

@@ -24,6 +24,7 @@ from returnable.domain.events import (
     ParcelLost,
     ParcelRejected,
     Received,
+    Refunded,
     RefundRequested,
     ReturnAuthorized,
     ReturnLine,
@@ -173,8 +174,6 @@ class Return(Aggregate):
     withdrawn: Happened | None = None
     reductions: tuple[Reduction, ...] = ()
     inspected_at: datetime | None = None
-    inspected_by: int = 0
-    """The version of the last inspection."""
     lost_at: datetime | None = None
     accepted: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
@@ -387,8 +386,10 @@ class Return(Aggregate):
         return any(self.accepted.values())
 
     def more_is_accepted(self) -> bool:
-        """Whether units were accepted that no refund was requested for."""
-        return any(count > self.refunded.get(line_id, 0) for line_id, count in self.accepted.items())
+        """Whether units were accepted that no refund was requested for, although one is owed."""
+        return not self.cancelled and any(
+            count > self.refunded.get(line_id, 0) for line_id, count in self.accepted.items()
+        )
 
     def nothing_is_left(self) -> bool:
         """Whether everything went back to the customer, and nothing is to keep, to inspect or to send."""
@@ -430,7 +431,7 @@ class Return(Aggregate):
             holds = was_refused if self.status == "sent_back" else self.anything_inspected()
         elif isinstance(event, ParcelRejected):
             holds = not self.taken_in
-        elif isinstance(event, Inspected | InspectionCorrected):
+        elif isinstance(event, Inspected | InspectionCorrected | Refunded):
             holds = self.more_is_accepted()
         self.status = RETURN.after(self.status, event.type, holds)
 
@@ -477,7 +478,6 @@ class Return(Aggregate):
         elif isinstance(event, Received | ParcelRejected):
             self._arrive(event, happened)
         elif isinstance(event, Inspected | InspectionCorrected):
-            self.inspected_by = happened.version
             if isinstance(event, Inspected):
                 self.inspected_at = max(event.occurred_at, self.inspected_at or event.occurred_at)
             else:

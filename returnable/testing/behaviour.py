@@ -27,7 +27,7 @@ from returnable.domain.errors import CalendarExhausted, Impossible
 from returnable.domain.events import ArrivalRecorded, Confirmed
 from returnable.domain.ids import StreamId, SubjectKind
 from returnable.domain.money import to_major
-from returnable.domain.order.state import report_before, return_before
+from returnable.domain.order.state import report_before
 from returnable.domain.outcome import Outcome
 from returnable.domain.overrides import effective
 from returnable.domain.policy import CLAUSE_IDS, Policy, bundled_policies
@@ -285,8 +285,8 @@ class Behaviour:
             if parcel.delivered_at:
                 yield self._made(0.1, "correct_delivery", self._correction, case, on_parcel)
             else:
-                yield self._timed(0.15, "report_parcel_lost", "reported_at", 0.3, case, **on_parcel)
-                yield self._timed(0.15, "record_parcel_returned", "returned_at", 0.3, case, **on_parcel)
+                yield self._timed(0.6, "report_parcel_lost", "reported_at", 0.3, case, **on_parcel)
+                yield self._timed(0.4, "record_parcel_returned", "returned_at", 0.3, case, **on_parcel)
         pardoned = any(override.clause == "cancellation.not_shipped" for override in order.overrides)
         often = 2.5 if order.status == "confirmed" or pardoned else 0.4
         yield self._made(often, "request_cancellation", self._cancellation, case, order_id)
@@ -296,9 +296,7 @@ class Behaviour:
             yield self._made(often, "request_refund", self._refund, case, on_order)
         if any(order.delivered(line_id) for line_id in order.lines):
             free = [line_id for line_id in order.lines if free_units(case, line_id)]
-            in_time = any(
-                self.at < (order.window_end(each, case.held[each], return_before) or self.at) for each in free
-            )
+            in_time = any(self.at < (order.return_end(each, case.held[each]) or self.at) for each in free)
             early = any(self.at < (order.window_end(each, case.held[each], report_before) or self.at) for each in free)
             if sum(ret.status != "declined" for ret in case.returns.values()) < 6:
                 yield self._made(6 if in_time else 0.2, "request_return", self._return, case)

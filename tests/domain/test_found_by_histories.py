@@ -24,6 +24,7 @@ from returnable.testing import (
     record_return_shipment,
     record_send_back,
     record_shipment,
+    report_parcel_lost,
     report_wrong_item,
     request_cancellation,
     request_refund,
@@ -320,3 +321,37 @@ def test_what_two_refunds_paid_for_one_unit_beyond_its_price_counts_for_the_othe
     # The hat cost 500.00, so 500.00 of the 1000.00 are left to count for the bag.
     story.then_view("refund/F-1", total="100.00")
     assert ledger(story) == [("p-1", "1100.00", "1000.00", "100.00", "0.00")]
+
+
+def test_a_claim_settles_no_unit_that_turned_up_beyond_what_was_bought() -> None:
+    story = given(
+        an_order(),
+        record_shipment(),
+        report_parcel_lost(),
+        record_shipment("P-2"),
+        record_delivery("P-2"),
+        record_delivery(),
+        request_return(),
+        report_wrong_item(),
+    )
+
+    outcome = story.tell(resolve_claim(remedy="both"))
+
+    assert outcome["error"]["code"] == "quantity.exceeded"
+
+
+def test_a_claim_is_settled_by_a_replacement_after_a_delivery_of_which_no_shipment_is_known() -> None:
+    story = given(an_order(), record_delivery("P-9"), report_wrong_item(), resolve_claim(remedy="replacement"))
+    assert work(story) == [("reship", "C-1")]
+
+    story.given(record_shipment("P-2", 1))
+
+    assert work(story) == []
+    assert story.ask("order/A-1")["lines"][0]["delivered"] == 1
+
+
+def test_a_unit_that_is_on_its_way_shows_no_return_window_of_another() -> None:
+    story = given(an_order(quantity=2), record_shipment("P-1", 1), record_delivery(), request_return())
+
+    assert story.ask("order/A-1")["lines"][0]["return_before"] is None
+    assert story.ask("eligibility/A-1")["lines"][0]["return"]["return_before"] is None

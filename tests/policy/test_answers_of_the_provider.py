@@ -289,11 +289,17 @@ def test_a_refusal_from_before_the_payment_sends_nothing_back() -> None:
     assert last_reasons(story) == ["600.00 USD of refund F-1 failed for payment p-1, but only 0.00 of it was open"]
 
 
-def test_an_answer_without_a_reference_takes_nothing_back() -> None:
+def test_an_answer_without_a_reference_takes_nothing_back_and_the_contradiction_is_an_exception() -> None:
     story = asked()
     story.given(record_refund_result(result="failed", amount="600.00", settled_at="2026-03-14", at="2026-03-16"))
 
-    story.when(record_refund_result(amount="600.00", settled_at="2026-03-11")).then("RefundSettled", "Refunded")
+    story.when(record_refund_result(amount="600.00", settled_at="2026-03-11")).then(
+        "RefundSettled", "Refunded", "ExceptionRaised"
+    )
+    assert last_reasons(story) == [
+        "600.00 USD of refund F-1 succeeded for payment p-1 at 2026-03-11T04:00:00Z, but it failed at "
+        "2026-03-14T04:00:00Z: it counts as paid"
+    ]
 
     assert ledger(story) == [("p-1", "600.00", "600.00", "0.00", "0.00")]
 

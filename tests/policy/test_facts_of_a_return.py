@@ -276,7 +276,7 @@ def test_a_withdrawn_return_that_arrives_names_the_return_that_has_its_units_by_
 
     assert reasons(story) == [
         "the return was withdrawn at 2026-03-10T13:00:00Z, but the parcel arrived at 2026-03-10T13:00:00Z",
-        "1 unit of line 1 is in another return or claim as well",
+        "1 unit of line 1 is in another return or claim as well: return R-2",
     ]
     story.given(inspect_return(), close_exception())
     assert work(story) == ["request_refund"]
@@ -295,6 +295,10 @@ def test_of_two_returns_that_have_one_unit_the_first_to_be_refunded_gets_the_mon
     story.when(request_refund("F-1")).then_error("quantity.exceeded", message=why)
     assert story.ask_in_vain("refund", return_id="R-1")["message"] == why
     assert work(story) == ["exception"]
+    assert "1 unit of line 1 is in another return or claim as well: return R-2" in reasons(story)
+    # Once a person has looked at it, nothing is left to do for it.
+    story.given(close_exception()).then_view("return/R-1", status="inspected")
+    assert work(story) == []
 
 
 @pytest.mark.parametrize(("found", "next_task"), [(0, "request_refund"), (1, "send_back")])
@@ -326,7 +330,7 @@ def test_a_refused_box_that_was_sent_back_and_comes_again_is_an_exception() -> N
 
     assert reasons(story) == [
         "its units were sent back to the customer, but the parcel arrived at 2026-03-19T15:00:00Z",
-        "1 unit of line 1 is in another return or claim as well",
+        "1 unit of line 1 is in another return or claim as well: return R-2",
     ]
 
 

@@ -136,8 +136,27 @@ def test_a_dispute_that_was_won_is_owed_again() -> None:
     story.then_view("refund/G-1", status="failed")
     assert ledger(story) == [("p-1", "600.00", "0.00", "0.00", "600.00")]
     assert work(story) == [("request_refund", "R-1")]
+    story.then_view("return/R-1", status="refund_failed")
+    due = story.ask("refund", return_id="R-1")
+    assert (due["status"], due["refund_id"], due["total"]) == ("due", None, "600.00")
     story.when(request_refund("F-2")).then_accepted()
     story.then_view("refund/F-2", total="600.00")
+    story.when(record_refund_result(refund_id="F-2")).then("RefundSettled", "Refunded")
+    story.then_view("return/R-1", status="refunded")
+    assert story.ask("refund", return_id="R-1")["refund_id"] == "F-2"
+
+
+def test_a_dispute_that_was_lost_after_all_is_owed_no_more() -> None:
+    story = given(an_order(price="600.00", delivered=DELIVERED), record_refund("600.00", kind="dispute"), back("R-1"))
+    story.given(request_refund(), record_refund_result(result="failed", refund_id="G-1", reason="won"))
+
+    story.when(record_refund_result(refund_id="G-1", amount="600.00", reference="again")).then(
+        "RefundSettled", "Refunded"
+    )
+
+    story.then_view("return/R-1", status="refunded")
+    assert work(story) == []
+    assert story.ask("refund", return_id="R-1")["refund_id"] == "F-1"
 
 
 def test_what_was_paid_too_much_for_one_return_is_owed_less_for_the_next() -> None:

@@ -56,7 +56,7 @@ def test_a_parcel_without_a_shipment_holds_what_no_other_parcel_does() -> None:
 
     story.given(record_shipment("P-2", 1, at="2026-03-06 09:00"))
     assert story.ask("order/A-1")["lines"][0]["delivered"] == 1
-    story.then_view("order/A-1", status="delivered")
+    story.then_view("order/A-1", status="shipped")
 
     story.when(record_shipment("P-1", 1, shipped_at=SHIPPED)).then("Shipped")
     assert story.ask("order/A-1")["lines"][0]["delivered"] == 1
@@ -193,6 +193,19 @@ def test_a_delivered_parcel_is_not_lost() -> None:
 
     assert last_reasons(story) == ["parcel P-1 was lost on its way, but it was delivered at 2026-03-05T19:00:00Z"]
     assert [row[1] for row in parcels(story)] == ["delivered"]
+
+
+def test_a_second_correction_of_a_delivery_is_an_exception() -> None:
+    moved = correct_delivery(delivered_at="2026-03-06 09:00", reason="A day later.", at="2026-03-08 09:00")
+    story = given(an_order(delivered=DELIVERED), moved)
+
+    story.when(correct_delivery(delivered_at="2026-03-07 09:00", reason="No, two.")).then(
+        "DeliveryTakenBack", "Delivered", "ExceptionRaised"
+    )
+
+    assert last_reasons(story) == [
+        "the delivery of parcel P-1 was moved to 2026-03-06T14:00:00Z before; now it is moved to 2026-03-07T14:00:00Z"
+    ]
 
 
 # ---- which units a request takes ---------------------------------------------------------------------------------------
