@@ -60,6 +60,8 @@ def _reducible(ret: Return) -> bool:
 
 _STATES: dict[str, Callable[[Any], bool]] = {
     "correct_delivery": lambda order: any(parcel.delivered for parcel in order.parcels.values()),
+    "report_parcel_lost": lambda order: bool(order.parcels),
+    "record_parcel_returned": lambda order: bool(order.parcels),
     "record_label_received": lambda ret: bool(ret.labels),
     "void_label": lambda ret: any(label.unused for label in ret.labels.values()),
     "reduce_return": _reducible,

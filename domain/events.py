@@ -210,7 +210,6 @@ class OutboundLost(Event):
 
     stored_as = "order.OutboundLost/1"
     title = "Parcel lost on its way to the customer"
-    moves = False
     of_command = "report_parcel_lost"
     parcel_id: Personal
 
@@ -220,7 +219,6 @@ class ReturnedToSender(Event):
 
     stored_as = "order.ReturnedToSender/1"
     title = "Parcel returned to sender"
-    moves = False
     of_command = "record_parcel_returned"
     parcel_id: Personal
 

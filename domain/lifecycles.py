@@ -76,6 +76,17 @@ class OrderLifecycle(Lifecycle):
         | delivered.to(shipped)
         | _stay(confirmed, shipped, cancelled)
     )
+    # What a parcel of unknown contents holds depends on what the others hold.
+    OutboundLost = (
+        _move(delivered, shipped, delivered, cond="every_unit_delivered")
+        | delivered.to(shipped)
+        | _stay(confirmed, shipped, cancelled)
+    )
+    ReturnedToSender = (
+        _move(delivered, shipped, delivered, cond="every_unit_delivered")
+        | delivered.to(shipped)
+        | _stay(confirmed, shipped, cancelled)
+    )
     CancellationRequested = _stay(confirmed, shipped, delivered)
     CancellationDeclined = _stay(confirmed, shipped, delivered)
     Cancelled = _move(cancelled, confirmed, shipped, delivered)

@@ -342,6 +342,10 @@ def _paid_elsewhere_too(found: Found) -> Iterator[str]:
             latest[entry.stream] = event
 
 
+_ABOUT_MONEY = re.compile("refund|payment|paid|cancelled|another return or claim")
+"""A word of an exception that may tell why money is not asked for."""
+
+
 def nothing_owed_is_forgotten(found: Found) -> Iterator[str]:
     """What is owed and did not go back waits on the worklist, or an exception tells why it cannot."""
     case = found.case
@@ -359,7 +363,7 @@ def nothing_owed_is_forgotten(found: Found) -> Iterator[str]:
                 elsewhere[other] = max(0, going - requests[-1].due)
         going = sum(found.going[event.refund_id] for event in attempts)
         open_ = due - going - (+elsewhere).total() - voided
-        if found.waits("request_refund", stream) or found.reasons:
+        if found.waits("request_refund", stream) or any(map(_ABOUT_MONEY.search, found.reasons)):
             continue
         if open_ > 0:
             yield f"{found.major(open_)} are owed for {stream} and forgotten"
@@ -572,6 +576,10 @@ def _each_label(found: Found, stream: str) -> list[Fields]:
     return [{"label_id": label_id} for label_id in found.on_way_back(stream).labels]
 
 
+def _each_parcel(found: Found, _: str) -> list[Fields]:
+    return [{"parcel_id": parcel_id} for parcel_id in found.case.order.parcels]
+
+
 _WAYS: Mapping[str, Callable[[Found, str], Iterable[Fields]]] = {
     "request_cancellation": lambda found, _: [
         {"channel": found.policy.clauses.cancellation_by_email.channels[0], "order_reference": "A", "order_copy": True}
@@ -583,6 +591,8 @@ _WAYS: Mapping[str, Callable[[Found, str], Iterable[Fields]]] = {
         {"parcel_id": parcel_id, "reason": "The driver scanned another parcel."}
         for parcel_id in found.case.order.parcels
     ],
+    "report_parcel_lost": _each_parcel,
+    "record_parcel_returned": _each_parcel,
     "record_refund": lambda found, _: [
         {"refund_id": found.new("F"), "kind": "goodwill", "tenders": [{"payment_id": "p-1", "amount": "1"}]}
     ],

@@ -483,6 +483,9 @@ class Order(Aggregate):
         if isinstance(event, DeliveryTakenBack):
             self._take_back(event)
             return
+        if isinstance(event, OutboundLost | ReturnedToSender):
+            self._miss(event)
+            return
         if isinstance(event, UnitsCancelled):
             self._cancel(event)
             return
@@ -571,6 +574,15 @@ class Order(Aggregate):
         self._assume_contents()
         self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
 
+    def _miss(self, event: OutboundLost | ReturnedToSender) -> None:
+        parcel = self.parcels.get(event.parcel_id)
+        if parcel is None:
+            raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was never shipped")
+        told = event.occurred_at, isinstance(event, OutboundLost)
+        self.parcels[event.parcel_id] = replace(parcel, told_gone=(*parcel.told_gone, told))
+        self._assume_contents()
+        self.status = ORDER.after(self.status, event.type, self.every_unit_delivered)
+
     def _assume_contents(self) -> None:
         """What was delivered before its shipment is known holds what no other parcel does; what came first holds it.
 
@@ -591,14 +603,7 @@ class Order(Aggregate):
         return min(left, self.units(line_id) - self.in_parcels(line_id)) - self.cancelled(line_id)
 
     def _note(self, event: Event, happened: Happened) -> None:
-        if isinstance(event, OutboundLost | ReturnedToSender):
-            parcel = self.parcels.get(event.parcel_id)
-            if parcel is None:
-                raise HistoryBroken(f"{self.stream}: parcel {short(event.parcel_id)} was never shipped")
-            told = event.occurred_at, isinstance(event, OutboundLost)
-            self.parcels[event.parcel_id] = replace(parcel, told_gone=(*parcel.told_gone, told))
-            self._assume_contents()
-        elif isinstance(event, AccountLinked):
+        if isinstance(event, AccountLinked):
             self.account_since = min(event.occurred_at, self.account_since or event.occurred_at)
             linked = event.occurred_at, event.account_id
             self.account_linked = max(linked, self.account_linked or linked)

@@ -271,3 +271,13 @@ def test_a_parcel_that_is_gone_does_not_bar_the_cancellation(gone: Any) -> None:
     story.when(request_return()).then("ReturnRequested", "ReturnAuthorized")
     story.then_view("refund", {"return_id": "R-1"}, total="0.00")
     story.then_view("refund", {"order_id": "A-1"}, total="600.00")
+
+
+@pytest.mark.parametrize("gone", [report_parcel_lost, record_parcel_returned])
+def test_a_delivered_parcel_of_unknown_contents_holds_what_a_lost_one_did_not_bring(gone: Any) -> None:
+    story = given(ORDERED, record_shipment(at=SHIPPED), record_delivery("P-2", at=DELIVERED))
+    story.then_view("order/A-1", status="shipped")
+
+    story.when(gone(at="2026-03-09 10:00")).then_accepted()
+
+    story.then_view("order/A-1", status="delivered", lines=[{"delivered": 1}])
