@@ -29,6 +29,7 @@ from returnable.adapters.operating.logs import log_to_stderr
 from returnable.adapters.printable import identifier, json_text, printable, visible, visible_id
 from returnable.adapters.wiring import assemble
 from returnable.domain.characters import look_alikes
+from returnable.domain.events import ArrivalRecorded
 from returnable.domain.ports import Batch, Entry, ReservedId
 from returnable.testing import Scenario, a_policy, an_order
 
@@ -79,6 +80,20 @@ def spoilt_story(folder: Path) -> tuple[str, dict[str, str]]:
     entries = tuple(Entry(each.stream, each.version, each.event) for each in events)
     services.store.append([Batch(events[0].case_id, 0, entries)], reserved_ids=names)
     case_id = events[0].case_id
+    texts["arrival"] = spoil_id("arrival")
+    stream = f"arrival/{texts['arrival']}"
+    arrival = ArrivalRecorded(
+        occurred_at=events[0].event.occurred_at,
+        recorded_at=events[0].event.recorded_at,
+        arrival_id=texts["arrival"],
+        carrier=spoil("post"),
+        tracking_number=spoil("T-1"),
+        order_reference=case_id,
+        notes=spoil("A red box."),
+        pins=events[0].event.pins,
+    )
+    reserved = [ReservedId("arrival", texts["arrival"], stream)]
+    services.store.append([Batch(stream, 0, (Entry(stream, 1, arrival),))], reserved_ids=reserved)
     services.store.close()
     return url, texts | {"case": case_id}
 
@@ -122,7 +137,7 @@ def world() -> dict[str, str]:
     """What commands are given, by name."""
     folder = Path(mkdtemp())
     url, texts = spoilt_story(folder)
-    named = {name: texts[token(name)] for name in SUBJECTS}
+    named = {name: texts[token(name)] for name in SUBJECTS} | {"arrival": texts["arrival"]}
     table = folder / "orders.csv"
     table.write_text((EXAMPLE / "webshop.csv").read_text().replace("1001", spoil("1001")), encoding="utf-8")
     absent = spoil(str(folder / "no")).replace("\0", "").replace("/a.example", "")
@@ -152,6 +167,7 @@ CALLS: dict[str, list[str]] = {
         "refund {spoilt}",
         "refund {unknown}",
     ],
+    "arrival": ["arrival {arrival}", "arrival {arrival} --json", "arrival {spoilt}", "arrival {unknown}"],
     "eligibility": [
         "eligibility {order}",
         "eligibility {order} --json",
