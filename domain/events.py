@@ -868,6 +868,7 @@ class ExceptionRaised(Event):
         Inspected,
         FindingsDisputed,
         SentBack,
+        ClaimContacted,
         DispositionRecorded,
         RefundRequested,
         RefundRecorded,
