@@ -62,7 +62,7 @@ def _impossible_times(ret: Return, order: Order, event: Event) -> Iterator[str]:
         what = what.format(event.label_id)
         before = [("it was issued", ret.labels[event.label_id].issued.at)]
     elif isinstance(event, ReturnShipped | Received | ParcelRejected):
-        before = [("the return was asked for", ret.asked_at)]
+        before = [("the wrong item was reported" if ret.of_claim else "the return was asked for", ret.asked_at)]
         before += [(f"parcel {parcel_id} was delivered", at) for parcel_id, at in _deliveries(ret, order)]
     if isinstance(event, ReturnShipped):
         if event.label_id is not None:
@@ -102,7 +102,7 @@ def _states(ret: Return, event: Event) -> Iterator[str]:
     arrives = isinstance(event, Received | ParcelRejected)
     if isinstance(event, LabelReceived):
         return
-    if ret.status == "declined":
+    if ret.status == "declined" and not (isinstance(event, SentBack) and ret.received is not None):
         yield f"the return was declined, but {_said(event)}"
     if ret.status == "withdrawn" and ret.withdrawn is not None:
         yield f"the return was withdrawn at {to_text(ret.withdrawn.at)}, but {_said(event)}"
