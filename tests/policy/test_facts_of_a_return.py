@@ -70,6 +70,26 @@ def two_boxes() -> Scenario:
     )
 
 
+def test_a_box_that_comes_after_a_late_one_was_sent_back_is_no_conflict() -> None:
+    story = given(
+        an_order(quantity=2, delivered=DELIVERED),
+        request_return(2, at="2026-03-09 12:00"),
+        issue_label("L-1", box_id="1", at="2026-03-09 12:30"),
+        issue_label("L-2", box_id="2"),
+        record_return_shipment("L-2", at="2026-03-10 09:00"),
+        declined(receive_return(box_id="1", at="2026-03-13 09:00")),
+        record_send_back(1),
+    ).at("2026-03-16 09:00")
+
+    story.when(receive_return(box_id="2")).then("Received")
+    story.when(inspect_return(1)).then("Inspected")
+
+    assert work(story) == ["request_refund"]
+    story.when(declined(receive_return(box_id="1", received_at="2026-03-13 10:00"))).then(
+        "ParcelRejected", "ExceptionRaised"
+    )
+
+
 def test_the_second_box_is_received_inspected_and_paid_after_the_first_was_refunded() -> None:
     story = two_boxes().given(inspect_return(1), request_refund("F-1"), record_refund_result(refund_id="F-1"))
     story.then_view("return/R-1", status="refunded").then_view("refund/F-1", total="260.00")  # two labels, 20.00 each
