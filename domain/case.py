@@ -185,8 +185,11 @@ class Case:
         """The streams of the claims, and of the order, for which units are to be shipped again, or in the place of others."""
         order, found = self.order, dict[str, None]()
         for line_id in order.lines:
-            settled = sum(sum(each.held(line_id).values()) for each in self.returns.values() if not each.cancelled)
-            settled += sum(sum(each.held(line_id).values()) for each in self.claims.values())
+            settled = Held()
+            for ret in self.returns.values():
+                settled.add({} if ret.cancelled else ret.held(line_id), ret.name)
+            for claim in self.claims.values():
+                settled.add(claim.held(line_id), claim.name)
             for claim_id in order.to_reship(line_id, settled):
                 found[order.stream if claim_id is None else self.claims[claim_id].stream] = None
         return list(found)

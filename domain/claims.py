@@ -58,7 +58,8 @@ class Claim(Aggregate):
     claim_id: str
     opened: ClaimOpened = field(init=False)
     evidence: frozenset[str] = frozenset()
-    contacted: Happened | None = None
+    contacts: tuple[Happened, ...] = ()
+    """Every report that the customer was contacted."""
     contact_missed: Happened | None = None
     remedy: str | None = None
     settled: tuple[Allotment, ...] = ()
@@ -92,6 +93,11 @@ class Claim(Aggregate):
     def asked_at(self) -> datetime:
         """When the customer reported it."""
         return self.opened.occurred_at
+
+    @property
+    def contacted(self) -> Happened | None:
+        """When the customer was first contacted. A contact before the report cannot be, and proves nothing."""
+        return min((told for told in self.contacts if told.at >= self.asked_at), default=None)
 
     def parcels_of(self, line_id: str) -> set[str | None]:
         """The parcels in which its units of a line came."""
@@ -140,7 +146,7 @@ class Claim(Aggregate):
         elif isinstance(event, EvidenceAdded):
             self.evidence |= frozenset(event.evidence)
         elif isinstance(event, ClaimContacted):
-            self.contacted = min(happened, self.contacted or happened)
+            self.contacts += (happened,)
         elif isinstance(event, ContactMissed):
             self.contact_missed = happened
         elif isinstance(event, ClaimResolved):
@@ -252,9 +258,17 @@ def add_evidence(claim: Claim, command: AddClaimEvidence, now: DecisionContext) 
 
 
 def record_contact(claim: Claim, command: RecordClaimContact, now: DecisionContext) -> DecisionResult:
-    """Customer care contacted the customer."""
+    """Customer care contacted the customer. A contact before the report is a conflict, and keeps no promise."""
     claim.check_allows("ClaimContacted", command.command)
-    return now.record(claim.stream, ClaimContacted, command.contacted_at)
+    event = ClaimContacted(**now.envelope(command.contacted_at))
+    at, reasons = event.occurred_at, list[str]()
+    if any(told.at == at for told in claim.contacts):
+        return DecisionResult()
+    if at < claim.asked_at:
+        reasons.append(
+            f"the customer was contacted at {to_text(at)}, before the wrong item was reported at {to_text(claim.asked_at)}"
+        )
+    return now.fact(claim.stream, event, reasons)
 
 
 def resolve(

@@ -147,8 +147,7 @@ def _arrival(case: Case) -> UnannouncedArrival:
 def _issue_label(case: Case, command: IssueLabel, now: DecisionContext) -> DecisionResult:
     if command.claim_id is not None:
         case.claims[command.claim_id].check_allows("LabelIssued", command.command)
-    others = [ret for return_id, ret in case.returns.items() if return_id != command.return_id]
-    return labels.issue_label(_ret(case, command), case.order, command, now, others, case.held)
+    return labels.issue_label(_ret(case, command), case.order, command, now, list(case.returns.values()), case.held)
 
 
 def _correct_inspection(case: Case, command: CorrectInspection, now: DecisionContext) -> DecisionResult:

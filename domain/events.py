@@ -866,6 +866,7 @@ class ExceptionRaised(Event):
         Inspected,
         FindingsDisputed,
         SentBack,
+        ClaimContacted,
         DispositionRecorded,
         RefundRequested,
         RefundRecorded,

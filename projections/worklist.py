@@ -127,7 +127,7 @@ def _of_return(case: Case, ret: Return, policy: Policy) -> Iterator[Waiting]:
     arrived = [each.at for box in ret.boxes.values() if box.taken_in for each in box.arrivals]
     waiting = ret.status in ("received", "inspected") and not asked
     arrived_since = ret.inspected_at is None or any(at > ret.inspected_at for at in arrived)
-    if (waiting or arrived_since) and ret.taken_in and ret.anything_uninspected():
+    if (waiting or arrived_since) and ret.taken_in and not ret.wholly_refused and ret.anything_uninspected():
         yield Waiting("inspect", "return", ret.return_id, zone_name)
     if ret.status not in ("withdrawn", "sent_back") and ret.anything_to_send_back():
         yield Waiting("send_back", "return", ret.return_id, zone_name)

@@ -11,7 +11,7 @@ from returnable.domain.lifecycles import MACHINES, drawing
 @click.argument("name", required=False)
 @click.option("--format", "form", type=click.Choice(["mermaid", "table"]), default="table", show_default=True)
 def lifecycles(name: str | None, form: str) -> None:
-    """The state machines, as tables or diagrams. There is one each for orders, returns, labels, refunds and claims.
+    """The state machines, as tables or diagrams. There is one each for orders, returns, labels, refunds, claims and arrivals.
 
     \b
     returnable lifecycles return

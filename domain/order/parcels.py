@@ -225,6 +225,8 @@ def _did_not_arrive(
         return DecisionResult()
     if parcel.delivered_at is not None:
         reason = f"parcel {parcel_id} {what}, but it was delivered at {to_text(parcel.delivered_at)}"
+    elif order.status == "cancelled":
+        reason = f"parcel {parcel_id} {what}, and the order is cancelled"
     else:
         reason = f"parcel {parcel_id} {what}: its units have to be shipped again, or cancelled"
     return now.fact(order.stream, event, [reason])

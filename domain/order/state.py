@@ -271,18 +271,20 @@ class Order(Aggregate):
             cancelled = max(0, cancelled - quantity)
             yield name, begin, end
 
-    def to_reship(self, line_id: str, settled: int) -> Iterator[str | None]:
+    def to_reship(self, line_id: str, settled: Held) -> Iterator[str | None]:
         """Who waits for units of a line of which no ordinary fulfilment knows.
 
         The claims whose replacement is in no parcel yet, and the buyer (``None``) of units that are in none since a parcel
         was lost or came back. As long as the line is not shipped completely, nobody can tell one unit from another, so the
-        buyer waits for those. ``settled``: how many units have got another remedy, or wait for one. Most were shipped.
+        buyer waits for those. ``settled``: the units that have got another remedy, or wait for one. Most were shipped; those
+        that are in no parcel any more are not to be shipped again.
         """
         if self.status == "cancelled":
             return
         gone = [parcel for parcel in self.parcels.values() if parcel.gone is not None]
         went = any(parcel.units.get(line_id) or not parcel.shipments for parcel in gone)
-        served = max(self.in_parcels(line_id), settled)
+        settled_gone = sum(settled.get(parcel.parcel_id, 0) for parcel in gone)
+        served = max(self.in_parcels(line_id) + settled_gone, settled.total)
         for name, begin, end in self._places(line_id):
             if end > max(begin, served) and (went or name is not None):
                 yield name

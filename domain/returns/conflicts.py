@@ -62,7 +62,7 @@ def _impossible_times(ret: Return, order: Order, event: Event) -> Iterator[str]:
         what = what.format(event.label_id)
         before = [("it was issued", ret.labels[event.label_id].issued.at)]
     elif isinstance(event, ReturnShipped | Received | ParcelRejected):
-        before = [("the return was asked for", ret.asked_at)]
+        before = [("the wrong item was reported" if ret.of_claim else "the return was asked for", ret.asked_at)]
         before += [(f"parcel {parcel_id} was delivered", at) for parcel_id, at in _deliveries(ret, order)]
     if isinstance(event, ReturnShipped):
         if event.label_id is not None:
@@ -102,14 +102,16 @@ def _states(ret: Return, event: Event) -> Iterator[str]:
     arrives = isinstance(event, Received | ParcelRejected)
     if isinstance(event, LabelReceived):
         return
-    if ret.status == "declined":
+    if ret.status == "declined" and not (isinstance(event, SentBack) and ret.received is not None):
         yield f"the return was declined, but {_said(event)}"
     if ret.status == "withdrawn" and ret.withdrawn is not None:
         yield f"the return was withdrawn at {to_text(ret.withdrawn.at)}, but {_said(event)}"
     if ret.status in ("refunded", "refund_failed") and arrives and ret.received is None:
         yield f"the return was paid before it arrived: {_said(event)}"
-    went_back = arrives and any(count > ret.rejected.get(line_id, 0) for line_id, count in ret.sent_back.items())
-    if went_back or (ret.status == "sent_back" and isinstance(event, Received | ParcelRejected | Inspected)):
+    went_back = any(count > ret.rejected.get(line_id, 0) for line_id, count in ret.sent_back.items())
+    if (went_back and _comes_again(ret, event)) or (
+        ret.status == "sent_back" and isinstance(event, Received | ParcelRejected | Inspected)
+    ):
         yield f"its units were sent back to the customer, but {_said(event)}"
     if isinstance(event, ParcelLost) and ret.received is not None and all(box.arrivals for box in ret.boxes.values()):
         yield f"the parcel arrived at {to_text(ret.received.at)}, but it was reported lost at {to_text(event.occurred_at)}"
@@ -129,6 +131,14 @@ def _states(ret: Return, event: Event) -> Iterator[str]:
             if line.quantity > left:
                 sent = f"{units(line.quantity)} of line {line.line_id} {plural(line.quantity, 'was', 'were')} sent back"
                 yield f"{sent}, but {left} rejected {plural(left, 'unit is', 'units are')} here"
+
+
+def _comes_again(ret: Return, event: Event) -> bool:
+    """Whether a box arrives that was refused before, or one for which no unit is left. Another box was never sent back."""
+    if not isinstance(event, Received | ParcelRejected):
+        return False
+    box = ret.boxes.get(ret.meant(event))
+    return (box is not None and box.refused) or not ret.anything_uninspected()
 
 
 def _said(event: Event) -> str:

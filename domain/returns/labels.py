@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from returnable.domain.aggregate import not_allowed
@@ -23,12 +23,12 @@ def issue_label(
     order: Order,
     command: IssueLabel,
     now: DecisionContext,
-    others: Iterable[Return],
+    returns: Sequence[Return],
     held: Mapping[str, Held],
 ) -> DecisionResult:
     """Issue a prepaid label. After one has voided at its deadline, only an override allows another for the same units.
 
-    ``others`` are the other returns of the order, and ``held`` says which units are in any return or claim.
+    ``returns`` are those of the order, as they were asked for; ``held`` says which units are in any return or claim.
     """
     ret.check_allows("LabelIssued", command.command)
     if command.box_id is None and ret.status not in ("authorized", "labelled"):
@@ -45,7 +45,7 @@ def issue_label(
     spent = None if ret.comes_free else ret.spent_label(now.at, command.box_id)
     grounds: Grounds = {"label_id": command.label_id}
     if spent is None and not ret.comes_free:
-        earlier = _given_up(ret, order, now.at, others, held)
+        earlier = _given_up(ret, order, now.at, returns, held)
         if earlier is not None:
             grounds["voided_return_id"] = earlier.return_id
             spent = earlier.spent_label(now.at)
@@ -75,24 +75,27 @@ def issue_label(
 
 
 def _given_up(
-    ret: Return, order: Order, at: datetime, others: Iterable[Return], held: Mapping[str, Held]
+    ret: Return, order: Order, at: datetime, returns: Sequence[Return], held: Mapping[str, Held]
 ) -> Return | None:
     """The return from which some of these units come whose label voided by itself before it gave them up.
 
-    Units of one line in one parcel are alike: as long as there are enough that no such return had, it took those.
+    Units of one line in one parcel are alike: as long as there are enough that no such return had, it took those. So did
+    the returns that were asked for before it; those after it took what was left.
     """
-    others = [*others]
+    place = [each.return_id for each in returns].index(ret.return_id)
+    before, after = returns[:place], [each for each in returns[place + 1 :] if not each.cancelled]
     for line in ret.lines:
-        given_up = {other.return_id: other.given_up(line.line_id, at) for other in others}
+        given_up = {other.return_id: other.given_up(line.line_id, at) for other in before}
         own = ret.held(line.line_id)
         for parcel_id, count in own.items():
             if parcel_id is None:
                 continue
             elsewhere = held[line.line_id].get(parcel_id, 0) - count
+            elsewhere -= sum(other.held(line.line_id).get(parcel_id, 0) for other in after)
             free = order.parcels[parcel_id].units.get(line.line_id, 0) - elsewhere
             barred = sum(units[parcel_id] for units in given_up.values())
             if barred > 0 and count > free - barred:
-                return next(other for other in reversed(others) if given_up[other.return_id][parcel_id] > 0)
+                return next(other for other in reversed(before) if given_up[other.return_id][parcel_id] > 0)
     return None
 
 

@@ -131,10 +131,10 @@ class Box:
 
     @property
     def sent(self) -> Happened | None:
-        """When it was handed over; without a hand-over its arrival is the only proof."""
+        """When it was handed over; without a hand-over its arrivals are the only proof, the earliest that can be."""
         if self.shipped is not None:
             return Happened(self.shipped.at, self.shipped.version)
-        return None if self.received is None else Happened(self.received.proven_at, self.received.version)
+        return min((Happened(told.proven_at, told.version) for told in self.arrivals), default=None)
 
 
 def _unnamed_first(box: tuple[str | None, Box]) -> bool:

@@ -82,7 +82,8 @@ def receive_return(
     shipped = box.shipped
     weighing = now.weighing(Received, order, ret)
     # An arrival before the request cannot be: then it proves no more than that the parcel is here now.
-    sent_at = shipped.at if shipped else received_at if received_at >= ret.asked_at else now.at
+    arrived_at = received_at if received_at >= ret.asked_at else now.at
+    sent_at = arrived_at if box.sent is None else box.sent.at if shipped else min(arrived_at, box.sent.at)
     void_at = ret.void_at(command.box_id or box_id)
     proof = "arrival" if shipped is None else shipped.proof or "recorded hand-over"
     grounds: Grounds = {"sent_at": to_text(sent_at), "proven_by": proof}

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
+from usual import a_labelled_return
 from usual import a_whole_labelled_return as labelled
 
 from returnable.testing import (
@@ -34,6 +35,7 @@ from returnable.testing import (
     request_refund,
     request_return,
     run_deadlines,
+    void_label,
     withdraw_return,
 )
 
@@ -65,6 +67,26 @@ def two_boxes() -> Scenario:
         record_return_shipment("L-1", at="2026-03-10 09:00"),
         record_return_shipment("L-2", at="2026-03-11 09:00"),
         receive_return(box_id="1", at="2026-03-13 09:00"),
+    )
+
+
+def test_a_box_that_comes_after_a_late_one_was_sent_back_is_no_conflict() -> None:
+    story = given(
+        an_order(quantity=2, delivered=DELIVERED),
+        request_return(2, at="2026-03-09 12:00"),
+        issue_label("L-1", box_id="1", at="2026-03-09 12:30"),
+        issue_label("L-2", box_id="2"),
+        record_return_shipment("L-2", at="2026-03-10 09:00"),
+        declined(receive_return(box_id="1", at="2026-03-13 09:00")),
+        record_send_back(1),
+    ).at("2026-03-16 09:00")
+
+    story.when(receive_return(box_id="2")).then("Received")
+    story.when(inspect_return(1)).then("Inspected")
+
+    assert work(story) == ["request_refund"]
+    story.when(declined(receive_return(box_id="1", received_at="2026-03-13 10:00"))).then(
+        "ParcelRejected", "ExceptionRaised"
     )
 
 
@@ -483,6 +505,28 @@ def test_an_impossible_arrival_saves_no_late_parcel() -> None:
     story.then_view("return/R-1", late=True)
 
 
+@pytest.mark.parametrize("impossible_first", [True, False])
+def test_an_impossible_arrival_makes_no_parcel_late(impossible_first: bool) -> None:
+    impossible, real = "2026-03-09 11:00", "2026-03-11 09:00"
+    told = [receive_return(received_at=each) for each in sorted([impossible, real], reverse=not impossible_first)]
+    story = given(labelled(price="100.00")).at("2026-03-16 09:00").when(*told)
+
+    story.when(inspect_return()).then("Inspected")
+
+    story.then_view("return/R-1", status="inspected", late=False, labels=[{"status": "used"}])
+    story.when(request_refund()).then_view("refund/F-1", total="80.00")
+
+
+def test_another_arrival_of_what_was_taken_in_is_judged_by_the_earlier_one() -> None:
+    story = given(labelled(), receive_return(at="2026-03-11 09:00")).at("2026-03-16 09:00")
+
+    story.when(receive_return(received_at="2026-03-12 09:00")).then("Received", "ExceptionRaised")
+
+    story.then_clause("returns.ship_by", "pass", sent_at="2026-03-11 09:00")
+    story.then_view("return/R-1", late=False, received_at="2026-03-11 09:00")
+    assert (story.desk.redecide(), story.desk.verify().problems) == ((), ())
+
+
 def test_an_arrival_before_the_hand_over_saves_no_late_parcel() -> None:
     story = given(labelled(), record_return_shipment(at="2026-03-12 09:00"))
 
@@ -530,6 +574,16 @@ def test_units_taken_out_of_a_return_after_its_label_voided_get_no_other_label()
     story.when(issue_label("L-2", return_id="R-2")).then_declined("returns.ship_by")
 
 
+def test_of_two_returns_the_one_that_was_asked_for_first_has_the_units_that_had_no_such_label() -> None:
+    story = given(a_labelled_return(2, quantity=3), reduce_return(1, at="2026-03-12 09:00"))
+    story.given(request_return(return_id="R-2"), request_return(return_id="R-3"))
+
+    story.when(issue_label("L-3", return_id="R-3")).then_declined("returns.ship_by")
+    story.when(issue_label("L-2", return_id="R-2")).then("LabelIssued")
+    story.given(void_label("L-2", return_id="R-2"), withdraw_return("R-2"))
+    story.when(issue_label("L-3", return_id="R-3")).then("LabelIssued")
+
+
 # ---- fewer units, or none -----------------------------------------------------------------------------------------------
 
 
@@ -575,6 +629,18 @@ def test_the_bundled_policy_names_no_such_day() -> None:
     story = given(an_order(delivered=DELIVERED), request_return(at="2026-03-09 12:00")).at("2027-03-09 12:00")
 
     assert work(story) == []
+
+
+def test_what_comes_for_a_declined_return_is_only_sent_back() -> None:
+    asked = declined(request_return(channel="phone", at="2026-03-09 12:00"))
+    story = given(an_order(delivered=DELIVERED), asked, receive_return(at="2026-03-12 09:00"))
+    assert work(story, "exception") == ["send_back"]
+
+    story.when(record_send_back()).then("SentBack")
+
+    assert work(story, "exception") == []
+    story.when(record_send_back()).then("SentBack", "ExceptionRaised")
+    assert reasons(story) == ["1 unit of line 1 was sent back, but 0 rejected units are here"]
 
 
 @pytest.mark.parametrize("end", ["declined", "withdrawn", "sent_back"])

@@ -177,6 +177,14 @@ def test_a_parcel_that_does_not_arrive_is_work_and_its_units_can_be_shipped_agai
     story.then_view("order/A-1", status="delivered")
 
 
+def test_nobody_is_told_to_ship_again_what_is_cancelled() -> None:
+    story = given(TWO, request_cancellation(), record_shipment(shipped_at="2026-03-02 10:30", at="2026-03-02 13:00"))
+
+    story.when(record_parcel_returned()).then("ReturnedToSender", "ExceptionRaised")
+
+    assert last_reasons(story) == ["parcel P-1 came back to the sender, and the order is cancelled"]
+
+
 def test_a_parcel_that_turns_up_after_all_is_delivered_with_an_exception() -> None:
     story = given(ORDERED, record_shipment(at=SHIPPED), report_parcel_lost(at="2026-03-10 09:00"))
 

@@ -10,6 +10,7 @@ from usual import a_delivered_order
 
 from returnable.testing import (
     Scenario,
+    a_return,
     an_order,
     cancel_order,
     correct_delivery,
@@ -125,6 +126,28 @@ def test_a_unit_that_was_cancelled_in_the_place_of_a_replacement_is_not_shipped(
     story = replaced()
 
     story.when(cancel_order()).then("UnitsCancelled")
+
+    assert reship(story) == []
+
+
+def test_a_lost_unit_that_was_paid_back_is_not_shipped_again_with_the_others() -> None:
+    paid = a_return(requested="2026-03-09 12:00", refunded="2026-03-11 10:00")
+    story = given(a_delivered_order(quantity=2), paid, correct_delivery(), report_parcel_lost())
+    assert reship(story) == ["A-1"]
+
+    story.given(record_shipment("P-2", 1))
+    assert reship(story) == []
+
+    story.given(report_parcel_lost("P-2"))
+    assert reship(story) == ["A-1"]
+
+
+def test_a_lost_unit_that_was_replaced_is_shipped_once() -> None:
+    story = replaced()
+    story.given(correct_delivery(), report_parcel_lost())
+    assert reship(story) == ["C-1"]
+
+    story.given(record_shipment("P-2", 1))
 
     assert reship(story) == []
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from reading import last_reasons
 from usual import a_delivered_order
 
 from returnable.testing import (
@@ -23,6 +24,7 @@ from returnable.testing import (
     request_refund,
     request_return,
     resolve_claim,
+    run_deadlines,
     withdraw_return,
 )
 
@@ -131,6 +133,23 @@ def test_a_contact_ends_the_promise() -> None:
 
     story.at("2026-03-11 12:00").then_view("claim/C-1", contacted_at="2026-03-10 12:00", overdue=False)
     assert contacts(story) == []
+
+
+def test_a_contact_before_the_report_keeps_no_promise() -> None:
+    told = record_claim_contact(contacted_at="2026-03-09 11:59:59")
+    story = given(a_claimed_order()).at("2026-03-10 12:00:01").when(told).then("ClaimContacted", "ExceptionRaised")
+
+    assert last_reasons(story) == [
+        "the customer was contacted at 2026-03-09T15:59:59Z, before the wrong item was reported at 2026-03-09T16:00:00Z"
+    ]
+    story.then_view("claim/C-1", contacted_at=None, overdue=True)
+    assert contacts(story) == [("C-1", True)]
+    story.when(run_deadlines()).then("ContactMissed")
+    assert (story.desk.redecide(), story.desk.verify().problems) == ((), ())
+
+    story.when(told).then()
+    story.when(record_claim_contact(contacted_at="2026-03-09 12:00")).then("ClaimContacted")
+    story.then_view("claim/C-1", contacted_at="2026-03-09 12:00", overdue=False)
 
 
 @pytest.mark.parametrize("remedy", ["refund", "both"])
