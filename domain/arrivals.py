@@ -109,8 +109,9 @@ def assign(arrival: UnannouncedArrival, command: AssignArrival, now: DecisionCon
     if arrival.assigned is not None and _place(arrival.assigned) == (assigned_to, command.parcel_id, command.box_id):
         return DecisionResult()
     if arrival.assigned is not None:
-        where = arrival.assigned.assigned_to.replace("/", " ", 1)
-        raise arrival.not_allowed(command.command, f"it is assigned to {where}")
+        where, parcel_id = arrival.assigned.assigned_to.replace("/", " ", 1), arrival.assigned.parcel_id
+        part = "" if parcel_id is None else f"parcel {parcel_id} of "
+        raise arrival.not_allowed(command.command, f"to {part}{where}")
     arrival.check_allows("ArrivalAssigned", command.command)
     return now.record(
         arrival.stream,

@@ -254,6 +254,8 @@ def report_wrong_item(
 def add_evidence(claim: Claim, command: AddClaimEvidence, now: DecisionContext) -> DecisionResult:
     """Evidence came later; the first notice keeps its time."""
     claim.check_allows("EvidenceAdded", command.command)
+    if claim.evidence.issuperset(command.attachments):
+        return DecisionResult()
     return now.record(claim.stream, EvidenceAdded, command.added_at, evidence=tuple(dict.fromkeys(command.attachments)))
 
 

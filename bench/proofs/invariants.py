@@ -441,9 +441,10 @@ def _what_does(item: Waiting, found: Found) -> Iterator[Fields]:
         )
     elif item.kind == "reship":
         order = case.order
-        sent = _units({line_id: order.to_ship(line_id) for line_id in order.lines})
-        parcel = {"parcel_id": found.new("P"), "carrier": "fedex", "tracking_number": "T-next"}
-        yield _on(order.stream, "record_shipment", **parcel, lines=sent)
+        left = [line_id for line_id in order.lines for _ in range(order.to_ship(line_id))]
+        for count, line_id in enumerate(left):  # one by one: the task must not stay until more than is owed is sent
+            parcel = {"parcel_id": f"P-next-{count}", "carrier": "fedex", "tracking_number": "T-next"}
+            yield _on(order.stream, "record_shipment", **parcel, lines=_units({line_id: 1}))
     elif item.kind == "request_refund":
         yield next(_ways("request_refund", item_stream, found))
     else:  # refund_short, refund_overdue

@@ -99,6 +99,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "record_claim_contact": {"claim_id": "C-1", "contacted_at": SEEN},
     "resolve_claim": {"claim_id": "C-1", "remedy": "refund", "quantity": 1},
     "deny_claim": {"claim_id": "C-1", "reason": "No"},
+    "record_arrival": {"arrival_id": "D-1", "carrier": "ups", "tracking_number": "T", "order_reference": "A-1"}
+    | {"notes": "A red box", "arrived_at": SEEN},
+    "assign_arrival": {"arrival_id": "D-1", "return_id": "R-1", "box_id": "1"},
+    "dismiss_arrival": {"arrival_id": "D-1", "reason": "It is for the neighbour"},
     "notify_customer": {"subject": SUBJECT, "notice": "Hello", "notified_at": SEEN},
     "close_exception": {"subject": SUBJECT, "reason": "Seen", "exception_id": "order/A-1#2"},
     "override": {"subject": SUBJECT, "clause": "returns.window", "reason": "Nice", "approved_by": "Ann"}
@@ -211,6 +215,8 @@ def test_there_is_a_sample_of_every_command_that_says_everything_it_can() -> Non
         said = set(sample(command))
         if {"return_id", "claim_id"} <= set(model.model_fields):  # it names exactly one of them
             said |= {"order_id", "return_id", "claim_id"} & set(model.model_fields)
+        if command == "assign_arrival":  # of an order it names the parcel
+            said.add("parcel_id")
         assert said == set(model.model_fields)
         assert parse_command(sample(command)).command == command
 

@@ -199,7 +199,7 @@ def live(world: World, seeds: Iterable[int]) -> None:
             check_case(world, touched)
         if isinstance(came, Outcome) and command is not None and command.command_id is not None:
             check_repeated(world, command, came)
-        if touched is not None and number % 6 == 0:
+        if touched is not None and touched.arrival is None and number % 6 == 0:
             check_eligibility(world, touched)
     for case in world.cases:
         check_steps(world, case)

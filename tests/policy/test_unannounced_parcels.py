@@ -215,7 +215,9 @@ def test_an_assigned_parcel_stays_where_it_is() -> None:
     story = given(a_labelled_return(), record_arrival(), assign_arrival())
 
     elsewhere = assign_arrival(order_id="A-1", parcel_id="P-1")
-    story.when(elsewhere).then_error("transition.not_allowed", message="it is assigned to return R-1", allowed=[])
+    story.when(elsewhere).then_error(
+        "transition.not_allowed", message="arrival D-1 is assigned (to return R-1)", allowed=[]
+    )
     story.when(dismiss_arrival()).then_error("transition.not_allowed", state="assigned", allowed=[])
 
 
