@@ -676,8 +676,11 @@ def who_waits_for_a_parcel_is_on_the_list(found: Found) -> Iterator[str]:
             packed.get(each, order.parcels[each].units).get(line_id, 0) for each in {*packed, *delivered} - gone
         )
         remedied = [*(ret for ret in case.returns.values() if not ret.cancelled), *case.claims.values()]
-        settled = sum(sum(each.held(line_id).values()) for each in remedied)
-        missing = count - order.cancelled(line_id) - max(there, settled)
+        settled = Counter[str | None]()
+        for each in remedied:
+            settled.update(each.held(line_id))
+        there += sum(settled[parcel_id] for parcel_id in gone)  # it got a remedy, so nobody ships it again
+        missing = count - order.cancelled(line_id) - max(there, settled.total())
         for of_line, claim, replaced in granted:
             if of_line == line_id:
                 expected |= {claim} if missing > 0 else set()

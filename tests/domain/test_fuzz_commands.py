@@ -578,6 +578,7 @@ def test_a_question_is_as_strict_as_a_command(query: str) -> None:
         "return": {"return_id": "R-1"},
         "refund": {"refund_id": "F-1"},
         "claim": {"claim_id": "C-1"},
+        "arrival": {"arrival_id": "D-1"},
         "worklist": {"kinds": ["inspect"]},
         "audit": {"stream": "order/A-1"},
     }[query]
