@@ -61,7 +61,7 @@ def way_back_values(ret: Return, tz: ZoneInfo) -> dict[str, Any]:
     def label_values(label: Label) -> dict[str, Any]:
         return {
             "label_id": label.label_id,
-            "status": "void" if label.status == "void_by_hand" else label.status,
+            "status": "issued" if label.unused else "void" if label.status == "void_by_hand" else label.status,
             "tracking_number": label.tracking_number,
             "received_at": shown(label.received and label.received.at),
             "void_at": in_zone(label.void_at, tz),

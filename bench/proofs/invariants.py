@@ -378,7 +378,8 @@ def nothing_owed_is_forgotten(found: Found) -> Iterator[str]:
 def _owed_now(found: Found) -> Iterator[tuple[str, int]]:
     """The subjects for which a refund is due by the events alone, with what the policy owes for them."""
     case = found.case
-    streams = [ret.stream for ret in case.returns.values() if ret.inspected_at is not None and ret.anything_accepted()]
+    returns = (ret for ret in case.returns.values() if not ret.called_off)
+    streams = [ret.stream for ret in returns if ret.inspected_at is not None and ret.anything_accepted()]
     streams += [claim.stream for claim in case.claims.values() if claim.remedy in ("refund", "both")]
     order = case.order
     if units_cancelled(case.refund_subject(order.stream)):

@@ -52,7 +52,7 @@ def _units(order: Order, command: CancelOrder, free: Mapping[str, int]) -> tuple
 def _free(order: Order, line_id: str, held: Mapping[str, Held]) -> int:
     # The customer's cancellation does not count: the shop may have cancelled elsewhere, too.
     elsewhere = held[line_id].get(None, 0) - held[line_id].cancelled
-    return max(0, order.to_ship(line_id) - elsewhere)
+    return max(0, order.to_ship(line_id) - elsewhere - order.held_in_gone(held[line_id]))
 
 
 def _known(order: Order, line: Units, held: Mapping[str, Held]) -> str:

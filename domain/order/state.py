@@ -283,11 +283,14 @@ class Order(Aggregate):
             return
         gone = [parcel for parcel in self.parcels.values() if parcel.gone is not None]
         went = any(parcel.units.get(line_id) or not parcel.shipments for parcel in gone)
-        settled_gone = sum(settled.get(parcel.parcel_id, 0) for parcel in gone)
-        served = max(self.in_parcels(line_id) + settled_gone, settled.total)
+        served = max(self.in_parcels(line_id) + self.held_in_gone(settled), settled.total)
         for name, begin, end in self._places(line_id):
             if end > max(begin, served) and (went or name is not None):
                 yield name
+
+    def held_in_gone(self, held: Held) -> int:
+        """How many of the units that are held came in parcels that are lost or back by now: nobody ships them again."""
+        return sum(held.get(parcel.parcel_id, 0) for parcel in self.parcels.values() if parcel.gone is not None)
 
     def parcels_by_shipment(self) -> list[Parcel]:
         """The parcels in the order of their hand-over, whichever was reported first."""

@@ -355,3 +355,13 @@ def test_a_unit_that_is_on_its_way_shows_no_return_window_of_another() -> None:
 
     assert story.ask("order/A-1")["lines"][0]["return_before"] is None
     assert story.ask("eligibility/A-1")["lines"][0]["return"]["return_before"] is None
+
+
+def test_a_unit_that_was_paid_back_is_not_cancelled_because_its_parcel_was_lost_after_all() -> None:
+    story = given(an_inspected_return(), request_refund(), record_refund_result())
+    story.given(correct_delivery(delivered_at=None), report_parcel_lost())
+
+    why = "each of its units is in a parcel, in a return or claim, or cancelled"
+    story.when(cancel_order()).then_error("transition.not_allowed", message=why)
+
+    assert "reship" not in {kind for kind, _ in work(story)}

@@ -45,9 +45,11 @@ def test_verify_ends_with_status_1_and_names_every_problem(shop: Path) -> None:
     assert status == 1
     assert "return R-1: its id was given in case 'A-1', but is not kept\n" in out
     assert "return/R-1#9: return/R-1#6 is missing before it\n" in out
-    assert out.endswith(": 2 problems\n")
+    assert out.endswith(": 4 problems\n")
     assert as_json[0] == 1
-    assert [one["where"] for one in json.loads(as_json[1])["problems"]] == ["return/R-1#9", "return R-1"]
+    where = [one["where"] for one in json.loads(as_json[1])["problems"]]
+    assert where[:2] == ["return/R-1#9", "return R-1"]
+    assert all(one.startswith("tracking ") and one.endswith("/A-1") for one in where[2:])
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])

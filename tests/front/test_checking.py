@@ -131,7 +131,7 @@ def test_what_if_appends_nothing(shop: Path) -> None:
     ("arguments", "message"),
     [
         (("redecide", "R-1", "--all"), "SUBJECT and --all exclude each other"),
-        (("redecide", "R-9"), "there is no order, return, claim or refund 'R-9'"),
+        (("redecide", "R-9"), "there is no order, return, claim, refund or arrival 'R-9'"),
         (("what-if",), "Missing option '--policy'"),
         (("what-if", "--policy", "nowhere.toml"), "nowhere.toml: cannot be read: No such file or directory"),
         (

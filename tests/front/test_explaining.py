@@ -200,8 +200,8 @@ def test_edges_as_json_and_of_what_time_does_not_change(store: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("why", "nope"), "subject: there is no order, return, claim or refund 'nope'"),
-        (("why", "nope#3"), "subject: there is no order, return, claim or refund 'nope'"),
+        (("why", "nope"), "subject: there is no order, return, claim, refund or arrival 'nope'"),
+        (("why", "nope#3"), "subject: there is no order, return, claim, refund or arrival 'nope'"),
         (("why", "A-1"), "nothing was decided by the policy on order/A-1 itself (in its case: return/R-1#2"),
         (("why", "A-1#2"), "Shipped holds no ruling and sets no deadline; can be explained: 1 Confirmed, 3 Delivered"),
         (("why", "R-1", "--event", "9"), "return/R-1 has no event 9 that counts"),

@@ -371,7 +371,7 @@ def test_a_damaged_case_is_told_and_not_recorded(shop: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("R-9",), "there is no order, return, claim or refund 'R-9'"),
+        (("R-9",), "there is no order, return, claim, refund or arrival 'R-9'"),
         (("order/A-9",), "there is no order 'A-9'"),
         (("A-1", "-"), "OUT: '-' is not a folder and does not end in .scenario.jsonl"),
         (("A-1", "case.json"), "OUT: 'case.json' is not a folder and does not end in .scenario.jsonl"),

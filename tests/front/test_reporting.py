@@ -112,7 +112,7 @@ def test_as_of_and_known_at_are_options(store: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("R-9",), "there is no order, return, claim or refund 'R-9'"),
+        (("R-9",), "there is no order, return, claim, refund or arrival 'R-9'"),
         (("return/R-9",), "return_id: there is no return 'R-9'"),
         (("R-1", "--as-of", "yesterday"), "--as-of: 'yesterday' is not an RFC 3339 instant"),
         (("R-1", "--as-of", "2026-03-01T00:00:00-05:00"), "return_id: there is no return 'R-1'"),

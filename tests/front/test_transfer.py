@@ -206,7 +206,7 @@ def test_a_file_of_the_store_is_known_by_every_name_it_has(
         (("--format", "csv", "--no-views", "-"), "--no-views and --policies need --format scenario"),
         (("--format", "csv", "--redact-key", "k", "-"), "--redact-key needs --redact"),
         (("--format", "csv", "--redact", "--redact-key", "", "-"), "--redact-key: is empty"),
-        (("--format", "csv", "--subject", "R-9", "-"), "there is no order, return, claim or refund 'R-9'"),
+        (("--format", "csv", "--subject", "R-9", "-"), "there is no order, return, claim, refund or arrival 'R-9'"),
         (("--format", "csv", "--from", "March", "-"), "--from: 'March' is not an RFC 3339 instant"),
         (("--format", "csv", "--from", "2026-03-02T00:00:00Z", "--to", "2026-03-01T00:00:00Z", "-"), "must be before"),
         (("--format", "xml", "-"), "'xml' is not one of"),

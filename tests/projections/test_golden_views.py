@@ -26,7 +26,7 @@ STORY = ROOT / "tests" / "golden_views.py"
 
 EXPECTED = {
     "orders": "1044012dcebf0564df07714ef5b78ad11ae2f76adf30e035c34d26c24cbf9e1d",
-    "returns": "d3cb702d69c936432217e81c7012a83e6affcc478d7088fd6a3c9ee756618494",
+    "returns": "6d31726a8b7e85fa19ae05785314099aec9b9f0cde1b926dec3f21a3898e2f9f",
     "refunds": "3ce61e0e508b9c973881754f465e99c3be315c450b5e1504fc1cfdb35aa75c86",
     "claims": "40100ad7294fccec83cec9fd227b806fd392397fbaf75540628efe38b311b764",
     "worklist": "70db63f3180e6fc492e08da761a712dfba39543c323c97ab02806ee66696cf10",
