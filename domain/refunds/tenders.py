@@ -122,9 +122,10 @@ def _paid_already(about: RefundSubject, owed: Owed) -> Iterator[tuple[str, int, 
     order = about.order
     cancelled = {name: _value(order, name, count) for name, count in order.cancelled_elsewhere.items()}
     bound = Counter({name: _value(order, name, count) for name, count in units_paid(about.others()).items()})
-    for refund in about.refunds:
-        if refund.elsewhere is not None:
-            yield refund.refund_id, *_for_these_units(order, refund, refund.elsewhere, owed, cancelled, bound)
+    elsewhere = [(refund, refund.elsewhere) for refund in about.refunds if refund.elsewhere is not None]
+    # Money for named units is good for no others, so it counts first.
+    for refund, paid in sorted(elsewhere, key=lambda each: not each[1].lines):
+        yield refund.refund_id, *_for_these_units(order, refund, paid, owed, cancelled, bound)
     for attempts in about.others():
         too_much = on_its_way(attempts) - due_by(attempts)
         yield attempts[-1].refund_id, too_much, too_much

@@ -115,6 +115,19 @@ def test_units_that_are_named_bind_the_refund_to_them_and_the_rest_counts_for_al
     assert ledger(story) == [("p-1", "1100.00", "1100.00", "0.00", "0.00")]
 
 
+def test_money_for_named_units_counts_before_money_for_no_unit_in_particular() -> None:
+    story = given(an_order(price="600.00", quantity=2, delivered=DELIVERED))
+    story.given(record_refund("600.00", kind="dispute"))
+    story.given(record_refund("200.00", refund_id="G-2", kind="dispute", lines=[{"line_id": "1", "quantity": 2}]))
+
+    story.given(back("R-1"), request_refund(), back("R-2"), request_refund("F-2", return_id="R-2"))
+
+    assert [each["amount"] for each in story.ask("refund/F-1")["credits"]] == ["100.00", "500.00"]
+    assert story.ask("refund/F-2")["total"] == "400.00"
+    story.given(record_refund_result(refund_id="F-2"))
+    assert ledger(story) == [("p-1", "1200.00", "1200.00", "0.00", "0.00")]
+
+
 def test_a_refund_without_units_is_used_up_by_the_first_that_are_owed() -> None:
     story = given(an_order(lines=TWO_LINES, delivered=DELIVERED), record_refund("700.00", kind="dispute"), back("R-1"))
     story.given(request_refund(), back("R-2", {"2": 1}))
