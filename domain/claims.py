@@ -58,6 +58,8 @@ class Claim(Aggregate):
     claim_id: str
     opened: ClaimOpened = field(init=False)
     evidence: frozenset[str] = frozenset()
+    evidence_told: frozenset[tuple[datetime, frozenset[str]]] = frozenset()
+    """What came later, and when."""
     contacts: tuple[Happened, ...] = ()
     """Every report that the customer was contacted."""
     contact_missed: Happened | None = None
@@ -145,6 +147,7 @@ class Claim(Aggregate):
             self.evidence = frozenset(event.evidence)
         elif isinstance(event, EvidenceAdded):
             self.evidence |= frozenset(event.evidence)
+            self.evidence_told |= {(event.occurred_at, frozenset(event.evidence))}
         elif isinstance(event, ClaimContacted):
             self.contacts += (happened,)
         elif isinstance(event, ContactMissed):
@@ -254,7 +257,7 @@ def report_wrong_item(
 def add_evidence(claim: Claim, command: AddClaimEvidence, now: DecisionContext) -> DecisionResult:
     """Evidence came later; the first notice keeps its time."""
     claim.check_allows("EvidenceAdded", command.command)
-    if claim.evidence.issuperset(command.attachments):
+    if (command.added_at or now.at, frozenset(command.attachments)) in claim.evidence_told:
         return DecisionResult()
     return now.record(claim.stream, EvidenceAdded, command.added_at, evidence=tuple(dict.fromkeys(command.attachments)))
 

@@ -268,3 +268,12 @@ def test_a_merchant_without_the_evidence_clause_settles_at_once() -> None:
     story = given(a_delivered_order(), a_claim(reported="2026-03-09 12:00", attachments=[]), policy=policy)
 
     story.when(resolve_claim()).then("ClaimResolved")
+
+
+def test_evidence_told_twice_is_recorded_once_and_told_later_again() -> None:
+    story = given(a_delivered_order(), report_wrong_item(attachments=["item_picture"], at="2026-03-09 12:00"))
+    shown = add_claim_evidence(attachments=["order_confirmation"])
+
+    story.at("2026-03-09 13:00").when(shown).then("EvidenceAdded")
+    story.when(shown).then()
+    story.at("2026-03-09 14:00").when(shown).then("EvidenceAdded")
