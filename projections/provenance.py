@@ -193,11 +193,14 @@ def where_the_account_began(record: Record, result: ClauseResult, element: Eleme
 
 
 def the_hand_over(record: Record, result: ClauseResult, element: Element) -> Iterable[Recorded]:
-    """The hand-over that counts if one is recorded, else the arrival."""
+    """The hand-over that counts if one is recorded, else the first arrival; an impossible one counts when it was told."""
     sent_at = result.grounds.get("sent_at")
-    told = [entry for entry in record.own(ReturnShipped) if to_text(entry.event.occurred_at) == sent_at]
-    counts = result.grounds.get("proven_by") != "arrival"
-    return (told if counts and told else [record.decision])[-1:]
+    if result.grounds.get("proven_by") != "arrival":
+        told = [entry for entry in record.own(ReturnShipped) if to_text(entry.event.occurred_at) == sent_at]
+    else:
+        arrivals = record.own(Received, ParcelRejected)
+        told = [one for one in arrivals if sent_at in (to_text(one.event.occurred_at), to_text(one.event.recorded_at))]
+    return (told or [record.decision])[-1:]
 
 
 def _of_label(record: Record, result: ClauseResult) -> str:

@@ -403,12 +403,13 @@ class Behaviour:
                     yield self._made(often, "name_payout", self._payout, case, payment_id)
 
     def _of_arrival(self, arrival: UnannouncedArrival, case: Case) -> Iterator[Possibility]:
-        often = 1.5 if arrival.assigned is None else 0.02
+        if arrival.assigned is not None:
+            return
         targets: list[Fields] = [{"return_id": name} for name, ret in case.returns.items() if ret.status != "requested"]
         targets += [{"claim_id": name} for name in case.claims]
         targets += [{"order_id": case.case_id, "parcel_id": name} for name in case.order.parcels]
         for fields in targets:
-            made = self._fixed(often, "assign_arrival", case, arrival_id=arrival.arrival_id, **fields)
+            made = self._fixed(1.5, "assign_arrival", case, arrival_id=arrival.arrival_id, **fields)
             yield replace(made, arrival=arrival)
 
     # ---- commands ---------------------------------------------------------------------------------------------------------

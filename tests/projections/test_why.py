@@ -676,3 +676,14 @@ def test_a_label_voided_by_hand_and_an_override_are_explained_by_their_reasons()
 
     assert by_hand == ["It was printed twice.", "A strike."]
     assert told(story, "return/R-1").type == "LabelIssued"
+
+
+def test_a_second_arrival_is_judged_by_the_first_and_says_so() -> None:
+    story = Scenario().given(
+        a_labelled_return(), receive_return(at="2026-03-10 09:00"), receive_return(at="2026-03-20 09:00")
+    )
+
+    found = told(story, "return/R-1", 6)
+
+    (sent_at,) = [fact for one in found.clauses for fact in one.facts if fact.key == "sent_at"]
+    assert (sent_at.value, sent_at.sources) == ("2026-03-10T09:00:00-04:00", ("return/R-1#4",))
