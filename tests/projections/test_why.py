@@ -605,7 +605,7 @@ def check(view: WhyView, history: Sequence[Recorded]) -> None:
                 assert isinstance(fact.value, int | float)
                 assert {at, at - timedelta(seconds=fact.value)} <= held, where
         if one.override is not None:
-            assert places[one.override.event].event.type == "OverrideGranted"
+            assert places[one.override.event].event.type in ("OverrideGranted", "PayoutNamed")
     for deadline in view.deadlines:
         anchor = {*values_of(places[deadline.anchor])}
         assert datetime.fromisoformat(deadline.anchored_at).astimezone(UTC) in anchor

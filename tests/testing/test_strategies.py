@@ -266,11 +266,13 @@ def test_a_declined_return_shrinks_to_few_steps() -> None:
     assert repr(history[0].when) == "'2026-03-02T10:00:00-05:00'"
 
 
-def test_a_settled_claim_shrinks_to_five_steps() -> None:
+def test_a_settled_claim_shrinks_to_few_steps() -> None:
     history = simplest(histories(), lambda steps: any(step.command == "resolve_claim" for step in steps))
 
-    delivered = ["confirm_order", "record_shipment", "record_delivery"]
-    assert [step.command for step in history] == [*delivered, "report_wrong_item", "resolve_claim"]
+    told = [step.command for step in history]
+    assert told[:2] == ["confirm_order", "record_shipment"]
+    assert (told[-1], told.count("report_wrong_item")) == ("resolve_claim", 1)
+    assert len(told) <= 6, told
 
 
 def _declined(step: Step, command: str) -> bool:
