@@ -48,6 +48,12 @@ class Lifecycle(StateMachine):
     validate_trap_states = False
 
 
+def _did_not_arrive(confirmed: State, shipped: State, delivered: State, cancelled: State) -> TransitionList:
+    """A parcel was lost or came back: what a parcel of unknown contents holds depends on what the others hold."""
+    all_there = _move(delivered, shipped, delivered, cond="every_unit_delivered")
+    return _joined((all_there, _move(shipped, delivered), _stay(confirmed, shipped, cancelled)))
+
+
 class OrderLifecycle(Lifecycle):
     """An order: confirmed, shipped once any unit is with the carrier, delivered once every unit is.
 
@@ -76,17 +82,8 @@ class OrderLifecycle(Lifecycle):
         | delivered.to(shipped)
         | _stay(confirmed, shipped, cancelled)
     )
-    # What a parcel of unknown contents holds depends on what the others hold.
-    OutboundLost = (
-        _move(delivered, shipped, delivered, cond="every_unit_delivered")
-        | delivered.to(shipped)
-        | _stay(confirmed, shipped, cancelled)
-    )
-    ReturnedToSender = (
-        _move(delivered, shipped, delivered, cond="every_unit_delivered")
-        | delivered.to(shipped)
-        | _stay(confirmed, shipped, cancelled)
-    )
+    OutboundLost = _did_not_arrive(confirmed, shipped, delivered, cancelled)
+    ReturnedToSender = _did_not_arrive(confirmed, shipped, delivered, cancelled)
     CancellationRequested = _stay(confirmed, shipped, delivered)
     CancellationDeclined = _stay(confirmed, shipped, delivered)
     Cancelled = _move(cancelled, confirmed, shipped, delivered)

@@ -108,8 +108,8 @@ def _step(world: World, seed: int, show: bool) -> Iterator[str]:
         yield from violations(found.case, found.events, found.policy, found.at)
     elif isinstance(came, Impossible) and came.allowed and command is not None:
         stream = came.about or str(command.target)
-        (order_id,) = (case.case_id for case in (*world.cases, *world.arrivals) if case.version_of(stream))
-        yield from what_an_error_allows_can_be_done(_found(world, order_id), stream, came)
+        (case_id,) = (case.case_id for case in (*world.cases, *world.arrivals) if case.version_of(stream))
+        yield from what_an_error_allows_can_be_done(_found(world, case_id), stream, came)
 
 
 def _wrongly_allowed(world: World) -> Iterator[str]:
